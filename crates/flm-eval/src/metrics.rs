@@ -1,0 +1,97 @@
+//! Entropy and diversity of samples, on words or token ids.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+/// Entropy in nats of the empirical distribution of one sample's tokens; 0 for an empty sample.
+///
+/// H = −Σ p·ln p over the shares p of the distinct tokens in the sample. It is at most ln n, and
+/// falls when a sample repeats itself.
+pub fn unigram_entropy<T: Eq + Hash>(tokens: &[T]) -> f64 {
+    let mut counts: HashMap<&T, usize> = HashMap::new();
+    for token in tokens {
+        *counts.entry(token).or_default() += 1;
+    }
+    // Sorted, so that rounding does not depend on the map's order.
+    let mut counts: Vec<usize> = counts.into_values().collect();
+    counts.sort_unstable();
+    let n = tokens.len() as f64;
+    let share = |count: usize| count as f64 / n;
+    (counts.into_iter().map(share)).fold(0.0, |entropy, p| entropy - p * p.ln())
+}
+
+/// Mean of [`unigram_entropy`] over samples, in nats; `None` without samples.
+pub fn mean_unigram_entropy<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
+    mean(
+        samples
+            .iter()
+            .map(|sample| unigram_entropy(sample.as_ref())),
+    )
+}
+
+/// Distinct sequences among all sequences, in (0, 1]; `None` without samples.
+pub fn distinct_share<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
+    let distinct: HashSet<&[T]> = samples.iter().map(AsRef::as_ref).collect();
+    (!samples.is_empty()).then(|| distinct.len() as f64 / samples.len() as f64)
+}
+
+/// Mean number of tokens; `None` without samples.
+pub fn mean_length<T, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
+    mean(samples.iter().map(|sample| sample.as_ref().len() as f64))
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let n = values.len();
+    (n > 0).then(|| values.sum::<f64>() / n as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn entropy_of_known_counts() {
+        assert_eq!(unigram_entropy::<u32>(&[]), 0.0);
+        assert_eq!(unigram_entropy(&[7, 7, 7]), 0.0);
+        let halves = unigram_entropy(&["a", "b", "a", "b"]);
+        assert!((halves - 2.0_f64.ln()).abs() < 1e-12);
+        let skewed = unigram_entropy(&["a", "a", "a", "b"]);
+        let expected = 4.0_f64.ln() - 0.75 * 3.0_f64.ln();
+        assert!((skewed - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_mean_is_over_samples_not_over_tokens() {
+        let samples = [vec![1, 2], vec![3, 3, 3, 3, 3, 3]];
+        let entropy = mean_unigram_entropy(&samples).unwrap();
+        assert!((entropy - 2.0_f64.ln() / 2.0).abs() < 1e-12);
+        assert_eq!(mean_length(&samples), Some(4.0));
+    }
+
+    #[test]
+    fn distinct_counts_whole_sequences() {
+        let samples = [vec![1, 2], vec![2, 1], vec![1, 2], vec![1]];
+        assert_eq!(distinct_share(&samples), Some(0.75));
+    }
+
+    #[test]
+    fn nothing_is_said_about_no_samples() {
+        let none: [Vec<u32>; 0] = [];
+        assert_eq!(mean_unigram_entropy(&none), None);
+        assert_eq!(distinct_share(&none), None);
+        assert_eq!(mean_length(&none), None);
+    }
+
+    proptest! {
+        #[test]
+        fn entropy_is_bounded_and_blind_to_order(mut tokens in prop::collection::vec(0_u32..6, 1..40)) {
+            let entropy = unigram_entropy(&tokens);
+            let distinct: HashSet<u32> = tokens.iter().copied().collect();
+            prop_assert!((0.0..=(distinct.len() as f64).ln() + 1e-12).contains(&entropy));
+            tokens.sort_unstable();
+            prop_assert_eq!(unigram_entropy(&tokens), entropy);
+        }
+    }
+}

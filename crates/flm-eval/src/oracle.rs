@@ -1,0 +1,129 @@
+//! How probable samples are under the law they should follow.
+
+use crate::Grammar;
+use crate::grammar::log_add;
+
+impl Grammar {
+    /// Weight ε of the floor in [`floored_log_prob`](Self::floored_log_prob).
+    ///
+    /// A thousandth costs a sentence of the language at most 0.001 nats, and an impossible one
+    /// about 6.9 nats and its words.
+    pub const FLOOR: f64 = 1e-3;
+
+    /// Log-probability in nats under the grammar with a floor: ln((1−ε)·p(x) + ε·q(x)).
+    ///
+    /// q types at random: at each place one of the V words, one symbol for any other word, or
+    /// the end, all equally probable; so q(x) = (V+2)^−(n+1) for a string x of n tokens. Both p
+    /// and q are laws over finite strings, hence the mixture is one, and it is finite and
+    /// comparable for whatever a model produces.
+    pub fn floored_log_prob<S: AsRef<str>>(&self, tokens: &[S]) -> f64 {
+        let symbols = (self.words().len() + 2) as f64;
+        let floor = Self::FLOOR.ln() - (tokens.len() + 1) as f64 * symbols.ln();
+        match self.log_prob(tokens) {
+            Some(log_p) => log_add((-Self::FLOOR).ln_1p() + log_p, floor),
+            None => floor,
+        }
+    }
+}
+
+/// Cross-entropy of samples against the grammar in nats per token; `None` without samples.
+///
+/// −Σ ln p̃(x) / Σ (n(x) + 1), with p̃ the [floored law](Grammar::floored_log_prob) and n(x) the
+/// number of tokens. The one that is added is the decision to end: it is part of every
+/// sentence's probability. The ratio is taken over all samples together, so long ones weigh more.
+pub fn oracle_nats_per_token<S: AsRef<str>, T: AsRef<[S]>>(
+    grammar: &Grammar,
+    samples: &[T],
+) -> Option<f64> {
+    let (mut nats, mut decisions) = (0.0, 0);
+    for tokens in samples.iter().map(AsRef::as_ref) {
+        nats -= grammar.floored_log_prob(tokens);
+        decisions += tokens.len() + 1;
+    }
+    (decisions > 0).then(|| nats / decisions as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+
+    const TOY: &str = "start S\nS -> a @3 | a b | ()";
+
+    /// All strings over `symbols` with up to `max` tokens.
+    fn strings(symbols: &[&'static str], max: usize) -> Vec<Vec<&'static str>> {
+        let mut all = vec![vec![]];
+        let mut from = 0;
+        for _ in 0..max {
+            let to = all.len();
+            for index in from..to {
+                for symbol in symbols {
+                    let mut longer = all[index].clone();
+                    longer.push(*symbol);
+                    all.push(longer);
+                }
+            }
+            from = to;
+        }
+        all
+    }
+
+    #[test]
+    fn the_floored_grammar_is_a_law() {
+        let grammar = Grammar::parse(TOY).unwrap();
+        // "?" stands for all unknown words: they share one symbol.
+        let all = strings(&["a", "b", "?"], 6);
+        assert_eq!(all.len(), 1093);
+        let mass: f64 = (all.iter())
+            .map(|tokens| grammar.floored_log_prob(tokens).exp())
+            .sum();
+        // q ends within 6 tokens unless 7 times something else than the end is typed.
+        let beyond = Grammar::FLOOR * (3.0_f64 / 4.0).powi(7);
+        assert!((mass + beyond - 1.0).abs() < 1e-12, "{mass}");
+    }
+
+    #[test]
+    fn impossible_and_unknown_strings_have_the_documented_score() {
+        let grammar = Grammar::parse(TOY).unwrap();
+        for tokens in [["b", "a"], ["b", "unheard-of"]] {
+            let expected = 1e-3_f64.ln() - 3.0 * 4.0_f64.ln();
+            assert!((grammar.floored_log_prob(&tokens) - expected).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_floor_costs_a_member_at_most_a_thousandth() {
+        let grammar = Grammar::small_english();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..200 {
+            let tokens = grammar.sample(&mut rng);
+            let loss = grammar.log_prob(&tokens).unwrap() - grammar.floored_log_prob(&tokens);
+            assert!(loss <= -(-Grammar::FLOOR).ln_1p() + 1e-12, "{loss}");
+        }
+    }
+
+    #[test]
+    fn cross_entropy_counts_the_end_decision() {
+        let grammar = Grammar::parse(TOY).unwrap();
+        let samples: [&[&str]; 3] = [&["a"], &["a", "b"], &[]];
+        let nats: f64 = samples.iter().map(|s| -grammar.floored_log_prob(s)).sum();
+        let per_token = oracle_nats_per_token(&grammar, &samples).unwrap();
+        assert!((per_token - nats / 6.0).abs() < 1e-12);
+        assert_eq!(oracle_nats_per_token::<&str, &[&str]>(&grammar, &[]), None);
+    }
+
+    #[test]
+    fn broken_samples_score_worse_than_the_corpus() {
+        let grammar = Grammar::small_english();
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let good: Vec<Vec<&str>> = (0..100).map(|_| grammar.sample(&mut rng)).collect();
+        let broken: Vec<Vec<&str>> = (good.iter())
+            .map(|tokens| tokens.iter().rev().copied().collect())
+            .collect();
+        let good = oracle_nats_per_token(&grammar, &good).unwrap();
+        let broken = oracle_nats_per_token(&grammar, &broken).unwrap();
+        assert!(broken > ((grammar.words().len() + 2) as f64).ln() && good < 1.5);
+    }
+}

@@ -1,0 +1,169 @@
+//! The figures by which a set of samples is judged.
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::metrics::{distinct_share, mean_length, mean_unigram_entropy};
+use crate::{Grammar, oracle_nats_per_token};
+
+/// There is nothing to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("expected at least one sample, found none")]
+pub struct NoSamples;
+
+/// What can be said of samples without knowing their law.
+///
+/// Never read one figure alone: a model that repeats one good sentence has a fine
+/// cross-entropy, and noise has a fine entropy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Diversity {
+    /// Number of samples.
+    pub samples: usize,
+    /// [Unigram entropy](crate::unigram_entropy) of a sample, in nats, averaged over samples.
+    pub entropy: f64,
+    /// Distinct samples among all, in (0, 1]; comparable at equal numbers of samples only.
+    pub distinct: f64,
+    /// Mean number of tokens in a sample.
+    pub mean_length: f64,
+}
+
+impl Diversity {
+    /// Judges sentences; tokens are what white space separates.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSamples`] if there are none.
+    pub fn of<S: AsRef<str>>(sentences: &[S]) -> Result<Self, NoSamples> {
+        Self::of_tokens(&split(sentences))
+    }
+
+    fn of_tokens(samples: &[Vec<&str>]) -> Result<Self, NoSamples> {
+        Ok(Self {
+            samples: samples.len(),
+            entropy: mean_unigram_entropy(samples).ok_or(NoSamples)?,
+            distinct: distinct_share(samples).ok_or(NoSamples)?,
+            mean_length: mean_length(samples).ok_or(NoSamples)?,
+        })
+    }
+}
+
+/// What can be said of samples whose law is a known grammar.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// Number of samples.
+    pub samples: usize,
+    /// Samples that are sentences of the language, among all, in [0, 1].
+    pub valid: f64,
+    /// [Cross-entropy](oracle_nats_per_token) against the grammar, in nats per token.
+    pub oracle_nats_per_token: f64,
+    /// As in [`Diversity`].
+    pub entropy: f64,
+    /// As in [`Diversity`].
+    pub distinct: f64,
+    /// As in [`Diversity`].
+    pub mean_length: f64,
+}
+
+impl Quality {
+    /// Judges sentences by a grammar; tokens are what white space separates.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSamples`] if there are none.
+    pub fn of<S: AsRef<str>>(grammar: &Grammar, sentences: &[S]) -> Result<Self, NoSamples> {
+        Self::of_tokens(grammar, &split(sentences))
+    }
+
+    fn of_tokens(grammar: &Grammar, samples: &[Vec<&str>]) -> Result<Self, NoSamples> {
+        let Diversity {
+            samples: count,
+            entropy,
+            distinct,
+            mean_length,
+        } = Diversity::of_tokens(samples)?;
+        let valid = samples.iter().filter(|s| grammar.contains(s)).count();
+        Ok(Self {
+            samples: count,
+            valid: valid as f64 / count as f64,
+            oracle_nats_per_token: oracle_nats_per_token(grammar, samples).ok_or(NoSamples)?,
+            entropy,
+            distinct,
+            mean_length,
+        })
+    }
+}
+
+/// Quality of `n` sentences drawn from the grammar itself: what a perfect model would reach.
+///
+/// # Errors
+///
+/// [`NoSamples`] if `n` is 0.
+pub fn corpus_quality<R: Rng + ?Sized>(
+    grammar: &Grammar,
+    n: usize,
+    rng: &mut R,
+) -> Result<Quality, NoSamples> {
+    let samples: Vec<Vec<&str>> = (0..n).map(|_| grammar.sample(rng)).collect();
+    Quality::of_tokens(grammar, &samples)
+}
+
+fn split<S: AsRef<str>>(sentences: &[S]) -> Vec<Vec<&str>> {
+    (sentences.iter())
+        .map(|sentence| sentence.as_ref().split_whitespace().collect())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn figures_of_a_small_set() {
+        let grammar = Grammar::parse("start S\nS -> a b | b").unwrap();
+        let sentences = ["a  b", "a b", "b", "b b b"];
+        let quality = Quality::of(&grammar, &sentences).unwrap();
+        assert_eq!(quality.samples, 4);
+        assert_eq!(quality.valid, 0.75);
+        assert_eq!(quality.distinct, 0.75);
+        assert_eq!(quality.mean_length, 2.0);
+        assert!((quality.entropy - 2.0_f64.ln() / 2.0).abs() < 1e-12);
+        let diversity = Diversity::of(&sentences).unwrap();
+        assert_eq!(diversity.entropy, quality.entropy);
+        assert_eq!(diversity.distinct, quality.distinct);
+    }
+
+    #[test]
+    fn no_samples_is_an_error() {
+        let grammar = Grammar::parse("start S\nS -> a").unwrap();
+        assert_eq!(Quality::of::<&str>(&grammar, &[]), Err(NoSamples));
+        assert_eq!(Diversity::of::<&str>(&[]), Err(NoSamples));
+    }
+
+    #[test]
+    fn an_empty_sample_is_judged_like_any_other() {
+        let grammar = Grammar::parse("start S\nS -> a").unwrap();
+        let quality = Quality::of(&grammar, &[""]).unwrap();
+        assert_eq!(
+            (quality.valid, quality.entropy, quality.mean_length),
+            (0.0, 0.0, 0.0)
+        );
+        assert!(quality.oracle_nats_per_token.is_finite());
+    }
+
+    #[test]
+    fn the_corpus_is_valid_and_near_its_own_entropy() {
+        let grammar = Grammar::small_english();
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let quality = corpus_quality(&grammar, 2000, &mut rng).unwrap();
+        assert_eq!(quality.valid, 1.0);
+        // A sentence's −ln p and its length have standard deviations below 4, so the ratio's
+        // standard error is below (4 + 1.3·4)/13.5/√2000 = 0.016: six of them, one false alarm
+        // in 5e8 (normal tail).
+        let expected = grammar.derivation_entropy() / (grammar.mean_len() + 1.0);
+        assert!((quality.oracle_nats_per_token - expected).abs() < 0.1);
+    }
+}

@@ -1,0 +1,324 @@
+//! Samplers: from noise to a belief about the clean sequence.
+//!
+//! Both take a grid uniform in τ and a [`Denoiser`], and carry the state in whatever linear coordinates the denoiser
+//! reads: every update is affine in (state, mean of the belief, noise), so dense states and projected ones
+//! h = xE give the same samples (`mathematics.md`, section 6). The answer is always the last belief, whose
+//! most likely tokens are the sample; the state itself is thrown away.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::flow_map::{EULER_GUARD, endpoint_weight};
+use crate::{Schedule, times};
+
+/// A denoiser as samplers see it: evaluated at one pair of times for the whole batch.
+pub trait Denoiser<B: Backend> {
+    /// What an evaluation says about the clean sequence (opaque to samplers).
+    type Belief;
+
+    /// δ at `state` `[batch, length, width]` for network times `tau_s` → `tau_t` (equal for a one-time flow).
+    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Self::Belief;
+
+    /// The belief's mean in the state's coordinates, `[batch, length, width]`: D for dense states, D·E for projected ones.
+    fn mean(&self, belief: &Self::Belief) -> Tensor<B, 3>;
+}
+
+/// What can be wrong with a sampler's settings.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SamplerError {
+    /// Without an evaluation there is no belief to answer with.
+    #[error("a sampler needs at least 1 step, found 0")]
+    NoSteps,
+    /// Outside \[0, 1\] the noise that is put back has no real-valued scale.
+    #[error("gamma must lie between 0 and 1, found {gamma}")]
+    Gamma {
+        /// The value given.
+        gamma: f64,
+    },
+}
+
+/// One evaluation, as an observer sees it: made at the state of time `t`, before the state moves on.
+#[derive(Debug)]
+pub struct Step<'a, Belief> {
+    /// Number of the step, from 0.
+    pub index: usize,
+    /// Network time of the state.
+    pub tau: f64,
+    /// The same in t.
+    pub t: f64,
+    /// Network time the denoiser was asked to look ahead to: `tau` itself for Euler.
+    pub tau_target: f64,
+    /// What the denoiser said.
+    pub belief: &'a Belief,
+}
+
+/// Integrates the flow of a one-time denoiser with `steps` explicit Euler steps, uniform in τ.
+///
+/// `state` is x at t = 0: noise of the denoiser's coordinates, `[batch, length, width]`. The denoiser is evaluated at the start of
+/// each step, τ = 0, 1/`steps`, …, so `steps` times in all. Then v = (D − x)/(1 − t + [`EULER_GUARD`]) and
+/// x ← x + (t′ − t)·v. The answer is the belief of the last evaluation; `observer` sees every one.
+///
+/// # Errors
+///
+/// [`SamplerError::NoSteps`] if `steps` is zero.
+pub fn euler<B: Backend, D: Denoiser<B>>(
+    denoiser: &D,
+    schedule: &Schedule,
+    mut state: Tensor<B, 3>,
+    steps: usize,
+    mut observer: impl FnMut(Step<'_, D::Belief>),
+) -> Result<D::Belief, SamplerError> {
+    let taus = times::grid(steps);
+    let ts = schedule.ts_of_taus(&taus);
+    let last = steps.checked_sub(1).ok_or(SamplerError::NoSteps)?;
+    let mut index = 0;
+    loop {
+        let (tau, t) = (taus[index], ts[index]);
+        let belief = denoiser.believe(state.clone(), tau, tau);
+        observer(Step {
+            index,
+            tau,
+            t,
+            tau_target: tau,
+            belief: &belief,
+        });
+        if index == last {
+            return Ok(belief);
+        }
+        let share = (ts[index + 1] - t) / (1.0 - t + EULER_GUARD);
+        state = state * (1.0 - share) + denoiser.mean(&belief) * share;
+        index += 1;
+    }
+}
+
+/// Samples with a two-time denoiser in `steps` jumps, uniform in τ, putting noise back after each.
+///
+/// At γ = 0 this is the deterministic flow map; at γ = 1 every jump goes all the way to the data and fresh noise
+/// takes the state back, as in consistency models. `state` is x at t = 0, `[batch, length, width]`; `noise` must give fresh
+/// standard noise in the same coordinates and shape (for projected ones ε·E). It is called once after every jump
+/// but the last, and never if γ = 0. The coefficients are those of [`Jump`]. The last step's target is
+/// exactly τ = 1, and the answer is its belief; `observer` sees every one.
+///
+/// # Errors
+///
+/// [`SamplerError::NoSteps`] if `steps` is zero, [`SamplerError::Gamma`] if `gamma` is not in \[0, 1\].
+pub fn flow_map<B: Backend, D: Denoiser<B>>(
+    denoiser: &D,
+    schedule: &Schedule,
+    mut state: Tensor<B, 3>,
+    steps: usize,
+    gamma: f64,
+    mut noise: impl FnMut() -> Tensor<B, 3>,
+    mut observer: impl FnMut(Step<'_, D::Belief>),
+) -> Result<D::Belief, SamplerError> {
+    if !(0.0..=1.0).contains(&gamma) {
+        return Err(SamplerError::Gamma { gamma });
+    }
+    let taus = times::grid(steps);
+    let ts = schedule.ts_of_taus(&taus);
+    let last = steps.checked_sub(1).ok_or(SamplerError::NoSteps)?;
+    let mut index = 0;
+    loop {
+        let (tau, t) = (taus[index], ts[index]);
+        let jump = Jump::new(t, ts[index + 1], gamma);
+        let tau_target = schedule.tau_of_t(jump.t_evaluated);
+        let belief = denoiser.believe(state.clone(), tau, tau_target);
+        observer(Step {
+            index,
+            tau,
+            t,
+            tau_target,
+            belief: &belief,
+        });
+        if index == last {
+            return Ok(belief);
+        }
+        state = state * jump.state + denoiser.mean(&belief) * jump.mean;
+        if gamma > 0.0 {
+            state = state + noise() * jump.noise;
+        }
+        index += 1;
+    }
+}
+
+/// The coefficients of one jump of the flow-map sampler from time t to t′ with noise γ.
+///
+/// With σ = 1−t′, σ̃ = σ√(1−γ²) and t̃ = 1−σ̃: the flow map goes *past* t′, to t̃, and fresh noise of scale γσ brings
+/// the level back to σ, as σ̃² + γ²σ² = σ². Written out (`mathematics.md`, section 5):
+/// z ← (1−t̃)/(1−t)·z + (t̃−t)/(1−t)·D, then z ← z + (σ̃−σ)·D + γσ·ε; the two are one affine update here.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Jump {
+    /// t̃, the time δ_{t,t̃} is evaluated for.
+    pub t_evaluated: f64,
+    /// Coefficient of the state z.
+    pub state: f64,
+    /// Coefficient of the belief's mean D.
+    pub mean: f64,
+    /// Coefficient of the fresh noise ε.
+    pub noise: f64,
+}
+
+impl Jump {
+    /// The jump from `t` to `t_next`, both in t, with `gamma` in \[0, 1\].
+    pub fn new(t: f64, t_next: f64, gamma: f64) -> Self {
+        let sigma = 1.0 - t_next;
+        let sigma_evaluated = sigma * (1.0 - gamma * gamma).sqrt();
+        let t_evaluated = 1.0 - sigma_evaluated;
+        let endpoint = endpoint_weight(t, t_evaluated);
+        Self {
+            t_evaluated,
+            state: 1.0 - endpoint,
+            mean: endpoint + (sigma_evaluated - sigma),
+            noise: gamma * sigma,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+    use std::cell::RefCell;
+
+    /// Believes in ones, and notes the times it is asked about.
+    #[derive(Default)]
+    struct Ones(RefCell<Vec<(f64, f64)>>);
+
+    impl Denoiser<Flex> for Ones {
+        type Belief = Tensor<Flex, 3>;
+
+        fn believe(&self, state: Tensor<Flex, 3>, tau_s: f64, tau_t: f64) -> Self::Belief {
+            self.0.borrow_mut().push((tau_s, tau_t));
+            state.ones_like()
+        }
+
+        fn mean(&self, belief: &Self::Belief) -> Tensor<Flex, 3> {
+            belief.clone()
+        }
+    }
+
+    fn zeros() -> Tensor<Flex, 3> {
+        Tensor::zeros([1, 2, 3], &Default::default())
+    }
+
+    #[test]
+    fn euler_asks_at_the_start_of_each_step() {
+        let (denoiser, schedule) = (Ones::default(), Schedule::new(3).unwrap());
+        let mut seen = Vec::new();
+        euler(&denoiser, &schedule, zeros(), 4, |step| {
+            seen.push((step.index, step.tau, step.t))
+        })
+        .unwrap();
+        let asked: Vec<(f64, f64)> = [0.0, 0.25, 0.5, 0.75].map(|tau| (tau, tau)).to_vec();
+        assert_eq!(*denoiser.0.borrow(), asked);
+        for (i, (index, tau, t)) in seen.into_iter().enumerate() {
+            assert_eq!(
+                (index, tau, t),
+                (i, asked[i].0, schedule.t_of_tau(asked[i].0))
+            );
+        }
+    }
+
+    #[test]
+    fn the_flow_map_asks_for_the_time_beyond_the_step_and_ends_at_one() {
+        let schedule = Schedule::new(3).unwrap();
+        for gamma in [0.0, 0.6, 1.0] {
+            let denoiser = Ones::default();
+            let mut draws = 0;
+            let noise = || {
+                draws += 1;
+                zeros()
+            };
+            flow_map(&denoiser, &schedule, zeros(), 3, gamma, noise, |_| ()).unwrap();
+            assert_eq!(draws, if gamma > 0.0 { 2 } else { 0 });
+            for (i, (tau_s, tau_t)) in denoiser.0.into_inner().into_iter().enumerate() {
+                let sigma = 1.0 - schedule.t_of_tau((i + 1) as f64 / 3.0);
+                let expected = schedule.tau_of_t(1.0 - sigma * (1.0 - gamma * gamma).sqrt());
+                assert_eq!((tau_s, tau_t), (i as f64 / 3.0, expected), "γ = {gamma}");
+                if i == 2 {
+                    assert_eq!(tau_t, 1.0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_jump_without_noise_is_the_flow_map_and_with_all_of_it_starts_afresh() {
+        let (t, t_next) = (0.3, 0.8);
+        let plain = Jump::new(t, t_next, 0.0);
+        // Numbers of order one in f64, a few roundings each.
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-15;
+        assert!(
+            close(plain.t_evaluated, t_next)
+                && close(plain.state, 0.2 / 0.7)
+                && close(plain.mean, 0.5 / 0.7)
+        );
+        assert_eq!(plain.noise, 0.0);
+        let fresh = Jump::new(t, t_next, 1.0);
+        assert_eq!((fresh.t_evaluated, fresh.state), (1.0, 0.0));
+        assert!(close(fresh.mean, t_next) && close(fresh.noise, 1.0 - t_next));
+    }
+
+    #[test]
+    fn a_jump_lands_on_the_interpolant_at_its_time() {
+        // If z = (1−t)·x₀ + t·x₁ and D = x₁, then z′ must have t′ of x₁ and noise of variance (1−t′)².
+        for (t, t_next, gamma) in [
+            (0.0, 0.4, 0.8),
+            (0.3, 0.8, 0.5),
+            (0.3, 0.8, 0.0),
+            (0.9, 1.0, 0.7),
+        ] {
+            let jump = Jump::new(t, t_next, gamma);
+            let signal = jump.state * t + jump.mean;
+            let variance = (jump.state * (1.0 - t)).powi(2) + jump.noise.powi(2);
+            assert!(
+                (signal - t_next).abs() < 1e-14,
+                "signal {signal}, t′ = {t_next}"
+            );
+            assert!(
+                (variance - (1.0 - t_next).powi(2)).abs() < 1e-14,
+                "variance {variance}, t′ = {t_next}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_settings_are_named() {
+        let (denoiser, schedule) = (Ones::default(), Schedule::new(3).unwrap());
+        let message =
+            |result: Result<Tensor<Flex, 3>, SamplerError>| result.unwrap_err().to_string();
+        assert_eq!(
+            message(euler(&denoiser, &schedule, zeros(), 0, |_| ())),
+            "a sampler needs at least 1 step, found 0"
+        );
+        assert_eq!(
+            message(flow_map(
+                &denoiser,
+                &schedule,
+                zeros(),
+                0,
+                0.0,
+                zeros,
+                |_| ()
+            )),
+            "a sampler needs at least 1 step, found 0"
+        );
+        for gamma in [-0.1, 1.5, f64::NAN] {
+            assert_eq!(
+                message(flow_map(
+                    &denoiser,
+                    &schedule,
+                    zeros(),
+                    1,
+                    gamma,
+                    zeros,
+                    |_| ()
+                )),
+                format!("gamma must lie between 0 and 1, found {gamma}")
+            );
+        }
+        assert!(
+            denoiser.0.borrow().is_empty(),
+            "refused before any evaluation"
+        );
+    }
+}

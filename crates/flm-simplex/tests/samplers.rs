@@ -1,0 +1,200 @@
+//! Samplers draw from the law whose denoiser they are given, in whatever coordinates.
+
+use std::cell::RefCell;
+
+use burn::tensor::{Tensor, Tolerance, activation::softmax};
+use burn_flex::Flex;
+use flm_simplex::law::DiscreteLaw;
+use flm_simplex::noise::gaussian;
+use flm_simplex::{Denoiser, Schedule, sampler};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+type State = Tensor<Flex, 3>;
+
+const BATCH: usize = 2_000;
+
+/// χ² with three degrees of freedom exceeds this with chance 1e-4: the false-alarm rate of each test of a distribution
+/// here, were its seed not fixed.
+const CHI_SQUARE_LIMIT: f64 = 21.1;
+
+fn law() -> DiscreteLaw {
+    let sequences = vec![vec![0, 1], vec![0, 2], vec![2, 2], vec![1, 0]];
+    DiscreteLaw::new(3, sequences, &[0.4, 0.1, 0.2, 0.3]).unwrap()
+}
+
+fn chi_square(law: &DiscreteLaw, samples: &[Option<usize>]) -> f64 {
+    let mut counts = vec![0.0; law.probabilities().len()];
+    for sample in samples {
+        counts[sample.expect("each sample is a sequence of the law")] += 1.0;
+    }
+    let expected = law.probabilities().iter().map(|p| p * samples.len() as f64);
+    expected.zip(counts).map(|(e, n)| (n - e).powi(2) / e).sum()
+}
+
+fn start(law: &DiscreteLaw, batch: usize, seed: u64) -> (State, ChaCha8Rng) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (
+        gaussian(law.state_shape(batch), &mut rng, &Default::default()),
+        rng,
+    )
+}
+
+#[test]
+fn euler_with_many_steps_draws_from_the_law() {
+    let (law, schedule) = (law(), Schedule::new(3).unwrap());
+    let (noise, _) = start(&law, BATCH, 1);
+    let belief = sampler::euler(&law.denoiser(&schedule), &schedule, noise, 256, |_| ()).unwrap();
+    // At 256 steps the discretization moves well under one sample in a hundred across a border.
+    let statistic = chi_square(&law, &law.decode(belief));
+    assert!(statistic < CHI_SQUARE_LIMIT, "χ² = {statistic}");
+}
+
+#[test]
+fn one_exact_jump_gives_the_samples_of_many() {
+    let (law, schedule) = (law(), Schedule::new(3).unwrap());
+    let (noise, _) = start(&law, 300, 2);
+    let sample = |steps| {
+        let state = noise.clone();
+        let belief = sampler::flow_map(
+            &law.denoiser(&schedule),
+            &schedule,
+            state,
+            steps,
+            0.0,
+            no_noise,
+            |_| (),
+        );
+        law.decode(belief.unwrap())
+    };
+    let one = sample(1);
+    assert!(one.iter().all(Option::is_some));
+    // Rounding of the states between (1e-7) moves one start in a million across a border.
+    for steps in [2, 5] {
+        assert_eq!(sample(steps), one, "{steps} steps");
+    }
+}
+
+#[test]
+fn euler_approaches_the_exact_flow() {
+    let (law, schedule) = (law(), Schedule::new(3).unwrap());
+    let (noise, _) = start(&law, BATCH, 3);
+    let exact = law.decode(law.delta(noise.clone(), 0.0, 1.0));
+    let wrong = |steps| {
+        let belief = sampler::euler(
+            &law.denoiser(&schedule),
+            &schedule,
+            noise.clone(),
+            steps,
+            |_| (),
+        );
+        let samples = law.decode(belief.unwrap());
+        samples.iter().zip(&exact).filter(|(a, b)| a != b).count()
+    };
+    // First order: eight times the steps leave about an eighth of the errors; a quarter allows for chance.
+    let (few, many) = (wrong(8), wrong(64));
+    assert!(few >= 20, "{few} wrong in 8 steps: too few to compare");
+    assert!(4 * many < few, "{few} wrong in 8 steps, {many} in 64");
+}
+
+#[test]
+fn noise_put_back_keeps_the_law() {
+    // At γ = 1 every jump ends at a sample of the law, and noise is added to that: exact at any number of steps.
+    let (law, schedule) = (law(), Schedule::new(3).unwrap());
+    let (state, mut rng) = start(&law, BATCH, 4);
+    let noise = || gaussian(law.state_shape(BATCH), &mut rng, &Default::default());
+    let belief = sampler::flow_map(
+        &law.denoiser(&schedule),
+        &schedule,
+        state,
+        3,
+        1.0,
+        noise,
+        |_| (),
+    );
+    let statistic = chi_square(&law, &law.decode(belief.unwrap()));
+    assert!(statistic < CHI_SQUARE_LIMIT, "χ² = {statistic}");
+}
+
+/// A two-time denoiser that reads a state only through h = xE: softmax of h·W, with W turned by the times.
+struct Projecting {
+    embedding: State,
+    head: State,
+    /// Whether it is given h (and answers D·E) or x (and answers D).
+    projected: bool,
+}
+
+impl Denoiser<Flex> for Projecting {
+    type Belief = State;
+
+    fn believe(&self, state: State, tau_s: f64, tau_t: f64) -> State {
+        let h = if self.projected {
+            state
+        } else {
+            state.matmul(self.embedding.clone())
+        };
+        let sharpness = 0.3 + 2.0 * tau_s + tau_t;
+        softmax(h.matmul(self.head.clone()) * sharpness, 2)
+    }
+
+    fn mean(&self, belief: &State) -> State {
+        if self.projected {
+            belief.clone().matmul(self.embedding.clone())
+        } else {
+            belief.clone()
+        }
+    }
+}
+
+#[test]
+fn projected_states_give_the_same_beliefs_as_dense_ones() {
+    let (vocab_size, width, shape) = (11, 4, [5, 3, 11]);
+    let device = Default::default();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let schedule = Schedule::new(vocab_size).unwrap();
+    let embedding: State = gaussian([1, vocab_size, width], &mut rng, &device);
+    let head: State = gaussian([1, width, vocab_size], &mut rng, &device);
+    let draws: Vec<State> = (0..4).map(|_| gaussian(shape, &mut rng, &device)).collect();
+
+    for gamma in [None, Some(0.0), Some(0.8), Some(1.0)] {
+        let run = |projected: bool| -> Vec<State> {
+            let denoiser = Projecting {
+                embedding: embedding.clone(),
+                head: head.clone(),
+                projected,
+            };
+            let enter = |x: &State| {
+                if projected {
+                    x.clone().matmul(embedding.clone())
+                } else {
+                    x.clone()
+                }
+            };
+            let beliefs = RefCell::new(Vec::new());
+            let note =
+                |step: sampler::Step<'_, State>| beliefs.borrow_mut().push(step.belief.clone());
+            let mut fresh = draws[1..].iter().map(enter);
+            let state = enter(&draws[0]);
+            match gamma {
+                None => sampler::euler(&denoiser, &schedule, state, 4, note).unwrap(),
+                Some(gamma) => {
+                    let noise = || fresh.next().expect("three draws for four steps");
+                    sampler::flow_map(&denoiser, &schedule, state, 4, gamma, noise, note).unwrap()
+                }
+            };
+            beliefs.into_inner()
+        };
+        let (dense, projected) = (run(false), run(true));
+        assert_eq!(dense.len(), 4);
+        for (dense, projected) in dense.into_iter().zip(projected) {
+            // Products of eleven and four terms in f32, times logits of order ten.
+            projected
+                .into_data()
+                .assert_approx_eq::<f32>(&dense.into_data(), Tolerance::absolute(1e-4));
+        }
+    }
+}
+
+fn no_noise() -> State {
+    unreachable!("γ = 0 draws no noise")
+}
