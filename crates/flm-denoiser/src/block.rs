@@ -1,0 +1,96 @@
+//! A transformer block steered by time through adaptive layer normalization.
+
+use crate::dropout::Dropout;
+use crate::{DitConfig, init};
+use burn::module::Module;
+use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear};
+use flm_ops::Rope;
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+
+/// Attention and MLP, each between a modulated LayerNorm and a gated residual.
+///
+/// Field names are those of the reference's checkpoints.
+#[derive(Module, Debug)]
+#[allow(non_snake_case, reason = "parameters carry the names of the reference's checkpoints")]
+pub struct Block<B: Backend> {
+    norm1: LayerNorm<B>,
+    attn_qkv: Linear<B>,
+    attn_out: Linear<B>,
+    norm2: LayerNorm<B>,
+    mlp: (Linear<B>, Gelu, Linear<B>),
+    adaLN_modulation: Linear<B>,
+    heads: usize,
+    softcap: f64,
+}
+
+impl<B: Backend> Block<B> {
+    pub(crate) fn new(config: &DitConfig, rng: &mut impl Rng, device: &B::Device) -> Self {
+        let (width, hidden) = (config.width, config.width * config.mlp_ratio);
+        Self {
+            norm1: layer_norm(width, device),
+            attn_qkv: init::linear(width, 3 * width, false, rng, device),
+            attn_out: init::linear(width, width, false, rng, device),
+            norm2: layer_norm(width, device),
+            mlp: (
+                init::linear(width, hidden, true, rng, device),
+                Gelu::new(),
+                init::linear(hidden, width, true, rng, device),
+            ),
+            adaLN_modulation: init::zero_linear(config.cond_dim, 6 * width, device),
+            heads: config.heads,
+            softcap: config.attention_softcap,
+        }
+    }
+
+    /// `x` `[batch, length, width]`, `cond` `[batch, cond_dim]`.
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        cond: Tensor<B, 2>,
+        rope: &Rope<B>,
+        dropout: &mut Dropout<'_>,
+    ) -> Tensor<B, 3> {
+        let [shift1, scale1, gate1, shift2, scale2, gate2] = chunks(self.adaLN_modulation.forward(cond));
+        let normal = modulated_norm(&self.norm1, x.clone(), shift1, scale1);
+        let qkv = linear(&self.attn_qkv, normal);
+        let mixed = flm_ops::attention(qkv, rope, self.heads, self.softcap);
+        let branch = linear(&self.attn_out, mixed);
+        let x = flm_ops::gated_residual(x, dropout.apply(branch), gate1);
+        let normal = modulated_norm(&self.norm2, x.clone(), shift2, scale2);
+        let hidden = flm_ops::gelu_tanh(linear(&self.mlp.0, normal));
+        let branch = linear(&self.mlp.2, hidden);
+        flm_ops::gated_residual(x, dropout.apply(branch), gate2)
+    }
+}
+
+/// ε of every LayerNorm.
+const EPSILON: f64 = 1e-5;
+
+/// A linear map of `[batch, length, inputs]`.
+pub(crate) fn linear<B: Backend>(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    flm_ops::linear(x, map.weight.val(), map.bias.as_ref().map(|bias| bias.val()))
+}
+
+/// LayerNorm, then x·(1 + scale) + shift with one shift and scale for each sequence.
+pub(crate) fn modulated_norm<B: Backend>(
+    norm: &LayerNorm<B>,
+    x: Tensor<B, 3>,
+    shift: Tensor<B, 3>,
+    scale: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    flm_ops::norm_modulate(x, norm.gamma.val(), shift, scale, EPSILON)
+}
+
+/// A LayerNorm over the width with a weight and no bias.
+pub(crate) fn layer_norm<B: Backend>(width: usize, device: &B::Device) -> LayerNorm<B> {
+    LayerNormConfig::new(width).with_bias(false).with_epsilon(EPSILON).init(device)
+}
+
+/// Cuts `[batch, N·width]` into N parts `[batch, 1, width]`.
+pub(crate) fn chunks<B: Backend, const N: usize>(x: Tensor<B, 2>) -> [Tensor<B, 3>; N] {
+    let [_, total] = x.dims();
+    let width = total / N;
+    let x = x.unsqueeze_dim::<3>(1);
+    std::array::from_fn(|i| x.clone().narrow(2, i * width, width))
+}

@@ -1,0 +1,176 @@
+//! The sizes of a denoiser, as they stand in `config.json`.
+
+use serde::{Deserialize, Serialize};
+
+/// The sizes and constants of a [`Dit`](crate::Dit).
+///
+/// `vocab_size` and `length` come from the data; the rest is chosen. The defaults of the constants are the reference's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DitConfig {
+    /// Number of tokens, V.
+    pub vocab_size: usize,
+    /// Tokens in a sequence, L.
+    pub length: usize,
+    /// Width of the residual stream, d.
+    pub width: usize,
+    /// Number of transformer blocks.
+    pub blocks: usize,
+    /// Attention heads; they divide the width into even parts.
+    pub heads: usize,
+    /// Width of the time embedding that steers the blocks.
+    pub cond_dim: usize,
+    /// Whether the network is told a target time as well (a flow map) or only its own time (a flow).
+    pub two_time: bool,
+    /// Chance with which an entry of a residual branch is dropped in training.
+    #[serde(default = "default_dropout")]
+    pub dropout: f64,
+    /// Hidden width of the MLP over the width.
+    #[serde(default = "default_mlp_ratio")]
+    pub mlp_ratio: usize,
+    /// Attention scores are bounded to ±this, by `c·tanh(·/c)`.
+    #[serde(default = "default_attention_softcap")]
+    pub attention_softcap: f64,
+    /// Logits are bounded to ±this, by `c·tanh(·/c)`.
+    #[serde(default = "default_logit_softcap")]
+    pub logit_softcap: f64,
+    /// Base of the rotary frequencies.
+    #[serde(default = "default_rope_base")]
+    pub rope_base: f64,
+}
+
+fn default_dropout() -> f64 {
+    0.1
+}
+fn default_mlp_ratio() -> usize {
+    4
+}
+fn default_attention_softcap() -> f64 {
+    50.0
+}
+fn default_logit_softcap() -> f64 {
+    30.0
+}
+fn default_rope_base() -> f64 {
+    10_000.0
+}
+
+impl DitConfig {
+    /// A configuration with the reference's constants.
+    pub fn new(vocab_size: usize, length: usize, width: usize, blocks: usize, heads: usize) -> Self {
+        Self {
+            vocab_size,
+            length,
+            width,
+            blocks,
+            heads,
+            cond_dim: 128,
+            two_time: false,
+            dropout: default_dropout(),
+            mlp_ratio: default_mlp_ratio(),
+            attention_softcap: default_attention_softcap(),
+            logit_softcap: default_logit_softcap(),
+            rope_base: default_rope_base(),
+        }
+    }
+
+    /// The same sizes for a two-time network.
+    pub fn with_two_time(mut self, two_time: bool) -> Self {
+        self.two_time = two_time;
+        self
+    }
+
+    /// Checks that a network of these sizes exists.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (key, value) in [
+            ("length", self.length),
+            ("width", self.width),
+            ("blocks", self.blocks),
+            ("heads", self.heads),
+            ("cond_dim", self.cond_dim),
+            ("mlp_ratio", self.mlp_ratio),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero { key });
+            }
+        }
+        if self.vocab_size < 2 {
+            return Err(ConfigError::Vocabulary { found: self.vocab_size });
+        }
+        if !self.width.is_multiple_of(2 * self.heads) {
+            return Err(ConfigError::Heads { width: self.width, heads: self.heads });
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(ConfigError::Dropout { found: self.dropout });
+        }
+        for (key, value) in [
+            ("attention_softcap", self.attention_softcap),
+            ("logit_softcap", self.logit_softcap),
+            ("rope_base", self.rope_base),
+        ] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(ConfigError::NotPositive { key, found: value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sizes of which no network can be made.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// A size is zero.
+    #[error("model {key} must be at least 1, found 0")]
+    Zero {
+        /// The configuration key.
+        key: &'static str,
+    },
+    /// A vocabulary of fewer than two tokens.
+    #[error("model vocab_size must be at least 2, found {found}")]
+    Vocabulary {
+        /// The size found.
+        found: usize,
+    },
+    /// The heads do not divide the width into even parts.
+    #[error("model width {width} cannot be divided into {heads} heads of even width")]
+    Heads {
+        /// The width found.
+        width: usize,
+        /// The number of heads found.
+        heads: usize,
+    },
+    /// A dropout outside [0, 1).
+    #[error("model dropout must lie in [0, 1), found {found}")]
+    Dropout {
+        /// The value found.
+        found: f64,
+    },
+    /// A constant that must be positive.
+    #[error("model {key} must be positive, found {found}")]
+    NotPositive {
+        /// The configuration key.
+        key: &'static str,
+        /// The value found.
+        found: f64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_sizes_are_named() {
+        let good = DitConfig::new(10, 8, 16, 2, 4);
+        assert_eq!(good.validate(), Ok(()));
+        let heads = DitConfig { heads: 3, ..good.clone() };
+        assert_eq!(
+            heads.validate().unwrap_err().to_string(),
+            "model width 16 cannot be divided into 3 heads of even width"
+        );
+        let length = DitConfig { length: 0, ..good.clone() };
+        assert_eq!(length.validate().unwrap_err().to_string(), "model length must be at least 1, found 0");
+        let dropout = DitConfig { dropout: 1.0, ..good };
+        assert!(dropout.validate().is_err());
+    }
+}

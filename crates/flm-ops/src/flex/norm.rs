@@ -1,0 +1,121 @@
+//! LayerNorm with a weight, then a shift and a scale for each sequence, in one pass: n·w·(1 + scale) + shift.
+
+use super::buffer::{contiguous, dims, tensor, values};
+use super::math::sum_by;
+use burn_flex::FlexTensor;
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+/// What the backward pass needs again; the normalized rows are cheaper to recompute than to keep.
+#[derive(Clone, Debug)]
+pub(crate) struct Saved {
+    pub(crate) x: FlexTensor,
+    pub(crate) weight: FlexTensor,
+    pub(crate) scale: FlexTensor,
+    pub(crate) epsilon: f32,
+}
+
+/// Gradients with respect to x, weight, shift and scale.
+pub(crate) struct Grads {
+    pub(crate) x: FlexTensor,
+    pub(crate) weight: FlexTensor,
+    pub(crate) shift: FlexTensor,
+    pub(crate) scale: FlexTensor,
+}
+
+/// `x` `[batch, length, width]`, `weight` `[width]`, `shift` and `scale` `[batch, 1, width]`.
+pub(crate) fn forward(saved: &Saved, shift: FlexTensor) -> FlexTensor {
+    let [batch, length, width] = dims(&saved.x);
+    let shift = contiguous(shift);
+    let (x, weight, scale, shift) = (values(&saved.x), values(&saved.weight), values(&saved.scale), values(&shift));
+    let mut out = vec![0.0; x.len()];
+    out.par_chunks_mut(length * width).enumerate().for_each(|(b, out)| {
+        let cond = b * width..(b + 1) * width;
+        let x = &x[b * length * width..(b + 1) * length * width];
+        forward_rows(x, weight, &shift[cond.clone()], &scale[cond], saved.epsilon, out);
+    });
+    tensor(out, [batch, length, width])
+}
+
+pub(crate) fn backward(saved: &Saved, grad: FlexTensor) -> Grads {
+    let [batch, length, width] = dims(&saved.x);
+    let grad = contiguous(grad);
+    let (x, weight, scale, grad) = (values(&saved.x), values(&saved.weight), values(&saved.scale), values(&grad));
+    let block = length * width;
+    let mut dx = vec![0.0; x.len()];
+    let mut dshift = vec![0.0; batch * width];
+    // Σ_l grad·n for each sequence: the gradients of scale and weight are both made of it.
+    let mut moment = vec![0.0; batch * width];
+    dx.par_chunks_mut(block)
+        .zip(dshift.par_chunks_mut(width).zip(moment.par_chunks_mut(width)))
+        .enumerate()
+        .for_each(|(b, (dx, (dshift, moment)))| {
+            let rows = b * block..(b + 1) * block;
+            let scale = &scale[b * width..(b + 1) * width];
+            backward_rows(&x[rows.clone()], weight, scale, &grad[rows], saved.epsilon, dx, dshift, moment);
+        });
+    let mut dweight = vec![0.0; width];
+    let mut dscale = moment;
+    for (row, scale) in dscale.chunks_mut(width).zip(scale.chunks(width)) {
+        for j in 0..width {
+            dweight[j] += row[j] * (1.0 + scale[j]);
+            row[j] *= weight[j];
+        }
+    }
+    Grads {
+        x: tensor(dx, [batch, length, width]),
+        weight: tensor(dweight, [width]),
+        shift: tensor(dshift, [batch, 1, width]),
+        scale: tensor(dscale, [batch, 1, width]),
+    }
+}
+
+/// Mean and 1/√(variance + ε) of a row.
+#[inline(always)]
+fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
+    let n = row.len();
+    let mean = sum_by(n, |i| row[i]) / n as f32;
+    let variance = sum_by(n, |i| (row[i] - mean) * (row[i] - mean)) / n as f32;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn forward_rows(x: &[f32], weight: &[f32], shift: &[f32], scale: &[f32], epsilon: f32, out: &mut [f32]) {
+    let width = weight.len();
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        let (mean, rstd) = moments(x, epsilon);
+        for ((((out, &x), &w), &scale), &shift) in out.iter_mut().zip(x).zip(weight).zip(scale).zip(shift) {
+            *out = (x - mean) * rstd * w * (1.0 + scale) + shift;
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+#[allow(clippy::too_many_arguments, reason = "a kernel over plain slices")]
+fn backward_rows(
+    x: &[f32],
+    weight: &[f32],
+    scale: &[f32],
+    grad: &[f32],
+    epsilon: f32,
+    dx: &mut [f32],
+    dshift: &mut [f32],
+    moment: &mut [f32],
+) {
+    let width = weight.len();
+    let rows = x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
+    for ((x, grad), dx) in rows {
+        let (x, grad) = (&x[..width], &grad[..width]);
+        let (weight, scale) = (&weight[..width], &scale[..width]);
+        let (mean, rstd) = moments(x, epsilon);
+        let inner = |i: usize| grad[i] * weight[i] * (1.0 + scale[i]);
+        let mean_g = sum_by(width, inner) / width as f32;
+        let mean_gn = sum_by(width, |i| inner(i) * (x[i] - mean) * rstd) / width as f32;
+        for i in 0..width {
+            let n = (x[i] - mean) * rstd;
+            dx[i] = (inner(i) - mean_g - n * mean_gn) * rstd;
+            dshift[i] += grad[i];
+            moment[i] += grad[i] * n;
+        }
+    }
+}
