@@ -1,0 +1,143 @@
+//! Reading one shard through a memory map.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use super::{HEADER, Header, ShardSpec};
+use crate::DataError;
+
+/// A shard whose header and size were checked. Its rows are read from disk as they are asked for.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    path: PathBuf,
+    map: Mmap,
+    spec: ShardSpec,
+    rows: u64,
+    checksum: u32,
+}
+
+impl Shard {
+    /// Opens a shard that should have this form and these rows.
+    pub(crate) fn open(path: PathBuf, spec: &ShardSpec, rows: u64) -> Result<Self, DataError> {
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(DataError::MissingShard { path });
+            }
+            file => file.map_err(DataError::io("read", &path))?,
+        };
+        let map = map(&file).map_err(DataError::io("map", &path))?;
+        let header = Header::parse(&map, &path)?;
+        check(&header, spec, rows, &path)?;
+        let payload = usize::try_from(rows)
+            .ok()
+            .and_then(|rows| rows.checked_mul(spec.row_bytes()))
+            .and_then(|bytes| bytes.checked_add(HEADER))
+            .unwrap_or(usize::MAX);
+        if map.len() != payload {
+            return Err(DataError::WrongSize {
+                path,
+                expected: payload as u64,
+                found: map.len() as u64,
+            });
+        }
+        Ok(Self {
+            path,
+            map,
+            spec: spec.clone(),
+            rows,
+            checksum: header.checksum,
+        })
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Appends a row to `out`. The row must be one of the shard's.
+    pub(crate) fn read(&self, row: usize, out: &mut Vec<u32>) -> Result<(), DataError> {
+        let bytes = self.spec.row_bytes();
+        let start = HEADER + row * bytes;
+        let bytes = &self.map[start..start + bytes];
+        let first = out.len();
+        if self.spec.token_bytes() == 2 {
+            let tokens = bytes.chunks_exact(2);
+            out.extend(tokens.map(|token| u32::from(u16::from_le_bytes([token[0], token[1]]))));
+        } else {
+            let tokens = bytes.chunks_exact(4);
+            out.extend(
+                tokens.map(|token| u32::from_le_bytes([token[0], token[1], token[2], token[3]])),
+            );
+        }
+        match out[first..]
+            .iter()
+            .find(|&&token| token >= self.spec.vocabulary)
+        {
+            Some(&found) => Err(DataError::TokenOutOfRange {
+                path: self.path.clone(),
+                row: row as u64,
+                found,
+                vocabulary: self.spec.vocabulary,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the checksum of all rows, and every token.
+    pub(crate) fn verify(&self) -> Result<(), DataError> {
+        let found = crc32fast::hash(&self.map[HEADER..]);
+        if found != self.checksum {
+            return Err(DataError::Checksum {
+                path: self.path.clone(),
+                expected: self.checksum,
+                found,
+            });
+        }
+        let mut row = Vec::with_capacity(self.spec.length as usize);
+        for index in 0..self.rows as usize {
+            row.clear();
+            self.read(index, &mut row)?;
+        }
+        Ok(())
+    }
+}
+
+fn check(header: &Header, spec: &ShardSpec, rows: u64, path: &Path) -> Result<(), DataError> {
+    let same = |field, expected: String, found: String| {
+        if expected == found {
+            return Ok(());
+        }
+        Err(DataError::Mismatch {
+            path: path.to_path_buf(),
+            field,
+            expected,
+            found,
+        })
+    };
+    let number =
+        |field, expected: u64, found: u64| same(field, expected.to_string(), found.to_string());
+    number(
+        "vocabulary size",
+        spec.vocabulary.into(),
+        header.vocabulary.into(),
+    )?;
+    number("row length", spec.length.into(), header.length.into())?;
+    number("bits a token", spec.bits().into(), header.bits.into())?;
+    number("row count", rows, header.rows)?;
+    same(
+        "tokenizer hash",
+        spec.tokenizer_hash.clone(),
+        header.tokenizer_hash.clone(),
+    )
+}
+
+/// Maps a file for reading.
+#[allow(unsafe_code)]
+fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: a map is sound as long as nobody changes the file under it. Shards are never changed
+    // in place: they are written in a folder that is renamed once it is complete, and a folder
+    // that is replaced is unlinked, which leaves the mapped file as it was. Every access goes
+    // through slices of the mapped length, and every bit pattern is a valid token number.
+    unsafe { Mmap::map(file) }
+}

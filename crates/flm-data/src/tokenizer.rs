@@ -1,0 +1,352 @@
+//! A tokenizer with the three tokens that rows are made of.
+
+pub(crate) mod bpe;
+pub(crate) mod closed;
+mod specials;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use tokenizers::{ModelWrapper, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
+
+pub use bpe::MINIMUM_BPE_VOCABULARY;
+pub(crate) use specials::SPECIALS;
+pub use specials::{BOS, EOS, PAD};
+
+use crate::corpus::Piece;
+use crate::error::tokenizer_error;
+use crate::{Corpus, DataError};
+use specials::SpecialIds;
+
+/// Called with each piece of text that was read for a vocabulary; an error ends the reading.
+pub(crate) type Pass<'a> = &'a mut dyn FnMut(&Piece) -> Result<(), DataError>;
+
+/// Turns text into tokens and back, and knows which tokens begin, end and pad a row.
+///
+/// Four kinds are built here, all of them ordinary tokenizers of the `tokenizers` crate that save
+/// as `tokenizer.json`:
+///
+/// - [`words`](Self::words): a closed vocabulary of words split at white space. Text comes back
+///   with one space between words.
+/// - [`chars`](Self::chars): a closed vocabulary of characters (Unicode scalar values). Text comes
+///   back exactly.
+/// - [`train_bpe`](Self::train_bpe): byte pairs learnt from a corpus, over bytes, so that any text
+///   can be encoded and comes back exactly.
+/// - [`load`](Self::load): any `tokenizer.json`.
+///
+/// The first three have `[PAD]`, `[BOS]` and `[EOS]` as tokens 0, 1 and 2. In a file from
+/// elsewhere they are found by name among the added tokens marked special, the first that is there:
+///
+/// - end: `[EOS]`, `</s>`, `<eos>`, `<|endoftext|>`, `<|end_of_text|>`, `[SEP]`; without one the
+///   file is refused;
+/// - begin: `[BOS]`, `<s>`, `<bos>`, `<|begin_of_text|>`, `[CLS]`, otherwise the end token;
+/// - padding: `[PAD]`, `<pad>`, `<|pad|>`, `<|padding|>`, otherwise the end token.
+///
+/// So GPT-2 has `<|endoftext|>` for all three, and BERT `[CLS]`, `[SEP]` and `[PAD]`.
+///
+/// Special tokens never come out of text: a document that spells `<|endoftext|>` is encoded as
+/// those characters and cannot end a row. In the closed word vocabulary, where it would be a word
+/// of its own, such a text is an error. Truncation, padding and dropout that a file asks for are
+/// switched off.
+#[derive(Debug, Clone)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    specials: SpecialIds,
+    vocabulary: usize,
+    hash: String,
+}
+
+impl TextTokenizer {
+    /// The closed vocabulary of all words of a corpus, sorted by their bytes. Memory grows with
+    /// the number of different words, not with the corpus.
+    ///
+    /// # Errors
+    /// What reading the corpus gives; [`DataError::EmptyCorpus`] when there is no word;
+    /// [`DataError::BadWord`] when a word is one of the special tokens.
+    pub fn words(corpus: &dyn Corpus) -> Result<Self, DataError> {
+        closed::words(corpus, &mut |_| Ok(()))
+    }
+
+    /// The closed vocabulary of the given words, in the given order from token 3 on.
+    ///
+    /// # Errors
+    /// [`DataError::BadWord`] when a word is empty, holds white space, occurs twice or is one of
+    /// the special tokens.
+    pub fn from_words<I>(words: I) -> Result<Self, DataError>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        closed::from_words(words.into_iter().map(Into::into).collect())
+    }
+
+    /// The closed vocabulary of all characters of a corpus, sorted by code point.
+    ///
+    /// # Errors
+    /// What reading the corpus gives; [`DataError::EmptyCorpus`] when there is no character.
+    pub fn chars(corpus: &dyn Corpus) -> Result<Self, DataError> {
+        closed::chars(corpus, &mut |_| Ok(()))
+    }
+
+    /// A byte-level vocabulary of at most `size` tokens learnt from a corpus. A small corpus, in
+    /// which no more pairs occur twice, gives fewer.
+    ///
+    /// # Errors
+    /// What reading the corpus gives; [`DataError::BpeTooSmall`] for a size below
+    /// [`MINIMUM_BPE_VOCABULARY`]; [`DataError::EmptyCorpus`] when there is no text.
+    pub fn train_bpe(corpus: &dyn Corpus, size: usize) -> Result<Self, DataError> {
+        bpe::train(corpus, size, &mut |_| Ok(()))
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood, or has no end token.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let bytes = fs::read(path).map_err(DataError::io("read", path))?;
+        let inner = Tokenizer::from_bytes(&bytes).map_err(|error| DataError::BadTokenizer {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        })?;
+        Self::new(inner, &path.display().to_string())
+    }
+
+    /// Writes a `tokenizer.json`, whole or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DataError> {
+        let path = path.as_ref();
+        let json = self.inner.to_string(true).map_err(tokenizer_error)?;
+        let folder = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder
+            .tempfile_in(folder)
+            .map_err(DataError::io("create a file in", folder))?;
+        file.write_all(json.as_bytes())
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(DataError::io("write", file.path()))?;
+        file.persist(path)
+            .map_err(|error| DataError::io("write", path)(error.error))?;
+        Ok(())
+    }
+
+    /// The tokens of a text, without a begin or end token.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownWord`] for a word or character that a closed vocabulary lacks,
+    /// [`DataError::BadWord`] for a special token spelt in a text of words.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        match self.inner.encode_fast(text, false) {
+            Ok(encoding) => self.checked(encoding.get_ids().to_vec()),
+            Err(error) => Err(self.explain(text, error)),
+        }
+    }
+
+    /// The tokens of many texts, in their order; on several cores, which changes nothing in the
+    /// result.
+    ///
+    /// # Errors
+    /// That of [`encode`](Self::encode) for the first text that has one.
+    pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, DataError> {
+        match self.inner.encode_batch_fast(texts.to_vec(), false) {
+            Ok(encodings) => encodings
+                .into_iter()
+                .map(|encoding| self.checked(encoding.get_ids().to_vec()))
+                .collect(),
+            // One text after the other finds the first fault, whichever core met one first.
+            Err(_) => texts.iter().map(|text| self.encode(text)).collect(),
+        }
+    }
+
+    /// The text of a row, as far as it goes: a begin token at the front is dropped and the text
+    /// ends before the first end token. Any other special token stays visible in it.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownToken`] for a token before that end which is not in the vocabulary.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
+        let tokens = match tokens {
+            [first, rest @ ..] if *first == self.specials.bos => rest,
+            _ => tokens,
+        };
+        let end = tokens.iter().position(|&token| token == self.specials.eos);
+        self.decode_all(&tokens[..end.unwrap_or(tokens.len())])
+    }
+
+    /// The text of all the given tokens, with every special token visible: how a packed row looks.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownToken`] for a token that is not in the vocabulary.
+    pub fn decode_all(&self, tokens: &[u32]) -> Result<String, DataError> {
+        if let Some(&token) = tokens.iter().find(|&&token| self.token(token).is_none()) {
+            return Err(DataError::UnknownToken {
+                token,
+                vocabulary: self.vocabulary,
+            });
+        }
+        self.inner.decode(tokens, false).map_err(tokenizer_error)
+    }
+
+    /// The number of tokens: one more than the largest.
+    pub fn vocab_size(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// How a token is spelt in the vocabulary (for byte-level tokenizers not yet text: a space is
+    /// `Ġ`), or `None` when there is no such token.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The token of this spelling.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token that fills a row after its end.
+    pub fn pad_id(&self) -> u32 {
+        self.specials.pad
+    }
+
+    /// The token that begins a packed block.
+    pub fn bos_id(&self) -> u32 {
+        self.specials.bos
+    }
+
+    /// The token that ends a text.
+    pub fn eos_id(&self) -> u32 {
+        self.specials.eos
+    }
+
+    /// SHA-256 in hexadecimal of the tokenizer's JSON without white space and with sorted keys:
+    /// the same for every tokenizer that encodes alike, however its file is laid out.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn new(mut inner: Tokenizer, name: &str) -> Result<Self, DataError> {
+        // GPT-2's published file cuts texts at 50 tokens; none of these suits a corpus.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(tokenizer_error)?;
+        if let ModelWrapper::BPE(model) = inner.get_model()
+            && model.dropout.is_some()
+        {
+            let mut model = model.clone();
+            model.dropout = None;
+            inner.with_model(model);
+        }
+        inner.set_encode_special_tokens(true);
+        let specials = SpecialIds::find(&inner, name)?;
+        // A vocabulary may have holes, so its number of entries is not enough.
+        let largest = inner.get_vocab(true).into_values().max();
+        Ok(Self {
+            specials,
+            vocabulary: largest.map_or(0, |id| id as usize + 1),
+            hash: hash(&inner)?,
+            inner,
+        })
+    }
+
+    /// Refuses special tokens in the text of a closed vocabulary, where they are words.
+    fn checked(&self, tokens: Vec<u32>) -> Result<Vec<u32>, DataError> {
+        if matches!(self.inner.get_model(), ModelWrapper::WordLevel(_)) {
+            let specials = [self.specials.pad, self.specials.bos, self.specials.eos];
+            if let Some(&token) = tokens.iter().find(|token| specials.contains(token)) {
+                return Err(bad_word(
+                    &self.token(token).unwrap_or_default(),
+                    specials::RESERVED,
+                ));
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// Finds the word behind the failure of a closed vocabulary, which the model does not name.
+    fn explain(&self, text: &str, error: tokenizers::Error) -> DataError {
+        let words = if matches!(self.inner.get_model(), ModelWrapper::WordLevel(_)) {
+            pre_tokens(&self.inner, text).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let unknown = words.into_iter().find(|word| self.token_id(word).is_none());
+        match unknown {
+            Some(word) => DataError::UnknownWord {
+                word: word.escape_debug().to_string(),
+                vocabulary: self.vocabulary,
+            },
+            None => tokenizer_error(error),
+        }
+    }
+}
+
+fn bad_word(word: &str, reason: &'static str) -> DataError {
+    DataError::BadWord {
+        word: word.escape_debug().to_string(),
+        reason,
+    }
+}
+
+/// The words that a tokenizer would look up in its model.
+fn pre_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<String>, DataError> {
+    let mut text = tokenizer
+        .get_added_vocabulary()
+        .extract_and_normalize(tokenizer.get_normalizer(), text);
+    if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
+        pre_tokenizer
+            .pre_tokenize(&mut text)
+            .map_err(tokenizer_error)?;
+    }
+    Ok(text
+        .get_splits(OffsetReferential::Original, OffsetType::None)
+        .into_iter()
+        .filter(|(_, _, tokens)| tokens.is_none())
+        .map(|(word, _, _)| word.to_owned())
+        .collect())
+}
+
+fn hash(tokenizer: &Tokenizer) -> Result<String, DataError> {
+    let json = tokenizer.to_string(false).map_err(tokenizer_error)?;
+    let value: serde_json::Value =
+        serde_json::from_str(&json).map_err(|error| tokenizer_error(error.into()))?;
+    let mut canonical = String::with_capacity(json.len());
+    write_canonical(&value, &mut canonical);
+    Ok(Sha256::digest(canonical.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+/// JSON with the keys of every object sorted, whatever order the serializer's maps are in.
+fn write_canonical(value: &serde_json::Value, out: &mut String) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| key.as_str());
+            out.push('{');
+            for (key, value) in entries {
+                out.push_str(&serde_json::Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        serde_json::Value::Array(values) => {
+            out.push('[');
+            for value in values {
+                write_canonical(value, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
