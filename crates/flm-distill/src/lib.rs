@@ -1,1 +1,35 @@
-//! Placeholder.
+//! What a flow and its flow map are trained towards.
+//!
+//! A *flow* learns to denoise: [`FlowObjective`] scores D_τ(I_t) against the tokens. Its *flow map* learns to jump:
+//! [`FlowMapObjective`] draws δ_{s,t} on the diagonal s = t to the denoiser (of a frozen teacher, or to the tokens: then it
+//! distills itself) and off the diagonal to a [`FlowMapTarget`], of which [`Semigroup`] is one.
+//!
+//! ```
+//! use flm_distill::{FlowMapConfig, RowKind, flow_map_rows};
+//! use rand::SeedableRng;
+//!
+//! let config = FlowMapConfig::default();
+//! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+//! let rows = flow_map_rows(128, config.diagonal, config.boundary, &mut rng);
+//! assert_eq!(rows.iter().filter(|row| row.kind == RowKind::Diagonal).count(), 64);
+//! ```
+//!
+//! The crate knows objectives and nothing of optimizers, data or files: the loop is `flm-train`'s. Times and noise are
+//! passed in, so a loss can be pinned to golden numbers.
+
+mod config;
+mod flow;
+mod flow_map;
+mod losses;
+mod rows;
+mod semigroup;
+mod state;
+mod target;
+
+pub use config::{FlowMapConfig, FlowMapConfigError};
+pub use flow::FlowObjective;
+pub use flow_map::{FlowMapObjective, Rows};
+pub use losses::RowLosses;
+pub use rows::{RowKind, TimeRow, diagonal_rows, flow_map_rows};
+pub use semigroup::Semigroup;
+pub use target::{FlowMapTarget, ObjectiveKind};

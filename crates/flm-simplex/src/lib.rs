@@ -70,6 +70,7 @@ pub mod noise;
 pub mod sampler;
 pub mod schedule;
 mod spline;
+pub mod stream;
 pub mod times;
 
 pub use sampler::{Denoiser, SamplerError};

@@ -1,0 +1,125 @@
+//! Distilling a flow map: what all the ways of doing it share.
+
+use crate::losses::RowLosses;
+use crate::rows::{RowKind, TimeRow, flow_map_rows};
+use crate::state::RowTimes;
+use crate::{FlowMapConfig, FlowMapTarget};
+use burn::module::AutodiffModule;
+use burn::tensor::{Int, Tensor, backend::{AutodiffBackend, Backend}};
+use flm_denoiser::{Belief, Dit, Dropout, Noise};
+use flm_simplex::{Schedule, interpolant::interpolate};
+use rand::Rng;
+
+/// Trains a two-time denoiser δ_{s,t}: on the diagonal towards the denoiser, off it towards a [`FlowMapTarget`].
+///
+/// The teacher is frozen. Without one the diagonal learns from the tokens, which is self-distillation.
+pub struct FlowMapObjective<B: Backend> {
+    schedule: Schedule,
+    config: FlowMapConfig,
+    teacher: Option<Dit<B>>,
+    target: Box<dyn FlowMapTarget<B>>,
+}
+
+/// Rows of a batch as targets see them: no gradients flow here.
+///
+/// The state I_s is not given in any coordinates: student and teacher each project it by their own embedding.
+pub struct Rows<'a, B: Backend> {
+    /// The network in training, as it stands.
+    pub student: &'a Dit<B>,
+    /// The frozen denoiser, if there is one.
+    pub teacher: Option<&'a Dit<B>>,
+    /// The data, `[rows, length]`.
+    pub tokens: Tensor<B, 2, Int>,
+    /// The noise, one draw for each row.
+    pub noise: Noise<B>,
+    /// The time schedule.
+    pub schedule: &'a Schedule,
+    /// Their network times.
+    pub times: &'a [TimeRow],
+}
+
+impl<'a, B: Backend> Rows<'a, B> {
+    /// I_s as `model` sees it, `[rows, length, width]`.
+    pub fn state(&self, model: &Dit<B>) -> Tensor<B, 3> {
+        let s = self.row_times().s;
+        let embed = model.embed();
+        interpolate(embed.noise(self.noise.clone()), embed.tokens(self.tokens.clone()), s)
+    }
+
+    /// The times as tensors `[rows]`.
+    pub(crate) fn row_times(&self) -> RowTimes<B> {
+        RowTimes::of(self.times, self.schedule, &self.tokens.device())
+    }
+
+    /// The rows `first..last`.
+    fn range(&self, first: usize, last: usize) -> Rows<'a, B> {
+        Rows {
+            tokens: self.tokens.clone().narrow(0, first, last - first),
+            noise: self.noise.clone().narrow(first, last - first),
+            times: &self.times[first..last],
+            ..*self
+        }
+    }
+}
+
+impl<B: Backend> FlowMapObjective<B> {
+    /// `config` must have been validated; `schedule` and `teacher` belong to the student's vocabulary.
+    pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
+        let target = config.objective.target();
+        Self { schedule, config, teacher, target }
+    }
+
+    /// Times for a whole batch, in the configured shares, diagonal rows first.
+    pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
+        flow_map_rows(batch, self.config.diagonal, self.config.boundary, rng)
+    }
+
+    /// Losses of `tokens` `[batch, length]` at the given times, one for each sequence, diagonal rows first.
+    pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        student: &Dit<A>,
+        tokens: Tensor<A, 2, Int>,
+        noise: Noise<A>,
+        rows: &[TimeRow],
+        dropout: &mut Dropout<'_>,
+    ) -> RowLosses<A> {
+        let target = self.targets(&Rows {
+            student: &student.valid(),
+            teacher: self.teacher.as_ref(),
+            tokens: tokens.clone().inner(),
+            noise: noise.clone().inner(),
+            schedule: &self.schedule,
+            times: rows,
+        });
+        let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
+        let state = interpolate(student.embed().noise(noise), student.embed().tokens(tokens), times.s);
+        let prediction = student.forward(state, times.tau_s, times.tau_t, dropout);
+        RowLosses {
+            per_token: prediction.soft_cross_entropy(target.lift()),
+            kinds: rows.iter().map(|row| row.kind).collect(),
+        }
+    }
+
+    /// What each row is drawn towards.
+    fn targets(&self, rows: &Rows<'_, B>) -> Belief<B> {
+        let count = rows.times.len();
+        let on = rows.times.iter().take_while(|row| row.kind == RowKind::Diagonal).count();
+        debug_assert!(rows.times[on..].iter().all(|row| row.kind != RowKind::Diagonal), "diagonal rows come first");
+        let diagonal = (on > 0).then(|| diagonal_target(&rows.range(0, on)));
+        let rest = (on < count).then(|| self.target.target(&rows.range(on, count)));
+        match (diagonal, rest) {
+            (Some(diagonal), Some(rest)) => diagonal.then(rest),
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => Belief::certain(rows.tokens.clone(), rows.student.embed().vocab_size()),
+        }
+    }
+}
+
+/// On the diagonal: the teacher's D_t(I_t), or the tokens themselves.
+fn diagonal_target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
+    let Some(teacher) = rows.teacher else {
+        return Belief::certain(rows.tokens.clone(), rows.student.embed().vocab_size());
+    };
+    let times = rows.row_times();
+    teacher.forward(rows.state(teacher), times.tau_s, times.tau_t, &mut Dropout::off()).belief()
+}

@@ -1,0 +1,77 @@
+//! The exponential moving average of the weights.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
+use std::collections::HashMap;
+
+/// min(decay, (1+n)/(10+n)): young averages forget quickly.
+pub(crate) fn warm_decay(decay: f64, updates: u64) -> f64 {
+    decay.min((1.0 + updates as f64) / (10.0 + updates as f64))
+}
+
+/// decay·average + (1 − decay)·model, parameter by parameter.
+pub(crate) fn update<B: Backend, M: Module<B>>(average: M, model: &M, decay: f64) -> M {
+    let mut live = Live { tensors: HashMap::new() };
+    model.visit(&mut live);
+    average.map(&mut Blend { live: live.tensors, decay })
+}
+
+struct Live<B: Backend> {
+    tensors: HashMap<ParamId, TensorPrimitive<B>>,
+}
+
+impl<B: Backend> ModuleVisitor<B> for Live<B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.tensors.insert(param.id, param.val().into_primitive());
+    }
+}
+
+struct Blend<B: Backend> {
+    live: HashMap<ParamId, TensorPrimitive<B>>,
+    decay: f64,
+}
+
+impl<B: Backend> ModuleMapper<B> for Blend<B> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, average, mapper) = param.consume();
+        let average = match self.live.remove(&id) {
+            Some(live) => {
+                average.mul_scalar(self.decay) + Tensor::from_primitive(live).mul_scalar(1.0 - self.decay)
+            }
+            None => average,
+        };
+        Param::from_mapped_value(id, average, mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::LinearConfig;
+    use burn_flex::Flex;
+
+    #[test]
+    fn blends_each_parameter_with_its_own() {
+        let device = Default::default();
+        let model = LinearConfig::new(3, 2).init::<Flex>(&device);
+        let zero = model.clone().map(&mut Blend { live: HashMap::new(), decay: 0.0 });
+        let average = update(zero, &model, 0.75);
+        // Blended with itself, a module stays what it was.
+        let (a, b) = (average.weight.val().into_data(), model.weight.val().into_data());
+        a.assert_approx_eq::<f32>(&b, burn::tensor::Tolerance::rel_abs(1e-6, 1e-7));
+        let doubled = LinearConfig::new(3, 2).init::<Flex>(&device);
+        let other = burn::nn::Linear {
+            weight: Param::initialized(model.weight.id, model.weight.val() * 3.0),
+            bias: doubled.bias,
+        };
+        let blended = update(model.clone(), &other, 0.75);
+        let expected = model.weight.val() * 1.5;
+        blended.weight.val().into_data().assert_approx_eq::<f32>(&expected.into_data(), burn::tensor::Tolerance::rel_abs(1e-6, 1e-7));
+    }
+
+    #[test]
+    fn the_decay_warms_up() {
+        assert_eq!(warm_decay(0.999, 0), 0.1);
+        assert_eq!(warm_decay(0.999, 1_000_000), 0.999);
+    }
+}

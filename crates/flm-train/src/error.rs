@@ -1,0 +1,60 @@
+//! What stops a run.
+
+use crate::config::TrainConfigError;
+use flm_data::DataError;
+use std::path::PathBuf;
+
+/// What stops a run before its last step.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// Impossible settings.
+    #[error(transparent)]
+    Config(#[from] TrainConfigError),
+    /// The data could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The loss is no number any more.
+    #[error("the loss became {loss} at step {step} ({parts}); {checkpoint}")]
+    Diverged {
+        /// The step at which it happened.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The losses by name.
+        parts: String,
+        /// Where the last good state is.
+        checkpoint: String,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A checkpoint that cannot be continued.
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What was expected and found.
+        reason: String,
+    },
+    /// Nothing to continue.
+    #[error("no checkpoint in {path} to resume from")]
+    NothingToResume {
+        /// Where checkpoints were looked for.
+        path: PathBuf,
+    },
+}
+
+impl TrainError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}

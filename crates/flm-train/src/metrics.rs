@@ -1,0 +1,157 @@
+//! What a run tells about itself.
+
+use crate::error::TrainError;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Something worth telling.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// Some steps were done.
+    Step(Line),
+    /// The averaged weights were validated.
+    Validation(&'a Evaluation),
+    /// A checkpoint was written here.
+    Checkpoint(&'a Path),
+}
+
+/// Progress over the steps since the last line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// Steps done.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Mean loss since the last line, in nats per token.
+    pub loss: f64,
+    /// The last of these steps.
+    pub last: StepReport,
+    /// Seconds trained, all sessions together.
+    pub seconds: f64,
+    /// Tokens trained per second.
+    pub tokens_per_second: f64,
+}
+
+/// One step.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    /// Mean loss, in nats per token.
+    pub loss: f64,
+    /// Mean loss of each kind of row.
+    pub losses: BTreeMap<&'static str, f64>,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate of AdamW.
+    pub lr: f64,
+}
+
+/// The averaged weights on validation rows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// Steps done.
+    pub step: u64,
+    /// Mean loss, in nats per token.
+    pub loss: f64,
+    /// Mean loss of each kind of row.
+    pub losses: BTreeMap<&'static str, f64>,
+}
+
+/// Sums and counts of row losses by name.
+pub(crate) struct Named(BTreeMap<&'static str, (f64, usize)>);
+
+pub(crate) fn average_by_name(parts: Vec<BTreeMap<&'static str, (f64, usize)>>) -> Named {
+    let mut all = BTreeMap::new();
+    for (name, (sum, count)) in parts.into_iter().flatten() {
+        let entry = all.entry(name).or_insert((0.0, 0));
+        entry.0 += sum;
+        entry.1 += count;
+    }
+    Named(all)
+}
+
+impl Named {
+    pub(crate) fn mean(&self) -> f64 {
+        let (sum, count) = self.0.values().fold((0.0, 0), |(s, c), (sum, count)| (s + sum, c + count));
+        sum / count as f64
+    }
+
+    pub(crate) fn means(&self) -> BTreeMap<&'static str, f64> {
+        self.0.iter().map(|(name, (sum, count))| (*name, sum / *count as f64)).collect()
+    }
+}
+
+pub(crate) fn describe(losses: &BTreeMap<&'static str, f64>) -> String {
+    losses.iter().map(|(name, loss)| format!("{name} {loss}")).collect::<Vec<_>>().join(", ")
+}
+
+/// `metrics.jsonl`: one JSON object a line, for steps and validations.
+pub struct MetricsFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl MetricsFile {
+    /// Opens the file for a new run, or to go on after `step`: later lines, which a stopped run may have written, go.
+    pub fn open(path: impl Into<PathBuf>, after: Option<u64>) -> Result<Self, TrainError> {
+        let path = path.into();
+        let kept = match after {
+            Some(step) if path.exists() => {
+                let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
+                text.lines().filter(|line| step_of(line).is_some_and(|at| at <= step)).fold(
+                    String::new(),
+                    |mut kept, line| {
+                        kept.push_str(line);
+                        kept.push('\n');
+                        kept
+                    },
+                )
+            }
+            _ => String::new(),
+        };
+        std::fs::write(&path, kept).map_err(TrainError::io("write", &path))?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(TrainError::io("open", &path))?;
+        Ok(Self { file, path })
+    }
+
+    /// Adds a line for a step or a validation.
+    pub fn write(&mut self, event: &Event<'_>) -> Result<(), TrainError> {
+        let line = match event {
+            Event::Step(line) => serde_json::json!({
+                "step": line.step, "loss": line.loss, "losses": line.last.losses, "grad_norm": line.last.grad_norm,
+                "lr": line.last.lr, "seconds": line.seconds, "tokens_per_second": line.tokens_per_second,
+            }),
+            Event::Validation(evaluation) => serde_json::json!({
+                "step": evaluation.step, "validation_loss": evaluation.loss, "validation_losses": evaluation.losses,
+            }),
+            Event::Checkpoint(_) => return Ok(()),
+        };
+        writeln!(self.file, "{line}").map_err(TrainError::io("write", &self.path))
+    }
+}
+
+fn step_of(line: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_file_forgets_what_came_after_the_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let evaluation = |step| Evaluation { step, loss: 1.0, losses: BTreeMap::new() };
+        let mut file = MetricsFile::open(&path, None).unwrap();
+        for step in [10, 20, 30] {
+            file.write(&Event::Validation(&evaluation(step))).unwrap();
+        }
+        drop(file);
+        MetricsFile::open(&path, Some(20)).unwrap().write(&Event::Validation(&evaluation(25))).unwrap();
+        let steps: Vec<_> = std::fs::read_to_string(&path).unwrap().lines().map(|line| step_of(line).unwrap()).collect();
+        assert_eq!(steps, [10, 20, 25]);
+    }
+}
