@@ -1,1 +1,24 @@
-fn main() {}
+//! Development pipelines: `cargo xtask ci`.
+#![allow(clippy::print_stdout, reason = "a command line tool")]
+
+mod architecture;
+mod ci;
+
+use clap::Parser;
+
+/// Development pipelines of flm.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Run every check that must hold before a change lands.
+    Ci,
+    /// Check that crates depend on each other only in the direction of docs/architecture.md.
+    Architecture,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Ci => ci::run(),
+        Command::Architecture => architecture::check(),
+    }
+}

@@ -1,0 +1,97 @@
+//! The arrows between crates, and where prints and backends may stand.
+
+use anyhow::{Context, bail};
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+use std::fs;
+use std::path::Path;
+
+/// What each crate of the workspace may depend on, besides libraries from elsewhere. Dev-dependencies are free.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("flm-simplex", &[]),
+    ("flm-ops", &[]),
+    ("flm-data", &[]),
+    ("flm-eval", &[]),
+    ("flm-denoiser", &["flm-simplex", "flm-ops"]),
+    ("flm-distill", &["flm-simplex", "flm-denoiser"]),
+    ("flm-train", &["flm-simplex", "flm-denoiser", "flm-distill", "flm-data"]),
+    (
+        "flm-cli",
+        &["flm-simplex", "flm-denoiser", "flm-distill", "flm-train", "flm-data", "flm-eval"],
+    ),
+];
+
+/// Crates outside the arrows: they hold tests and pipelines.
+const OUTSIDE: &[&str] = &["flm-tests", "xtask"];
+
+/// Crates that may name a concrete backend.
+const NAME_A_BACKEND: &[&str] = &["flm-cli", "flm-ops"];
+
+pub(crate) fn check() -> anyhow::Result<()> {
+    let metadata = MetadataCommand::new().no_deps().exec().context("cargo metadata failed")?;
+    let mut faults = Vec::new();
+    for package in &metadata.packages {
+        if OUTSIDE.contains(&package.name.as_str()) {
+            continue;
+        }
+        let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| package.name.as_str() == *name) else {
+            faults.push(format!("{} has no place in the architecture", package.name));
+            continue;
+        };
+        faults.extend(arrow_faults(package, allowed));
+        faults.extend(backend_faults(package)?);
+    }
+    if !faults.is_empty() {
+        bail!("the architecture is broken:\n  {}", faults.join("\n  "));
+    }
+    println!("{} crates keep to their arrows", ARROWS.len());
+    Ok(())
+}
+
+fn arrow_faults(package: &Package, allowed: &[&str]) -> Vec<String> {
+    let own = |name: &str| name.starts_with("flm-");
+    package
+        .dependencies
+        .iter()
+        .filter(|dependency| dependency.kind != DependencyKind::Development && own(&dependency.name))
+        .filter(|dependency| !allowed.contains(&dependency.name.as_str()))
+        .map(|dependency| format!("{} must not depend on {}", package.name, dependency.name))
+        .collect()
+}
+
+/// A backend named outside tests, or depended on, where none may be.
+fn backend_faults(package: &Package) -> anyhow::Result<Vec<String>> {
+    if NAME_A_BACKEND.contains(&package.name.as_str()) {
+        return Ok(Vec::new());
+    }
+    let mut faults: Vec<String> = package
+        .dependencies
+        .iter()
+        .filter(|dependency| dependency.kind != DependencyKind::Development && dependency.name == "burn-flex")
+        .map(|_| format!("{} must not depend on a backend", package.name))
+        .collect();
+    let source = package.manifest_path.parent().context("a manifest has a folder")?.join("src");
+    visit(source.as_std_path(), &mut |path, text| {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let named = |line: &&str| {
+            let line = line.trim_start();
+            !line.starts_with("//") && ["burn_flex::", "burn::backend::Flex", "burn::backend::Wgpu", "burn::backend::Cuda"].iter().any(|name| line.contains(name))
+        };
+        if !path.ends_with("tests.rs") && code.lines().any(|line| named(&line)) {
+            faults.push(format!("{} names a backend", path.display()));
+        }
+    })?;
+    Ok(faults)
+}
+
+fn visit(folder: &Path, look: &mut dyn FnMut(&Path, &str)) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            visit(&path, look)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            look(&path, &text);
+        }
+    }
+    Ok(())
+}

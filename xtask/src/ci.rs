@@ -1,0 +1,65 @@
+//! The checks, cheapest first.
+
+use crate::architecture;
+use anyhow::{Context, bail};
+use std::process::Command;
+use std::time::Instant;
+
+/// A named cargo call, and what it needs in its environment.
+struct Check {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
+}
+
+const CHECKS: &[Check] = &[
+    Check { name: "format", arguments: &["fmt", "--all", "--check"], environment: &[] },
+    Check {
+        name: "clippy",
+        arguments: &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        environment: &[],
+    },
+    Check {
+        name: "docs",
+        arguments: &["doc", "--workspace", "--no-deps", "--locked"],
+        environment: &[("RUSTDOCFLAGS", "-D warnings")],
+    },
+    // The test command of the README. The parity suite is part of it and runs in full where ../shared/parity is there.
+    Check { name: "tests", arguments: &["test", "--workspace", "--locked"], environment: &[] },
+    Check {
+        name: "GPU features",
+        arguments: &["check", "--package", "flm-cli", "--features", "wgpu,cuda", "--locked"],
+        // The CUDA version whose bindings are compiled: no toolkit is asked.
+        environment: &[("CUDARC_CUDA_VERSION", "13000")],
+    },
+];
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    timed("architecture", architecture::check)?;
+    for check in CHECKS {
+        timed(check.name, || cargo(check))?;
+    }
+    println!("every check passed");
+    Ok(())
+}
+
+fn cargo(check: &Check) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(check.arguments)
+        .envs(check.environment.iter().copied())
+        .status()
+        .with_context(|| format!("cannot start cargo for the check of {}", check.name))?;
+    if !status.success() {
+        bail!("the check of {} failed: cargo {}", check.name, check.arguments.join(" "));
+    }
+    Ok(())
+}
+
+fn timed(name: &str, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    println!("── {name}");
+    let started = Instant::now();
+    check()?;
+    println!("── {name}: passed in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
