@@ -1,4 +1,6 @@
 //! A transformer block steered by time through adaptive layer normalization.
+// On the module: `Module` derives a record with the same field names.
+#![allow(non_snake_case, reason = "parameters carry the names of the reference's checkpoints")]
 
 use crate::dropout::Dropout;
 use crate::{DitConfig, init};
@@ -12,7 +14,6 @@ use rand::Rng;
 ///
 /// Field names are those of the reference's checkpoints.
 #[derive(Module, Debug)]
-#[allow(non_snake_case, reason = "parameters carry the names of the reference's checkpoints")]
 pub struct Block<B: Backend> {
     norm1: LayerNorm<B>,
     attn_qkv: Linear<B>,

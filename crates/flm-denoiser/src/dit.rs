@@ -5,7 +5,7 @@ use crate::dropout::Dropout;
 use crate::embed::{TimeEmbed, VocabEmbed};
 use crate::head::{OutputLayer, Prediction};
 use crate::{ConfigError, DitConfig};
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::Rope;
@@ -53,6 +53,16 @@ impl<B: Backend> Dit<B> {
         &self.vocab_embed
     }
 
+    /// Number of transformer blocks.
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Number of attention heads in a block.
+    pub fn heads(&self) -> usize {
+        self.heads
+    }
+
     /// Whether the network is told a target time.
     pub fn is_two_time(&self) -> bool {
         self.sigma_map_prime.is_some()
@@ -89,5 +99,22 @@ impl<B: Backend> Dit<B> {
             x = block.forward(x, cond.clone(), &rope, dropout);
         }
         self.output_layer.forward(x, cond)
+    }
+}
+
+impl<B: Backend> Dit<B> {
+    /// The parameters of the blocks that are matrices: what optimizers made for matrices may move.
+    pub fn block_matrices(&self) -> Vec<ParamId> {
+        struct Matrices(Vec<ParamId>);
+        impl<B: Backend> ModuleVisitor<B> for Matrices {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+                if D == 2 {
+                    self.0.push(param.id);
+                }
+            }
+        }
+        let mut matrices = Matrices(Vec::new());
+        self.blocks.visit(&mut matrices);
+        matrices.0
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Everybody else asks it for results: a cross-entropy, log-probabilities of given tokens, a mean D·E, a decoded token. What
 //! the network believes about the clean tokens travels as a [`Belief`], whose inside nobody sees.
+// On the module: `Module` derives a record with the same field names.
+#![allow(non_snake_case, reason = "parameters carry the names of the reference's checkpoints")]
 
 use crate::block::{chunks, layer_norm, linear, modulated_norm};
 use crate::embed::VocabEmbed;
@@ -9,11 +11,10 @@ use crate::{DitConfig, init};
 use burn::module::Module;
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::{AutodiffBackend, Backend}};
 
 /// The last layer: modulated LayerNorm and a linear map to the vocabulary, both silent at the start.
 #[derive(Module, Debug)]
-#[allow(non_snake_case, reason = "parameters carry the names of the reference's checkpoints")]
 pub struct OutputLayer<B: Backend> {
     norm_final: LayerNorm<B>,
     linear: Linear<B>,
@@ -75,6 +76,11 @@ impl<B: Backend> Prediction<B> {
         self.logits.clone().flatten(0, 1)
     }
 
+    /// The logits before their softcap, V-wide: for tests and export, not for hot paths.
+    pub fn dense_logits(&self) -> Tensor<B, 3> {
+        self.logits.clone()
+    }
+
     /// All log-probabilities, V-wide: for tests and export, not for hot paths.
     pub fn dense_log_probs(&self) -> Tensor<B, 3> {
         let capped = self.logits.clone().div_scalar(self.softcap).tanh().mul_scalar(self.softcap);
@@ -94,6 +100,21 @@ impl<B: Backend> Belief<B> {
         let weight = weight.unsqueeze_dims::<3>(&[1, 2]);
         let probabilities = (self.probabilities - other.probabilities.clone()) * weight + other.probabilities;
         Self { probabilities }
+    }
+
+    /// Certainty: all mass on the given tokens `[batch, length]`.
+    pub fn certain(tokens: Tensor<B, 2, Int>, vocab_size: usize) -> Self {
+        Self { probabilities: tokens.one_hot::<3>(vocab_size).float() }
+    }
+
+    /// The beliefs of both batches, `self`'s sequences first.
+    pub fn then(self, other: Self) -> Self {
+        Self { probabilities: Tensor::cat(vec![self.probabilities, other.probabilities], 0) }
+    }
+
+    /// The same belief for a differentiated network to be scored against; no gradient flows through it.
+    pub fn lift<A: AutodiffBackend<InnerBackend = B>>(self) -> Belief<A> {
+        Belief { probabilities: Tensor::from_inner(self.probabilities) }
     }
 
     /// D·E, the mean of the clean projected state, `[batch, length, width]`.

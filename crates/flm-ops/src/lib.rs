@@ -25,10 +25,14 @@
 //! ```
 
 mod autodiff;
+mod check;
 mod flex;
 mod reference;
 mod rope;
 mod route;
+
+#[cfg(test)]
+mod agreement;
 
 pub use rope::Rope;
 
@@ -63,6 +67,10 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
 /// LayerNorm over the last dimension, then a shift and a scale for each sequence: n(x)·weight·(1 + scale) + shift.
 ///
 /// `x` `[batch, length, width]`, `weight` `[width]`, `shift` and `scale` `[batch, 1, width]`.
+///
+/// # Panics
+///
+/// If the shapes are others, or `x` is empty.
 pub fn norm_modulate<B: Backend>(
     x: Tensor<B, 3>,
     weight: Tensor<B, 1>,
@@ -70,6 +78,11 @@ pub fn norm_modulate<B: Backend>(
     scale: Tensor<B, 3>,
     epsilon: f64,
 ) -> Tensor<B, 3> {
+    let ([batch, _, width], beside) = (x.dims(), ("x", &x.dims()[..]));
+    check::not_empty("norm_modulate", "x", &x.dims());
+    check::shape("norm_modulate", "weight", &weight.dims(), &[width], beside);
+    check::shape("norm_modulate", "shift", &shift.dims(), &[batch, 1, width], beside);
+    check::shape("norm_modulate", "scale", &scale.dims(), &[batch, 1, width], beside);
     match route::<B>(x.dtype()) {
         Route::Flex => {
             let saved = flex::norm::Saved {
@@ -94,8 +107,17 @@ pub fn norm_modulate<B: Backend>(
 /// Rotary self-attention over all positions, scores bounded by `softcap`·tanh(·/`softcap`).
 ///
 /// `qkv` `[batch, length, 3·width]` holds queries, keys and values, each as `heads` heads; the result is
-/// `[batch, length, width]`.
+/// `[batch, length, width]`. The tables of `rope` are those of this length and head width.
+///
+/// # Panics
+///
+/// If `qkv` is empty, does not divide into heads of even width, or the tables are for other sizes.
 pub fn attention<B: Backend>(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Tensor<B, 3> {
+    let [_, length, triple] = qkv.dims();
+    check::not_empty("attention", "qkv", &qkv.dims());
+    check::heads("attention", &qkv.dims(), heads);
+    let table = [length, triple / 6 / heads];
+    check::shape("attention", "a table of rope", &rope.cos.dims(), &table, ("qkv", &qkv.dims()));
     let setting = |cos: FlexTensor, sin: FlexTensor| flex::attention::Setting {
         heads,
         softcap: softcap as f32,
@@ -121,7 +143,15 @@ pub fn attention<B: Backend>(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, so
 /// x + gate·branch, with one gate for each sequence.
 ///
 /// `x` and `branch` `[batch, length, width]`, `gate` `[batch, 1, width]`.
+///
+/// # Panics
+///
+/// If the shapes are others, or `x` is empty.
 pub fn gated_residual<B: Backend>(x: Tensor<B, 3>, branch: Tensor<B, 3>, gate: Tensor<B, 3>) -> Tensor<B, 3> {
+    let ([batch, _, width], beside) = (x.dims(), ("x", &x.dims()[..]));
+    check::not_empty("gated_residual", "x", &x.dims());
+    check::shape("gated_residual", "branch", &branch.dims(), &x.dims(), beside);
+    check::shape("gated_residual", "gate", &gate.dims(), &[batch, 1, width], beside);
     match route::<B>(x.dtype()) {
         Route::Flex => {
             let branch = contiguous(primitive::<Flex, B, 3>(branch));
@@ -138,7 +168,12 @@ pub fn gated_residual<B: Backend>(x: Tensor<B, 3>, branch: Tensor<B, 3>, gate: T
 }
 
 /// softmax(`cap`·tanh(logits/`cap`)/`temperature`) for each row of `[rows, vocabulary]`.
+///
+/// # Panics
+///
+/// If `logits` is empty.
 pub fn capped_softmax<B: Backend>(logits: Tensor<B, 2>, cap: f64, temperature: f64) -> Tensor<B, 2> {
+    check::not_empty("capped_softmax", "logits", &logits.dims());
     match route::<B>(logits.dtype()) {
         Route::Flex => wrap::<Flex, B, 2>(flex::softmax::softmax(
             primitive::<Flex, B, 2>(logits),
@@ -151,20 +186,36 @@ pub fn capped_softmax<B: Backend>(logits: Tensor<B, 2>, cap: f64, temperature: f
 
 /// −log softmax(`cap`·tanh(logits/`cap`)) at the given tokens, in nats, `[rows]`.
 ///
-/// `logits` `[rows, vocabulary]`, `ids` `[rows]`, each below the vocabulary's size.
+/// `logits` `[rows, vocabulary]`, `ids` `[rows]`, each below the vocabulary's size. A row with a logit that is not a number
+/// has a loss that is not a number.
+///
+/// # Panics
+///
+/// If the shapes are others, `logits` is empty, or, where there is a kernel, an id lies outside the vocabulary.
 pub fn capped_cross_entropy<B: Backend>(logits: Tensor<B, 2>, ids: Tensor<B, 1, Int>, cap: f64) -> Tensor<B, 1> {
+    let [rows, vocab] = logits.dims();
+    check::not_empty("capped_cross_entropy", "logits", &logits.dims());
+    check::shape("capped_cross_entropy", "ids", &ids.dims(), &[rows], ("logits", &logits.dims()));
     let route = if cap > LARGEST_CAP { Route::Composed } else { route::<B>(logits.dtype()) };
     if route == Route::Composed {
         return reference::capped_cross_entropy(logits, ids, cap);
     }
     let ids: Vec<i32> = ids.into_data().iter::<i32>().collect();
+    check::tokens("capped_cross_entropy", &ids, vocab);
     native_cross_entropy(logits, Target::Tokens(&ids), cap, route)
 }
 
 /// −Σ target·log softmax(`cap`·tanh(logits/`cap`)) for each row, in nats, `[rows]`.
 ///
-/// `logits` and `target` `[rows, vocabulary]`. No gradient flows to the target.
+/// `logits` and `target` `[rows, vocabulary]`. No gradient flows to the target. A row with an entry that is not a number has a
+/// loss that is not a number.
+///
+/// # Panics
+///
+/// If the shapes differ, or are empty.
 pub fn capped_soft_cross_entropy<B: Backend>(logits: Tensor<B, 2>, target: Tensor<B, 2>, cap: f64) -> Tensor<B, 1> {
+    check::not_empty("capped_soft_cross_entropy", "logits", &logits.dims());
+    check::shape("capped_soft_cross_entropy", "target", &target.dims(), &logits.dims(), ("logits", &logits.dims()));
     let route = if cap > LARGEST_CAP { Route::Composed } else { route::<B>(logits.dtype()) };
     let target = match route {
         Route::Composed => return reference::capped_soft_cross_entropy(logits, target.detach(), cap),
@@ -188,9 +239,17 @@ fn native_cross_entropy<B: Backend>(logits: Tensor<B, 2>, target: Target<'_>, ca
 /// x·weight + bias over the last dimension of `x` `[batch, length, inputs]`, `weight` `[inputs, outputs]`.
 ///
 /// One matrix product over all positions: a batched one would give the weight a gradient for each sequence first.
+///
+/// # Panics
+///
+/// If `weight` or `bias` do not fit `x`.
 pub fn linear<B: Backend>(x: Tensor<B, 3>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 3> {
     let [batch, length, inputs] = x.dims();
     let [_, outputs] = weight.dims();
+    check::shape("linear", "weight", &weight.dims(), &[inputs, outputs], ("x", &x.dims()));
+    if let Some(bias) = &bias {
+        check::shape("linear", "bias", &bias.dims(), &[outputs], ("weight", &weight.dims()));
+    }
     let y = x.reshape([batch * length, inputs]).matmul(weight);
     let y = match bias {
         Some(bias) => y + bias.unsqueeze_dim(0),

@@ -38,3 +38,4 @@ pub use error::TrainError;
 pub use metrics::{Evaluation, Event, Line, MetricsFile, StepReport};
 pub use objective::{Draw, Losses, Objective};
 pub use trainer::{Outcome, Run};
+pub use workers::Workers;

@@ -6,13 +6,17 @@ use crate::error::TrainError;
 ///
 /// On a CPU two parts side by side, each on one thread, finish sooner than one after the other on two: no operation is too
 /// small to be shared. Results come back in the order of the parts, so they do not depend on the number of workers.
-pub(crate) struct Workers {
+pub struct Workers {
     pools: Vec<rayon::ThreadPool>,
 }
 
 impl Workers {
     /// `count` workers that share the machine's cores; one worker leaves parallelism to the operations.
-    pub(crate) fn new(count: usize) -> Result<Self, TrainError> {
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`] if the system gives no threads.
+    pub fn new(count: usize) -> Result<Self, TrainError> {
         if count <= 1 {
             return Ok(Self { pools: Vec::new() });
         }
@@ -28,8 +32,8 @@ impl Workers {
         Ok(Self { pools })
     }
 
-    /// Does `work` for every part below `parts`.
-    pub(crate) fn map<T: Send>(&self, parts: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    /// Does `work` for every part below `parts`; the answers are in the order of the parts.
+    pub fn map<T: Send>(&self, parts: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
         if self.pools.is_empty() {
             return (0..parts).map(work).collect();
         }

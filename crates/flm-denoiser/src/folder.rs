@@ -1,0 +1,128 @@
+//! A model as a folder: `config.json`, `model.safetensors`, and files of the caller's such as a tokenizer.
+//!
+//! The tensors carry the names and layouts of the reference's PyTorch checkpoints, in f32, so that either side can read
+//! the other. A folder appears whole or not at all, and is read strictly: whatever is missing, left over, misshapen or not finite
+//! is an error with its name.
+
+mod read;
+mod staging;
+mod write;
+
+pub use read::load;
+pub use write::{Existing, save};
+
+use crate::{ConfigError, TensorError};
+use std::io;
+use std::path::PathBuf;
+
+/// The file with the sizes of the network and the format's version.
+pub const CONFIG_FILE: &str = "config.json";
+/// The file with the parameters.
+pub const TENSORS_FILE: &str = "model.safetensors";
+/// The version of the format that is written, and the newest that is read.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Why a model folder cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something is already where the folder should go.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// The place asked for.
+        path: PathBuf,
+    },
+    /// What should be replaced is not a model folder.
+    #[error("{} is not a model folder, so it is not replaced", path.display())]
+    NotAModel {
+        /// The place asked for.
+        path: PathBuf,
+    },
+    /// A file of the caller's has a name that a model folder cannot hold.
+    #[error("{name:?} cannot be the name of a further file in a model folder")]
+    ExtraName {
+        /// The name given.
+        name: String,
+    },
+    /// The configuration is not the one of the network to be saved.
+    #[error("the configuration has {key} = {config}, the network {model}")]
+    Mismatch {
+        /// The configuration key.
+        key: &'static str,
+        /// Its value.
+        config: String,
+        /// The network's.
+        model: String,
+    },
+    /// `config.json` is not what it should be.
+    #[error("{} is not a model configuration: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where and how.
+        source: serde_json::Error,
+    },
+    /// The folder was written by a later version.
+    #[error("{} has format version {found}, but only versions up to {FORMAT_VERSION} are known", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+    /// No network has these sizes.
+    #[error("{}: {source}", path.display())]
+    Sizes {
+        /// The file.
+        path: PathBuf,
+        /// Which size.
+        source: ConfigError,
+    },
+    /// `model.safetensors` cannot be read as such a file.
+    #[error("{} is truncated or corrupt, or no safetensors file: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What gave it away.
+        reason: String,
+    },
+    /// A tensor has a type that is not read.
+    #[error("{}: tensor {name} has type {found}, expected F32, F16 or BF16", path.display())]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// The tensors are not the parameters of the network.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+}
+
+/// An error of the operating system's, with what was tried.
+fn io_error(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_path_buf();
+    move |source| FolderError::Io { action, path, source }
+}
+
+/// `config.json`.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile<Config> {
+    format_version: u32,
+    model: Config,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! The network as the samplers of `flm_simplex` see it: a denoiser of projected states.
+
+use crate::{Belief, Dit, Dropout};
+use burn::tensor::{Tensor, backend::Backend};
+use flm_simplex::Denoiser;
+
+/// A temperature that no distribution has.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("a temperature must be positive and finite, found {found}")]
+pub struct TemperatureError {
+    /// The value given.
+    pub found: f64,
+}
+
+/// A [`Dit`] without dropout, on projected states h = xE.
+///
+/// Samplers that carry h instead of x draw the same samples from states V/d times smaller (`mathematics.md`, section 6).
+/// Start them from εE ([`VocabEmbed::noise`](crate::VocabEmbed::noise)) and give them fresh noise of the same kind. A one-time network
+/// goes with [`euler`](flm_simplex::sampler::euler), a two-time one with [`flow_map`](flm_simplex::sampler::flow_map).
+///
+/// ```
+/// use burn_flex::Flex;
+/// use flm_denoiser::{DitConfig, Noise, Sampling};
+/// use flm_simplex::{Schedule, sampler};
+/// use rand::SeedableRng;
+///
+/// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+/// let dit = DitConfig::new(27, 16, 32, 1, 2).init::<Flex>(&mut rng, &Default::default())?;
+/// let noise = Noise::draw(3, 16, 27, &mut rng, &Default::default());
+/// let start = dit.embed().noise(noise);
+/// let belief = sampler::euler(&Sampling::new(&dit), &Schedule::new(27)?, start, 4, |_| ())?;
+/// assert_eq!(belief.argmax().dims(), [3, 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Sampling<'a, B: Backend> {
+    model: &'a Dit<B>,
+    temperature: f64,
+}
+
+impl<'a, B: Backend> Sampling<'a, B> {
+    /// The network at temperature 1, as it was trained.
+    pub fn new(model: &'a Dit<B>) -> Self {
+        Self { model, temperature: 1.0 }
+    }
+
+    /// The same with every belief a softmax of logits/`temperature`: below 1 likely tokens gain.
+    ///
+    /// # Errors
+    ///
+    /// [`TemperatureError`] if the temperature is not positive and finite.
+    pub fn at_temperature(self, temperature: f64) -> Result<Self, TemperatureError> {
+        if temperature.is_finite() && temperature > 0.0 {
+            Ok(Self { temperature, ..self })
+        } else {
+            Err(TemperatureError { found: temperature })
+        }
+    }
+}
+
+impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
+    type Belief = Belief<B>;
+
+    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Belief<B> {
+        let ([batch, ..], device) = (state.dims(), state.device());
+        let row = |tau: f64| Tensor::full([batch], tau, &device);
+        let prediction = self.model.forward(state, row(tau_s), row(tau_t), &mut Dropout::off());
+        prediction.belief_at(self.temperature)
+    }
+
+    fn mean(&self, belief: &Belief<B>) -> Tensor<B, 3> {
+        belief.mean(self.model.embed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DitConfig, apply_tensors, named_tensors};
+    use burn::tensor::Tolerance;
+    use burn_flex::Flex;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use std::path::Path;
+
+    /// A network whose every parameter is drawn, so that all of it takes part.
+    fn loud(two_time: bool) -> Dit<Flex> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let config = DitConfig::new(11, 5, 16, 1, 2).with_two_time(two_time);
+        let model = config.init::<Flex>(&mut rng, &Default::default()).unwrap();
+        let mut tensors = named_tensors(&model);
+        for tensor in &mut tensors {
+            tensor.values.fill_with(|| rng.random_range(-0.5..0.5));
+        }
+        apply_tensors(model, Path::new("drawn"), tensors).unwrap()
+    }
+
+    fn state(batch: usize) -> Tensor<Flex, 3> {
+        flm_simplex::noise::gaussian([batch, 5, 16], &mut ChaCha8Rng::seed_from_u64(8), &Default::default())
+    }
+
+    #[test]
+    fn times_reach_every_row_and_the_mean_is_projected() {
+        let model = loud(true);
+        let sampling = Sampling::new(&model);
+        let belief = sampling.believe(state(3), 0.25, 0.75);
+        let row = |taus: [f32; 3]| Tensor::from_floats(taus, &Default::default());
+        let direct = |s, t| model.forward(state(3), row(s), row(t), &mut Dropout::off()).belief().dense();
+        let expected = direct([0.25; 3], [0.75; 3]);
+        belief.dense().into_data().assert_eq(&expected.into_data(), true);
+        // The times matter: with them exchanged the answer is another one.
+        let exchanged = direct([0.75; 3], [0.25; 3]);
+        let change: f32 = (belief.dense() - exchanged).abs().max().into_scalar();
+        assert!(change > 1e-3, "{change}");
+        let mean = belief.dense().matmul(model.embed().embedding.val().unsqueeze());
+        // Sums of eleven products in f32.
+        let tolerance = Tolerance::relative(1e-5).set_absolute(1e-6);
+        sampling.mean(&belief).into_data().assert_approx_eq::<f32>(&mean.into_data(), tolerance);
+    }
+
+    #[test]
+    fn temperature_divides_the_logits() {
+        let model = loud(false);
+        let warm = Sampling::new(&model).believe(state(1), 0.5, 0.5).dense();
+        let cold = Sampling::new(&model).at_temperature(0.5).unwrap().believe(state(1), 0.5, 0.5).dense();
+        // softmax(2x) is the square of softmax(x), scaled to mass one.
+        let square = warm.powi_scalar(2);
+        let expected = square.clone() / square.sum_dim(2);
+        cold.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::relative(1e-4).set_absolute(1e-7));
+    }
+
+    #[test]
+    fn impossible_temperatures_are_refused() {
+        let model = loud(false);
+        for found in [0.0, -1.0, f64::INFINITY] {
+            let error = Sampling::new(&model).at_temperature(found).unwrap_err();
+            assert_eq!(error.to_string(), format!("a temperature must be positive and finite, found {found}"));
+        }
+        assert!(Sampling::new(&model).at_temperature(f64::NAN).is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! The kernels agree with the compositions they stand for.
+
+mod cases;
+
+use crate::route::AutodiffFlex;
+use burn::tensor::{Int, Tensor};
+use burn_flex::Flex;
+use cases::{Case, Operation};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Largest difference between a kernel and its composition, relative to the largest value of the tensor.
+///
+/// Both round at 6e-8; sums of up to 20,000 terms of one sign in other orders, and transcendental functions good to three
+/// units in the last place, differ by some 1e-6. A forgotten term shows at 1e-3 and above.
+const TOLERANCE: f32 = 1e-5;
+
+/// Values of the leaves: roughly normal (a sum of twelve uniforms), times each input's scale.
+fn values(case: &Case) -> Vec<Vec<f32>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut normal = || (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0;
+    case.inputs.iter().map(|input| (0..input.count()).map(|_| input.scale * normal()).collect()).collect()
+}
+
+fn leaf(values: &[f32]) -> Tensor<Flex, 1> {
+    Tensor::from_floats(values, &Default::default())
+}
+
+fn flat(tensor: Tensor<Flex, 1>) -> Vec<f32> {
+    tensor.into_data().to_vec().unwrap()
+}
+
+/// The values of `function` and the gradient to each leaf, nothing for those that ask for none.
+///
+/// The outputs are weighted one by one, so that a gradient that ends up in the wrong row shows.
+fn run(
+    values: &[Vec<f32>],
+    tracked: &[bool],
+    function: impl Fn(&[Tensor<AutodiffFlex, 1>]) -> Tensor<AutodiffFlex, 1>,
+) -> (Vec<f32>, Vec<Option<Vec<f32>>>) {
+    let leaves: Vec<_> = values
+        .iter()
+        .zip(tracked)
+        .map(|(values, tracked)| Tensor::from_inner(leaf(values)).set_require_grad(*tracked))
+        .collect();
+    let out = function(&leaves);
+    let weights: Vec<f32> = (0..out.dims()[0]).map(|i| ((i * 37 % 101) as f32 - 40.0) / 50.0).collect();
+    let loss = (out.clone() * Tensor::from_inner(leaf(&weights))).sum();
+    if !tracked.contains(&true) {
+        return (flat(out.inner()), vec![None; values.len()]);
+    }
+    let grads = loss.backward();
+    (flat(out.inner()), leaves.iter().map(|leaf| leaf.grad(&grads).map(flat)).collect())
+}
+
+fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0_f32, |max, b| max.max(b.abs()));
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        // Gradients that cancel to nothing (a softmax of one entry) are compared with one, the size of their terms.
+        let bound = TOLERANCE * if largest > 1e-4 { largest } else { 1.0 };
+        assert!((a - b).abs() <= bound, "{what}: {a} and {b} at {i}, the largest is {largest}");
+    }
+}
+
+#[test]
+fn values_and_gradients_agree_with_the_compositions() {
+    for case in cases::all() {
+        let values = values(&case);
+        let tracked = vec![true; values.len()];
+        let (found, grads) = run(&values, &tracked, |leaves| case.offered(leaves));
+        let (expected, expected_grads) = run(&values, &tracked, |leaves| case.composed(leaves));
+        assert_close(&found, &expected, &format!("{case:?}"));
+        for (i, (found, expected)) in grads.into_iter().zip(expected_grads).enumerate() {
+            let what = format!("gradient to input {i} of {case:?}");
+            match (found, expected) {
+                (Some(found), Some(expected)) => assert_close(&found, &expected, &what),
+                // A target takes none.
+                (found, expected) => assert_eq!(found.is_some(), expected.is_some(), "{what}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_do_not_depend_on_who_else_asks_for_one() {
+    for case in cases::all() {
+        let values = values(&case);
+        let all = run(&values, &vec![true; values.len()], |leaves| case.offered(leaves));
+        for subset in 0..1 << values.len() {
+            let tracked: Vec<bool> = (0..values.len()).map(|i| subset >> i & 1 == 1).collect();
+            if matches!(case.operation, Operation::SoftCrossEntropy { .. }) && !tracked[0] {
+                continue;
+            }
+            let (found, grads) = run(&values, &tracked, |leaves| case.offered(leaves));
+            assert_eq!(found, all.0, "{case:?}");
+            for (i, grad) in grads.iter().enumerate() {
+                let expected = all.1[i].as_ref().filter(|_| tracked[i]);
+                assert_eq!(grad.as_ref(), expected, "gradient to input {i} of {case:?}, asked for by {tracked:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_plain_backend_gives_the_same_values() {
+    for case in cases::all() {
+        let values = values(&case);
+        let leaves: Vec<_> = values.iter().map(|values| leaf(values)).collect();
+        let (expected, _) = run(&values, &vec![false; values.len()], |leaves| case.offered(leaves));
+        // Differentiated, a softmax is composed: equal to rounding. Everything else runs the same kernel.
+        match case.operation {
+            Operation::Softmax { .. } => assert_close(&flat(case.offered(&leaves)), &expected, &format!("{case:?}")),
+            _ => assert_eq!(flat(case.offered(&leaves)), expected, "{case:?}"),
+        }
+        assert_close(&flat(case.offered(&leaves)), &flat(case.composed(&leaves)), &format!("{case:?}"));
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let (one, two) = (pool(1), pool(2));
+    for case in cases::all() {
+        let values = values(&case);
+        let tracked = vec![true; values.len()];
+        let result = || run(&values, &tracked, |leaves| case.offered(leaves));
+        assert_eq!(one.install(result), two.install(result), "{case:?}");
+        let plain = || flat(case.offered(&values.iter().map(|values| leaf(values)).collect::<Vec<_>>()));
+        assert_eq!(one.install(plain), two.install(plain), "{case:?}");
+    }
+}
+
+#[test]
+fn extreme_logits_are_scored_as_capped_ones() {
+    let logits = Tensor::<Flex, 2>::from_floats([[1e4, -1e4, 0.0], [-1e4, -1e4, f32::MAX]], &Default::default());
+    let loss = |id: i32| {
+        let ids = Tensor::<Flex, 1, Int>::from_ints([id, id], &Default::default());
+        flat(crate::capped_cross_entropy(logits.clone(), ids, 30.0))
+    };
+    // log Σ e^c over the capped logits 30, −30 and 0, or −30, −30 and 30, less the token's own.
+    for (id, expected) in [(0, [0.0, 60.0]), (1, [60.0, 60.0]), (2, [30.0, 0.0])] {
+        assert_close(&loss(id), &expected, "loss of extreme logits");
+    }
+    let certain = crate::capped_softmax(logits, 30.0, 1.0);
+    assert_close(&flat(certain.flatten(0, 1)), &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0], "softmax of extreme logits");
+}
+
+#[test]
+fn what_is_not_a_number_stays_so_in_its_own_row() {
+    for case in cases::all() {
+        let mut values = values(&case);
+        let middle = values[0].len() - 1;
+        values[0][middle] = f32::NAN;
+        let (found, grads) = run(&values, &vec![true; values.len()], |leaves| case.offered(leaves));
+        let (expected, _) = run(&values, &vec![true; values.len()], |leaves| case.composed(leaves));
+        let pattern = |values: &[f32]| values.iter().map(|value| value.is_nan()).collect::<Vec<bool>>();
+        assert!(found.iter().any(|value| value.is_nan()), "{case:?}");
+        assert_eq!(pattern(&found), pattern(&expected), "{case:?}");
+        assert!(grads[0].as_ref().unwrap().iter().any(|value| value.is_nan()), "gradient of {case:?}");
+    }
+}
+
+#[test]
+fn wrong_shapes_are_named() {
+    type T<const D: usize> = Tensor<AutodiffFlex, D>;
+    let message = |call: fn()| {
+        let panic = std::panic::catch_unwind(call).unwrap_err();
+        panic.downcast_ref::<String>().cloned().unwrap_or_default()
+    };
+    fn zeros<const D: usize>(shape: [usize; D]) -> T<D> {
+        Tensor::zeros(shape, &Default::default())
+    }
+    assert_eq!(
+        message(|| drop(crate::gated_residual(zeros([2, 3, 8]), zeros([2, 3, 8]), zeros([2, 3, 8])))),
+        "gated_residual: gate must have shape [2, 1, 8] beside x of shape [2, 3, 8], found [2, 3, 8]"
+    );
+    assert_eq!(
+        message(|| drop(crate::norm_modulate(zeros([2, 3, 8]), zeros([4]), zeros([2, 1, 8]), zeros([2, 1, 8]), 1e-5))),
+        "norm_modulate: weight must have shape [8] beside x of shape [2, 3, 8], found [4]"
+    );
+    assert_eq!(
+        message(|| {
+            let rope = crate::Rope::new(3, 4, 10_000.0, &Default::default());
+            drop(crate::attention(zeros([2, 5, 24]), &rope, 2, 50.0));
+        }),
+        "attention: a table of rope must have shape [5, 2] beside qkv of shape [2, 5, 24], found [3, 2]"
+    );
+    assert_eq!(
+        message(|| {
+            let rope = crate::Rope::new(5, 4, 10_000.0, &Default::default());
+            drop(crate::attention(zeros([2, 5, 24]), &rope, 3, 50.0));
+        }),
+        "attention: the last dimension of qkv must be queries, keys and values of 3 heads of even width, \
+         found shape [2, 5, 24]"
+    );
+    assert_eq!(
+        message(|| drop(crate::capped_soft_cross_entropy(zeros([4, 5]), zeros([4, 6]), 30.0))),
+        "capped_soft_cross_entropy: target must have shape [4, 5] beside logits of shape [4, 5], found [4, 6]"
+    );
+    assert_eq!(
+        message(|| {
+            let ids = Tensor::<AutodiffFlex, 1, Int>::from_ints([0, 5], &Default::default());
+            drop(crate::capped_cross_entropy(zeros([2, 5]), ids, 30.0));
+        }),
+        "capped_cross_entropy: ids must lie below the vocabulary's 5 tokens, found 5"
+    );
+    assert_eq!(
+        message(|| drop(crate::linear(zeros([2, 3, 8]), zeros([4, 8]), None))),
+        "linear: weight must have shape [8, 8] beside x of shape [2, 3, 8], found [4, 8]"
+    );
+    assert_eq!(
+        message(|| drop(crate::gated_residual(zeros([2, 0, 8]), zeros([2, 0, 8]), zeros([2, 1, 8])))),
+        "gated_residual: x must not be empty, found shape [2, 0, 8]"
+    );
+}

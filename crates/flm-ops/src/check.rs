@@ -1,0 +1,35 @@
+//! Shapes of arguments, checked before a kernel turns them into slices of rows.
+
+/// Panics unless an argument has the shape that another one asks for.
+#[track_caller]
+pub(crate) fn shape(operation: &str, argument: &str, found: &[usize], expected: &[usize], other: (&str, &[usize])) {
+    let (name, shape) = other;
+    assert!(
+        found == expected,
+        "{operation}: {argument} must have shape {expected:?} beside {name} of shape {shape:?}, found {found:?}"
+    );
+}
+
+/// Panics if a tensor has no values.
+#[track_caller]
+pub(crate) fn not_empty(operation: &str, argument: &str, found: &[usize]) {
+    assert!(!found.contains(&0), "{operation}: {argument} must not be empty, found shape {found:?}");
+}
+
+/// Panics unless the last dimension divides into three times `heads` parts of even width.
+#[track_caller]
+pub(crate) fn heads(operation: &str, found: &[usize], heads: usize) {
+    let triple = found.last().copied().unwrap_or(0);
+    assert!(
+        heads > 0 && triple.is_multiple_of(6 * heads),
+        "{operation}: the last dimension of qkv must be queries, keys and values of {heads} heads of even width, found shape {found:?}"
+    );
+}
+
+/// Panics unless every token lies in the vocabulary.
+#[track_caller]
+pub(crate) fn tokens(operation: &str, ids: &[i32], vocab: usize) {
+    if let Some(id) = ids.iter().find(|id| !usize::try_from(**id).is_ok_and(|id| id < vocab)) {
+        panic!("{operation}: ids must lie below the vocabulary's {vocab} tokens, found {id}");
+    }
+}

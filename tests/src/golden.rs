@@ -1,0 +1,150 @@
+//! The golden file: what a clone without the full fixtures checks itself against.
+
+use crate::checkpoint::load_ema;
+use crate::fixture::{Fixture, Pinned, config, flat};
+use burn::tensor::Tensor;
+use burn_flex::Flex;
+use flm_denoiser::{Dit, Dropout, NamedTensor, apply_tensors, named_tensors};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use safetensors::tensor::TensorView;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Taken from `expected.safetensors`, under `expected.`.
+const EXPECTED: [&str; 24] = [
+    "fmlm_gamma0.0_1",
+    "fmlm_gamma0.0_2",
+    "fmlm_gamma0.0_4",
+    "fmlm_gamma0.0_8",
+    "fmlm_gamma0.8_1",
+    "fmlm_gamma0.8_2",
+    "fmlm_gamma0.8_4",
+    "fmlm_log_probs",
+    "fmlm_psd_grad.output_layer.linear.weight",
+    "fmlm_psd_loss_per_token",
+    "fresh_noise_0",
+    "fresh_noise_1",
+    "fresh_noise_2",
+    "noise",
+    "pair_tau_s",
+    "pair_tau_t",
+    "row_kind",
+    "row_tau_s",
+    "row_tau_t",
+    "t",
+    "tau",
+    "tokens",
+    "x_t",
+    "z0",
+];
+
+/// Taken from `flow_map.safetensors`, under `flow_map.`. I_s is made of the noise and the tokens.
+const FLOW_MAP: [&str; 11] = [
+    "X_su",
+    "delta_st",
+    "delta_ut",
+    "s",
+    "semigroup_gamma",
+    "semigroup_target",
+    "t",
+    "tau_s",
+    "tau_t",
+    "tau_u",
+    "u",
+];
+
+/// What the one-time teacher believes about the rows of the semigroup loss, D_s(I_s) at `row_tau_s`, `[batch, length, vocabulary]`.
+///
+/// The fixtures pin the teacher at other times, and its weights would not fit in the golden file: it is our teacher's
+/// answer, once that agrees with the reference.
+pub const TEACHER: &str = "derived.teacher_at_row_tau_s";
+
+/// Before a parameter's name.
+const WEIGHTS: &str = "fmlm.";
+
+/// Where the golden file is.
+pub fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/fmlm.safetensors")
+}
+
+/// Reads the golden file.
+///
+/// # Panics
+///
+/// If it is not there.
+pub fn open() -> Fixture {
+    Fixture::open(&path())
+}
+
+/// The two-time network of the golden file.
+///
+/// # Panics
+///
+/// If its weights are not in the file.
+pub fn model<B: burn::tensor::backend::Backend>(golden: &Fixture) -> Dit<B> {
+    let weights = golden.0.keys().filter_map(|name| Some((name, name.strip_prefix(WEIGHTS)?)));
+    let tensors = weights.map(|(key, name)| NamedTensor {
+        name: name.to_owned(),
+        shape: golden.pinned(key).shape.clone(),
+        values: golden.values(key),
+    });
+    let fresh = config(true).init(&mut ChaCha8Rng::seed_from_u64(0), &B::Device::default()).expect("the sizes exist");
+    apply_tensors(fresh, &path(), tensors).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What the golden file should hold, from the full fixtures in `shared`.
+///
+/// # Panics
+///
+/// If the fixtures are not all there.
+pub fn make(shared: &Path) -> Fixture {
+    let folder = shared.join("parity/model");
+    let expected = Fixture::open(&folder.join("expected.safetensors"));
+    let flow_map = Fixture::open(&folder.join("flow_map.safetensors"));
+    let load = |file: &str, two_time| -> Dit<Flex> {
+        load_ema(&folder.join(file), &config(two_time)).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let (teacher, student) = (load("flm.ckpt", false), load("fmlm.ckpt", true));
+
+    let mut tensors = BTreeMap::new();
+    for name in EXPECTED {
+        tensors.insert(format!("expected.{name}"), expected.pinned(name).clone());
+    }
+    for name in FLOW_MAP {
+        tensors.insert(format!("flow_map.{name}"), flow_map.pinned(name).clone());
+    }
+    for weight in named_tensors(&student) {
+        tensors.insert(format!("{WEIGHTS}{}", weight.name), Pinned::floats(weight.shape, &weight.values));
+    }
+    let belief = teacher_belief(&teacher, &expected);
+    tensors.insert(TEACHER.to_owned(), Pinned::floats(belief.dims().to_vec(), &flat(belief)));
+    Fixture(tensors)
+}
+
+/// D_s(I_s) of the one-time `teacher` at the times of the semigroup loss's rows, from the tensors of `expected.safetensors`.
+pub fn teacher_belief(teacher: &Dit<Flex>, expected: &Fixture) -> Tensor<Flex, 3> {
+    let taus: Tensor<Flex, 1> = expected.float("row_tau_s");
+    let schedule = flm_simplex::Schedule::new(61).expect("61 tokens have a schedule");
+    let times: Vec<f64> = expected.values("row_tau_s").iter().map(|tau| schedule.t_of_tau(f64::from(*tau))).collect();
+    let embed = teacher.embed();
+    let state = flm_simplex::interpolant::interpolate(
+        embed.project(expected.float("noise")),
+        embed.tokens(expected.int("tokens")),
+        flm_simplex::interpolant::rows(&times, &Default::default()),
+    );
+    teacher.forward(state, taus.clone(), taus, &mut Dropout::off()).belief().dense()
+}
+
+/// The bytes of a fixture's file.
+///
+/// # Panics
+///
+/// If a tensor has not the bytes that its shape asks for.
+pub fn bytes(fixture: &Fixture) -> Vec<u8> {
+    let views = fixture.0.iter().map(|(name, pinned)| {
+        let view = TensorView::new(pinned.dtype, pinned.shape.clone(), &pinned.bytes);
+        (name, view.unwrap_or_else(|error| panic!("{name}: {error}")))
+    });
+    safetensors::serialize(views, None).expect("whole tensors")
+}
