@@ -1,1 +1,54 @@
-fn main() {}
+//! The command line of flm.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the one crate that talks to people"
+)]
+
+mod args;
+mod command_line;
+mod commands;
+mod config;
+mod device;
+mod error;
+mod files;
+mod presets;
+mod progress;
+mod quickstart;
+mod stages;
+mod stop;
+mod table;
+
+use clap::Parser;
+use std::process::ExitCode;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Training allocates and frees many tensors of a few sizes on several threads, at which the system's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::builder()
+                .with_default_directive(LevelFilter::WARN.into())
+                .from_env_lossy(),
+        )
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+    stop::listen();
+    match commands::run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_interruption() => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

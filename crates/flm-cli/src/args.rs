@@ -1,0 +1,279 @@
+//! What the user typed. What it means is worked out in `commands`.
+
+use crate::device::Device;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Trains, distills and samples continuous flow language models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flm",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Quickstart(QuickstartArgs),
+    /// Turn text into token rows, or look at rows that are there
+    #[command(subcommand)]
+    Data(DataCommand),
+    Train(TrainArgs),
+    Distill(DistillArgs),
+    Sample(SampleArgs),
+    Eval(EvalArgs),
+    Presets(PresetsArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    Prepare(PrepareArgs),
+    Inspect(InspectArgs),
+}
+
+/// Which settings hold.
+#[derive(Debug, Args)]
+pub(crate) struct SettingsArgs {
+    /// Settings: a preset by name (`flm presets` lists them) or a TOML file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) preset: Option<String>,
+    /// Override one setting, as in `--set optimizer.lr=1e-3`; may be repeated. `flm presets NAME` shows keys
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// Where to compute.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArgs {
+    /// Where to compute: cpu, wgpu or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: Device,
+}
+
+/// See it work: grammar, flow, flow map and a report, in about ten minutes without a GPU
+///
+/// Draws sentences from a small English grammar, trains a flow language model on them, distills it into a flow map,
+/// samples both and judges the samples by the grammar, which knows every sentence and its probability. Everything is
+/// kept in one folder: `data`, `flm`, `fmlm`, `samples`, `report.json` and `report.html`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm quickstart --out quickstart --set train.steps=300")]
+pub(crate) struct QuickstartArgs {
+    /// The folder to make
+    #[arg(long, default_value = "quickstart", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Decides everything that is drawn: sentences, initial weights, noise
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    /// Replace a folder that an earlier quickstart made
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) force: bool,
+    /// Go on with a quickstart that was interrupted
+    #[arg(long)]
+    pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// Turn a corpus into a data folder of token rows
+///
+/// Reads a text file, a JSON lines file (field `text`) or a folder of such files, or draws sentences from the built-in
+/// grammar with `--input grammar`. What is not given is taken from the preset's [data] section, or from its defaults.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm data prepare --input grammar --count 40000 --length 24 --out data
+  flm data prepare --input corpus.txt --tokenizer chars --length 128 --pack --whole --out data
+  flm data prepare --input docs/ --train-bpe 8000 --length 128 --pack --out data")]
+pub(crate) struct PrepareArgs {
+    /// A file, a folder, or `grammar`
+    #[arg(long, value_name = "PATH", required_unless_present = "preset")]
+    pub(crate) input: Option<String>,
+    /// `words` or `chars` of the corpus, or a tokenizer.json
+    #[arg(long, value_name = "words|chars|FILE")]
+    pub(crate) tokenizer: Option<String>,
+    /// Learn a tokenizer of N byte pairs from the corpus
+    #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
+    pub(crate) train_bpe: Option<usize>,
+    /// Tokens in a row
+    #[arg(long, value_name = "L")]
+    pub(crate) length: Option<usize>,
+    /// Pack documents one after the other into full rows, instead of one document a row
+    #[arg(long)]
+    pub(crate) pack: bool,
+    /// Read each text file as one long text, instead of a document a line (needs --pack)
+    #[arg(long, requires = "pack")]
+    pub(crate) whole: bool,
+    /// Sentences to draw from the grammar
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Seed of the grammar's sentences
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Share of documents kept apart for validation
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) validation_share: Option<f64>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    /// The data folder to make
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Replace a data folder that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Say what a data folder holds, check it, and show some rows
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The data folder
+    #[arg(value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Rows to show
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) rows: usize,
+}
+
+/// Train a flow language model on a data folder
+///
+/// Without a preset the published sizes hold, which are for a GPU. The run folder holds `config.toml` (all settings), `metrics.jsonl`, `checkpoints/` and, at the end, `model/`.
+/// Ctrl-C writes a checkpoint and stops; --resume goes on as if nothing had happened.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: flm train --data data --preset grammar-tiny --set optimizer.lr=5e-4 --out runs/flow"
+)]
+pub(crate) struct TrainArgs {
+    /// The data folder, made by `flm data prepare`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// Distill a flow into a flow map, which samples in one step or a few
+///
+/// Without a preset the settings are those of the teacher's run. Without a teacher (`--self`) the flow map learns from the
+/// tokens, and from itself.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map"
+)]
+pub(crate) struct DistillArgs {
+    /// The flow to learn from: a model folder or a finished run
+    #[arg(long, value_name = "MODEL", required_unless_present_any = ["no_teacher", "resume"])]
+    pub(crate) teacher: Option<PathBuf>,
+    /// Distill without a teacher
+    #[arg(long = "self", conflicts_with = "teacher")]
+    pub(crate) no_teacher: bool,
+    /// The data folder the teacher was trained on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// What training and distilling share.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The run folder to make
+    #[arg(long, value_name = "RUN")]
+    pub(crate) out: PathBuf,
+    /// Go on from the newest checkpoint in the run folder, with the settings kept there
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Replace a run that is there
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// Draw samples from a model
+///
+/// A flow is sampled with Euler steps, a flow map with jumps. The same seed gives the same samples, whatever the batch.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm sample --model quickstart/fmlm --steps 1 --count 10")]
+pub(crate) struct SampleArgs {
+    /// A model folder or a finished run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Evaluations of the network for each sample
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: usize,
+    /// Samples to draw
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub(crate) count: usize,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Noise put back after each jump of a flow map: 0 for none, 1 for all
+    #[arg(long, default_value_t = 0.0, value_name = "G")]
+    pub(crate) gamma: f64,
+    /// Divides the logits: below 1 likely tokens gain
+    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    pub(crate) temperature: f64,
+    /// Samples drawn together; changes the speed and no sample
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) batch: usize,
+    /// Write what the network believed at each step to a JSON file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Write samples to a file, as JSON lines if it ends in .jsonl, instead of printing them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// Judge samples: validity and oracle cross-entropy for the grammar, entropy and diversity for any text
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm eval quickstart/samples --data quickstart/data")]
+pub(crate) struct EvalArgs {
+    /// A .jsonl file of `flm sample`, a text file with a sample a line, or a folder of such files
+    #[arg(value_name = "SAMPLES")]
+    pub(crate) samples: PathBuf,
+    /// The data folder the model was trained on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// List the presets, or show one
+#[derive(Debug, Args)]
+pub(crate) struct PresetsArgs {
+    /// The preset to show as TOML
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Print completions for a shell
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write manual pages, one for each command
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The folder to write them to
+    #[arg(value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}

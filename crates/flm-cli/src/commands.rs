@@ -1,0 +1,283 @@
+//! What each command means: arguments and settings put together, then the stages.
+
+use crate::args::{
+    Cli, Command, DataCommand, DistillArgs, EvalArgs, InspectArgs, ManArgs, PrepareArgs,
+    PresetsArgs, RunArgs, SampleArgs, SettingsArgs, TrainArgs,
+};
+use crate::command_line::CommandLine;
+use crate::config::{Config, Overrides};
+use crate::error::{CliError, Result};
+use crate::files::{self, RunFolder};
+use crate::stages::{eval, prepare, sample, train};
+use crate::{presets, quickstart, table};
+use clap::CommandFactory;
+use flm_data::{Dataset, Layout};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Does what was asked for.
+pub(crate) fn run(command: Command) -> Result<()> {
+    let resumable = |error: CliError| error.or_resume(&CommandLine::current());
+    match command {
+        Command::Quickstart(args) => quickstart::run(&args).map_err(resumable),
+        Command::Data(DataCommand::Prepare(args)) => data_prepare(args),
+        Command::Data(DataCommand::Inspect(args)) => data_inspect(&args),
+        Command::Train(args) => run_train(args).map_err(resumable),
+        Command::Distill(args) => run_distill(args).map_err(resumable),
+        Command::Sample(args) => run_sample(&args),
+        Command::Eval(args) => run_eval(&args),
+        Command::Presets(args) => show_presets(&args),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "flm", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man(args) => manual(&args),
+    }
+}
+
+/// Writes to standard output; a reader that has had enough is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::input(
+            format!("cannot write to standard output: {error}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Defaults, preset and single settings, in this order.
+pub(crate) fn settings(
+    args: &SettingsArgs,
+    default: Option<&str>,
+    sections: &[&str],
+) -> Result<Config> {
+    let mut overrides = match args.preset.as_deref().or(default) {
+        Some(preset) => presets::load(preset)?,
+        None => Overrides::new(),
+    };
+    for assignment in &args.set {
+        overrides.set(assignment, sections)?;
+    }
+    overrides.finish()
+}
+
+/// The same for a run. One that is resumed has its own settings for a preset, and one with a teacher the teacher's.
+fn run_settings(
+    args: &SettingsArgs,
+    run: &RunArgs,
+    teacher: Option<&Path>,
+    sections: &[&str],
+) -> Result<Config> {
+    let saved = RunFolder::new(&run.out).config();
+    let before = if run.resume && saved.is_file() {
+        Some(saved)
+    } else {
+        teacher.map(config_of_run)
+    };
+    let default = before
+        .filter(|path| path.is_file())
+        .map(|path| path.display().to_string());
+    settings(args, default.as_deref(), sections)
+}
+
+/// Where the settings of the run that made a model are: beside the model, or in the run itself.
+fn config_of_run(model: &Path) -> PathBuf {
+    let own = RunFolder::new(model).config();
+    let beside = model.parent().map(|run| RunFolder::new(run).config());
+    beside.filter(|_| !own.is_file()).unwrap_or(own)
+}
+
+fn start(run: &RunArgs) -> train::Start {
+    match (run.resume, run.force) {
+        (true, _) => train::Start::Resume,
+        (_, true) => train::Start::Replace,
+        _ => train::Start::Fresh,
+    }
+}
+
+/// Where the model is, and what to do with it.
+fn next(run: &Path, steps: usize) -> String {
+    let (model, run) = (run.join("model"), run.display());
+    format!(
+        "model      {}\nnext       flm sample --model {run} --steps {steps}\n",
+        model.display()
+    )
+}
+
+fn data_prepare(args: PrepareArgs) -> Result<()> {
+    let mut data = settings(&args.settings, None, &["data"])?.data;
+    if let Some(input) = args.input {
+        data.source = input;
+    }
+    if let Some(tokenizer) = args.tokenizer {
+        data.tokenizer = tokenizer;
+    }
+    if let Some(size) = args.train_bpe {
+        data.tokenizer = format!("bpe:{size}");
+    }
+    if args.pack {
+        data.layout = Layout::Packed;
+    }
+    if args.whole {
+        data.unit = crate::config::Unit::Whole;
+    }
+    data.length = args.length.unwrap_or(data.length);
+    data.sentences = args.count.unwrap_or(data.sentences);
+    data.seed = args.seed.unwrap_or(data.seed);
+    data.validation_share = args.validation_share.unwrap_or(data.validation_share);
+    prepare::prepare(&data, &args.out, args.force)?;
+    Ok(())
+}
+
+fn data_inspect(args: &InspectArgs) -> Result<()> {
+    let dataset = Dataset::open(&args.data)?;
+    dataset.verify()?;
+    let meta = dataset.meta();
+    let mut out = format!(
+        "corpus      {}\nvocabulary  {} tokens, tokenizer {:.12}\nrows        {} to train, {} to validate, of {} tokens ({})\n",
+        meta.source,
+        meta.vocabulary_size,
+        meta.tokenizer_hash,
+        meta.train.rows,
+        meta.validation.rows,
+        meta.length,
+        meta.layout.name(),
+    );
+    out += &format!(
+        "dropped     {} documents too long\n",
+        meta.train.dropped_too_long + meta.validation.dropped_too_long
+    );
+    out += &format!("hash        {}\n", prepare::identity(&args.data, meta)?);
+    for row in 0..args.rows.min(dataset.train().rows()) {
+        let text = match meta.layout {
+            Layout::Rows => dataset.tokenizer().decode(&dataset.train().row(row)?)?,
+            Layout::Packed => dataset.tokenizer().decode_all(&dataset.train().row(row)?)?,
+        };
+        out += &format!("row {row:<8}{}\n", text.replace('\n', "⏎"));
+    }
+    print(&out)
+}
+
+fn run_train(args: TrainArgs) -> Result<()> {
+    let config = run_settings(&args.settings, &args.run, None, &["train"])?;
+    let out = args.run.out.clone();
+    train::train(train::Request {
+        config,
+        data: &args.data,
+        start: start(&args.run),
+        device: args.run.device.device,
+        out: RunFolder::new(args.run.out),
+        command: CommandLine::current(),
+    })?;
+    print(&next(&out, 128))
+}
+
+fn run_distill(args: DistillArgs) -> Result<()> {
+    let mut config = run_settings(
+        &args.settings,
+        &args.run,
+        args.teacher.as_deref(),
+        &["distill", "distill.train"],
+    )?;
+    if let Some(teacher) = &args.teacher {
+        config.distill.teacher = teacher.display().to_string();
+    } else if args.no_teacher {
+        config.distill.teacher.clear();
+    }
+    let out = args.run.out.clone();
+    train::distill(train::Request {
+        config,
+        data: &args.data,
+        start: start(&args.run),
+        device: args.run.device.device,
+        out: RunFolder::new(args.run.out),
+        command: CommandLine::current(),
+    })?;
+    print(&next(&out, 4))
+}
+
+fn run_sample(args: &SampleArgs) -> Result<()> {
+    for path in [&args.out, &args.trace].into_iter().flatten() {
+        files::free(path, args.force)?;
+    }
+    let request = sample::Request {
+        count: args.count,
+        steps: args.steps,
+        gamma: args.gamma,
+        temperature: args.temperature,
+        seed: args.seed,
+        batch: args.batch,
+        trace: args.trace.is_some(),
+    };
+    sample::sample(
+        &args.model,
+        args.device.device,
+        "samples",
+        &[request],
+        &mut |_, drawn| {
+            if let Some(path) = &args.trace {
+                files::write(path, &serde_json::to_vec(&sample::trace_file(&drawn))?)?;
+            }
+            match &args.out {
+                Some(path) => {
+                    let json = path
+                        .extension()
+                        .is_some_and(|extension| extension == "jsonl");
+                    files::write(path, sample::lines(&drawn.samples, json)?.as_bytes())
+                }
+                None => print(&sample::lines(&drawn.samples, false)?),
+            }
+        },
+    )
+}
+
+fn run_eval(args: &EvalArgs) -> Result<()> {
+    // What is no data folder is an error even where its grammar is not needed.
+    flm_data::DatasetMeta::read(&args.data)?;
+    let grammar = prepare::grammar_of(&args.data)?;
+    let mut judged = Vec::new();
+    for path in eval::sample_files(&args.samples)? {
+        let figures = eval::judge(grammar.as_ref(), &eval::texts(&path)?)?;
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        judged.push((name, figures));
+    }
+    if args.json {
+        let rows: Vec<_> = judged
+            .iter()
+            .map(|(name, figures)| serde_json::json!({ "name": name, "figures": figures }))
+            .collect();
+        return print(&(serde_json::to_string_pretty(&rows)? + "\n"));
+    }
+    print(&table::figures(&judged))
+}
+
+fn show_presets(args: &PresetsArgs) -> Result<()> {
+    match &args.name {
+        None => {
+            let width = presets::list()
+                .map(|(name, _)| name.len())
+                .max()
+                .unwrap_or(0);
+            print(
+                &presets::list()
+                    .map(|(name, line)| format!("{name:width$}  {line}\n"))
+                    .collect::<String>(),
+            )
+        }
+        Some(name) => match presets::text(name) {
+            Some(text) => print(text),
+            // The error names the nearest.
+            None => presets::load(name).map(drop),
+        },
+    }
+}
+
+fn manual(args: &ManArgs) -> Result<()> {
+    std::fs::create_dir_all(&args.out).map_err(CliError::io("create", &args.out))?;
+    clap_mangen::generate_to(Cli::command(), &args.out).map_err(CliError::io("write", &args.out))
+}

@@ -1,0 +1,243 @@
+//! The configuration: what a preset or a file may say.
+
+mod keys;
+
+pub(crate) use keys::{Overrides, first_difference};
+
+use crate::error::{CliError, Result};
+use flm_data::{Layout, TextUnit, TokenizerSource};
+use flm_denoiser::DitConfig;
+use flm_distill::FlowMapConfig;
+use flm_train::TrainConfig;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Everything that can be set, in the sections of a preset.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) data: DataSettings,
+    pub(crate) model: ModelSettings,
+    pub(crate) train: TrainConfig,
+    pub(crate) distill: DistillSettings,
+    pub(crate) sample: SampleSettings,
+}
+
+/// `[data]`: how a corpus becomes rows of tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DataSettings {
+    /// `grammar`, or a text file, a JSON lines file or a folder of such.
+    pub(crate) source: String,
+    /// Sentences to draw from the grammar.
+    pub(crate) sentences: u64,
+    /// Seed of these sentences.
+    pub(crate) seed: u64,
+    /// What a document is in a text file.
+    pub(crate) unit: Unit,
+    /// `words`, `chars`, `bpe:N`, or a `tokenizer.json`.
+    pub(crate) tokenizer: String,
+    /// Tokens in a row.
+    pub(crate) length: usize,
+    /// What a row holds.
+    pub(crate) layout: Layout,
+    /// Share of documents kept apart for validation.
+    pub(crate) validation_share: f64,
+}
+
+/// What a document is in a text file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unit {
+    /// Every line.
+    #[default]
+    Lines,
+    /// The whole file, one long text.
+    Whole,
+}
+
+/// `[model]`: the sizes of the network that the data does not decide.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ModelSettings {
+    pub(crate) width: usize,
+    pub(crate) blocks: usize,
+    pub(crate) heads: usize,
+    pub(crate) cond_dim: usize,
+    pub(crate) dropout: f64,
+    pub(crate) mlp_ratio: usize,
+    pub(crate) attention_softcap: f64,
+    pub(crate) logit_softcap: f64,
+    pub(crate) rope_base: f64,
+}
+
+/// `[distill]`: from the flow to its flow map.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DistillSettings {
+    /// Model folder of the teacher; empty for self-distillation.
+    pub(crate) teacher: String,
+    pub(crate) flow_map: FlowMapConfig,
+    pub(crate) train: TrainConfig,
+}
+
+/// `[sample]`: how much is drawn and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SampleSettings {
+    /// Samples for each row of the table.
+    pub(crate) count: usize,
+    /// Samples drawn together.
+    pub(crate) batch: usize,
+    /// Seed of the noise.
+    pub(crate) seed: u64,
+    /// Share of noise put back after each jump of the flow map.
+    pub(crate) gamma: f64,
+    /// Divides the logits.
+    pub(crate) temperature: f64,
+    /// Steps at which the quickstart samples the flow.
+    pub(crate) flm_steps: Vec<usize>,
+    /// Steps at which the quickstart samples the flow map.
+    pub(crate) fmlm_steps: Vec<usize>,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            source: "grammar".to_owned(),
+            sentences: 40_000,
+            seed: 0,
+            unit: Unit::default(),
+            tokenizer: "words".to_owned(),
+            length: 24,
+            layout: Layout::Rows,
+            validation_share: 0.02,
+        }
+    }
+}
+
+impl Default for ModelSettings {
+    /// The published sizes.
+    fn default() -> Self {
+        Self::of(&DitConfig::new(2, 1, 768, 12, 12))
+    }
+}
+
+impl Default for SampleSettings {
+    fn default() -> Self {
+        Self {
+            count: 1_000,
+            batch: 50,
+            seed: 0,
+            gamma: 0.0,
+            temperature: 1.0,
+            flm_steps: vec![1, 2, 4, 8, 32, 128],
+            fmlm_steps: vec![1, 2, 4, 8],
+        }
+    }
+}
+
+impl ModelSettings {
+    /// The settings of a network that is there.
+    pub(crate) fn of(config: &DitConfig) -> Self {
+        Self {
+            width: config.width,
+            blocks: config.blocks,
+            heads: config.heads,
+            cond_dim: config.cond_dim,
+            dropout: config.dropout,
+            mlp_ratio: config.mlp_ratio,
+            attention_softcap: config.attention_softcap,
+            logit_softcap: config.logit_softcap,
+            rope_base: config.rope_base,
+        }
+    }
+
+    /// The sizes of a network for a vocabulary and a length, checked.
+    pub(crate) fn network(
+        &self,
+        vocab_size: usize,
+        length: usize,
+        two_time: bool,
+    ) -> Result<DitConfig> {
+        let config = DitConfig {
+            cond_dim: self.cond_dim,
+            dropout: self.dropout,
+            mlp_ratio: self.mlp_ratio,
+            attention_softcap: self.attention_softcap,
+            logit_softcap: self.logit_softcap,
+            rope_base: self.rope_base,
+            two_time,
+            ..DitConfig::new(vocab_size, length, self.width, self.blocks, self.heads)
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl DataSettings {
+    /// Whether the built-in grammar is the corpus.
+    pub(crate) fn is_grammar(&self) -> bool {
+        self.source == "grammar"
+    }
+
+    /// Where the tokenizer comes from.
+    pub(crate) fn tokenizer(&self) -> Result<TokenizerSource> {
+        Ok(match self.tokenizer.as_str() {
+            "words" => TokenizerSource::Words,
+            "chars" => TokenizerSource::Chars,
+            other => match other.strip_prefix("bpe:") {
+                Some(size) => TokenizerSource::TrainBpe(size.parse().map_err(|_| {
+                    CliError::input(format!(
+                        "data.tokenizer `{other}` must be `bpe:` and a number of tokens"
+                    ))
+                })?),
+                None => TokenizerSource::File(PathBuf::from(other)),
+            },
+        })
+    }
+
+    /// What a document is, as the reader of files has it.
+    pub(crate) fn text_unit(&self) -> TextUnit {
+        match self.unit {
+            Unit::Lines => TextUnit::Lines,
+            Unit::Whole => TextUnit::Whole,
+        }
+    }
+}
+
+impl SampleSettings {
+    /// Checks that something can be drawn.
+    pub(crate) fn validate(&self) -> Result<()> {
+        for (key, value) in [("sample.count", self.count), ("sample.batch", self.batch)] {
+            if value == 0 {
+                return Err(CliError::input(format!(
+                    "{key} must be at least 1, found 0"
+                )));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.gamma) {
+            return Err(CliError::input(format!(
+                "sample.gamma must lie between 0 and 1, found {}",
+                self.gamma
+            )));
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            let found = self.temperature;
+            return Err(CliError::input(format!(
+                "sample.temperature must be positive and finite, found {found}"
+            )));
+        }
+        if self
+            .flm_steps
+            .iter()
+            .chain(&self.fmlm_steps)
+            .any(|&steps| steps == 0)
+        {
+            return Err(CliError::input(
+                "a sampler needs at least 1 step, found 0 in sample.flm_steps or fmlm_steps",
+            ));
+        }
+        Ok(())
+    }
+}

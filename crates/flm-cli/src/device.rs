@@ -1,0 +1,144 @@
+//! The one place where a backend is named and chosen.
+
+use crate::error::{CliError, Result};
+use burn::backend::Autodiff;
+use burn::tensor::backend::AutodiffBackend;
+use burn_flex::Flex;
+use std::fmt;
+use std::str::FromStr;
+
+/// Where tensors live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The first graphics adapter, through WebGPU.
+    Wgpu,
+    /// An NVIDIA GPU by number.
+    Cuda(usize),
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "wgpu" => Ok(Self::Wgpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", number)) if number.parse::<u8>().is_ok() => {
+                Ok(Self::Cuda(number.parse().unwrap_or(0)))
+            }
+            _ => Err("expected cpu, wgpu, cuda or cuda:N".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Wgpu => f.write_str("wgpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// Work that is generic over the backend. There are few of them: each is compiled once for every backend.
+pub(crate) trait Job {
+    /// What it answers.
+    type Output;
+
+    /// Does it on a backend; inference goes to `B::InnerBackend`.
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Self::Output>;
+}
+
+/// A device as jobs see it.
+pub(crate) struct Place<B: AutodiffBackend> {
+    pub(crate) device: B::Device,
+    /// How many independent pieces of work are best done side by side.
+    pub(crate) side_by_side: usize,
+}
+
+/// Does a job on a device.
+pub(crate) fn run<J: Job>(device: Device, job: J) -> Result<J::Output> {
+    match device {
+        Device::Cpu => {
+            let side_by_side = std::thread::available_parallelism().map_or(1, usize::from);
+            job.run::<Autodiff<Flex>>(&Place {
+                device: Default::default(),
+                side_by_side,
+            })
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu => {
+            let place = gpu::place::<Autodiff<burn::backend::Wgpu>>(device, Default::default())?;
+            job.run(&place)
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(number) => {
+            let cuda = burn::backend::cuda::CudaDevice::new(number);
+            let place = gpu::place::<Autodiff<burn::backend::Cuda>>(device, cuda)?;
+            job.run(&place)
+        }
+        #[cfg(not(all(feature = "wgpu", feature = "cuda")))]
+        absent => {
+            let feature = absent.to_string();
+            let feature = feature.split(':').next().unwrap_or_default();
+            Err(CliError::input(format!(
+                "this flm was built without the device `{absent}`: build it with `--features {feature}`, or use --device cpu"
+            )))
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod gpu {
+    use super::*;
+    use burn::tensor::Tensor;
+    use std::panic;
+
+    /// A GPU that answers. Drivers that find none panic, in words for their own developers.
+    pub(super) fn place<B: AutodiffBackend>(name: Device, device: B::Device) -> Result<Place<B>> {
+        let said = panic::take_hook();
+        panic::set_hook(Box::new(|_| ()));
+        let probe = device.clone();
+        let answer = panic::catch_unwind(panic::AssertUnwindSafe(move || {
+            Tensor::<B, 1>::ones([2], &probe)
+                .sum()
+                .into_data()
+                .iter::<f32>()
+                .next()
+        }));
+        panic::set_hook(said);
+        match answer {
+            Ok(Some(2.0)) => Ok(Place {
+                device,
+                side_by_side: 1,
+            }),
+            Ok(_) => Err(CliError::input(format!(
+                "the device `{name}` gives wrong sums: it cannot be used"
+            ))),
+            Err(_) => Err(CliError::input(format!(
+                "no adapter answers for the device `{name}`: check its driver, or use --device cpu"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_devices() {
+        for name in ["cpu", "wgpu", "cuda:1"] {
+            assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda".parse::<Device>(), Ok(Device::Cuda(0)));
+        for name in ["gpu", "cuda:", "cuda:x", "cpu:0"] {
+            assert!(name.parse::<Device>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One readable sentence and an exit code for everything that can go wrong.
+
+use crate::command_line::CommandLine;
+use flm_data::DataError;
+use flm_train::TrainError;
+use std::error::Error;
+use std::fmt;
+
+/// What ends the program early.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    kind: Kind,
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// What was asked for cannot be done: exit code 2, as for arguments that cannot be read.
+    Input,
+    /// It was begun and failed: exit code 1.
+    Failed,
+    /// It was asked to stop: exit code 130, as shells have it for Ctrl-C.
+    Interrupted,
+}
+
+pub(crate) type Result<T> = std::result::Result<T, CliError>;
+
+impl CliError {
+    /// The request itself is at fault.
+    pub(crate) fn input(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Input,
+            message: message.into(),
+        }
+    }
+
+    /// Stopped on request.
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Interrupted,
+            message: message.into(),
+        }
+    }
+
+    /// For `map_err` on file operations.
+    pub(crate) fn io<'a>(
+        action: &'a str,
+        path: &'a std::path::Path,
+    ) -> impl FnOnce(std::io::Error) -> Self + 'a {
+        move |error| Self::input(format!("cannot {action} {}: {error}", path.display()))
+    }
+
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.kind == Kind::Interrupted
+    }
+
+    /// Says how to go on after an interruption.
+    pub(crate) fn or_resume(mut self, command: &CommandLine) -> Self {
+        if self.is_interruption() {
+            self.message = format!("{}; go on with: {}", self.message, command.resumed());
+        }
+        self
+    }
+
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Input => 2,
+            Kind::Failed => 1,
+            Kind::Interrupted => 130,
+        }
+    }
+
+    fn of(kind: Kind, error: &dyn Error) -> Self {
+        Self {
+            kind,
+            message: sentence(error),
+        }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// An error and its sources on one line. A source that its error already quotes is not repeated.
+fn sentence(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let reason = error.to_string();
+        if !message.contains(&reason) {
+            message = format!("{message}: {reason}");
+        }
+        source = error.source();
+    }
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl From<DataError> for CliError {
+    fn from(error: DataError) -> Self {
+        let kind = match error {
+            DataError::Cancelled => Kind::Interrupted,
+            _ => Kind::Input,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<TrainError> for CliError {
+    fn from(error: TrainError) -> Self {
+        let kind = match error {
+            TrainError::Diverged { .. } => Kind::Failed,
+            _ => Kind::Input,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+macro_rules! input_errors {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                Self::of(Kind::Input, &error)
+            }
+        })*
+    };
+}
+
+input_errors!(
+    flm_denoiser::ConfigError,
+    flm_denoiser::TemperatureError,
+    flm_denoiser::folder::FolderError,
+    flm_distill::FlowMapConfigError,
+    flm_eval::GrammarError,
+    flm_eval::NoSamples,
+    flm_simplex::SamplerError,
+    flm_simplex::ScheduleError,
+    flm_train::TrainConfigError,
+    serde_json::Error,
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_once_and_on_one_line() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("two\n  lines")]
+        struct Inner;
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read x")]
+        struct Outer(#[source] Inner);
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read y: {0}")]
+        struct Quoting(#[source] Inner);
+        assert_eq!(sentence(&Outer(Inner)), "cannot read x: two lines");
+        assert_eq!(sentence(&Quoting(Inner)), "cannot read y: two lines");
+    }
+}

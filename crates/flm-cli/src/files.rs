@@ -1,0 +1,136 @@
+//! Files that appear whole or not at all, and what they are called in a run.
+
+use crate::error::{CliError, Result};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Writes a file beside its place, makes it durable and moves it there.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(folder).map_err(CliError::io("create", folder))?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder
+        .tempfile_in(folder)
+        .map_err(CliError::io("create a file in", folder))?;
+    file.write_all(content)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(CliError::io("write", path))?;
+    file.persist(path)
+        .map_err(|error| CliError::io("write", path)(error.error))?;
+    Ok(())
+}
+
+/// Refuses a place for a new file where one is, unless it may be replaced.
+pub(crate) fn free(path: &Path, force: bool) -> Result<()> {
+    if path.exists() && !force {
+        return Err(CliError::input(format!(
+            "{} exists already: choose another name, or add --force",
+            path.display()
+        )));
+    }
+    if path.is_dir() {
+        return Err(CliError::input(format!(
+            "{} is a folder, expected a place for a file",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Reads a text.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(CliError::io("read", path))
+}
+
+/// A run's folder: `config.toml`, `metrics.jsonl`, `checkpoints/`, `model/`.
+#[derive(Clone, Debug)]
+pub(crate) struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    pub(crate) fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    pub(crate) fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+
+    /// Refuses a place that is taken, unless it is a run's and `force` says that it may go.
+    pub(crate) fn check_free(&self, force: bool) -> Result<()> {
+        let root = self.root.display();
+        if !self.root.exists() {
+            return Ok(());
+        }
+        if !force {
+            return Err(CliError::input(format!(
+                "{root} exists already: choose another folder, add --resume to go on with it, or --force to replace it"
+            )));
+        }
+        let is_empty =
+            || std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_none());
+        if self.config().is_file() || is_empty() {
+            return Ok(());
+        }
+        Err(CliError::input(format!(
+            "{root} is not the folder of a run (it holds no config.toml) and is not replaced"
+        )))
+    }
+
+    /// Makes the folder anew; what a former run left there goes.
+    pub(crate) fn create(&self) -> Result<()> {
+        for path in [self.checkpoints(), self.model()] {
+            if path.exists() {
+                std::fs::remove_dir_all(&path).map_err(CliError::io("remove", &path))?;
+            }
+        }
+        for path in [self.metrics(), self.config()] {
+            if path.exists() {
+                std::fs::remove_file(&path).map_err(CliError::io("remove", &path))?;
+            }
+        }
+        std::fs::create_dir_all(&self.root).map_err(CliError::io("create", &self.root))
+    }
+}
+
+/// The model folder that is meant by `path`: itself, or the `model` of a run.
+pub(crate) fn model_folder(path: &Path) -> Result<PathBuf> {
+    let inner = path.join("model");
+    if path.join("config.json").is_file() {
+        Ok(path.to_path_buf())
+    } else if inner.join("config.json").is_file() {
+        Ok(inner)
+    } else if path.is_dir() {
+        Err(CliError::input(format!(
+            "{} is neither a model folder (no config.json) nor a finished run (no model/config.json)",
+            path.display()
+        )))
+    } else {
+        Err(CliError::input(format!(
+            "there is no model folder {}",
+            path.display()
+        )))
+    }
+}

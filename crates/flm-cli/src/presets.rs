@@ -1,0 +1,87 @@
+//! The presets that come with the program, and configurations from files.
+
+use crate::config::Overrides;
+use crate::error::{CliError, Result};
+use std::path::Path;
+
+/// Name and text of each preset.
+const PRESETS: [(&str, &str); 4] = [
+    ("grammar-tiny", include_str!("../presets/grammar-tiny.toml")),
+    ("grammar-long", include_str!("../presets/grammar-long.toml")),
+    (
+        "shakespeare-char",
+        include_str!("../presets/shakespeare-char.toml"),
+    ),
+    ("small", include_str!("../presets/small.toml")),
+];
+
+/// Names and what they are for: the first line of each.
+pub(crate) fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PRESETS.iter().map(|(name, text)| {
+        (
+            *name,
+            text.lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("# "),
+        )
+    })
+}
+
+/// The text of a preset as it stands in the program.
+pub(crate) fn text(name: &str) -> Option<&'static str> {
+    PRESETS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, text)| *text)
+}
+
+/// The defaults with a preset over them: one of the program's by name, or a TOML file by path.
+pub(crate) fn load(preset: &str) -> Result<Overrides> {
+    let mut overrides = Overrides::new();
+    let path = Path::new(preset);
+    if let Some(text) = text(preset) {
+        overrides.file(text, &format!("preset {preset}"))?;
+    } else if path.is_file() {
+        let text = std::fs::read_to_string(path).map_err(CliError::io("read", path))?;
+        overrides.file(&text, preset)?;
+    } else {
+        let nearest = list().map(|(name, _)| name).max_by(|a, b| {
+            let likeness = |name| strsim::normalized_damerau_levenshtein(preset, name);
+            likeness(a).total_cmp(&likeness(b))
+        });
+        return Err(CliError::input(format!(
+            "there is no preset and no file `{preset}`; the nearest preset is `{}`, and `flm presets` lists them all",
+            nearest.unwrap_or_default()
+        )));
+    }
+    Ok(overrides)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_can_be_trained() {
+        for (name, line) in list() {
+            let config = load(name).unwrap().finish().unwrap();
+            config.train.validate().unwrap();
+            config.distill.train.validate().unwrap();
+            config.distill.flow_map.validate().unwrap();
+            config.sample.validate().unwrap();
+            config.data.tokenizer().unwrap();
+            config.model.network(100, config.data.length, true).unwrap();
+            assert!(line.len() > 20, "{name} says what it is for");
+        }
+    }
+
+    #[test]
+    fn an_unknown_preset_is_answered_with_the_nearest() {
+        let message = load("gramar-tiny").err().unwrap().to_string();
+        assert!(
+            message.contains("nearest preset is `grammar-tiny`"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! What is going on, on standard error: a live line in a terminal, plain lines elsewhere.
+
+use flm_train::Event;
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Between plain lines, so that a log stays readable.
+const PLAIN_LINES_APART: Duration = Duration::from_secs(10);
+
+/// The progress of one stage.
+pub(crate) struct Progress {
+    label: String,
+    total: u64,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    last_line: Mutex<Instant>,
+}
+
+impl Progress {
+    /// A stage of `total` units; 0 if nobody knows how many.
+    pub(crate) fn new(label: &str, total: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let template = if total > 0 {
+                "{prefix:11}{bar:24} {pos}/{len}  {msg}"
+            } else {
+                "{prefix:11}{spinner} {msg}"
+            };
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(total).with_style(style.progress_chars("██░"));
+            bar.set_prefix(label.to_owned());
+            bar
+        });
+        let now = Instant::now();
+        Self {
+            label: label.to_owned(),
+            total,
+            bar,
+            started: now,
+            last_line: Mutex::new(now),
+        }
+    }
+
+    /// `done` units are done.
+    pub(crate) fn update(&self, done: u64, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.set_message(message.to_owned());
+        } else if self.line_is_due() {
+            self.line(&self.counted(done), message);
+        }
+    }
+
+    /// Training went on. `tokens` are those of one step.
+    pub(crate) fn training(&self, event: &Event<'_>, tokens: u64) {
+        match event {
+            Event::Step(line) => {
+                let left = (line.steps - line.step) as f64 * tokens as f64 / line.tokens_per_second;
+                let left =
+                    HumanDuration(Duration::try_from_secs_f64(left.round()).unwrap_or_default());
+                let speed = thousands(line.tokens_per_second);
+                self.update(
+                    line.step,
+                    &format!("loss {:.3}  {speed} tok/s  {left:#} left", line.loss),
+                );
+            }
+            Event::Validation(evaluation) => {
+                self.note(&format!(
+                    "step {}  validation loss {:.4}",
+                    evaluation.step, evaluation.loss
+                ));
+            }
+            Event::Checkpoint(_) => {}
+        }
+    }
+
+    /// A line that stays.
+    pub(crate) fn note(&self, message: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("{:11}{message}", self.label)),
+            None => self.line("", message),
+        }
+    }
+
+    /// The stage is done: the live line goes, this one stays.
+    pub(crate) fn finish(self, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let seconds = self.started.elapsed().as_secs();
+        let time = format!("{}m{:02}s", seconds / 60, seconds % 60);
+        self.line("", &format!("{message}  {time}"));
+    }
+
+    fn counted(&self, done: u64) -> String {
+        if self.total > 0 {
+            format!("{done}/{}  ", self.total)
+        } else {
+            format!("{done}  ")
+        }
+    }
+
+    fn line_is_due(&self) -> bool {
+        let Ok(mut last) = self.last_line.lock() else {
+            return false;
+        };
+        let due = last.elapsed() >= PLAIN_LINES_APART;
+        if due {
+            *last = Instant::now();
+        }
+        due
+    }
+
+    fn line(&self, counted: &str, message: &str) {
+        eprintln!("{:11}{counted}{message}", self.label);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// 41 000 as "41 k".
+pub(crate) fn thousands(number: f64) -> String {
+    if number >= 1e6 {
+        format!("{:.1} M", number / 1e6)
+    } else if number >= 1e3 {
+        format!("{:.0} k", number / 1e3)
+    } else {
+        format!("{number:.0}")
+    }
+}

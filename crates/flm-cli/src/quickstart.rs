@@ -1,0 +1,323 @@
+//! `flm quickstart`: all the stages one after the other, and a report.
+
+mod html;
+mod plot;
+mod report;
+
+use crate::args::QuickstartArgs;
+use crate::command_line::CommandLine;
+use crate::commands::{self, print};
+use crate::config::{Config, first_difference};
+use crate::error::{CliError, Result};
+use crate::files::{self, RunFolder};
+use crate::stages::sample::{Request, lines, sample};
+use crate::stages::train::{self, Card, Start};
+use crate::stages::{curve, eval, prepare, purpose};
+use flm_eval::{Grammar, corpus_quality};
+use flm_simplex::stream::generator;
+use report::{Corpus, Report, Row, Seconds};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const PRESET: &str = "grammar-tiny";
+/// One-step sentences that are shown.
+const SHOWN: usize = 10;
+
+/// Runs all stages that are not done yet.
+pub(crate) fn run(args: &QuickstartArgs) -> Result<()> {
+    let mut config = commands::settings(&args.settings, Some(PRESET), &["train"])?;
+    if let Some(seed) = args.seed {
+        config.data.seed = seed;
+        config.train.seed = seed;
+        config.distill.train.seed = seed;
+        config.sample.seed = seed;
+    }
+    check(&config)?;
+    let quickstart = Quickstart {
+        config,
+        out: args.out.clone(),
+        args,
+    };
+    quickstart.begin()?;
+    let data = quickstart.prepare()?;
+    let flow = quickstart.train()?;
+    let flow_map = quickstart.distill()?;
+    let report = quickstart.report(&data, &flow, &flow_map)?;
+    quickstart.tell(&report)
+}
+
+/// Everything that can be refused before the first stage.
+fn check(config: &Config) -> Result<()> {
+    if !config.data.is_grammar() {
+        return Err(CliError::input(format!(
+            "the quickstart draws its corpus from the grammar, found data.source = {:?}: use data prepare, train and distill",
+            config.data.source
+        )));
+    }
+    config.train.validate()?;
+    config.distill.train.validate()?;
+    config.distill.flow_map.validate()?;
+    config.sample.validate()?;
+    config.model.network(2, config.data.length, true)?;
+    Ok(())
+}
+
+/// Times that no other file keeps.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Times {
+    prepare: f64,
+    /// By set of samples.
+    sample: BTreeMap<String, f64>,
+}
+
+struct Quickstart<'a> {
+    config: Config,
+    out: PathBuf,
+    args: &'a QuickstartArgs,
+}
+
+impl Quickstart<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.out.join(name)
+    }
+
+    /// Makes the folder, or checks that the one there was begun with the same settings.
+    fn begin(&self) -> Result<()> {
+        let folder = RunFolder::new(&self.out);
+        if self.args.resume && folder.config().is_file() {
+            let saved = train::load(&folder)?;
+            if let Some((key, then, now)) = first_difference(&saved, &self.config) {
+                return Err(CliError::input(format!(
+                    "{} cannot be resumed with other settings: {key} was {then}, now {now}",
+                    self.out.display()
+                )));
+            }
+            return Ok(());
+        }
+        folder.check_free(self.args.force)?;
+        for stage in ["data", "flm", "fmlm", "samples"] {
+            let path = self.path(stage);
+            if path.exists() {
+                std::fs::remove_dir_all(&path).map_err(CliError::io("remove", &path))?;
+            }
+        }
+        for file in ["times.json", "report.json", "report.html"] {
+            let path = self.path(file);
+            if path.exists() {
+                std::fs::remove_file(&path).map_err(CliError::io("remove", &path))?;
+            }
+        }
+        let text = toml::to_string_pretty(&self.config)
+            .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
+        files::write(&folder.config(), text.as_bytes())
+    }
+
+    fn times(&self) -> Result<Times> {
+        let path = self.path("times.json");
+        if !path.is_file() {
+            return Ok(Times::default());
+        }
+        serde_json::from_str(&files::read(&path)?).map_err(|error| {
+            CliError::input(format!("{} cannot be understood: {error}", path.display()))
+        })
+    }
+
+    fn keep(&self, times: &Times) -> Result<()> {
+        files::write(&self.path("times.json"), &serde_json::to_vec_pretty(times)?)
+    }
+
+    fn prepare(&self) -> Result<PathBuf> {
+        let data = self.path("data");
+        // The last file of this stage.
+        if !data.join(prepare::GRAMMAR_FILE).is_file() {
+            let started = Instant::now();
+            prepare::prepare(&self.config.data, &data, self.args.resume)?;
+            self.keep(&Times {
+                prepare: started.elapsed().as_secs_f64(),
+                ..self.times()?
+            })?;
+        }
+        Ok(data)
+    }
+
+    fn train(&self) -> Result<Card> {
+        self.stage("flm", &self.config, train::train)
+    }
+
+    fn distill(&self) -> Result<Card> {
+        let mut config = self.config.clone();
+        config.distill.teacher = self.path("flm").display().to_string();
+        self.stage("fmlm", &config, train::distill)
+    }
+
+    fn stage(
+        &self,
+        name: &str,
+        config: &Config,
+        train: impl Fn(train::Request<'_>) -> Result<Card>,
+    ) -> Result<Card> {
+        let out = RunFolder::new(self.path(name));
+        if let Some(card) = Card::read(&out.model())? {
+            return Ok(card);
+        }
+        let start = if out.config().is_file() {
+            Start::Resume
+        } else {
+            Start::Fresh
+        };
+        train(train::Request {
+            config: config.clone(),
+            data: &self.path("data"),
+            out,
+            start,
+            device: self.args.device.device,
+            command: CommandLine::current(),
+        })
+    }
+
+    fn report(&self, data: &Path, flow: &Card, flow_map: &Card) -> Result<Report> {
+        let grammar = prepare::grammar_of(data)?
+            .ok_or_else(|| CliError::input(format!("{} holds no grammar", data.display())))?;
+        let mut rows = self.sample("flm", "flow", &self.config.sample.flm_steps, &grammar)?;
+        rows.extend(self.sample("fmlm", "flow map", &self.config.sample.fmlm_steps, &grammar)?);
+        let seed = self.config.sample.seed;
+        let mut rng = generator(seed, purpose::REFERENCE, 0, 0);
+        let corpus = corpus_quality(&grammar, self.config.sample.count, &mut rng)?;
+        let times = self.times()?;
+        let report = Report {
+            corpus: Corpus {
+                oracle_nats_per_token: corpus.oracle_nats_per_token,
+                entropy: corpus.entropy,
+                distinct: corpus.distinct,
+            },
+            rows,
+            seconds: Seconds {
+                prepare: times.prepare,
+                train: flow.seconds,
+                distill: flow_map.seconds,
+                sample: times.sample.values().sum(),
+            },
+            seed,
+            config: self.config.clone(),
+        };
+        files::write(
+            &self.path("report.json"),
+            &serde_json::to_vec_pretty(&report)?,
+        )?;
+        let page = html::Page {
+            report: &report,
+            sentences: &self.shown()?,
+            fewest: self.fewest(),
+            models: [("flow", "flm", flow), ("flow map", "fmlm", flow_map)].map(
+                |(label, folder, card)| html::Model {
+                    label,
+                    card,
+                    curve: curve::read(&RunFolder::new(self.path(folder)).metrics()),
+                },
+            ),
+            out: &self.out,
+        };
+        files::write(&self.path("report.html"), page.render()?.as_bytes())?;
+        Ok(report)
+    }
+
+    fn samples(&self, model: &str, steps: usize) -> PathBuf {
+        self.path("samples").join(format!("{model}-{steps}.jsonl"))
+    }
+
+    /// Samples one model at all its steps, but for those that are there, and judges all.
+    fn sample(
+        &self,
+        model: &str,
+        label: &str,
+        steps: &[usize],
+        grammar: &Grammar,
+    ) -> Result<Vec<Row>> {
+        let settings = &self.config.sample;
+        let missing: Vec<Request> = steps
+            .iter()
+            .filter(|&&steps| !self.samples(model, steps).is_file())
+            .map(|&steps| Request {
+                count: settings.count,
+                steps,
+                gamma: settings.gamma,
+                temperature: settings.temperature,
+                seed: settings.seed,
+                batch: settings.batch,
+                trace: false,
+            })
+            .collect();
+        if !missing.is_empty() {
+            let mut started = Instant::now();
+            sample(
+                &self.path(model),
+                self.args.device.device,
+                label,
+                &missing,
+                &mut |request, drawn| {
+                    let mut times = self.times()?;
+                    times.sample.insert(
+                        format!("{model}-{}", request.steps),
+                        started.elapsed().as_secs_f64(),
+                    );
+                    self.keep(&times)?;
+                    started = Instant::now();
+                    files::write(
+                        &self.samples(model, request.steps),
+                        lines(&drawn.samples, true)?.as_bytes(),
+                    )
+                },
+            )?;
+        }
+        let judge = |&steps: &usize| {
+            let texts = eval::texts(&self.samples(model, steps))?;
+            let quality = flm_eval::Quality::of(grammar, &texts)?;
+            Ok(Row::new(model, steps, &quality))
+        };
+        steps.iter().map(judge).collect()
+    }
+
+    /// The fewest steps in which the flow map was sampled.
+    fn fewest(&self) -> usize {
+        self.config
+            .sample
+            .fmlm_steps
+            .iter()
+            .min()
+            .copied()
+            .unwrap_or(1)
+    }
+
+    /// The sentences that are shown.
+    fn shown(&self) -> Result<Vec<String>> {
+        let path = self.samples("fmlm", self.fewest());
+        let mut texts = if path.is_file() {
+            eval::texts(&path)?
+        } else {
+            Vec::new()
+        };
+        texts.truncate(SHOWN);
+        Ok(texts)
+    }
+
+    /// The end of the story: the table and some sentences.
+    fn tell(&self, report: &Report) -> Result<()> {
+        let mut out = report.table();
+        out += &format!(
+            "\nten sentences of the flow map in {}:\n",
+            report::steps(self.fewest())
+        );
+        for sentence in self.shown()? {
+            out += &format!("  “{sentence}”\n");
+        }
+        out += &format!(
+            "\nreport     {}\nnext       flm sample --model {} --steps 1 --trace trace.json\n",
+            self.path("report.html").display(),
+            self.path("fmlm").display()
+        );
+        print(&out)
+    }
+}

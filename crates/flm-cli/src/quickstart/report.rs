@@ -1,0 +1,120 @@
+//! The report of a quickstart.
+
+use crate::config::Config;
+use crate::table::aligned;
+use flm_eval::Quality;
+use serde::Serialize;
+
+/// `report.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Report {
+    pub(crate) corpus: Corpus,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) seconds: Seconds,
+    pub(crate) seed: u64,
+    pub(crate) config: Config,
+}
+
+/// What a perfect model would reach: as many sentences drawn from the grammar itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Corpus {
+    pub(crate) oracle_nats_per_token: f64,
+    pub(crate) entropy: f64,
+    pub(crate) distinct: f64,
+}
+
+/// One model at one number of steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Row {
+    /// "flm" or "fmlm".
+    pub(crate) model: String,
+    pub(crate) steps: usize,
+    pub(crate) samples: usize,
+    pub(crate) valid: f64,
+    pub(crate) oracle_nats_per_token: f64,
+    pub(crate) entropy: f64,
+    pub(crate) distinct: f64,
+}
+
+/// How long each stage took.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Seconds {
+    pub(crate) prepare: f64,
+    pub(crate) train: f64,
+    pub(crate) distill: f64,
+    pub(crate) sample: f64,
+}
+
+impl Row {
+    pub(crate) fn new(model: &str, steps: usize, quality: &Quality) -> Self {
+        Self {
+            model: model.to_owned(),
+            steps,
+            samples: quality.samples,
+            valid: quality.valid,
+            oracle_nats_per_token: quality.oracle_nats_per_token,
+            entropy: quality.entropy,
+            distinct: quality.distinct,
+        }
+    }
+
+    /// What people call the model.
+    pub(crate) fn name(&self) -> &str {
+        if self.model == "flm" {
+            "flow"
+        } else {
+            "flow map"
+        }
+    }
+}
+
+/// "1 step", "4 steps".
+pub(crate) fn steps(steps: usize) -> String {
+    if steps == 1 {
+        "1 step".to_owned()
+    } else {
+        format!("{steps} steps")
+    }
+}
+
+impl Report {
+    /// The flow first, then its flow map, from many steps to few.
+    pub(crate) fn sorted(&self) -> Vec<&Row> {
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by_key(|row| (row.model != "flm", std::cmp::Reverse(row.steps)));
+        rows
+    }
+
+    /// The figures for a terminal, the flow's best first.
+    pub(crate) fn table(&self) -> String {
+        let samples = self.rows.first().map_or(0, |row| row.samples);
+        let header = [
+            format!("{samples} samples each"),
+            "steps".into(),
+            "valid".into(),
+            "nats/tok".into(),
+            "entropy".into(),
+            "distinct".into(),
+        ];
+        let mut lines = vec![header.to_vec()];
+        for row in self.sorted() {
+            lines.push(vec![
+                row.name().to_owned(),
+                row.steps.to_string(),
+                format!("{:.3}", row.valid),
+                format!("{:.2}", row.oracle_nats_per_token),
+                format!("{:.2}", row.entropy),
+                format!("{:.3}", row.distinct),
+            ]);
+        }
+        lines.push(vec![
+            "the grammar itself".to_owned(),
+            "–".to_owned(),
+            "1.000".to_owned(),
+            format!("{:.2}", self.corpus.oracle_nats_per_token),
+            format!("{:.2}", self.corpus.entropy),
+            format!("{:.3}", self.corpus.distinct),
+        ]);
+        aligned(&lines)
+    }
+}

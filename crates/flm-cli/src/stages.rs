@@ -1,0 +1,17 @@
+//! The stages of making a model, shared by the single commands and the quickstart.
+
+pub(crate) mod curve;
+pub(crate) mod eval;
+pub(crate) mod prepare;
+pub(crate) mod sample;
+pub(crate) mod train;
+
+/// What generators of the command line are for; `flm-train` has the numbers below 100. Never reuse one.
+pub(crate) mod purpose {
+    pub(crate) const CORPUS: u64 = 100;
+    pub(crate) const INITIALIZATION: u64 = 101;
+    pub(crate) const SECOND_TIME: u64 = 102;
+    pub(crate) const START: u64 = 103;
+    pub(crate) const FRESH: u64 = 104;
+    pub(crate) const REFERENCE: u64 = 105;
+}

@@ -1,0 +1,135 @@
+//! From a corpus to a data folder.
+
+use super::purpose;
+use crate::config::DataSettings;
+use crate::error::{CliError, Result};
+use crate::files;
+use crate::progress::{Progress, thousands};
+use crate::stop;
+use flm_data::{
+    Corpus, DataError, DatasetMeta, FileCorpus, FnCorpus, PrepareOptions, Stage, TextTokenizer,
+    TokenizerSource,
+};
+use flm_eval::Grammar;
+use flm_simplex::stream::generator;
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// In a data folder: the grammar that the corpus was drawn from.
+pub(crate) const GRAMMAR_FILE: &str = "corpus.grammar";
+
+/// Makes a data folder.
+pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Result<DatasetMeta> {
+    let mut options = PrepareOptions::new(settings.tokenizer()?, settings.length);
+    options.layout = settings.layout;
+    options.validation_share = settings.validation_share;
+    if settings.is_grammar() {
+        let grammar = Arc::new(Grammar::small_english());
+        if matches!(options.tokenizer, TokenizerSource::Words) {
+            // All the grammar's words, also those that no drawn sentence happens to use.
+            let tokenizer = TextTokenizer::from_words(grammar.words().iter().cloned())?;
+            options.tokenizer = TokenizerSource::Given(Box::new(tokenizer));
+        }
+        let meta = write(
+            &sentences(settings, &grammar),
+            settings.sentences,
+            &options,
+            out,
+            force,
+        )?;
+        files::write(&out.join(GRAMMAR_FILE), grammar.source().as_bytes())?;
+        Ok(meta)
+    } else {
+        let corpus = FileCorpus::open(&settings.source)?.unit(settings.text_unit());
+        write(&corpus, 0, &options, out, force)
+    }
+}
+
+fn sentences(settings: &DataSettings, grammar: &Arc<Grammar>) -> impl Corpus + use<> {
+    let (count, seed, grammar) = (settings.sentences, settings.seed, Arc::clone(grammar));
+    FnCorpus::new(
+        format!("small-English grammar, {count} sentences, seed {seed}"),
+        move || {
+            let grammar = Arc::clone(&grammar);
+            let mut rng = generator(seed, purpose::CORPUS, 0, 0);
+            (0..count).map(move |_| Ok::<_, DataError>(grammar.sample_sentence(&mut rng)))
+        },
+    )
+}
+
+fn write(
+    corpus: &dyn Corpus,
+    documents: u64,
+    options: &PrepareOptions,
+    out: &Path,
+    force: bool,
+) -> Result<DatasetMeta> {
+    let progress = Progress::new("corpus", documents);
+    let prepared = flm_data::prepare(corpus, options, out, force, &mut |at| {
+        let stage = match at.stage {
+            Stage::Vocabulary => "gathering the vocabulary",
+            Stage::Encoding => "encoding",
+        };
+        progress.update(
+            at.documents,
+            &format!("{stage}  {} bytes", thousands(at.bytes as f64)),
+        );
+        if stop::asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    let meta = prepared.map_err(|error| match error {
+        DataError::OutputExists { path } => CliError::input(format!(
+            "{} exists already: choose another folder, or add --force to replace it",
+            path.display()
+        )),
+        other => other.into(),
+    })?;
+    progress.finish(&format!(
+        "{} · {} tokens · {} + {} rows of {}",
+        meta.source, meta.vocabulary_size, meta.train.rows, meta.validation.rows, meta.length
+    ));
+    Ok(meta)
+}
+
+/// The grammar of a data folder, if its corpus was drawn from one.
+pub(crate) fn grammar_of(data: &Path) -> Result<Option<Grammar>> {
+    let path = data.join(GRAMMAR_FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let grammar = Grammar::parse(&files::read(&path)?)
+        .map_err(|error| CliError::input(format!("{}: {error}", path.display())))?;
+    Ok(Some(grammar))
+}
+
+/// Identity of a data folder: a hash of `dataset.json` and of every shard's header, which holds a checksum of its rows.
+pub(crate) fn identity(data: &Path, meta: &DatasetMeta) -> Result<String> {
+    const HEADER: u64 = 128;
+    let mut hash = Sha256::new();
+    // Without the source, so that a corpus that was moved stays the same corpus.
+    hash.update(serde_json::to_vec(&DatasetMeta {
+        source: String::new(),
+        ..meta.clone()
+    })?);
+    for shard in meta.train.shards.iter().chain(&meta.validation.shards) {
+        let path = data.join(&shard.file);
+        let mut header = Vec::new();
+        let file = std::fs::File::open(&path).map_err(CliError::io("read", &path))?;
+        file.take(HEADER)
+            .read_to_end(&mut header)
+            .map_err(CliError::io("read", &path))?;
+        hash.update(header);
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}

@@ -1,0 +1,349 @@
+//! Drawing samples from a model.
+
+mod trace;
+
+pub(crate) use trace::TracedSample;
+
+use super::purpose;
+use super::train::Card;
+use crate::device::{self, Device, Job, Place};
+use crate::error::{CliError, Result};
+use crate::files;
+use crate::progress::Progress;
+use crate::stop;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm_data::{Layout, TextTokenizer};
+use flm_denoiser::{Dit, DitConfig, Noise, Sampling, folder};
+use flm_simplex::stream::generator;
+use flm_simplex::{Schedule, sampler};
+use flm_train::Workers;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use trace::{Trace, TraceFile};
+
+/// In a model folder: the tokenizer.
+pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// What to draw.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) count: usize,
+    pub(crate) steps: usize,
+    pub(crate) gamma: f64,
+    pub(crate) temperature: f64,
+    pub(crate) seed: u64,
+    /// Samples drawn together. It changes the speed and no sample.
+    pub(crate) batch: usize,
+    pub(crate) trace: bool,
+}
+
+impl Request {
+    fn validate(&self) -> Result<()> {
+        for (key, value) in [
+            ("count", self.count),
+            ("steps", self.steps),
+            ("batch", self.batch),
+        ] {
+            if value == 0 {
+                return Err(CliError::input(format!(
+                    "the number of {key} must be at least 1, found 0",
+                    key = match key {
+                        "count" => "samples",
+                        "batch" => "samples in a batch",
+                        other => other,
+                    }
+                )));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.gamma) {
+            return Err(sampler::SamplerError::Gamma { gamma: self.gamma }.into());
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(flm_denoiser::TemperatureError {
+                found: self.temperature,
+            }
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// One sample with where it came from, as a line of a `.jsonl` file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) steps: usize,
+    pub(crate) seed: u64,
+    pub(crate) gamma: f64,
+    pub(crate) temperature: f64,
+    pub(crate) model: String,
+}
+
+/// The samples of one request.
+pub(crate) struct Drawn {
+    pub(crate) samples: Vec<Sample>,
+    /// One for each sample, if it was asked for.
+    pub(crate) traces: Vec<TracedSample>,
+}
+
+/// Draws the samples of several requests from one model and hands each set to `take` as soon as it is there.
+pub(crate) fn sample(
+    model: &Path,
+    device: Device,
+    label: &str,
+    requests: &[Request],
+    take: &mut dyn FnMut(&Request, Drawn) -> Result<()>,
+) -> Result<()> {
+    requests.iter().try_for_each(Request::validate)?;
+    let folder = files::model_folder(model)?;
+    let tokenizer = TextTokenizer::load(folder.join(TOKENIZER_FILE))?;
+    let layout = Card::read(&folder)?.map_or(Layout::Rows, |card| card.layout);
+    let text = Text {
+        tokenizer,
+        layout,
+        model: model.display().to_string(),
+    };
+    device::run(
+        device,
+        SampleJob {
+            folder,
+            text,
+            label,
+            requests,
+            take,
+        },
+    )
+}
+
+struct SampleJob<'a> {
+    folder: PathBuf,
+    text: Text,
+    label: &'a str,
+    requests: &'a [Request],
+    take: &'a mut dyn FnMut(&Request, Drawn) -> Result<()>,
+}
+
+impl Job for SampleJob<'_> {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<()> {
+        let (model, config) = folder::load::<B::InnerBackend>(&self.folder, &place.device)?;
+        let vocabulary = self.text.tokenizer.vocab_size();
+        if config.vocab_size != vocabulary {
+            return Err(CliError::input(format!(
+                "the tokenizer in {} has {vocabulary} tokens, but its model has {}",
+                self.folder.display(),
+                config.vocab_size
+            )));
+        }
+        let source = Source {
+            schedule: Schedule::new(config.vocab_size)?,
+            model,
+            config,
+            device: place.device.clone(),
+        };
+        for request in self.requests {
+            let drawn = source.draw(request, &self.text, self.label, place.side_by_side)?;
+            (self.take)(request, drawn)?;
+        }
+        Ok(())
+    }
+}
+
+/// How tokens become text.
+struct Text {
+    tokenizer: TextTokenizer,
+    layout: Layout,
+    model: String,
+}
+
+impl Text {
+    fn sample(&self, tokens: Vec<u32>, request: &Request) -> Result<Sample> {
+        let text = match self.layout {
+            Layout::Rows => self.tokenizer.decode(&tokens)?,
+            Layout::Packed => self.packed(&tokens)?,
+        };
+        Ok(Sample {
+            text,
+            tokens,
+            steps: request.steps,
+            seed: request.seed,
+            gamma: request.gamma,
+            temperature: request.temperature,
+            model: self.model.clone(),
+        })
+    }
+
+    /// A packed block: the frame of begin and end token goes, documents inside it start new lines.
+    fn packed(&self, tokens: &[u32]) -> Result<String> {
+        let (bos, eos) = (self.tokenizer.bos_id(), self.tokenizer.eos_id());
+        let tokens = tokens.strip_prefix(&[bos]).unwrap_or(tokens);
+        let tokens = tokens.strip_suffix(&[eos]).unwrap_or(tokens);
+        let documents = tokens
+            .split(|&token| token == eos)
+            .map(|document| self.tokenizer.decode_all(document));
+        Ok(documents
+            .collect::<std::result::Result<Vec<_>, _>>()?
+            .join("\n"))
+    }
+}
+
+struct Source<B: Backend> {
+    model: Dit<B>,
+    config: DitConfig,
+    schedule: Schedule,
+    device: B::Device,
+}
+
+/// The tokens of some samples, and how they came about.
+struct Batch {
+    tokens: Vec<Vec<u32>>,
+    traces: Vec<TracedSample>,
+}
+
+impl<B: Backend> Source<B> {
+    fn draw(
+        &self,
+        request: &Request,
+        text: &Text,
+        label: &str,
+        side_by_side: usize,
+    ) -> Result<Drawn> {
+        let batches = request.count.div_ceil(request.batch);
+        let steps = if request.steps == 1 {
+            "1 step".to_owned()
+        } else {
+            format!("{} steps", request.steps)
+        };
+        let progress = Progress::new(label, request.count as u64);
+        let done = AtomicU64::new(0);
+        let workers = Workers::new(side_by_side.min(batches))?;
+        let drawn = workers.map(batches, |batch| {
+            if stop::asked() {
+                return Err(CliError::interrupted(
+                    "stopped before all samples were drawn",
+                ));
+            }
+            let first = batch * request.batch;
+            let last = request.count.min(first + request.batch);
+            let drawn = self.batch(request, text, first..last)?;
+            let done =
+                done.fetch_add((last - first) as u64, Ordering::Relaxed) + (last - first) as u64;
+            progress.update(done, &format!("sampling in {steps}"));
+            Ok(drawn)
+        });
+        let mut all = Drawn {
+            samples: Vec::with_capacity(request.count),
+            traces: Vec::new(),
+        };
+        for batch in drawn {
+            let batch = batch?;
+            for tokens in batch.tokens {
+                all.samples.push(text.sample(tokens, request)?);
+            }
+            all.traces.extend(batch.traces);
+        }
+        Ok(all)
+    }
+
+    /// The samples of these numbers.
+    fn batch(
+        &self,
+        request: &Request,
+        text: &Text,
+        numbers: std::ops::Range<usize>,
+    ) -> Result<Batch> {
+        let denoiser = Sampling::new(&self.model).at_temperature(request.temperature)?;
+        let start = self.noise(request.seed, purpose::START, numbers.clone(), 0);
+        let mut trace = Trace::new(numbers.len());
+        let observe = |step: sampler::Step<'_, flm_denoiser::Belief<B>>| {
+            if request.trace {
+                trace.record(&step, &text.tokenizer, self.config.vocab_size);
+            }
+        };
+        let belief = if self.config.two_time {
+            let mut jump = 0;
+            let fresh = || {
+                jump += 1;
+                self.noise(request.seed, purpose::FRESH, numbers.clone(), jump)
+            };
+            sampler::flow_map(
+                &denoiser,
+                &self.schedule,
+                start,
+                request.steps,
+                request.gamma,
+                fresh,
+                observe,
+            )?
+        } else {
+            sampler::euler(&denoiser, &self.schedule, start, request.steps, observe)?
+        };
+        let tokens: Vec<u32> = belief
+            .argmax()
+            .into_data()
+            .iter::<i64>()
+            .map(|token| token as u32)
+            .collect();
+        let tokens = tokens
+            .chunks_exact(self.config.length)
+            .map(<[u32]>::to_vec)
+            .collect();
+        Ok(Batch {
+            tokens,
+            traces: if request.trace {
+                trace.finish()
+            } else {
+                Vec::new()
+            },
+        })
+    }
+
+    /// Projected noise, one generator for each sample: a sample does not depend on the ones drawn beside it.
+    fn noise(
+        &self,
+        seed: u64,
+        purpose: u64,
+        numbers: std::ops::Range<usize>,
+        jump: u64,
+    ) -> Tensor<B, 3> {
+        let rows = numbers.map(|number| {
+            let mut rng = generator(seed, purpose, number as u64, jump);
+            let noise = Noise::draw(
+                1,
+                self.config.length,
+                self.config.vocab_size,
+                &mut rng,
+                &self.device,
+            );
+            self.model.embed().noise(noise)
+        });
+        Tensor::cat(rows.collect(), 0)
+    }
+}
+
+/// The traces of what was drawn, as the content of a file.
+pub(crate) fn trace_file(drawn: &Drawn) -> TraceFile<'_> {
+    TraceFile::new(drawn.samples.iter().zip(&drawn.traces))
+}
+
+/// Samples as the lines of a file: JSON lines, or texts.
+pub(crate) fn lines(samples: &[Sample], json: bool) -> Result<String> {
+    let mut out = String::new();
+    for sample in samples {
+        if json {
+            out.push_str(&serde_json::to_string(sample)?);
+        } else {
+            out.push_str(&sample.text);
+            if sample.text.contains('\n') {
+                // Texts of several lines are set apart by an empty one.
+                out.push('\n');
+            }
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}

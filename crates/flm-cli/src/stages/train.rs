@@ -1,0 +1,371 @@
+//! Training a flow and distilling a flow map: everything around `flm_train::Run`.
+
+mod card;
+
+pub(crate) use card::Card;
+
+use super::sample::TOKENIZER_FILE;
+use super::{curve, prepare, purpose};
+use crate::command_line::CommandLine;
+use crate::config::{Config, ModelSettings, first_difference};
+use crate::device::{self, Device, Job, Place};
+use crate::error::{CliError, Result};
+use crate::files::{self, RunFolder};
+use crate::progress::{Progress, thousands};
+use crate::stop;
+use burn::tensor::backend::AutodiffBackend;
+use flm_data::{Dataset, TextTokenizer};
+use flm_denoiser::folder::{self, Existing};
+use flm_denoiser::{Dit, DitConfig};
+use flm_distill::{FlowMapObjective, FlowObjective};
+use flm_simplex::Schedule;
+use flm_simplex::stream::generator;
+use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
+use std::path::Path;
+
+/// What to do where a run's folder is already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Refuse.
+    Fresh,
+    /// Replace it.
+    Replace,
+    /// Go on from its newest checkpoint.
+    Resume,
+}
+
+/// A flow or a flow map to be trained.
+pub(crate) struct Request<'a> {
+    pub(crate) config: Config,
+    pub(crate) data: &'a Path,
+    pub(crate) out: RunFolder,
+    pub(crate) start: Start,
+    pub(crate) device: Device,
+    /// What was typed, for the model card.
+    pub(crate) command: CommandLine,
+}
+
+/// Trains a flow.
+pub(crate) fn train(request: Request<'_>) -> Result<Card> {
+    let dataset = Dataset::open(request.data)?;
+    let network = request.config.model.network(
+        dataset.tokenizer().vocab_size(),
+        dataset.meta().length,
+        false,
+    )?;
+    let settings = request.config.train.clone();
+    let plan = Plan::new(request, &dataset, network, settings, "flow")?;
+    device::run(plan.request.device, FlowJob(plan))
+}
+
+/// Distills a flow map: from the teacher that the configuration names, or from the tokens.
+pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
+    let dataset = Dataset::open(request.data)?;
+    request.config.distill.flow_map.validate()?;
+    device::run(
+        request.device,
+        FlowMapJob {
+            dataset: &dataset,
+            request,
+        },
+    )
+}
+
+/// Refuses a teacher that does not fit the data.
+fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Path) -> Result<()> {
+    let ours = dataset.tokenizer();
+    let tokenizer = path.join(TOKENIZER_FILE);
+    if tokenizer.is_file() {
+        let found = TextTokenizer::load(&tokenizer)?;
+        if found.hash() != ours.hash() {
+            return Err(CliError::input(format!(
+                "the tokenizer of the model {} ({} tokens, hash {:.12}) is not that of the data {} ({} tokens, hash {:.12})",
+                path.display(),
+                found.vocab_size(),
+                found.hash(),
+                data.display(),
+                ours.vocab_size(),
+                ours.hash(),
+            )));
+        }
+    }
+    let length = dataset.meta().length;
+    for (what, found, expected) in [
+        (
+            "tokens in its vocabulary",
+            network.vocab_size,
+            ours.vocab_size(),
+        ),
+        ("tokens in a sequence", network.length, length),
+    ] {
+        if found != expected {
+            return Err(CliError::input(format!(
+                "the model {} has {found} {what}, but the data {} has {expected}",
+                path.display(),
+                data.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+struct Plan<'a> {
+    request: Request<'a>,
+    dataset: &'a Dataset,
+    network: DitConfig,
+    settings: TrainConfig,
+    label: &'static str,
+    data_hash: String,
+    schedule: Schedule,
+    /// The step of the checkpoint to go on from.
+    resume_at: Option<u64>,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks everything that can be checked before the first file is written, and writes the configuration.
+    fn new(
+        request: Request<'a>,
+        dataset: &'a Dataset,
+        network: DitConfig,
+        settings: TrainConfig,
+        label: &'static str,
+    ) -> Result<Self> {
+        settings.validate()?;
+        dataset.verify()?;
+        let schedule = Schedule::new(network.vocab_size)?;
+        let data_hash = prepare::identity(request.data, dataset.meta())?;
+        let resume_at = match request.start {
+            Start::Resume => {
+                check_same(&request.config, &request.out)?;
+                latest_checkpoint(&request.out.checkpoints())?.and_then(|path| step_of(&path))
+            }
+            start => {
+                request.out.check_free(start == Start::Replace)?;
+                None
+            }
+        };
+        Ok(Self {
+            request,
+            dataset,
+            network,
+            settings,
+            label,
+            data_hash,
+            schedule,
+            resume_at,
+        })
+    }
+
+    /// Makes the folder ready: only now is anything written.
+    fn begin(&self) -> Result<MetricsFile> {
+        let out = &self.request.out;
+        if self.request.start != Start::Resume {
+            out.create()?;
+        }
+        let text = toml::to_string_pretty(&self.request.config)
+            .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
+        files::write(&out.config(), text.as_bytes())?;
+        Ok(MetricsFile::open(out.metrics(), self.resume_at)?)
+    }
+
+    fn train<B: AutodiffBackend, O: Objective<B>>(
+        self,
+        place: &Place<B>,
+        model: Dit<B>,
+        objective: &O,
+    ) -> Result<Card> {
+        if let Some(card) = self.done()? {
+            return Ok(card);
+        }
+        let mut metrics = self.begin()?;
+        let (out, settings) = (&self.request.out, &self.settings);
+        let progress = Progress::new(self.label, settings.steps);
+        let tokens = (settings.batch * self.network.length) as u64;
+        let mut written = Ok(());
+        let parameters = burn::module::Module::num_params(&model);
+        let run = Run {
+            model,
+            objective,
+            train: self.dataset.train(),
+            validation: self.dataset.validation(),
+            data: self.data_hash.clone(),
+            config: settings,
+            dropout: self.network.dropout,
+            workers: place.side_by_side.min(settings.parts()),
+            checkpoints: out.checkpoints(),
+            resume: self.resume_at.is_some(),
+            stop: stop::flag(),
+            device: place.device.clone(),
+        };
+        let outcome = run.train(&mut |event| {
+            progress.training(&event, tokens);
+            if written.is_ok() {
+                written = metrics.write(&event);
+            }
+        })?;
+        written?;
+        if !outcome.finished {
+            return Err(CliError::interrupted(format!(
+                "stopped at step {} of {}, nothing is lost",
+                outcome.steps, settings.steps
+            )));
+        }
+        // From the file, because a run that was stopped after its last step has nothing left to validate.
+        let losses = curve::read(&out.metrics());
+        let validation_loss = losses.validation.last().map(|(_, loss)| *loss);
+        let card = Card {
+            format_version: card::FORMAT,
+            kind: self.label.to_owned(),
+            command: self.request.command.shown(),
+            flm_version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: settings.seed,
+            data_hash: self.data_hash.clone(),
+            data_source: self.dataset.meta().source.clone(),
+            layout: self.dataset.meta().layout,
+            steps: outcome.steps,
+            seconds: outcome.seconds,
+            parameters,
+            validation_loss,
+        };
+        self.save(&outcome.ema, &card)?;
+        let loss = validation_loss.or(losses.training.last().map(|(_, loss)| *loss));
+        let speed = outcome.steps as f64 * tokens as f64 / outcome.seconds;
+        progress.finish(&format!(
+            "{} steps  loss {:.3}  {} tok/s",
+            outcome.steps,
+            loss.unwrap_or(f64::NAN),
+            thousands(speed)
+        ));
+        Ok(card)
+    }
+
+    /// The model of a run that has no step left to do.
+    fn done(&self) -> Result<Option<Card>> {
+        let card = match self.resume_at {
+            Some(step) if step >= self.settings.steps => Card::read(&self.request.out.model())?,
+            _ => None,
+        };
+        let is_this =
+            |card: &Card| card.steps >= self.settings.steps && card.data_hash == self.data_hash;
+        Ok(card.filter(is_this))
+    }
+
+    fn save<B: burn::tensor::backend::Backend>(&self, ema: &Dit<B>, card: &Card) -> Result<()> {
+        let tokenizer_path = self.request.data.join(TOKENIZER_FILE);
+        let tokenizer =
+            std::fs::read(&tokenizer_path).map_err(CliError::io("read", &tokenizer_path))?;
+        let readme = card.readme(&self.network, &self.request.config)?;
+        let run = serde_json::to_vec_pretty(card)?;
+        let extra: [(&str, &[u8]); 3] = [
+            (TOKENIZER_FILE, &tokenizer),
+            ("README.md", readme.as_bytes()),
+            (card::FILE, &run),
+        ];
+        folder::save(
+            &self.request.out.model(),
+            ema,
+            &self.network,
+            &extra,
+            Existing::Replace,
+        )?;
+        Ok(())
+    }
+}
+
+struct FlowJob<'a>(Plan<'a>);
+
+impl Job for FlowJob<'_> {
+    type Output = Card;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Card> {
+        let plan = self.0;
+        let mut rng = generator(plan.settings.seed, purpose::INITIALIZATION, 0, 0);
+        let model = plan.network.init::<B>(&mut rng, &place.device)?;
+        let objective = FlowObjective::new(plan.schedule.clone());
+        plan.train(place, model, &objective)
+    }
+}
+
+struct FlowMapJob<'a> {
+    request: Request<'a>,
+    dataset: &'a Dataset,
+}
+
+impl Job for FlowMapJob<'_> {
+    type Output = Card;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Card> {
+        let Self {
+            mut request,
+            dataset,
+        } = self;
+        let settings = request.config.distill.train.clone();
+        let (network, student, teacher) = match request.config.distill.teacher.as_str() {
+            "" => {
+                let (vocab_size, length) =
+                    (dataset.tokenizer().vocab_size(), dataset.meta().length);
+                let network = request.config.model.network(vocab_size, length, true)?;
+                let mut rng = generator(settings.seed, purpose::INITIALIZATION, 0, 0);
+                let student = network.init::<B>(&mut rng, &place.device)?;
+                (network, student, None)
+            }
+            path => {
+                let path = files::model_folder(Path::new(path))?;
+                let (teacher, network) = folder::load::<B::InnerBackend>(&path, &place.device)?;
+                check_teacher(&path, &network, dataset, request.data)?;
+                request.config.model = ModelSettings::of(&network);
+                let (student, _) = folder::load::<B>(&path, &place.device)?;
+                let mut rng = generator(settings.seed, purpose::SECOND_TIME, 0, 0);
+                let student = student.into_two_time(network.cond_dim, &mut rng, &place.device);
+                (network.with_two_time(true), student, Some(teacher))
+            }
+        };
+        let flow_map = request.config.distill.flow_map.clone();
+        let plan = Plan::new(request, dataset, network, settings, "flow map")?;
+        let objective = FlowMapObjective::new(plan.schedule.clone(), flow_map, teacher);
+        plan.train(place, student, &objective)
+    }
+}
+
+/// A resumed run keeps its settings; only the number of steps may change.
+fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
+    let path = out.config();
+    if !path.is_file() {
+        return Err(CliError::input(format!(
+            "there is no run to resume in {}",
+            out.root().display()
+        )));
+    }
+    let mut saved = load(out)?;
+    saved.train.steps = config.train.steps;
+    saved.distill.train.steps = config.distill.train.steps;
+    // One teacher may be reached by several paths.
+    let teacher = |config: &Config| std::fs::canonicalize(&config.distill.teacher).ok();
+    if teacher(&saved).is_some() && teacher(&saved) == teacher(config) {
+        saved.distill.teacher.clone_from(&config.distill.teacher);
+    }
+    match first_difference(&saved, config) {
+        None => Ok(()),
+        Some((key, then, now)) => Err(CliError::input(format!(
+            "{} cannot be resumed with other settings: {key} was {then}, now {now}",
+            out.root().display()
+        ))),
+    }
+}
+
+/// The configuration that a run was started with.
+pub(crate) fn load(out: &RunFolder) -> Result<Config> {
+    let mut overrides = crate::config::Overrides::new();
+    let path = out.config();
+    overrides.file(&files::read(&path)?, &path.display().to_string())?;
+    overrides.finish()
+}
+
+fn step_of(checkpoint: &Path) -> Option<u64> {
+    checkpoint
+        .file_name()?
+        .to_str()?
+        .strip_prefix("step-")?
+        .parse()
+        .ok()
+}

@@ -1,0 +1,93 @@
+//! The model card: how a model came to be, for people (`README.md`) and for programs (`run.json`).
+
+use crate::config::Config;
+use crate::error::{CliError, Result};
+use crate::files;
+use flm_data::Layout;
+use flm_denoiser::DitConfig;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// In a model folder: the card for programs.
+pub(crate) const FILE: &str = "run.json";
+/// Version of `run.json`.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The run that made a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Card {
+    pub(crate) format_version: u32,
+    /// "flow" or "flow map".
+    pub(crate) kind: String,
+    pub(crate) command: String,
+    pub(crate) flm_version: String,
+    pub(crate) seed: u64,
+    pub(crate) data_hash: String,
+    pub(crate) data_source: String,
+    pub(crate) layout: Layout,
+    pub(crate) steps: u64,
+    pub(crate) seconds: f64,
+    pub(crate) parameters: usize,
+    pub(crate) validation_loss: Option<f64>,
+}
+
+impl Card {
+    /// The card of a model folder; models from elsewhere have none.
+    pub(crate) fn read(model: &Path) -> Result<Option<Self>> {
+        let path = model.join(FILE);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let card = serde_json::from_str(&files::read(&path)?).map_err(|error| {
+            CliError::input(format!("{} is not a model card: {error}", path.display()))
+        })?;
+        Ok(Some(card))
+    }
+
+    /// The card for people.
+    pub(crate) fn readme(&self, network: &DitConfig, config: &Config) -> Result<String> {
+        let settings = toml::to_string_pretty(config)
+            .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
+        let what = if network.two_time {
+            "A flow map language model: it jumps from noise to text in one step or a few."
+        } else {
+            "A flow language model: it denoises noise to text in many small steps."
+        };
+        let loss = self.validation_loss.map_or_else(
+            || "no validation rows".to_owned(),
+            |loss| format!("{loss:.4} nats per token"),
+        );
+        let sample = if network.two_time { 4 } else { 128 };
+        Ok(format!(
+            "# {kind}\n\n{what}\n\n\
+             | | |\n| --- | --- |\n\
+             | command | `{command}` |\n\
+             | version | flm {version} |\n\
+             | network | {blocks} blocks of width {width}, {heads} heads, {parameters} parameters |\n\
+             | text | {vocab} tokens, {length} in a sequence |\n\
+             | data | {source}, hash {hash} |\n\
+             | steps | {steps} |\n\
+             | seconds | {seconds:.0} |\n\
+             | seed | {seed} |\n\
+             | validation loss | {loss} |\n\n\
+             The weights are the exponential moving average of the run. Try them:\n\n\
+             ```console\n$ flm sample --model . --steps {sample} --count 10\n```\n\n\
+             ## Settings\n\n```toml\n{settings}```\n",
+            kind = if network.two_time { "Flow map" } else { "Flow" },
+            command = self.command,
+            version = self.flm_version,
+            blocks = network.blocks,
+            width = network.width,
+            heads = network.heads,
+            parameters = self.parameters,
+            vocab = network.vocab_size,
+            length = network.length,
+            source = self.data_source,
+            hash = self.data_hash,
+            steps = self.steps,
+            seconds = self.seconds,
+            seed = self.seed,
+        ))
+    }
+}

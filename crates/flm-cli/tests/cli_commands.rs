@@ -1,0 +1,279 @@
+//! Single commands: what they print, and what stays the same whatever the machine does.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use support::Folder;
+
+#[test]
+fn help_for_newcomers() {
+    let folder = Folder::new();
+    for words in [
+        "--help",
+        "quickstart --help",
+        "data prepare --help",
+        "train --help",
+        "distill --help",
+        "sample --help",
+        "eval --help",
+    ] {
+        let output = folder
+            .flm(words)
+            .env("COLUMNS", "100")
+            .assert()
+            .success()
+            .get_output()
+            .clone();
+        let name = format!(
+            "help-{}",
+            words.trim_end_matches("--help").trim().replace(' ', "-")
+        );
+        insta::assert_snapshot!(
+            name.trim_end_matches('-'),
+            String::from_utf8(output.stdout).unwrap()
+        );
+    }
+    let output = folder
+        .flm("presets")
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    insta::assert_snapshot!("presets", String::from_utf8(output.stdout).unwrap());
+}
+
+#[test]
+fn a_shown_preset_is_one_that_can_be_used() {
+    let folder = Folder::new();
+    let output = folder
+        .flm("presets grammar-tiny")
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    fs::write(folder.path("mine.toml"), output.stdout).unwrap();
+    folder.data("data", 200);
+    folder
+        .tiny("train --data data --preset mine.toml --out run")
+        .assert()
+        .success();
+    let config: toml::Table =
+        toml::from_str(&fs::read_to_string(folder.path("run/config.toml")).unwrap()).unwrap();
+    assert_eq!(
+        config["train"]["optimizer"]["decay"].as_str(),
+        Some("cosine")
+    );
+    assert_eq!(config["train"]["steps"].as_integer(), Some(4));
+}
+
+#[test]
+fn samples_do_not_depend_on_the_batch() {
+    let folder = Folder::new();
+    folder.data("data", 200);
+    folder
+        .tiny("distill --self --data data --out map")
+        .assert()
+        .success();
+    let sample = |batch: usize| {
+        let words =
+            format!("sample --model map --steps 3 --gamma 0.5 --count 7 --seed 5 --batch {batch}");
+        folder
+            .flm(&words)
+            .assert()
+            .success()
+            .get_output()
+            .stdout
+            .clone()
+    };
+    let whole = sample(7);
+    assert_eq!(String::from_utf8(whole.clone()).unwrap().lines().count(), 7);
+    assert!(sample(3) == whole && sample(1) == whole);
+    let other = folder
+        .flm("sample --model map --steps 3 --gamma 0.5 --count 7 --seed 6")
+        .assert()
+        .success();
+    assert_ne!(other.get_output().stdout, whole);
+}
+
+#[test]
+fn a_trace_tells_every_step_and_ends_with_the_sample() {
+    let folder = Folder::new();
+    folder.data("data", 200);
+    // Long enough that no two words are equally likely, as those never met are at first.
+    let mut train = folder.tiny("train --data data --out flow");
+    train.args(["--set", "train.steps=60"]).assert().success();
+    folder
+        .flm("sample --model flow --steps 3 --count 2 --trace trace.json --out s.jsonl")
+        .assert()
+        .success();
+    let trace: Value =
+        serde_json::from_slice(&fs::read(folder.path("trace.json")).unwrap()).unwrap();
+    let samples = fs::read_to_string(folder.path("s.jsonl")).unwrap();
+    assert_eq!(trace["samples"].as_array().unwrap().len(), 2);
+    for (traced, sample) in trace["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(samples.lines())
+    {
+        let sample: Value = serde_json::from_str(sample).unwrap();
+        let steps = traced["trace"].as_array().unwrap();
+        assert_eq!(steps.len(), 3);
+        for (number, step) in steps.iter().enumerate() {
+            assert!((step["tau"].as_f64().unwrap() - number as f64 / 3.0).abs() < 1e-12);
+            for position in step["positions"].as_array().unwrap() {
+                let p: Vec<f64> = position
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|token| token["probability"].as_f64().unwrap())
+                    .collect();
+                assert!(
+                    p.len() == 3
+                        && p[0] >= p[1]
+                        && p[1] >= p[2]
+                        && p.iter().sum::<f64>() <= 1.0 + 1e-6,
+                    "{p:?}"
+                );
+            }
+        }
+        let likeliest: Vec<&Value> = steps[2]["positions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|position| &position[0]["id"])
+            .collect();
+        assert_eq!(
+            likeliest,
+            sample["tokens"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn text_without_a_grammar_is_trained_sampled_and_judged() {
+    let folder = Folder::new();
+    fs::write(
+        folder.path("text.txt"),
+        "To be, or not to be,\nthat is the question.\n\n".repeat(40),
+    )
+    .unwrap();
+    folder
+        .flm(
+            "data prepare --input text.txt --tokenizer chars --length 16 --pack --whole --out data",
+        )
+        .assert()
+        .success();
+    let inspected = folder
+        .flm("data inspect data --rows 1")
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    let inspected = String::from_utf8(inspected.stdout).unwrap();
+    assert!(
+        inspected.contains("of 16 tokens (packed)")
+            && inspected.contains("[BOS]To be, or not [EOS]"),
+        "{inspected}"
+    );
+    folder
+        .tiny("train --data data --out flow")
+        .assert()
+        .success();
+    folder
+        .flm("sample --model flow --steps 2 --count 4 --out samples.jsonl")
+        .assert()
+        .success();
+    let table = folder
+        .flm("eval samples.jsonl --data data")
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(
+        table.starts_with("samples  count  entropy  distinct  length\nsamples      4  "),
+        "{table}"
+    );
+}
+
+#[test]
+fn manual_pages_and_completions() {
+    let folder = Folder::new();
+    folder.flm("man man").assert().success();
+    for page in ["flm.1", "flm-train.1", "flm-data-prepare.1"] {
+        assert!(folder.path("man").join(page).is_file(), "{page}");
+    }
+    let script = folder
+        .flm("completions bash")
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    assert!(
+        String::from_utf8(script.stdout)
+            .unwrap()
+            .contains("quickstart")
+    );
+}
+
+#[test]
+fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
+    let folder = Folder::new();
+    folder.data("data", 2000);
+    folder
+        .tiny("train --data data --out flow")
+        .assert()
+        .success();
+    folder
+        .flm("distill --teacher flow/model --data data --out map --set train.steps=2")
+        .assert()
+        .success();
+    let config = |run: &str| -> toml::Table {
+        toml::from_str(&fs::read_to_string(folder.path(run).join("config.toml")).unwrap()).unwrap()
+    };
+    assert_eq!(config("map")["model"], config("flow")["model"]);
+    assert_eq!(
+        config("map")["distill"]["train"]["batch"].as_integer(),
+        Some(8)
+    );
+    assert_eq!(
+        config("map")["distill"]["train"]["steps"].as_integer(),
+        Some(2)
+    );
+
+    let before = support::contents(&folder.path("map"));
+    folder
+        .flm("distill --data data --out map --resume")
+        .assert()
+        .success();
+    assert!(support::contents(&folder.path("map")) == before);
+    // More steps are the one thing that may be asked for later.
+    folder
+        .flm("distill --data data --out map --resume --set train.steps=4")
+        .assert()
+        .success();
+    let card = fs::read_to_string(folder.path("map/model/run.json")).unwrap();
+    let card: Value = serde_json::from_str(&card).unwrap();
+    assert_eq!(card["steps"], 4);
+    assert!(card["validation_loss"].as_f64().unwrap() > 0.0);
+    let metrics = fs::read_to_string(folder.path("map/metrics.jsonl")).unwrap();
+    let steps: Vec<u64> = metrics
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["step"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        steps,
+        [2, 2, 4, 4],
+        "a line of training and one of validation each"
+    );
+}

@@ -1,0 +1,264 @@
+//! The quickstart from end to end, in seconds.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use support::{Folder, contents};
+
+const SETTINGS: [&str; 5] = [
+    "data.sentences=300",
+    "sample.count=20",
+    "sample.flm_steps=[1,2]",
+    "sample.fmlm_steps=[1,4]",
+    "train.validate_every=2",
+];
+
+fn quickstart(folder: &Folder, words: &str) -> assert_cmd::Command {
+    let mut command = folder.tiny(&format!("quickstart {words}"));
+    for setting in SETTINGS {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+fn report(folder: &Folder, out: &str) -> Value {
+    serde_json::from_slice(&fs::read(folder.path(out).join("report.json")).unwrap()).unwrap()
+}
+
+/// The report but for what a clock says.
+fn timeless(mut report: Value) -> Value {
+    report.as_object_mut().unwrap().remove("seconds").unwrap();
+    report
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn it_makes_what_it_promises() {
+    let folder = Folder::new();
+    let output = quickstart(&folder, "--seed 3")
+        .assert()
+        .success()
+        .get_output()
+        .clone();
+    let report = report(&folder, "quickstart");
+    assert_eq!(
+        keys(&report),
+        ["config", "corpus", "rows", "seconds", "seed"]
+    );
+    assert_eq!(
+        keys(&report["corpus"]),
+        ["distinct", "entropy", "oracle_nats_per_token"]
+    );
+    assert_eq!(
+        keys(&report["seconds"]),
+        ["distill", "prepare", "sample", "train"]
+    );
+    assert_eq!(report["seed"], 3);
+    for seed in [
+        "/config/data/seed",
+        "/config/train/seed",
+        "/config/distill/train/seed",
+        "/config/sample/seed",
+    ] {
+        assert_eq!(report.pointer(seed), Some(&Value::from(3)), "{seed}");
+    }
+    let rows = report["rows"].as_array().unwrap();
+    let models: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["model"].as_str().unwrap(),
+                row["steps"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(models, [("flm", 1), ("flm", 2), ("fmlm", 1), ("fmlm", 4)]);
+    for row in rows {
+        assert_eq!(
+            keys(row),
+            [
+                "distinct",
+                "entropy",
+                "model",
+                "oracle_nats_per_token",
+                "samples",
+                "steps",
+                "valid"
+            ]
+        );
+        assert_eq!(row["samples"], 20);
+        for share in ["valid", "distinct"] {
+            assert!((0.0..=1.0).contains(&row[share].as_f64().unwrap()), "{row}");
+        }
+    }
+    for path in [
+        "config.toml",
+        "report.html",
+        "data/corpus.grammar",
+        "flm/config.toml",
+        "flm/metrics.jsonl",
+        "flm/checkpoints/step-00000004/state.json",
+        "flm/model/config.json",
+        "flm/model/model.safetensors",
+        "flm/model/tokenizer.json",
+        "flm/model/README.md",
+        "fmlm/model/README.md",
+        "samples/flm-2.jsonl",
+        "samples/fmlm-4.jsonl",
+    ] {
+        assert!(folder.path("quickstart").join(path).is_file(), "{path}");
+    }
+    let samples = fs::read_to_string(folder.path("quickstart/samples/fmlm-1.jsonl")).unwrap();
+    assert_eq!(samples.lines().count(), 20);
+    let first: Value = serde_json::from_str(samples.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        keys(&first),
+        [
+            "gamma",
+            "model",
+            "seed",
+            "steps",
+            "temperature",
+            "text",
+            "tokens"
+        ]
+    );
+    assert_eq!(first["tokens"].as_array().unwrap().len(), 24);
+
+    // What is printed is what is kept.
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let page = fs::read_to_string(folder.path("quickstart/report.html")).unwrap();
+    let sentences: Vec<&str> = stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("  “")?.strip_suffix('”'))
+        .collect();
+    assert_eq!(sentences.len(), 10);
+    let kept: Vec<Value> = samples
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (shown, kept) in sentences.iter().zip(&kept) {
+        assert_eq!(*shown, kept["text"].as_str().unwrap());
+    }
+    assert_eq!(page.matches("<svg").count(), 2);
+    assert_eq!(
+        page.matches("<li>").count() - 4,
+        10,
+        "ten sentences, four stages"
+    );
+    let card = fs::read_to_string(folder.path("quickstart/flm/model/README.md")).unwrap();
+    assert!(
+        card.contains("| command | `flm quickstart --seed 3 "),
+        "{card}"
+    );
+
+    // The metrics of the commands on their own.
+    let json = folder
+        .flm("eval quickstart/samples/fmlm-1.jsonl --data quickstart/data --json")
+        .assert()
+        .success();
+    let judged: Value = serde_json::from_slice(&json.get_output().stdout).unwrap();
+    assert_eq!(
+        judged[0]["figures"]["oracle_nats_per_token"],
+        rows[2]["oracle_nats_per_token"]
+    );
+    assert_eq!(judged[0]["figures"]["entropy"], rows[2]["entropy"]);
+}
+
+#[test]
+fn one_seed_gives_one_report_and_another_another() {
+    let folder = Folder::new();
+    let run = |words: &str, out: &str| {
+        quickstart(&folder, &format!("{words} --out {out}"))
+            .assert()
+            .success();
+        timeless(report(&folder, out))
+    };
+    let first = run("--seed 1", "a");
+    assert_eq!(run("--seed 1", "b"), first);
+    assert_ne!(run("--seed 2", "c")["corpus"], first["corpus"]);
+    // A forced repetition leaves nothing of the former.
+    run("--seed 1 --force", "c");
+    let data = |out: &str| contents(&folder.path(out).join("data"));
+    assert_eq!(data("c"), data("a"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_quickstart_goes_on_as_if_nothing_had_happened() {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    let folder = Folder::new();
+    let settings = || {
+        SETTINGS
+            .into_iter()
+            .chain(support::TINY)
+            .chain(["train.steps=800", "distill.train.steps=40"])
+    };
+    let arguments = |out: &str| {
+        let mut arguments = vec!["quickstart".to_owned(), "--out".to_owned(), out.to_owned()];
+        arguments.extend(settings().flat_map(|setting| ["--set".to_owned(), setting.to_owned()]));
+        arguments
+    };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_flm"))
+        .current_dir(folder.0.path())
+        .args(arguments("a"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let metrics = folder.path("a/flm/metrics.jsonl");
+    while !fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() > 3) {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it could be interrupted"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(
+        stderr.contains(" of 800, nothing is lost; go on with: flm quickstart --out a --set "),
+        "{stderr}"
+    );
+    assert!(stderr.trim_end().ends_with(" --resume"), "{stderr}");
+    assert!(!folder.path("a/flm/model").exists());
+
+    let run = |words: Vec<String>| {
+        assert_cmd::Command::new(env!("CARGO_BIN_EXE_flm"))
+            .current_dir(folder.0.path())
+            .args(words)
+            .assert()
+            .success();
+    };
+    run(arguments("b"));
+    let mut resumed = arguments("a");
+    resumed.push("--resume".to_owned());
+    run(resumed);
+    assert_eq!(
+        timeless(report(&folder, "a")),
+        timeless(report(&folder, "b"))
+    );
+    let weights =
+        |out: &str| fs::read(folder.path(out).join("fmlm/model/model.safetensors")).unwrap();
+    assert!(weights("a") == weights("b"), "the flow maps differ");
+}
