@@ -16,7 +16,9 @@ use std::path::Path;
 pub fn load_ema<B: Backend>(path: &Path, config: &DitConfig) -> Result<Dit<B>, String> {
     let tensors = ema(path).map_err(|message| format!("{}: {message}", path.display()))?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let model = config.init(&mut rng, &B::Device::default()).map_err(|error| error.to_string())?;
+    let model = config
+        .init(&mut rng, &B::Device::default())
+        .map_err(|error| error.to_string())?;
     apply_tensors(model, path, tensors).map_err(|error| error.to_string())
 }
 
@@ -33,7 +35,9 @@ fn ema(path: &Path) -> Result<Vec<NamedTensor>, String> {
 
     let mut named = Vec::new();
     for (name, live) in live {
-        let plain = name.strip_prefix("backbone.").ok_or_else(|| format!("{name} is not of the backbone"))?;
+        let plain = name
+            .strip_prefix("backbone.")
+            .ok_or_else(|| format!("{name} is not of the backbone"))?;
         // A compiled module is wrapped in another.
         let plain = plain.strip_prefix("_orig_mod.").unwrap_or(plain);
         if plain != "rotary_emb.inv_freq" {
@@ -41,17 +45,31 @@ fn ema(path: &Path) -> Result<Vec<NamedTensor>, String> {
         }
     }
     if named.len() != shadow.len() {
-        return Err(format!("{} parameters, but {} averaged weights", named.len(), shadow.len()));
+        return Err(format!(
+            "{} parameters, but {} averaged weights",
+            named.len(),
+            shadow.len()
+        ));
     }
     let pairs = named.into_iter().zip(shadow);
     pairs
         .map(|((name, live), shadow)| {
-            let (shape, values) = archive.tensor(*shadow).map_err(|message| format!("{name}: {message}"))?;
-            let (expected, _) = archive.tensor(live).map_err(|message| format!("{name}: {message}"))?;
+            let (shape, values) = archive
+                .tensor(*shadow)
+                .map_err(|message| format!("{name}: {message}"))?;
+            let (expected, _) = archive
+                .tensor(live)
+                .map_err(|message| format!("{name}: {message}"))?;
             if shape != expected {
-                return Err(format!("{name} has shape {expected:?}, its average {shape:?}"));
+                return Err(format!(
+                    "{name} has shape {expected:?}, its average {shape:?}"
+                ));
             }
-            Ok(NamedTensor { name, shape, values })
+            Ok(NamedTensor {
+                name,
+                shape,
+                values,
+            })
         })
         .collect()
 }
@@ -67,9 +85,20 @@ impl Archive {
     fn open(path: &Path) -> Result<Self, String> {
         let source = LazyDataSource::from_zip(path).map_err(|error| error.to_string())?;
         let keys = source.keys();
-        let folder = keys.iter().find_map(|key| key.split_once("/data/")).ok_or("there are no storages")?.0.to_owned();
-        let bytes = source.read(&format!("{folder}/data.pkl")).map_err(|error| error.to_string())?;
-        Ok(Self { heap: pickle::read(&bytes)?, source, folder })
+        let folder = keys
+            .iter()
+            .find_map(|key| key.split_once("/data/"))
+            .ok_or("there are no storages")?
+            .0
+            .to_owned();
+        let bytes = source
+            .read(&format!("{folder}/data.pkl"))
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            heap: pickle::read(&bytes)?,
+            source,
+            folder,
+        })
     }
 
     /// Sizes and values of a tensor that fills its storage.
@@ -85,11 +114,24 @@ impl Archive {
             contiguous[i - 1] = contiguous[i] * shape[i];
         }
         if kind != "torch.FloatStorage" || offset != &[0] || strides != &contiguous {
-            return Err(format!("{kind} from {offset:?} in steps of {strides:?} is not read"));
+            return Err(format!(
+                "{kind} from {offset:?} in steps of {strides:?} is not read"
+            ));
         }
-        let bytes = self.source.read(&format!("{}/data/{key}", self.folder)).map_err(|error| error.to_string())?;
-        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        let shape: Vec<usize> = shape.iter().map(|size| usize::try_from(*size).unwrap_or(0)).collect();
+        let bytes = self
+            .source
+            .read(&format!("{}/data/{key}", self.folder))
+            .map_err(|error| error.to_string())?;
+        let values: Vec<f32> = bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
+        let shape: Vec<usize> = shape
+            .iter()
+            .map(|size| usize::try_from(*size).unwrap_or(0))
+            .collect();
         if values.len() != shape.iter().product::<usize>() {
             return Err(format!("shape {shape:?}, but {} values", values.len()));
         }

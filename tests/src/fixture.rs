@@ -8,21 +8,33 @@ use std::path::{Path, PathBuf};
 
 /// The folder with the full fixtures, or nothing if there is none, which is then said.
 pub fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("FLM_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
+    let folder = std::env::var_os("FLM_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
+        PathBuf::from,
+    );
     if folder.join("parity/model").is_dir() {
         return Some(folder);
     }
-    #[expect(clippy::print_stderr, reason = "a test that checks nothing must say so")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "a test that checks nothing must say so"
+    )]
     {
-        eprintln!("skipped: {} is not there", folder.join("parity/model").display());
+        eprintln!(
+            "skipped: {} is not there",
+            folder.join("parity/model").display()
+        );
     }
     None
 }
 
 /// The sizes of the networks of the fixtures.
 pub fn config(two_time: bool) -> DitConfig {
-    DitConfig { cond_dim: 32, ..DitConfig::new(61, 16, 64, 2, 4) }.with_two_time(two_time)
+    DitConfig {
+        cond_dim: 32,
+        ..DitConfig::new(61, 16, 64, 2, 4)
+    }
+    .with_two_time(two_time)
 }
 
 /// A tensor of a fixture: its type, sizes and bytes.
@@ -39,7 +51,14 @@ pub struct Pinned {
 impl Pinned {
     /// A pinned tensor of f32 values.
     pub fn floats(shape: Vec<usize>, values: &[f32]) -> Self {
-        Self { dtype: Dtype::F32, shape, bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect() }
+        Self {
+            dtype: Dtype::F32,
+            shape,
+            bytes: values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        }
     }
 }
 
@@ -54,14 +73,20 @@ impl Fixture {
     ///
     /// If there is no such file or it is not of this kind.
     pub fn open(path: &Path) -> Self {
-        let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let bytes =
+            std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let file = SafeTensors::deserialize(&bytes)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let pinned = |view: safetensors::tensor::TensorView<'_>| Pinned {
             dtype: view.dtype(),
             shape: view.shape().to_vec(),
             bytes: view.data().to_vec(),
         };
-        Self(file.iter().map(|(name, view)| (name.to_owned(), pinned(view))).collect())
+        Self(
+            file.iter()
+                .map(|(name, view)| (name.to_owned(), pinned(view)))
+                .collect(),
+        )
     }
 
     /// A tensor as it is stored.
@@ -70,7 +95,9 @@ impl Fixture {
     ///
     /// If there is none of this name.
     pub fn pinned(&self, name: &str) -> &Pinned {
-        self.0.get(name).unwrap_or_else(|| panic!("no tensor {name} in the fixture"))
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("no tensor {name} in the fixture"))
     }
 
     /// The values of an f32 tensor in row order.
@@ -81,7 +108,13 @@ impl Fixture {
     pub fn values(&self, name: &str) -> Vec<f32> {
         let pinned = self.pinned(name);
         assert_eq!(pinned.dtype, Dtype::F32, "{name}");
-        pinned.bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        pinned
+            .bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect()
     }
 
     /// The values of an i64 tensor in row order.
@@ -92,7 +125,13 @@ impl Fixture {
     pub fn integers(&self, name: &str) -> Vec<i64> {
         let pinned = self.pinned(name);
         assert_eq!(pinned.dtype, Dtype::I64, "{name}");
-        pinned.bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+        pinned
+            .bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| i64::from_le_bytes(*bytes))
+            .collect()
     }
 
     /// An f32 tensor.
@@ -126,10 +165,16 @@ impl Fixture {
 /// If the numbers of values differ, or if a value found is not a number.
 pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
-    assert!(!found.iter().any(|value| value.is_nan()), "not a number among the values found");
-    let largest = expected.iter().fold(0.0_f64, |max, b| max.max(f64::from(b.abs())));
-    let difference =
-        found.iter().zip(expected).fold(0.0_f64, |max, (a, b)| max.max((f64::from(*a) - f64::from(*b)).abs()));
+    assert!(
+        !found.iter().any(|value| value.is_nan()),
+        "not a number among the values found"
+    );
+    let largest = expected
+        .iter()
+        .fold(0.0_f64, |max, b| max.max(f64::from(b.abs())));
+    let difference = found.iter().zip(expected).fold(0.0_f64, |max, (a, b)| {
+        max.max((f64::from(*a) - f64::from(*b)).abs())
+    });
     difference / largest
 }
 

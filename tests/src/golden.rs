@@ -83,13 +83,18 @@ pub fn open() -> Fixture {
 ///
 /// If its weights are not in the file.
 pub fn model<B: burn::tensor::backend::Backend>(golden: &Fixture) -> Dit<B> {
-    let weights = golden.0.keys().filter_map(|name| Some((name, name.strip_prefix(WEIGHTS)?)));
+    let weights = golden
+        .0
+        .keys()
+        .filter_map(|name| Some((name, name.strip_prefix(WEIGHTS)?)));
     let tensors = weights.map(|(key, name)| NamedTensor {
         name: name.to_owned(),
         shape: golden.pinned(key).shape.clone(),
         values: golden.values(key),
     });
-    let fresh = config(true).init(&mut ChaCha8Rng::seed_from_u64(0), &B::Device::default()).expect("the sizes exist");
+    let fresh = config(true)
+        .init(&mut ChaCha8Rng::seed_from_u64(0), &B::Device::default())
+        .expect("the sizes exist");
     apply_tensors(fresh, &path(), tensors).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -115,10 +120,16 @@ pub fn make(shared: &Path) -> Fixture {
         tensors.insert(format!("flow_map.{name}"), flow_map.pinned(name).clone());
     }
     for weight in named_tensors(&student) {
-        tensors.insert(format!("{WEIGHTS}{}", weight.name), Pinned::floats(weight.shape, &weight.values));
+        tensors.insert(
+            format!("{WEIGHTS}{}", weight.name),
+            Pinned::floats(weight.shape, &weight.values),
+        );
     }
     let belief = teacher_belief(&teacher, &expected);
-    tensors.insert(TEACHER.to_owned(), Pinned::floats(belief.dims().to_vec(), &flat(belief)));
+    tensors.insert(
+        TEACHER.to_owned(),
+        Pinned::floats(belief.dims().to_vec(), &flat(belief)),
+    );
     Fixture(tensors)
 }
 
@@ -126,14 +137,21 @@ pub fn make(shared: &Path) -> Fixture {
 pub fn teacher_belief(teacher: &Dit<Flex>, expected: &Fixture) -> Tensor<Flex, 3> {
     let taus: Tensor<Flex, 1> = expected.float("row_tau_s");
     let schedule = flm_simplex::Schedule::new(61).expect("61 tokens have a schedule");
-    let times: Vec<f64> = expected.values("row_tau_s").iter().map(|tau| schedule.t_of_tau(f64::from(*tau))).collect();
+    let times: Vec<f64> = expected
+        .values("row_tau_s")
+        .iter()
+        .map(|tau| schedule.t_of_tau(f64::from(*tau)))
+        .collect();
     let embed = teacher.embed();
     let state = flm_simplex::interpolant::interpolate(
         embed.project(expected.float("noise")),
         embed.tokens(expected.int("tokens")),
         flm_simplex::interpolant::rows(&times, &Default::default()),
     );
-    teacher.forward(state, taus.clone(), taus, &mut Dropout::off()).belief().dense()
+    teacher
+        .forward(state, taus.clone(), taus, &mut Dropout::off())
+        .belief()
+        .dense()
 }
 
 /// The bytes of a fixture's file.

@@ -14,4 +14,5 @@
 pub mod checkpoint;
 pub mod fixture;
 pub mod golden;
+pub mod gradients;
 mod pickle;

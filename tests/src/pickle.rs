@@ -49,22 +49,36 @@ impl Heap {
             Value::Text(text) => Ok(text.as_str()),
             other => Err(format!("a text was expected as a key, found {other:?}")),
         };
-        pairs.iter().map(|(key, value)| Ok((text(*key)?, *value))).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| Ok((text(*key)?, *value)))
+            .collect()
     }
 
     /// The value of a key of a dictionary.
     pub(crate) fn get(&self, id: Id, key: &str) -> Result<Id, String> {
         let found = self.entries(id)?.into_iter().find(|(name, _)| *name == key);
-        found.map(|(_, value)| value).ok_or_else(|| format!("there is no key {key}"))
+        found
+            .map(|(_, value)| value)
+            .ok_or_else(|| format!("there is no key {key}"))
     }
 }
 
 /// Reads a pickle.
 pub(crate) fn read(bytes: &[u8]) -> Result<Heap, String> {
-    let mut machine = Machine { bytes, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    let mut machine = Machine {
+        bytes,
+        values: Vec::new(),
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+    };
     while machine.step()? {}
     let root = machine.pop()?;
-    Ok(Heap { values: machine.values, root })
+    Ok(Heap {
+        values: machine.values,
+        root,
+    })
 }
 
 struct Machine<'a> {
@@ -135,7 +149,11 @@ impl Machine<'_> {
             }
             b't' => self.tuple_from_mark()?,
             0x85..=0x87 => {
-                let first = self.stack.len().checked_sub(usize::from(code - 0x84)).ok_or("an empty stack")?;
+                let first = self
+                    .stack
+                    .len()
+                    .checked_sub(usize::from(code - 0x84))
+                    .ok_or("an empty stack")?;
                 let items = self.stack.split_off(first);
                 self.push(Value::Tuple(items));
             }
@@ -168,7 +186,10 @@ impl Machine<'_> {
     }
 
     fn take_slice(&mut self, count: usize) -> Result<&[u8], String> {
-        let (taken, rest) = self.bytes.split_at_checked(count).ok_or("the pickle ends early")?;
+        let (taken, rest) = self
+            .bytes
+            .split_at_checked(count)
+            .ok_or("the pickle ends early")?;
         self.bytes = rest;
         Ok(taken)
     }
@@ -179,7 +200,11 @@ impl Machine<'_> {
     }
 
     fn take_line(&mut self) -> Result<String, String> {
-        let length = self.bytes.iter().position(|byte| *byte == b'\n').ok_or("the pickle ends early")?;
+        let length = self
+            .bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .ok_or("the pickle ends early")?;
         let line = String::from_utf8_lossy(self.take_slice(length)?).into_owned();
         self.take::<1>()?;
         Ok(line)
@@ -195,11 +220,18 @@ impl Machine<'_> {
     }
 
     fn top(&self) -> Result<Id, String> {
-        self.stack.last().copied().ok_or_else(|| "an empty stack".to_owned())
+        self.stack
+            .last()
+            .copied()
+            .ok_or_else(|| "an empty stack".to_owned())
     }
 
     fn pop_mark(&mut self) -> Result<Vec<Id>, String> {
-        let first = self.marks.pop().filter(|first| *first <= self.stack.len()).ok_or("no mark")?;
+        let first = self
+            .marks
+            .pop()
+            .filter(|first| *first <= self.stack.len())
+            .ok_or("no mark")?;
         Ok(self.stack.split_off(first))
     }
 
@@ -210,7 +242,10 @@ impl Machine<'_> {
     }
 
     fn recall(&mut self, key: u32) -> Result<(), String> {
-        let id = self.memo.get(&key).ok_or("a value is used before it is named")?;
+        let id = self
+            .memo
+            .get(&key)
+            .ok_or("a value is used before it is named")?;
         self.stack.push(*id);
         Ok(())
     }
@@ -225,7 +260,13 @@ impl Machine<'_> {
         let items = self.pop_mark()?;
         let target = self.top()?;
         if let Value::Dict(pairs) = &mut self.values[target] {
-            pairs.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value)));
+            pairs.extend(
+                items
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|[key, value]| (*key, *value)),
+            );
         }
         Ok(())
     }
@@ -243,7 +284,9 @@ impl Machine<'_> {
         let id = self.pop()?;
         let value = match self.tuple(id) {
             Some([_, kind, key, ..]) => match (&self.values[*kind], &self.values[*key]) {
-                (Value::Global(kind), Value::Text(key)) => Value::Storage(kind.clone(), key.clone()),
+                (Value::Global(kind), Value::Text(key)) => {
+                    Value::Storage(kind.clone(), key.clone())
+                }
                 _ => Value::Opaque,
             },
             _ => Value::Opaque,

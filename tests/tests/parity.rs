@@ -5,15 +5,13 @@
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
-use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
-use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn_flex::Flex;
-use flm_denoiser::{Belief, Dit, Dropout, NamedTensor, Prediction, Sampling, named_tensors};
+use flm_denoiser::{Belief, Dit, Dropout, Prediction, Sampling};
 use flm_simplex::{Schedule, flow_map, interpolant, sampler};
 use flm_tests::fixture::{self, Fixture, flat, flat_int, relative_error};
-use flm_tests::{checkpoint, golden};
+use flm_tests::{checkpoint, golden, gradients::named_gradients};
 use std::path::Path;
 
 /// A backend for which `flm_ops` has no kernels, so that its compositions are checked as well.
@@ -29,26 +27,60 @@ fn assert_agrees<B: Backend, const D: usize>(found: Tensor<B, D>, expected: &[f3
 }
 
 /// The prediction for the state `[batch, length, vocabulary]` called `state`, at the times of these names.
-fn predict<B: Backend>(model: &Dit<B>, file: &Fixture, state: &str, tau_s: &str, tau_t: &str) -> Prediction<B> {
+fn predict<B: Backend>(
+    model: &Dit<B>,
+    file: &Fixture,
+    state: &str,
+    tau_s: &str,
+    tau_t: &str,
+) -> Prediction<B> {
     let projected = model.embed().project(file.float(state));
-    model.forward(projected, file.float(tau_s), file.float(tau_t), &mut Dropout::off())
+    model.forward(
+        projected,
+        file.float(tau_s),
+        file.float(tau_t),
+        &mut Dropout::off(),
+    )
 }
 
 /// The two-time network's belief about a projected state.
-fn believe(model: &Dit<Flex>, state: Tensor<Flex, 3>, file: &Fixture, tau_s: &str, tau_t: &str) -> Belief<Flex> {
-    model.forward(state, file.float(tau_s), file.float(tau_t), &mut Dropout::off()).belief()
+fn believe(
+    model: &Dit<Flex>,
+    state: Tensor<Flex, 3>,
+    file: &Fixture,
+    tau_s: &str,
+    tau_t: &str,
+) -> Belief<Flex> {
+    model
+        .forward(
+            state,
+            file.float(tau_s),
+            file.float(tau_t),
+            &mut Dropout::off(),
+        )
+        .belief()
 }
 
 fn log_probs_agree<B: Backend>() {
     let file = golden::open();
     let model: Dit<B> = golden::model(&file);
-    let prediction = predict(&model, &file, "expected.x_t", "expected.pair_tau_s", "expected.pair_tau_t");
+    let prediction = predict(
+        &model,
+        &file,
+        "expected.x_t",
+        "expected.pair_tau_s",
+        "expected.pair_tau_t",
+    );
     let expected = file.values("expected.fmlm_log_probs");
     assert_agrees(prediction.dense_log_probs(), &expected, "log-probabilities");
     // The same numbers by the head's other ways to them.
     let tokens = file.int::<B, 2>("expected.tokens");
     let ids = flat_int(tokens.clone());
-    let picked: Vec<f32> = expected.chunks(61).zip(&ids).map(|(row, id)| -row[*id as usize]).collect();
+    let picked: Vec<f32> = expected
+        .chunks(61)
+        .zip(&ids)
+        .map(|(row, id)| -row[*id as usize])
+        .collect();
     assert_agrees(prediction.cross_entropy(tokens), &picked, "cross-entropy");
     let probabilities: Vec<f32> = expected.iter().map(|value| value.exp()).collect();
     assert_agrees(prediction.belief().dense(), &probabilities, "probabilities");
@@ -70,7 +102,15 @@ fn flow_map_samples_are_the_same_tokens() {
     let model: Dit<Flex> = golden::model(&file);
     let schedule = Schedule::new(61).unwrap();
     let project = |name: &str| model.embed().project(file.float(name));
-    for (gamma, steps) in [("0.0", 1), ("0.0", 2), ("0.0", 4), ("0.0", 8), ("0.8", 1), ("0.8", 2), ("0.8", 4)] {
+    for (gamma, steps) in [
+        ("0.0", 1),
+        ("0.0", 2),
+        ("0.0", 4),
+        ("0.0", 8),
+        ("0.8", 1),
+        ("0.8", 2),
+        ("0.8", 4),
+    ] {
         let mut draws = 0;
         let fresh = || {
             draws += 1;
@@ -96,17 +136,33 @@ fn the_parts_of_the_semigroup_target_agree() {
     let file = golden::open();
     let model: Dit<Flex> = golden::model(&file);
     let embed = model.embed();
-    let (s, u, t) = (file.float("flow_map.s"), file.float("flow_map.u"), file.float::<Flex, 1>("flow_map.t"));
+    let (s, u, t) = (
+        file.float("flow_map.s"),
+        file.float("flow_map.u"),
+        file.float::<Flex, 1>("flow_map.t"),
+    );
     // I_s and then X_{s,u} are carried as projections, never dense.
     let state = interpolant::interpolate(
         embed.project(file.float("expected.noise")),
         embed.tokens(file.int("expected.tokens")),
         s.clone(),
     );
-    let whole = believe(&model, state.clone(), &file, "flow_map.tau_s", "flow_map.tau_t");
+    let whole = believe(
+        &model,
+        state.clone(),
+        &file,
+        "flow_map.tau_s",
+        "flow_map.tau_t",
+    );
     assert_agrees(whole.dense(), &file.values("flow_map.delta_st"), "δ_{s,t}");
 
-    let first = believe(&model, state.clone(), &file, "flow_map.tau_s", "flow_map.tau_u");
+    let first = believe(
+        &model,
+        state.clone(),
+        &file,
+        "flow_map.tau_s",
+        "flow_map.tau_u",
+    );
     let moved = flow_map::transport(state, first.mean(embed), s.clone(), u.clone());
     let expected = embed.project(file.float("flow_map.X_su"));
     assert_agrees(moved.clone(), &flat(expected), "X_{s,u}·E");
@@ -117,7 +173,11 @@ fn the_parts_of_the_semigroup_target_agree() {
     let gamma = flow_map::semigroup_weights(s, u, t);
     assert_agrees(gamma.clone(), &file.values("flow_map.semigroup_gamma"), "γ");
     let target = first.mix(second, gamma);
-    assert_agrees(target.dense(), &file.values("flow_map.semigroup_target"), "target");
+    assert_agrees(
+        target.dense(),
+        &file.values("flow_map.semigroup_target"),
+        "target",
+    );
 }
 
 // From here on with the full fixtures.
@@ -130,39 +190,41 @@ fn full<B: Backend>(shared: &Path, checkpoint: &str, two_time: bool) -> (Fixture
     (expected, model.unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// The gradients of a loss by the names of the parameters, in the layouts of the reference: a network whose parameters are
-/// the gradients is collected like any other.
-fn named_gradients<B: AutodiffBackend>(model: &Dit<B>, loss: Tensor<B, 1>) -> Vec<NamedTensor> {
-    struct Replace(GradientsParams);
-    impl<B: Backend> ModuleMapper<B> for Replace {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-            let grad = self.0.remove::<B, D>(param.id).expect("every parameter takes part");
-            Param::initialized(param.id, grad)
-        }
-    }
-    let mut grads = loss.backward();
-    let mut replace = Replace(GradientsParams::from_module(&mut grads, model));
-    named_tensors_of_inner::<B>(model.valid().map(&mut replace))
-}
-
-fn named_tensors_of_inner<B: AutodiffBackend>(model: Dit<B::InnerBackend>) -> Vec<NamedTensor> {
-    named_tensors(&model)
-}
-
 fn flow_agrees<B: AutodiffBackend>() {
-    let Some(shared) = fixture::shared() else { return };
+    let Some(shared) = fixture::shared() else {
+        return;
+    };
     let (file, model) = full::<B>(&shared, "flm.ckpt", false);
     let prediction = predict(&model, &file, "x_t", "tau", "tau");
-    assert_agrees(prediction.dense_logits(), &file.values("flm_logits"), "logits");
-    assert_agrees(prediction.dense_log_probs(), &file.values("flm_log_probs"), "log-probabilities");
+    assert_agrees(
+        prediction.dense_logits(),
+        &file.values("flm_logits"),
+        "logits",
+    );
+    assert_agrees(
+        prediction.dense_log_probs(),
+        &file.values("flm_log_probs"),
+        "log-probabilities",
+    );
     let loss = prediction.cross_entropy(file.int("tokens"));
-    assert_agrees(loss.clone(), &file.values("flm_loss_per_token"), "loss of each token");
+    assert_agrees(
+        loss.clone(),
+        &file.values("flm_loss_per_token"),
+        "loss of each token",
+    );
 
     let gradients = named_gradients(&model, loss.mean());
-    let pinned: Vec<&str> = file.0.keys().filter_map(|name| name.strip_prefix("flm_grad.")).collect();
+    let pinned: Vec<&str> = file
+        .0
+        .keys()
+        .filter_map(|name| name.strip_prefix("flm_grad."))
+        .collect();
     assert_eq!(pinned.len(), 7);
     for name in pinned {
-        let found = gradients.iter().find(|gradient| gradient.name == name).unwrap();
+        let found = gradients
+            .iter()
+            .find(|gradient| gradient.name == name)
+            .unwrap();
         let key = format!("flm_grad.{name}");
         assert_eq!(found.shape, file.pinned(&key).shape, "{key}");
         let error = relative_error(&found.values, &file.values(&key));
@@ -182,12 +244,15 @@ fn a_flow_agrees_without_kernels() {
 
 #[test]
 fn euler_samples_are_the_same_tokens() {
-    let Some(shared) = fixture::shared() else { return };
+    let Some(shared) = fixture::shared() else {
+        return;
+    };
     let (file, model) = full::<Flex>(&shared, "flm.ckpt", false);
     let schedule = Schedule::new(61).unwrap();
     for steps in [1, 2, 4, 8, 32] {
         let start = model.embed().project(file.float("z0"));
-        let belief = sampler::euler(&Sampling::new(&model), &schedule, start, steps, |_| ()).unwrap();
+        let belief =
+            sampler::euler(&Sampling::new(&model), &schedule, start, steps, |_| ()).unwrap();
         let name = format!("flm_euler_{steps}");
         assert_eq!(flat_int(belief.argmax()), file.integers(&name), "{name}");
     }
@@ -195,20 +260,32 @@ fn euler_samples_are_the_same_tokens() {
 
 #[test]
 fn the_teacher_of_the_flow_map_agrees() {
-    let Some(shared) = fixture::shared() else { return };
+    let Some(shared) = fixture::shared() else {
+        return;
+    };
     let (expected, teacher) = full::<Flex>(&shared, "flm.ckpt", false);
     let file = Fixture::open(&shared.join("parity/model/flow_map.safetensors"));
     let belief = predict(&teacher, &file, "I_s", "tau_s", "tau_s").belief();
     assert_agrees(belief.dense(), &file.values("D_s_at_I_s"), "D_s at I_s");
     let belief = predict(&teacher, &file, "X_st", "tau_t", "tau_t").belief();
-    assert_agrees(belief.dense(), &file.values("D_t_at_X_st"), "D_t at X_{s,t}");
+    assert_agrees(
+        belief.dense(),
+        &file.values("D_t_at_X_st"),
+        "D_t at X_{s,t}",
+    );
     let derived = golden::open().values(golden::TEACHER);
-    assert_agrees(golden::teacher_belief(&teacher, &expected), &derived, golden::TEACHER);
+    assert_agrees(
+        golden::teacher_belief(&teacher, &expected),
+        &derived,
+        golden::TEACHER,
+    );
 }
 
 #[test]
 fn the_golden_file_is_cut_from_the_fixtures() {
-    let Some(shared) = fixture::shared() else { return };
+    let Some(shared) = fixture::shared() else {
+        return;
+    };
     let (mut golden, mut made) = (golden::open(), golden::make(&shared));
     // Computed and not copied: compared within its tolerance above.
     assert!(golden.0.remove(golden::TEACHER).is_some() && made.0.remove(golden::TEACHER).is_some());

@@ -13,10 +13,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flm-eval", &[]),
     ("flm-denoiser", &["flm-simplex", "flm-ops"]),
     ("flm-distill", &["flm-simplex", "flm-denoiser"]),
-    ("flm-train", &["flm-simplex", "flm-denoiser", "flm-distill", "flm-data"]),
+    (
+        "flm-train",
+        &["flm-simplex", "flm-denoiser", "flm-distill", "flm-data"],
+    ),
     (
         "flm-cli",
-        &["flm-simplex", "flm-denoiser", "flm-distill", "flm-train", "flm-data", "flm-eval"],
+        &[
+            "flm-simplex",
+            "flm-denoiser",
+            "flm-distill",
+            "flm-train",
+            "flm-data",
+            "flm-eval",
+        ],
     ),
 ];
 
@@ -27,13 +37,19 @@ const OUTSIDE: &[&str] = &["flm-tests", "xtask"];
 const NAME_A_BACKEND: &[&str] = &["flm-cli", "flm-ops"];
 
 pub(crate) fn check() -> anyhow::Result<()> {
-    let metadata = MetadataCommand::new().no_deps().exec().context("cargo metadata failed")?;
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .context("cargo metadata failed")?;
     let mut faults = Vec::new();
     for package in &metadata.packages {
         if OUTSIDE.contains(&package.name.as_str()) {
             continue;
         }
-        let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| package.name.as_str() == *name) else {
+        let Some((_, allowed)) = ARROWS
+            .iter()
+            .find(|(name, _)| package.name.as_str() == *name)
+        else {
             faults.push(format!("{} has no place in the architecture", package.name));
             continue;
         };
@@ -52,7 +68,9 @@ fn arrow_faults(package: &Package, allowed: &[&str]) -> Vec<String> {
     package
         .dependencies
         .iter()
-        .filter(|dependency| dependency.kind != DependencyKind::Development && own(&dependency.name))
+        .filter(|dependency| {
+            dependency.kind != DependencyKind::Development && own(&dependency.name)
+        })
         .filter(|dependency| !allowed.contains(&dependency.name.as_str()))
         .map(|dependency| format!("{} must not depend on {}", package.name, dependency.name))
         .collect()
@@ -66,15 +84,29 @@ fn backend_faults(package: &Package) -> anyhow::Result<Vec<String>> {
     let mut faults: Vec<String> = package
         .dependencies
         .iter()
-        .filter(|dependency| dependency.kind != DependencyKind::Development && dependency.name == "burn-flex")
+        .filter(|dependency| {
+            dependency.kind != DependencyKind::Development && dependency.name == "burn-flex"
+        })
         .map(|_| format!("{} must not depend on a backend", package.name))
         .collect();
-    let source = package.manifest_path.parent().context("a manifest has a folder")?.join("src");
+    let source = package
+        .manifest_path
+        .parent()
+        .context("a manifest has a folder")?
+        .join("src");
     visit(source.as_std_path(), &mut |path, text| {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let named = |line: &&str| {
             let line = line.trim_start();
-            !line.starts_with("//") && ["burn_flex::", "burn::backend::Flex", "burn::backend::Wgpu", "burn::backend::Cuda"].iter().any(|name| line.contains(name))
+            !line.starts_with("//")
+                && [
+                    "burn_flex::",
+                    "burn::backend::Flex",
+                    "burn::backend::Wgpu",
+                    "burn::backend::Cuda",
+                ]
+                .iter()
+                .any(|name| line.contains(name))
         };
         if !path.ends_with("tests.rs") && code.lines().any(|line| named(&line)) {
             faults.push(format!("{} names a backend", path.display()));
@@ -84,12 +116,15 @@ fn backend_faults(package: &Package) -> anyhow::Result<Vec<String>> {
 }
 
 fn visit(folder: &Path, look: &mut dyn FnMut(&Path, &str)) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
         let path = entry?.path();
         if path.is_dir() {
             visit(&path, look)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             look(&path, &text);
         }
     }

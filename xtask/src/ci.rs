@@ -13,10 +13,22 @@ struct Check {
 }
 
 const CHECKS: &[Check] = &[
-    Check { name: "format", arguments: &["fmt", "--all", "--check"], environment: &[] },
+    Check {
+        name: "format",
+        arguments: &["fmt", "--all", "--check"],
+        environment: &[],
+    },
     Check {
         name: "clippy",
-        arguments: &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        arguments: &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ],
         environment: &[],
     },
     Check {
@@ -25,10 +37,21 @@ const CHECKS: &[Check] = &[
         environment: &[("RUSTDOCFLAGS", "-D warnings")],
     },
     // The test command of the README. The parity suite is part of it and runs in full where ../shared/parity is there.
-    Check { name: "tests", arguments: &["test", "--workspace", "--locked"], environment: &[] },
+    Check {
+        name: "tests",
+        arguments: &["test", "--workspace", "--locked"],
+        environment: &[],
+    },
     Check {
         name: "GPU features",
-        arguments: &["check", "--package", "flm-cli", "--features", "wgpu,cuda", "--locked"],
+        arguments: &[
+            "check",
+            "--package",
+            "flm-cli",
+            "--features",
+            "wgpu,cuda",
+            "--locked",
+        ],
         // The CUDA version whose bindings are compiled: no toolkit is asked.
         environment: &[("CUDARC_CUDA_VERSION", "13000")],
     },
@@ -51,7 +74,11 @@ fn cargo(check: &Check) -> anyhow::Result<()> {
         .status()
         .with_context(|| format!("cannot start cargo for the check of {}", check.name))?;
     if !status.success() {
-        bail!("the check of {} failed: cargo {}", check.name, check.arguments.join(" "));
+        bail!(
+            "the check of {} failed: cargo {}",
+            check.name,
+            check.arguments.join(" ")
+        );
     }
     Ok(())
 }
@@ -60,6 +87,9 @@ fn timed(name: &str, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Resu
     println!("── {name}");
     let started = Instant::now();
     check()?;
-    println!("── {name}: passed in {:.0} s", started.elapsed().as_secs_f64());
+    println!(
+        "── {name}: passed in {:.0} s",
+        started.elapsed().as_secs_f64()
+    );
     Ok(())
 }

@@ -21,7 +21,7 @@ mod table;
 
 use clap::Parser;
 use std::process::ExitCode;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 /// Training allocates and frees many tensors of a few sizes on several threads, at which the system's allocator is slow.
 #[global_allocator]
@@ -29,12 +29,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
+    // Drivers log what they also answer, which is told as one error: only our own warnings are shown unless RUST_LOG asks.
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off,flm_data=warn"));
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::builder()
-                .with_default_directive(LevelFilter::WARN.into())
-                .from_env_lossy(),
-        )
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .without_time()
         .with_target(false)

@@ -99,8 +99,16 @@ fn samples_do_not_depend_on_the_batch() {
 #[test]
 fn a_trace_tells_every_step_and_ends_with_the_sample() {
     let folder = Folder::new();
-    folder.data("data", 200);
-    // Long enough that no two words are equally likely, as those never met are at first.
+    // Words that are all met in training: those that are not stay equally likely, and any of them may lead.
+    fs::write(
+        folder.path("words.txt"),
+        "a b c d\na d\nb a c\nd c\n".repeat(50),
+    )
+    .unwrap();
+    folder
+        .flm("data prepare --input words.txt --tokenizer words --length 6 --out data")
+        .assert()
+        .success();
     let mut train = folder.tiny("train --data data --out flow");
     train.args(["--set", "train.steps=60"]).assert().success();
     folder

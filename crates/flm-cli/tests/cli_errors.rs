@@ -327,7 +327,7 @@ fn a_loss_that_is_no_number_ends_the_run() {
     let mut command = folder.tiny("train --data data --out run");
     command.args([
         "--set",
-        "train.optimizer.lr=1e30",
+        "train.optimizer.lr=1e300",
         "--set",
         "train.steps=50",
     ]);

@@ -1,13 +1,16 @@
 //! A transformer block steered by time through adaptive layer normalization.
 // On the module: `Module` derives a record with the same field names.
-#![allow(non_snake_case, reason = "parameters carry the names of the reference's checkpoints")]
+#![allow(
+    non_snake_case,
+    reason = "parameters carry the names of the reference's checkpoints"
+)]
 
 use crate::dropout::Dropout;
 use crate::{DitConfig, init};
 use burn::module::Module;
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear};
-use flm_ops::Rope;
 use burn::tensor::{Tensor, backend::Backend};
+use flm_ops::Rope;
 use rand::Rng;
 
 /// Attention and MLP, each between a modulated LayerNorm and a gated residual.
@@ -52,7 +55,8 @@ impl<B: Backend> Block<B> {
         rope: &Rope<B>,
         dropout: &mut Dropout<'_>,
     ) -> Tensor<B, 3> {
-        let [shift1, scale1, gate1, shift2, scale2, gate2] = chunks(self.adaLN_modulation.forward(cond));
+        let [shift1, scale1, gate1, shift2, scale2, gate2] =
+            chunks(self.adaLN_modulation.forward(cond));
         let normal = modulated_norm(&self.norm1, x.clone(), shift1, scale1);
         let qkv = linear(&self.attn_qkv, normal);
         let mixed = flm_ops::attention(qkv, rope, self.heads, self.softcap);
@@ -70,7 +74,11 @@ const EPSILON: f64 = 1e-5;
 
 /// A linear map of `[batch, length, inputs]`.
 pub(crate) fn linear<B: Backend>(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
-    flm_ops::linear(x, map.weight.val(), map.bias.as_ref().map(|bias| bias.val()))
+    flm_ops::linear(
+        x,
+        map.weight.val(),
+        map.bias.as_ref().map(|bias| bias.val()),
+    )
 }
 
 /// LayerNorm, then x·(1 + scale) + shift with one shift and scale for each sequence.
@@ -85,7 +93,10 @@ pub(crate) fn modulated_norm<B: Backend>(
 
 /// A LayerNorm over the width with a weight and no bias.
 pub(crate) fn layer_norm<B: Backend>(width: usize, device: &B::Device) -> LayerNorm<B> {
-    LayerNormConfig::new(width).with_bias(false).with_epsilon(EPSILON).init(device)
+    LayerNormConfig::new(width)
+        .with_bias(false)
+        .with_epsilon(EPSILON)
+        .init(device)
 }
 
 /// Cuts `[batch, N·width]` into N parts `[batch, 1, width]`.

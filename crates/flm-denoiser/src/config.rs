@@ -57,7 +57,13 @@ fn default_rope_base() -> f64 {
 
 impl DitConfig {
     /// A configuration with the reference's constants.
-    pub fn new(vocab_size: usize, length: usize, width: usize, blocks: usize, heads: usize) -> Self {
+    pub fn new(
+        vocab_size: usize,
+        length: usize,
+        width: usize,
+        blocks: usize,
+        heads: usize,
+    ) -> Self {
         Self {
             vocab_size,
             length,
@@ -95,13 +101,20 @@ impl DitConfig {
             }
         }
         if self.vocab_size < 2 {
-            return Err(ConfigError::Vocabulary { found: self.vocab_size });
+            return Err(ConfigError::Vocabulary {
+                found: self.vocab_size,
+            });
         }
         if !self.width.is_multiple_of(2 * self.heads) {
-            return Err(ConfigError::Heads { width: self.width, heads: self.heads });
+            return Err(ConfigError::Heads {
+                width: self.width,
+                heads: self.heads,
+            });
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(ConfigError::Dropout { found: self.dropout });
+            return Err(ConfigError::Dropout {
+                found: self.dropout,
+            });
         }
         for (key, value) in [
             ("attention_softcap", self.attention_softcap),
@@ -163,14 +176,26 @@ mod tests {
     fn impossible_sizes_are_named() {
         let good = DitConfig::new(10, 8, 16, 2, 4);
         assert_eq!(good.validate(), Ok(()));
-        let heads = DitConfig { heads: 3, ..good.clone() };
+        let heads = DitConfig {
+            heads: 3,
+            ..good.clone()
+        };
         assert_eq!(
             heads.validate().unwrap_err().to_string(),
             "model width 16 cannot be divided into 3 heads of even width"
         );
-        let length = DitConfig { length: 0, ..good.clone() };
-        assert_eq!(length.validate().unwrap_err().to_string(), "model length must be at least 1, found 0");
-        let dropout = DitConfig { dropout: 1.0, ..good };
+        let length = DitConfig {
+            length: 0,
+            ..good.clone()
+        };
+        assert_eq!(
+            length.validate().unwrap_err().to_string(),
+            "model length must be at least 1, found 0"
+        );
+        let dropout = DitConfig {
+            dropout: 1.0,
+            ..good
+        };
         assert!(dropout.validate().is_err());
     }
 }

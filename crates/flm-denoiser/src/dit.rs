@@ -27,14 +27,22 @@ pub struct Dit<B: Backend> {
 
 impl DitConfig {
     /// A network of these sizes with fresh parameters.
-    pub fn init<B: Backend>(&self, rng: &mut impl Rng, device: &B::Device) -> Result<Dit<B>, ConfigError> {
+    pub fn init<B: Backend>(
+        &self,
+        rng: &mut impl Rng,
+        device: &B::Device,
+    ) -> Result<Dit<B>, ConfigError> {
         self.validate()?;
         let vocab_embed = VocabEmbed::new(self.vocab_size, self.width, rng, device);
         let sigma_map = TimeEmbed::new(self.cond_dim, rng, device);
-        let blocks = (0..self.blocks).map(|_| Block::new(self, rng, device)).collect();
+        let blocks = (0..self.blocks)
+            .map(|_| Block::new(self, rng, device))
+            .collect();
         let output_layer = OutputLayer::new(self, device);
         // Last, so that a one-time and a two-time network of one seed share every other parameter.
-        let sigma_map_prime = self.two_time.then(|| TimeEmbed::silent(self.cond_dim, rng, device));
+        let sigma_map_prime = self
+            .two_time
+            .then(|| TimeEmbed::silent(self.cond_dim, rng, device));
         Ok(Dit {
             vocab_embed,
             sigma_map,
@@ -69,8 +77,14 @@ impl<B: Backend> Dit<B> {
     }
 
     /// The same network as a two-time one: it starts silent about its target time, so δ_{s,t} = D_s.
-    pub fn into_two_time(mut self, cond_dim: usize, rng: &mut impl Rng, device: &B::Device) -> Self {
-        self.sigma_map_prime.get_or_insert_with(|| TimeEmbed::silent(cond_dim, rng, device));
+    pub fn into_two_time(
+        mut self,
+        cond_dim: usize,
+        rng: &mut impl Rng,
+        device: &B::Device,
+    ) -> Self {
+        self.sigma_map_prime
+            .get_or_insert_with(|| TimeEmbed::silent(cond_dim, rng, device));
         self
     }
 

@@ -19,7 +19,9 @@ impl<'a> Dropout<'a> {
 
     /// Each entry is dropped with chance `rate`, in steps of 1/65,536, and the rest scaled up so that the mean stays.
     pub fn on(rate: f64, rng: &'a mut ChaCha8Rng) -> Self {
-        Self { active: (rate > 0.0).then_some((rate, rng)) }
+        Self {
+            active: (rate > 0.0).then_some((rate, rng)),
+        }
     }
 
     /// Applies the dropout to a residual branch of any shape.
@@ -57,10 +59,17 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let n = 40_000;
         let x = Tensor::<Flex, 2>::ones([n / 10, 10], &Default::default());
-        let y: Vec<f32> = Dropout::on(0.1, &mut rng).apply(x).into_data().to_vec().unwrap();
+        let y: Vec<f32> = Dropout::on(0.1, &mut rng)
+            .apply(x)
+            .into_data()
+            .to_vec()
+            .unwrap();
         let dropped = y.iter().filter(|v| **v == 0.0).count() as f64 / n as f64;
         // Five standard deviations of a binomial share: false alarm about 6e-7.
-        assert!((dropped - 0.1).abs() < 5.0 * (0.09 / n as f64).sqrt(), "{dropped}");
+        assert!(
+            (dropped - 0.1).abs() < 5.0 * (0.09 / n as f64).sqrt(),
+            "{dropped}"
+        );
         let kept = y.iter().find(|v| **v != 0.0).unwrap();
         assert!((kept - 1.0 / 0.9).abs() < 1e-4);
     }

@@ -21,10 +21,17 @@ pub struct VocabEmbed<B: Backend> {
 }
 
 impl<B: Backend> VocabEmbed<B> {
-    pub(crate) fn new(vocab_size: usize, width: usize, rng: &mut impl Rng, device: &B::Device) -> Self {
+    pub(crate) fn new(
+        vocab_size: usize,
+        width: usize,
+        rng: &mut impl Rng,
+        device: &B::Device,
+    ) -> Self {
         // The reference draws E as a linear map of fan-in `width`.
         let bound = 1.0 / (width as f64).sqrt();
-        Self { embedding: init::uniform([vocab_size, width], bound, rng, device) }
+        Self {
+            embedding: init::uniform([vocab_size, width], bound, rng, device),
+        }
     }
 
     /// Rows of E for token ids `[batch, length]`: the projected state of one-hot data, `[batch, length, width]`.
@@ -37,7 +44,10 @@ impl<B: Backend> VocabEmbed<B> {
         let [batch, length, vocab] = dense.dims();
         let weight = self.embedding.val();
         let width = weight.dims()[1];
-        dense.reshape([batch * length, vocab]).matmul(weight).reshape([batch, length, width])
+        dense
+            .reshape([batch * length, vocab])
+            .matmul(weight)
+            .reshape([batch, length, width])
     }
 }
 
@@ -53,22 +63,33 @@ impl<B: Backend> TimeEmbed<B> {
     pub(crate) fn new(cond_dim: usize, rng: &mut impl Rng, device: &B::Device) -> Self {
         let first = init::linear(TIME_FEATURES, cond_dim, true, rng, device);
         let last = init::linear(cond_dim, cond_dim, true, rng, device);
-        Self { mlp: (first, burn::nn::Gelu::new(), last) }
+        Self {
+            mlp: (first, burn::nn::Gelu::new(), last),
+        }
     }
 
     /// As [`new`](Self::new), silent at the start: a flow map begins as the flow it is distilled from.
     pub(crate) fn silent(cond_dim: usize, rng: &mut impl Rng, device: &B::Device) -> Self {
         let first = init::linear(TIME_FEATURES, cond_dim, true, rng, device);
-        Self { mlp: (first, burn::nn::Gelu::new(), init::zero_linear(cond_dim, cond_dim, device)) }
+        Self {
+            mlp: (
+                first,
+                burn::nn::Gelu::new(),
+                init::zero_linear(cond_dim, cond_dim, device),
+            ),
+        }
     }
 
     /// The embedding `[batch, cond_dim]` of times `tau` `[batch]`.
     pub(crate) fn forward(&self, tau: Tensor<B, 1>) -> Tensor<B, 2> {
         let half = TIME_FEATURES / 2;
-        let frequencies: Vec<f32> =
-            (0..half).map(|i| (-MAX_PERIOD.ln() * i as f64 / half as f64).exp() as f32).collect();
+        let frequencies: Vec<f32> = (0..half)
+            .map(|i| (-MAX_PERIOD.ln() * i as f64 / half as f64).exp() as f32)
+            .collect();
         let frequencies = Tensor::<B, 1>::from_floats(frequencies.as_slice(), &tau.device());
-        let angles = tau.unsqueeze_dim::<2>(1).mul(frequencies.unsqueeze_dim::<2>(0));
+        let angles = tau
+            .unsqueeze_dim::<2>(1)
+            .mul(frequencies.unsqueeze_dim::<2>(0));
         let features = Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1);
         self.mlp.2.forward(silu(self.mlp.0.forward(features)))
     }

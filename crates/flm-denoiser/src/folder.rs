@@ -113,7 +113,11 @@ pub enum FolderError {
 /// An error of the operating system's, with what was tried.
 fn io_error(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> FolderError {
     let path = path.to_path_buf();
-    move |source| FolderError::Io { action, path, source }
+    move |source| FolderError::Io {
+        action,
+        path,
+        source,
+    }
 }
 
 /// `config.json`.

@@ -3,7 +3,10 @@
 //! Everybody else asks it for results: a cross-entropy, log-probabilities of given tokens, a mean D·E, a decoded token. What
 //! the network believes about the clean tokens travels as a [`Belief`], whose inside nobody sees.
 // On the module: `Module` derives a record with the same field names.
-#![allow(non_snake_case, reason = "parameters carry the names of the reference's checkpoints")]
+#![allow(
+    non_snake_case,
+    reason = "parameters carry the names of the reference's checkpoints"
+)]
 
 use crate::block::{chunks, layer_norm, linear, modulated_norm};
 use crate::embed::VocabEmbed;
@@ -11,7 +14,10 @@ use crate::{DitConfig, init};
 use burn::module::Module;
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor, backend::{AutodiffBackend, Backend}};
+use burn::tensor::{
+    Int, Tensor,
+    backend::{AutodiffBackend, Backend},
+};
 
 /// The last layer: modulated LayerNorm and a linear map to the vocabulary, both silent at the start.
 #[derive(Module, Debug)]
@@ -36,7 +42,10 @@ impl<B: Backend> OutputLayer<B> {
     pub(crate) fn forward(&self, x: Tensor<B, 3>, cond: Tensor<B, 2>) -> Prediction<B> {
         let [shift, scale] = chunks(self.adaLN_modulation.forward(cond));
         let features = modulated_norm(&self.norm_final, x, shift, scale);
-        Prediction { logits: linear(&self.linear, features), softcap: self.softcap }
+        Prediction {
+            logits: linear(&self.linear, features),
+            softcap: self.softcap,
+        }
     }
 }
 
@@ -51,14 +60,16 @@ impl<B: Backend> Prediction<B> {
     /// Cross-entropy against tokens `[batch, length]`, in nats, `[batch, length]`.
     pub fn cross_entropy(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
         let [batch, length] = tokens.dims();
-        flm_ops::capped_cross_entropy(self.rows(), tokens.flatten(0, 1), self.softcap).reshape([batch, length])
+        flm_ops::capped_cross_entropy(self.rows(), tokens.flatten(0, 1), self.softcap)
+            .reshape([batch, length])
     }
 
     /// Cross-entropy −Σ target·log p against a distribution, in nats, `[batch, length]`. No gradient flows to the target.
     pub fn soft_cross_entropy(&self, target: Belief<B>) -> Tensor<B, 2> {
         let [batch, length, _] = self.logits.dims();
         let target = target.probabilities.flatten(0, 1);
-        flm_ops::capped_soft_cross_entropy(self.rows(), target, self.softcap).reshape([batch, length])
+        flm_ops::capped_soft_cross_entropy(self.rows(), target, self.softcap)
+            .reshape([batch, length])
     }
 
     /// The denoiser D: a softmax of the logits.
@@ -69,7 +80,9 @@ impl<B: Backend> Prediction<B> {
     /// The denoiser at a temperature: a softmax of logits/temperature.
     pub fn belief_at(&self, temperature: f64) -> Belief<B> {
         let probabilities = flm_ops::capped_softmax(self.rows(), self.softcap, temperature);
-        Belief { probabilities: probabilities.reshape(self.logits.shape()) }
+        Belief {
+            probabilities: probabilities.reshape(self.logits.shape()),
+        }
     }
 
     fn rows(&self) -> Tensor<B, 2> {
@@ -83,7 +96,12 @@ impl<B: Backend> Prediction<B> {
 
     /// All log-probabilities, V-wide: for tests and export, not for hot paths.
     pub fn dense_log_probs(&self) -> Tensor<B, 3> {
-        let capped = self.logits.clone().div_scalar(self.softcap).tanh().mul_scalar(self.softcap);
+        let capped = self
+            .logits
+            .clone()
+            .div_scalar(self.softcap)
+            .tanh()
+            .mul_scalar(self.softcap);
         log_softmax(capped, 2)
     }
 }
@@ -98,23 +116,30 @@ impl<B: Backend> Belief<B> {
     /// `weight`·self + (1 − `weight`)·other, with one weight for each sequence, `[batch]`.
     pub fn mix(self, other: Self, weight: Tensor<B, 1>) -> Self {
         let weight = weight.unsqueeze_dims::<3>(&[1, 2]);
-        let probabilities = (self.probabilities - other.probabilities.clone()) * weight + other.probabilities;
+        let probabilities =
+            (self.probabilities - other.probabilities.clone()) * weight + other.probabilities;
         Self { probabilities }
     }
 
     /// Certainty: all mass on the given tokens `[batch, length]`.
     pub fn certain(tokens: Tensor<B, 2, Int>, vocab_size: usize) -> Self {
-        Self { probabilities: tokens.one_hot::<3>(vocab_size).float() }
+        Self {
+            probabilities: tokens.one_hot::<3>(vocab_size).float(),
+        }
     }
 
     /// The beliefs of both batches, `self`'s sequences first.
     pub fn then(self, other: Self) -> Self {
-        Self { probabilities: Tensor::cat(vec![self.probabilities, other.probabilities], 0) }
+        Self {
+            probabilities: Tensor::cat(vec![self.probabilities, other.probabilities], 0),
+        }
     }
 
     /// The same belief for a differentiated network to be scored against; no gradient flows through it.
     pub fn lift<A: AutodiffBackend<InnerBackend = B>>(self) -> Belief<A> {
-        Belief { probabilities: Tensor::from_inner(self.probabilities) }
+        Belief {
+            probabilities: Tensor::from_inner(self.probabilities),
+        }
     }
 
     /// D·E, the mean of the clean projected state, `[batch, length, width]`.

@@ -14,12 +14,17 @@ pub(crate) fn uniform<B: Backend, const D: usize>(
 ) -> Param<Tensor<B, D>> {
     let count = shape.iter().product();
     let bound = bound as f32;
-    let values: Vec<f32> = (0..count).map(|_| rng.random_range(-bound..=bound)).collect();
+    let values: Vec<f32> = (0..count)
+        .map(|_| rng.random_range(-bound..=bound))
+        .collect();
     parameter(Tensor::from_data(TensorData::new(values, shape), device))
 }
 
 /// A parameter of zeros.
-pub(crate) fn zeros<B: Backend, const D: usize>(shape: [usize; D], device: &B::Device) -> Param<Tensor<B, D>> {
+pub(crate) fn zeros<B: Backend, const D: usize>(
+    shape: [usize; D],
+    device: &B::Device,
+) -> Param<Tensor<B, D>> {
     parameter(Tensor::zeros(shape, device))
 }
 
@@ -38,7 +43,11 @@ pub(crate) fn linear<B: Backend>(
 }
 
 /// A linear map that answers zero at the start.
-pub(crate) fn zero_linear<B: Backend>(inputs: usize, outputs: usize, device: &B::Device) -> Linear<B> {
+pub(crate) fn zero_linear<B: Backend>(
+    inputs: usize,
+    outputs: usize,
+    device: &B::Device,
+) -> Linear<B> {
     Linear {
         weight: zeros([inputs, outputs], device),
         bias: Some(zeros([outputs], device)),

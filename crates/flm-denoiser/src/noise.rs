@@ -1,7 +1,10 @@
 //! The Gaussian prior as the network sees it.
 
 use crate::embed::VocabEmbed;
-use burn::tensor::{Tensor, backend::{AutodiffBackend, Backend}};
+use burn::tensor::{
+    Tensor,
+    backend::{AutodiffBackend, Backend},
+};
 use flm_simplex::noise::gaussian;
 use rand::Rng;
 
@@ -23,7 +26,9 @@ impl<B: Backend> Noise<B> {
         rng: &mut R,
         device: &B::Device,
     ) -> Self {
-        Self { dense: gaussian([batch, length, vocab_size], rng, device) }
+        Self {
+            dense: gaussian([batch, length, vocab_size], rng, device),
+        }
     }
 
     /// Given noise, `[batch, length, vocabulary]`: for tests against pinned numbers.
@@ -33,14 +38,18 @@ impl<B: Backend> Noise<B> {
 
     /// The draws of `count` sequences from `first` on.
     pub fn narrow(self, first: usize, count: usize) -> Self {
-        Self { dense: self.dense.narrow(0, first, count) }
+        Self {
+            dense: self.dense.narrow(0, first, count),
+        }
     }
 }
 
 impl<B: AutodiffBackend> Noise<B> {
     /// The same draws, for a network without gradients.
     pub fn inner(self) -> Noise<B::InnerBackend> {
-        Noise { dense: self.dense.inner() }
+        Noise {
+            dense: self.dense.inner(),
+        }
     }
 }
 

@@ -41,7 +41,10 @@ pub struct Sampling<'a, B: Backend> {
 impl<'a, B: Backend> Sampling<'a, B> {
     /// The network at temperature 1, as it was trained.
     pub fn new(model: &'a Dit<B>) -> Self {
-        Self { model, temperature: 1.0 }
+        Self {
+            model,
+            temperature: 1.0,
+        }
     }
 
     /// The same with every belief a softmax of logits/`temperature`: below 1 likely tokens gain.
@@ -51,7 +54,10 @@ impl<'a, B: Backend> Sampling<'a, B> {
     /// [`TemperatureError`] if the temperature is not positive and finite.
     pub fn at_temperature(self, temperature: f64) -> Result<Self, TemperatureError> {
         if temperature.is_finite() && temperature > 0.0 {
-            Ok(Self { temperature, ..self })
+            Ok(Self {
+                temperature,
+                ..self
+            })
         } else {
             Err(TemperatureError { found: temperature })
         }
@@ -64,7 +70,9 @@ impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
     fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Belief<B> {
         let ([batch, ..], device) = (state.dims(), state.device());
         let row = |tau: f64| Tensor::full([batch], tau, &device);
-        let prediction = self.model.forward(state, row(tau_s), row(tau_t), &mut Dropout::off());
+        let prediction = self
+            .model
+            .forward(state, row(tau_s), row(tau_t), &mut Dropout::off());
         prediction.belief_at(self.temperature)
     }
 
@@ -96,7 +104,11 @@ mod tests {
     }
 
     fn state(batch: usize) -> Tensor<Flex, 3> {
-        flm_simplex::noise::gaussian([batch, 5, 16], &mut ChaCha8Rng::seed_from_u64(8), &Default::default())
+        flm_simplex::noise::gaussian(
+            [batch, 5, 16],
+            &mut ChaCha8Rng::seed_from_u64(8),
+            &Default::default(),
+        )
     }
 
     #[test]
@@ -105,28 +117,48 @@ mod tests {
         let sampling = Sampling::new(&model);
         let belief = sampling.believe(state(3), 0.25, 0.75);
         let row = |taus: [f32; 3]| Tensor::from_floats(taus, &Default::default());
-        let direct = |s, t| model.forward(state(3), row(s), row(t), &mut Dropout::off()).belief().dense();
+        let direct = |s, t| {
+            model
+                .forward(state(3), row(s), row(t), &mut Dropout::off())
+                .belief()
+                .dense()
+        };
         let expected = direct([0.25; 3], [0.75; 3]);
-        belief.dense().into_data().assert_eq(&expected.into_data(), true);
+        belief
+            .dense()
+            .into_data()
+            .assert_eq(&expected.into_data(), true);
         // The times matter: with them exchanged the answer is another one.
         let exchanged = direct([0.75; 3], [0.25; 3]);
         let change: f32 = (belief.dense() - exchanged).abs().max().into_scalar();
         assert!(change > 1e-3, "{change}");
-        let mean = belief.dense().matmul(model.embed().embedding.val().unsqueeze());
+        let mean = belief
+            .dense()
+            .matmul(model.embed().embedding.val().unsqueeze());
         // Sums of eleven products in f32.
         let tolerance = Tolerance::relative(1e-5).set_absolute(1e-6);
-        sampling.mean(&belief).into_data().assert_approx_eq::<f32>(&mean.into_data(), tolerance);
+        sampling
+            .mean(&belief)
+            .into_data()
+            .assert_approx_eq::<f32>(&mean.into_data(), tolerance);
     }
 
     #[test]
     fn temperature_divides_the_logits() {
         let model = loud(false);
         let warm = Sampling::new(&model).believe(state(1), 0.5, 0.5).dense();
-        let cold = Sampling::new(&model).at_temperature(0.5).unwrap().believe(state(1), 0.5, 0.5).dense();
+        let cold = Sampling::new(&model)
+            .at_temperature(0.5)
+            .unwrap()
+            .believe(state(1), 0.5, 0.5)
+            .dense();
         // softmax(2x) is the square of softmax(x), scaled to mass one.
         let square = warm.powi_scalar(2);
         let expected = square.clone() / square.sum_dim(2);
-        cold.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::relative(1e-4).set_absolute(1e-7));
+        cold.into_data().assert_approx_eq::<f32>(
+            &expected.into_data(),
+            Tolerance::relative(1e-4).set_absolute(1e-7),
+        );
     }
 
     #[test]
@@ -134,7 +166,10 @@ mod tests {
         let model = loud(false);
         for found in [0.0, -1.0, f64::INFINITY] {
             let error = Sampling::new(&model).at_temperature(found).unwrap_err();
-            assert_eq!(error.to_string(), format!("a temperature must be positive and finite, found {found}"));
+            assert_eq!(
+                error.to_string(),
+                format!("a temperature must be positive and finite, found {found}")
+            );
         }
         assert!(Sampling::new(&model).at_temperature(f64::NAN).is_err());
     }

@@ -3,11 +3,15 @@
 //! Files and burn disagree twice: a linear map's weight is `[outputs, inputs]` in a file and `[inputs, outputs]` in burn,
 //! and a LayerNorm's weight is called `gamma` in burn. Both are settled here, once, for saving and for loading.
 
+mod error;
+
+pub use error::TensorError;
+
 use crate::Dit;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A parameter as files hold it: PyTorch's name and layout, values in row order.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,75 +22,6 @@ pub struct NamedTensor {
     pub shape: Vec<usize>,
     /// As many values as the sizes make.
     pub values: Vec<f32>,
-}
-
-/// Why tensors are not the parameters of a network.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum TensorError {
-    /// A parameter of the network has no tensor.
-    #[error("{}: tensor {name} of shape {expected:?} is missing", file.display())]
-    Missing {
-        /// Where the tensors come from.
-        file: PathBuf,
-        /// The parameter.
-        name: String,
-        /// Its shape in the network.
-        expected: Vec<usize>,
-    },
-    /// A tensor belongs to no parameter of the network.
-    #[error("{}: tensor {name} of shape {found:?} belongs to no parameter of this network", file.display())]
-    Extra {
-        /// Where the tensors come from.
-        file: PathBuf,
-        /// The tensor.
-        name: String,
-        /// Its shape.
-        found: Vec<usize>,
-    },
-    /// A name occurs twice.
-    #[error("{}: tensor {name} occurs twice", file.display())]
-    Repeated {
-        /// Where the tensors come from.
-        file: PathBuf,
-        /// The tensor.
-        name: String,
-    },
-    /// A tensor has another shape than its parameter.
-    #[error("{}: tensor {name} must have shape {expected:?}, found {found:?}", file.display())]
-    Shape {
-        /// Where the tensors come from.
-        file: PathBuf,
-        /// The tensor.
-        name: String,
-        /// Its shape in the network.
-        expected: Vec<usize>,
-        /// Its shape in the file.
-        found: Vec<usize>,
-    },
-    /// A tensor has more or fewer values than its shape says.
-    #[error("{}: tensor {name} of shape {shape:?} has {found} values", file.display())]
-    Count {
-        /// Where the tensors come from.
-        file: PathBuf,
-        /// The tensor.
-        name: String,
-        /// Its shape.
-        shape: Vec<usize>,
-        /// The number of its values.
-        found: usize,
-    },
-    /// A value is infinite or not a number.
-    #[error("{}: tensor {name} holds {found} at position {position}; every value must be finite", file.display())]
-    NotFinite {
-        /// Where the tensors come from.
-        file: PathBuf,
-        /// The tensor.
-        name: String,
-        /// Index of the first such value in row order.
-        position: usize,
-        /// The value.
-        found: f32,
-    },
 }
 
 /// The parameters of a network, in the order of the reference's `parameters()`.
@@ -105,7 +40,10 @@ pub enum TensorError {
 /// # Ok::<(), flm_denoiser::ConfigError>(())
 /// ```
 pub fn named_tensors<B: Backend>(model: &Dit<B>) -> Vec<NamedTensor> {
-    let mut collector = Collector { place: Place::default(), tensors: Vec::new() };
+    let mut collector = Collector {
+        place: Place::default(),
+        tensors: Vec::new(),
+    };
     model.visit(&mut collector);
     collector.tensors
 }
@@ -126,19 +64,33 @@ pub fn apply_tensors<B: Backend>(
     for tensor in tensors {
         check_values(&tensor, file)?;
         if let Some(first) = by_name.insert(tensor.name.clone(), tensor) {
-            return Err(TensorError::Repeated { file: file.to_path_buf(), name: first.name });
+            return Err(TensorError::Repeated {
+                file: file.to_path_buf(),
+                name: first.name,
+            });
         }
     }
-    let mut applier = Applier { place: Place::default(), file, tensors: by_name, error: None };
+    let mut applier = Applier {
+        place: Place::default(),
+        file,
+        tensors: by_name,
+        error: None,
+    };
     let model = model.map(&mut applier);
     if let Some(error) = applier.error {
         return Err(error);
     }
     // Of several the first by name, so that the message is the same each time.
-    match applier.tensors.into_values().min_by(|a, b| a.name.cmp(&b.name)) {
-        Some(extra) => {
-            Err(TensorError::Extra { file: file.to_path_buf(), name: extra.name, found: extra.shape })
-        }
+    match applier
+        .tensors
+        .into_values()
+        .min_by(|a, b| a.name.cmp(&b.name))
+    {
+        Some(extra) => Err(TensorError::Extra {
+            file: file.to_path_buf(),
+            name: extra.name,
+            found: extra.shape,
+        }),
         None => Ok(model),
     }
 }
@@ -146,15 +98,28 @@ pub fn apply_tensors<B: Backend>(
 /// Checks that a tensor is whole and finite.
 pub(crate) fn check_values(tensor: &NamedTensor, file: &Path) -> Result<(), TensorError> {
     let (file, name) = (|| file.to_path_buf(), || tensor.name.clone());
-    let count = tensor.shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
+    let count = tensor
+        .shape
+        .iter()
+        .try_fold(1_usize, |count, size| count.checked_mul(*size));
     if count != Some(tensor.values.len()) {
         let (shape, found) = (tensor.shape.clone(), tensor.values.len());
-        return Err(TensorError::Count { file: file(), name: name(), shape, found });
+        return Err(TensorError::Count {
+            file: file(),
+            name: name(),
+            shape,
+            found,
+        });
     }
     match tensor.values.iter().position(|value| !value.is_finite()) {
         Some(position) => {
             let found = tensor.values[position];
-            Err(TensorError::NotFinite { file: file(), name: name(), position, found })
+            Err(TensorError::NotFinite {
+                file: file(),
+                name: name(),
+                position,
+                found,
+            })
         }
         None => Ok(()),
     }
@@ -179,7 +144,10 @@ impl Place {
     }
 
     fn is_in(&self, module: &str) -> bool {
-        self.containers.last().and_then(|container| container.strip_prefix("Struct:")) == Some(module)
+        self.containers
+            .last()
+            .and_then(|container| container.strip_prefix("Struct:"))
+            == Some(module)
     }
 
     /// The reference's name for the parameter here.
@@ -213,7 +181,11 @@ impl<B: Backend> ModuleVisitor<B> for Collector {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let value = param.val().detach();
-        let value = if self.place.is_transposed(D) { value.swap_dims(0, D - 1) } else { value };
+        let value = if self.place.is_transposed(D) {
+            value.swap_dims(0, D - 1)
+        } else {
+            value
+        };
         self.tensors.push(NamedTensor {
             name: self.place.name(),
             shape: value.dims().to_vec(),
@@ -234,10 +206,19 @@ impl Applier<'_> {
     fn take(&mut self, expected: Vec<usize>) -> Result<TensorData, TensorError> {
         let (file, name) = (self.file.to_path_buf(), self.place.name());
         let Some(tensor) = self.tensors.remove(&name) else {
-            return Err(TensorError::Missing { file, name, expected });
+            return Err(TensorError::Missing {
+                file,
+                name,
+                expected,
+            });
         };
         if tensor.shape != expected {
-            return Err(TensorError::Shape { file, name, expected, found: tensor.shape });
+            return Err(TensorError::Shape {
+                file,
+                name,
+                expected,
+                found: tensor.shape,
+            });
         }
         Ok(TensorData::new(tensor.values, tensor.shape))
     }
@@ -294,8 +275,13 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     fn model<B: Backend>(seed: u64) -> Dit<B> {
-        let config = DitConfig { cond_dim: 6, ..DitConfig::new(5, 3, 8, 2, 2).with_two_time(true) };
-        config.init(&mut ChaCha8Rng::seed_from_u64(seed), &Default::default()).unwrap()
+        let config = DitConfig {
+            cond_dim: 6,
+            ..DitConfig::new(5, 3, 8, 2, 2).with_two_time(true)
+        };
+        config
+            .init(&mut ChaCha8Rng::seed_from_u64(seed), &Default::default())
+            .unwrap()
     }
 
     fn apply(tensors: Vec<NamedTensor>) -> Result<Dit<Flex>, String> {
@@ -305,35 +291,47 @@ mod tests {
     #[test]
     fn names_shapes_and_order_are_those_of_the_reference() {
         let tensors = named_tensors(&model::<Flex>(1));
-        let listed: Vec<(&str, &[usize])> = tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+        let listed: Vec<(&str, &[usize])> = tensors
+            .iter()
+            .map(|t| (t.name.as_str(), t.shape.as_slice()))
+            .collect();
         // As in `state_dict()` of the released code, sizes replaced.
-        assert_eq!(listed[..6], [
-            ("vocab_embed.embedding", &[5, 8][..]),
-            ("sigma_map.mlp.0.weight", &[6, 256]),
-            ("sigma_map.mlp.0.bias", &[6]),
-            ("sigma_map.mlp.2.weight", &[6, 6]),
-            ("sigma_map.mlp.2.bias", &[6]),
-            ("sigma_map_prime.mlp.0.weight", &[6, 256]),
-        ]);
-        assert_eq!(listed[9..19], [
-            ("blocks.0.norm1.weight", &[8][..]),
-            ("blocks.0.attn_qkv.weight", &[24, 8]),
-            ("blocks.0.attn_out.weight", &[8, 8]),
-            ("blocks.0.norm2.weight", &[8]),
-            ("blocks.0.mlp.0.weight", &[32, 8]),
-            ("blocks.0.mlp.0.bias", &[32]),
-            ("blocks.0.mlp.2.weight", &[8, 32]),
-            ("blocks.0.mlp.2.bias", &[8]),
-            ("blocks.0.adaLN_modulation.weight", &[48, 6]),
-            ("blocks.0.adaLN_modulation.bias", &[48]),
-        ]);
-        assert_eq!(listed[29..], [
-            ("output_layer.norm_final.weight", &[8][..]),
-            ("output_layer.linear.weight", &[5, 8]),
-            ("output_layer.linear.bias", &[5]),
-            ("output_layer.adaLN_modulation.weight", &[16, 6]),
-            ("output_layer.adaLN_modulation.bias", &[16]),
-        ]);
+        assert_eq!(
+            listed[..6],
+            [
+                ("vocab_embed.embedding", &[5, 8][..]),
+                ("sigma_map.mlp.0.weight", &[6, 256]),
+                ("sigma_map.mlp.0.bias", &[6]),
+                ("sigma_map.mlp.2.weight", &[6, 6]),
+                ("sigma_map.mlp.2.bias", &[6]),
+                ("sigma_map_prime.mlp.0.weight", &[6, 256]),
+            ]
+        );
+        assert_eq!(
+            listed[9..19],
+            [
+                ("blocks.0.norm1.weight", &[8][..]),
+                ("blocks.0.attn_qkv.weight", &[24, 8]),
+                ("blocks.0.attn_out.weight", &[8, 8]),
+                ("blocks.0.norm2.weight", &[8]),
+                ("blocks.0.mlp.0.weight", &[32, 8]),
+                ("blocks.0.mlp.0.bias", &[32]),
+                ("blocks.0.mlp.2.weight", &[8, 32]),
+                ("blocks.0.mlp.2.bias", &[8]),
+                ("blocks.0.adaLN_modulation.weight", &[48, 6]),
+                ("blocks.0.adaLN_modulation.bias", &[48]),
+            ]
+        );
+        assert_eq!(
+            listed[29..],
+            [
+                ("output_layer.norm_final.weight", &[8][..]),
+                ("output_layer.linear.weight", &[5, 8]),
+                ("output_layer.linear.bias", &[5]),
+                ("output_layer.adaLN_modulation.weight", &[16, 6]),
+                ("output_layer.adaLN_modulation.bias", &[16]),
+            ]
+        );
     }
 
     #[test]
@@ -341,16 +339,29 @@ mod tests {
         let mut tensors = named_tensors(&model::<Flex>(1));
         // A map of which only output 2 looks at input 5.
         let weight = &mut tensors[30];
-        assert_eq!((weight.name.as_str(), weight.shape.as_slice()), ("output_layer.linear.weight", &[5, 8][..]));
+        assert_eq!(
+            (weight.name.as_str(), weight.shape.as_slice()),
+            ("output_layer.linear.weight", &[5, 8][..])
+        );
         weight.values[2 * 8 + 5] = 1.0;
         tensors[31].values.fill(0.0);
         let model = apply(tensors).unwrap();
-        let (state, tau) = (Tensor::ones([1, 3, 8], &Default::default()), Tensor::zeros([1], &Default::default()));
+        let (state, tau) = (
+            Tensor::ones([1, 3, 8], &Default::default()),
+            Tensor::zeros([1], &Default::default()),
+        );
         // LayerNorm of a constant row is zero, so the state needs some structure to show up in the logits.
         let ramp = Tensor::<Flex, 1, burn::tensor::Int>::arange(0..8, &Default::default()).float();
         let state: Tensor<Flex, 3> = state * ramp.unsqueeze::<3>();
-        let logits = model.forward(state, tau.clone(), tau, &mut crate::Dropout::off()).dense_logits();
-        let answered: Vec<bool> = logits.narrow(1, 0, 1).into_data().iter::<f32>().map(|logit| logit != 0.0).collect();
+        let logits = model
+            .forward(state, tau.clone(), tau, &mut crate::Dropout::off())
+            .dense_logits();
+        let answered: Vec<bool> = logits
+            .narrow(1, 0, 1)
+            .into_data()
+            .iter::<f32>()
+            .map(|logit| logit != 0.0)
+            .collect();
         assert_eq!(answered, [false, false, true, false, false]);
     }
 
@@ -401,7 +412,10 @@ mod tests {
             "some.file: tensor blocks.0.attn_qkv.weight of shape [24, 8] is missing"
         );
         assert_eq!(
-            changed(|tensors| tensors.push(NamedTensor { name: "head".into(), ..tensors[9].clone() })),
+            changed(|tensors| tensors.push(NamedTensor {
+                name: "head".into(),
+                ..tensors[9].clone()
+            })),
             "some.file: tensor head of shape [8] belongs to no parameter of this network"
         );
         assert_eq!(

@@ -18,7 +18,11 @@ pub struct FlowMapConfig {
 impl Default for FlowMapConfig {
     /// The published shares.
     fn default() -> Self {
-        Self { objective: ObjectiveKind::default(), diagonal: 0.5, boundary: 1.0 / 32.0 }
+        Self {
+            objective: ObjectiveKind::default(),
+            diagonal: 0.5,
+            boundary: 1.0 / 32.0,
+        }
     }
 }
 

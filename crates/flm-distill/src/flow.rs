@@ -35,8 +35,15 @@ impl FlowObjective {
         dropout: &mut Dropout<'_>,
     ) -> RowLosses<B> {
         let times = RowTimes::<B>::of(rows, &self.schedule, &tokens.device());
-        let state = interpolate(model.embed().noise(noise), model.embed().tokens(tokens.clone()), times.s);
+        let state = interpolate(
+            model.embed().noise(noise),
+            model.embed().tokens(tokens.clone()),
+            times.s,
+        );
         let prediction = model.forward(state, times.tau_s, times.tau_t, dropout);
-        RowLosses { per_token: prediction.cross_entropy(tokens), kinds: rows.iter().map(|row| row.kind).collect() }
+        RowLosses {
+            per_token: prediction.cross_entropy(tokens),
+            kinds: rows.iter().map(|row| row.kind).collect(),
+        }
     }
 }

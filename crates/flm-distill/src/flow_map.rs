@@ -5,7 +5,10 @@ use crate::rows::{RowKind, TimeRow, flow_map_rows};
 use crate::state::RowTimes;
 use crate::{FlowMapConfig, FlowMapTarget};
 use burn::module::AutodiffModule;
-use burn::tensor::{Int, Tensor, backend::{AutodiffBackend, Backend}};
+use burn::tensor::{
+    Int, Tensor,
+    backend::{AutodiffBackend, Backend},
+};
 use flm_denoiser::{Belief, Dit, Dropout, Noise};
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
@@ -43,7 +46,11 @@ impl<'a, B: Backend> Rows<'a, B> {
     pub fn state(&self, model: &Dit<B>) -> Tensor<B, 3> {
         let s = self.row_times().s;
         let embed = model.embed();
-        interpolate(embed.noise(self.noise.clone()), embed.tokens(self.tokens.clone()), s)
+        interpolate(
+            embed.noise(self.noise.clone()),
+            embed.tokens(self.tokens.clone()),
+            s,
+        )
     }
 
     /// The times as tensors `[rows]`.
@@ -66,7 +73,12 @@ impl<B: Backend> FlowMapObjective<B> {
     /// `config` must have been validated; `schedule` and `teacher` belong to the student's vocabulary.
     pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
         let target = config.objective.target();
-        Self { schedule, config, teacher, target }
+        Self {
+            schedule,
+            config,
+            teacher,
+            target,
+        }
     }
 
     /// Times for a whole batch, in the configured shares, diagonal rows first.
@@ -92,7 +104,11 @@ impl<B: Backend> FlowMapObjective<B> {
             times: rows,
         });
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
-        let state = interpolate(student.embed().noise(noise), student.embed().tokens(tokens), times.s);
+        let state = interpolate(
+            student.embed().noise(noise),
+            student.embed().tokens(tokens),
+            times.s,
+        );
         let prediction = student.forward(state, times.tau_s, times.tau_t, dropout);
         RowLosses {
             per_token: prediction.soft_cross_entropy(target.lift()),
@@ -103,8 +119,17 @@ impl<B: Backend> FlowMapObjective<B> {
     /// What each row is drawn towards.
     fn targets(&self, rows: &Rows<'_, B>) -> Belief<B> {
         let count = rows.times.len();
-        let on = rows.times.iter().take_while(|row| row.kind == RowKind::Diagonal).count();
-        debug_assert!(rows.times[on..].iter().all(|row| row.kind != RowKind::Diagonal), "diagonal rows come first");
+        let on = rows
+            .times
+            .iter()
+            .take_while(|row| row.kind == RowKind::Diagonal)
+            .count();
+        debug_assert!(
+            rows.times[on..]
+                .iter()
+                .all(|row| row.kind != RowKind::Diagonal),
+            "diagonal rows come first"
+        );
         let diagonal = (on > 0).then(|| diagonal_target(&rows.range(0, on)));
         let rest = (on < count).then(|| self.target.target(&rows.range(on, count)));
         match (diagonal, rest) {
@@ -121,5 +146,12 @@ fn diagonal_target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
         return Belief::certain(rows.tokens.clone(), rows.student.embed().vocab_size());
     };
     let times = rows.row_times();
-    teacher.forward(rows.state(teacher), times.tau_s, times.tau_t, &mut Dropout::off()).belief()
+    teacher
+        .forward(
+            rows.state(teacher),
+            times.tau_s,
+            times.tau_t,
+            &mut Dropout::off(),
+        )
+        .belief()
 }

@@ -41,18 +41,31 @@ pub struct TimeRow {
 impl TimeRow {
     /// A row on the diagonal.
     pub fn diagonal(tau: f64) -> Self {
-        Self { kind: RowKind::Diagonal, tau_s: tau, tau_u: tau, tau_t: tau }
+        Self {
+            kind: RowKind::Diagonal,
+            tau_s: tau,
+            tau_u: tau,
+            tau_t: tau,
+        }
     }
 
     /// A row off the diagonal, its midpoint half way in τ.
     pub fn span(kind: RowKind, tau_s: f64, tau_t: f64) -> Self {
-        Self { kind, tau_s, tau_u: (tau_s + tau_t) / 2.0, tau_t }
+        Self {
+            kind,
+            tau_s,
+            tau_u: (tau_s + tau_t) / 2.0,
+            tau_t,
+        }
     }
 }
 
 /// Diagonal rows only, stratified in τ.
 pub fn diagonal_rows<R: Rng + ?Sized>(batch: usize, rng: &mut R) -> Vec<TimeRow> {
-    stratified(batch, rng).into_iter().map(TimeRow::diagonal).collect()
+    stratified(batch, rng)
+        .into_iter()
+        .map(TimeRow::diagonal)
+        .collect()
 }
 
 /// A batch for a flow map, split in fixed shares (`mathematics.md`, section 4): diagonal rows first, then boundary rows,
@@ -60,7 +73,12 @@ pub fn diagonal_rows<R: Rng + ?Sized>(batch: usize, rng: &mut R) -> Vec<TimeRow>
 ///
 /// `diagonal` is the share of diagonal rows, `boundary` the share of boundary rows among the others; counts are rounded
 /// to the nearest row.
-pub fn flow_map_rows<R: Rng + ?Sized>(batch: usize, diagonal: f64, boundary: f64, rng: &mut R) -> Vec<TimeRow> {
+pub fn flow_map_rows<R: Rng + ?Sized>(
+    batch: usize,
+    diagonal: f64,
+    boundary: f64,
+    rng: &mut R,
+) -> Vec<TimeRow> {
     let on = (batch as f64 * diagonal).round() as usize;
     let edge = ((batch - on) as f64 * boundary).round() as usize;
     let mut rows = diagonal_rows(on, rng);
@@ -87,7 +105,12 @@ mod tests {
         assert_eq!(count(RowKind::Boundary), 2);
         assert_eq!(count(RowKind::OffDiagonal), 62);
         for row in &rows {
-            assert!(0.0 <= row.tau_s && row.tau_s <= row.tau_u && row.tau_u <= row.tau_t && row.tau_t <= 1.0);
+            assert!(
+                0.0 <= row.tau_s
+                    && row.tau_s <= row.tau_u
+                    && row.tau_u <= row.tau_t
+                    && row.tau_t <= 1.0
+            );
             match row.kind {
                 RowKind::Diagonal => assert_eq!(row.tau_s, row.tau_t),
                 RowKind::Boundary => assert_eq!((row.tau_s, row.tau_u, row.tau_t), (0.0, 0.5, 1.0)),
@@ -101,6 +124,9 @@ mod tests {
         let rows = flow_map_rows(20_000, 0.0, 0.0, &mut ChaCha8Rng::seed_from_u64(1));
         let mean = rows.iter().map(|row| row.tau_t - row.tau_s).sum::<f64>() / rows.len() as f64;
         // Five standard errors of a uniform mean: false alarm about 6e-7.
-        assert!((mean - 0.5).abs() < 5.0 * (1.0 / 12.0 / rows.len() as f64).sqrt(), "{mean}");
+        assert!(
+            (mean - 0.5).abs() < 5.0 * (1.0 / 12.0 / rows.len() as f64).sqrt(),
+            "{mean}"
+        );
     }
 }

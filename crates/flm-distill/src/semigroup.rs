@@ -17,10 +17,22 @@ impl<B: Backend> FlowMapTarget<B> for Semigroup {
         let (student, times) = (rows.student, rows.row_times());
         let state = rows.state(student);
         let first = student
-            .forward(state.clone(), times.tau_s, times.tau_u.clone(), &mut Dropout::off())
+            .forward(
+                state.clone(),
+                times.tau_s,
+                times.tau_u.clone(),
+                &mut Dropout::off(),
+            )
             .belief();
-        let middle = transport(state, first.mean(student.embed()), times.s.clone(), times.u.clone());
-        let second = student.forward(middle, times.tau_u, times.tau_t, &mut Dropout::off()).belief();
+        let middle = transport(
+            state,
+            first.mean(student.embed()),
+            times.s.clone(),
+            times.u.clone(),
+        );
+        let second = student
+            .forward(middle, times.tau_u, times.tau_t, &mut Dropout::off())
+            .belief();
         first.mix(second, semigroup_weights(times.s, times.u, times.t))
     }
 }

@@ -18,7 +18,11 @@ pub(crate) struct RowTimes<B: Backend> {
 impl<B: Backend> RowTimes<B> {
     pub(crate) fn of(times: &[TimeRow], schedule: &Schedule, device: &B::Device) -> Self {
         let tau = |f: fn(&TimeRow) -> f64| times.iter().map(f).collect::<Vec<f64>>();
-        let (tau_s, tau_u, tau_t) = (tau(|row| row.tau_s), tau(|row| row.tau_u), tau(|row| row.tau_t));
+        let (tau_s, tau_u, tau_t) = (
+            tau(|row| row.tau_s),
+            tau(|row| row.tau_u),
+            tau(|row| row.tau_t),
+        );
         Self {
             s: rows(&schedule.ts_of_taus(&tau_s), device),
             u: rows(&schedule.ts_of_taus(&tau_u), device),

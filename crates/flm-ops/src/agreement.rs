@@ -11,15 +11,19 @@ use rand_chacha::ChaCha8Rng;
 
 /// Largest difference between a kernel and its composition, relative to the largest value of the tensor.
 ///
-/// Both round at 6e-8; sums of up to 20,000 terms of one sign in other orders, and transcendental functions good to three
-/// units in the last place, differ by some 1e-6. A forgotten term shows at 1e-3 and above.
-const TOLERANCE: f32 = 1e-5;
+/// Sums of up to 20,000 terms in other orders differ by some 1e-6. An exponential turns the absolute error of its argument
+/// into a relative one, and a capped logit over a temperature of ½ is 60 times a tanh good to 4e-7. A forgotten term shows at
+/// 1e-3 and above.
+const TOLERANCE: f32 = 3e-5;
 
 /// Values of the leaves: roughly normal (a sum of twelve uniforms), times each input's scale.
 fn values(case: &Case) -> Vec<Vec<f32>> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut normal = || (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0;
-    case.inputs.iter().map(|input| (0..input.count()).map(|_| input.scale * normal()).collect()).collect()
+    case.inputs
+        .iter()
+        .map(|input| (0..input.count()).map(|_| input.scale * normal()).collect())
+        .collect()
 }
 
 fn leaf(values: &[f32]) -> Tensor<Flex, 1> {
@@ -44,13 +48,21 @@ fn run(
         .map(|(values, tracked)| Tensor::from_inner(leaf(values)).set_require_grad(*tracked))
         .collect();
     let out = function(&leaves);
-    let weights: Vec<f32> = (0..out.dims()[0]).map(|i| ((i * 37 % 101) as f32 - 40.0) / 50.0).collect();
+    let weights: Vec<f32> = (0..out.dims()[0])
+        .map(|i| ((i * 37 % 101) as f32 - 40.0) / 50.0)
+        .collect();
     let loss = (out.clone() * Tensor::from_inner(leaf(&weights))).sum();
     if !tracked.contains(&true) {
         return (flat(out.inner()), vec![None; values.len()]);
     }
     let grads = loss.backward();
-    (flat(out.inner()), leaves.iter().map(|leaf| leaf.grad(&grads).map(flat)).collect())
+    (
+        flat(out.inner()),
+        leaves
+            .iter()
+            .map(|leaf| leaf.grad(&grads).map(flat))
+            .collect(),
+    )
 }
 
 fn assert_close(found: &[f32], expected: &[f32], what: &str) {
@@ -59,7 +71,10 @@ fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
         // Gradients that cancel to nothing (a softmax of one entry) are compared with one, the size of their terms.
         let bound = TOLERANCE * if largest > 1e-4 { largest } else { 1.0 };
-        assert!((a - b).abs() <= bound, "{what}: {a} and {b} at {i}, the largest is {largest}");
+        assert!(
+            (a - b).abs() <= bound,
+            "{what}: {a} and {b} at {i}, the largest is {largest}"
+        );
     }
 }
 
@@ -86,7 +101,9 @@ fn values_and_gradients_agree_with_the_compositions() {
 fn gradients_do_not_depend_on_who_else_asks_for_one() {
     for case in cases::all() {
         let values = values(&case);
-        let all = run(&values, &vec![true; values.len()], |leaves| case.offered(leaves));
+        let all = run(&values, &vec![true; values.len()], |leaves| {
+            case.offered(leaves)
+        });
         for subset in 0..1 << values.len() {
             let tracked: Vec<bool> = (0..values.len()).map(|i| subset >> i & 1 == 1).collect();
             if matches!(case.operation, Operation::SoftCrossEntropy { .. }) && !tracked[0] {
@@ -96,7 +113,11 @@ fn gradients_do_not_depend_on_who_else_asks_for_one() {
             assert_eq!(found, all.0, "{case:?}");
             for (i, grad) in grads.iter().enumerate() {
                 let expected = all.1[i].as_ref().filter(|_| tracked[i]);
-                assert_eq!(grad.as_ref(), expected, "gradient to input {i} of {case:?}, asked for by {tracked:?}");
+                assert_eq!(
+                    grad.as_ref(),
+                    expected,
+                    "gradient to input {i} of {case:?}, asked for by {tracked:?}"
+                );
             }
         }
     }
@@ -107,33 +128,53 @@ fn the_plain_backend_gives_the_same_values() {
     for case in cases::all() {
         let values = values(&case);
         let leaves: Vec<_> = values.iter().map(|values| leaf(values)).collect();
-        let (expected, _) = run(&values, &vec![false; values.len()], |leaves| case.offered(leaves));
-        // Differentiated, a softmax is composed: equal to rounding. Everything else runs the same kernel.
+        let (expected, _) = run(&values, &vec![false; values.len()], |leaves| {
+            case.offered(leaves)
+        });
+        // Differentiated, a softmax is composed, and so is the target made of one: equal to rounding. Everything else runs the
+        // same kernel.
         match case.operation {
-            Operation::Softmax { .. } => assert_close(&flat(case.offered(&leaves)), &expected, &format!("{case:?}")),
+            Operation::Softmax { .. } | Operation::SoftCrossEntropy { .. } => assert_close(
+                &flat(case.offered(&leaves)),
+                &expected,
+                &format!("{case:?}"),
+            ),
             _ => assert_eq!(flat(case.offered(&leaves)), expected, "{case:?}"),
         }
-        assert_close(&flat(case.offered(&leaves)), &flat(case.composed(&leaves)), &format!("{case:?}"));
+        assert_close(
+            &flat(case.offered(&leaves)),
+            &flat(case.composed(&leaves)),
+            &format!("{case:?}"),
+        );
     }
 }
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let pool = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+    };
     let (one, two) = (pool(1), pool(2));
     for case in cases::all() {
         let values = values(&case);
         let tracked = vec![true; values.len()];
         let result = || run(&values, &tracked, |leaves| case.offered(leaves));
         assert_eq!(one.install(result), two.install(result), "{case:?}");
-        let plain = || flat(case.offered(&values.iter().map(|values| leaf(values)).collect::<Vec<_>>()));
+        let plain =
+            || flat(case.offered(&values.iter().map(|values| leaf(values)).collect::<Vec<_>>()));
         assert_eq!(one.install(plain), two.install(plain), "{case:?}");
     }
 }
 
 #[test]
 fn extreme_logits_are_scored_as_capped_ones() {
-    let logits = Tensor::<Flex, 2>::from_floats([[1e4, -1e4, 0.0], [-1e4, -1e4, f32::MAX]], &Default::default());
+    let logits = Tensor::<Flex, 2>::from_floats(
+        [[1e4, -1e4, 0.0], [-1e4, -1e4, f32::MAX]],
+        &Default::default(),
+    );
     let loss = |id: i32| {
         let ids = Tensor::<Flex, 1, Int>::from_ints([id, id], &Default::default());
         flat(crate::capped_cross_entropy(logits.clone(), ids, 30.0))
@@ -143,21 +184,44 @@ fn extreme_logits_are_scored_as_capped_ones() {
         assert_close(&loss(id), &expected, "loss of extreme logits");
     }
     let certain = crate::capped_softmax(logits, 30.0, 1.0);
-    assert_close(&flat(certain.flatten(0, 1)), &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0], "softmax of extreme logits");
+    assert_close(
+        &flat(certain.flatten(0, 1)),
+        &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+        "softmax of extreme logits",
+    );
 }
 
 #[test]
 fn what_is_not_a_number_stays_so_in_its_own_row() {
     for case in cases::all() {
         let mut values = values(&case);
-        let middle = values[0].len() - 1;
-        values[0][middle] = f32::NAN;
-        let (found, grads) = run(&values, &vec![true; values.len()], |leaves| case.offered(leaves));
-        let (expected, _) = run(&values, &vec![true; values.len()], |leaves| case.composed(leaves));
-        let pattern = |values: &[f32]| values.iter().map(|value| value.is_nan()).collect::<Vec<bool>>();
+        let last = values[0].len() - 1;
+        values[0][last] = f32::NAN;
+        let (found, grads) = run(&values, &vec![true; values.len()], |leaves| {
+            case.offered(leaves)
+        });
+        let (expected, _) = run(&values, &vec![true; values.len()], |leaves| {
+            case.composed(leaves)
+        });
+        let pattern = |values: &[f32]| {
+            values
+                .iter()
+                .map(|value| value.is_nan())
+                .collect::<Vec<bool>>()
+        };
         assert!(found.iter().any(|value| value.is_nan()), "{case:?}");
         assert_eq!(pattern(&found), pattern(&expected), "{case:?}");
-        assert!(grads[0].as_ref().unwrap().iter().any(|value| value.is_nan()), "gradient of {case:?}");
+        // The residual's gradients are products of the other inputs alone.
+        if !matches!(case.operation, Operation::Residual) {
+            assert!(
+                grads[0]
+                    .as_ref()
+                    .unwrap()
+                    .iter()
+                    .any(|value| value.is_nan()),
+                "gradient of {case:?}"
+            );
+        }
     }
 }
 
@@ -172,11 +236,21 @@ fn wrong_shapes_are_named() {
         Tensor::zeros(shape, &Default::default())
     }
     assert_eq!(
-        message(|| drop(crate::gated_residual(zeros([2, 3, 8]), zeros([2, 3, 8]), zeros([2, 3, 8])))),
+        message(|| drop(crate::gated_residual(
+            zeros([2, 3, 8]),
+            zeros([2, 3, 8]),
+            zeros([2, 3, 8])
+        ))),
         "gated_residual: gate must have shape [2, 1, 8] beside x of shape [2, 3, 8], found [2, 3, 8]"
     );
     assert_eq!(
-        message(|| drop(crate::norm_modulate(zeros([2, 3, 8]), zeros([4]), zeros([2, 1, 8]), zeros([2, 1, 8]), 1e-5))),
+        message(|| drop(crate::norm_modulate(
+            zeros([2, 3, 8]),
+            zeros([4]),
+            zeros([2, 1, 8]),
+            zeros([2, 1, 8]),
+            1e-5
+        ))),
         "norm_modulate: weight must have shape [8] beside x of shape [2, 3, 8], found [4]"
     );
     assert_eq!(
@@ -195,7 +269,11 @@ fn wrong_shapes_are_named() {
          found shape [2, 5, 24]"
     );
     assert_eq!(
-        message(|| drop(crate::capped_soft_cross_entropy(zeros([4, 5]), zeros([4, 6]), 30.0))),
+        message(|| drop(crate::capped_soft_cross_entropy(
+            zeros([4, 5]),
+            zeros([4, 6]),
+            30.0
+        ))),
         "capped_soft_cross_entropy: target must have shape [4, 5] beside logits of shape [4, 5], found [4, 6]"
     );
     assert_eq!(
@@ -210,7 +288,11 @@ fn wrong_shapes_are_named() {
         "linear: weight must have shape [8, 8] beside x of shape [2, 3, 8], found [4, 8]"
     );
     assert_eq!(
-        message(|| drop(crate::gated_residual(zeros([2, 0, 8]), zeros([2, 0, 8]), zeros([2, 1, 8])))),
+        message(|| drop(crate::gated_residual(
+            zeros([2, 0, 8]),
+            zeros([2, 0, 8]),
+            zeros([2, 1, 8])
+        ))),
         "gated_residual: x must not be empty, found shape [2, 0, 8]"
     );
 }

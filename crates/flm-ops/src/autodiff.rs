@@ -20,7 +20,12 @@ macro_rules! unary_node {
         impl Backward<Flex, 1> for $name {
             type State = $state;
 
-            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                grads: &mut Gradients,
+                _: &mut Checkpointer,
+            ) {
                 let state = ops.state;
                 unary::<Flex, _>(ops.parents, ops.node, grads, |grad| $backward(state, grad));
             }
@@ -28,17 +33,25 @@ macro_rules! unary_node {
     };
 }
 
-unary_node!(Gelu, FlexTensor, |x: FlexTensor, grad| gelu::backward(&x, grad));
-unary_node!(Attention, (FlexTensor, attention::Setting), |(qkv, setting): Self::State, grad| {
-    attention::backward(&qkv, &setting, grad)
-});
+unary_node!(Gelu, FlexTensor, |x: FlexTensor, grad| gelu::backward(
+    &x, grad
+));
+unary_node!(
+    Attention,
+    (FlexTensor, attention::Setting),
+    |(qkv, setting): Self::State, grad| { attention::backward(&qkv, &setting, grad) }
+);
 // The state is the gradient of each row's loss to its logits, made in the forward pass.
 unary_node!(CrossEntropy, FlexTensor, softmax::scale_rows);
 
 pub(crate) fn gelu_tanh(x: Node) -> Node {
     let input = crate::flex::buffer::contiguous(x.primitive);
     let out = gelu::forward(input.clone());
-    match Gelu.prepare::<NoCheckpointing>([x.node]).compute_bound().stateful() {
+    match Gelu
+        .prepare::<NoCheckpointing>([x.node])
+        .compute_bound()
+        .stateful()
+    {
         OpsKind::Tracked(prep) => prep.finish(input, out),
         OpsKind::UnTracked(prep) => prep.finish(out),
     }
@@ -47,7 +60,11 @@ pub(crate) fn gelu_tanh(x: Node) -> Node {
 pub(crate) fn attention(qkv: Node, setting: attention::Setting) -> Node {
     let input = crate::flex::buffer::contiguous(qkv.primitive);
     let out = attention::forward(input.clone(), &setting);
-    match Attention.prepare::<NoCheckpointing>([qkv.node]).compute_bound().stateful() {
+    match Attention
+        .prepare::<NoCheckpointing>([qkv.node])
+        .compute_bound()
+        .stateful()
+    {
         OpsKind::Tracked(prep) => prep.finish((input, setting), out),
         OpsKind::UnTracked(prep) => prep.finish(out),
     }
@@ -55,12 +72,18 @@ pub(crate) fn attention(qkv: Node, setting: attention::Setting) -> Node {
 
 pub(crate) fn cross_entropy(logits: Node, target: softmax::Target<'_>, cap: f32) -> Node {
     let input = crate::flex::buffer::contiguous(logits.primitive);
-    match CrossEntropy.prepare::<NoCheckpointing>([logits.node]).compute_bound().stateful() {
+    match CrossEntropy
+        .prepare::<NoCheckpointing>([logits.node])
+        .compute_bound()
+        .stateful()
+    {
         OpsKind::Tracked(prep) => {
             let (loss, grad) = softmax::cross_entropy(&input, target, cap, true);
             prep.finish(grad.expect("a gradient was asked for"), loss)
         }
-        OpsKind::UnTracked(prep) => prep.finish(softmax::cross_entropy(&input, target, cap, false).0),
+        OpsKind::UnTracked(prep) => {
+            prep.finish(softmax::cross_entropy(&input, target, cap, false).0)
+        }
     }
 }
 
@@ -92,7 +115,11 @@ pub(crate) fn norm_modulate(x: Node, weight: Node, shift: Node, scale: Node, eps
     };
     let out = norm::forward(&saved, shift.primitive);
     let nodes = [x.node, weight.node, shift.node, scale.node];
-    match NormModulate.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+    match NormModulate
+        .prepare::<NoCheckpointing>(nodes)
+        .compute_bound()
+        .stateful()
+    {
         OpsKind::Tracked(prep) => prep.finish(saved, out),
         OpsKind::UnTracked(prep) => prep.finish(out),
     }
@@ -120,7 +147,11 @@ pub(crate) fn gated_residual(x: Node, branch: Node, gate: Node) -> Node {
     let contiguous = crate::flex::buffer::contiguous;
     let saved = (contiguous(branch.primitive), contiguous(gate.primitive));
     let out = residual::forward(x.primitive, &saved.0, &saved.1);
-    match GatedResidual.prepare::<NoCheckpointing>([x.node, branch.node, gate.node]).compute_bound().stateful() {
+    match GatedResidual
+        .prepare::<NoCheckpointing>([x.node, branch.node, gate.node])
+        .compute_bound()
+        .stateful()
+    {
         OpsKind::Tracked(prep) => prep.finish(saved, out),
         OpsKind::UnTracked(prep) => prep.finish(out),
     }

@@ -2,7 +2,13 @@
 
 /// Panics unless an argument has the shape that another one asks for.
 #[track_caller]
-pub(crate) fn shape(operation: &str, argument: &str, found: &[usize], expected: &[usize], other: (&str, &[usize])) {
+pub(crate) fn shape(
+    operation: &str,
+    argument: &str,
+    found: &[usize],
+    expected: &[usize],
+    other: (&str, &[usize]),
+) {
     let (name, shape) = other;
     assert!(
         found == expected,
@@ -13,7 +19,10 @@ pub(crate) fn shape(operation: &str, argument: &str, found: &[usize], expected: 
 /// Panics if a tensor has no values.
 #[track_caller]
 pub(crate) fn not_empty(operation: &str, argument: &str, found: &[usize]) {
-    assert!(!found.contains(&0), "{operation}: {argument} must not be empty, found shape {found:?}");
+    assert!(
+        !found.contains(&0),
+        "{operation}: {argument} must not be empty, found shape {found:?}"
+    );
 }
 
 /// Panics unless the last dimension divides into three times `heads` parts of even width.
@@ -29,7 +38,10 @@ pub(crate) fn heads(operation: &str, found: &[usize], heads: usize) {
 /// Panics unless every token lies in the vocabulary.
 #[track_caller]
 pub(crate) fn tokens(operation: &str, ids: &[i32], vocab: usize) {
-    if let Some(id) = ids.iter().find(|id| !usize::try_from(**id).is_ok_and(|id| id < vocab)) {
+    if let Some(id) = ids
+        .iter()
+        .find(|id| !usize::try_from(**id).is_ok_and(|id| id < vocab))
+    {
         panic!("{operation}: ids must lie below the vocabulary's {vocab} tokens, found {id}");
     }
 }

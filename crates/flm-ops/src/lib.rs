@@ -81,8 +81,20 @@ pub fn norm_modulate<B: Backend>(
     let ([batch, _, width], beside) = (x.dims(), ("x", &x.dims()[..]));
     check::not_empty("norm_modulate", "x", &x.dims());
     check::shape("norm_modulate", "weight", &weight.dims(), &[width], beside);
-    check::shape("norm_modulate", "shift", &shift.dims(), &[batch, 1, width], beside);
-    check::shape("norm_modulate", "scale", &scale.dims(), &[batch, 1, width], beside);
+    check::shape(
+        "norm_modulate",
+        "shift",
+        &shift.dims(),
+        &[batch, 1, width],
+        beside,
+    );
+    check::shape(
+        "norm_modulate",
+        "scale",
+        &scale.dims(),
+        &[batch, 1, width],
+        beside,
+    );
     match route::<B>(x.dtype()) {
         Route::Flex => {
             let saved = flex::norm::Saved {
@@ -112,12 +124,23 @@ pub fn norm_modulate<B: Backend>(
 /// # Panics
 ///
 /// If `qkv` is empty, does not divide into heads of even width, or the tables are for other sizes.
-pub fn attention<B: Backend>(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Tensor<B, 3> {
+pub fn attention<B: Backend>(
+    qkv: Tensor<B, 3>,
+    rope: &Rope<B>,
+    heads: usize,
+    softcap: f64,
+) -> Tensor<B, 3> {
     let [_, length, triple] = qkv.dims();
     check::not_empty("attention", "qkv", &qkv.dims());
     check::heads("attention", &qkv.dims(), heads);
     let table = [length, triple / 6 / heads];
-    check::shape("attention", "a table of rope", &rope.cos.dims(), &table, ("qkv", &qkv.dims()));
+    check::shape(
+        "attention",
+        "a table of rope",
+        &rope.cos.dims(),
+        &table,
+        ("qkv", &qkv.dims()),
+    );
     let setting = |cos: FlexTensor, sin: FlexTensor| flex::attention::Setting {
         heads,
         softcap: softcap as f32,
@@ -128,7 +151,10 @@ pub fn attention<B: Backend>(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, so
         Route::Flex => {
             let cos = primitive::<Flex, B, 2>(rope.cos.clone());
             let sin = primitive::<Flex, B, 2>(rope.sin.clone());
-            wrap::<Flex, B, 3>(flex::attention::forward(primitive::<Flex, B, 3>(qkv), &setting(cos, sin)))
+            wrap::<Flex, B, 3>(flex::attention::forward(
+                primitive::<Flex, B, 3>(qkv),
+                &setting(cos, sin),
+            ))
         }
         Route::AutodiffFlex => {
             let cos = primitive::<AutodiffFlex, B, 2>(rope.cos.clone()).primitive;
@@ -147,16 +173,36 @@ pub fn attention<B: Backend>(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, so
 /// # Panics
 ///
 /// If the shapes are others, or `x` is empty.
-pub fn gated_residual<B: Backend>(x: Tensor<B, 3>, branch: Tensor<B, 3>, gate: Tensor<B, 3>) -> Tensor<B, 3> {
+pub fn gated_residual<B: Backend>(
+    x: Tensor<B, 3>,
+    branch: Tensor<B, 3>,
+    gate: Tensor<B, 3>,
+) -> Tensor<B, 3> {
     let ([batch, _, width], beside) = (x.dims(), ("x", &x.dims()[..]));
     check::not_empty("gated_residual", "x", &x.dims());
-    check::shape("gated_residual", "branch", &branch.dims(), &x.dims(), beside);
-    check::shape("gated_residual", "gate", &gate.dims(), &[batch, 1, width], beside);
+    check::shape(
+        "gated_residual",
+        "branch",
+        &branch.dims(),
+        &x.dims(),
+        beside,
+    );
+    check::shape(
+        "gated_residual",
+        "gate",
+        &gate.dims(),
+        &[batch, 1, width],
+        beside,
+    );
     match route::<B>(x.dtype()) {
         Route::Flex => {
             let branch = contiguous(primitive::<Flex, B, 3>(branch));
             let gate = contiguous(primitive::<Flex, B, 3>(gate));
-            wrap::<Flex, B, 3>(flex::residual::forward(primitive::<Flex, B, 3>(x), &branch, &gate))
+            wrap::<Flex, B, 3>(flex::residual::forward(
+                primitive::<Flex, B, 3>(x),
+                &branch,
+                &gate,
+            ))
         }
         Route::AutodiffFlex => wrap::<AutodiffFlex, B, 3>(autodiff::gated_residual(
             primitive::<AutodiffFlex, B, 3>(x),
@@ -172,7 +218,11 @@ pub fn gated_residual<B: Backend>(x: Tensor<B, 3>, branch: Tensor<B, 3>, gate: T
 /// # Panics
 ///
 /// If `logits` is empty.
-pub fn capped_softmax<B: Backend>(logits: Tensor<B, 2>, cap: f64, temperature: f64) -> Tensor<B, 2> {
+pub fn capped_softmax<B: Backend>(
+    logits: Tensor<B, 2>,
+    cap: f64,
+    temperature: f64,
+) -> Tensor<B, 2> {
     check::not_empty("capped_softmax", "logits", &logits.dims());
     match route::<B>(logits.dtype()) {
         Route::Flex => wrap::<Flex, B, 2>(flex::softmax::softmax(
@@ -180,7 +230,9 @@ pub fn capped_softmax<B: Backend>(logits: Tensor<B, 2>, cap: f64, temperature: f
             cap as f32,
             temperature as f32,
         )),
-        Route::AutodiffFlex | Route::Composed => reference::capped_softmax(logits, cap, temperature),
+        Route::AutodiffFlex | Route::Composed => {
+            reference::capped_softmax(logits, cap, temperature)
+        }
     }
 }
 
@@ -192,11 +244,25 @@ pub fn capped_softmax<B: Backend>(logits: Tensor<B, 2>, cap: f64, temperature: f
 /// # Panics
 ///
 /// If the shapes are others, `logits` is empty, or, where there is a kernel, an id lies outside the vocabulary.
-pub fn capped_cross_entropy<B: Backend>(logits: Tensor<B, 2>, ids: Tensor<B, 1, Int>, cap: f64) -> Tensor<B, 1> {
+pub fn capped_cross_entropy<B: Backend>(
+    logits: Tensor<B, 2>,
+    ids: Tensor<B, 1, Int>,
+    cap: f64,
+) -> Tensor<B, 1> {
     let [rows, vocab] = logits.dims();
     check::not_empty("capped_cross_entropy", "logits", &logits.dims());
-    check::shape("capped_cross_entropy", "ids", &ids.dims(), &[rows], ("logits", &logits.dims()));
-    let route = if cap > LARGEST_CAP { Route::Composed } else { route::<B>(logits.dtype()) };
+    check::shape(
+        "capped_cross_entropy",
+        "ids",
+        &ids.dims(),
+        &[rows],
+        ("logits", &logits.dims()),
+    );
+    let route = if cap > LARGEST_CAP {
+        Route::Composed
+    } else {
+        route::<B>(logits.dtype())
+    };
     if route == Route::Composed {
         return reference::capped_cross_entropy(logits, ids, cap);
     }
@@ -213,12 +279,28 @@ pub fn capped_cross_entropy<B: Backend>(logits: Tensor<B, 2>, ids: Tensor<B, 1, 
 /// # Panics
 ///
 /// If the shapes differ, or are empty.
-pub fn capped_soft_cross_entropy<B: Backend>(logits: Tensor<B, 2>, target: Tensor<B, 2>, cap: f64) -> Tensor<B, 1> {
+pub fn capped_soft_cross_entropy<B: Backend>(
+    logits: Tensor<B, 2>,
+    target: Tensor<B, 2>,
+    cap: f64,
+) -> Tensor<B, 1> {
     check::not_empty("capped_soft_cross_entropy", "logits", &logits.dims());
-    check::shape("capped_soft_cross_entropy", "target", &target.dims(), &logits.dims(), ("logits", &logits.dims()));
-    let route = if cap > LARGEST_CAP { Route::Composed } else { route::<B>(logits.dtype()) };
+    check::shape(
+        "capped_soft_cross_entropy",
+        "target",
+        &target.dims(),
+        &logits.dims(),
+        ("logits", &logits.dims()),
+    );
+    let route = if cap > LARGEST_CAP {
+        Route::Composed
+    } else {
+        route::<B>(logits.dtype())
+    };
     let target = match route {
-        Route::Composed => return reference::capped_soft_cross_entropy(logits, target.detach(), cap),
+        Route::Composed => {
+            return reference::capped_soft_cross_entropy(logits, target.detach(), cap);
+        }
         Route::Flex => primitive::<Flex, B, 2>(target),
         Route::AutodiffFlex => primitive::<AutodiffFlex, B, 2>(target).primitive,
     };
@@ -226,7 +308,12 @@ pub fn capped_soft_cross_entropy<B: Backend>(logits: Tensor<B, 2>, target: Tenso
     native_cross_entropy(logits, Target::Soft(values(&target)), cap, route)
 }
 
-fn native_cross_entropy<B: Backend>(logits: Tensor<B, 2>, target: Target<'_>, cap: f64, route: Route) -> Tensor<B, 1> {
+fn native_cross_entropy<B: Backend>(
+    logits: Tensor<B, 2>,
+    target: Target<'_>,
+    cap: f64,
+    route: Route,
+) -> Tensor<B, 1> {
     if route == Route::Flex {
         let logits = contiguous(primitive::<Flex, B, 2>(logits));
         wrap::<Flex, B, 1>(flex::softmax::cross_entropy(&logits, target, cap as f32, false).0)
@@ -243,12 +330,28 @@ fn native_cross_entropy<B: Backend>(logits: Tensor<B, 2>, target: Target<'_>, ca
 /// # Panics
 ///
 /// If `weight` or `bias` do not fit `x`.
-pub fn linear<B: Backend>(x: Tensor<B, 3>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 3> {
+pub fn linear<B: Backend>(
+    x: Tensor<B, 3>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 3> {
     let [batch, length, inputs] = x.dims();
     let [_, outputs] = weight.dims();
-    check::shape("linear", "weight", &weight.dims(), &[inputs, outputs], ("x", &x.dims()));
+    check::shape(
+        "linear",
+        "weight",
+        &weight.dims(),
+        &[inputs, outputs],
+        ("x", &x.dims()),
+    );
     if let Some(bias) = &bias {
-        check::shape("linear", "bias", &bias.dims(), &[outputs], ("weight", &weight.dims()));
+        check::shape(
+            "linear",
+            "bias",
+            &bias.dims(),
+            &[outputs],
+            ("weight", &weight.dims()),
+        );
     }
     let y = x.reshape([batch * length, inputs]).matmul(weight);
     let y = match bias {

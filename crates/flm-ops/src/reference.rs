@@ -25,11 +25,18 @@ pub(crate) fn norm_modulate<B: Backend>(
     normal * (weight.unsqueeze::<3>() * scale.add_scalar(1.0)) + shift
 }
 
-pub(crate) fn attention<B: Backend>(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Tensor<B, 3> {
+pub(crate) fn attention<B: Backend>(
+    qkv: Tensor<B, 3>,
+    rope: &Rope<B>,
+    heads: usize,
+    softcap: f64,
+) -> Tensor<B, 3> {
     let [batch, length, triple] = qkv.dims();
     let (width, head_width) = (triple / 3, triple / 3 / heads);
     let qkv = qkv.reshape([batch, length, 3 * heads, head_width]);
-    let turned = rope.turn(qkv.clone().narrow(2, 0, 2 * heads)).swap_dims(1, 2);
+    let turned = rope
+        .turn(qkv.clone().narrow(2, 0, 2 * heads))
+        .swap_dims(1, 2);
     let value = qkv.narrow(2, 2 * heads, heads).swap_dims(1, 2);
     let query = turned.clone().narrow(1, 0, heads);
     let key = turned.narrow(1, heads, heads);
@@ -40,7 +47,11 @@ pub(crate) fn attention<B: Backend>(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: us
     mixed.swap_dims(1, 2).reshape([batch, length, width])
 }
 
-pub(crate) fn gated_residual<B: Backend>(x: Tensor<B, 3>, branch: Tensor<B, 3>, gate: Tensor<B, 3>) -> Tensor<B, 3> {
+pub(crate) fn gated_residual<B: Backend>(
+    x: Tensor<B, 3>,
+    branch: Tensor<B, 3>,
+    gate: Tensor<B, 3>,
+) -> Tensor<B, 3> {
     x + branch * gate
 }
 
@@ -48,14 +59,32 @@ fn capped<B: Backend>(logits: Tensor<B, 2>, cap: f64) -> Tensor<B, 2> {
     logits.mul_scalar(1.0 / cap).tanh().mul_scalar(cap)
 }
 
-pub(crate) fn capped_softmax<B: Backend>(logits: Tensor<B, 2>, cap: f64, temperature: f64) -> Tensor<B, 2> {
+pub(crate) fn capped_softmax<B: Backend>(
+    logits: Tensor<B, 2>,
+    cap: f64,
+    temperature: f64,
+) -> Tensor<B, 2> {
     softmax(capped(logits, cap).div_scalar(temperature), 1)
 }
 
-pub(crate) fn capped_cross_entropy<B: Backend>(logits: Tensor<B, 2>, ids: Tensor<B, 1, Int>, cap: f64) -> Tensor<B, 1> {
-    log_softmax(capped(logits, cap), 1).gather(1, ids.unsqueeze_dim(1)).squeeze_dim::<1>(1).neg()
+pub(crate) fn capped_cross_entropy<B: Backend>(
+    logits: Tensor<B, 2>,
+    ids: Tensor<B, 1, Int>,
+    cap: f64,
+) -> Tensor<B, 1> {
+    log_softmax(capped(logits, cap), 1)
+        .gather(1, ids.unsqueeze_dim(1))
+        .squeeze_dim::<1>(1)
+        .neg()
 }
 
-pub(crate) fn capped_soft_cross_entropy<B: Backend>(logits: Tensor<B, 2>, target: Tensor<B, 2>, cap: f64) -> Tensor<B, 1> {
-    (log_softmax(capped(logits, cap), 1) * target).sum_dim(1).squeeze_dim::<1>(1).neg()
+pub(crate) fn capped_soft_cross_entropy<B: Backend>(
+    logits: Tensor<B, 2>,
+    target: Tensor<B, 2>,
+    cap: f64,
+) -> Tensor<B, 1> {
+    (log_softmax(capped(logits, cap), 1) * target)
+        .sum_dim(1)
+        .squeeze_dim::<1>(1)
+        .neg()
 }

@@ -21,7 +21,10 @@ impl<B: Backend> Rope<B> {
             let values: Vec<f32> = (0..length * half).map(|i| f(angle(i)) as f32).collect();
             Tensor::from_data(TensorData::new(values, [length, half]), device)
         };
-        Self { cos: table(f64::cos), sin: table(f64::sin) }
+        Self {
+            cos: table(f64::cos),
+            sin: table(f64::sin),
+        }
     }
 
     /// Turns queries or keys `[batch, length, heads, head_width]`.

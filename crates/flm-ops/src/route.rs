@@ -38,7 +38,9 @@ pub(crate) fn route<B: Backend>(dtype: DType) -> Route {
 /// Moves a tensor between two names of one backend.
 ///
 /// Panics if the backends differ: [`route`] has been asked before.
-pub(crate) fn same<A: Backend, B: Backend, const D: usize, K>(tensor: Tensor<A, D, K>) -> Tensor<B, D, K>
+pub(crate) fn same<A: Backend, B: Backend, const D: usize, K>(
+    tensor: Tensor<A, D, K>,
+) -> Tensor<B, D, K>
 where
     K: TensorKind<A> + TensorKind<B> + 'static,
     Tensor<A, D, K>: 'static,

@@ -35,7 +35,11 @@ impl Stream {
 
     /// This part's share of the rows of a whole batch: every `parts`-th one, so that each part sees the same mixture.
     pub fn share<T: Clone>(&self, rows: &[T]) -> Vec<T> {
-        rows.iter().skip(self.part as usize).step_by(self.parts as usize).cloned().collect()
+        rows.iter()
+            .skip(self.part as usize)
+            .step_by(self.parts as usize)
+            .cloned()
+            .collect()
     }
 }
 
@@ -57,13 +61,23 @@ mod tests {
 
     #[test]
     fn generators_repeat_by_name_and_differ_between_names() {
-        let stream = Stream { seed: 1, step: 2, part: 0, parts: 4 };
+        let stream = Stream {
+            seed: 1,
+            step: 2,
+            part: 0,
+            parts: 4,
+        };
         let first = |mut rng: ChaCha8Rng| rng.random::<u64>();
         assert_eq!(first(stream.own(5)), first(stream.own(5)));
         let other = Stream { part: 1, ..stream };
         assert_ne!(first(stream.own(5)), first(other.own(5)));
         assert_eq!(first(stream.shared(5)), first(other.shared(5)));
-        let names = [stream.own(5), stream.own(6), Stream { step: 3, ..stream }.own(5), Stream { seed: 2, ..stream }.own(5)];
+        let names = [
+            stream.own(5),
+            stream.own(6),
+            Stream { step: 3, ..stream }.own(5),
+            Stream { seed: 2, ..stream }.own(5),
+        ];
         let mut draws: Vec<u64> = names.into_iter().map(first).collect();
         draws.dedup();
         assert_eq!(draws.len(), 4);
@@ -72,7 +86,15 @@ mod tests {
     #[test]
     fn the_parts_share_out_every_row_once() {
         let rows: Vec<usize> = (0..8).collect();
-        let shares = |part| Stream { seed: 0, step: 0, part, parts: 2 }.share(&rows);
+        let shares = |part| {
+            Stream {
+                seed: 0,
+                step: 0,
+                part,
+                parts: 2,
+            }
+            .share(&rows)
+        };
         assert_eq!(shares(0), [0, 2, 4, 6]);
         assert_eq!(shares(1), [1, 3, 5, 7]);
     }

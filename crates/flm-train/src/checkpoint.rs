@@ -37,7 +37,13 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(step: u64, seconds: f64, data: &str, config: &TrainConfig) -> Self {
-        Self { format: FORMAT, step, seconds, data: data.to_owned(), config: config.clone() }
+        Self {
+            format: FORMAT,
+            step,
+            seconds,
+            data: data.to_owned(),
+            config: config.clone(),
+        }
     }
 }
 
@@ -49,18 +55,27 @@ pub(crate) struct Tensors<B: AutodiffBackend> {
 }
 
 /// Writes a checkpoint beside its place and moves it there when it is whole; then removes the oldest ones.
-pub(crate) fn save<B: AutodiffBackend>(root: &Path, tensors: &Tensors<B>, state: &State) -> Result<PathBuf, TrainError> {
+pub(crate) fn save<B: AutodiffBackend>(
+    root: &Path,
+    tensors: &Tensors<B>,
+    state: &State,
+) -> Result<PathBuf, TrainError> {
     fs::create_dir_all(root).map_err(TrainError::io("create", root))?;
     let partial = tempfile::Builder::new()
         .prefix(".partial-")
         .tempdir_in(root)
         .map_err(TrainError::io("create a folder in", root))?;
     write(partial.path(), tensors).map_err(|error| broken(partial.path(), error.to_string()))?;
-    let json = serde_json::to_vec_pretty(state).map_err(|error| broken(partial.path(), error.to_string()))?;
+    let json = serde_json::to_vec_pretty(state)
+        .map_err(|error| broken(partial.path(), error.to_string()))?;
     fs::write(partial.path().join(STATE), json).map_err(TrainError::io("write", partial.path()))?;
     for entry in fs::read_dir(partial.path()).map_err(TrainError::io("read", partial.path()))? {
-        let path = entry.map_err(TrainError::io("read", partial.path()))?.path();
-        fs::File::open(&path).and_then(|file| file.sync_all()).map_err(TrainError::io("sync", &path))?;
+        let path = entry
+            .map_err(TrainError::io("read", partial.path()))?
+            .path();
+        fs::File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(TrainError::io("sync", &path))?;
     }
     let place = root.join(format!("step-{:08}", state.step));
     if place.exists() {
@@ -78,7 +93,11 @@ pub(crate) fn save<B: AutodiffBackend>(root: &Path, tensors: &Tensors<B>, state:
 fn write<B: AutodiffBackend>(folder: &Path, tensors: &Tensors<B>) -> Result<(), RecorderError> {
     let recorder = FileFormat::default();
     recorder.record(tensors.model.clone().into_record(), folder.join("model"))?;
-    Recorder::<B::InnerBackend>::record(&recorder, tensors.ema.clone().into_record(), folder.join("ema"))?;
+    Recorder::<B::InnerBackend>::record(
+        &recorder,
+        tensors.ema.clone().into_record(),
+        folder.join("ema"),
+    )?;
     tensors.optimizers.save(folder, &recorder)
 }
 
@@ -111,29 +130,55 @@ pub(crate) fn load<B: AutodiffBackend>(
     device: &B::Device,
 ) -> Result<(Tensors<B>, State), TrainError> {
     let json = fs::read(path.join(STATE)).map_err(TrainError::io("read", path.join(STATE)))?;
-    let state: State = serde_json::from_slice(&json).map_err(|error| broken(path, format!("{STATE}: {error}")))?;
+    let state: State =
+        serde_json::from_slice(&json).map_err(|error| broken(path, format!("{STATE}: {error}")))?;
     if state.format != FORMAT {
-        return Err(broken(path, format!("format {FORMAT} expected, found {}", state.format)));
+        return Err(broken(
+            path,
+            format!("format {FORMAT} expected, found {}", state.format),
+        ));
     }
     if state.data != data {
-        return Err(broken(path, format!("it was trained on data {}, not on {data}", state.data)));
+        return Err(broken(
+            path,
+            format!("it was trained on data {}, not on {data}", state.data),
+        ));
     }
-    let extended = TrainConfig { steps: config.steps, ..state.config.clone() };
+    let extended = TrainConfig {
+        steps: config.steps,
+        ..state.config.clone()
+    };
     if extended != *config {
-        return Err(broken(path, "its training settings differ from the ones given (only steps may change)".to_owned()));
+        return Err(broken(
+            path,
+            "its training settings differ from the ones given (only steps may change)".to_owned(),
+        ));
     }
     let shapes = shapes(&tensors.model);
     let recorder = FileFormat::default();
     let loaded = (|| {
-        let model = tensors.model.load_record(recorder.load(path.join("model"), device)?);
-        let ema = tensors.ema.load_record(Recorder::<B::InnerBackend>::load(&recorder, path.join("ema"), device)?);
+        let model = tensors
+            .model
+            .load_record(recorder.load(path.join("model"), device)?);
+        let ema = tensors.ema.load_record(Recorder::<B::InnerBackend>::load(
+            &recorder,
+            path.join("ema"),
+            device,
+        )?);
         let optimizers = tensors.optimizers.load(path, &recorder, device)?;
-        Ok::<_, RecorderError>(Tensors { model, ema, optimizers })
+        Ok::<_, RecorderError>(Tensors {
+            model,
+            ema,
+            optimizers,
+        })
     })()
     .map_err(|error| broken(path, error.to_string()))?;
     let found = self::shapes(&loaded.model);
     if let Some((expected, found)) = shapes.iter().zip(&found).find(|(a, b)| a != b) {
-        return Err(broken(path, format!("a tensor of shape {expected:?} expected, found {found:?}")));
+        return Err(broken(
+            path,
+            format!("a tensor of shape {expected:?} expected, found {found:?}"),
+        ));
     }
     Ok((loaded, state))
 }
@@ -153,5 +198,8 @@ fn shapes<B: AutodiffBackend>(model: &Dit<B>) -> Vec<Vec<usize>> {
 }
 
 fn broken(path: &Path, reason: String) -> TrainError {
-    TrainError::Checkpoint { path: path.to_owned(), reason }
+    TrainError::Checkpoint {
+        path: path.to_owned(),
+        reason,
+    }
 }

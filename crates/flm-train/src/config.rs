@@ -140,7 +140,10 @@ impl TrainConfig {
             }
         }
         if !self.batch.is_multiple_of(self.micro_batch) {
-            return Err(TrainConfigError::MicroBatch { batch: self.batch, micro_batch: self.micro_batch });
+            return Err(TrainConfigError::MicroBatch {
+                batch: self.batch,
+                micro_batch: self.micro_batch,
+            });
         }
         let o = &self.optimizer;
         for (key, value) in [("lr", o.lr), ("muon_lr", o.muon_lr), ("clip", o.clip)] {
@@ -148,7 +151,11 @@ impl TrainConfig {
                 return Err(TrainConfigError::NotPositive { key, found: value });
             }
         }
-        for (key, value) in [("beta1", o.beta1), ("beta2", o.beta2), ("ema_decay", self.ema_decay)] {
+        for (key, value) in [
+            ("beta1", o.beta1),
+            ("beta2", o.beta2),
+            ("ema_decay", self.ema_decay),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 return Err(TrainConfigError::NotADecay { key, found: value });
             }
@@ -203,7 +210,11 @@ mod tests {
 
     #[test]
     fn the_learning_rate_warms_up_and_decays() {
-        let mut optimizer = OptimizerConfig { warmup: 10, decay: Decay::Cosine, ..Default::default() };
+        let mut optimizer = OptimizerConfig {
+            warmup: 10,
+            decay: Decay::Cosine,
+            ..Default::default()
+        };
         assert_eq!(optimizer.factor(0, 110), 0.1);
         assert_eq!(optimizer.factor(9, 110), 1.0);
         assert!((optimizer.factor(60, 110) - 0.5).abs() < 1e-12);
@@ -216,12 +227,22 @@ mod tests {
 
     #[test]
     fn impossible_settings_are_named() {
-        let config = TrainConfig { batch: 100, micro_batch: 32, ..Default::default() };
+        let config = TrainConfig {
+            batch: 100,
+            micro_batch: 32,
+            ..Default::default()
+        };
         assert_eq!(
             config.validate().unwrap_err().to_string(),
             "training batch 100 cannot be cut into micro-batches of 32"
         );
-        let config = TrainConfig { steps: 0, ..Default::default() };
-        assert_eq!(config.validate().unwrap_err().to_string(), "training steps must be at least 1, found 0");
+        let config = TrainConfig {
+            steps: 0,
+            ..Default::default()
+        };
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "training steps must be at least 1, found 0"
+        );
     }
 }

@@ -11,9 +11,14 @@ pub(crate) fn warm_decay(decay: f64, updates: u64) -> f64 {
 
 /// decay·average + (1 − decay)·model, parameter by parameter.
 pub(crate) fn update<B: Backend, M: Module<B>>(average: M, model: &M, decay: f64) -> M {
-    let mut live = Live { tensors: HashMap::new() };
+    let mut live = Live {
+        tensors: HashMap::new(),
+    };
     model.visit(&mut live);
-    average.map(&mut Blend { live: live.tensors, decay })
+    average.map(&mut Blend {
+        live: live.tensors,
+        decay,
+    })
 }
 
 struct Live<B: Backend> {
@@ -36,7 +41,8 @@ impl<B: Backend> ModuleMapper<B> for Blend<B> {
         let (id, average, mapper) = param.consume();
         let average = match self.live.remove(&id) {
             Some(live) => {
-                average.mul_scalar(self.decay) + Tensor::from_primitive(live).mul_scalar(1.0 - self.decay)
+                average.mul_scalar(self.decay)
+                    + Tensor::from_primitive(live).mul_scalar(1.0 - self.decay)
             }
             None => average,
         };
@@ -54,10 +60,16 @@ mod tests {
     fn blends_each_parameter_with_its_own() {
         let device = Default::default();
         let model = LinearConfig::new(3, 2).init::<Flex>(&device);
-        let zero = model.clone().map(&mut Blend { live: HashMap::new(), decay: 0.0 });
+        let zero = model.clone().map(&mut Blend {
+            live: HashMap::new(),
+            decay: 0.0,
+        });
         let average = update(zero, &model, 0.75);
         // Blended with itself, a module stays what it was.
-        let (a, b) = (average.weight.val().into_data(), model.weight.val().into_data());
+        let (a, b) = (
+            average.weight.val().into_data(),
+            model.weight.val().into_data(),
+        );
         a.assert_approx_eq::<f32>(&b, burn::tensor::Tolerance::rel_abs(1e-6, 1e-7));
         let doubled = LinearConfig::new(3, 2).init::<Flex>(&device);
         let other = burn::nn::Linear {
@@ -66,7 +78,10 @@ mod tests {
         };
         let blended = update(model.clone(), &other, 0.75);
         let expected = model.weight.val() * 1.5;
-        blended.weight.val().into_data().assert_approx_eq::<f32>(&expected.into_data(), burn::tensor::Tolerance::rel_abs(1e-6, 1e-7));
+        blended.weight.val().into_data().assert_approx_eq::<f32>(
+            &expected.into_data(),
+            burn::tensor::Tolerance::rel_abs(1e-6, 1e-7),
+        );
     }
 
     #[test]

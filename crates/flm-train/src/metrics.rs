@@ -74,17 +74,27 @@ pub(crate) fn average_by_name(parts: Vec<BTreeMap<&'static str, (f64, usize)>>) 
 
 impl Named {
     pub(crate) fn mean(&self) -> f64 {
-        let (sum, count) = self.0.values().fold((0.0, 0), |(s, c), (sum, count)| (s + sum, c + count));
+        let (sum, count) = self
+            .0
+            .values()
+            .fold((0.0, 0), |(s, c), (sum, count)| (s + sum, c + count));
         sum / count as f64
     }
 
     pub(crate) fn means(&self) -> BTreeMap<&'static str, f64> {
-        self.0.iter().map(|(name, (sum, count))| (*name, sum / *count as f64)).collect()
+        self.0
+            .iter()
+            .map(|(name, (sum, count))| (*name, sum / *count as f64))
+            .collect()
     }
 }
 
 pub(crate) fn describe(losses: &BTreeMap<&'static str, f64>) -> String {
-    losses.iter().map(|(name, loss)| format!("{name} {loss}")).collect::<Vec<_>>().join(", ")
+    losses
+        .iter()
+        .map(|(name, loss)| format!("{name} {loss}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// `metrics.jsonl`: one JSON object a line, for steps and validations.
@@ -100,19 +110,21 @@ impl MetricsFile {
         let kept = match after {
             Some(step) if path.exists() => {
                 let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
-                text.lines().filter(|line| step_of(line).is_some_and(|at| at <= step)).fold(
-                    String::new(),
-                    |mut kept, line| {
+                text.lines()
+                    .filter(|line| step_of(line).is_some_and(|at| at <= step))
+                    .fold(String::new(), |mut kept, line| {
                         kept.push_str(line);
                         kept.push('\n');
                         kept
-                    },
-                )
+                    })
             }
             _ => String::new(),
         };
         std::fs::write(&path, kept).map_err(TrainError::io("write", &path))?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(TrainError::io("open", &path))?;
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .map_err(TrainError::io("open", &path))?;
         Ok(Self { file, path })
     }
 
@@ -133,7 +145,10 @@ impl MetricsFile {
 }
 
 fn step_of(line: &str) -> Option<u64> {
-    serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
+    serde_json::from_str::<serde_json::Value>(line)
+        .ok()?
+        .get("step")?
+        .as_u64()
 }
 
 #[cfg(test)]
@@ -144,14 +159,25 @@ mod tests {
     fn a_resumed_file_forgets_what_came_after_the_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let evaluation = |step| Evaluation { step, loss: 1.0, losses: BTreeMap::new() };
+        let evaluation = |step| Evaluation {
+            step,
+            loss: 1.0,
+            losses: BTreeMap::new(),
+        };
         let mut file = MetricsFile::open(&path, None).unwrap();
         for step in [10, 20, 30] {
             file.write(&Event::Validation(&evaluation(step))).unwrap();
         }
         drop(file);
-        MetricsFile::open(&path, Some(20)).unwrap().write(&Event::Validation(&evaluation(25))).unwrap();
-        let steps: Vec<_> = std::fs::read_to_string(&path).unwrap().lines().map(|line| step_of(line).unwrap()).collect();
+        MetricsFile::open(&path, Some(20))
+            .unwrap()
+            .write(&Event::Validation(&evaluation(25)))
+            .unwrap();
+        let steps: Vec<_> = std::fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .map(|line| step_of(line).unwrap())
+            .collect();
         assert_eq!(steps, [10, 20, 25]);
     }
 }

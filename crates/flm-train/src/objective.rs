@@ -11,7 +11,13 @@ pub trait Objective<B: AutodiffBackend>: Sync {
     /// Scores one part of a step's batch. Every draw comes from `draw`.
     ///
     /// `batch` is the number of sequences in all parts together, `tokens` `[rows, length]` are those of this part.
-    fn losses(&self, model: &Dit<B>, tokens: Tensor<B, 2, Int>, batch: usize, draw: &Draw) -> Losses<B>;
+    fn losses(
+        &self,
+        model: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        batch: usize,
+        draw: &Draw,
+    ) -> Losses<B>;
 }
 
 /// The loss of every token of a part, and what each row was about.
@@ -39,31 +45,70 @@ pub(crate) mod purpose {
 }
 
 impl<B: AutodiffBackend> Objective<B> for FlowObjective {
-    fn losses(&self, model: &Dit<B>, tokens: Tensor<B, 2, Int>, batch: usize, draw: &Draw) -> Losses<B> {
-        let rows = draw.stream.share(&self.rows(batch, &mut draw.stream.shared(purpose::TIMES)));
+    fn losses(
+        &self,
+        model: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        batch: usize,
+        draw: &Draw,
+    ) -> Losses<B> {
+        let rows = draw
+            .stream
+            .share(&self.rows(batch, &mut draw.stream.shared(purpose::TIMES)));
         let noise = noise(model, &tokens, draw);
         let mut generator = draw.stream.own(purpose::DROPOUT);
         let mut dropout = Dropout::on(draw.dropout, &mut generator);
-        named(FlowObjective::losses(self, model, tokens, noise, &rows, &mut dropout))
+        named(FlowObjective::losses(
+            self,
+            model,
+            tokens,
+            noise,
+            &rows,
+            &mut dropout,
+        ))
     }
 }
 
 impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
-    fn losses(&self, model: &Dit<B>, tokens: Tensor<B, 2, Int>, batch: usize, draw: &Draw) -> Losses<B> {
-        let rows = draw.stream.share(&self.rows(batch, &mut draw.stream.shared(purpose::TIMES)));
+    fn losses(
+        &self,
+        model: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        batch: usize,
+        draw: &Draw,
+    ) -> Losses<B> {
+        let rows = draw
+            .stream
+            .share(&self.rows(batch, &mut draw.stream.shared(purpose::TIMES)));
         let noise = noise(model, &tokens, draw);
         let mut generator = draw.stream.own(purpose::DROPOUT);
         let mut dropout = Dropout::on(draw.dropout, &mut generator);
-        named(FlowMapObjective::losses(self, model, tokens, noise, &rows, &mut dropout))
+        named(FlowMapObjective::losses(
+            self,
+            model,
+            tokens,
+            noise,
+            &rows,
+            &mut dropout,
+        ))
     }
 }
 
 fn noise<B: AutodiffBackend>(model: &Dit<B>, tokens: &Tensor<B, 2, Int>, draw: &Draw) -> Noise<B> {
     let [rows, length] = tokens.dims();
     let vocab = model.embed().vocab_size();
-    Noise::draw(rows, length, vocab, &mut draw.stream.own(purpose::NOISE), &tokens.device())
+    Noise::draw(
+        rows,
+        length,
+        vocab,
+        &mut draw.stream.own(purpose::NOISE),
+        &tokens.device(),
+    )
 }
 
 fn named<B: AutodiffBackend>(losses: flm_distill::RowLosses<B>) -> Losses<B> {
-    Losses { per_token: losses.per_token, names: losses.kinds.iter().map(|kind| kind.name()).collect() }
+    Losses {
+        per_token: losses.per_token,
+        names: losses.kinds.iter().map(|kind| kind.name()).collect(),
+    }
 }

@@ -38,14 +38,33 @@ impl<B: AutodiffBackend> Optimizers<B> {
                 .with_adjust_lr_fn(AdjustLrFn::Original)
                 .init()
         });
-        let matrices = if muon.is_some() { model.block_matrices().into_iter().collect() } else { HashSet::new() };
-        Self { adamw, muon, matrices, config: config.clone() }
+        let matrices = if muon.is_some() {
+            model.block_matrices().into_iter().collect()
+        } else {
+            HashSet::new()
+        };
+        Self {
+            adamw,
+            muon,
+            matrices,
+            config: config.clone(),
+        }
     }
 
     /// Moves the model along gradients that are already averaged and clipped; learning rates are multiplied by `factor`.
-    pub(crate) fn step(&mut self, mut model: Dit<B>, mut grads: GradientsParams, factor: f64) -> Dit<B> {
+    pub(crate) fn step(
+        &mut self,
+        mut model: Dit<B>,
+        mut grads: GradientsParams,
+        factor: f64,
+    ) -> Dit<B> {
         if let Some(muon) = &mut self.muon {
-            let mut split = Split { ids: &self.matrices, from: &mut grads, to: GradientsParams::new(), backend: PhantomData::<B> };
+            let mut split = Split {
+                ids: &self.matrices,
+                from: &mut grads,
+                to: GradientsParams::new(),
+                backend: PhantomData::<B>,
+            };
             model.visit(&mut split);
             let matrices = split.to;
             model = muon.step(self.config.muon_lr * factor, model, matrices);
@@ -53,7 +72,11 @@ impl<B: AutodiffBackend> Optimizers<B> {
         self.adamw.step(self.config.lr * factor, model, grads)
     }
 
-    pub(crate) fn save<R: FileRecorder<B>>(&self, folder: &Path, recorder: &R) -> Result<(), RecorderError> {
+    pub(crate) fn save<R: FileRecorder<B>>(
+        &self,
+        folder: &Path,
+        recorder: &R,
+    ) -> Result<(), RecorderError> {
         recorder.record(self.adamw.to_record(), folder.join("adamw"))?;
         if let Some(muon) = &self.muon {
             recorder.record(muon.to_record(), folder.join("muon"))?;
@@ -67,7 +90,9 @@ impl<B: AutodiffBackend> Optimizers<B> {
         recorder: &R,
         device: &B::Device,
     ) -> Result<Self, RecorderError> {
-        self.adamw = self.adamw.load_record(recorder.load(folder.join("adamw"), device)?);
+        self.adamw = self
+            .adamw
+            .load_record(recorder.load(folder.join("adamw"), device)?);
         if let Some(muon) = self.muon.take() {
             self.muon = Some(muon.load_record(recorder.load(folder.join("muon"), device)?));
         }
@@ -82,13 +107,23 @@ pub(crate) fn combine<B: AutodiffBackend>(
     parts: Vec<GradientsParams>,
     clip: f64,
 ) -> (GradientsParams, f64) {
-    let mut sum = Sum { parts, total: GradientsParams::new(), squares: Vec::new(), backend: PhantomData::<B> };
+    let mut sum = Sum {
+        parts,
+        total: GradientsParams::new(),
+        squares: Vec::new(),
+        backend: PhantomData::<B>,
+    };
     model.visit(&mut sum);
     let norm = sum.squares.iter().sum::<f64>().sqrt();
     if norm <= clip || !norm.is_finite() {
         return (sum.total, norm);
     }
-    let mut scale = Scale { from: sum.total, to: GradientsParams::new(), by: clip / norm, backend: PhantomData::<B> };
+    let mut scale = Scale {
+        from: sum.total,
+        to: GradientsParams::new(),
+        by: clip / norm,
+        backend: PhantomData::<B>,
+    };
     model.visit(&mut scale);
     (scale.to, norm)
 }
@@ -102,7 +137,10 @@ struct Sum<B> {
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Sum<B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let grads = self.parts.iter_mut().filter_map(|part| part.remove::<B::InnerBackend, D>(param.id));
+        let grads = self
+            .parts
+            .iter_mut()
+            .filter_map(|part| part.remove::<B::InnerBackend, D>(param.id));
         if let Some(total) = grads.reduce(|a, b| a + b) {
             self.squares.push(square(&total));
             self.total.register(param.id, total);

@@ -4,7 +4,7 @@ use crate::checkpoint::{self, State, Tensors};
 use crate::config::TrainConfig;
 use crate::ema;
 use crate::error::TrainError;
-use crate::metrics::{Event, Evaluation, StepReport, average_by_name, describe};
+use crate::metrics::{Evaluation, Event, StepReport, average_by_name, describe};
 use crate::objective::{Draw, Losses, Objective};
 use crate::optimizer::{Optimizers, combine};
 use crate::workers::Workers;
@@ -72,7 +72,10 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
     ///
     /// Impossible settings, unreadable data, a checkpoint that does not fit or cannot be written, or a loss that is no number
     /// any more: then the last checkpoint before it stays.
-    pub fn train(self, observe: &mut dyn FnMut(Event<'_>)) -> Result<Outcome<B::InnerBackend>, TrainError> {
+    pub fn train(
+        self,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Outcome<B::InnerBackend>, TrainError> {
         let config = self.config;
         config.validate()?;
         let order = BatchOrder::new(config.seed, self.train.rows())?;
@@ -90,7 +93,13 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
             let last = state.step == config.steps;
             if state.step.is_multiple_of(config.log_every) || last {
                 let tokens = config.batch * self.train.length();
-                observe(Event::Step(since_log.report(&report, state.step, config.steps, state.seconds, tokens)));
+                observe(Event::Step(since_log.report(
+                    &report,
+                    state.step,
+                    config.steps,
+                    state.seconds,
+                    tokens,
+                )));
                 since_log = Progress::new(Instant::now());
             }
             if last || due(state.step, config.validate_every) {
@@ -127,15 +136,24 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
             return Ok((tensors, State::new(0, 0.0, &self.data, self.config)));
         }
         let Some(path) = checkpoint::latest(&self.checkpoints)? else {
-            return Err(TrainError::NothingToResume { path: self.checkpoints.clone() });
+            return Err(TrainError::NothingToResume {
+                path: self.checkpoints.clone(),
+            });
         };
-        let (tensors, mut state) = checkpoint::load(&path, tensors, &self.data, self.config, &self.device)?;
+        let (tensors, mut state) =
+            checkpoint::load(&path, tensors, &self.data, self.config, &self.device)?;
         state.config = self.config.clone();
         Ok((tensors, state))
     }
 
     /// One step: every part forward and backward, then the weights.
-    fn step(&self, tensors: &mut Tensors<B>, workers: &Workers, rows: &[usize], step: u64) -> Result<StepReport, TrainError> {
+    fn step(
+        &self,
+        tensors: &mut Tensors<B>,
+        workers: &Workers,
+        rows: &[usize],
+        step: u64,
+    ) -> Result<StepReport, TrainError> {
         let config = self.config;
         let parts = config.parts();
         let tokens = self.train.batch(rows)?;
@@ -157,13 +175,29 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
             return Err(self.diverged(step, loss, &losses.means()));
         }
         let factor = config.optimizer.factor(step, config.steps);
-        tensors.model = tensors.optimizers.step(tensors.model.clone(), grads, factor);
-        tensors.ema = ema::update(tensors.ema.clone(), &tensors.model.valid(), ema::warm_decay(config.ema_decay, step));
-        Ok(StepReport { loss, losses: losses.means(), grad_norm, lr: config.optimizer.lr * factor })
+        tensors.model = tensors
+            .optimizers
+            .step(tensors.model.clone(), grads, factor);
+        tensors.ema = ema::update(
+            tensors.ema.clone(),
+            &tensors.model.valid(),
+            ema::warm_decay(config.ema_decay, step),
+        );
+        Ok(StepReport {
+            loss,
+            losses: losses.means(),
+            grad_norm,
+            lr: config.optimizer.lr * factor,
+        })
     }
 
     fn draw(&self, step: u64, part: usize, parts: usize, dropout: f64) -> Draw {
-        let stream = Stream { seed: self.config.seed, step, part: part as u64, parts: parts as u64 };
+        let stream = Stream {
+            seed: self.config.seed,
+            step,
+            part: part as u64,
+            parts: parts as u64,
+        };
         Draw { stream, dropout }
     }
 
@@ -172,8 +206,14 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
         let length = self.train.length();
         let rows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
         let mine = draw.stream.share(&rows);
-        let ids: Vec<i32> = mine.iter().flat_map(|row| row.iter().map(|&id| id as i32)).collect();
-        let tokens = Tensor::<B, 2, Int>::from_data(TensorData::new(ids, [mine.len(), length]), &self.device);
+        let ids: Vec<i32> = mine
+            .iter()
+            .flat_map(|row| row.iter().map(|&id| id as i32))
+            .collect();
+        let tokens = Tensor::<B, 2, Int>::from_data(
+            TensorData::new(ids, [mine.len(), length]),
+            &self.device,
+        );
         self.objective.losses(model, tokens, batch, draw)
     }
 
@@ -185,9 +225,17 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
         step: u64,
     ) -> Result<Option<Evaluation>, TrainError> {
         let micro = self.config.micro_batch;
-        let parts = self.config.validation_rows.min(self.validation.rows()).div_ceil(micro);
+        let parts = self
+            .config
+            .validation_rows
+            .min(self.validation.rows())
+            .div_ceil(micro);
         // Whole parts only, so that a part's share is a micro-batch.
-        let parts = if parts * micro > self.validation.rows() { parts.saturating_sub(1) } else { parts };
+        let parts = if parts * micro > self.validation.rows() {
+            parts.saturating_sub(1)
+        } else {
+            parts
+        };
         if parts == 0 {
             return Ok(None);
         }
@@ -199,7 +247,11 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
             by_name(self.score(&model, &tokens, rows.len(), &draw))
         });
         let losses = average_by_name(named);
-        Ok(Some(Evaluation { step, loss: losses.mean(), losses: losses.means() }))
+        Ok(Some(Evaluation {
+            step,
+            loss: losses.mean(),
+            losses: losses.means(),
+        }))
     }
 
     fn diverged(&self, step: u64, loss: f64, losses: &BTreeMap<&'static str, f64>) -> TrainError {
@@ -207,7 +259,12 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
             Ok(Some(path)) => format!("the last good checkpoint is {}", path.display()),
             _ => "there is no checkpoint yet".to_owned(),
         };
-        TrainError::Diverged { step, loss, parts: describe(losses), checkpoint }
+        TrainError::Diverged {
+            step,
+            loss,
+            parts: describe(losses),
+            checkpoint,
+        }
     }
 }
 
@@ -236,7 +293,11 @@ struct Progress {
 
 impl Progress {
     fn new(since: Instant) -> Self {
-        Self { since, loss: 0.0, steps: 0 }
+        Self {
+            since,
+            loss: 0.0,
+            steps: 0,
+        }
     }
 
     fn add(&mut self, report: &StepReport) {
@@ -244,7 +305,14 @@ impl Progress {
         self.steps += 1;
     }
 
-    fn report(&self, last: &StepReport, step: u64, steps: u64, seconds: f64, tokens: usize) -> crate::metrics::Line {
+    fn report(
+        &self,
+        last: &StepReport,
+        step: u64,
+        steps: u64,
+        seconds: f64,
+        tokens: usize,
+    ) -> crate::metrics::Line {
         let elapsed = self.since.elapsed().as_secs_f64();
         crate::metrics::Line {
             step,

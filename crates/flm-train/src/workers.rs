@@ -22,7 +22,11 @@ impl Workers {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pools = (0..count)
-            .map(|_| rayon::ThreadPoolBuilder::new().num_threads((cores / count).max(1)).build())
+            .map(|_| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads((cores / count).max(1))
+                    .build()
+            })
             .collect::<Result<_, _>>()
             .map_err(|error| TrainError::Io {
                 action: "start threads for",
@@ -40,7 +44,8 @@ impl Workers {
         let mut results: Vec<Option<T>> = (0..parts).map(|_| None).collect();
         let count = self.pools.len();
         std::thread::scope(|scope| {
-            let mut shares: Vec<Vec<(usize, &mut Option<T>)>> = (0..count).map(|_| Vec::new()).collect();
+            let mut shares: Vec<Vec<(usize, &mut Option<T>)>> =
+                (0..count).map(|_| Vec::new()).collect();
             for (part, slot) in results.iter_mut().enumerate() {
                 shares[part % count].push((part, slot));
             }
@@ -55,7 +60,10 @@ impl Workers {
                 });
             }
         });
-        results.into_iter().map(|result| result.expect("every part was given to a worker")).collect()
+        results
+            .into_iter()
+            .map(|result| result.expect("every part was given to a worker"))
+            .collect()
     }
 }
 

@@ -20,12 +20,18 @@ use std::path::Path;
 /// [`FolderError::Io`] if a file cannot be read, [`FolderError::Config`], [`FolderError::Version`] and
 /// [`FolderError::Sizes`] if `config.json` is no configuration of a network, [`FolderError::Corrupt`], [`FolderError::Type`] and
 /// [`FolderError::Tensor`] if `model.safetensors` does not hold exactly the parameters of that network.
-pub fn load<B: Backend>(dir: &Path, device: &B::Device) -> Result<(Dit<B>, DitConfig), FolderError> {
+pub fn load<B: Backend>(
+    dir: &Path,
+    device: &B::Device,
+) -> Result<(Dit<B>, DitConfig), FolderError> {
     let config = load_config(&dir.join(CONFIG_FILE))?;
     // Every parameter is replaced, so the seed does not matter.
     let model = config
         .init(&mut ChaCha8Rng::seed_from_u64(0), device)
-        .map_err(|source| FolderError::Sizes { path: dir.join(CONFIG_FILE), source })?;
+        .map_err(|source| FolderError::Sizes {
+            path: dir.join(CONFIG_FILE),
+            source,
+        })?;
     let path = dir.join(TENSORS_FILE);
     let tensors = load_tensors(&path)?;
     Ok((apply_tensors(model, &path, tensors)?, config))
@@ -33,7 +39,10 @@ pub fn load<B: Backend>(dir: &Path, device: &B::Device) -> Result<(Dit<B>, DitCo
 
 fn load_config(path: &Path) -> Result<DitConfig, FolderError> {
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
-    let config_error = |source| FolderError::Config { path: path.to_path_buf(), source };
+    let config_error = |source| FolderError::Config {
+        path: path.to_path_buf(),
+        source,
+    };
     // The version first: what a later one changed should not look like a mistake.
     #[derive(serde::Deserialize)]
     struct Version {
@@ -41,7 +50,10 @@ fn load_config(path: &Path) -> Result<DitConfig, FolderError> {
     }
     let Version { format_version } = serde_json::from_str(&text).map_err(config_error)?;
     if !(1..=FORMAT_VERSION).contains(&format_version) {
-        return Err(FolderError::Version { path: path.to_path_buf(), found: format_version });
+        return Err(FolderError::Version {
+            path: path.to_path_buf(),
+            found: format_version,
+        });
     }
     let file: ConfigFile<DitConfig> = serde_json::from_str(&text).map_err(config_error)?;
     Ok(file.model)
@@ -49,8 +61,10 @@ fn load_config(path: &Path) -> Result<DitConfig, FolderError> {
 
 fn load_tensors(path: &Path) -> Result<Vec<NamedTensor>, FolderError> {
     let bytes = fs::read(path).map_err(io_error("read", path))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| FolderError::Corrupt { path: path.to_path_buf(), reason: error.to_string() })?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| FolderError::Corrupt {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    })?;
     file.iter()
         .map(|(name, view)| {
             let values = values(&view).ok_or_else(|| FolderError::Type {
@@ -58,7 +72,11 @@ fn load_tensors(path: &Path) -> Result<Vec<NamedTensor>, FolderError> {
                 name: name.to_owned(),
                 found: view.dtype().to_string(),
             })?;
-            Ok(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), values })
+            Ok(NamedTensor {
+                name: name.to_owned(),
+                shape: view.shape().to_vec(),
+                values,
+            })
         })
         .collect()
 }
@@ -68,9 +86,18 @@ fn values(view: &TensorView<'_>) -> Option<Vec<f32>> {
     let bytes = view.data();
     let halves = || bytes.as_chunks::<2>().0.iter();
     Some(match view.dtype() {
-        Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        Dtype::F16 => halves().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
-        Dtype::BF16 => halves().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+        Dtype::F32 => bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect(),
+        Dtype::F16 => halves()
+            .map(|bytes| f16::from_le_bytes(*bytes).to_f32())
+            .collect(),
+        Dtype::BF16 => halves()
+            .map(|bytes| bf16::from_le_bytes(*bytes).to_f32())
+            .collect(),
         _ => return None,
     })
 }

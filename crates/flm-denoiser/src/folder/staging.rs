@@ -31,7 +31,11 @@ impl Staging {
         let parent = parent(&place);
         fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         let folder = hidden_folder(parent, ".flm-model-")?;
-        Ok(Self { place, folder, replaces })
+        Ok(Self {
+            place,
+            folder,
+            replaces,
+        })
     }
 
     /// Writes a file of the folder and waits until it is on the disk.
@@ -50,7 +54,11 @@ impl Staging {
     /// Waits until a file of the folder is on the disk.
     pub(super) fn sync(&self, name: &str) -> Result<(), FolderError> {
         let path = self.path(name);
-        fs::File::options().write(true).open(&path).and_then(|file| file.sync_all()).map_err(io_error("write", &path))
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(io_error("write", &path))
     }
 
     /// Puts the folder in its place. An older one there is set aside first and deleted last; should the machine stop between
@@ -92,7 +100,10 @@ fn parent(path: &Path) -> &Path {
 }
 
 fn hidden_folder(parent: &Path, prefix: &str) -> Result<TempDir, FolderError> {
-    tempfile::Builder::new().prefix(prefix).tempdir_in(parent).map_err(io_error("create a folder in", parent))
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir_in(parent)
+        .map_err(io_error("create a folder in", parent))
 }
 
 /// A temporary folder is its owner's alone; a model is read by whom the parent folder lets in.
@@ -102,9 +113,13 @@ fn set_usual_permissions(folder: &Path) -> Result<(), FolderError> {
         use std::os::unix::fs::PermissionsExt;
         let probe = folder.join(".permissions");
         fs::create_dir(&probe).map_err(io_error("create", &probe))?;
-        let mode = fs::metadata(&probe).map_err(io_error("read", &probe))?.permissions().mode();
+        let mode = fs::metadata(&probe)
+            .map_err(io_error("read", &probe))?
+            .permissions()
+            .mode();
         fs::remove_dir(&probe).map_err(io_error("remove", &probe))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).map_err(io_error("write", folder))?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode))
+            .map_err(io_error("write", folder))?;
     }
     let _ = folder;
     Ok(())
@@ -113,7 +128,9 @@ fn set_usual_permissions(folder: &Path) -> Result<(), FolderError> {
 /// Makes the names in a folder durable. Only Unix has a way to say so.
 fn sync_folder(folder: &Path) -> Result<(), FolderError> {
     #[cfg(unix)]
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("write", folder))?;
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_error("write", folder))?;
     let _ = folder;
     Ok(())
 }

@@ -11,42 +11,61 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
+/// A tensor of a file: type, sizes, bytes.
+type Raw = (Dtype, Vec<usize>, Vec<u8>);
+
 fn config() -> DitConfig {
-    DitConfig { cond_dim: 6, dropout: 0.25, ..DitConfig::new(5, 3, 8, 1, 2) }
+    DitConfig {
+        cond_dim: 6,
+        dropout: 0.25,
+        ..DitConfig::new(5, 3, 8, 1, 2)
+    }
 }
 
 fn model(seed: u64) -> Dit<Flex> {
-    config().init(&mut ChaCha8Rng::seed_from_u64(seed), &Default::default()).unwrap()
+    config()
+        .init(&mut ChaCha8Rng::seed_from_u64(seed), &Default::default())
+        .unwrap()
 }
 
 /// A folder `m` in a temporary one, with the model of seed 1.
 fn saved() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m");
-    save(&path, &model(1), &config(), &[("tokenizer.json", b"{}")], Existing::Refuse).unwrap();
+    save(
+        &path,
+        &model(1),
+        &config(),
+        &[("tokenizer.json", b"{}")],
+        Existing::Refuse,
+    )
+    .unwrap();
     (dir, path)
 }
 
 fn failure(path: &Path) -> String {
-    load::<Flex>(path, &Default::default()).unwrap_err().to_string().replace(&format!("{}/", path.display()), "m/")
+    load::<Flex>(path, &Default::default())
+        .unwrap_err()
+        .to_string()
+        .replace(&format!("{}/", path.display()), "m/")
 }
 
 /// Writes the tensors of a folder again, with one of them changed or left out.
-fn rewrite(path: &Path, change: impl Fn(&str, TensorView<'_>) -> Option<(Dtype, Vec<usize>, Vec<u8>)>) {
+fn rewrite(path: &Path, change: impl Fn(&str, TensorView<'_>) -> Option<Raw>) {
     let file = path.join(TENSORS_FILE);
     let bytes = fs::read(&file).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let owned: Vec<(String, (Dtype, Vec<usize>, Vec<u8>))> = tensors
+    let owned: Vec<(String, Raw)> = tensors
         .iter()
         .filter_map(|(name, view)| Some((name.to_owned(), change(name, view)?)))
         .collect();
-    let views = owned
-        .iter()
-        .map(|(name, (dtype, shape, data))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    let views = owned.iter().map(|(name, (dtype, shape, data))| {
+        (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
     fs::write(&file, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-fn unchanged(view: &TensorView<'_>) -> (Dtype, Vec<usize>, Vec<u8>) {
+fn unchanged(view: &TensorView<'_>) -> Raw {
     (view.dtype(), view.shape().to_vec(), view.data().to_vec())
 }
 
@@ -57,7 +76,10 @@ fn a_folder_comes_back_as_it_was() {
     assert_eq!(found, config());
     assert_eq!(named_tensors(&loaded), named_tensors(&model(1)));
     assert_eq!(fs::read(path.join("tokenizer.json")).unwrap(), b"{}");
-    let mut names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort();
     assert_eq!(names, [CONFIG_FILE, TENSORS_FILE, "tokenizer.json"]);
 }
@@ -80,14 +102,26 @@ fn halves_are_widened() {
             _ => bf16::from_f32(value).to_le_bytes(),
         };
         rewrite(&path, |_, view| {
-            let data = view.data().as_chunks::<4>().0.iter().flat_map(|b| narrow(f32::from_le_bytes(*b))).collect();
+            let data = view
+                .data()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .flat_map(|b| narrow(f32::from_le_bytes(*b)))
+                .collect();
             Some((dtype, view.shape().to_vec(), data))
         });
         let (loaded, _) = load::<Flex>(&path, &Default::default()).unwrap();
-        for (found, expected) in named_tensors(&loaded).into_iter().zip(named_tensors(&model(1))) {
+        for (found, expected) in named_tensors(&loaded)
+            .into_iter()
+            .zip(named_tensors(&model(1)))
+        {
             for (found, expected) in found.values.into_iter().zip(expected.values) {
                 // Eight bits of mantissa, rounded, in the shorter of the two; below 6e-8 F16 has no numbers.
-                assert!((found - expected).abs() <= expected.abs() / 256.0 + 6e-8, "{dtype}: {found}, {expected}");
+                assert!(
+                    (found - expected).abs() <= expected.abs() / 256.0 + 6e-8,
+                    "{dtype}: {found}, {expected}"
+                );
             }
         }
     }
@@ -105,14 +139,25 @@ fn an_existing_folder_is_replaced_only_on_request() {
     again(Existing::Replace).unwrap();
     let replaced = load::<Flex>(&path, &Default::default()).unwrap().0;
     assert_eq!(named_tensors(&replaced), named_tensors(&model(2)));
-    assert!(!path.join("tokenizer.json").exists(), "nothing of the old folder stays");
+    assert!(
+        !path.join("tokenizer.json").exists(),
+        "nothing of the old folder stays"
+    );
 
     // Whatever else lies there is not ours to delete.
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("thesis.tex"), "").unwrap();
-    let error = save(&other, &model(2), &config(), &[], Existing::Replace).unwrap_err().to_string();
-    assert_eq!(error, format!("{} is not a model folder, so it is not replaced", other.display()));
+    let error = save(&other, &model(2), &config(), &[], Existing::Replace)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        error,
+        format!(
+            "{} is not a model folder, so it is not replaced",
+            other.display()
+        )
+    );
     assert!(other.join("thesis.tex").exists());
 }
 
@@ -121,7 +166,9 @@ fn a_refused_save_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m");
     let attempt = |config: &DitConfig, extra: &[(&str, &[u8])]| {
-        save(&path, &model(1), config, extra, Existing::Refuse).unwrap_err().to_string()
+        save(&path, &model(1), config, extra, Existing::Refuse)
+            .unwrap_err()
+            .to_string()
     };
     for name in ["", "a/b", "..", "config.json", "model.safetensors"] {
         let expected = format!("{name:?} cannot be the name of a further file in a model folder");
@@ -135,7 +182,16 @@ fn a_refused_save_leaves_nothing_behind() {
         attempt(&config().with_two_time(true), &[]),
         "the configuration has two_time = true, the network false"
     );
-    assert_eq!(attempt(&DitConfig { heads: 4, ..config() }, &[]), "the configuration has heads = 4, the network 2");
+    assert_eq!(
+        attempt(
+            &DitConfig {
+                heads: 4,
+                ..config()
+            },
+            &[]
+        ),
+        "the configuration has heads = 4, the network 2"
+    );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -153,8 +209,13 @@ fn a_folder_is_readable_like_its_siblings() {
 #[test]
 fn faults_of_the_tensors_are_named() {
     let (_dir, path) = saved();
-    rewrite(&path, |name, view| (name != "blocks.0.mlp.2.bias").then(|| unchanged(&view)));
-    assert_eq!(failure(&path), "m/model.safetensors: tensor blocks.0.mlp.2.bias of shape [8] is missing");
+    rewrite(&path, |name, view| {
+        (name != "blocks.0.mlp.2.bias").then(|| unchanged(&view))
+    });
+    assert_eq!(
+        failure(&path),
+        "m/model.safetensors: tensor blocks.0.mlp.2.bias of shape [8] is missing"
+    );
 
     let (_dir, path) = saved();
     rewrite(&path, |name, view| {
@@ -198,13 +259,19 @@ fn faults_of_the_tensors_are_named() {
     // A two-time network needs more than this file has, and the other way round.
     let (_dir, path) = saved();
     let text = fs::read_to_string(path.join(CONFIG_FILE)).unwrap();
-    fs::write(path.join(CONFIG_FILE), text.replace("\"two_time\": false", "\"two_time\": true")).unwrap();
+    fs::write(
+        path.join(CONFIG_FILE),
+        text.replace("\"two_time\": false", "\"two_time\": true"),
+    )
+    .unwrap();
     assert_eq!(
         failure(&path),
         "m/model.safetensors: tensor sigma_map_prime.mlp.0.weight of shape [6, 256] is missing"
     );
     let two_time = config().with_two_time(true);
-    let bigger: Dit<Flex> = two_time.init(&mut ChaCha8Rng::seed_from_u64(1), &Default::default()).unwrap();
+    let bigger: Dit<Flex> = two_time
+        .init(&mut ChaCha8Rng::seed_from_u64(1), &Default::default())
+        .unwrap();
     save(&path, &bigger, &two_time, &[], Existing::Replace).unwrap();
     fs::write(path.join(CONFIG_FILE), text).unwrap();
     assert_eq!(
@@ -221,7 +288,10 @@ fn a_damaged_file_is_one_sentence() {
     for length in [0, 5, 8, 200, whole.len() / 2, whole.len() - 1] {
         fs::write(path.join(TENSORS_FILE), &whole[..length]).unwrap();
         let message = failure(&path);
-        assert!(message.starts_with(start) && !message.contains('\n'), "{length}: {message}");
+        assert!(
+            message.starts_with(start) && !message.contains('\n'),
+            "{length}: {message}"
+        );
     }
     fs::write(path.join(TENSORS_FILE), "not tensors at all").unwrap();
     assert!(failure(&path).starts_with(start));
@@ -243,7 +313,8 @@ fn faults_of_the_configuration_are_named() {
         "m/config.json has format version 2, but only versions up to 1 are known"
     );
     assert!(
-        with("\"width\"", "\"widht\"").starts_with("m/config.json is not a model configuration: unknown field `widht`")
+        with("\"width\"", "\"widht\"")
+            .starts_with("m/config.json is not a model configuration: unknown field `widht`")
     );
     assert_eq!(
         with("\"heads\": 2", "\"heads\": 3"),

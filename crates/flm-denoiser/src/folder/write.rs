@@ -48,7 +48,9 @@ pub fn save<B: Backend>(
     let path = staging.path(TENSORS_FILE);
     // PyTorch's loaders ask what a file's layout follows.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let named = tensors.iter().map(|tensor| (tensor.name.as_str(), F32View(tensor)));
+    let named = tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), F32View(tensor)));
     safetensors::serialize_to_file(named, Some(metadata), &path).map_err(|error| {
         let source = match error {
             SafeTensorError::IoError(source) => source,
@@ -58,9 +60,14 @@ pub fn save<B: Backend>(
     })?;
     staging.sync(TENSORS_FILE)?;
 
-    let file = ConfigFile { format_version: FORMAT_VERSION, model: config };
-    let mut json = serde_json::to_string_pretty(&file)
-        .map_err(|source| FolderError::Config { path: dir.join(CONFIG_FILE), source })?;
+    let file = ConfigFile {
+        format_version: FORMAT_VERSION,
+        model: config,
+    };
+    let mut json = serde_json::to_string_pretty(&file).map_err(|source| FolderError::Config {
+        path: dir.join(CONFIG_FILE),
+        source,
+    })?;
     json.push('\n');
     staging.write(CONFIG_FILE, json.as_bytes())?;
     for (name, content) in extra {
@@ -73,11 +80,23 @@ pub fn save<B: Backend>(
 fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<(), FolderError> {
     let [vocab_size, width] = model.embed().embedding.dims();
     for (key, config, model) in [
-        ("vocab_size", config.vocab_size.to_string(), vocab_size.to_string()),
+        (
+            "vocab_size",
+            config.vocab_size.to_string(),
+            vocab_size.to_string(),
+        ),
         ("width", config.width.to_string(), width.to_string()),
-        ("blocks", config.blocks.to_string(), model.block_count().to_string()),
+        (
+            "blocks",
+            config.blocks.to_string(),
+            model.block_count().to_string(),
+        ),
         ("heads", config.heads.to_string(), model.heads().to_string()),
-        ("two_time", config.two_time.to_string(), model.is_two_time().to_string()),
+        (
+            "two_time",
+            config.two_time.to_string(),
+            model.is_two_time().to_string(),
+        ),
     ] {
         if config != model {
             return Err(FolderError::Mismatch { key, config, model });
@@ -88,10 +107,14 @@ fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<(), Fo
 
 fn check_extra(extra: &[(&str, &[u8])]) -> Result<(), FolderError> {
     for (i, (name, _)) in extra.iter().enumerate() {
-        let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0']);
-        let taken = [CONFIG_FILE, TENSORS_FILE].contains(name) || extra[..i].iter().any(|(other, _)| other == name);
+        let plain =
+            !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0']);
+        let taken = [CONFIG_FILE, TENSORS_FILE].contains(name)
+            || extra[..i].iter().any(|(other, _)| other == name);
         if !plain || taken {
-            return Err(FolderError::ExtraName { name: (*name).to_owned() });
+            return Err(FolderError::ExtraName {
+                name: (*name).to_owned(),
+            });
         }
     }
     Ok(())
@@ -110,7 +133,12 @@ impl View for F32View<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.0.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+        self.0
+            .values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<u8>>()
+            .into()
     }
 
     fn data_len(&self) -> usize {

@@ -36,13 +36,21 @@ impl Sizes {
 pub(crate) fn forward(qkv: FlexTensor, setting: &Setting) -> FlexTensor {
     let [batch, length, triple] = dims(&qkv);
     let qkv = contiguous(qkv);
-    let sizes = Sizes { length, heads: setting.heads, head_width: triple / 3 / setting.heads };
+    let sizes = Sizes {
+        length,
+        heads: setting.heads,
+        head_width: triple / 3 / setting.heads,
+    };
     let (input, cos, sin) = (values(&qkv), values(&setting.cos), values(&setting.sin));
     let mut out = vec![0.0; batch * length * sizes.width()];
-    out.par_chunks_mut(length * sizes.width()).zip(input.par_chunks(length * triple)).for_each_init(
-        || Scratch::new(sizes),
-        |scratch, (out, qkv)| forward_sequence(qkv, cos, sin, setting.softcap, sizes, scratch, out),
-    );
+    out.par_chunks_mut(length * sizes.width())
+        .zip(input.par_chunks(length * triple))
+        .for_each_init(
+            || Scratch::new(sizes),
+            |scratch, (out, qkv)| {
+                forward_sequence(qkv, cos, sin, setting.softcap, sizes, scratch, out)
+            },
+        );
     tensor(out, [batch, length, sizes.width()])
 }
 
@@ -50,11 +58,24 @@ pub(crate) fn forward(qkv: FlexTensor, setting: &Setting) -> FlexTensor {
 pub(crate) fn backward(qkv: &FlexTensor, setting: &Setting, grad: FlexTensor) -> FlexTensor {
     let [batch, length, triple] = dims(qkv);
     let grad = contiguous(grad);
-    let sizes = Sizes { length, heads: setting.heads, head_width: triple / 3 / setting.heads };
-    let (input, upstream, cos, sin) = (values(qkv), values(&grad), values(&setting.cos), values(&setting.sin));
+    let sizes = Sizes {
+        length,
+        heads: setting.heads,
+        head_width: triple / 3 / setting.heads,
+    };
+    let (input, upstream, cos, sin) = (
+        values(qkv),
+        values(&grad),
+        values(&setting.cos),
+        values(&setting.sin),
+    );
     let mut out = vec![0.0; input.len()];
     out.par_chunks_mut(length * triple)
-        .zip(input.par_chunks(length * triple).zip(upstream.par_chunks(length * sizes.width())))
+        .zip(
+            input
+                .par_chunks(length * triple)
+                .zip(upstream.par_chunks(length * sizes.width())),
+        )
         .for_each_init(
             || Scratch::new(sizes),
             |scratch, (out, (qkv, grad))| {
@@ -114,14 +135,29 @@ fn forward_sequence(
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
-    let Sizes { length, head_width, .. } = sizes;
+    let Sizes {
+        length, head_width, ..
+    } = sizes;
     for head in 0..sizes.heads {
         load_head(qkv, cos, sin, sizes, head, scratch);
         weights(softcap, sizes, scratch);
         // The mixed values go where the upstream gradient would be: the forward pass has none.
         scratch.g.fill(0.0);
-        product(&scratch.p, &scratch.v, length, length, head_width, &mut scratch.g);
-        store_rows(&scratch.g, head_width, sizes.width(), head * head_width, out);
+        product(
+            &scratch.p,
+            &scratch.v,
+            length,
+            length,
+            head_width,
+            &mut scratch.g,
+        );
+        store_rows(
+            &scratch.g,
+            head_width,
+            sizes.width(),
+            head * head_width,
+            out,
+        );
     }
 }
 
@@ -137,14 +173,29 @@ fn backward_sequence(
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
-    let Sizes { length, head_width, .. } = sizes;
+    let Sizes {
+        length, head_width, ..
+    } = sizes;
     let width = sizes.width();
     let scale = 1.0 / (head_width as f32).sqrt();
     for head in 0..sizes.heads {
         load_head(qkv, cos, sin, sizes, head, scratch);
         weights(softcap, sizes, scratch);
         load_rows(grad, head_width, width, head * head_width, &mut scratch.g);
-        let Scratch { q, k, v, g, vt, dq, dk, dv, t, p, dp, .. } = &mut *scratch;
+        let Scratch {
+            q,
+            k,
+            v,
+            g,
+            vt,
+            dq,
+            dk,
+            dv,
+            t,
+            p,
+            dp,
+            ..
+        } = &mut *scratch;
         // dv = Pᵀ·g, dP = g·vᵀ
         dv.fill(0.0);
         transposed_product(p, g, length, length, head_width, dv);
@@ -167,18 +218,37 @@ fn backward_sequence(
         turn(dk, cos, sin, head_width, -1.0);
         store_rows(dq, head_width, 3 * width, head * head_width, out);
         store_rows(dk, head_width, 3 * width, width + head * head_width, out);
-        store_rows(dv, head_width, 3 * width, 2 * width + head * head_width, out);
+        store_rows(
+            dv,
+            head_width,
+            3 * width,
+            2 * width + head * head_width,
+            out,
+        );
     }
 }
 
 /// Queries, keys (both turned) and values of one head.
 #[inline(always)]
-fn load_head(qkv: &[f32], cos: &[f32], sin: &[f32], sizes: Sizes, head: usize, scratch: &mut Scratch) {
+fn load_head(
+    qkv: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    sizes: Sizes,
+    head: usize,
+    scratch: &mut Scratch,
+) {
     let (width, head_width) = (sizes.width(), sizes.head_width);
     let first = head * head_width;
     load_rows(qkv, head_width, 3 * width, first, &mut scratch.q);
     load_rows(qkv, head_width, 3 * width, width + first, &mut scratch.k);
-    load_rows(qkv, head_width, 3 * width, 2 * width + first, &mut scratch.v);
+    load_rows(
+        qkv,
+        head_width,
+        3 * width,
+        2 * width + first,
+        &mut scratch.v,
+    );
     turn(&mut scratch.q, cos, sin, head_width, 1.0);
     turn(&mut scratch.k, cos, sin, head_width, 1.0);
 }
@@ -186,7 +256,9 @@ fn load_head(qkv: &[f32], cos: &[f32], sin: &[f32], sizes: Sizes, head: usize, s
 /// t = tanh(q·k/(c·√head_width)) and p = softmax(c·t).
 #[inline(always)]
 fn weights(softcap: f32, sizes: Sizes, scratch: &mut Scratch) {
-    let Sizes { length, head_width, .. } = sizes;
+    let Sizes {
+        length, head_width, ..
+    } = sizes;
     let Scratch { q, k, kt, t, p, .. } = scratch;
     transpose(k, length, head_width, kt);
     t.fill(0.0);

@@ -8,7 +8,11 @@ const TASK_VALUES: usize = 16 * 1024;
 
 /// The tensor with its values in row order; no copy when they already are.
 pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+    if tensor.is_contiguous() {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }
 
 /// The values of a contiguous f32 tensor.
@@ -18,7 +22,11 @@ pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
 
 /// A tensor of the given values.
 pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(shape.into()),
+        DType::F32,
+    )
 }
 
 /// The sizes of a tensor.

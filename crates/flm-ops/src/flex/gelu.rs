@@ -8,14 +8,16 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 /// 2√(2/π).
-const SLOPE: f32 = 1.595_769_1;
+const SLOPE: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 
 pub(crate) fn forward(x: FlexTensor) -> FlexTensor {
     let x = contiguous(x);
     let (input, task) = (values(&x), rows_per_task(1));
     let mut out = vec![0.0; input.len()];
-    out.par_chunks_mut(task).zip(input.par_chunks(task)).for_each(|(out, x)| forward_slice(x, out));
+    out.par_chunks_mut(task)
+        .zip(input.par_chunks(task))
+        .for_each(|(out, x)| forward_slice(x, out));
     tensor(out, x.shape())
 }
 

@@ -27,32 +27,64 @@ pub(crate) struct Grads {
 pub(crate) fn forward(saved: &Saved, shift: FlexTensor) -> FlexTensor {
     let [batch, length, width] = dims(&saved.x);
     let shift = contiguous(shift);
-    let (x, weight, scale, shift) = (values(&saved.x), values(&saved.weight), values(&saved.scale), values(&shift));
+    let (x, weight, scale, shift) = (
+        values(&saved.x),
+        values(&saved.weight),
+        values(&saved.scale),
+        values(&shift),
+    );
     let mut out = vec![0.0; x.len()];
-    out.par_chunks_mut(length * width).enumerate().for_each(|(b, out)| {
-        let cond = b * width..(b + 1) * width;
-        let x = &x[b * length * width..(b + 1) * length * width];
-        forward_rows(x, weight, &shift[cond.clone()], &scale[cond], saved.epsilon, out);
-    });
+    out.par_chunks_mut(length * width)
+        .enumerate()
+        .for_each(|(b, out)| {
+            let cond = b * width..(b + 1) * width;
+            let x = &x[b * length * width..(b + 1) * length * width];
+            forward_rows(
+                x,
+                weight,
+                &shift[cond.clone()],
+                &scale[cond],
+                saved.epsilon,
+                out,
+            );
+        });
     tensor(out, [batch, length, width])
 }
 
 pub(crate) fn backward(saved: &Saved, grad: FlexTensor) -> Grads {
     let [batch, length, width] = dims(&saved.x);
     let grad = contiguous(grad);
-    let (x, weight, scale, grad) = (values(&saved.x), values(&saved.weight), values(&saved.scale), values(&grad));
+    let (x, weight, scale, grad) = (
+        values(&saved.x),
+        values(&saved.weight),
+        values(&saved.scale),
+        values(&grad),
+    );
     let block = length * width;
     let mut dx = vec![0.0; x.len()];
     let mut dshift = vec![0.0; batch * width];
     // Σ_l grad·n for each sequence: the gradients of scale and weight are both made of it.
     let mut moment = vec![0.0; batch * width];
     dx.par_chunks_mut(block)
-        .zip(dshift.par_chunks_mut(width).zip(moment.par_chunks_mut(width)))
+        .zip(
+            dshift
+                .par_chunks_mut(width)
+                .zip(moment.par_chunks_mut(width)),
+        )
         .enumerate()
         .for_each(|(b, (dx, (dshift, moment)))| {
             let rows = b * block..(b + 1) * block;
             let scale = &scale[b * width..(b + 1) * width];
-            backward_rows(&x[rows.clone()], weight, scale, &grad[rows], saved.epsilon, dx, dshift, moment);
+            backward_rows(
+                &x[rows.clone()],
+                weight,
+                scale,
+                &grad[rows],
+                saved.epsilon,
+                dx,
+                dshift,
+                moment,
+            );
         });
     let mut dweight = vec![0.0; width];
     let mut dscale = moment;
@@ -80,11 +112,20 @@ fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn forward_rows(x: &[f32], weight: &[f32], shift: &[f32], scale: &[f32], epsilon: f32, out: &mut [f32]) {
+fn forward_rows(
+    x: &[f32],
+    weight: &[f32],
+    shift: &[f32],
+    scale: &[f32],
+    epsilon: f32,
+    out: &mut [f32],
+) {
     let width = weight.len();
     for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         let (mean, rstd) = moments(x, epsilon);
-        for ((((out, &x), &w), &scale), &shift) in out.iter_mut().zip(x).zip(weight).zip(scale).zip(shift) {
+        for ((((out, &x), &w), &scale), &shift) in
+            out.iter_mut().zip(x).zip(weight).zip(scale).zip(shift)
+        {
             *out = (x - mean) * rstd * w * (1.0 + scale) + shift;
         }
     }
@@ -103,7 +144,10 @@ fn backward_rows(
     moment: &mut [f32],
 ) {
     let width = weight.len();
-    let rows = x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
+    let rows = x
+        .chunks_exact(width)
+        .zip(grad.chunks_exact(width))
+        .zip(dx.chunks_exact_mut(width));
     for ((x, grad), dx) in rows {
         let (x, grad) = (&x[..width], &grad[..width]);
         let (weight, scale) = (&weight[..width], &scale[..width]);

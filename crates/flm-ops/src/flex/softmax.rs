@@ -52,22 +52,31 @@ pub(crate) fn cross_entropy(
     };
     if with_grad {
         loss.par_chunks_mut(step)
-            .zip(grad.par_chunks_mut(step * vocab).zip(input.par_chunks(step * vocab)))
+            .zip(
+                grad.par_chunks_mut(step * vocab)
+                    .zip(input.par_chunks(step * vocab)),
+            )
             .enumerate()
             .for_each(|(i, (loss, (grad, logits)))| match part(i) {
                 Target::Tokens(ids) => token_rows(logits, ids, cap, loss, grad),
                 Target::Soft(p) => soft_rows(logits, p, cap, loss, grad),
             });
     } else {
-        loss.par_chunks_mut(step).zip(input.par_chunks(step * vocab)).enumerate().for_each(|(i, (loss, logits))| {
-            let mut scratch = vec![0.0; logits.len()];
-            match part(i) {
-                Target::Tokens(ids) => token_rows(logits, ids, cap, loss, &mut scratch),
-                Target::Soft(p) => soft_rows(logits, p, cap, loss, &mut scratch),
-            }
-        });
+        loss.par_chunks_mut(step)
+            .zip(input.par_chunks(step * vocab))
+            .enumerate()
+            .for_each(|(i, (loss, logits))| {
+                let mut scratch = vec![0.0; logits.len()];
+                match part(i) {
+                    Target::Tokens(ids) => token_rows(logits, ids, cap, loss, &mut scratch),
+                    Target::Soft(p) => soft_rows(logits, p, cap, loss, &mut scratch),
+                }
+            });
     }
-    (tensor(loss, [rows]), with_grad.then(|| tensor(grad, [rows, vocab])))
+    (
+        tensor(loss, [rows]),
+        with_grad.then(|| tensor(grad, [rows, vocab])),
+    )
 }
 
 /// Scales each row of `grad` `[rows, vocabulary]` by the upstream gradient of that row's loss.
@@ -135,7 +144,10 @@ fn token_rows(logits: &[f32], ids: &[i32], cap: f32, loss: &mut [f32], grad: &mu
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn soft_rows(logits: &[f32], targets: &[f32], cap: f32, loss: &mut [f32], grad: &mut [f32]) {
     let vocab = logits.len() / loss.len();
-    let rows = logits.chunks_exact(vocab).zip(targets.chunks_exact(vocab)).zip(grad.chunks_exact_mut(vocab));
+    let rows = logits
+        .chunks_exact(vocab)
+        .zip(targets.chunks_exact(vocab))
+        .zip(grad.chunks_exact_mut(vocab));
     for (loss, ((logits, target), grad)) in loss.iter_mut().zip(rows) {
         let log_sum = capped_log_sum(logits, cap, grad);
         let mass = sum_by(vocab, |i| target[i]);

@@ -1,0 +1,248 @@
+//! A run that is stopped and resumed is the run that was not.
+
+use burn::backend::Autodiff;
+use burn_flex::Flex;
+use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource};
+use flm_denoiser::{Dit, DitConfig, named_tensors};
+use flm_distill::{FlowMapConfig, FlowMapObjective, FlowObjective};
+use flm_eval::Grammar;
+use flm_simplex::{Schedule, stream};
+use flm_train::{Event, Objective, OptimizerKind, Outcome, Run, TrainConfig, TrainError};
+use rand::SeedableRng;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+type Train = Autodiff<Flex>;
+
+const LENGTH: usize = 24;
+
+fn data(folder: &Path) -> Dataset {
+    let corpus = FnCorpus::new("grammar", || {
+        let grammar = Grammar::small_english();
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+        let sentences: Vec<_> = (0..400)
+            .map(|_| Ok(grammar.sample_sentence(&mut rng)))
+            .collect();
+        sentences.into_iter()
+    });
+    let options = PrepareOptions::new(TokenizerSource::Words, LENGTH);
+    let out = folder.join("data");
+    flm_data::prepare(&corpus, &options, &out, false, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    Dataset::open(&out).unwrap()
+}
+
+fn model(data: &Dataset, two_time: bool) -> Dit<Train> {
+    let config = DitConfig {
+        cond_dim: 16,
+        ..DitConfig::new(data.tokenizer().vocab_size(), LENGTH, 16, 1, 2)
+    };
+    config
+        .with_two_time(two_time)
+        .init(&mut stream::generator(0, 4, 0, 0), &Default::default())
+        .unwrap()
+}
+
+fn config(kind: OptimizerKind) -> TrainConfig {
+    let mut config = TrainConfig {
+        steps: 6,
+        batch: 8,
+        micro_batch: 2,
+        ema_decay: 0.9,
+        validate_every: 2,
+        validation_rows: 8,
+        log_every: 1,
+        checkpoint_every: 0,
+        ..Default::default()
+    };
+    config.optimizer.kind = kind;
+    config.optimizer.warmup = 2;
+    config
+}
+
+/// Trains, stopping after `stop_after` steps, and returns the outcome with every loss that was told.
+fn train<O: Objective<Train>>(
+    data: &Dataset,
+    objective: &O,
+    model: &Dit<Train>,
+    config: &TrainConfig,
+    checkpoints: &Path,
+    (workers, resume, stop_after): (usize, bool, Option<u64>),
+) -> Result<(Outcome<Flex>, Vec<f64>), TrainError> {
+    let stop = AtomicBool::new(false);
+    let run = Run {
+        model: model.clone(),
+        objective,
+        train: data.train(),
+        validation: data.validation(),
+        data: data.meta().tokenizer_hash.clone(),
+        config,
+        dropout: 0.1,
+        workers,
+        checkpoints: checkpoints.to_owned(),
+        resume,
+        stop: &stop,
+        device: Default::default(),
+    };
+    let mut losses = Vec::new();
+    let outcome = run.train(&mut |event| match event {
+        Event::Step(line) => {
+            losses.push(line.loss);
+            // Asked during a step's report, the run stops after that step.
+            stop.store(Some(line.step) == stop_after, Ordering::Relaxed);
+        }
+        Event::Validation(evaluation) => losses.push(evaluation.loss),
+        Event::Checkpoint(_) => (),
+    })?;
+    Ok((outcome, losses))
+}
+
+fn assert_same_weights(a: &Dit<Flex>, b: &Dit<Flex>) {
+    for (a, b) in named_tensors(a).iter().zip(&named_tensors(b)) {
+        assert!(a.values == b.values, "{} differs", a.name);
+    }
+}
+
+fn resumes_to_the_bit<O: Objective<Train>>(
+    data: &Dataset,
+    objective: &O,
+    model: &Dit<Train>,
+    kind: OptimizerKind,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, halves) = (folder.path().join("whole"), folder.path().join("halves"));
+    let config = config(kind);
+    let (uninterrupted, expected) =
+        train(data, objective, model, &config, &whole, (1, false, None)).unwrap();
+    assert!(uninterrupted.finished);
+    let (stopped, mut found) = train(
+        data,
+        objective,
+        model,
+        &config,
+        &halves,
+        (1, false, Some(3)),
+    )
+    .unwrap();
+    assert!(!stopped.finished && stopped.steps == 3);
+    let (resumed, rest) = train(data, objective, model, &config, &halves, (2, true, None)).unwrap();
+    found.extend(rest);
+    // To the bit, and with other workers after the break than before it.
+    assert_eq!(expected, found);
+    assert_same_weights(&uninterrupted.ema, &resumed.ema);
+}
+
+#[test]
+fn a_flow_resumes_to_the_bit_with_either_optimizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let objective = FlowObjective::new(Schedule::new(data.tokenizer().vocab_size()).unwrap());
+    for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
+        resumes_to_the_bit(&data, &objective, &model(&data, false), kind);
+    }
+}
+
+#[test]
+fn a_distillation_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let schedule = Schedule::new(data.tokenizer().vocab_size()).unwrap();
+    let teacher = burn::module::AutodiffModule::valid(&model(&data, false));
+    let objective = FlowMapObjective::new(schedule, FlowMapConfig::default(), Some(teacher));
+    resumes_to_the_bit(&data, &objective, &model(&data, true), OptimizerKind::Adamw);
+}
+
+#[test]
+fn what_cannot_be_resumed_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let objective = FlowObjective::new(Schedule::new(data.tokenizer().vocab_size()).unwrap());
+    let checkpoints = folder.path().join("checkpoints");
+    let first = model(&data, false);
+    let settings = config(OptimizerKind::Adamw);
+    let error = |model: &Dit<Train>, settings: &TrainConfig| {
+        train(
+            &data,
+            &objective,
+            model,
+            settings,
+            &checkpoints,
+            (1, true, None),
+        )
+        .err()
+        .unwrap()
+        .to_string()
+    };
+    assert!(
+        error(&first, &settings).starts_with("no checkpoint in "),
+        "{}",
+        error(&first, &settings)
+    );
+    train(
+        &data,
+        &objective,
+        &first,
+        &settings,
+        &checkpoints,
+        (1, false, Some(2)),
+    )
+    .unwrap();
+
+    let other = TrainConfig {
+        seed: 1,
+        ..settings.clone()
+    };
+    assert!(
+        error(&first, &other).contains("settings differ"),
+        "{}",
+        error(&first, &other)
+    );
+
+    let wider = DitConfig {
+        cond_dim: 16,
+        ..DitConfig::new(data.tokenizer().vocab_size(), LENGTH, 32, 1, 2)
+    };
+    let wider = wider
+        .init(&mut stream::generator(0, 4, 0, 0), &Default::default())
+        .unwrap();
+    assert!(
+        error(&wider, &settings).contains("shape"),
+        "{}",
+        error(&wider, &settings)
+    );
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let objective = FlowObjective::new(Schedule::new(data.tokenizer().vocab_size()).unwrap());
+    let mut settings = config(OptimizerKind::Adamw);
+    settings.optimizer.lr = 1e38;
+    settings.optimizer.warmup = 0;
+    settings.checkpoint_every = 1;
+    let checkpoints = folder.path().join("checkpoints");
+    let error = train(
+        &data,
+        &objective,
+        &model(&data, false),
+        &settings,
+        &checkpoints,
+        (1, false, None),
+    )
+    .err()
+    .unwrap();
+    let TrainError::Diverged {
+        step, checkpoint, ..
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert!(
+        step > 0 && checkpoint.starts_with("the last good checkpoint is "),
+        "{checkpoint}"
+    );
+}
