@@ -174,6 +174,12 @@ pub(crate) fn load<B: AutodiffBackend>(
     })()
     .map_err(|error| broken(path, error.to_string()))?;
     let found = self::shapes(&loaded.model);
+    if found.len() != shapes.len() {
+        return Err(broken(
+            path,
+            format!("{} tensors expected, found {}", shapes.len(), found.len()),
+        ));
+    }
     if let Some((expected, found)) = shapes.iter().zip(&found).find(|(a, b)| a != b) {
         return Err(broken(
             path,
