@@ -87,7 +87,7 @@ pub(crate) struct QuickstartArgs {
 /// Turn a corpus into a data folder of token rows
 ///
 /// Reads a text file, a JSON lines file (field `text`) or a folder of such files, or draws sentences from the built-in
-/// grammar with `--input grammar`. What is not given is taken from the preset's [data] section, or from its defaults.
+/// grammar with `--input grammar`. What is not given is taken from the preset's `[data]` section, or from its defaults.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm data prepare --input grammar --count 40000 --length 24 --out data

@@ -7,7 +7,7 @@ impl Grammar {
     pub const SMALL_ENGLISH: &'static str =
         include_str!("../../../../datasets/grammar/small-english.grammar");
 
-    /// The built-in corpus: small English, 228 words, sentences of 6 to 22 tokens.
+    /// The built-in corpus: small English, 169 words, sentences of 6 to 22 tokens.
     ///
     /// # Panics
     ///
@@ -33,12 +33,12 @@ mod tests {
     #[test]
     fn size_and_lengths_are_as_documented() {
         let grammar = Grammar::small_english();
-        assert_eq!(grammar.words().len(), 228);
+        assert_eq!(grammar.words().len(), 169);
         // With the end token a sentence must fit into 24 places.
         assert_eq!((grammar.min_len(), grammar.max_len()), (6, 22));
         assert!((11.0..13.0).contains(&grammar.mean_len()));
         let per_token = grammar.derivation_entropy() / grammar.mean_len();
-        assert!((1.3..1.7).contains(&per_token), "{per_token}");
+        assert!((1.1..1.3).contains(&per_token), "{per_token}");
         assert!(grammar.words().is_sorted());
         for word in grammar.words() {
             assert_eq!(*word, word.to_lowercase());
@@ -79,44 +79,44 @@ mod tests {
                 "the boys who love the girl drives to the station today .",
             ),
             (
-                "the man who works in cape cod sells two hats today .",
-                "the man who worked in cape cod sells two hats today .",
+                "the man who lives in santa fe sells two hats today .",
+                "the man who lived in santa fe sells two hats today .",
             ),
             (
-                "when clara bell lost her hat , she was sad .",
-                "when clara bell lost her hat , he was sad .",
+                "when clara bell lost her hat , she was hungry .",
+                "when clara bell lost her hat , he was hungry .",
             ),
             (
-                "when robin stone lost his hat , he was sad .",
-                "when robin bell lost his hat , he was sad .",
+                "when robin stone lost his hat , he was late .",
+                "when robin bell lost his hat , he was late .",
             ),
             (
-                "clara bell saw the queens in new york because she was sad .",
-                "clara bell saw the queens in new diego because she was sad .",
+                "clara bell met the women in new york because she was late .",
+                "clara bell met the women in new diego because she was late .",
             ),
             (
-                "the girl is happy every summer .",
-                "clara stone is happy every summer .",
+                "clara bell drove to the school yesterday .",
+                "clara stone drove to the school yesterday .",
             ),
             (
-                "our uncles bought two coats and a lamp yesterday .",
-                "our uncles bought two coat and a lamp yesterday .",
+                "there were two coats in the garden yesterday .",
+                "there were two coat in the garden yesterday .",
             ),
             (
-                "henry lee said , \" i will visit salt lake city . \"",
-                "henry lee said , \" i will visit salt lake city .",
+                "\" i am late , \" said henry lee .",
+                "\" i am late , said henry lee .",
             ),
             (
-                "\" we forgot our hat at the station , \" said the men .",
-                "\" i forgot my hat at the station , \" said the men .",
+                "\" we lost our hat at the station , \" said the men .",
+                "\" i lost my hat at the station , \" said the men .",
             ),
             (
-                "either the boys or henry lee runs to the school today .",
-                "either the boys and henry lee runs to the school today .",
+                "either the boys or henry lee drives to the school today .",
+                "either the boys and henry lee drives to the school today .",
             ),
             (
-                "the queens not only met henry lee but also sold a red hat .",
-                "the queens not only met henry lee or also sold a red hat .",
+                "the women not only found a red hat but also lost their lamp .",
+                "the women not only found a red hat or also lost their lamp .",
             ),
             (
                 "the dogs were hungry , so my son gave them some milk .",
@@ -143,9 +143,8 @@ mod tests {
             ("their", "his"),
             ("york", "diego"),
             ("diego", "fe"),
-            ("lake", "cape"),
             ("maria", "james"),
-            ("a", "three"),
+            ("a", "two"),
             ("many", "a"),
             ("last", "next"),
             ("tomorrow", "yesterday"),
