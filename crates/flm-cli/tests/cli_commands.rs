@@ -62,7 +62,7 @@ fn a_shown_preset_is_one_that_can_be_used() {
         toml::from_str(&fs::read_to_string(folder.path("run/config.toml")).unwrap()).unwrap();
     assert_eq!(
         config["train"]["optimizer"]["decay"].as_str(),
-        Some("cosine")
+        Some("linear")
     );
     assert_eq!(config["train"]["steps"].as_integer(), Some(4));
 }
