@@ -20,12 +20,11 @@ const EPSILON: f32 = 1e-8;
 pub(crate) struct Optimizers<B: AutodiffBackend> {
     adamw: OptimizerAdaptor<AdamW, Dit<B>, B>,
     muon: Option<OptimizerAdaptor<Muon<B::InnerBackend>, Dit<B>, B>>,
-    matrices: HashSet<ParamId>,
     config: OptimizerConfig,
 }
 
 impl<B: AutodiffBackend> Optimizers<B> {
-    pub(crate) fn new(config: &OptimizerConfig, model: &Dit<B>) -> Self {
+    pub(crate) fn new(config: &OptimizerConfig) -> Self {
         let adamw = AdamWConfig::new()
             .with_beta_1(config.beta1 as f32)
             .with_beta_2(config.beta2 as f32)
@@ -38,15 +37,9 @@ impl<B: AutodiffBackend> Optimizers<B> {
                 .with_adjust_lr_fn(AdjustLrFn::Original)
                 .init()
         });
-        let matrices = if muon.is_some() {
-            model.block_matrices().into_iter().collect()
-        } else {
-            HashSet::new()
-        };
         Self {
             adamw,
             muon,
-            matrices,
             config: config.clone(),
         }
     }
@@ -59,8 +52,10 @@ impl<B: AutodiffBackend> Optimizers<B> {
         factor: f64,
     ) -> Dit<B> {
         if let Some(muon) = &mut self.muon {
+            // Asked anew: a model loaded from a checkpoint brings the identities it was saved with.
+            let matrices: HashSet<ParamId> = model.block_matrices().into_iter().collect();
             let mut split = Split {
-                ids: &self.matrices,
+                ids: &matrices,
                 from: &mut grads,
                 to: GradientsParams::new(),
                 backend: PhantomData::<B>,

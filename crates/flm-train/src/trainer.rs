@@ -129,7 +129,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
     fn start(&self) -> Result<(Tensors<B>, State), TrainError> {
         let tensors = Tensors {
             ema: self.model.valid(),
-            optimizers: Optimizers::new(&self.config.optimizer, &self.model),
+            optimizers: Optimizers::new(&self.config.optimizer),
             model: self.model.clone(),
         };
         if !self.resume {
