@@ -7,7 +7,7 @@
 
 use crate::dropout::Dropout;
 use crate::{DitConfig, init};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::Rope;
@@ -66,6 +66,16 @@ impl<B: Backend> Block<B> {
         let hidden = flm_ops::gelu_tanh(linear(&self.mlp.0, normal));
         let branch = linear(&self.mlp.2, hidden);
         flm_ops::gated_residual(x, dropout.apply(branch), gate2)
+    }
+
+    /// The weights of attention and MLP.
+    pub(crate) fn matrices(&self) -> [&Param<Tensor<B, 2>>; 4] {
+        [
+            &self.attn_qkv.weight,
+            &self.attn_out.weight,
+            &self.mlp.0.weight,
+            &self.mlp.2.weight,
+        ]
     }
 }
 

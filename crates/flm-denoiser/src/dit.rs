@@ -5,7 +5,7 @@ use crate::dropout::Dropout;
 use crate::embed::{TimeEmbed, VocabEmbed};
 use crate::head::{OutputLayer, Prediction};
 use crate::{ConfigError, DitConfig};
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ParamId};
 use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::Rope;
@@ -117,18 +117,17 @@ impl<B: Backend> Dit<B> {
 }
 
 impl<B: Backend> Dit<B> {
-    /// The parameters of the blocks that are matrices: what optimizers made for matrices may move.
-    pub fn block_matrices(&self) -> Vec<ParamId> {
-        struct Matrices(Vec<ParamId>);
-        impl<B: Backend> ModuleVisitor<B> for Matrices {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-                if D == 2 {
-                    self.0.push(param.id);
-                }
-            }
-        }
-        let mut matrices = Matrices(Vec::new());
-        self.blocks.visit(&mut matrices);
-        matrices.0
+    /// The matrices that carry features to features: embedding, attention, MLP and head. Optimizers made for matrices may move
+    /// these; not the maps of time and modulation, which hear of little more than one number.
+    ///
+    /// The embedding is among them because the network sees it through dense noisy states, not one row at a time.
+    pub fn matrices(&self) -> Vec<(ParamId, Tensor<B, 2>)> {
+        let blocks = self.blocks.iter().flat_map(Block::matrices);
+        [&self.vocab_embed.embedding]
+            .into_iter()
+            .chain(blocks)
+            .chain([self.output_layer.matrix()])
+            .map(|weight| (weight.id, weight.val()))
+            .collect()
     }
 }

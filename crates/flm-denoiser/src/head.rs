@@ -11,7 +11,7 @@
 use crate::block::{chunks, layer_norm, linear, modulated_norm};
 use crate::embed::VocabEmbed;
 use crate::{DitConfig, init};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{
@@ -46,6 +46,11 @@ impl<B: Backend> OutputLayer<B> {
             logits: linear(&self.linear, features),
             softcap: self.softcap,
         }
+    }
+
+    /// The map from features to the vocabulary.
+    pub(crate) fn matrix(&self) -> &Param<Tensor<B, 2>> {
+        &self.linear.weight
     }
 }
 

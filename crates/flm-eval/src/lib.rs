@@ -19,7 +19,7 @@
 //! assert!(grammar.log_prob(&tokens).is_some());
 //!
 //! // Samples of a model beside the corpus itself, at the same number of samples.
-//! let samples = ["the girl is happy every summer .", "the girls is happy every summer ."];
+//! let samples = ["the girl is happy today .", "the girls is happy today ."];
 //! let model = Quality::of(&grammar, &samples)?;
 //! let corpus = corpus_quality(&grammar, samples.len(), &mut rng)?;
 //! assert_eq!((model.valid, corpus.valid), (0.5, 1.0));

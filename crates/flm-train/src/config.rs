@@ -59,7 +59,7 @@ pub enum OptimizerKind {
     /// AdamW for every parameter.
     #[default]
     Adamw,
-    /// Muon for the matrices of the blocks, AdamW for embeddings, norms, biases and the head.
+    /// Muon for the embedding, the matrices of the blocks and the head; AdamW for the rest.
     Muon,
 }
 

@@ -1,25 +1,27 @@
 //! From gradients to steps: averaging, clipping, AdamW and Muon.
 
+mod muon;
+
 use crate::config::{OptimizerConfig, OptimizerKind};
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use crate::workers::Workers;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::{AdamW, AdamWConfig, AdjustLrFn, GradientsParams, Muon, MuonConfig, Optimizer};
-use burn::record::{FileRecorder, RecorderError};
+use burn::optim::{AdamW, AdamWConfig, GradientsParams, Optimizer};
+use burn::record::{FileRecorder, Recorder, RecorderError};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Tensor};
 use flm_denoiser::Dit;
-use std::collections::HashSet;
+use muon::MatrixMuon;
 use std::marker::PhantomData;
 use std::path::Path;
 
 /// ε of AdamW, PyTorch's default.
 const EPSILON: f32 = 1e-8;
 
-/// AdamW for every parameter, or Muon for the matrices of the blocks and AdamW for the rest.
+/// AdamW for every parameter, or Muon for the matrices and AdamW for the rest.
 pub(crate) struct Optimizers<B: AutodiffBackend> {
     adamw: OptimizerAdaptor<AdamW, Dit<B>, B>,
-    muon: Option<OptimizerAdaptor<Muon<B::InnerBackend>, Dit<B>, B>>,
+    muon: Option<MatrixMuon<B::InnerBackend>>,
     config: OptimizerConfig,
 }
 
@@ -31,12 +33,8 @@ impl<B: AutodiffBackend> Optimizers<B> {
             .with_epsilon(EPSILON)
             .with_weight_decay(config.weight_decay as f32)
             .init();
-        let muon = (config.kind == OptimizerKind::Muon).then(|| {
-            MuonConfig::new()
-                .with_weight_decay(Some(WeightDecayConfig::new(config.weight_decay as f32)))
-                .with_adjust_lr_fn(AdjustLrFn::Original)
-                .init()
-        });
+        let muon = (config.kind == OptimizerKind::Muon)
+            .then(|| MatrixMuon::new(config.weight_decay as f32));
         Self {
             adamw,
             muon,
@@ -50,36 +48,27 @@ impl<B: AutodiffBackend> Optimizers<B> {
         mut model: Dit<B>,
         mut grads: GradientsParams,
         factor: f64,
+        workers: &Workers,
     ) -> Dit<B> {
         if let Some(muon) = &mut self.muon {
-            // Asked anew: a model loaded from a checkpoint brings the identities it was saved with.
-            let matrices: HashSet<ParamId> = model.block_matrices().into_iter().collect();
-            let mut split = Split {
-                ids: &matrices,
-                from: &mut grads,
-                to: GradientsParams::new(),
-                backend: PhantomData::<B>,
-            };
-            model.visit(&mut split);
-            let matrices = split.to;
-            model = muon.step(self.config.muon_lr * factor, model, matrices);
+            model = muon.step(self.config.muon_lr * factor, model, &mut grads, workers);
         }
         self.adamw.step(self.config.lr * factor, model, grads)
     }
 
-    pub(crate) fn save<R: FileRecorder<B>>(
+    pub(crate) fn save<R: FileRecorder<B> + FileRecorder<B::InnerBackend>>(
         &self,
         folder: &Path,
         recorder: &R,
     ) -> Result<(), RecorderError> {
-        recorder.record(self.adamw.to_record(), folder.join("adamw"))?;
+        Recorder::<B>::record(recorder, self.adamw.to_record(), folder.join("adamw"))?;
         if let Some(muon) = &self.muon {
-            recorder.record(muon.to_record(), folder.join("muon"))?;
+            muon.save(folder.join("muon"), recorder)?;
         }
         Ok(())
     }
 
-    pub(crate) fn load<R: FileRecorder<B>>(
+    pub(crate) fn load<R: FileRecorder<B> + FileRecorder<B::InnerBackend>>(
         mut self,
         folder: &Path,
         recorder: &R,
@@ -87,9 +76,9 @@ impl<B: AutodiffBackend> Optimizers<B> {
     ) -> Result<Self, RecorderError> {
         self.adamw = self
             .adamw
-            .load_record(recorder.load(folder.join("adamw"), device)?);
-        if let Some(muon) = self.muon.take() {
-            self.muon = Some(muon.load_record(recorder.load(folder.join("muon"), device)?));
+            .load_record(Recorder::<B>::load(recorder, folder.join("adamw"), device)?);
+        if let Some(muon) = &mut self.muon {
+            muon.load(folder.join("muon"), recorder, device)?;
         }
         Ok(self)
     }
@@ -159,23 +148,6 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Scale<B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         if let Some(grad) = self.from.remove::<B::InnerBackend, D>(param.id) {
             self.to.register(param.id, grad.mul_scalar(self.by));
-        }
-    }
-}
-
-struct Split<'a, B> {
-    ids: &'a HashSet<ParamId>,
-    from: &'a mut GradientsParams,
-    to: GradientsParams,
-    backend: PhantomData<B>,
-}
-
-impl<B: AutodiffBackend> ModuleVisitor<B> for Split<'_, B> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        if self.ids.contains(&param.id)
-            && let Some(grad) = self.from.remove::<B::InnerBackend, D>(param.id)
-        {
-            self.to.register(param.id, grad);
         }
     }
 }

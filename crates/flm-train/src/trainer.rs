@@ -177,7 +177,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
         let factor = config.optimizer.factor(step, config.steps);
         tensors.model = tensors
             .optimizers
-            .step(tensors.model.clone(), grads, factor);
+            .step(tensors.model.clone(), grads, factor, workers);
         tensors.ema = ema::update(
             tensors.ema.clone(),
             &tensors.model.valid(),

@@ -7,7 +7,7 @@ impl Grammar {
     pub const SMALL_ENGLISH: &'static str =
         include_str!("../../../../datasets/grammar/small-english.grammar");
 
-    /// The built-in corpus: small English, 169 words, sentences of 6 to 22 tokens.
+    /// The built-in corpus: small English, 157 words, sentences of 6 to 21 tokens.
     ///
     /// # Panics
     ///
@@ -33,12 +33,12 @@ mod tests {
     #[test]
     fn size_and_lengths_are_as_documented() {
         let grammar = Grammar::small_english();
-        assert_eq!(grammar.words().len(), 169);
-        // With the end token a sentence must fit into 24 places.
-        assert_eq!((grammar.min_len(), grammar.max_len()), (6, 22));
-        assert!((11.0..13.0).contains(&grammar.mean_len()));
+        assert_eq!(grammar.words().len(), 157);
+        // With the end token a sentence must fit into 22 places.
+        assert_eq!((grammar.min_len(), grammar.max_len()), (6, 21));
+        assert!((10.0..12.0).contains(&grammar.mean_len()));
         let per_token = grammar.derivation_entropy() / grammar.mean_len();
-        assert!((1.1..1.3).contains(&per_token), "{per_token}");
+        assert!((0.9..1.1).contains(&per_token), "{per_token}");
         assert!(grammar.words().is_sorted());
         for word in grammar.words() {
             assert_eq!(*word, word.to_lowercase());
@@ -75,52 +75,56 @@ mod tests {
         let grammar = Grammar::small_english();
         for (good, bad) in [
             (
-                "the boys who love the girl drive to the station today .",
-                "the boys who love the girl drives to the station today .",
+                "the boys who live in new york sell two hats .",
+                "the boys who live in new york sells two hats .",
             ),
             (
-                "the man who lives in santa fe sells two hats today .",
-                "the man who lived in santa fe sells two hats today .",
+                "the man who lives in santa fe sells two hats .",
+                "the man who lived in santa fe sells two hats .",
             ),
             (
-                "when clara bell lost her hat , she was hungry .",
-                "when clara bell lost her hat , he was hungry .",
+                "the books that our sister bought were red .",
+                "the books that our sister bought was red .",
             ),
             (
-                "when robin stone lost his hat , he was late .",
-                "when robin bell lost his hat , he was late .",
+                "clara bell lost her hat because she was tired .",
+                "clara bell lost her hat because he was tired .",
             ),
             (
-                "clara bell met the women in new york because she was late .",
-                "clara bell met the women in new diego because she was late .",
+                "robin stone lost his hat because he was late .",
+                "robin bell lost his hat because he was late .",
             ),
             (
-                "clara bell drove to the school yesterday .",
-                "clara stone drove to the school yesterday .",
+                "clara bell met the women in new york yesterday .",
+                "clara bell met the women in new diego yesterday .",
+            ),
+            (
+                "clara bell was late yesterday .",
+                "clara stone was late yesterday .",
             ),
             (
                 "there were two coats in the garden yesterday .",
                 "there were two coat in the garden yesterday .",
             ),
             (
-                "\" i am late , \" said henry lee .",
-                "\" i am late , said henry lee .",
+                "\" i lost my hat , \" said henry lee .",
+                "\" i lost my hat , said henry lee .",
             ),
             (
-                "\" we lost our hat at the station , \" said the men .",
-                "\" i lost my hat at the station , \" said the men .",
+                "\" we lost our hat , \" said the men .",
+                "\" i lost my hat , \" said the men .",
             ),
             (
-                "either the boys or henry lee drives to the school today .",
-                "either the boys and henry lee drives to the school today .",
+                "either the boys or henry lee sells two hats .",
+                "either the boys and henry lee sells two hats .",
             ),
             (
-                "the women not only found a red hat but also lost their lamp .",
-                "the women not only found a red hat or also lost their lamp .",
+                "not only clara bell but also the boys walk to the market .",
+                "not only clara bell or also the boys walk to the market .",
             ),
             (
-                "the dogs were hungry , so my son gave them some milk .",
-                "the dogs were hungry , so my son gave it some milk .",
+                "the dogs were hungry , so our son gave them some milk .",
+                "the dogs were hungry , so our son gave it some milk .",
             ),
         ] {
             assert!(contains(&grammar, good), "{good}");
@@ -144,8 +148,8 @@ mod tests {
             ("york", "diego"),
             ("diego", "fe"),
             ("maria", "james"),
-            ("a", "two"),
-            ("many", "a"),
+            ("one", "two"),
+            ("many", "one"),
             ("last", "next"),
             ("tomorrow", "yesterday"),
             ("or", "and"),
