@@ -134,7 +134,7 @@ fn it_makes_what_it_promises() {
             "tokens"
         ]
     );
-    assert_eq!(first["tokens"].as_array().unwrap().len(), 24);
+    assert_eq!(first["tokens"].as_array().unwrap().len(), 22);
 
     // What is printed is what is kept.
     let stdout = String::from_utf8(output.stdout).unwrap();

@@ -74,9 +74,9 @@ impl<B: AutodiffBackend> Optimizers<B> {
         recorder: &R,
         device: &B::Device,
     ) -> Result<Self, RecorderError> {
-        self.adamw = self
-            .adamw
-            .load_record(Recorder::<B>::load(recorder, folder.join("adamw"), device)?);
+        self.adamw =
+            self.adamw
+                .load_record(Recorder::<B>::load(recorder, folder.join("adamw"), device)?);
         if let Some(muon) = &mut self.muon {
             muon.load(folder.join("muon"), recorder, device)?;
         }

@@ -49,7 +49,10 @@ impl<B: Backend> MatrixMuon<B> {
         let moved = workers.map(jobs.len(), |i| {
             let (_, matrix, grad) = &jobs[i];
             let grad = grad.clone()?;
-            Some(self.muon.step(lr, matrix.clone(), grad, self.momenta[i].clone()))
+            Some(
+                self.muon
+                    .step(lr, matrix.clone(), grad, self.momenta[i].clone()),
+            )
         });
         let mut replace = Replace {
             matrices: HashMap::new(),
