@@ -10,6 +10,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::Rope;
 use rand::Rng;
+use std::iter;
 
 /// The diffusion transformer of the reference: a denoiser of projected states.
 ///
@@ -122,11 +123,9 @@ impl<B: Backend> Dit<B> {
     ///
     /// The embedding is among them because the network sees it through dense noisy states, not one row at a time.
     pub fn matrices(&self) -> Vec<(ParamId, Tensor<B, 2>)> {
-        let blocks = self.blocks.iter().flat_map(Block::matrices);
-        [&self.vocab_embed.embedding]
-            .into_iter()
-            .chain(blocks)
-            .chain([self.output_layer.matrix()])
+        iter::once(&self.vocab_embed.embedding)
+            .chain(self.blocks.iter().flat_map(Block::matrices))
+            .chain(iter::once(self.output_layer.matrix()))
             .map(|weight| (weight.id, weight.val()))
             .collect()
     }
