@@ -69,6 +69,8 @@ pub(crate) struct ModelSettings {
     pub(crate) attention_softcap: f64,
     pub(crate) logit_softcap: f64,
     pub(crate) rope_base: f64,
+    pub(crate) anchor: bool,
+    pub(crate) schedule_vocab: usize,
 }
 
 /// `[distill]`: from the flow to its flow map.
@@ -150,6 +152,8 @@ impl ModelSettings {
             attention_softcap: config.attention_softcap,
             logit_softcap: config.logit_softcap,
             rope_base: config.rope_base,
+            anchor: config.anchor,
+            schedule_vocab: config.schedule_vocab,
         }
     }
 
@@ -167,6 +171,8 @@ impl ModelSettings {
             attention_softcap: self.attention_softcap,
             logit_softcap: self.logit_softcap,
             rope_base: self.rope_base,
+            anchor: self.anchor,
+            schedule_vocab: self.schedule_vocab,
             two_time,
             ..DitConfig::new(vocab_size, length, self.width, self.blocks, self.heads)
         };

@@ -2,6 +2,7 @@
 
 mod support;
 
+use flm_simplex::Schedule;
 use serde_json::Value;
 use std::fs;
 use support::Folder;
@@ -235,7 +236,7 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
     let folder = Folder::new();
     folder.data("data", 2000);
     folder
-        .tiny("train --data data --out flow")
+        .tiny("train --data data --out flow --set model.anchor=true --set model.schedule_vocab=8")
         .assert()
         .success();
     folder
@@ -246,6 +247,16 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
         toml::from_str(&fs::read_to_string(folder.path(run).join("config.toml")).unwrap()).unwrap()
     };
     assert_eq!(config("map")["model"], config("flow")["model"]);
+    assert_eq!(config("map")["model"]["anchor"].as_bool(), Some(true));
+    // The samplers tell the time by the model's own schedule.
+    folder
+        .flm("sample --model map/model --steps 2 --count 1 --trace trace.json --out s.jsonl")
+        .assert()
+        .success();
+    let trace: Value =
+        serde_json::from_slice(&fs::read(folder.path("trace.json")).unwrap()).unwrap();
+    let half_way = trace["samples"][0]["trace"][1]["t"].as_f64().unwrap();
+    assert_eq!(half_way, Schedule::new(8).unwrap().t_of_tau(0.5));
     assert_eq!(
         config("map")["distill"]["train"]["batch"].as_integer(),
         Some(8)

@@ -1,5 +1,6 @@
 //! The sizes of a denoiser, as they stand in `config.json`.
 
+use flm_simplex::{Schedule, ScheduleError};
 use serde::{Deserialize, Serialize};
 
 /// The sizes and constants of a [`Dit`](crate::Dit).
@@ -37,6 +38,14 @@ pub struct DitConfig {
     /// Base of the rotary frequencies.
     #[serde(default = "default_rope_base")]
     pub rope_base: f64,
+    /// Whether a learned token that is never noised stands before the sequence, inside the network. Rotary attention knows
+    /// only distances: measured from this token they become positions. The reference has none.
+    #[serde(default)]
+    pub anchor: bool,
+    /// How many tokens compete in the decoding error that tells the time ([`schedule`](Self::schedule)); 0 for `vocab_size`, as in
+    /// the reference. Where grammar leaves few candidates open, fewer than the vocabulary put more of τ where they are told apart.
+    #[serde(default)]
+    pub schedule_vocab: usize,
 }
 
 fn default_dropout() -> f64 {
@@ -77,6 +86,8 @@ impl DitConfig {
             attention_softcap: default_attention_softcap(),
             logit_softcap: default_logit_softcap(),
             rope_base: default_rope_base(),
+            anchor: false,
+            schedule_vocab: 0,
         }
     }
 
@@ -84,6 +95,18 @@ impl DitConfig {
     pub fn with_two_time(mut self, two_time: bool) -> Self {
         self.two_time = two_time;
         self
+    }
+
+    /// The time schedule that the network's τ belongs to.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError`] below two tokens.
+    pub fn schedule(&self) -> Result<Schedule, ScheduleError> {
+        Schedule::new(match self.schedule_vocab {
+            0 => self.vocab_size,
+            tokens => tokens,
+        })
     }
 
     /// Checks that a network of these sizes exists.
@@ -104,6 +127,9 @@ impl DitConfig {
             return Err(ConfigError::Vocabulary {
                 found: self.vocab_size,
             });
+        }
+        if self.schedule_vocab == 1 {
+            return Err(ConfigError::ScheduleVocabulary);
         }
         if !self.width.is_multiple_of(2 * self.heads) {
             return Err(ConfigError::Heads {
@@ -144,6 +170,9 @@ pub enum ConfigError {
         /// The size found.
         found: usize,
     },
+    /// A schedule for a single token, which always decodes correctly.
+    #[error("model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1")]
+    ScheduleVocabulary,
     /// The heads do not divide the width into even parts.
     #[error("model width {width} cannot be divided into {heads} heads of even width")]
     Heads {
@@ -194,8 +223,27 @@ mod tests {
         );
         let dropout = DitConfig {
             dropout: 1.0,
-            ..good
+            ..good.clone()
         };
         assert!(dropout.validate().is_err());
+        let schedule = DitConfig {
+            schedule_vocab: 1,
+            ..good
+        };
+        assert_eq!(
+            schedule.validate().unwrap_err().to_string(),
+            "model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1"
+        );
+    }
+
+    #[test]
+    fn the_schedule_is_the_vocabularys_unless_another_is_asked_for() {
+        let own = DitConfig::new(10, 8, 16, 2, 4);
+        let other = DitConfig {
+            schedule_vocab: 3,
+            ..own.clone()
+        };
+        assert_eq!(own.schedule().unwrap().vocab_size(), 10);
+        assert_eq!(other.schedule().unwrap().vocab_size(), 3);
     }
 }

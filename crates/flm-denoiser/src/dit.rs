@@ -4,15 +4,15 @@ use crate::block::Block;
 use crate::dropout::Dropout;
 use crate::embed::{TimeEmbed, VocabEmbed};
 use crate::head::{OutputLayer, Prediction};
-use crate::{ConfigError, DitConfig};
-use burn::module::{Module, ParamId};
+use crate::{ConfigError, DitConfig, init};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::Rope;
 use rand::Rng;
 use std::iter;
 
-/// The diffusion transformer of the reference: a denoiser of projected states.
+/// The diffusion transformer of the reference: a denoiser of projected states. An anchor (`config.anchor`) is ours.
 ///
 /// A one-time network answers D_t; a two-time network (`config.two_time`) answers δ_{s,t}. Both are told τ, never t.
 #[derive(Module, Debug)]
@@ -22,6 +22,7 @@ pub struct Dit<B: Backend> {
     sigma_map_prime: Option<TimeEmbed<B>>,
     blocks: Vec<Block<B>>,
     output_layer: OutputLayer<B>,
+    anchor: Option<Param<Tensor<B, 1>>>,
     rope_base: f64,
     heads: usize,
 }
@@ -40,6 +41,11 @@ impl DitConfig {
             .map(|_| Block::new(self, rng, device))
             .collect();
         let output_layer = OutputLayer::new(self, device);
+        // Drawn as a row of the embedding is.
+        let bound = 1.0 / (self.width as f64).sqrt();
+        let anchor = self
+            .anchor
+            .then(|| init::uniform([self.width], bound, rng, device));
         // Last, so that a one-time and a two-time network of one seed share every other parameter.
         let sigma_map_prime = self
             .two_time
@@ -50,6 +56,7 @@ impl DitConfig {
             sigma_map_prime,
             blocks,
             output_layer,
+            anchor,
             rope_base: self.rope_base,
             heads: self.heads,
         })
@@ -77,6 +84,11 @@ impl<B: Backend> Dit<B> {
         self.sigma_map_prime.is_some()
     }
 
+    /// Whether a token that is never noised stands before the sequence.
+    pub fn has_anchor(&self) -> bool {
+        self.anchor.is_some()
+    }
+
     /// The same network as a two-time one: it starts silent about its target time, so δ_{s,t} = D_s.
     pub fn into_two_time(
         mut self,
@@ -94,6 +106,8 @@ impl<B: Backend> Dit<B> {
     /// - `state`: projected state h = xE, `[batch, length, width]`
     /// - `tau_s`: the state's time, `[batch]`
     /// - `tau_t`: the target time, `[batch]`; a one-time network does not look at it
+    ///
+    /// The answer is about the state's positions only: an anchor takes part in the blocks and is dropped before the head.
     pub fn forward(
         &self,
         state: Tensor<B, 3>,
@@ -102,18 +116,35 @@ impl<B: Backend> Dit<B> {
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B> {
         let [_, length, width] = state.dims();
-        let rope = Rope::new(length, width / self.heads, self.rope_base, &state.device());
+        let mut x = self.anchored(state);
+        let [_, positions, _] = x.dims();
+        let rope = Rope::new(positions, width / self.heads, self.rope_base, &x.device());
         let time = self.sigma_map.forward(tau_s);
         let time = match &self.sigma_map_prime {
             Some(prime) => time + prime.forward(tau_t),
             None => time,
         };
         let cond = silu(time);
-        let mut x = state;
         for block in &self.blocks {
             x = block.forward(x, cond.clone(), &rope, dropout);
         }
+        if self.has_anchor() {
+            x = x.narrow(1, 1, length);
+        }
         self.output_layer.forward(x, cond)
+    }
+
+    /// The sequence behind its anchor, if the network has one.
+    fn anchored(&self, state: Tensor<B, 3>) -> Tensor<B, 3> {
+        let Some(anchor) = &self.anchor else {
+            return state;
+        };
+        let [batch, _, width] = state.dims();
+        let anchor = anchor
+            .val()
+            .reshape([1, 1, width])
+            .expand([batch, 1, width]);
+        Tensor::cat(vec![anchor, state], 1)
     }
 }
 
@@ -128,5 +159,79 @@ impl<B: Backend> Dit<B> {
             .chain(iter::once(self.output_layer.matrix()))
             .map(|weight| (weight.id, weight.val()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{apply_tensors, named_tensors};
+    use burn_flex::Flex;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use std::path::Path;
+
+    /// Two networks of the same drawn parameters, with an anchor and without; `scale` multiplies what attention answers.
+    fn pair(scale: f32) -> [Dit<Flex>; 2] {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let config = |anchor| DitConfig {
+            anchor,
+            ..DitConfig::new(7, 5, 16, 2, 2)
+        };
+        let fresh = |anchor| {
+            config(anchor)
+                .init::<Flex>(&mut ChaCha8Rng::seed_from_u64(1), &Default::default())
+                .unwrap()
+        };
+        let mut tensors = named_tensors(&fresh(true));
+        for tensor in &mut tensors {
+            let scale = if tensor.name.ends_with("attn_out.weight") {
+                scale
+            } else {
+                1.0
+            };
+            tensor
+                .values
+                .fill_with(|| scale * rng.random_range(-0.5..0.5));
+        }
+        [true, false].map(|anchor| {
+            let mut tensors = tensors.clone();
+            tensors.retain(|tensor| anchor || tensor.name != "anchor");
+            apply_tensors(fresh(anchor), Path::new("drawn"), tensors).unwrap()
+        })
+    }
+
+    /// Log-probabilities at τ = ½, `[batch, 5, 7]`.
+    fn answer(model: &Dit<Flex>, state: Tensor<Flex, 3>) -> Tensor<Flex, 3> {
+        let time = Tensor::full([state.dims()[0]], 0.5, &Default::default());
+        let prediction = model.forward(state, time.clone(), time, &mut Dropout::off());
+        prediction.dense_log_probs()
+    }
+
+    fn largest(x: Tensor<Flex, 3>) -> f32 {
+        x.abs().max().into_scalar()
+    }
+
+    #[test]
+    fn only_an_anchor_tells_where_a_position_is() {
+        // Every query finds the same value wherever it looks: what differs is the rounding of the weights' sum.
+        let [with, without] = pair(1.0).map(|model| {
+            let x = answer(&model, Tensor::ones([2, 5, 16], &Default::default()));
+            largest(x.clone().narrow(1, 1, 4) - x.narrow(1, 0, 4))
+        });
+        assert!(without < 1e-5, "{without}");
+        assert!(with > 1e-2, "{with}");
+    }
+
+    #[test]
+    fn an_anchor_that_nobody_attends_to_changes_nothing() {
+        let state = flm_simplex::noise::gaussian(
+            [2, 5, 16],
+            &mut ChaCha8Rng::seed_from_u64(2),
+            &Default::default(),
+        );
+        let [with, without] = pair(0.0).map(|model| answer(&model, state.clone()));
+        // The same sums of f32, in blocks of other sizes.
+        assert!(largest(with - without) < 1e-5);
     }
 }

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 pub const CONFIG_FILE: &str = "config.json";
 /// The file with the parameters.
 pub const TENSORS_FILE: &str = "model.safetensors";
-/// The version of the format that is written, and the newest that is read.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the format that is written, and the newest that is read. Version 1 knew neither anchor nor `schedule_vocab`.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Why a model folder cannot be written or read.
 #[derive(Debug, thiserror::Error)]

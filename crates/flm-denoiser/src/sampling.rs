@@ -21,14 +21,15 @@ pub struct TemperatureError {
 /// ```
 /// use burn_flex::Flex;
 /// use flm_denoiser::{DitConfig, Noise, Sampling};
-/// use flm_simplex::{Schedule, sampler};
+/// use flm_simplex::sampler;
 /// use rand::SeedableRng;
 ///
 /// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-/// let dit = DitConfig::new(27, 16, 32, 1, 2).init::<Flex>(&mut rng, &Default::default())?;
+/// let config = DitConfig::new(27, 16, 32, 1, 2);
+/// let dit = config.init::<Flex>(&mut rng, &Default::default())?;
 /// let noise = Noise::draw(3, 16, 27, &mut rng, &Default::default());
 /// let start = dit.embed().noise(noise);
-/// let belief = sampler::euler(&Sampling::new(&dit), &Schedule::new(27)?, start, 4, |_| ())?;
+/// let belief = sampler::euler(&Sampling::new(&dit), &config.schedule()?, start, 4, |_| ())?;
 /// assert_eq!(belief.argmax().dims(), [3, 16]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

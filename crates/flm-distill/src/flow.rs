@@ -15,7 +15,7 @@ pub struct FlowObjective {
 }
 
 impl FlowObjective {
-    /// The objective under a time schedule for the model's vocabulary.
+    /// The objective under the model's time schedule (`DitConfig::schedule`).
     pub fn new(schedule: Schedule) -> Self {
         Self { schedule }
     }

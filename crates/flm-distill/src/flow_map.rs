@@ -70,7 +70,7 @@ impl<'a, B: Backend> Rows<'a, B> {
 }
 
 impl<B: Backend> FlowMapObjective<B> {
-    /// `config` must have been validated; `schedule` and `teacher` belong to the student's vocabulary.
+    /// `config` must have been validated; `schedule` is the student's (`DitConfig::schedule`), and the teacher has the same.
     pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
         let target = config.objective.target();
         Self {

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Version of the checkpoint format.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Older checkpoints than this many are removed.
 const KEPT: usize = 2;
 const STATE: &str = "state.json";

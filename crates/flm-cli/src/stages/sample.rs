@@ -140,7 +140,7 @@ impl Job for SampleJob<'_> {
             )));
         }
         let source = Source {
-            schedule: Schedule::new(config.vocab_size)?,
+            schedule: config.schedule()?,
             model,
             config,
             device: place.device.clone(),

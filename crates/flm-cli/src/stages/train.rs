@@ -132,7 +132,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Self> {
         settings.validate()?;
         dataset.verify()?;
-        let schedule = Schedule::new(network.vocab_size)?;
+        let schedule = network.schedule()?;
         let data_hash = prepare::identity(request.data, dataset.meta())?;
         let resume_at = match request.start {
             Start::Resume => {

@@ -18,6 +18,8 @@ fn config() -> DitConfig {
     DitConfig {
         cond_dim: 6,
         dropout: 0.25,
+        anchor: true,
+        schedule_vocab: 4,
         ..DitConfig::new(5, 3, 8, 1, 2)
     }
 }
@@ -185,6 +187,16 @@ fn a_refused_save_leaves_nothing_behind() {
     assert_eq!(
         attempt(
             &DitConfig {
+                anchor: false,
+                ..config()
+            },
+            &[]
+        ),
+        "the configuration has anchor = false, the network true"
+    );
+    assert_eq!(
+        attempt(
+            &DitConfig {
                 heads: 4,
                 ..config()
             },
@@ -300,6 +312,30 @@ fn a_damaged_file_is_one_sentence() {
 }
 
 #[test]
+fn version_1_is_read_without_what_it_did_not_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m");
+    let config = DitConfig {
+        anchor: false,
+        schedule_vocab: 0,
+        ..config()
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let model = config.init::<Flex>(&mut rng, &Default::default()).unwrap();
+    save(&path, &model, &config, &[], Existing::Refuse).unwrap();
+    let file = path.join(CONFIG_FILE);
+    let mut json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    json["format_version"] = 1.into();
+    for key in ["anchor", "schedule_vocab"] {
+        json["model"].as_object_mut().unwrap().remove(key).unwrap();
+    }
+    fs::write(&file, json.to_string()).unwrap();
+    let (_, found) = load::<Flex>(&path, &Default::default()).unwrap();
+    assert_eq!(found, config);
+}
+
+#[test]
 fn faults_of_the_configuration_are_named() {
     let (_dir, path) = saved();
     let text = fs::read_to_string(path.join(CONFIG_FILE)).unwrap();
@@ -309,8 +345,8 @@ fn faults_of_the_configuration_are_named() {
         failure(&path)
     };
     assert_eq!(
-        with("\"format_version\": 1", "\"format_version\": 2"),
-        "m/config.json has format version 2, but only versions up to 1 are known"
+        with("\"format_version\": 2", "\"format_version\": 3"),
+        "m/config.json has format version 3, but only versions up to 2 are known"
     );
     assert!(
         with("\"width\"", "\"widht\"")

@@ -97,6 +97,11 @@ fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<(), Fo
             config.two_time.to_string(),
             model.is_two_time().to_string(),
         ),
+        (
+            "anchor",
+            config.anchor.to_string(),
+            model.has_anchor().to_string(),
+        ),
     ] {
         if config != model {
             return Err(FolderError::Mismatch { key, config, model });

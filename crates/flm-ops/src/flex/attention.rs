@@ -26,9 +26,17 @@ struct Sizes {
     head_width: usize,
 }
 
+/// Rows of scores are padded to whole vectors: a remainder is worked off one number at a time.
+const VECTOR: usize = 16;
+
 impl Sizes {
     fn width(self) -> usize {
         self.heads * self.head_width
+    }
+
+    /// Length of a padded row of scores.
+    fn columns(self) -> usize {
+        self.length.next_multiple_of(VECTOR)
     }
 }
 
@@ -92,13 +100,13 @@ struct Scratch {
     k: Vec<f32>,
     v: Vec<f32>,
     g: Vec<f32>,
-    /// Transposes and results, `[head_width, length]` or `[length, head_width]`.
+    /// Transposes, `[head_width, columns]`, zero in the padding, and results, `[length, head_width]`.
     kt: Vec<f32>,
     vt: Vec<f32>,
     dq: Vec<f32>,
     dk: Vec<f32>,
     dv: Vec<f32>,
-    /// `[length, length]`: tanh of the scaled scores, weights, and the gradient to the weights.
+    /// `[length, columns]`: tanh of the scaled scores, weights (zero in the padding), and the gradient to the weights.
     t: Vec<f32>,
     p: Vec<f32>,
     dp: Vec<f32>,
@@ -107,14 +115,15 @@ struct Scratch {
 impl Scratch {
     fn new(sizes: Sizes) -> Self {
         let rows = || vec![0.0; sizes.length * sizes.head_width];
-        let square = || vec![0.0; sizes.length * sizes.length];
+        let columns = || vec![0.0; sizes.columns() * sizes.head_width];
+        let square = || vec![0.0; sizes.length * sizes.columns()];
         Self {
             q: rows(),
             k: rows(),
             v: rows(),
             g: rows(),
-            kt: rows(),
-            vt: rows(),
+            kt: columns(),
+            vt: columns(),
             dq: rows(),
             dk: rows(),
             dv: rows(),
@@ -138,6 +147,7 @@ fn forward_sequence(
     let Sizes {
         length, head_width, ..
     } = sizes;
+    let columns = sizes.columns();
     for head in 0..sizes.heads {
         load_head(qkv, cos, sin, sizes, head, scratch);
         weights(softcap, sizes, scratch);
@@ -145,8 +155,8 @@ fn forward_sequence(
         scratch.g.fill(0.0);
         product(
             &scratch.p,
+            columns,
             &scratch.v,
-            length,
             length,
             head_width,
             &mut scratch.g,
@@ -176,7 +186,7 @@ fn backward_sequence(
     let Sizes {
         length, head_width, ..
     } = sizes;
-    let width = sizes.width();
+    let (width, columns) = (sizes.width(), sizes.columns());
     let scale = 1.0 / (head_width as f32).sqrt();
     for head in 0..sizes.heads {
         load_head(qkv, cos, sin, sizes, head, scratch);
@@ -198,22 +208,22 @@ fn backward_sequence(
         } = &mut *scratch;
         // dv = Pᵀ·g, dP = g·vᵀ
         dv.fill(0.0);
-        transposed_product(p, g, length, length, head_width, dv);
-        transpose(v, length, head_width, vt);
+        transposed_product(p, columns, g, length, head_width, dv);
+        transpose(v, columns, head_width, vt);
         dp.fill(0.0);
-        product(g, vt, length, head_width, length, dp);
+        product(g, head_width, vt, head_width, columns, dp);
         for i in 0..length {
-            let row = i * length..(i + 1) * length;
+            let row = i * columns..(i + 1) * columns;
             let (p, t, dp) = (&p[row.clone()], &t[row.clone()], &mut dp[row]);
-            let mean = sum_by(length, |j| p[j] * dp[j]);
-            for j in 0..length {
+            let mean = sum_by(columns, |j| p[j] * dp[j]);
+            for j in 0..columns {
                 dp[j] = p[j] * (dp[j] - mean) * (1.0 - t[j] * t[j]) * scale;
             }
         }
         dq.fill(0.0);
-        product(dp, k, length, length, head_width, dq);
+        product(dp, columns, k, length, head_width, dq);
         dk.fill(0.0);
-        transposed_product(dp, q, length, length, head_width, dk);
+        transposed_product(dp, columns, q, length, head_width, dk);
         turn(dq, cos, sin, head_width, -1.0);
         turn(dk, cos, sin, head_width, -1.0);
         store_rows(dq, head_width, 3 * width, head * head_width, out);
@@ -259,20 +269,22 @@ fn weights(softcap: f32, sizes: Sizes, scratch: &mut Scratch) {
     let Sizes {
         length, head_width, ..
     } = sizes;
+    let columns = sizes.columns();
     let Scratch { q, k, kt, t, p, .. } = scratch;
-    transpose(k, length, head_width, kt);
+    transpose(k, columns, head_width, kt);
     t.fill(0.0);
-    product(q, kt, length, head_width, length, t);
+    product(q, head_width, kt, head_width, columns, t);
     let inverse = 1.0 / (softcap * (head_width as f32).sqrt());
     for value in t.iter_mut() {
         *value = tanh(*value * inverse);
     }
-    for (t, p) in t.chunks_exact(length).zip(p.chunks_exact_mut(length)) {
+    for (t, p) in t.chunks_exact(columns).zip(p.chunks_exact_mut(columns)) {
         let max = softcap * max_by(length, |i| t[i]);
         for (p, &t) in p.iter_mut().zip(t) {
             *p = exp(softcap * t - max);
         }
-        let scale = 1.0 / sum_by(length, |i| p[i]);
+        p[length..].fill(0.0);
+        let scale = 1.0 / sum_by(columns, |i| p[i]);
         for p in p.iter_mut() {
             *p *= scale;
         }
@@ -307,50 +319,78 @@ fn turn(rows: &mut [f32], cos: &[f32], sin: &[f32], head_width: usize, direction
     }
 }
 
+/// Rows of `columns` numbers as columns, `stride` apart; what lies between the last and the next row is left alone.
 #[inline(always)]
-fn transpose(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
+fn transpose(from: &[f32], stride: usize, columns: usize, to: &mut [f32]) {
     for (i, row) in from.chunks_exact(columns).enumerate() {
         for (j, &value) in row.iter().enumerate() {
-            to[j * rows + i] = value;
+            to[j * stride + i] = value;
         }
     }
 }
 
-/// out += a·b for a `[m, k]`, b `[k, n]`: four rows of b at a time, so that out is loaded a quarter as often.
+/// out += a·b for rows of a `stride` apart, their first `k` numbers, and b `[k, n]`.
 #[inline(always)]
-fn product(a: &[f32], b: &[f32], m: usize, k: usize, n: usize, out: &mut [f32]) {
-    for i in 0..m {
-        let (a, out) = (&a[i * k..(i + 1) * k], &mut out[i * n..(i + 1) * n]);
-        accumulate(|l| a[l], b, k, n, out);
+fn product(a: &[f32], stride: usize, b: &[f32], k: usize, n: usize, out: &mut [f32]) {
+    tiles(|i, l| a[i * stride + l], b, k, n, out);
+}
+
+/// out += aᵀ·b for `k` rows of a `stride` apart and b `[k, n]`; as many columns of a as out has rows.
+#[inline(always)]
+fn transposed_product(a: &[f32], stride: usize, b: &[f32], k: usize, n: usize, out: &mut [f32]) {
+    tiles(|i, l| a[l * stride + i], b, k, n, out);
+}
+
+/// out[i] += Σ_l a(i, l)·b[l] for rows of n numbers: a few rows of one vector at a time, so that the sums stay in registers.
+#[inline(always)]
+fn tiles(a: impl Fn(usize, usize) -> f32, b: &[f32], k: usize, n: usize, out: &mut [f32]) {
+    const ROWS: usize = 4;
+    let m = out.len() / n;
+    let (rows, columns) = (m / ROWS * ROWS, n / VECTOR * VECTOR);
+    for j in (0..columns).step_by(VECTOR) {
+        for i in (0..rows).step_by(ROWS) {
+            tile::<ROWS>(&a, b, k, n, out, i, j);
+        }
+        for i in rows..m {
+            tile::<1>(&a, b, k, n, out, i, j);
+        }
+    }
+    if columns < n {
+        for (i, out) in out.chunks_exact_mut(n).enumerate() {
+            for (l, b) in b.chunks_exact(n).take(k).enumerate() {
+                let a = a(i, l);
+                for (out, b) in out[columns..].iter_mut().zip(&b[columns..]) {
+                    *out += a * b;
+                }
+            }
+        }
     }
 }
 
-/// out += aᵀ·b for a `[k, m]`, b `[k, n]`.
+/// Rows i to i + R, columns j to j + [`VECTOR`].
 #[inline(always)]
-fn transposed_product(a: &[f32], b: &[f32], m: usize, k: usize, n: usize, out: &mut [f32]) {
-    for i in 0..m {
-        accumulate(|l| a[l * m + i], b, k, n, &mut out[i * n..(i + 1) * n]);
-    }
-}
-
-/// out += Σ_l a(l)·b[l].
-#[inline(always)]
-fn accumulate(a: impl Fn(usize) -> f32, b: &[f32], k: usize, n: usize, out: &mut [f32]) {
-    let mut l = 0;
-    while l + 4 <= k {
-        let (a0, a1, a2, a3) = (a(l), a(l + 1), a(l + 2), a(l + 3));
-        let (b0, b1) = (&b[l * n..][..n], &b[(l + 1) * n..][..n]);
-        let (b2, b3) = (&b[(l + 2) * n..][..n], &b[(l + 3) * n..][..n]);
-        for j in 0..n {
-            out[j] += (a0 * b0[j] + a1 * b1[j]) + (a2 * b2[j] + a3 * b3[j]);
+fn tile<const R: usize>(
+    a: impl Fn(usize, usize) -> f32,
+    b: &[f32],
+    k: usize,
+    n: usize,
+    out: &mut [f32],
+    i: usize,
+    j: usize,
+) {
+    let mut sums = [[0.0_f32; VECTOR]; R];
+    for l in 0..k {
+        let b = &b[l * n + j..][..VECTOR];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let a = a(i + r, l);
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += a * b;
+            }
         }
-        l += 4;
     }
-    while l < k {
-        let (a, b) = (a(l), &b[l * n..][..n]);
-        for j in 0..n {
-            out[j] += a * b[j];
+    for (r, sums) in sums.iter().enumerate() {
+        for (out, sum) in out[(i + r) * n + j..][..VECTOR].iter_mut().zip(sums) {
+            *out += sum;
         }
-        l += 1;
     }
 }

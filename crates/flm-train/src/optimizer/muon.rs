@@ -11,9 +11,13 @@ use flm_denoiser::Dit;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+/// Newton–Schulz steps of an orthogonalization: burn's default is 5. On the grammar corpus 3 reached the same loss (0.920 against 0.921
+/// after 600 steps of a network of 4 blocks of width 160, one run each) with three fifths of the products.
+const NEWTON_SCHULZ_STEPS: usize = 3;
+
 /// Muon with its momenta, in the order of [`Dit::matrices`].
 ///
-/// Each matrix is orthogonalized by some fifteen small products, which two cores cannot share well: the workers take whole
+/// Each matrix is orthogonalized by some nine small products, which two cores cannot share well: the workers take whole
 /// matrices instead.
 pub(super) struct MatrixMuon<B: Backend> {
     muon: Muon<B>,
@@ -25,6 +29,7 @@ impl<B: Backend> MatrixMuon<B> {
         let muon = MuonConfig::new()
             .with_weight_decay(Some(WeightDecayConfig::new(weight_decay)))
             .with_adjust_lr_fn(AdjustLrFn::Original)
+            .with_ns_steps(NEWTON_SCHULZ_STEPS)
             .build();
         Self {
             muon,
