@@ -90,6 +90,14 @@ impl<B: Backend> Prediction<B> {
         }
     }
 
+    /// The answers for `count` sequences from `first` on.
+    pub fn narrow(&self, first: usize, count: usize) -> Self {
+        Self {
+            logits: self.logits.clone().narrow(0, first, count),
+            softcap: self.softcap,
+        }
+    }
+
     fn rows(&self) -> Tensor<B, 2> {
         self.logits.clone().flatten(0, 1)
     }
@@ -124,20 +132,6 @@ impl<B: Backend> Belief<B> {
         let probabilities =
             (self.probabilities - other.probabilities.clone()) * weight + other.probabilities;
         Self { probabilities }
-    }
-
-    /// Certainty: all mass on the given tokens `[batch, length]`.
-    pub fn certain(tokens: Tensor<B, 2, Int>, vocab_size: usize) -> Self {
-        Self {
-            probabilities: tokens.one_hot::<3>(vocab_size).float(),
-        }
-    }
-
-    /// The beliefs of both batches, `self`'s sequences first.
-    pub fn then(self, other: Self) -> Self {
-        Self {
-            probabilities: Tensor::cat(vec![self.probabilities, other.probabilities], 0),
-        }
     }
 
     /// The same belief for a differentiated network to be scored against; no gradient flows through it.

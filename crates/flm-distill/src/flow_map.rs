@@ -3,27 +3,27 @@
 use crate::losses::RowLosses;
 use crate::rows::{RowKind, TimeRow, flow_map_rows};
 use crate::state::RowTimes;
-use crate::{FlowMapConfig, FlowMapTarget};
+use crate::FlowMapConfig;
 use burn::module::AutodiffModule;
 use burn::tensor::{
     Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Belief, Dit, Dropout, Noise};
+use flm_denoiser::{Dit, Dropout, Noise, Prediction};
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
 
-/// Trains a two-time denoiser δ_{s,t}: on the diagonal towards the denoiser, off it towards a [`FlowMapTarget`].
+/// Trains a two-time denoiser δ_{s,t}: on the diagonal towards the denoiser, off it by an
+/// [`OffDiagonal`](crate::OffDiagonal) loss.
 ///
 /// The teacher is frozen. Without one the diagonal learns from the tokens, which is self-distillation.
 pub struct FlowMapObjective<B: Backend> {
     schedule: Schedule,
     config: FlowMapConfig,
     teacher: Option<Dit<B>>,
-    target: Box<dyn FlowMapTarget<B>>,
 }
 
-/// Rows of a batch as targets see them: no gradients flow here.
+/// Rows of a batch without gradients: what targets are made of.
 ///
 /// The state I_s is not given in any coordinates: student and teacher each project it by their own embedding.
 pub struct Rows<'a, B: Backend> {
@@ -72,12 +72,10 @@ impl<'a, B: Backend> Rows<'a, B> {
 impl<B: Backend> FlowMapObjective<B> {
     /// `config` must have been validated; `schedule` is the student's (`DitConfig::schedule`), and the teacher has the same.
     pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
-        let target = config.objective.target();
         Self {
             schedule,
             config,
             teacher,
-            target,
         }
     }
 
@@ -95,63 +93,75 @@ impl<B: Backend> FlowMapObjective<B> {
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
     ) -> RowLosses<A> {
-        let target = self.targets(&Rows {
+        let plain = Rows {
             student: &student.valid(),
             teacher: self.teacher.as_ref(),
             tokens: tokens.clone().inner(),
             noise: noise.clone().inner(),
             schedule: &self.schedule,
             times: rows,
-        });
+        };
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
         let state = interpolate(
             student.embed().noise(noise),
-            student.embed().tokens(tokens),
+            student.embed().tokens(tokens.clone()),
             times.s,
         );
         let prediction = student.forward(state, times.tau_s, times.tau_t, dropout);
         RowLosses {
-            per_token: prediction.soft_cross_entropy(target.lift()),
+            per_token: self.score(&prediction, tokens, &plain),
             kinds: rows.iter().map(|row| row.kind).collect(),
         }
     }
 
-    /// What each row is drawn towards.
-    fn targets(&self, rows: &Rows<'_, B>) -> Belief<B> {
+    /// Losses on the diagonal, then off it.
+    fn score<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        prediction: &Prediction<A>,
+        tokens: Tensor<A, 2, Int>,
+        rows: &Rows<'_, B>,
+    ) -> Tensor<A, 2> {
+        let is_diagonal = |row: &TimeRow| row.kind == RowKind::Diagonal;
         let count = rows.times.len();
-        let on = rows
-            .times
-            .iter()
-            .take_while(|row| row.kind == RowKind::Diagonal)
-            .count();
+        let on = rows.times.partition_point(is_diagonal);
         debug_assert!(
-            rows.times[on..]
-                .iter()
-                .all(|row| row.kind != RowKind::Diagonal),
+            !rows.times[on..].iter().any(is_diagonal),
             "diagonal rows come first"
         );
-        let diagonal = (on > 0).then(|| diagonal_target(&rows.range(0, on)));
-        let rest = (on < count).then(|| self.target.target(&rows.range(on, count)));
-        match (diagonal, rest) {
-            (Some(diagonal), Some(rest)) => diagonal.then(rest),
-            (Some(only), None) | (None, Some(only)) => only,
-            (None, None) => Belief::certain(rows.tokens.clone(), rows.student.embed().vocab_size()),
+        let mut losses = Vec::new();
+        if on > 0 {
+            losses.push(diagonal(
+                &prediction.narrow(0, on),
+                tokens.narrow(0, 0, on),
+                &rows.range(0, on),
+            ));
         }
+        if on < count {
+            let off_diagonal = self.config.objective.off_diagonal();
+            losses.push(off_diagonal.losses(
+                &prediction.narrow(on, count - on),
+                &rows.range(on, count),
+            ));
+        }
+        Tensor::cat(losses, 0)
     }
 }
 
-/// On the diagonal: the teacher's D_t(I_t), or the tokens themselves.
-fn diagonal_target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
+/// Losses on the diagonal: against the teacher's D_t(I_t), or against the tokens themselves.
+fn diagonal<A: AutodiffBackend>(
+    prediction: &Prediction<A>,
+    tokens: Tensor<A, 2, Int>,
+    rows: &Rows<'_, A::InnerBackend>,
+) -> Tensor<A, 2> {
     let Some(teacher) = rows.teacher else {
-        return Belief::certain(rows.tokens.clone(), rows.student.embed().vocab_size());
+        return prediction.cross_entropy(tokens);
     };
     let times = rows.row_times();
-    teacher
-        .forward(
-            rows.state(teacher),
-            times.tau_s,
-            times.tau_t,
-            &mut Dropout::off(),
-        )
-        .belief()
+    let target = teacher.forward(
+        rows.state(teacher),
+        times.tau_s,
+        times.tau_t,
+        &mut Dropout::off(),
+    );
+    prediction.soft_cross_entropy(target.belief().lift())
 }

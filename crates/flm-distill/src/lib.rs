@@ -2,7 +2,7 @@
 //!
 //! A *flow* learns to denoise: [`FlowObjective`] scores D_τ(I_t) against the tokens. Its *flow map* learns to jump:
 //! [`FlowMapObjective`] draws δ_{s,t} on the diagonal s = t to the denoiser (of a frozen teacher, or to the tokens: then it
-//! distills itself) and off the diagonal to a [`FlowMapTarget`], of which [`Semigroup`] is one.
+//! distills itself) and off the diagonal by an [`OffDiagonal`] loss, of which [`Semigroup`] is one.
 //!
 //! ```
 //! use flm_distill::{FlowMapConfig, RowKind, flow_map_rows};
@@ -21,15 +21,15 @@ mod config;
 mod flow;
 mod flow_map;
 mod losses;
+mod off_diagonal;
 mod rows;
 mod semigroup;
 mod state;
-mod target;
 
 pub use config::{FlowMapConfig, FlowMapConfigError};
 pub use flow::FlowObjective;
 pub use flow_map::{FlowMapObjective, Rows};
 pub use losses::RowLosses;
+pub use off_diagonal::{ObjectiveKind, OffDiagonal};
 pub use rows::{RowKind, TimeRow, diagonal_rows, flow_map_rows};
 pub use semigroup::Semigroup;
-pub use target::{FlowMapTarget, ObjectiveKind};

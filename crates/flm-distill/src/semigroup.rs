@@ -1,38 +1,49 @@
 //! The semigroup objective: X_{s,t} = X_{u,t} ∘ X_{s,u}.
 
-use crate::{FlowMapTarget, Rows};
-use burn::tensor::backend::Backend;
-use flm_denoiser::{Belief, Dropout};
+use crate::{OffDiagonal, Rows};
+use burn::tensor::{
+    Tensor,
+    backend::{AutodiffBackend, Backend},
+};
+use flm_denoiser::{Belief, Dropout, Prediction};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
-/// γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands.
+/// Cross-entropy against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands.
 ///
 /// A convex combination of distributions, so the target lies on the simplex. On a boundary row γ is zero: the student learns
 /// to answer at once what it would answer from the midpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Semigroup;
 
-impl<B: Backend> FlowMapTarget<B> for Semigroup {
-    fn target(&self, rows: &Rows<'_, B>) -> Belief<B> {
-        let (student, times) = (rows.student, rows.row_times());
-        let state = rows.state(student);
-        let first = student
-            .forward(
-                state.clone(),
-                times.tau_s,
-                times.tau_u.clone(),
-                &mut Dropout::off(),
-            )
-            .belief();
-        let middle = transport(
-            state,
-            first.mean(student.embed()),
-            times.s.clone(),
-            times.u.clone(),
-        );
-        let second = student
-            .forward(middle, times.tau_u, times.tau_t, &mut Dropout::off())
-            .belief();
-        first.mix(second, semigroup_weights(times.s, times.u, times.t))
+impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
+    fn losses(
+        &self,
+        prediction: &Prediction<A>,
+        rows: &Rows<'_, A::InnerBackend>,
+    ) -> Tensor<A, 2> {
+        prediction.soft_cross_entropy(target(rows).lift())
     }
+}
+
+fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
+    let (student, times) = (rows.student, rows.row_times());
+    let state = rows.state(student);
+    let first = student
+        .forward(
+            state.clone(),
+            times.tau_s,
+            times.tau_u.clone(),
+            &mut Dropout::off(),
+        )
+        .belief();
+    let middle = transport(
+        state,
+        first.mean(student.embed()),
+        times.s.clone(),
+        times.u.clone(),
+    );
+    let second = student
+        .forward(middle, times.tau_u, times.tau_t, &mut Dropout::off())
+        .belief();
+    first.mix(second, semigroup_weights(times.s, times.u, times.t))
 }

@@ -3,7 +3,7 @@
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Noise};
-use flm_distill::{FlowMapObjective, FlowObjective};
+use flm_distill::{FlowMapObjective, FlowObjective, RowLosses, TimeRow};
 use flm_simplex::stream::Stream;
 
 /// What the loop trains a network towards.
@@ -52,20 +52,10 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
         batch: usize,
         draw: &Draw,
     ) -> Losses<B> {
-        let rows = draw
-            .stream
-            .share(&self.rows(batch, &mut draw.stream.shared(purpose::TIMES)));
-        let noise = noise(model, &tokens, draw);
-        let mut generator = draw.stream.own(purpose::DROPOUT);
-        let mut dropout = Dropout::on(draw.dropout, &mut generator);
-        named(FlowObjective::losses(
-            self,
-            model,
-            tokens,
-            noise,
-            &rows,
-            &mut dropout,
-        ))
+        let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
+        draw.score(model, tokens, &times, |tokens, noise, rows, dropout| {
+            FlowObjective::losses(self, model, tokens, noise, rows, dropout)
+        })
     }
 }
 
@@ -77,38 +67,41 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
         batch: usize,
         draw: &Draw,
     ) -> Losses<B> {
-        let rows = draw
-            .stream
-            .share(&self.rows(batch, &mut draw.stream.shared(purpose::TIMES)));
-        let noise = noise(model, &tokens, draw);
-        let mut generator = draw.stream.own(purpose::DROPOUT);
-        let mut dropout = Dropout::on(draw.dropout, &mut generator);
-        named(FlowMapObjective::losses(
-            self,
-            model,
-            tokens,
-            noise,
-            &rows,
-            &mut dropout,
-        ))
+        let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
+        draw.score(model, tokens, &times, |tokens, noise, rows, dropout| {
+            FlowMapObjective::losses(self, model, tokens, noise, rows, dropout)
+        })
     }
 }
 
-fn noise<B: AutodiffBackend>(model: &Dit<B>, tokens: &Tensor<B, 2, Int>, draw: &Draw) -> Noise<B> {
-    let [rows, length] = tokens.dims();
-    let vocab = model.embed().vocab_size();
-    Noise::draw(
-        rows,
-        length,
-        vocab,
-        &mut draw.stream.own(purpose::NOISE),
-        &tokens.device(),
-    )
-}
-
-fn named<B: AutodiffBackend>(losses: flm_distill::RowLosses<B>) -> Losses<B> {
-    Losses {
-        per_token: losses.per_token,
-        names: losses.kinds.iter().map(|kind| kind.name()).collect(),
+impl Draw {
+    /// What `losses` says of this part: of its share of the batch's `times`, with noise and dropout of its own.
+    fn score<B: AutodiffBackend>(
+        &self,
+        model: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        times: &[TimeRow],
+        losses: impl FnOnce(
+            Tensor<B, 2, Int>,
+            Noise<B>,
+            &[TimeRow],
+            &mut Dropout<'_>,
+        ) -> RowLosses<B>,
+    ) -> Losses<B> {
+        let [rows, length] = tokens.dims();
+        let noise = Noise::draw(
+            rows,
+            length,
+            model.embed().vocab_size(),
+            &mut self.stream.own(purpose::NOISE),
+            &tokens.device(),
+        );
+        let mut generator = self.stream.own(purpose::DROPOUT);
+        let mut dropout = Dropout::on(self.dropout, &mut generator);
+        let losses = losses(tokens, noise, &self.stream.share(times), &mut dropout);
+        Losses {
+            per_token: losses.per_token,
+            names: losses.kinds.iter().map(|kind| kind.name()).collect(),
+        }
     }
 }

@@ -1,0 +1,40 @@
+//! The seam between the ways of distilling a flow map.
+
+use crate::Rows;
+use crate::semigroup::Semigroup;
+use burn::tensor::{Tensor, backend::AutodiffBackend};
+use flm_denoiser::Prediction;
+use serde::{Deserialize, Serialize};
+
+/// What δ_{s,t}(I_s) is drawn to off the diagonal, and by which loss.
+///
+/// The objective scores the student's answer itself, because not all of them do so by cross-entropy: the Eulerian one takes
+/// squared errors against a target off the simplex. What it compares with comes from `rows`, where no gradient flows.
+///
+/// A new objective is a new implementation in a file of its own and a line in [`ObjectiveKind`].
+pub trait OffDiagonal<A: AutodiffBackend> {
+    /// Losses `[rows, length]` of the student's `prediction` for these rows.
+    fn losses(
+        &self,
+        prediction: &Prediction<A>,
+        rows: &Rows<'_, A::InnerBackend>,
+    ) -> Tensor<A, 2>;
+}
+
+/// Which objective distills the flow map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveKind {
+    /// Two half jumps make a whole one (progressive self-distillation, PSD).
+    #[default]
+    Semigroup,
+}
+
+impl ObjectiveKind {
+    /// The objective itself.
+    pub(crate) fn off_diagonal<A: AutodiffBackend>(self) -> Box<dyn OffDiagonal<A>> {
+        match self {
+            Self::Semigroup => Box::new(Semigroup),
+        }
+    }
+}
