@@ -88,7 +88,7 @@ fn train<O: Objective<Train>>(
         device: Default::default(),
     };
     let mut losses = Vec::new();
-    let outcome = run.train(&mut |event| match event {
+    let outcome = run.ready()?.train(&mut |event| match event {
         Event::Step(line) => {
             losses.push(line.loss);
             // Asked during a step's report, the run stops after that step.
@@ -211,41 +211,78 @@ fn what_cannot_be_resumed_is_said() {
     let wider = wider
         .init(&mut stream::generator(0, 4, 0, 0), &Default::default())
         .unwrap();
+    let message = error(&wider, &settings);
     assert!(
-        error(&wider, &settings).contains("shape"),
-        "{}",
-        error(&wider, &settings)
+        message.ends_with(
+            "its tensor blocks.0.adaLN_modulation.bias has shape [96], the network's [192]"
+        ),
+        "{message}"
+    );
+
+    // Whatever happens to a file is noticed, also where another run's would fit.
+    let (_, step) = flm_train::latest_checkpoint(&checkpoints).unwrap().unwrap();
+    for name in ["model.mpk", "ema.mpk", "adamw.mpk"] {
+        let path = step.join(name);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let message = error(&first, &settings);
+        let expected = format!("{name} is not as it was written, it may be truncated or replaced");
+        assert!(message.ends_with(&expected), "{message}");
+        std::fs::remove_file(&path).unwrap();
+        let message = error(&first, &settings);
+        assert!(
+            message.starts_with("cannot read ") && message.contains(name),
+            "{message}"
+        );
+        std::fs::write(&path, whole).unwrap();
+    }
+    assert!(
+        train(
+            &data,
+            &objective,
+            &first,
+            &settings,
+            &checkpoints,
+            (1, true, None)
+        )
+        .is_ok()
     );
 }
 
 #[test]
-fn a_loss_that_is_no_number_stops_the_run() {
+fn a_run_whose_numbers_overflow_stops_and_keeps_good_checkpoints_only() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
     let objective = FlowObjective::new(Schedule::new(data.tokenizer().vocab_size()).unwrap());
     let mut settings = config(OptimizerKind::Adamw);
-    settings.optimizer.lr = 1e300;
     settings.optimizer.warmup = 0;
     settings.checkpoint_every = 1;
-    let checkpoints = folder.path().join("checkpoints");
-    let error = train(
-        &data,
-        &objective,
-        &model(&data, false),
-        &settings,
-        &checkpoints,
-        (1, false, None),
-    )
-    .err()
-    .unwrap();
-    let TrainError::Diverged {
-        step, checkpoint, ..
-    } = error
-    else {
-        panic!("{error}")
+    let diverged = |lr, checkpoints: &Path| {
+        let mut settings = settings.clone();
+        settings.optimizer.lr = lr;
+        let run = (1, false, None);
+        let first = model(&data, false);
+        match train(&data, &objective, &first, &settings, checkpoints, run) {
+            Err(error @ TrainError::Diverged { .. }) => error.to_string(),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("trained at a learning rate of {lr}"),
+        }
     };
+    // No f32 holds what the first step makes of the weights: it is found before it is written.
+    let message = diverged(1e300, &folder.path().join("at-once"));
     assert!(
-        step > 0 && checkpoint.starts_with("the last good checkpoint is "),
-        "{checkpoint}"
+        message.starts_with("weights became infinite or NaN at step 1 (losses: diagonal ")
+            && message.ends_with("); there is no checkpoint yet"),
+        "{message}"
     );
+    // Weights of 1e30 are numbers, but not the loss that follows.
+    let checkpoints = folder.path().join("later");
+    let message = diverged(1e30, &checkpoints);
+    let last = checkpoints.join("step-00000001");
+    let expected = format!(
+        "the loss became NaN at step 1 (losses: diagonal NaN); the last good checkpoint is {}",
+        last.display()
+    );
+    assert_eq!(message, expected);
+    assert!(last.is_dir());
 }

@@ -1,4 +1,4 @@
-//! The arrows between crates, and where prints and backends may stand.
+//! The arrows between crates, and where backends may stand.
 
 use anyhow::{Context, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};

@@ -201,6 +201,11 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
     for path in [&args.out, &args.trace].into_iter().flatten() {
         files::free(path, args.force)?;
     }
+    if args.out.is_some() && args.out == args.trace {
+        return Err(CliError::input(
+            "--out and --trace name the same file: samples and trace need one each",
+        ));
+    }
     let request = sample::Request {
         count: args.count,
         steps: args.steps,

@@ -10,7 +10,7 @@ use flm_denoiser::DitConfig;
 use flm_distill::FlowMapConfig;
 use flm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything that can be set, in the sections of a preset.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -74,7 +74,7 @@ pub(crate) struct ModelSettings {
 }
 
 /// `[distill]`: from the flow to its flow map.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DistillSettings {
     /// Model folder of the teacher; empty for self-distillation.
@@ -122,6 +122,19 @@ impl Default for ModelSettings {
     /// The published sizes.
     fn default() -> Self {
         Self::of(&DitConfig::new(2, 1, 768, 12, 12))
+    }
+}
+
+impl Default for DistillSettings {
+    /// β₂ is 0.95, as published: targets move, so old gradients are forgotten sooner.
+    fn default() -> Self {
+        let mut train = TrainConfig::default();
+        train.optimizer.beta2 = 0.95;
+        Self {
+            teacher: String::new(),
+            flow_map: FlowMapConfig::default(),
+            train,
+        }
     }
 }
 
@@ -198,7 +211,12 @@ impl DataSettings {
                         "data.tokenizer `{other}` must be `bpe:` and a number of tokens"
                     ))
                 })?),
-                None => TokenizerSource::File(PathBuf::from(other)),
+                None if Path::new(other).exists() => TokenizerSource::File(PathBuf::from(other)),
+                None => {
+                    return Err(CliError::input(format!(
+                        "the tokenizer must be `words`, `chars`, `bpe:N` or a tokenizer.json, but there is no file {other}"
+                    )));
+                }
             },
         })
     }

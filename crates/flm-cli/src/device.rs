@@ -93,6 +93,19 @@ pub(crate) fn run<J: Job>(device: Device, job: J) -> Result<J::Output> {
     }
 }
 
+/// Checks that work can be done on a device.
+pub(crate) fn check(device: Device) -> Result<()> {
+    struct Nothing;
+    impl Job for Nothing {
+        type Output = ();
+
+        fn run<B: AutodiffBackend>(self, _: &Place<B>) -> Result<()> {
+            Ok(())
+        }
+    }
+    run(device, Nothing)
+}
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu {
     use super::*;

@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all, and what they are called in a run.
 
+use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,21 @@ impl RunFolder {
         self.root.join("model")
     }
 
+    /// The configuration that the run was started with.
+    pub(crate) fn saved(&self) -> Result<Config> {
+        let path = self.config();
+        let mut overrides = Overrides::new();
+        overrides.file(&read(&path)?, &path.display().to_string())?;
+        overrides.finish()
+    }
+
+    /// Writes the configuration of a run that starts.
+    pub(crate) fn save(&self, config: &Config) -> Result<()> {
+        let text = toml::to_string_pretty(config)
+            .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
+        write(&self.config(), text.as_bytes())
+    }
+
     /// Refuses a place that is taken, unless it is a run's and `force` says that it may go.
     pub(crate) fn check_free(&self, force: bool) -> Result<()> {
         let root = self.root.display();
@@ -89,13 +105,20 @@ impl RunFolder {
                 "{root} exists already: choose another folder, add --resume to go on with it, or --force to replace it"
             )));
         }
-        let is_empty =
-            || std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_none());
-        if self.config().is_file() || is_empty() {
+        if std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_none()) {
             return Ok(());
         }
+        // Many folders hold some config.toml: ours can be read.
+        let reason = if self.config().is_file() {
+            match self.saved() {
+                Ok(_) => return Ok(()),
+                Err(error) => error.to_string(),
+            }
+        } else {
+            "it holds no config.toml".to_owned()
+        };
         Err(CliError::input(format!(
-            "{root} is not the folder of a run (it holds no config.toml) and is not replaced"
+            "{root} is not the folder of a run ({reason}) and is not replaced"
         )))
     }
 

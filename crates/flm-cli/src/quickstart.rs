@@ -8,6 +8,7 @@ use crate::args::QuickstartArgs;
 use crate::command_line::CommandLine;
 use crate::commands::{self, print};
 use crate::config::{Config, first_difference};
+use crate::device;
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use crate::stages::sample::{Request, lines, sample};
@@ -24,6 +25,8 @@ use std::time::Instant;
 const PRESET: &str = "grammar-tiny";
 /// One-step sentences that are shown.
 const SHOWN: usize = 10;
+/// How long the stages took: what tells a quickstart's folder from another run's.
+const TIMES: &str = "times.json";
 
 /// Runs all stages that are not done yet.
 pub(crate) fn run(args: &QuickstartArgs) -> Result<()> {
@@ -35,13 +38,13 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<()> {
         config.sample.seed = seed;
     }
     check(&config)?;
+    device::check(args.device.device)?;
     let quickstart = Quickstart {
         config,
         out: args.out.clone(),
         args,
     };
-    quickstart.begin()?;
-    let data = quickstart.prepare()?;
+    let data = quickstart.begin()?;
     let flow = quickstart.train()?;
     let flow_map = quickstart.distill()?;
     let report = quickstart.report(&data, &flow, &flow_map)?;
@@ -84,39 +87,72 @@ impl Quickstart<'_> {
         self.out.join(name)
     }
 
-    /// Makes the folder, or checks that the one there was begun with the same settings.
-    fn begin(&self) -> Result<()> {
+    /// Prepares the data in a new folder, or checks that the one there was begun with the same settings.
+    ///
+    /// The configuration is written after the data: before, nothing is there that a mistake in the settings could leave behind.
+    fn begin(&self) -> Result<PathBuf> {
         let folder = RunFolder::new(&self.out);
+        let data = self.path("data");
         if self.args.resume && folder.config().is_file() {
-            let saved = train::load(&folder)?;
+            let saved = folder.saved()?;
             if let Some((key, then, now)) = first_difference(&saved, &self.config) {
                 return Err(CliError::input(format!(
                     "{} cannot be resumed with other settings: {key} was {then}, now {now}",
                     self.out.display()
                 )));
             }
-            return Ok(());
+            return Ok(data);
         }
+        self.check_free(&folder)?;
+        let started = Instant::now();
+        let is_new = !self.out.exists();
+        let prepared = prepare::prepare(&self.config.data, &data, true);
+        if prepared.is_err() && is_new {
+            // Fails where something is in it after all, which then stays.
+            let _ = std::fs::remove_dir(&self.out);
+        }
+        prepared?;
+        self.clear()?;
+        folder.save(&self.config)?;
+        self.keep(&Times {
+            prepare: started.elapsed().as_secs_f64(),
+            ..Times::default()
+        })?;
+        Ok(data)
+    }
+
+    /// Refuses a place that is taken, unless it is a quickstart's and may be replaced.
+    fn check_free(&self, folder: &RunFolder) -> Result<()> {
         folder.check_free(self.args.force)?;
-        for stage in ["data", "flm", "fmlm", "samples"] {
+        let is_run = folder.config().is_file();
+        if is_run && !self.path(TIMES).is_file() {
+            return Err(CliError::input(format!(
+                "{} is not the folder of a quickstart (it holds no {TIMES}) and is not replaced",
+                self.out.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Removes what a former quickstart made of its data.
+    fn clear(&self) -> Result<()> {
+        for stage in ["flm", "fmlm", "samples"] {
             let path = self.path(stage);
             if path.exists() {
                 std::fs::remove_dir_all(&path).map_err(CliError::io("remove", &path))?;
             }
         }
-        for file in ["times.json", "report.json", "report.html"] {
+        for file in [TIMES, "report.json", "report.html"] {
             let path = self.path(file);
             if path.exists() {
                 std::fs::remove_file(&path).map_err(CliError::io("remove", &path))?;
             }
         }
-        let text = toml::to_string_pretty(&self.config)
-            .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
-        files::write(&folder.config(), text.as_bytes())
+        Ok(())
     }
 
     fn times(&self) -> Result<Times> {
-        let path = self.path("times.json");
+        let path = self.path(TIMES);
         if !path.is_file() {
             return Ok(Times::default());
         }
@@ -126,21 +162,7 @@ impl Quickstart<'_> {
     }
 
     fn keep(&self, times: &Times) -> Result<()> {
-        files::write(&self.path("times.json"), &serde_json::to_vec_pretty(times)?)
-    }
-
-    fn prepare(&self) -> Result<PathBuf> {
-        let data = self.path("data");
-        // The last file of this stage.
-        if !data.join(prepare::GRAMMAR_FILE).is_file() {
-            let started = Instant::now();
-            prepare::prepare(&self.config.data, &data, self.args.resume)?;
-            self.keep(&Times {
-                prepare: started.elapsed().as_secs_f64(),
-                ..self.times()?
-            })?;
-        }
-        Ok(data)
+        files::write(&self.path(TIMES), &serde_json::to_vec_pretty(times)?)
     }
 
     fn train(&self) -> Result<Card> {
@@ -181,8 +203,16 @@ impl Quickstart<'_> {
     fn report(&self, data: &Path, flow: &Card, flow_map: &Card) -> Result<Report> {
         let grammar = prepare::grammar_of(data)?
             .ok_or_else(|| CliError::input(format!("{} holds no grammar", data.display())))?;
-        let mut rows = self.sample("flm", "flow", &self.config.sample.flm_steps, &grammar)?;
-        rows.extend(self.sample("fmlm", "flow map", &self.config.sample.fmlm_steps, &grammar)?);
+        let settings = &self.config.sample;
+        // Only the flow map has noise to put back.
+        let mut rows = self.sample("flm", "flow", &settings.flm_steps, 0.0, &grammar)?;
+        rows.extend(self.sample(
+            "fmlm",
+            "flow map",
+            &settings.fmlm_steps,
+            settings.gamma,
+            &grammar,
+        )?);
         let seed = self.config.sample.seed;
         let mut rng = generator(seed, purpose::REFERENCE, 0, 0);
         let corpus = corpus_quality(&grammar, self.config.sample.count, &mut rng)?;
@@ -234,6 +264,7 @@ impl Quickstart<'_> {
         model: &str,
         label: &str,
         steps: &[usize],
+        gamma: f64,
         grammar: &Grammar,
     ) -> Result<Vec<Row>> {
         let settings = &self.config.sample;
@@ -243,7 +274,7 @@ impl Quickstart<'_> {
             .map(|&steps| Request {
                 count: settings.count,
                 steps,
-                gamma: settings.gamma,
+                gamma,
                 temperature: settings.temperature,
                 seed: settings.seed,
                 batch: settings.batch,

@@ -181,9 +181,24 @@ fn what_is_there_is_kept() {
             "mine is not the folder of a run (it holds no config.toml) and is not replaced"
         );
     }
+    // Other programs have a config.toml too.
+    fs::write(folder.path("mine/config.toml"), "baseURL = \"here\"").unwrap();
+    fs::create_dir(folder.path("mine/data")).unwrap();
+    for words in [
+        "train --data data --out mine --force",
+        "quickstart --out mine --force",
+    ] {
+        let message = folder.refused(folder.tiny(words));
+        assert!(
+            message.starts_with(
+                "mine is not the folder of a run (mine/config.toml: there is no setting `baseURL`"
+            ),
+            "{message}"
+        );
+    }
     assert_eq!(
-        fs::read_to_string(folder.path("mine/note.txt")).unwrap(),
-        "mine"
+        folder.refused(folder.tiny("quickstart --out flow --force")),
+        "flow is not the folder of a quickstart (it holds no times.json) and is not replaced"
     );
     folder
         .tiny("train --data data --out flow --force")
@@ -239,11 +254,27 @@ fn models_that_do_not_fit() {
         folder.path("flow/model/tokenizer.json"),
     )
     .unwrap();
-    let message = folder.refused(folder.flm("sample --model flow --steps 1"));
+    let sample = || folder.refused(folder.flm("sample --model flow --steps 1"));
+    let message = sample();
+    assert!(
+        message.starts_with("flow/model/tokenizer.json has the hash ")
+            && message.contains(", but the model was trained with the tokenizer "),
+        "{message}"
+    );
+    // A model from elsewhere has no card that could tell.
+    fs::remove_file(folder.path("flow/model/run.json")).unwrap();
+    let message = sample();
     assert!(
         message.starts_with("the tokenizer in flow/model has 7 tokens, but its model has "),
         "{message}"
     );
+    fs::remove_file(folder.path("flow/model/tokenizer.json")).unwrap();
+    for message in [sample(), distill("--teacher flow --data data")] {
+        assert!(
+            message.starts_with("cannot read flow/model/tokenizer.json: "),
+            "{message}"
+        );
+    }
 }
 
 #[test]
@@ -257,6 +288,14 @@ fn impossible_samples() {
     assert_eq!(
         sample("--steps 1 --count 0"),
         "the number of samples must be at least 1, found 0"
+    );
+    assert_eq!(
+        sample("--steps 1 --gamma 0.5"),
+        "flow is a flow: only a flow map takes a gamma above 0, found 0.5"
+    );
+    assert_eq!(
+        sample("--steps 1 --out a.jsonl --trace a.jsonl"),
+        "--out and --trace name the same file: samples and trace need one each"
     );
     assert_eq!(
         sample("--steps 1 --gamma 2"),
@@ -295,11 +334,26 @@ fn runs_that_cannot_be_resumed() {
         folder.refused(command),
         "flow cannot be resumed with other settings: train.batch was 8, now 16"
     );
-    let message = folder.refused(folder.tiny("train --data other --out flow --resume"));
+    // More steps are allowed, but not before all else is found to be the same.
+    let mut command = folder.tiny("train --data other --out flow --resume");
+    command.args(["--set", "train.steps=9"]);
+    let message = folder.refused(command);
     assert!(
         message.starts_with("checkpoint flow/checkpoints/step-00000004: it was trained on data "),
         "{message}"
     );
+
+    // A folder beside the checkpoints is none, whatever it is called.
+    let backup = folder.path("flow/checkpoints/step-00000004-backup");
+    fs::create_dir(&backup).unwrap();
+    let mut command = folder.tiny("train --data data --out flow --resume");
+    command.args(["--set", "train.steps=5"]).assert().success();
+    let metrics = fs::read_to_string(folder.path("flow/metrics.jsonl")).unwrap();
+    assert!(
+        metrics.contains("\"step\":4,") && metrics.contains("\"step\":5,"),
+        "{metrics}"
+    );
+    assert!(backup.is_dir() && folder.path("flow/checkpoints/step-00000004").is_dir());
 
     // A checkpoint of another shape, put in the place of the run's own.
     let mut wider = folder.tiny("train --data data --out wider");
@@ -307,7 +361,7 @@ fn runs_that_cannot_be_resumed() {
     for entry in fs::read_dir(folder.path("wider/checkpoints/step-00000004")).unwrap() {
         let path = entry.unwrap().path();
         let place = folder
-            .path("flow/checkpoints/step-00000004")
+            .path("flow/checkpoints/step-00000005")
             .join(path.file_name().unwrap());
         fs::copy(path, place).unwrap();
     }
@@ -315,7 +369,8 @@ fn runs_that_cannot_be_resumed() {
     command.args(["--set", "train.steps=6"]);
     let message = folder.refused(command);
     assert!(
-        message.starts_with("checkpoint flow/checkpoints/step-00000004: a tensor of shape ["),
+        message.starts_with("checkpoint flow/checkpoints/step-00000005: its tensor ")
+            && message.contains(" has shape ["),
         "{message}"
     );
 }
@@ -333,7 +388,10 @@ fn a_loss_that_is_no_number_ends_the_run() {
     ]);
     let output = command.assert().code(1).get_output().clone();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("error: the loss became "), "{stderr}");
+    assert!(
+        stderr.contains("error: the loss became NaN at step 1 (losses: diagonal NaN); "),
+        "{stderr}"
+    );
     assert!(
         stderr.trim_end().ends_with("there is no checkpoint yet"),
         "{stderr}"
@@ -346,8 +404,10 @@ fn a_loss_that_is_no_number_ends_the_run() {
 fn a_device_that_was_not_built_in() {
     let folder = Folder::new();
     folder.data("data", 200);
-    assert_eq!(
-        folder.refused(folder.tiny("train --data data --out run --device wgpu")),
-        "this flm was built without the device `wgpu`: build it with `--features wgpu`, or use --device cpu"
-    );
+    for words in ["train --data data --out run", "quickstart"] {
+        assert_eq!(
+            folder.refused(folder.tiny(&format!("{words} --device wgpu"))),
+            "this flm was built without the device `wgpu`: build it with `--features wgpu`, or use --device cpu"
+        );
+    }
 }

@@ -194,6 +194,31 @@ fn one_seed_gives_one_report_and_another_another() {
     assert_eq!(data("c"), data("a"));
 }
 
+#[test]
+fn settings_without_a_corpus_are_refused_before_anything_is_made_or_replaced() {
+    let folder = Folder::new();
+    quickstart(&folder, "--out there").assert().success();
+    for (setting, expected) in [
+        (
+            "data.tokenizer=bpe:x",
+            "must be `bpe:` and a number of tokens",
+        ),
+        ("data.tokenizer=nofile.json", "there is no file nofile.json"),
+        ("data.tokenizer=chars", "the corpus is too small"),
+        ("data.sentences=0", "the corpus is empty"),
+        ("data.length=4", "the corpus is too small"),
+        ("data.validation_share=2", "found 2"),
+        ("sample.count=0", "sample.count must be at least 1"),
+    ] {
+        for words in ["--out a/new/one", "--out there --force"] {
+            let mut command = quickstart(&folder, words);
+            command.args(["--set", setting]);
+            let message = folder.refused(command);
+            assert!(message.contains(expected), "{setting}: {message}");
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_quickstart_goes_on_as_if_nothing_had_happened() {

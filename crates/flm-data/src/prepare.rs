@@ -43,6 +43,8 @@ pub struct PrepareOptions {
     pub validation_share: f64,
     /// The most rows in one shard.
     pub rows_per_shard: u64,
+    /// Further files of the folder, name and content: they appear with the rest of it.
+    pub extra: Vec<(String, Vec<u8>)>,
 }
 
 impl PrepareOptions {
@@ -55,6 +57,7 @@ impl PrepareOptions {
             layout: Layout::Rows,
             validation_share: 0.02,
             rows_per_shard: 1 << 16,
+            extra: Vec::new(),
         }
     }
 
@@ -115,8 +118,7 @@ pub struct Progress {
 /// validation_share` documents or blocks may have an empty validation split.
 ///
 /// **The folder.** Everything is written to a hidden folder beside `out`, which is renamed once it
-/// is complete; whatever fails before that leaves nothing behind but parents of `out` that had to
-/// be made. An existing data folder is only replaced with `force`, and only then. `force` replaces
+/// is complete; whatever fails before that leaves nothing behind. An existing data folder is only replaced with `force`, and only then. `force` replaces
 /// nothing that is not a data folder.
 ///
 /// `progress` is called after every batch of documents and can stop the preparation.
@@ -161,6 +163,9 @@ pub fn prepare(
             source = meta.source,
             "the corpus is too small for a validation row"
         );
+    }
+    for (name, content) in &options.extra {
+        write_file(&staging.path().join(name), content)?;
     }
     write_meta(&meta, &staging.path().join(META_FILE))?;
     staging.commit()?;
@@ -262,8 +267,12 @@ fn write_meta(meta: &DatasetMeta, path: &Path) -> Result<(), DataError> {
     };
     let mut json = serde_json::to_vec_pretty(meta).map_err(bad)?;
     json.push(b'\n');
+    write_file(path, &json)
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<(), DataError> {
     let mut file = File::create_new(path).map_err(DataError::io("create", path))?;
-    file.write_all(&json)
+    file.write_all(content)
         .and_then(|()| file.sync_all())
         .map_err(DataError::io("write", path))
 }

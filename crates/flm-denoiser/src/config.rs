@@ -1,5 +1,6 @@
 //! The sizes of a denoiser, as they stand in `config.json`.
 
+use crate::embed::TIME_FEATURES;
 use flm_simplex::{Schedule, ScheduleError};
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +110,42 @@ impl DitConfig {
         })
     }
 
+    /// How many numbers the network's parameters are. Sizes that no machine holds saturate.
+    pub fn parameter_count(&self) -> u128 {
+        let [vocab, width, cond, blocks, ratio] = [
+            self.vocab_size,
+            self.width,
+            self.cond_dim,
+            self.blocks,
+            self.mlp_ratio,
+        ]
+        .map(|size| size as u128);
+        let product = |factors: &[u128]| {
+            let one = |all: u128, factor: &u128| all.saturating_mul(*factor);
+            factors.iter().fold(1, one)
+        };
+        // A linear map with its bias.
+        let linear = |inputs: u128, outputs: u128| product(&[inputs.saturating_add(1), outputs]);
+        let sum = |terms: &[u128]| terms.iter().fold(0_u128, |all, t| all.saturating_add(*t));
+        let hidden = product(&[width, ratio]);
+        let time = sum(&[linear(TIME_FEATURES as u128, cond), linear(cond, cond)]);
+        let block = sum(&[
+            product(&[2, width]),
+            product(&[4, width, width]),
+            linear(width, hidden),
+            linear(hidden, width),
+            linear(cond, product(&[6, width])),
+        ]);
+        sum(&[
+            product(&[vocab, width]),
+            product(&[1 + u128::from(self.two_time), time]),
+            product(&[blocks, block]),
+            product(&[width, 1 + u128::from(self.anchor)]),
+            linear(width, vocab),
+            linear(cond, product(&[2, width])),
+        ])
+    }
+
     /// Checks that a network of these sizes exists.
     pub fn validate(&self) -> Result<(), ConfigError> {
         for (key, value) in [
@@ -200,6 +237,7 @@ pub enum ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
 
     #[test]
     fn impossible_sizes_are_named() {
@@ -234,6 +272,29 @@ mod tests {
             schedule.validate().unwrap_err().to_string(),
             "model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1"
         );
+    }
+
+    #[test]
+    fn parameters_are_counted() {
+        use burn::module::Module;
+        let one = DitConfig {
+            cond_dim: 6,
+            mlp_ratio: 3,
+            ..DitConfig::new(10, 8, 16, 2, 4)
+        };
+        let other = DitConfig {
+            anchor: true,
+            ..one.clone().with_two_time(true)
+        };
+        for config in [one, other] {
+            let mut rng = rand_chacha::ChaCha8Rng::from_seed([0; 32]);
+            let network = config
+                .init::<burn_flex::Flex>(&mut rng, &Default::default())
+                .unwrap();
+            assert_eq!(config.parameter_count(), network.num_params() as u128);
+        }
+        let huge = DitConfig::new(usize::MAX, 8, usize::MAX - 1, usize::MAX, 2);
+        assert_eq!(huge.parameter_count(), u128::MAX);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use rand::Rng;
 
 /// Width of the sinusoidal time features.
-const TIME_FEATURES: usize = 256;
+pub(crate) const TIME_FEATURES: usize = 256;
 /// Longest period of the sinusoidal time features.
 const MAX_PERIOD: f64 = 10_000.0;
 

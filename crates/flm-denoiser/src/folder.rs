@@ -87,6 +87,19 @@ pub enum FolderError {
         /// Which size.
         source: ConfigError,
     },
+    /// The network described is far larger than the one that was saved.
+    #[error(
+        "{} describes a network of {described} parameters, but {TENSORS_FILE} holds {held}",
+        path.display()
+    )]
+    Count {
+        /// The file.
+        path: PathBuf,
+        /// Parameters that it describes.
+        described: u128,
+        /// Parameters in the file of tensors.
+        held: usize,
+    },
     /// `model.safetensors` cannot be read as such a file.
     #[error("{} is truncated or corrupt, or no safetensors file: {reason}", path.display())]
     Corrupt {

@@ -64,7 +64,7 @@
 //! | [`Dropout`] | masks from a generator that the caller owns |
 //! | [`Sampling`] | the network as the samplers of `flm_simplex` see it |
 //! | [`folder`] | models on disk, read strictly |
-//! | [`named_tensors`], [`apply_tensors`] | parameters by the reference's names |
+//! | [`named_tensors`], [`named_shapes`], [`apply_tensors`] | parameters by the reference's names |
 //!
 //! # What it leaves to others
 //!
@@ -91,4 +91,4 @@ pub use embed::{TimeEmbed, VocabEmbed};
 pub use head::{Belief, OutputLayer, Prediction};
 pub use noise::Noise;
 pub use sampling::{Sampling, TemperatureError};
-pub use tensors::{NamedTensor, TensorError, apply_tensors, named_tensors};
+pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};

@@ -48,6 +48,16 @@ pub fn named_tensors<B: Backend>(model: &Dit<B>) -> Vec<NamedTensor> {
     collector.tensors
 }
 
+/// Names and shapes of the parameters, as [`named_tensors`] has them, without their values.
+pub fn named_shapes<B: Backend>(model: &Dit<B>) -> Vec<(String, Vec<usize>)> {
+    let mut shapes = Shapes {
+        place: Place::default(),
+        shapes: Vec::new(),
+    };
+    model.visit(&mut shapes);
+    shapes.shapes
+}
+
 /// Gives every parameter of `model` the tensor of its name; parameters keep whether they are trained.
 ///
 /// `file` is where the tensors come from and only appears in errors. The order of the tensors does not matter.
@@ -159,6 +169,15 @@ impl Place {
         }
     }
 
+    /// The shape in a file of the parameter here.
+    fn shape<B: Backend, const D: usize>(&self, param: &Param<Tensor<B, D>>) -> Vec<usize> {
+        let mut shape = param.lazy_shape().to_vec();
+        if self.is_transposed(D) {
+            shape.reverse();
+        }
+        shape
+    }
+
     /// Whether the parameter here, of `rank` dimensions, lies transposed in a file.
     fn is_transposed(&self, rank: usize) -> bool {
         rank == 2 && self.is_in("Linear")
@@ -191,6 +210,26 @@ impl<B: Backend> ModuleVisitor<B> for Collector {
             shape: value.dims().to_vec(),
             values: value.into_data().iter::<f32>().collect(),
         });
+    }
+}
+
+struct Shapes {
+    place: Place,
+    shapes: Vec<(String, Vec<usize>)>,
+}
+
+impl<B: Backend> ModuleVisitor<B> for Shapes {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.place.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.place.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.shapes
+            .push((self.place.name(), self.place.shape(param)));
     }
 }
 
@@ -238,11 +277,7 @@ impl<B: Backend> ModuleMapper<B> for Applier<'_> {
             return param;
         }
         let transposed = self.place.is_transposed(D);
-        let mut expected = param.lazy_shape().to_vec();
-        if transposed {
-            expected.reverse();
-        }
-        match self.take(expected) {
+        match self.take(self.place.shape(&param)) {
             Ok(data) => {
                 let value = Tensor::from_data(data, (&param.lazy_device(), DType::F32));
                 let value = if transposed { transpose(value) } else { value };
@@ -295,6 +330,11 @@ mod tests {
             .iter()
             .map(|t| (t.name.as_str(), t.shape.as_slice()))
             .collect();
+        let shapes = named_shapes(&model::<Flex>(1));
+        let same = |(shape, tensor): (&(String, Vec<usize>), &NamedTensor)| {
+            shape.0 == tensor.name && shape.1 == tensor.shape
+        };
+        assert!(shapes.len() == tensors.len() && shapes.iter().zip(&tensors).all(same));
         // As in `state_dict()` of the released code, sizes replaced.
         assert_eq!(
             listed[..6],

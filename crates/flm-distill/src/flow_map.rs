@@ -1,9 +1,9 @@
 //! Distilling a flow map: what all the ways of doing it share.
 
+use crate::FlowMapConfig;
 use crate::losses::RowLosses;
 use crate::rows::{RowKind, TimeRow, flow_map_rows};
 use crate::state::RowTimes;
-use crate::FlowMapConfig;
 use burn::module::AutodiffModule;
 use burn::tensor::{
     Int, Tensor,
@@ -138,10 +138,9 @@ impl<B: Backend> FlowMapObjective<B> {
         }
         if on < count {
             let off_diagonal = self.config.objective.off_diagonal();
-            losses.push(off_diagonal.losses(
-                &prediction.narrow(on, count - on),
-                &rows.range(on, count),
-            ));
+            losses.push(
+                off_diagonal.losses(&prediction.narrow(on, count - on), &rows.range(on, count)),
+            );
         }
         Tensor::cat(losses, 0)
     }

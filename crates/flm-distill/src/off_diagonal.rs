@@ -14,11 +14,7 @@ use serde::{Deserialize, Serialize};
 /// A new objective is a new implementation in a file of its own and a line in [`ObjectiveKind`].
 pub trait OffDiagonal<A: AutodiffBackend> {
     /// Losses `[rows, length]` of the student's `prediction` for these rows.
-    fn losses(
-        &self,
-        prediction: &Prediction<A>,
-        rows: &Rows<'_, A::InnerBackend>,
-    ) -> Tensor<A, 2>;
+    fn losses(&self, prediction: &Prediction<A>, rows: &Rows<'_, A::InnerBackend>) -> Tensor<A, 2>;
 }
 
 /// Which objective distills the flow map.

@@ -16,11 +16,7 @@ use flm_simplex::flow_map::{semigroup_weights, transport};
 pub struct Semigroup;
 
 impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
-    fn losses(
-        &self,
-        prediction: &Prediction<A>,
-        rows: &Rows<'_, A::InnerBackend>,
-    ) -> Tensor<A, 2> {
+    fn losses(&self, prediction: &Prediction<A>, rows: &Rows<'_, A::InnerBackend>) -> Tensor<A, 2> {
         prediction.soft_cross_entropy(target(rows).lift())
     }
 }

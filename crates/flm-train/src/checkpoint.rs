@@ -6,45 +6,58 @@ use crate::optimizer::Optimizers;
 use burn::module::Module;
 use burn::record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder, RecorderError};
 use burn::tensor::backend::AutodiffBackend;
-use flm_denoiser::Dit;
+use flm_denoiser::{Dit, named_shapes};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Version of the checkpoint format.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Older checkpoints than this many are removed.
 const KEPT: usize = 2;
 const STATE: &str = "state.json";
+/// Checkpoints are named by this and their step.
+const PREFIX: &str = "step-";
 
 type FileFormat = NamedMpkFileRecorder<FullPrecisionSettings>;
 
-/// What is not a tensor.
+/// What is not a tensor, and what tells that the tensors are the right ones.
 ///
 /// Data position and generators need no entry: both are functions of the seed and the step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Saved {
+    format: u32,
+    /// Steps done.
+    step: u64,
+    /// Seconds trained so far.
+    seconds: f64,
+    /// Identity of the token data.
+    data: String,
+    config: TrainConfig,
+    /// The network's parameters: name and shape.
+    parameters: BTreeMap<String, Vec<usize>>,
+    /// The files of tensors with their SHA-256.
+    files: BTreeMap<String, String>,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct State {
-    pub(crate) format: u32,
     /// Steps done.
     pub(crate) step: u64,
     /// Seconds trained so far.
     pub(crate) seconds: f64,
-    /// Identity of the token data.
-    pub(crate) data: String,
-    pub(crate) config: TrainConfig,
 }
 
-impl State {
-    pub(crate) fn new(step: u64, seconds: f64, data: &str, config: &TrainConfig) -> Self {
-        Self {
-            format: FORMAT,
-            step,
-            seconds,
-            data: data.to_owned(),
-            config: config.clone(),
-        }
-    }
+/// What a checkpoint must have been made with to be continued.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    /// Identity of the token data.
+    pub(crate) data: &'a str,
+    pub(crate) config: &'a TrainConfig,
 }
 
 /// The tensors of a run.
@@ -58,36 +71,61 @@ pub(crate) struct Tensors<B: AutodiffBackend> {
 pub(crate) fn save<B: AutodiffBackend>(
     root: &Path,
     tensors: &Tensors<B>,
-    state: &State,
+    state: State,
+    origin: Origin<'_>,
 ) -> Result<PathBuf, TrainError> {
     fs::create_dir_all(root).map_err(TrainError::io("create", root))?;
     let partial = tempfile::Builder::new()
         .prefix(".partial-")
         .tempdir_in(root)
         .map_err(TrainError::io("create a folder in", root))?;
-    write(partial.path(), tensors).map_err(|error| broken(partial.path(), error.to_string()))?;
-    let json = serde_json::to_vec_pretty(state)
-        .map_err(|error| broken(partial.path(), error.to_string()))?;
-    fs::write(partial.path().join(STATE), json).map_err(TrainError::io("write", partial.path()))?;
-    for entry in fs::read_dir(partial.path()).map_err(TrainError::io("read", partial.path()))? {
-        let path = entry
-            .map_err(TrainError::io("read", partial.path()))?
-            .path();
-        fs::File::open(&path)
-            .and_then(|file| file.sync_all())
-            .map_err(TrainError::io("sync", &path))?;
+    let folder = partial.path();
+    write(folder, tensors).map_err(|error| broken(folder, error.to_string()))?;
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
+        let entry = entry.map_err(TrainError::io("read", folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        files.insert(name, hash(&entry.path())?);
+        sync(&entry.path())?;
     }
-    let place = root.join(format!("step-{:08}", state.step));
+    let saved = Saved {
+        format: FORMAT,
+        step: state.step,
+        seconds: state.seconds,
+        data: origin.data.to_owned(),
+        config: origin.config.clone(),
+        parameters: named_shapes(&tensors.model).into_iter().collect(),
+        files,
+    };
+    let json =
+        serde_json::to_vec_pretty(&saved).map_err(|error| broken(folder, error.to_string()))?;
+    let path = folder.join(STATE);
+    fs::write(&path, json).map_err(TrainError::io("write", &path))?;
+    sync(&path)?;
+    let place = root.join(format!("{PREFIX}{:08}", state.step));
     if place.exists() {
         fs::remove_dir_all(&place).map_err(TrainError::io("replace", &place))?;
     }
     let partial = partial.keep();
     fs::rename(&partial, &place).map_err(TrainError::io("move into place", &place))?;
     let all = list(root)?;
-    for old in &all[..all.len().saturating_sub(KEPT)] {
+    for (_, old) in &all[..all.len().saturating_sub(KEPT)] {
         fs::remove_dir_all(old).map_err(TrainError::io("remove", old))?;
     }
     Ok(place)
+}
+
+fn sync(path: &Path) -> Result<(), TrainError> {
+    fs::File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(TrainError::io("sync", path))
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+fn hash(path: &Path) -> Result<String, TrainError> {
+    let content = fs::read(path).map_err(TrainError::io("read", path))?;
+    let hash = Sha256::digest(content);
+    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn write<B: AutodiffBackend>(folder: &Path, tensors: &Tensors<B>) -> Result<(), RecorderError> {
@@ -101,20 +139,23 @@ fn write<B: AutodiffBackend>(folder: &Path, tensors: &Tensors<B>) -> Result<(), 
     tensors.optimizers.save(folder, &recorder)
 }
 
-/// The newest checkpoint under `root`, if there is one.
-pub fn latest(root: &Path) -> Result<Option<PathBuf>, TrainError> {
+/// The newest checkpoint under `root` with its step, if there is one.
+pub fn latest(root: &Path) -> Result<Option<(u64, PathBuf)>, TrainError> {
     Ok(list(root)?.pop())
 }
 
-fn list(root: &Path) -> Result<Vec<PathBuf>, TrainError> {
+/// The checkpoints under `root` with their steps, oldest first. Folders of other names are somebody else's.
+fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     if !root.exists() {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
     for entry in fs::read_dir(root).map_err(TrainError::io("read", root))? {
         let entry = entry.map_err(TrainError::io("read", root))?;
-        if entry.file_name().to_string_lossy().starts_with("step-") {
-            found.push(entry.path());
+        let name = entry.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        if let Some(step) = digits.and_then(|digits| digits.parse().ok()) {
+            found.push((step, entry.path()));
         }
     }
     found.sort();
@@ -125,87 +166,156 @@ fn list(root: &Path) -> Result<Vec<PathBuf>, TrainError> {
 pub(crate) fn load<B: AutodiffBackend>(
     path: &Path,
     tensors: Tensors<B>,
-    data: &str,
-    config: &TrainConfig,
+    origin: Origin<'_>,
     device: &B::Device,
 ) -> Result<(Tensors<B>, State), TrainError> {
+    let saved = read_state(path)?;
+    check_origin(&saved, origin).map_err(|reason| broken(path, reason))?;
+    check_parameters(
+        &saved.parameters,
+        &named_shapes(&tensors.model).into_iter().collect(),
+    )
+    .map_err(|reason| broken(path, reason))?;
+    for (name, expected) in &saved.files {
+        if hash(&path.join(name))? != *expected {
+            return Err(broken(
+                path,
+                format!("{name} is not as it was written, it may be truncated or replaced"),
+            ));
+        }
+    }
+    let tensors = read(path, tensors, device).map_err(|error| broken(path, error.to_string()))?;
+    let state = State {
+        step: saved.step,
+        seconds: saved.seconds,
+    };
+    Ok((tensors, state))
+}
+
+fn read_state(path: &Path) -> Result<Saved, TrainError> {
     let json = fs::read(path.join(STATE)).map_err(TrainError::io("read", path.join(STATE)))?;
-    let state: State =
-        serde_json::from_slice(&json).map_err(|error| broken(path, format!("{STATE}: {error}")))?;
-    if state.format != FORMAT {
+    let wrong = |error: serde_json::Error| broken(path, format!("{STATE}: {error}"));
+    // The version first: what a later one changed should not look like a mistake.
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let Version { format } = serde_json::from_slice(&json).map_err(wrong)?;
+    if format != FORMAT {
         return Err(broken(
             path,
-            format!("format {FORMAT} expected, found {}", state.format),
+            format!("format {FORMAT} expected, found {format}"),
         ));
     }
-    if state.data != data {
-        return Err(broken(
-            path,
-            format!("it was trained on data {}, not on {data}", state.data),
+    serde_json::from_slice(&json).map_err(wrong)
+}
+
+/// What tells that a checkpoint is of another run.
+fn check_origin(saved: &Saved, origin: Origin<'_>) -> Result<(), String> {
+    if saved.data != origin.data {
+        return Err(format!(
+            "it was trained on data {}, not on {}",
+            saved.data, origin.data
         ));
     }
     let extended = TrainConfig {
-        steps: config.steps,
-        ..state.config.clone()
+        steps: origin.config.steps,
+        ..saved.config.clone()
     };
-    if extended != *config {
-        return Err(broken(
-            path,
+    if extended != *origin.config {
+        return Err(
             "its training settings differ from the ones given (only steps may change)".to_owned(),
-        ));
+        );
     }
-    let shapes = shapes(&tensors.model);
-    let recorder = FileFormat::default();
-    let loaded = (|| {
-        let model = tensors
-            .model
-            .load_record(recorder.load(path.join("model"), device)?);
-        let ema = tensors.ema.load_record(Recorder::<B::InnerBackend>::load(
-            &recorder,
-            path.join("ema"),
-            device,
-        )?);
-        let optimizers = tensors.optimizers.load(path, &recorder, device)?;
-        Ok::<_, RecorderError>(Tensors {
-            model,
-            ema,
-            optimizers,
-        })
-    })()
-    .map_err(|error| broken(path, error.to_string()))?;
-    let found = self::shapes(&loaded.model);
-    if found.len() != shapes.len() {
-        return Err(broken(
-            path,
-            format!("{} tensors expected, found {}", shapes.len(), found.len()),
-        ));
-    }
-    if let Some((expected, found)) = shapes.iter().zip(&found).find(|(a, b)| a != b) {
-        return Err(broken(
-            path,
-            format!("a tensor of shape {expected:?} expected, found {found:?}"),
-        ));
-    }
-    Ok((loaded, state))
+    Ok(())
 }
 
-fn shapes<B: AutodiffBackend>(model: &Dit<B>) -> Vec<Vec<usize>> {
-    use burn::module::{ModuleVisitor, Param};
-    use burn::tensor::Tensor;
-    struct Shapes(Vec<Vec<usize>>);
-    impl<B: burn::tensor::backend::Backend> ModuleVisitor<B> for Shapes {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-            self.0.push(param.dims().to_vec());
+/// What tells that a checkpoint is of another network.
+fn check_parameters(
+    saved: &BTreeMap<String, Vec<usize>>,
+    ours: &BTreeMap<String, Vec<usize>>,
+) -> Result<(), String> {
+    for (name, shape) in ours {
+        match saved.get(name) {
+            None => return Err(format!("it has no tensor {name}, which the network has")),
+            Some(found) if found != shape => {
+                return Err(format!(
+                    "its tensor {name} has shape {found:?}, the network's {shape:?}"
+                ));
+            }
+            Some(_) => (),
         }
     }
-    let mut shapes = Shapes(Vec::new());
-    model.visit(&mut shapes);
-    shapes.0
+    match saved.keys().find(|name| !ours.contains_key(*name)) {
+        Some(name) => Err(format!("it has a tensor {name}, which the network has not")),
+        None => Ok(()),
+    }
+}
+
+fn read<B: AutodiffBackend>(
+    path: &Path,
+    tensors: Tensors<B>,
+    device: &B::Device,
+) -> Result<Tensors<B>, RecorderError> {
+    let recorder = FileFormat::default();
+    let model = recorder.load(path.join("model"), device)?;
+    let ema = Recorder::<B::InnerBackend>::load(&recorder, path.join("ema"), device)?;
+    Ok(Tensors {
+        model: tensors.model.load_record(model),
+        ema: tensors.ema.load_record(ema),
+        optimizers: tensors.optimizers.load(path, &recorder, device)?,
+    })
 }
 
 fn broken(path: &Path, reason: String) -> TrainError {
     TrainError::Checkpoint {
         path: path.to_owned(),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_are_sorted_by_number_and_other_folders_are_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [
+            "step-00000010",
+            "step-100000000",
+            "step-00000020-old",
+            "step-",
+            "other",
+        ] {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        let steps: Vec<u64> = list(root.path()).unwrap().iter().map(|(s, _)| *s).collect();
+        assert_eq!(steps, [10, 100_000_000]);
+    }
+
+    #[test]
+    fn another_networks_parameters_are_named() {
+        let network = |parameters: &[(&str, [usize; 2])]| {
+            let named = parameters
+                .iter()
+                .map(|(n, s)| ((*n).to_owned(), s.to_vec()));
+            named.collect::<BTreeMap<_, _>>()
+        };
+        let ours = network(&[("a", [2, 3]), ("b", [4, 4])]);
+        let reason = |saved: &[(&str, [usize; 2])]| check_parameters(&network(saved), &ours);
+        assert_eq!(reason(&[("a", [2, 3]), ("b", [4, 4])]), Ok(()));
+        assert_eq!(
+            reason(&[("a", [2, 3]), ("b", [4, 5])]).unwrap_err(),
+            "its tensor b has shape [4, 5], the network's [4, 4]"
+        );
+        assert_eq!(
+            reason(&[("a", [2, 3])]).unwrap_err(),
+            "it has no tensor b, which the network has"
+        );
+        assert_eq!(
+            reason(&[("a", [2, 3]), ("b", [4, 4]), ("c", [1, 1])]).unwrap_err(),
+            "it has a tensor c, which the network has not"
+        );
     }
 }

@@ -36,7 +36,7 @@ pub struct OptimizerConfig {
     pub kind: OptimizerKind,
     /// Learning rate of AdamW.
     pub lr: f64,
-    /// Learning rate of Muon for the blocks' matrices; the rest stays with AdamW.
+    /// Learning rate of Muon for the network's matrices (`Dit::matrices`); the rest stays with AdamW.
     pub muon_lr: f64,
     /// Steps of linear warm-up.
     pub warmup: u64,
@@ -151,6 +151,12 @@ impl TrainConfig {
                 return Err(TrainConfigError::NotPositive { key, found: value });
             }
         }
+        if !(o.weight_decay.is_finite() && o.weight_decay >= 0.0) {
+            return Err(TrainConfigError::Negative {
+                key: "weight_decay",
+                found: o.weight_decay,
+            });
+        }
         for (key, value) in [
             ("beta1", o.beta1),
             ("beta2", o.beta2),
@@ -189,6 +195,14 @@ pub enum TrainConfigError {
     /// A rate that must be positive.
     #[error("training {key} must be positive, found {found}")]
     NotPositive {
+        /// The configuration key.
+        key: &'static str,
+        /// The value found.
+        found: f64,
+    },
+    /// A rate that must not be negative.
+    #[error("training {key} must be at least 0, found {found}")]
+    Negative {
         /// The configuration key.
         key: &'static str,
         /// The value found.

@@ -14,13 +14,13 @@ pub enum TrainError {
     /// The data could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The loss is no number any more.
-    #[error("the loss became {loss} at step {step} ({parts}); {checkpoint}")]
+    /// The loss, its gradient or the weights are no numbers any more.
+    #[error("{what} at step {step} (losses: {parts}); {checkpoint}")]
     Diverged {
         /// The step at which it happened.
         step: u64,
-        /// The loss.
-        loss: f64,
+        /// What became what.
+        what: String,
         /// The losses by name.
         parts: String,
         /// Where the last good state is.

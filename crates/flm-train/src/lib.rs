@@ -37,5 +37,5 @@ pub use config::{Decay, OptimizerConfig, OptimizerKind, TrainConfig, TrainConfig
 pub use error::TrainError;
 pub use metrics::{Evaluation, Event, Line, MetricsFile, StepReport};
 pub use objective::{Draw, Losses, Objective};
-pub use trainer::{Outcome, Run};
+pub use trainer::{Outcome, Ready, Run};
 pub use workers::Workers;

@@ -81,12 +81,7 @@ impl Draw {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         times: &[TimeRow],
-        losses: impl FnOnce(
-            Tensor<B, 2, Int>,
-            Noise<B>,
-            &[TimeRow],
-            &mut Dropout<'_>,
-        ) -> RowLosses<B>,
+        losses: impl FnOnce(Tensor<B, 2, Int>, Noise<B>, &[TimeRow], &mut Dropout<'_>) -> RowLosses<B>,
     ) -> Losses<B> {
         let [rows, length] = tokens.dims();
         let noise = Noise::draw(

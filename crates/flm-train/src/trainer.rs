@@ -1,6 +1,6 @@
 //! The loop.
 
-use crate::checkpoint::{self, State, Tensors};
+use crate::checkpoint::{self, Origin, State, Tensors};
 use crate::config::TrainConfig;
 use crate::ema;
 use crate::error::TrainError;
@@ -8,10 +8,10 @@ use crate::metrics::{Evaluation, Event, StepReport, average_by_name, describe};
 use crate::objective::{Draw, Losses, Objective};
 use crate::optimizer::{Optimizers, combine};
 use crate::workers::Workers;
-use burn::module::{AutodiffModule, Module};
+use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
 use flm_data::{BatchOrder, Split};
 use flm_denoiser::Dit;
 use flm_simplex::stream::Stream;
@@ -65,64 +65,23 @@ pub struct Outcome<B: Backend> {
     pub validation: Option<Evaluation>,
 }
 
-impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
-    /// Trains until the last step or until asked to stop, and tells `observe` about it.
+impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
+    /// Makes everything ready for the first step, or for the one after the newest checkpoint. Nothing is written yet.
     ///
     /// # Errors
     ///
-    /// Impossible settings, unreadable data, a checkpoint that does not fit or cannot be written, or a loss that is no number
-    /// any more: then the last checkpoint before it stays.
-    pub fn train(
-        self,
-        observe: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Outcome<B::InnerBackend>, TrainError> {
-        let config = self.config;
-        config.validate()?;
-        let order = BatchOrder::new(config.seed, self.train.rows())?;
+    /// Impossible settings, or a checkpoint that is missing, damaged or of another run.
+    pub fn ready(self) -> Result<Ready<'a, B, O>, TrainError> {
+        self.config.validate()?;
+        let order = BatchOrder::new(self.config.seed, self.train.rows())?;
         let workers = Workers::new(self.workers)?;
-        let (mut tensors, mut state) = self.start()?;
-        let (started, before) = (Instant::now(), state.seconds);
-        let mut validation = None;
-        let mut since_log = Progress::new(started);
-        while state.step < config.steps {
-            let rows = order.batch(state.step, config.batch);
-            let report = self.step(&mut tensors, &workers, &rows, state.step)?;
-            state.step += 1;
-            state.seconds = before + started.elapsed().as_secs_f64();
-            since_log.add(&report);
-            let last = state.step == config.steps;
-            if state.step.is_multiple_of(config.log_every) || last {
-                let tokens = config.batch * self.train.length();
-                observe(Event::Step(since_log.report(
-                    &report,
-                    state.step,
-                    config.steps,
-                    state.seconds,
-                    tokens,
-                )));
-                since_log = Progress::new(Instant::now());
-            }
-            if last || due(state.step, config.validate_every) {
-                validation = self.validate(&tensors.ema, &workers, state.step)?;
-                if let Some(evaluation) = &validation {
-                    observe(Event::Validation(evaluation));
-                }
-            }
-            let stopping = self.stop.load(Ordering::Relaxed);
-            if last || stopping || due(state.step, config.checkpoint_every) {
-                let path = checkpoint::save(&self.checkpoints, &tensors, &state)?;
-                observe(Event::Checkpoint(&path));
-            }
-            if stopping {
-                break;
-            }
-        }
-        Ok(Outcome {
-            ema: tensors.ema,
-            steps: state.step,
-            seconds: state.seconds,
-            finished: state.step >= config.steps,
-            validation,
+        let (tensors, state) = self.start()?;
+        Ok(Ready {
+            run: self,
+            order,
+            workers,
+            tensors,
+            state,
         })
     }
 
@@ -133,17 +92,21 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
             model: self.model.clone(),
         };
         if !self.resume {
-            return Ok((tensors, State::new(0, 0.0, &self.data, self.config)));
+            return Ok((tensors, State::default()));
         }
-        let Some(path) = checkpoint::latest(&self.checkpoints)? else {
+        let Some((_, path)) = checkpoint::latest(&self.checkpoints)? else {
             return Err(TrainError::NothingToResume {
                 path: self.checkpoints.clone(),
             });
         };
-        let (tensors, mut state) =
-            checkpoint::load(&path, tensors, &self.data, self.config, &self.device)?;
-        state.config = self.config.clone();
-        Ok((tensors, state))
+        checkpoint::load(&path, tensors, self.origin(), &self.device)
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            data: &self.data,
+            config: self.config,
+        }
     }
 
     /// One step: every part forward and backward, then the weights.
@@ -171,8 +134,11 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
         let losses = average_by_name(named);
         let (grads, grad_norm) = combine(&tensors.model, grads, config.optimizer.clip);
         let loss = losses.mean();
-        if !loss.is_finite() || !grad_norm.is_finite() {
-            return Err(self.diverged(step, loss, &losses.means()));
+        for (what, value) in [("the loss", loss), ("the gradient's norm", grad_norm)] {
+            if !value.is_finite() {
+                let what = format!("{what} became {value}");
+                return Err(self.diverged(step, what, &losses.means()));
+            }
         }
         let factor = config.optimizer.factor(step, config.steps);
         tensors.model = tensors
@@ -254,18 +220,116 @@ impl<B: AutodiffBackend, O: Objective<B>> Run<'_, B, O> {
         }))
     }
 
-    fn diverged(&self, step: u64, loss: f64, losses: &BTreeMap<&'static str, f64>) -> TrainError {
+    fn diverged(
+        &self,
+        step: u64,
+        what: String,
+        losses: &BTreeMap<&'static str, f64>,
+    ) -> TrainError {
         let checkpoint = match checkpoint::latest(&self.checkpoints) {
-            Ok(Some(path)) => format!("the last good checkpoint is {}", path.display()),
+            Ok(Some((_, path))) => format!("the last good checkpoint is {}", path.display()),
             _ => "there is no checkpoint yet".to_owned(),
         };
         TrainError::Diverged {
             step,
-            loss,
+            what,
             parts: describe(losses),
             checkpoint,
         }
     }
+}
+
+/// A run before its next step: the network, its average and the optimizers as they should be.
+pub struct Ready<'a, B: AutodiffBackend, O> {
+    run: Run<'a, B, O>,
+    order: BatchOrder,
+    workers: Workers,
+    tensors: Tensors<B>,
+    state: State,
+}
+
+impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
+    /// Trains until the last step or until asked to stop, and tells `observe` about it.
+    ///
+    /// # Errors
+    ///
+    /// Unreadable data, a checkpoint that cannot be written, or a loss, gradient or weights that are no numbers any more: then
+    /// the last checkpoint before it stays.
+    pub fn train(
+        self,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Outcome<B::InnerBackend>, TrainError> {
+        let Self {
+            run,
+            order,
+            workers,
+            mut tensors,
+            mut state,
+        } = self;
+        let config = run.config;
+        let (started, before) = (Instant::now(), state.seconds);
+        let mut validation = None;
+        let mut since_log = Progress::new(started);
+        while state.step < config.steps {
+            let rows = order.batch(state.step, config.batch);
+            let report = run.step(&mut tensors, &workers, &rows, state.step)?;
+            state.step += 1;
+            state.seconds = before + started.elapsed().as_secs_f64();
+            since_log.add(&report);
+            let last = state.step == config.steps;
+            if state.step.is_multiple_of(config.log_every) || last {
+                let tokens = config.batch * run.train.length();
+                observe(Event::Step(since_log.report(
+                    &report,
+                    state.step,
+                    config.steps,
+                    state.seconds,
+                    tokens,
+                )));
+                since_log = Progress::new(Instant::now());
+            }
+            let stopping = run.stop.load(Ordering::Relaxed);
+            let keep = last || stopping || due(state.step, config.checkpoint_every);
+            if keep && !(is_finite(&tensors.model.valid()) && is_finite(&tensors.ema)) {
+                // Found before it is written: a checkpoint that is there is a good one.
+                let what = "weights became infinite or NaN".to_owned();
+                return Err(run.diverged(state.step, what, &report.losses));
+            }
+            if last || due(state.step, config.validate_every) {
+                validation = run.validate(&tensors.ema, &workers, state.step)?;
+                if let Some(evaluation) = &validation {
+                    observe(Event::Validation(evaluation));
+                }
+            }
+            if keep {
+                let path = checkpoint::save(&run.checkpoints, &tensors, state, run.origin())?;
+                observe(Event::Checkpoint(&path));
+            }
+            if stopping {
+                break;
+            }
+        }
+        Ok(Outcome {
+            ema: tensors.ema,
+            steps: state.step,
+            seconds: state.seconds,
+            finished: state.step >= config.steps,
+            validation,
+        })
+    }
+}
+
+/// Whether every parameter is a number.
+fn is_finite<B: Backend, M: Module<B>>(module: &M) -> bool {
+    struct Finite(bool);
+    impl<B: Backend> ModuleVisitor<B> for Finite {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            self.0 = self.0 && param.val().is_finite().all().into_scalar().elem();
+        }
+    }
+    let mut finite = Finite(true);
+    module.visit(&mut finite);
+    finite.0
 }
 
 /// Sums of the row losses by name, with their counts.

@@ -33,15 +33,16 @@ pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Resul
             let tokenizer = TextTokenizer::from_words(grammar.words().iter().cloned())?;
             options.tokenizer = TokenizerSource::Given(Box::new(tokenizer));
         }
-        let meta = write(
+        options
+            .extra
+            .push((GRAMMAR_FILE.to_owned(), grammar.source().into()));
+        write(
             &sentences(settings, &grammar),
             settings.sentences,
             &options,
             out,
             force,
-        )?;
-        files::write(&out.join(GRAMMAR_FILE), grammar.source().as_bytes())?;
-        Ok(meta)
+        )
     } else {
         let corpus = FileCorpus::open(&settings.source)?.unit(settings.text_unit());
         write(&corpus, 0, &options, out, force)

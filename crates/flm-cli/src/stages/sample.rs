@@ -5,7 +5,7 @@ mod trace;
 pub(crate) use trace::TracedSample;
 
 use super::purpose;
-use super::train::Card;
+use super::train::{Card, tokenizer_of};
 use crate::device::{self, Device, Job, Place};
 use crate::error::{CliError, Result};
 use crate::files;
@@ -22,9 +22,6 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use trace::{Trace, TraceFile};
-
-/// In a model folder: the tokenizer.
-pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// What to draw.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +96,7 @@ pub(crate) fn sample(
 ) -> Result<()> {
     requests.iter().try_for_each(Request::validate)?;
     let folder = files::model_folder(model)?;
-    let tokenizer = TextTokenizer::load(folder.join(TOKENIZER_FILE))?;
+    let tokenizer = tokenizer_of(&folder)?;
     let layout = Card::read(&folder)?.map_or(Layout::Rows, |card| card.layout);
     let text = Text {
         tokenizer,
@@ -137,6 +134,14 @@ impl Job for SampleJob<'_> {
                 "the tokenizer in {} has {vocabulary} tokens, but its model has {}",
                 self.folder.display(),
                 config.vocab_size
+            )));
+        }
+        if let Some(request) = self.requests.iter().find(|request| request.gamma > 0.0)
+            && !config.two_time
+        {
+            return Err(CliError::input(format!(
+                "{} is a flow: only a flow map takes a gamma above 0, found {}",
+                self.text.model, request.gamma
             )));
         }
         let source = Source {

@@ -4,7 +4,6 @@ mod card;
 
 pub(crate) use card::Card;
 
-use super::sample::TOKENIZER_FILE;
 use super::{curve, prepare, purpose};
 use crate::command_line::CommandLine;
 use crate::config::{Config, ModelSettings, first_difference};
@@ -22,6 +21,9 @@ use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
 use std::path::Path;
+
+/// In a data or model folder: the tokenizer.
+const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// What to do where a run's folder is already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,20 +76,17 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
 /// Refuses a teacher that does not fit the data.
 fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Path) -> Result<()> {
     let ours = dataset.tokenizer();
-    let tokenizer = path.join(TOKENIZER_FILE);
-    if tokenizer.is_file() {
-        let found = TextTokenizer::load(&tokenizer)?;
-        if found.hash() != ours.hash() {
-            return Err(CliError::input(format!(
-                "the tokenizer of the model {} ({} tokens, hash {:.12}) is not that of the data {} ({} tokens, hash {:.12})",
-                path.display(),
-                found.vocab_size(),
-                found.hash(),
-                data.display(),
-                ours.vocab_size(),
-                ours.hash(),
-            )));
-        }
+    let found = tokenizer_of(path)?;
+    if found.hash() != ours.hash() {
+        return Err(CliError::input(format!(
+            "the tokenizer of the model {} ({} tokens, hash {:.12}) is not that of the data {} ({} tokens, hash {:.12})",
+            path.display(),
+            found.vocab_size(),
+            found.hash(),
+            data.display(),
+            ours.vocab_size(),
+            ours.hash(),
+        )));
     }
     let length = dataset.meta().length;
     for (what, found, expected) in [
@@ -109,6 +108,21 @@ fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Pat
     Ok(())
 }
 
+/// The tokenizer of a model folder, which must be the one that the model was trained with.
+pub(crate) fn tokenizer_of(model: &Path) -> Result<TextTokenizer> {
+    let path = model.join(TOKENIZER_FILE);
+    let tokenizer = TextTokenizer::load(&path)?;
+    let trained = Card::read(model)?.and_then(|card| card.tokenizer_hash);
+    match trained {
+        Some(trained) if trained != tokenizer.hash() => Err(CliError::input(format!(
+            "{} has the hash {:.12}, but the model was trained with the tokenizer {trained:.12}",
+            path.display(),
+            tokenizer.hash(),
+        ))),
+        _ => Ok(tokenizer),
+    }
+}
+
 struct Plan<'a> {
     request: Request<'a>,
     dataset: &'a Dataset,
@@ -122,7 +136,7 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Checks everything that can be checked before the first file is written, and writes the configuration.
+    /// Checks everything that can be checked before the network is there.
     fn new(
         request: Request<'a>,
         dataset: &'a Dataset,
@@ -137,7 +151,7 @@ impl<'a> Plan<'a> {
         let resume_at = match request.start {
             Start::Resume => {
                 check_same(&request.config, &request.out)?;
-                latest_checkpoint(&request.out.checkpoints())?.and_then(|path| step_of(&path))
+                latest_checkpoint(&request.out.checkpoints())?.map(|(step, _)| step)
             }
             start => {
                 request.out.check_free(start == Start::Replace)?;
@@ -162,9 +176,7 @@ impl<'a> Plan<'a> {
         if self.request.start != Start::Resume {
             out.create()?;
         }
-        let text = toml::to_string_pretty(&self.request.config)
-            .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
-        files::write(&out.config(), text.as_bytes())?;
+        out.save(&self.request.config)?;
         Ok(MetricsFile::open(out.metrics(), self.resume_at)?)
     }
 
@@ -177,7 +189,6 @@ impl<'a> Plan<'a> {
         if let Some(card) = self.done()? {
             return Ok(card);
         }
-        let mut metrics = self.begin()?;
         let (out, settings) = (&self.request.out, &self.settings);
         let progress = Progress::new(self.label, settings.steps);
         let tokens = (settings.batch * self.network.length) as u64;
@@ -197,6 +208,8 @@ impl<'a> Plan<'a> {
             stop: stop::flag(),
             device: place.device.clone(),
         };
+        let run = run.ready()?;
+        let mut metrics = self.begin()?;
         let outcome = run.train(&mut |event| {
             progress.training(&event, tokens);
             if written.is_ok() {
@@ -221,6 +234,7 @@ impl<'a> Plan<'a> {
             seed: settings.seed,
             data_hash: self.data_hash.clone(),
             data_source: self.dataset.meta().source.clone(),
+            tokenizer_hash: Some(self.dataset.meta().tokenizer_hash.clone()),
             layout: self.dataset.meta().layout,
             steps: outcome.steps,
             seconds: outcome.seconds,
@@ -336,7 +350,7 @@ fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
             out.root().display()
         )));
     }
-    let mut saved = load(out)?;
+    let mut saved = out.saved()?;
     saved.train.steps = config.train.steps;
     saved.distill.train.steps = config.distill.train.steps;
     // One teacher may be reached by several paths.
@@ -351,21 +365,4 @@ fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
             out.root().display()
         ))),
     }
-}
-
-/// The configuration that a run was started with.
-pub(crate) fn load(out: &RunFolder) -> Result<Config> {
-    let mut overrides = crate::config::Overrides::new();
-    let path = out.config();
-    overrides.file(&files::read(&path)?, &path.display().to_string())?;
-    overrides.finish()
-}
-
-fn step_of(checkpoint: &Path) -> Option<u64> {
-    checkpoint
-        .file_name()?
-        .to_str()?
-        .strip_prefix("step-")?
-        .parse()
-        .ok()
 }

@@ -12,7 +12,9 @@ use crate::dataset::META_FILE;
 #[derive(Debug)]
 pub(super) struct Staging {
     out: PathBuf,
+    // Before the parents, for they go only when they are empty.
     folder: TempDir,
+    _parents: Parents,
     replaces: bool,
 }
 
@@ -34,9 +36,10 @@ impl Staging {
             out.to_path_buf()
         };
         let parent = parent(&out);
-        fs::create_dir_all(parent).map_err(DataError::io("create", parent))?;
+        let parents = Parents::make(parent)?;
         Ok(Self {
             folder: hidden_folder(parent, ".flm-data-")?,
+            _parents: parents,
             out,
             replaces,
         })
@@ -68,6 +71,34 @@ impl Staging {
         sync(parent)?;
         let _ = self.folder.keep();
         Ok(())
+    }
+}
+
+/// Folders above an output that had to be made. Where the output does not come, they go again.
+#[derive(Debug)]
+struct Parents {
+    /// Innermost first.
+    made: Vec<PathBuf>,
+}
+
+impl Parents {
+    fn make(parent: &Path) -> Result<Self, DataError> {
+        let missing = |folder: &&Path| *folder != Path::new("") && !folder.exists();
+        let made = parent.ancestors().take_while(missing);
+        let made = made.map(Path::to_path_buf).collect();
+        fs::create_dir_all(parent).map_err(DataError::io("create", parent))?;
+        Ok(Self { made })
+    }
+}
+
+impl Drop for Parents {
+    fn drop(&mut self) {
+        for folder in &self.made {
+            // Folders that hold something are not removed.
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
     }
 }
 

@@ -17,24 +17,49 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// [`FolderError::Io`] if a file cannot be read, [`FolderError::Config`], [`FolderError::Version`] and
-/// [`FolderError::Sizes`] if `config.json` is no configuration of a network, [`FolderError::Corrupt`], [`FolderError::Type`] and
+/// [`FolderError::Io`] if a file cannot be read, [`FolderError::Config`], [`FolderError::Version`],
+/// [`FolderError::Sizes`] and [`FolderError::Count`] if `config.json` is no configuration of a network, [`FolderError::Corrupt`], [`FolderError::Type`] and
 /// [`FolderError::Tensor`] if `model.safetensors` does not hold exactly the parameters of that network.
 pub fn load<B: Backend>(
     dir: &Path,
     device: &B::Device,
 ) -> Result<(Dit<B>, DitConfig), FolderError> {
-    let config = load_config(&dir.join(CONFIG_FILE))?;
+    let config_path = dir.join(CONFIG_FILE);
+    let config = load_config(&config_path)?;
+    config.validate().map_err(|source| FolderError::Sizes {
+        path: config_path.clone(),
+        source,
+    })?;
+    let path = dir.join(TENSORS_FILE);
+    let tensors = load_tensors(&path)?;
+    check_count(&config_path, &config, &tensors)?;
     // Every parameter is replaced, so the seed does not matter.
     let model = config
         .init(&mut ChaCha8Rng::seed_from_u64(0), device)
         .map_err(|source| FolderError::Sizes {
-            path: dir.join(CONFIG_FILE),
+            path: config_path,
             source,
         })?;
-    let path = dir.join(TENSORS_FILE);
-    let tensors = load_tensors(&path)?;
     Ok((apply_tensors(model, &path, tensors)?, config))
+}
+
+/// Refuses a network far larger than its file before memory is taken for it. A smaller difference is that of some tensor,
+/// which is then named.
+fn check_count(
+    path: &Path,
+    config: &DitConfig,
+    tensors: &[NamedTensor],
+) -> Result<(), FolderError> {
+    let held: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
+    let described = config.parameter_count();
+    if described > 8 * held as u128 {
+        return Err(FolderError::Count {
+            path: path.to_path_buf(),
+            described,
+            held,
+        });
+    }
+    Ok(())
 }
 
 fn load_config(path: &Path) -> Result<DitConfig, FolderError> {

@@ -356,6 +356,24 @@ fn faults_of_the_configuration_are_named() {
         with("\"heads\": 2", "\"heads\": 3"),
         "m/config.json: model width 8 cannot be divided into 3 heads of even width"
     );
+    // Refused by its count: no machine could make the network to compare shapes with.
+    assert_eq!(
+        with("\"vocab_size\": 5", "\"vocab_size\": 99999999999"),
+        format!(
+            "m/config.json describes a network of {} parameters, but model.safetensors holds {}",
+            DitConfig {
+                vocab_size: 99_999_999_999,
+                ..config()
+            }
+            .parameter_count(),
+            config().parameter_count()
+        )
+    );
+    // A network of a like size is compared tensor by tensor.
+    assert!(
+        with("\"vocab_size\": 5", "\"vocab_size\": 6")
+            .contains("tensor vocab_embed.embedding must have shape [6, 8], found [5, 8]")
+    );
     assert!(with("{", "").starts_with("m/config.json is not a model configuration: "));
     assert!(failure(Path::new("/nowhere")).starts_with("cannot read m/config.json: "));
 }

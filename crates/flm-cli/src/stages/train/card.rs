@@ -10,8 +10,8 @@ use std::path::Path;
 
 /// In a model folder: the card for programs.
 pub(crate) const FILE: &str = "run.json";
-/// Version of `run.json`.
-pub(crate) const FORMAT: u32 = 1;
+/// Version of `run.json` that is written. Version 1 had no `tokenizer_hash`.
+pub(crate) const FORMAT: u32 = 2;
 
 /// The run that made a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub(crate) struct Card {
     pub(crate) seed: u64,
     pub(crate) data_hash: String,
     pub(crate) data_source: String,
+    /// Of the tokenizer that the model was trained with.
+    #[serde(default)]
+    pub(crate) tokenizer_hash: Option<String>,
     pub(crate) layout: Layout,
     pub(crate) steps: u64,
     pub(crate) seconds: f64,
@@ -55,7 +58,7 @@ impl Card {
             "A flow language model: it denoises noise to text in many small steps."
         };
         let loss = self.validation_loss.map_or_else(
-            || "no validation rows".to_owned(),
+            || "none: too few validation rows".to_owned(),
             |loss| format!("{loss:.4} nats per token"),
         );
         let sample = if network.two_time { 4 } else { 128 };
