@@ -275,14 +275,10 @@ fn a_run_whose_numbers_overflow_stops_and_keeps_good_checkpoints_only() {
             && message.ends_with("); there is no checkpoint yet"),
         "{message}"
     );
-    // Weights of 1e30 are numbers, but not the loss that follows.
+    // The first step of this one just fits into f32.
     let checkpoints = folder.path().join("later");
-    let message = diverged(1e30, &checkpoints);
-    let last = checkpoints.join("step-00000001");
-    let expected = format!(
-        "the loss became NaN at step 1 (losses: diagonal NaN); the last good checkpoint is {}",
-        last.display()
-    );
-    assert_eq!(message, expected);
-    assert!(last.is_dir());
+    let message = diverged(2e38, &checkpoints);
+    let (step, last) = flm_train::latest_checkpoint(&checkpoints).unwrap().unwrap();
+    let expected = format!("); the last good checkpoint is {}", last.display());
+    assert!(step > 0 && message.ends_with(&expected), "{message}");
 }

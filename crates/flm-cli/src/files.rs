@@ -48,7 +48,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(CliError::io("read", path))
 }
 
-/// A run's folder: `config.toml`, `metrics.jsonl`, `checkpoints/`, `model/`.
+/// A run's folder: `config.toml`, `metrics.jsonl`, `losses.svg`, `checkpoints/`, `model/`.
 #[derive(Clone, Debug)]
 pub(crate) struct RunFolder {
     root: PathBuf,
@@ -69,6 +69,10 @@ impl RunFolder {
 
     pub(crate) fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
+    }
+
+    pub(crate) fn losses(&self) -> PathBuf {
+        self.root.join("losses.svg")
     }
 
     pub(crate) fn checkpoints(&self) -> PathBuf {
@@ -129,7 +133,7 @@ impl RunFolder {
                 std::fs::remove_dir_all(&path).map_err(CliError::io("remove", &path))?;
             }
         }
-        for path in [self.metrics(), self.config()] {
+        for path in [self.metrics(), self.losses(), self.config()] {
             if path.exists() {
                 std::fs::remove_file(&path).map_err(CliError::io("remove", &path))?;
             }

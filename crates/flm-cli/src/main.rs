@@ -12,6 +12,7 @@ mod config;
 mod device;
 mod error;
 mod files;
+mod plot;
 mod presets;
 mod progress;
 mod quickstart;

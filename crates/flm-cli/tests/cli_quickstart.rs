@@ -108,6 +108,7 @@ fn it_makes_what_it_promises() {
         "data/corpus.grammar",
         "flm/config.toml",
         "flm/metrics.jsonl",
+        "flm/losses.svg",
         "flm/checkpoints/step-00000004/state.json",
         "flm/model/config.json",
         "flm/model/model.safetensors",

@@ -1,8 +1,9 @@
 //! The report as a page: one file, nothing fetched from anywhere.
 
-use super::plot;
+use super::plot::validity;
 use super::report::{Report, Row, steps};
 use crate::error::{CliError, Result};
+use crate::plot;
 use crate::stages::curve::Curve;
 use crate::stages::train::Card;
 use std::path::Path;
@@ -47,10 +48,7 @@ impl Page<'_> {
                     .map_or(0, |row| row.samples)
                     .to_string(),
             ),
-            (
-                "validity",
-                plot::validity(&self.report.rows).map_err(failed)?,
-            ),
+            ("validity", validity(&self.report.rows).map_err(failed)?),
             ("losses", plot::losses(&curves).map_err(failed)?),
             ("stages", self.stages()),
             ("models", self.models.iter().map(model_row).collect()),

@@ -10,6 +10,7 @@ use crate::config::{Config, ModelSettings, first_difference};
 use crate::device::{self, Device, Job, Place};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
+use crate::plot;
 use crate::progress::{Progress, thousands};
 use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
@@ -225,6 +226,9 @@ impl<'a> Plan<'a> {
         }
         // From the file, because a run that was stopped after its last step has nothing left to validate.
         let losses = curve::read(&out.metrics());
+        if let Ok(picture) = plot::losses(&[(&losses, self.colour())]) {
+            files::write(&out.losses(), plot::standalone(&picture).as_bytes())?;
+        }
         let validation_loss = losses.validation.last().map(|(_, loss)| *loss);
         let card = Card {
             format_version: card::FORMAT,
@@ -251,6 +255,14 @@ impl<'a> Plan<'a> {
             thousands(speed)
         ));
         Ok(card)
+    }
+
+    fn colour(&self) -> plotters::style::RGBColor {
+        if self.network.two_time {
+            plot::FLOW_MAP
+        } else {
+            plot::FLOW
+        }
     }
 
     /// The model of a run that has no step left to do.

@@ -1,0 +1,111 @@
+//! Pictures of runs, as SVG that takes its ink from the page around it.
+
+use crate::stages::curve::Curve;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+/// Legible on white and on black.
+pub(crate) const FLOW: RGBColor = RGBColor(0x1f, 0x8a, 0x9e);
+pub(crate) const FLOW_MAP: RGBColor = RGBColor(0xd9, 0x6c, 0x3b);
+/// Stands for the page's text colour: replaced when the picture is done.
+pub(crate) const INK: RGBColor = RGBColor(1, 2, 3);
+const SIZE: (u32, u32) = (560, 320);
+const FONT: (&str, u32) = ("sans-serif", 13);
+
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// Losses against steps: thin lines in training, dots for the averaged weights on validation rows.
+pub(crate) fn losses(curves: &[(&Curve, RGBColor)]) -> Result<String, Failure> {
+    picture(|area| {
+        let all = || {
+            curves
+                .iter()
+                .flat_map(|(curve, _)| curve.training.iter().chain(&curve.validation))
+        };
+        let steps = all().map(|point| point.0).fold(1.0, f64::max);
+        let most = all().map(|point| point.1).fold(f64::MIN_POSITIVE, f64::max);
+        let mut chart = ChartBuilder::on(area)
+            .margin(12)
+            .x_label_area_size(38)
+            .y_label_area_size(48)
+            .build_cartesian_2d(0.0..steps, 0.0..most * 1.05)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(6)
+            .y_labels(6)
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(INK.mix(0.15))
+            .axis_style(INK.mix(0.4))
+            .label_style(ink())
+            .x_desc("training step")
+            .draw()?;
+        for (curve, colour) in curves {
+            chart.draw_series(LineSeries::new(
+                curve.training.iter().copied(),
+                colour.stroke_width(1),
+            ))?;
+            chart.draw_series(
+                curve
+                    .validation
+                    .iter()
+                    .map(|&point| Circle::new(point, 4, colour.filled())),
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// A picture as a file of its own: on white, at its own size.
+pub(crate) fn standalone(svg: &str) -> String {
+    let (width, height) = SIZE;
+    let own =
+        format!("<svg width=\"{width}\" height=\"{height}\" style=\"background:#fff;color:#222\" ");
+    svg.replacen("<svg ", &own, 1)
+}
+
+pub(crate) fn ink() -> TextStyle<'static> {
+    FONT.into_text_style(&SIZE).color(&INK)
+}
+
+/// Draws a picture.
+pub(crate) fn picture(
+    draw: impl FnOnce(&Area<'_>) -> Result<(), Failure>,
+) -> Result<String, Failure> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        draw(&area)?;
+        area.present()?;
+    }
+    // The page decides on the size, and on the ink.
+    let (width, height) = SIZE;
+    Ok(svg
+        .replacen(&format!("width=\"{width}\" height=\"{height}\" "), "", 1)
+        .replace("#010203", "currentColor"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_losses_are_no_failure() {
+        assert!(
+            losses(&[(&Curve::default(), FLOW)])
+                .unwrap()
+                .starts_with("<svg")
+        );
+    }
+
+    #[test]
+    fn a_picture_of_its_own_has_a_ground() {
+        let svg = standalone(&losses(&[(&Curve::default(), FLOW)]).unwrap());
+        assert!(svg.starts_with(
+            "<svg width=\"560\" height=\"320\" style=\"background:#fff;color:#222\" "
+        ));
+        assert!(svg.contains("xmlns"), "{svg}");
+    }
+}
