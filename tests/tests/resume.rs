@@ -218,35 +218,52 @@ fn what_cannot_be_resumed_is_said() {
         ),
         "{message}"
     );
+}
 
-    // Whatever happens to a file is noticed, also where another run's would fit.
-    let (_, step) = flm_train::latest_checkpoint(&checkpoints).unwrap().unwrap();
-    for name in ["model.mpk", "ema.mpk", "adamw.mpk"] {
-        let path = step.join(name);
+#[test]
+fn a_checkpoint_whose_files_are_not_its_own_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let objective = FlowObjective::new(Schedule::new(data.tokenizer().vocab_size()).unwrap());
+    let first = model(&data, false);
+    let mut settings = config(OptimizerKind::Muon);
+    let run = |settings: &TrainConfig, place: &Path, resume, stop| {
+        train(
+            &data,
+            &objective,
+            &first,
+            settings,
+            place,
+            (1, resume, stop),
+        )
+    };
+    let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
+    run(&settings, &ours, false, Some(2)).unwrap();
+    settings.seed = 1;
+    run(&settings, &theirs, false, Some(2)).unwrap();
+    settings.seed = 0;
+    let newest = |place: &Path| flm_train::latest_checkpoint(place).unwrap().unwrap().1;
+    for name in ["model.mpk", "ema.mpk", "adamw.mpk", "muon.mpk"] {
+        let path = newest(&ours).join(name);
         let whole = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        let message = error(&first, &settings);
-        let expected = format!("{name} is not as it was written, it may be truncated or replaced");
-        assert!(message.ends_with(&expected), "{message}");
+        // Another run's would fit in every shape.
+        let other = std::fs::read(newest(&theirs).join(name)).unwrap();
+        for content in [&whole[..whole.len() - 1], &other] {
+            std::fs::write(&path, content).unwrap();
+            let message = run(&settings, &ours, true, None).err().unwrap().to_string();
+            let expected =
+                format!("{name} is not as it was written, it may be truncated or replaced");
+            assert!(message.ends_with(&expected), "{message}");
+        }
         std::fs::remove_file(&path).unwrap();
-        let message = error(&first, &settings);
+        let message = run(&settings, &ours, true, None).err().unwrap().to_string();
         assert!(
             message.starts_with("cannot read ") && message.contains(name),
             "{message}"
         );
         std::fs::write(&path, whole).unwrap();
     }
-    assert!(
-        train(
-            &data,
-            &objective,
-            &first,
-            &settings,
-            &checkpoints,
-            (1, true, None)
-        )
-        .is_ok()
-    );
+    assert!(run(&settings, &ours, true, None).is_ok());
 }
 
 #[test]
@@ -275,10 +292,14 @@ fn a_run_whose_numbers_overflow_stops_and_keeps_good_checkpoints_only() {
             && message.ends_with("); there is no checkpoint yet"),
         "{message}"
     );
-    // The first step of this one just fits into f32.
+    // What the first steps of this one leave just fits into f32.
     let checkpoints = folder.path().join("later");
     let message = diverged(2e38, &checkpoints);
     let (step, last) = flm_train::latest_checkpoint(&checkpoints).unwrap().unwrap();
-    let expected = format!("); the last good checkpoint is {}", last.display());
-    assert!(step > 0 && message.ends_with(&expected), "{message}");
+    let begins = format!("weights became infinite or NaN at step {} ", step + 1);
+    let ends = format!("; the last good checkpoint is {}", last.display());
+    assert!(
+        step > 0 && message.starts_with(&begins) && message.ends_with(&ends),
+        "{message}"
+    );
 }

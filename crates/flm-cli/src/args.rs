@@ -144,7 +144,7 @@ pub(crate) struct InspectArgs {
 
 /// Train a flow language model on a data folder
 ///
-/// Without a preset the published sizes hold, which are for a GPU. The run folder holds `config.toml` (all settings), `metrics.jsonl`, `checkpoints/` and, at the end, `model/`.
+/// Without a preset the published sizes hold, which are for a GPU. The run folder holds `config.toml` (all settings), `metrics.jsonl`, `checkpoints/` and, at the end, `model/` and `losses.svg`.
 /// Ctrl-C writes a checkpoint and stops; --resume goes on as if nothing had happened.
 #[derive(Debug, Args)]
 #[command(

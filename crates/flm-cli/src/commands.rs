@@ -201,7 +201,8 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
     for path in [&args.out, &args.trace].into_iter().flatten() {
         files::free(path, args.force)?;
     }
-    if args.out.is_some() && args.out == args.trace {
+    let place = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute)?.ok();
+    if place(&args.out).is_some_and(|out| place(&args.trace) == Some(out)) {
         return Err(CliError::input(
             "--out and --trace name the same file: samples and trace need one each",
         ));

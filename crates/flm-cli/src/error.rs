@@ -21,6 +21,8 @@ enum Kind {
     Failed,
     /// It was asked to stop: exit code 130, as shells have it for Ctrl-C.
     Interrupted,
+    /// The same, before there was anything to go on from.
+    Cancelled,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, CliError>;
@@ -51,12 +53,12 @@ impl CliError {
     }
 
     pub(crate) fn is_interruption(&self) -> bool {
-        self.kind == Kind::Interrupted
+        matches!(self.kind, Kind::Interrupted | Kind::Cancelled)
     }
 
     /// Says how to go on after an interruption.
     pub(crate) fn or_resume(mut self, command: &CommandLine) -> Self {
-        if self.is_interruption() {
+        if self.kind == Kind::Interrupted {
             self.message = format!("{}; go on with: {}", self.message, command.resumed());
         }
         self
@@ -66,7 +68,7 @@ impl CliError {
         match self.kind {
             Kind::Input => 2,
             Kind::Failed => 1,
-            Kind::Interrupted => 130,
+            Kind::Interrupted | Kind::Cancelled => 130,
         }
     }
 
@@ -101,7 +103,7 @@ fn sentence(error: &dyn Error) -> String {
 impl From<DataError> for CliError {
     fn from(error: DataError) -> Self {
         let kind = match error {
-            DataError::Cancelled => Kind::Interrupted,
+            DataError::Cancelled => Kind::Cancelled,
             _ => Kind::Input,
         };
         Self::of(kind, &error)

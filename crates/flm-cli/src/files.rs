@@ -48,6 +48,15 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(CliError::io("read", path))
 }
 
+/// What a folder of ours is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One training.
+    Run,
+    /// All stages of a quickstart.
+    Quickstart,
+}
+
 /// A run's folder: `config.toml`, `metrics.jsonl`, `losses.svg`, `checkpoints/`, `model/`.
 #[derive(Clone, Debug)]
 pub(crate) struct RunFolder {
@@ -83,6 +92,11 @@ impl RunFolder {
         self.root.join("model")
     }
 
+    /// Of a quickstart: how long its stages took. No other run has it.
+    pub(crate) fn times(&self) -> PathBuf {
+        self.root.join("times.json")
+    }
+
     /// The configuration that the run was started with.
     pub(crate) fn saved(&self) -> Result<Config> {
         let path = self.config();
@@ -98,8 +112,8 @@ impl RunFolder {
         write(&self.config(), text.as_bytes())
     }
 
-    /// Refuses a place that is taken, unless it is a run's and `force` says that it may go.
-    pub(crate) fn check_free(&self, force: bool) -> Result<()> {
+    /// Refuses a place that is taken, unless it is of the same kind and `force` says that it may go.
+    pub(crate) fn check_free(&self, force: bool, kind: Kind) -> Result<()> {
         let root = self.root.display();
         if !self.root.exists() {
             return Ok(());
@@ -112,28 +126,43 @@ impl RunFolder {
         if std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_none()) {
             return Ok(());
         }
-        // Many folders hold some config.toml: ours can be read.
-        let reason = if self.config().is_file() {
-            match self.saved() {
-                Ok(_) => return Ok(()),
-                Err(error) => error.to_string(),
-            }
-        } else {
-            "it holds no config.toml".to_owned()
+        let (name, reason) = match (self.foreign(), kind, self.times().is_file()) {
+            (Some(reason), Kind::Run, _) => ("run", reason),
+            (Some(reason), Kind::Quickstart, _) => ("quickstart", reason),
+            (None, Kind::Run, true) => ("run", "it is a quickstart's".to_owned()),
+            (None, Kind::Quickstart, false) => ("quickstart", "it holds no times.json".to_owned()),
+            _ => return Ok(()),
         };
         Err(CliError::input(format!(
-            "{root} is not the folder of a run ({reason}) and is not replaced"
+            "{root} is not the folder of a {name} ({reason}) and is not replaced"
         )))
     }
 
-    /// Makes the folder anew; what a former run left there goes.
+    /// Why the folder is none of ours, if it is not. Many folders hold some config.toml: ours has every section and no other key.
+    fn foreign(&self) -> Option<String> {
+        let path = self.config();
+        if !path.is_file() {
+            return Some("it holds no config.toml".to_owned());
+        }
+        if let Err(error) = self.saved() {
+            return Some(error.to_string());
+        }
+        let sections: toml::Table = toml::from_str(&read(&path).ok()?).ok()?;
+        let all = toml::Table::try_from(Config::default()).ok()?;
+        let missing = all
+            .keys()
+            .find(|section| !sections.contains_key(*section))?;
+        Some(format!("{} has no section {missing}", path.display()))
+    }
+
+    /// Makes the folder anew; what a former run left there goes, but for its configuration, which [`save`](Self::save) replaces.
     pub(crate) fn create(&self) -> Result<()> {
         for path in [self.checkpoints(), self.model()] {
             if path.exists() {
                 std::fs::remove_dir_all(&path).map_err(CliError::io("remove", &path))?;
             }
         }
-        for path in [self.metrics(), self.losses(), self.config()] {
+        for path in [self.metrics(), self.losses()] {
             if path.exists() {
                 std::fs::remove_file(&path).map_err(CliError::io("remove", &path))?;
             }

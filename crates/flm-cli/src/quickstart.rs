@@ -10,10 +10,11 @@ use crate::commands::{self, print};
 use crate::config::{Config, first_difference};
 use crate::device;
 use crate::error::{CliError, Result};
-use crate::files::{self, RunFolder};
+use crate::files::{self, Kind, RunFolder};
 use crate::stages::sample::{Request, lines, sample};
 use crate::stages::train::{self, Card, Start};
 use crate::stages::{curve, eval, prepare, purpose};
+use flm_data::DatasetMeta;
 use flm_eval::{Grammar, corpus_quality};
 use flm_simplex::stream::generator;
 use report::{Corpus, Report, Row, Seconds};
@@ -25,8 +26,8 @@ use std::time::Instant;
 const PRESET: &str = "grammar-tiny";
 /// One-step sentences that are shown.
 const SHOWN: usize = 10;
-/// How long the stages took: what tells a quickstart's folder from another run's.
-const TIMES: &str = "times.json";
+/// The data folder.
+const DATA: &str = "data";
 
 /// Runs all stages that are not done yet.
 pub(crate) fn run(args: &QuickstartArgs) -> Result<()> {
@@ -87,12 +88,14 @@ impl Quickstart<'_> {
         self.out.join(name)
     }
 
-    /// Prepares the data in a new folder, or checks that the one there was begun with the same settings.
+    /// Makes the folder with its data, or checks that the one there was begun with the same settings.
     ///
-    /// The configuration is written after the data: before, nothing is there that a mistake in the settings could leave behind.
+    /// A beginning is made beside the folder first, so that settings which give no corpus change nothing. What an older
+    /// quickstart made goes under its own configuration, and the data comes after the new one: whenever the machine
+    /// stops, what is there can be resumed with the settings that stand in it.
     fn begin(&self) -> Result<PathBuf> {
         let folder = RunFolder::new(&self.out);
-        let data = self.path("data");
+        let data = self.path(DATA);
         if self.args.resume && folder.config().is_file() {
             let saved = folder.saved()?;
             if let Some((key, then, now)) = first_difference(&saved, &self.config) {
@@ -101,48 +104,59 @@ impl Quickstart<'_> {
                     self.out.display()
                 )));
             }
+            if !data.exists() {
+                self.prepare(&folder)?;
+            }
             return Ok(data);
         }
-        self.check_free(&folder)?;
-        let started = Instant::now();
-        let is_new = !self.out.exists();
-        let prepared = prepare::prepare(&self.config.data, &data, true);
-        if prepared.is_err() && is_new {
-            // Fails where something is in it after all, which then stays.
-            let _ = std::fs::remove_dir(&self.out);
+        folder.check_free(self.args.force, Kind::Quickstart)?;
+        let beside = self
+            .out
+            .ancestors()
+            .skip(1)
+            .find(|folder| folder.is_dir())
+            .unwrap_or(Path::new("."));
+        let hidden = tempfile::Builder::new()
+            .prefix(".flm-quickstart-")
+            .tempdir_in(beside)
+            .map_err(CliError::io("create a folder in", beside))?;
+        let new = RunFolder::new(hidden.path().join("new"));
+        self.prepare(&new)?;
+        new.save(&self.config)?;
+        if self.out.exists() {
+            self.clear()?;
+            for from in [new.config(), new.times(), new.root().join(DATA)] {
+                let to = self.out.join(from.file_name().unwrap_or_default());
+                std::fs::rename(&from, &to).map_err(CliError::io("create", &to))?;
+            }
+        } else {
+            let parent = self.out.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(parent).map_err(CliError::io("create", parent))?;
+            std::fs::rename(new.root(), &self.out).map_err(CliError::io("create", &self.out))?;
         }
-        prepared?;
-        self.clear()?;
-        folder.save(&self.config)?;
-        self.keep(&Times {
-            prepare: started.elapsed().as_secs_f64(),
-            ..Times::default()
-        })?;
         Ok(data)
     }
 
-    /// Refuses a place that is taken, unless it is a quickstart's and may be replaced.
-    fn check_free(&self, folder: &RunFolder) -> Result<()> {
-        folder.check_free(self.args.force)?;
-        let is_run = folder.config().is_file();
-        if is_run && !self.path(TIMES).is_file() {
-            return Err(CliError::input(format!(
-                "{} is not the folder of a quickstart (it holds no {TIMES}) and is not replaced",
-                self.out.display()
-            )));
-        }
-        Ok(())
+    /// Makes the data of `folder`, and tells how long it took.
+    fn prepare(&self, folder: &RunFolder) -> Result<()> {
+        let started = Instant::now();
+        prepare::prepare(&self.config.data, &folder.root().join(DATA), false)?;
+        let times = Times {
+            prepare: started.elapsed().as_secs_f64(),
+            ..Times::default()
+        };
+        files::write(&folder.times(), &serde_json::to_vec_pretty(&times)?)
     }
 
-    /// Removes what a former quickstart made of its data.
+    /// Removes what a former quickstart made.
     fn clear(&self) -> Result<()> {
-        for stage in ["flm", "fmlm", "samples"] {
+        for stage in ["flm", "fmlm", "samples", DATA] {
             let path = self.path(stage);
             if path.exists() {
                 std::fs::remove_dir_all(&path).map_err(CliError::io("remove", &path))?;
             }
         }
-        for file in [TIMES, "report.json", "report.html"] {
+        for file in ["report.json", "report.html"] {
             let path = self.path(file);
             if path.exists() {
                 std::fs::remove_file(&path).map_err(CliError::io("remove", &path))?;
@@ -152,7 +166,7 @@ impl Quickstart<'_> {
     }
 
     fn times(&self) -> Result<Times> {
-        let path = self.path(TIMES);
+        let path = RunFolder::new(&self.out).times();
         if !path.is_file() {
             return Ok(Times::default());
         }
@@ -162,7 +176,8 @@ impl Quickstart<'_> {
     }
 
     fn keep(&self, times: &Times) -> Result<()> {
-        files::write(&self.path(TIMES), &serde_json::to_vec_pretty(times)?)
+        let path = RunFolder::new(&self.out).times();
+        files::write(&path, &serde_json::to_vec_pretty(times)?)
     }
 
     fn train(&self) -> Result<Card> {
@@ -182,17 +197,23 @@ impl Quickstart<'_> {
         train: impl Fn(train::Request<'_>) -> Result<Card>,
     ) -> Result<Card> {
         let out = RunFolder::new(self.path(name));
-        if let Some(card) = Card::read(&out.model())? {
+        let data = self.path(DATA);
+        let hash = prepare::identity(&data, &DatasetMeta::read(&data)?)?;
+        if let Some(card) = Card::read(&out.model())?.filter(|card| card.data_hash == hash) {
             return Ok(card);
         }
         let start = if out.config().is_file() {
             Start::Resume
         } else {
+            // Of a run that was stopped before its first file.
+            if out.root().exists() {
+                std::fs::remove_dir_all(out.root()).map_err(CliError::io("remove", out.root()))?;
+            }
             Start::Fresh
         };
         train(train::Request {
             config: config.clone(),
-            data: &self.path("data"),
+            data: &data,
             out,
             start,
             device: self.args.device.device,

@@ -176,25 +176,34 @@ fn what_is_there_is_kept() {
         "train --data data --out mine --force",
         "quickstart --out mine --force",
     ] {
-        assert_eq!(
-            folder.refused(folder.tiny(words)),
-            "mine is not the folder of a run (it holds no config.toml) and is not replaced"
-        );
-    }
-    // Other programs have a config.toml too.
-    fs::write(folder.path("mine/config.toml"), "baseURL = \"here\"").unwrap();
-    fs::create_dir(folder.path("mine/data")).unwrap();
-    for words in [
-        "train --data data --out mine --force",
-        "quickstart --out mine --force",
-    ] {
         let message = folder.refused(folder.tiny(words));
         assert!(
-            message.starts_with(
-                "mine is not the folder of a run (mine/config.toml: there is no setting `baseURL`"
-            ),
+            message.starts_with("mine is not the folder of a ")
+                && message.ends_with(" (it holds no config.toml) and is not replaced"),
             "{message}"
         );
+    }
+    // Other programs have a config.toml too, and so have people.
+    fs::create_dir(folder.path("mine/data")).unwrap();
+    for (text, reason) in [
+        (
+            "baseURL = 3",
+            "(mine/config.toml: there is no setting `baseURL`",
+        ),
+        (
+            "[train]\nsteps = 3",
+            "(mine/config.toml has no section data)",
+        ),
+        ("", "(mine/config.toml has no section data)"),
+    ] {
+        fs::write(folder.path("mine/config.toml"), text).unwrap();
+        for words in [
+            "train --data data --out mine --force",
+            "quickstart --out mine --force",
+        ] {
+            let message = folder.refused(folder.tiny(words));
+            assert!(message.contains(reason), "{message}");
+        }
     }
     assert_eq!(
         folder.refused(folder.tiny("quickstart --out flow --force")),
@@ -294,7 +303,7 @@ fn impossible_samples() {
         "flow is a flow: only a flow map takes a gamma above 0, found 0.5"
     );
     assert_eq!(
-        sample("--steps 1 --out a.jsonl --trace a.jsonl"),
+        sample("--steps 1 --out a.jsonl --trace ./a.jsonl"),
         "--out and --trace name the same file: samples and trace need one each"
     );
     assert_eq!(
@@ -389,7 +398,7 @@ fn a_loss_that_is_no_number_ends_the_run() {
     let output = command.assert().code(1).get_output().clone();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("error: the loss became NaN at step 1 (losses: diagonal NaN); "),
+        stderr.contains("error: the loss became NaN at step 2 (losses: diagonal NaN); "),
         "{stderr}"
     );
     assert!(

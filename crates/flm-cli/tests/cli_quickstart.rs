@@ -190,7 +190,7 @@ fn one_seed_gives_one_report_and_another_another() {
     assert_eq!(run("--seed 1", "b"), first);
     assert_ne!(run("--seed 2", "c")["corpus"], first["corpus"]);
     // A forced repetition leaves nothing of the former.
-    run("--seed 1 --force", "c");
+    assert_eq!(run("--seed 1 --force", "c"), first);
     let data = |out: &str| contents(&folder.path(out).join("data"));
     assert_eq!(data("c"), data("a"));
 }
@@ -218,6 +218,61 @@ fn settings_without_a_corpus_are_refused_before_anything_is_made_or_replaced() {
             assert!(message.contains(expected), "{setting}: {message}");
         }
     }
+}
+
+#[test]
+fn whatever_was_not_made_yet_is_made_on_resuming() {
+    let folder = Folder::new();
+    quickstart(&folder, "--out a").assert().success();
+    let whole = timeless(report(&folder, "a"));
+    let gone = |names: &[&str]| {
+        for name in names {
+            let path = folder.path("a").join(name);
+            if path.is_dir() {
+                fs::remove_dir_all(path).unwrap();
+            } else {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    };
+    for names in [
+        // A forced beginning that was killed before its data came.
+        &[
+            "data",
+            "flm",
+            "fmlm",
+            "samples",
+            "times.json",
+            "report.json",
+        ][..],
+        // A training that was killed before its first file.
+        &[
+            "flm/config.toml",
+            "flm/model",
+            "fmlm",
+            "samples",
+            "report.json",
+        ],
+        &["fmlm/model", "samples/flm-2.jsonl", "report.json"],
+    ] {
+        gone(names);
+        quickstart(&folder, "--out a --resume").assert().success();
+        assert_eq!(timeless(report(&folder, "a")), whole, "without {names:?}");
+    }
+    // Models of other data are not taken for those of this.
+    quickstart(&folder, "--out b --seed 1").assert().success();
+    gone(&["data", "report.json"]);
+    fs::rename(folder.path("b/data"), folder.path("a/data")).unwrap();
+    let message = folder.refused(quickstart(&folder, "--out a --resume"));
+    assert!(
+        message.starts_with("checkpoint a/flm/checkpoints/step-00000004: it was trained on data "),
+        "{message}"
+    );
+    // A run does not go where a quickstart is.
+    assert_eq!(
+        folder.refused(folder.tiny("train --data a/data --out b --force")),
+        "b is not the folder of a run (it is a quickstart's) and is not replaced"
+    );
 }
 
 #[cfg(unix)]

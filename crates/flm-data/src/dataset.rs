@@ -12,7 +12,8 @@ use crate::{DataError, Layout, TextTokenizer};
 pub const FORMAT_VERSION: u32 = 1;
 
 pub(crate) const META_FILE: &str = "dataset.json";
-pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
+/// In a data folder: the tokenizer. Model folders have it by the same name.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(crate) const TRAIN: &str = "train";
 pub(crate) const VALIDATION: &str = "validation";
 

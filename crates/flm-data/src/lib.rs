@@ -58,7 +58,9 @@ mod shard;
 mod tokenizer;
 
 pub use corpus::{Corpus, Documents, FileCorpus, FnCorpus, Piece, Pieces, TextUnit};
-pub use dataset::{Dataset, DatasetMeta, FORMAT_VERSION, ShardMeta, Split, SplitMeta};
+pub use dataset::{
+    Dataset, DatasetMeta, FORMAT_VERSION, ShardMeta, Split, SplitMeta, TOKENIZER_FILE,
+};
 pub use error::DataError;
 pub use layout::Layout;
 pub use order::BatchOrder;

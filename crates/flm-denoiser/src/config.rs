@@ -49,6 +49,9 @@ pub struct DitConfig {
     pub schedule_vocab: usize,
 }
 
+/// The longest sequence. No parameter has this size, so nothing else would stop a mistyped one.
+pub const MAX_LENGTH: usize = 1 << 20;
+
 fn default_dropout() -> f64 {
     0.1
 }
@@ -160,6 +163,9 @@ impl DitConfig {
                 return Err(ConfigError::Zero { key });
             }
         }
+        if self.length > MAX_LENGTH {
+            return Err(ConfigError::Length { found: self.length });
+        }
         if self.vocab_size < 2 {
             return Err(ConfigError::Vocabulary {
                 found: self.vocab_size,
@@ -200,6 +206,12 @@ pub enum ConfigError {
     Zero {
         /// The configuration key.
         key: &'static str,
+    },
+    /// A sequence longer than any that attention could take.
+    #[error("model length must be at most {MAX_LENGTH}, found {found}")]
+    Length {
+        /// The length found.
+        found: usize,
     },
     /// A vocabulary of fewer than two tokens.
     #[error("model vocab_size must be at least 2, found {found}")]
@@ -258,6 +270,14 @@ mod tests {
         assert_eq!(
             length.validate().unwrap_err().to_string(),
             "model length must be at least 1, found 0"
+        );
+        let long = DitConfig {
+            length: 99_999_999_999,
+            ..good.clone()
+        };
+        assert_eq!(
+            long.validate().unwrap_err().to_string(),
+            "model length must be at most 1048576, found 99999999999"
         );
         let dropout = DitConfig {
             dropout: 1.0,

@@ -84,7 +84,7 @@ mod sampling;
 mod tensors;
 
 pub use block::Block;
-pub use config::{ConfigError, DitConfig};
+pub use config::{ConfigError, DitConfig, MAX_LENGTH};
 pub use dit::Dit;
 pub use dropout::Dropout;
 pub use embed::{TimeEmbed, VocabEmbed};

@@ -85,6 +85,10 @@ impl<B: Backend> FlowMapObjective<B> {
     }
 
     /// Losses of `tokens` `[batch, length]` at the given times, one for each sequence, diagonal rows first.
+    ///
+    /// # Panics
+    ///
+    /// If there are no rows.
     pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         student: &Dit<A>,

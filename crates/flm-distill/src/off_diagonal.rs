@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// What δ_{s,t}(I_s) is drawn to off the diagonal, and by which loss.
 ///
-/// The objective scores the student's answer itself, because not all of them do so by cross-entropy: the Eulerian one takes
-/// squared errors against a target off the simplex. What it compares with comes from `rows`, where no gradient flows.
+/// The objective scores the student's answer itself, because not all of them do so by cross-entropy: the Eulerian one would
+/// take squared errors against a target off the simplex. What it compares with comes from `rows`, where no gradient flows.
 ///
 /// A new objective is a new implementation in a file of its own and a line in [`ObjectiveKind`].
 pub trait OffDiagonal<A: AutodiffBackend> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Version of the checkpoint format.
@@ -102,7 +103,7 @@ pub(crate) fn save<B: AutodiffBackend>(
     let path = folder.join(STATE);
     fs::write(&path, json).map_err(TrainError::io("write", &path))?;
     sync(&path)?;
-    let place = root.join(format!("{PREFIX}{:08}", state.step));
+    let place = root.join(folder_name(state.step));
     if place.exists() {
         fs::remove_dir_all(&place).map_err(TrainError::io("replace", &place))?;
     }
@@ -116,16 +117,26 @@ pub(crate) fn save<B: AutodiffBackend>(
 }
 
 fn sync(path: &Path) -> Result<(), TrainError> {
-    fs::File::open(path)
+    fs::File::options()
+        .write(true)
+        .open(path)
         .and_then(|file| file.sync_all())
         .map_err(TrainError::io("sync", path))
 }
 
 /// SHA-256 of a file, in hexadecimal digits.
 fn hash(path: &Path) -> Result<String, TrainError> {
-    let content = fs::read(path).map_err(TrainError::io("read", path))?;
-    let hash = Sha256::digest(content);
-    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut file = fs::File::open(path).map_err(TrainError::io("read", path))?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hash.update(&buffer[..count]),
+            Err(error) => return Err(TrainError::io("read", path)(error)),
+        }
+    }
+    let digest = hash.finalize();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn write<B: AutodiffBackend>(folder: &Path, tensors: &Tensors<B>) -> Result<(), RecorderError> {
@@ -137,6 +148,10 @@ fn write<B: AutodiffBackend>(folder: &Path, tensors: &Tensors<B>) -> Result<(), 
         folder.join("ema"),
     )?;
     tensors.optimizers.save(folder, &recorder)
+}
+
+fn folder_name(step: u64) -> String {
+    format!("{PREFIX}{step:08}")
 }
 
 /// The newest checkpoint under `root` with its step, if there is one.
@@ -152,10 +167,13 @@ fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root).map_err(TrainError::io("read", root))? {
         let entry = entry.map_err(TrainError::io("read", root))?;
-        let name = entry.file_name();
+        let (name, path) = (entry.file_name(), entry.path());
         let digits = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        if let Some(step) = digits.and_then(|digits| digits.parse().ok()) {
-            found.push((step, entry.path()));
+        if let Some(step) = digits.and_then(|digits| digits.parse().ok())
+            && name == folder_name(step).as_str()
+            && path.is_dir()
+        {
+            found.push((step, path));
         }
     }
     found.sort();
@@ -285,11 +303,13 @@ mod tests {
             "step-00000010",
             "step-100000000",
             "step-00000020-old",
+            "step-30",
             "step-",
             "other",
         ] {
             fs::create_dir(root.path().join(name)).unwrap();
         }
+        fs::write(root.path().join("step-00000040"), "a file").unwrap();
         let steps: Vec<u64> = list(root.path()).unwrap().iter().map(|(s, _)| *s).collect();
         assert_eq!(steps, [10, 100_000_000]);
     }

@@ -17,7 +17,7 @@ pub enum TrainError {
     /// The loss, its gradient or the weights are no numbers any more.
     #[error("{what} at step {step} (losses: {parts}); {checkpoint}")]
     Diverged {
-        /// The step at which it happened.
+        /// The step in which it happened, counted from 1 as everywhere.
         step: u64,
         /// What became what.
         what: String,

@@ -137,7 +137,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
         for (what, value) in [("the loss", loss), ("the gradient's norm", grad_norm)] {
             if !value.is_finite() {
                 let what = format!("{what} became {value}");
-                return Err(self.diverged(step, what, &losses.means()));
+                return Err(self.diverged(step + 1, what, &losses.means()));
             }
         }
         let factor = config.optimizer.factor(step, config.steps);

@@ -96,8 +96,9 @@ pub(crate) fn sample(
 ) -> Result<()> {
     requests.iter().try_for_each(Request::validate)?;
     let folder = files::model_folder(model)?;
-    let tokenizer = tokenizer_of(&folder)?;
-    let layout = Card::read(&folder)?.map_or(Layout::Rows, |card| card.layout);
+    let card = Card::read(&folder)?;
+    let tokenizer = tokenizer_of(&folder, card.as_ref())?;
+    let layout = card.map_or(Layout::Rows, |card| card.layout);
     let text = Text {
         tokenizer,
         layout,

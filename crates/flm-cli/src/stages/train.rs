@@ -9,12 +9,12 @@ use crate::command_line::CommandLine;
 use crate::config::{Config, ModelSettings, first_difference};
 use crate::device::{self, Device, Job, Place};
 use crate::error::{CliError, Result};
-use crate::files::{self, RunFolder};
+use crate::files::{self, Kind, RunFolder};
 use crate::plot;
 use crate::progress::{Progress, thousands};
 use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
-use flm_data::{Dataset, TextTokenizer};
+use flm_data::{Dataset, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Existing};
 use flm_denoiser::{Dit, DitConfig};
 use flm_distill::{FlowMapObjective, FlowObjective};
@@ -22,9 +22,6 @@ use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
 use std::path::Path;
-
-/// In a data or model folder: the tokenizer.
-const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// What to do where a run's folder is already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +74,7 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
 /// Refuses a teacher that does not fit the data.
 fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Path) -> Result<()> {
     let ours = dataset.tokenizer();
-    let found = tokenizer_of(path)?;
+    let found = tokenizer_of(path, Card::read(path)?.as_ref())?;
     if found.hash() != ours.hash() {
         return Err(CliError::input(format!(
             "the tokenizer of the model {} ({} tokens, hash {:.12}) is not that of the data {} ({} tokens, hash {:.12})",
@@ -110,11 +107,10 @@ fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Pat
 }
 
 /// The tokenizer of a model folder, which must be the one that the model was trained with.
-pub(crate) fn tokenizer_of(model: &Path) -> Result<TextTokenizer> {
+pub(crate) fn tokenizer_of(model: &Path, card: Option<&Card>) -> Result<TextTokenizer> {
     let path = model.join(TOKENIZER_FILE);
     let tokenizer = TextTokenizer::load(&path)?;
-    let trained = Card::read(model)?.and_then(|card| card.tokenizer_hash);
-    match trained {
+    match card.and_then(|card| card.tokenizer_hash.as_deref()) {
         Some(trained) if trained != tokenizer.hash() => Err(CliError::input(format!(
             "{} has the hash {:.12}, but the model was trained with the tokenizer {trained:.12}",
             path.display(),
@@ -137,7 +133,7 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Checks everything that can be checked before the network is there.
+    /// Checks everything that can be checked before the run's folder is touched.
     fn new(
         request: Request<'a>,
         dataset: &'a Dataset,
@@ -155,7 +151,7 @@ impl<'a> Plan<'a> {
                 latest_checkpoint(&request.out.checkpoints())?.map(|(step, _)| step)
             }
             start => {
-                request.out.check_free(start == Start::Replace)?;
+                request.out.check_free(start == Start::Replace, Kind::Run)?;
                 None
             }
         };
@@ -226,9 +222,6 @@ impl<'a> Plan<'a> {
         }
         // From the file, because a run that was stopped after its last step has nothing left to validate.
         let losses = curve::read(&out.metrics());
-        if let Ok(picture) = plot::losses(&[(&losses, self.colour())]) {
-            files::write(&out.losses(), plot::standalone(&picture).as_bytes())?;
-        }
         let validation_loss = losses.validation.last().map(|(_, loss)| *loss);
         let card = Card {
             format_version: card::FORMAT,
@@ -246,6 +239,10 @@ impl<'a> Plan<'a> {
             validation_loss,
         };
         self.save(&outcome.ema, &card)?;
+        // The run is done; a picture of it is no reason to fail.
+        if let Ok(picture) = plot::losses(&[(&losses, self.colour())]) {
+            let _ = files::write(&out.losses(), plot::standalone(&picture).as_bytes());
+        }
         let loss = validation_loss.or(losses.training.last().map(|(_, loss)| *loss));
         let speed = outcome.steps as f64 * tokens as f64 / outcome.seconds;
         progress.finish(&format!(

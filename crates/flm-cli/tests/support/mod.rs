@@ -70,7 +70,7 @@ impl Folder {
 
     /// Runs a command that must be refused with one sentence and leave the folder as it is; answers the sentence.
     pub(crate) fn refused(&self, mut command: Command) -> String {
-        let before = (self.names(), contents(self.0.path()));
+        let before = contents(self.0.path());
         let output = command.assert().code(2).get_output().clone();
         let stderr = String::from_utf8(output.stderr).unwrap();
         let message = stderr
@@ -81,27 +81,26 @@ impl Folder {
         assert!(!stderr.contains("panicked"), "{stderr}");
         assert!(stderr.ends_with(&format!("{}\n", message[0])), "{stderr}");
         assert!(
-            (self.names(), contents(self.0.path())) == before,
+            contents(self.0.path()) == before,
             "something was changed: {stderr}"
         );
         message[0].trim_start_matches("error: ").to_owned()
     }
 }
 
-/// Everything below a folder with the content of its files.
+/// Everything below a folder: files with their content, folders with none.
 pub(crate) fn contents(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![root.to_path_buf()];
     while let Some(folder) = open.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_path_buf();
             if path.is_dir() {
                 open.push(path);
+                found.push((name, Vec::new()));
             } else {
-                found.push((
-                    path.strip_prefix(root).unwrap().to_path_buf(),
-                    std::fs::read(&path).unwrap(),
-                ));
+                found.push((name, std::fs::read(&path).unwrap()));
             }
         }
     }

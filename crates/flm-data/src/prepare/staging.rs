@@ -85,19 +85,19 @@ impl Parents {
     fn make(parent: &Path) -> Result<Self, DataError> {
         let missing = |folder: &&Path| *folder != Path::new("") && !folder.exists();
         let made = parent.ancestors().take_while(missing);
-        let made = made.map(Path::to_path_buf).collect();
+        let parents = Self {
+            made: made.map(Path::to_path_buf).collect(),
+        };
         fs::create_dir_all(parent).map_err(DataError::io("create", parent))?;
-        Ok(Self { made })
+        Ok(parents)
     }
 }
 
 impl Drop for Parents {
     fn drop(&mut self) {
         for folder in &self.made {
-            // Folders that hold something are not removed.
-            if fs::remove_dir(folder).is_err() {
-                break;
-            }
+            // Folders that hold something are not removed, and some may not have come to be.
+            let _ = fs::remove_dir(folder);
         }
     }
 }

@@ -42,10 +42,23 @@ impl Card {
         if !path.is_file() {
             return Ok(None);
         }
-        let card = serde_json::from_str(&files::read(&path)?).map_err(|error| {
+        let text = files::read(&path)?;
+        let wrong = |error: serde_json::Error| {
             CliError::input(format!("{} is not a model card: {error}", path.display()))
-        })?;
-        Ok(Some(card))
+        };
+        // The version first: what a later one changed should not look like a mistake.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let Version { format_version } = serde_json::from_str(&text).map_err(wrong)?;
+        if !(1..=FORMAT).contains(&format_version) {
+            return Err(CliError::input(format!(
+                "{} has format version {format_version}, but only versions up to {FORMAT} are known",
+                path.display()
+            )));
+        }
+        Ok(Some(serde_json::from_str(&text).map_err(wrong)?))
     }
 
     /// The card for people.
