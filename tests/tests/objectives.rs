@@ -3,8 +3,8 @@
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
-use flm_denoiser::{Dit, Dropout, Noise};
-use flm_distill::{FlowMapConfig, FlowMapObjective, RowKind, TimeRow};
+use flm_denoiser::{Belief, Dit, Dropout, Noise};
+use flm_distill::{FlowMapConfig, FlowMapObjective, RowKind, RowLosses, TimeRow};
 use flm_simplex::Schedule;
 use flm_tests::fixture::{self, Fixture, flat, relative_error};
 use flm_tests::{checkpoint, golden, gradients::named_gradients};
@@ -39,13 +39,11 @@ fn losses(
     student: &Dit<Train>,
     teacher: Option<Dit<Flex>>,
     rows: &[TimeRow],
-) -> Tensor<Train, 2> {
+) -> RowLosses<Train> {
     let objective = FlowMapObjective::new(schedule(), FlowMapConfig::default(), teacher);
     let noise = Noise::pinned(file.float(&format!("{prefix}noise")));
     let tokens = file.int(&format!("{prefix}tokens"));
-    objective
-        .losses(student, tokens, noise, rows, &mut Dropout::off())
-        .per_token
+    objective.losses(student, tokens, &noise, rows, &mut Dropout::off())
 }
 
 #[test]
@@ -59,8 +57,8 @@ fn the_semigroup_loss_and_its_gradient_agree() {
         checkpoint::load_ema(&folder.join("fmlm.ckpt"), &fixture::config(true)).unwrap();
     let teacher: Dit<Flex> =
         checkpoint::load_ema(&folder.join("flm.ckpt"), &fixture::config(false)).unwrap();
-    let loss = losses(&file, "", &student, Some(teacher), &rows(&file, ""));
-    assert_pinned(&student, loss, &file, "");
+    let answer = losses(&file, "", &student, Some(teacher), &rows(&file, ""));
+    assert_pinned(&student, answer.mean, &flat(answer.per_token), &file, "");
 }
 
 #[test]
@@ -70,39 +68,57 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     let rows = rows(&file, "expected.");
     let diagonal = rows[0];
     assert!(diagonal.kind == RowKind::Diagonal && rows[1].kind != RowKind::Diagonal);
-    let noise = Noise::<Train>::pinned(file.float("expected.noise"));
+    let noise = Noise::<Flex>::pinned(file.float("expected.noise"));
     let tokens = file.int::<Train, 2>("expected.tokens");
+    let ([count, length], others) = (tokens.dims(), rows.len() - 1);
 
     // The teacher is not in the golden file, but what it believes about the diagonal row is.
     let embed = student.embed();
     let time = |tau: f64| Tensor::<Train, 1>::full([1], tau, &Default::default());
     let (tau_s, tau_t) = (diagonal.tau_s, diagonal.tau_t);
     let state = flm_simplex::interpolant::interpolate(
-        embed.noise(noise.narrow(0, 1)),
-        embed.tokens(tokens.narrow(0, 0, 1)),
+        noise.narrow(0, 1).seen_in_training(embed),
+        embed.tokens(tokens.clone().narrow(0, 0, 1)),
         time(schedule().t_of_tau(tau_s)),
     );
     let answer = student.forward(state, time(tau_s), time(tau_t), &mut Dropout::off());
-    let teacher = file.float::<Train, 3>(golden::TEACHER).narrow(0, 0, 1);
-    let on = -(answer.dense_log_probs() * teacher)
-        .sum_dim(2)
-        .squeeze_dim(2);
-    // Off the diagonal nobody asks it: there the objective's own answer counts, to all rows at once.
-    let all = losses(&file, "expected.", &student, None, &rows);
-    let loss = Tensor::cat(vec![on, all.narrow(0, 1, rows.len() - 1)], 0);
-    assert_pinned(&student, loss, &file, "expected.");
+    let teacher = Belief::pinned(file.float::<Flex, 3>(golden::TEACHER).narrow(0, 0, 1));
+    let weights = Tensor::full(
+        [1, length],
+        1.0 / (count * length) as f64,
+        &Default::default(),
+    );
+    let on = answer.soft_cross_entropy(&teacher, weights);
+    // Off the diagonal nobody asks it.
+    let objective = FlowMapObjective::new(schedule(), FlowMapConfig::default(), None);
+    let off = objective.losses(
+        &student,
+        tokens.narrow(0, 1, others),
+        &noise.narrow(1, others),
+        &rows[1..],
+        &mut Dropout::off(),
+    );
+    let mean = on.loss + off.mean * (others as f64 / count as f64);
+    let per_token = [flat(on.per_token), flat(off.per_token)].concat();
+    assert_pinned(&student, mean, &per_token, &file, "expected.");
 }
 
 /// Compares losses, and the gradient of their mean to the head, with the pinned ones.
-fn assert_pinned(student: &Dit<Train>, loss: Tensor<Train, 2>, file: &Fixture, prefix: &str) {
+fn assert_pinned(
+    student: &Dit<Train>,
+    mean: Tensor<Train, 1>,
+    per_token: &[f32],
+    file: &Fixture,
+    prefix: &str,
+) {
     let expected = file.values(&format!("{prefix}fmlm_psd_loss_per_token"));
-    let error = relative_error(&flat(loss.clone()), &expected);
+    let error = relative_error(per_token, &expected);
     assert!(
         error < TOLERANCE,
         "loss of each token: relative error {error:.1e}"
     );
     let name = "output_layer.linear.weight";
-    let gradients = named_gradients(student, loss.mean());
+    let gradients = named_gradients(student, mean);
     let found = gradients
         .iter()
         .find(|gradient| gradient.name == name)
@@ -120,12 +136,13 @@ fn without_a_teacher_the_diagonal_learns_from_the_tokens() {
     let file = golden::open();
     let student: Dit<Train> = golden::model(&file);
     let rows: Vec<TimeRow> = [0.2, 0.5, 0.7, 0.9].map(TimeRow::diagonal).to_vec();
-    let distilled = flat(losses(&file, "expected.", &student, None, &rows));
+    let distilled = losses(&file, "expected.", &student, None, &rows);
     let flow = flm_distill::FlowObjective::new(schedule());
     let (tokens, noise) = (
         file.int("expected.tokens"),
         Noise::pinned(file.float("expected.noise")),
     );
-    let trained = flow.losses(&student, tokens, noise, &rows, &mut Dropout::off());
-    assert_eq!(distilled, flat(trained.per_token));
+    let trained = flow.losses(&student, tokens, &noise, &rows, &mut Dropout::off());
+    assert_eq!(flat(distilled.per_token), flat(trained.per_token));
+    assert_eq!(flat(distilled.mean), flat(trained.mean));
 }

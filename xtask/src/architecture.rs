@@ -8,6 +8,7 @@ use std::path::Path;
 /// What each crate of the workspace may depend on, besides libraries from elsewhere. Dev-dependencies are free.
 const ARROWS: &[(&str, &[&str])] = &[
     ("flm-simplex", &[]),
+    ("flm-alloc", &[]),
     ("flm-ops", &[]),
     ("flm-data", &[]),
     ("flm-eval", &[]),
@@ -15,11 +16,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flm-distill", &["flm-simplex", "flm-denoiser"]),
     (
         "flm-train",
-        &["flm-simplex", "flm-denoiser", "flm-distill", "flm-data"],
+        &[
+            "flm-simplex",
+            "flm-ops",
+            "flm-denoiser",
+            "flm-distill",
+            "flm-data",
+        ],
     ),
     (
         "flm-cli",
         &[
+            "flm-alloc",
             "flm-simplex",
             "flm-denoiser",
             "flm-distill",
@@ -30,8 +38,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates outside the arrows: they hold tests and pipelines.
-const OUTSIDE: &[&str] = &["flm-tests", "xtask"];
+/// Crates outside the arrows: they hold benches, tests and pipelines.
+const OUTSIDE: &[&str] = &["flm-bench", "flm-tests", "xtask"];
 
 /// Crates that may name a concrete backend.
 const NAME_A_BACKEND: &[&str] = &["flm-cli", "flm-ops"];

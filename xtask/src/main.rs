@@ -1,7 +1,8 @@
-//! Development pipelines: `cargo xtask ci`.
+//! Development pipelines: `cargo xtask ci`, `cargo xtask bench`.
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 mod architecture;
+mod bench;
 mod ci;
 
 use clap::Parser;
@@ -14,11 +15,14 @@ enum Command {
     Ci,
     /// Check that crates depend on each other only in the direction of docs/architecture.md.
     Architecture,
+    /// Time our work, and PyTorch's beside it.
+    Bench(bench::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Ci => ci::run(),
         Command::Architecture => architecture::check(),
+        Command::Bench(arguments) => bench::run(&arguments),
     }
 }

@@ -103,6 +103,24 @@ pub(crate) struct SampleSettings {
     pub(crate) fmlm_steps: Vec<usize>,
 }
 
+impl Config {
+    /// As it is kept beside a quickstart, which prepares its data itself.
+    pub(crate) fn whole(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(unwritable)
+    }
+
+    /// As it is kept beside a run and its model: without `[data]`, which is decided when data is prepared.
+    pub(crate) fn of_run(&self) -> Result<String> {
+        let mut table = toml::Table::try_from(self).map_err(unwritable)?;
+        table.remove("data");
+        toml::to_string_pretty(&table).map_err(unwritable)
+    }
+}
+
+fn unwritable(error: toml::ser::Error) -> CliError {
+    CliError::input(format!("the configuration: {error}"))
+}
+
 impl Default for DataSettings {
     fn default() -> Self {
         Self {

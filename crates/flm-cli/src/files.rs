@@ -106,10 +106,8 @@ impl RunFolder {
     }
 
     /// Writes the configuration of a run that starts.
-    pub(crate) fn save(&self, config: &Config) -> Result<()> {
-        let text = toml::to_string_pretty(config)
-            .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
-        write(&self.config(), text.as_bytes())
+    pub(crate) fn save(&self, config: &str) -> Result<()> {
+        write(&self.config(), config.as_bytes())
     }
 
     /// Refuses a place that is taken, unless it is of the same kind and `force` says that it may go.
@@ -149,9 +147,10 @@ impl RunFolder {
         }
         let sections: toml::Table = toml::from_str(&read(&path).ok()?).ok()?;
         let all = toml::Table::try_from(Config::default()).ok()?;
+        // A run has no section `data`.
         let missing = all
             .keys()
-            .find(|section| !sections.contains_key(*section))?;
+            .find(|section| *section != "data" && !sections.contains_key(*section))?;
         Some(format!("{} has no section {missing}", path.display()))
     }
 

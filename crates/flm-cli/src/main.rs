@@ -25,11 +25,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-/// Training allocates and frees many tensors of a few sizes on several threads, at which the system's allocator is slow.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    flm_alloc::keep_memory();
     let cli = args::Cli::parse();
     // Drivers log what they also answer, which is told as one error: only our own warnings are shown unless RUST_LOG asks.
     let filter =

@@ -122,7 +122,7 @@ impl Quickstart<'_> {
             .map_err(CliError::io("create a folder in", beside))?;
         let new = RunFolder::new(hidden.path().join("new"));
         self.prepare(&new)?;
-        new.save(&self.config)?;
+        new.save(&self.config.whole()?)?;
         if self.out.exists() {
             self.clear()?;
             for from in [new.config(), new.times(), new.root().join(DATA)] {

@@ -10,7 +10,7 @@ use crate::{DitConfig, init};
 use burn::module::{Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Tensor, backend::Backend};
-use flm_ops::Rope;
+use flm_ops::{Modulated, Rope};
 use rand::Rng;
 
 /// Attention and MLP, each between a modulated LayerNorm and a gated residual.
@@ -29,7 +29,8 @@ pub struct Block<B: Backend> {
 }
 
 impl<B: Backend> Block<B> {
-    pub(crate) fn new(config: &DitConfig, rng: &mut impl Rng, device: &B::Device) -> Self {
+    /// A block of these sizes with fresh parameters.
+    pub fn new(config: &DitConfig, rng: &mut impl Rng, device: &B::Device) -> Self {
         let (width, hidden) = (config.width, config.width * config.mlp_ratio);
         Self {
             norm1: layer_norm(width, device),
@@ -47,8 +48,8 @@ impl<B: Backend> Block<B> {
         }
     }
 
-    /// `x` `[batch, length, width]`, `cond` `[batch, cond_dim]`.
-    pub(crate) fn forward(
+    /// `x` `[batch, length, width]`, `cond` `[batch, cond_dim]`; tables of `rope` for the length and the width of a head.
+    pub fn forward(
         &self,
         x: Tensor<B, 3>,
         cond: Tensor<B, 2>,
@@ -57,15 +58,15 @@ impl<B: Backend> Block<B> {
     ) -> Tensor<B, 3> {
         let [shift1, scale1, gate1, shift2, scale2, gate2] =
             chunks(self.adaLN_modulation.forward(cond));
-        let normal = modulated_norm(&self.norm1, x.clone(), shift1, scale1);
-        let qkv = linear(&self.attn_qkv, normal);
+        let normal = modulated(&self.norm1, x.clone(), shift1, scale1);
+        let qkv = flm_ops::norm_linear(normal, self.attn_qkv.weight.val(), None);
         let mixed = flm_ops::attention(qkv, rope, self.heads, self.softcap);
-        let branch = linear(&self.attn_out, mixed);
-        let x = flm_ops::gated_residual(x, dropout.apply(branch), gate1);
-        let normal = modulated_norm(&self.norm2, x.clone(), shift2, scale2);
-        let hidden = flm_ops::gelu_tanh(linear(&self.mlp.0, normal));
-        let branch = linear(&self.mlp.2, hidden);
-        flm_ops::gated_residual(x, dropout.apply(branch), gate2)
+        let branch = flm_ops::linear(mixed, self.attn_out.weight.val(), None);
+        let x = flm_ops::gated_residual(x, branch, gate1, dropout.mask());
+        let normal = modulated(&self.norm2, x.clone(), shift2, scale2);
+        let hidden = flm_ops::norm_linear(normal, self.mlp.0.weight.val(), Some(bias(&self.mlp.0)));
+        let branch = flm_ops::gelu_linear(hidden, self.mlp.2.weight.val(), bias(&self.mlp.2));
+        flm_ops::gated_residual(x, branch, gate2, dropout.mask())
     }
 
     /// The weights of attention and MLP.
@@ -82,23 +83,25 @@ impl<B: Backend> Block<B> {
 /// ε of every LayerNorm.
 const EPSILON: f64 = 1e-5;
 
-/// A linear map of `[batch, length, inputs]`.
-pub(crate) fn linear<B: Backend>(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
-    flm_ops::linear(
-        x,
-        map.weight.val(),
-        map.bias.as_ref().map(|bias| bias.val()),
-    )
+/// The bias of a map that was made with one.
+pub(crate) fn bias<B: Backend>(map: &Linear<B>) -> Tensor<B, 1> {
+    map.bias.as_ref().expect("a map with a bias").val()
 }
 
-/// LayerNorm, then x·(1 + scale) + shift with one shift and scale for each sequence.
-pub(crate) fn modulated_norm<B: Backend>(
+/// LayerNorm, then x·(1 + scale) + shift with one shift and scale for each sequence, to be computed.
+pub(crate) fn modulated<B: Backend>(
     norm: &LayerNorm<B>,
     x: Tensor<B, 3>,
     shift: Tensor<B, 3>,
     scale: Tensor<B, 3>,
-) -> Tensor<B, 3> {
-    flm_ops::norm_modulate(x, norm.gamma.val(), shift, scale, EPSILON)
+) -> Modulated<B> {
+    Modulated {
+        x,
+        weight: norm.gamma.val(),
+        shift,
+        scale,
+        epsilon: EPSILON,
+    }
 }
 
 /// A LayerNorm over the width with a weight and no bias.

@@ -1,6 +1,6 @@
 //! Dropout with masks from the caller's generator.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use flm_ops::Mask;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -24,60 +24,37 @@ impl<'a> Dropout<'a> {
         }
     }
 
-    /// Applies the dropout to a residual branch of any shape.
-    pub fn apply<B: Backend, const D: usize>(&mut self, x: Tensor<B, D>) -> Tensor<B, D> {
-        let Some((rate, rng)) = &mut self.active else {
-            return x;
-        };
-        let threshold = (*rate * 65_536.0).round() as u64;
-        let keep = (1.0 / (1.0 - threshold as f64 / 65_536.0)) as f32;
-        let shape = x.shape();
-        let count = shape.num_elements();
-        let mut mask = Vec::with_capacity(count + 3);
-        // Four entries from one draw: 16 bits decide one.
-        while mask.len() < count {
-            let mut bits = rng.next_u64();
-            for _ in 0..4 {
-                mask.push(if bits & 0xFFFF < threshold { 0.0 } else { keep });
-                bits >>= 16;
-            }
-        }
-        mask.truncate(count);
-        let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device());
-        x * mask
+    /// The mask of the next residual branch, with a key of its own.
+    pub(crate) fn mask(&mut self) -> Option<Mask> {
+        let (rate, rng) = self.active.as_mut()?;
+        Some(Mask::new(*rate, rng.next_u64()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn_flex::Flex;
     use rand::SeedableRng;
 
     #[test]
-    fn drops_the_stated_share_and_keeps_the_mean() {
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let n = 40_000;
-        let x = Tensor::<Flex, 2>::ones([n / 10, 10], &Default::default());
-        let y: Vec<f32> = Dropout::on(0.1, &mut rng)
-            .apply(x)
-            .into_data()
-            .to_vec()
-            .unwrap();
-        let dropped = y.iter().filter(|v| **v == 0.0).count() as f64 / n as f64;
-        // Five standard deviations of a binomial share: false alarm about 6e-7.
-        assert!(
-            (dropped - 0.1).abs() < 5.0 * (0.09 / n as f64).sqrt(),
-            "{dropped}"
-        );
-        let kept = y.iter().find(|v| **v != 0.0).unwrap();
-        assert!((kept - 1.0 / 0.9).abs() < 1e-4);
+    fn every_branch_has_a_mask_of_its_own_and_a_seed_gives_the_same_ones() {
+        let masks = |seed| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut dropout = Dropout::on(0.1, &mut rng);
+            [dropout.mask(), dropout.mask()]
+        };
+        let [first, second] = masks(3);
+        assert!(first.is_some() && first != second);
+        assert_eq!(masks(3), [first, second]);
+        assert_ne!(masks(4), [first, second]);
     }
 
     #[test]
-    fn off_changes_nothing() {
-        let x = Tensor::<Flex, 1>::from_floats([1.0, -2.0], &Default::default());
-        let y = Dropout::off().apply(x.clone());
-        assert_eq!(x.into_data(), y.into_data());
+    fn off_and_a_rate_of_zero_drop_nothing() {
+        assert_eq!(Dropout::off().mask(), None);
+        assert_eq!(
+            Dropout::on(0.0, &mut ChaCha8Rng::seed_from_u64(3)).mask(),
+            None
+        );
     }
 }

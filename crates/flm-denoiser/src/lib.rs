@@ -44,8 +44,8 @@
 //! let prediction = dit.forward(state, tau.clone(), tau, &mut Dropout::off());
 //!
 //! // A fresh head is silent: every token is as likely as the others.
-//! let loss: f32 = prediction.cross_entropy(tokens).mean().into_scalar();
-//! assert!((loss - 27_f32.ln()).abs() < 1e-5);
+//! let log_prob: f32 = prediction.log_probs(tokens).mean().into_scalar();
+//! assert!((log_prob + 27_f32.ln()).abs() < 1e-5);
 //!
 //! let home = tempfile::tempdir()?;
 //! let place = home.path().join("model");
@@ -60,7 +60,8 @@
 //! | item | is |
 //! | --- | --- |
 //! | [`DitConfig`] | the sizes, checked; [`init`](DitConfig::init) makes a network of them |
-//! | [`Dit`], [`Prediction`], [`Belief`] | the network and its answers |
+//! | [`Dit`], [`Prediction`], [`Belief`], [`Score`] | the network and its answers |
+//! | [`Prior`], [`Noise`] | the noise that sequences start from, as the network sees it |
 //! | [`Dropout`] | masks from a generator that the caller owns |
 //! | [`Sampling`] | the network as the samplers of `flm_simplex` see it |
 //! | [`folder`] | models on disk, read strictly |
@@ -88,7 +89,8 @@ pub use config::{ConfigError, DitConfig, MAX_LENGTH};
 pub use dit::Dit;
 pub use dropout::Dropout;
 pub use embed::{TimeEmbed, VocabEmbed};
-pub use head::{Belief, OutputLayer, Prediction};
-pub use noise::Noise;
+pub use flm_ops::Rope;
+pub use head::{Belief, OutputLayer, Prediction, Score};
+pub use noise::{Noise, NoiseWidth, Prior};
 pub use sampling::{Sampling, TemperatureError};
 pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};

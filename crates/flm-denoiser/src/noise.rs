@@ -1,66 +1,373 @@
 //! The Gaussian prior as the network sees it.
+//!
+//! The network sees x₀ ~ N(0, I) of width V only through x₀E, whose rows are N(0, EᵀE). With E = QR and QᵀQ = I that is z·R
+//! for z ~ N(0, I) of width d, so no V-wide noise need be drawn (`mathematics.md`, section 6). In training Q is held: the
+//! gradient to E is then the mean, given z, of the one that V-wide noise would have given, and varies no more.
+
+mod factor;
 
 use crate::embed::VocabEmbed;
-use burn::tensor::{
-    Tensor,
-    backend::{AutodiffBackend, Backend},
-};
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use factor::Factor;
 use flm_simplex::noise::gaussian;
 use rand::Rng;
 
-/// Draws of the prior x₀ ~ N(0, I) for a batch, before they are projected.
+/// Work of drawing a normal number, in floating-point operations of a matrix product.
+const DRAW: f64 = 700.0;
+
+/// How noise is drawn for a step of training: as wide as the vocabulary, or as wide as the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseWidth {
+    /// V numbers for each position, projected by E.
+    Vocabulary,
+    /// d numbers for each position, multiplied by a factor of EᵀE that is made anew at every step.
+    Network,
+}
+
+impl NoiseWidth {
+    /// The cheaper way for steps of `tokens` positions in `parts` parts, each with a backward pass of its own.
+    ///
+    /// V-wide noise costs V draws and two products of 2Vd operations for each position. Narrow noise costs products of 2Vd²
+    /// for EᵀE (of which some five eighths are done), and as much for the gradient of every part; a `teacher` T that sees the
+    /// same noise through an embedding of its own adds EᵀT and TᵀT for the step, or a product for each position. For V ≤ d
+    /// there is nothing to save.
+    pub fn cheaper(vocab: usize, width: usize, tokens: usize, parts: usize, teacher: bool) -> Self {
+        let [v, d, n, parts] = [vocab, width, tokens, parts].map(|x| x as f64);
+        let (wide_again, narrow_again) = if teacher { (1.0, 1.625) } else { (0.0, 0.0) };
+        let wide = n * v * (DRAW + (2.0 + wide_again) * 2.0 * d);
+        let narrow = 2.0 * v * d * d * (0.625 + parts + narrow_again);
+        if vocab > width && narrow < wide {
+            Self::Network
+        } else {
+            Self::Vocabulary
+        }
+    }
+}
+
+/// The prior as one network sees it, or a network and its teacher: what noise is drawn from.
 ///
-/// Kept apart from the embedding so that one draw can be projected twice: under autodiff for the student, where E takes a
-/// gradient through the noise, and without it for the targets.
+/// Made of the embedding as it stands: after E has moved, of E as it was.
 #[derive(Clone, Debug)]
-pub struct Noise<B: Backend> {
-    dense: Tensor<B, 3>,
+pub struct Prior<B: Backend> {
+    vocab: usize,
+    device: B::Device,
+    factor: Option<Factor<B>>,
+}
+
+impl<B: Backend> Prior<B> {
+    /// The prior for sampling: narrow where V > d.
+    pub fn new(embed: &VocabEmbed<B>) -> Self {
+        let [vocab, width] = embed.embedding.dims();
+        let noise = if vocab > width {
+            NoiseWidth::Network
+        } else {
+            NoiseWidth::Vocabulary
+        };
+        Self::of_width(embed, None, noise)
+    }
+
+    /// The prior of this width, for a network and, where given, a teacher to see the same noise through its own embedding.
+    pub fn of_width(
+        embed: &VocabEmbed<B>,
+        teacher: Option<&VocabEmbed<B>>,
+        noise: NoiseWidth,
+    ) -> Self {
+        let matrix = embed.embedding.val();
+        let factor = (noise == NoiseWidth::Network).then(|| {
+            Factor::new(
+                matrix.clone(),
+                teacher.map(|teacher| teacher.embedding.val()),
+            )
+        });
+        Self {
+            vocab: matrix.dims()[0],
+            device: matrix.device(),
+            factor,
+        }
+    }
+
+    /// Independent draws for `batch` sequences of `length` tokens.
+    pub fn draw<R: Rng + ?Sized>(&self, batch: usize, length: usize, rng: &mut R) -> Noise<B> {
+        match &self.factor {
+            None => Noise::pinned(gaussian([batch, length, self.vocab], rng, &self.device)),
+            Some(factor) => factor.draw(batch, length, rng),
+        }
+    }
+}
+
+/// Draws of the prior x₀ ~ N(0, I) for a batch.
+#[derive(Clone, Debug)]
+pub struct Noise<B: Backend>(Draws<B>);
+
+#[derive(Clone, Debug)]
+enum Draws<B: Backend> {
+    /// x₀, `[batch, length, vocabulary]`.
+    Wide(Tensor<B, 3>),
+    /// z, `[batch, length, width]`, with what networks see of it.
+    Narrow {
+        z: Tensor<B, 3>,
+        seen: Tensor<B, 3>,
+        by_teacher: Option<Tensor<B, 3>>,
+        inverse: Tensor<B, 2>,
+    },
 }
 
 impl<B: Backend> Noise<B> {
-    /// Independent draws for `batch` sequences of `length` tokens.
-    pub fn draw<R: Rng + ?Sized>(
-        batch: usize,
-        length: usize,
-        vocab_size: usize,
-        rng: &mut R,
-        device: &B::Device,
-    ) -> Self {
-        Self {
-            dense: gaussian([batch, length, vocab_size], rng, device),
-        }
-    }
-
-    /// Given noise, `[batch, length, vocabulary]`: for tests against pinned numbers.
-    pub fn pinned(dense: Tensor<B, 3>) -> Self {
-        Self { dense }
+    /// Given V-wide noise, `[batch, length, vocabulary]`: for tests against pinned numbers.
+    pub fn pinned(wide: Tensor<B, 3>) -> Self {
+        Self(Draws::Wide(wide))
     }
 
     /// The draws of `count` sequences from `first` on.
-    pub fn narrow(self, first: usize, count: usize) -> Self {
-        Self {
-            dense: self.dense.narrow(0, first, count),
+    pub fn narrow(&self, first: usize, count: usize) -> Self {
+        let part = |x: &Tensor<B, 3>| x.clone().narrow(0, first, count);
+        Self(match &self.0 {
+            Draws::Wide(x) => Draws::Wide(part(x)),
+            Draws::Narrow {
+                z,
+                seen,
+                by_teacher,
+                inverse,
+            } => Draws::Narrow {
+                z: part(z),
+                seen: part(seen),
+                by_teacher: by_teacher.as_ref().map(part),
+                inverse: inverse.clone(),
+            },
+        })
+    }
+
+    /// x₀E for the network that the prior was made of, `[batch, length, width]`.
+    pub fn seen(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
+        match &self.0 {
+            Draws::Wide(x) => embed.project(x.clone()),
+            Draws::Narrow { seen, .. } => seen.clone(),
+        }
+    }
+
+    /// x₀E for the teacher that the prior was made of.
+    ///
+    /// # Panics
+    ///
+    /// If it was made without one.
+    pub fn seen_by_teacher(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
+        match &self.0 {
+            Draws::Wide(x) => embed.project(x.clone()),
+            Draws::Narrow { by_teacher, .. } => by_teacher
+                .clone()
+                .expect("the prior was made without a teacher"),
+        }
+    }
+
+    /// As [`seen`](Self::seen), with the gradient to E.
+    pub fn seen_in_training<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        embed: &VocabEmbed<A>,
+    ) -> Tensor<A, 3> {
+        match &self.0 {
+            Draws::Wide(x) => embed.project(Tensor::from_inner(x.clone())),
+            Draws::Narrow {
+                z, seen, inverse, ..
+            } => {
+                let [batch, length, width] = z.dims();
+                let rows = |x: &Tensor<B, 3>| x.clone().reshape([batch * length, width]);
+                let embedding = embed.embedding.val();
+                flm_ops::projected_noise(rows(z), rows(seen), inverse.clone(), embedding)
+                    .reshape([batch, length, width])
+            }
         }
     }
 }
 
-impl<B: AutodiffBackend> Noise<B> {
-    /// The same draws, for a network without gradients.
-    pub fn inner(self) -> Noise<B::InnerBackend> {
-        Noise {
-            dense: self.dense.inner(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DitConfig, Dropout};
+    use burn::backend::Autodiff;
+    use burn::module::{AutodiffModule, Param};
+    use burn::tensor::Int;
+    use burn_flex::Flex;
+    use flm_simplex::interpolant::interpolate;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    type Train = Autodiff<Flex>;
+
+    fn embed<B: Backend>(vocab: usize, width: usize, seed: u64) -> VocabEmbed<B> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        VocabEmbed {
+            embedding: Param::from_tensor(gaussian([vocab, width], &mut rng, &Default::default())),
         }
     }
-}
 
-impl<B: Backend> VocabEmbed<B> {
-    /// εE, the projected noise, `[batch, length, width]`.
-    pub fn noise(&self, noise: Noise<B>) -> Tensor<B, 3> {
-        self.project(noise.dense)
+    fn values<B: Backend, const D: usize>(x: Tensor<B, D>) -> Vec<f64> {
+        x.into_data().iter::<f64>().collect()
     }
 
-    /// Number of tokens, V.
-    pub fn vocab_size(&self) -> usize {
-        self.embedding.dims()[0]
+    /// Asserts that the second moments of `x` and `y` `[n, width]` are `expected` within five standard errors.
+    fn assert_moments(x: &Tensor<Flex, 2>, y: &Tensor<Flex, 2>, expected: Tensor<Flex, 2>) {
+        let [n, width] = x.dims();
+        let found = values(x.clone().transpose().matmul(y.clone()).div_scalar(n as f64));
+        let variance = |x: &Tensor<Flex, 2>| values((x.clone() * x.clone()).mean_dim(0));
+        let (vx, vy) = (variance(x), variance(y));
+        for (i, (found, expected)) in found.into_iter().zip(values(expected)).enumerate() {
+            // Of Gaussian pairs: Var(xy) = σₓ²σᵧ² + Cov², at most twice the first.
+            let error = (2.0 * vx[i / width] * vy[i % width] / n as f64).sqrt();
+            assert!(
+                (found - expected).abs() < 5.0 * error,
+                "{found} for {expected} ± {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn narrow_noise_has_the_covariance_of_wide_noise() {
+        let (student, teacher) = (embed::<Flex>(50, 6, 1), embed::<Flex>(50, 6, 2));
+        // A teacher like the student leaves nothing beside what the student sees.
+        for teacher in [&teacher, &student] {
+            for width in [NoiseWidth::Network, NoiseWidth::Vocabulary] {
+                let prior = Prior::of_width(&student, Some(teacher), width);
+                let noise = prior.draw(200, 100, &mut ChaCha8Rng::seed_from_u64(3));
+                let seen = noise.seen(&student).reshape([20_000, 6]);
+                let by_teacher = noise.seen_by_teacher(teacher).reshape([20_000, 6]);
+                let (e, t) = (student.embedding.val(), teacher.embedding.val());
+                assert_moments(&seen, &seen, e.clone().transpose().matmul(e.clone()));
+                assert_moments(
+                    &by_teacher,
+                    &by_teacher,
+                    t.clone().transpose().matmul(t.clone()),
+                );
+                assert_moments(&seen, &by_teacher, e.transpose().matmul(t));
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_batch_are_parts_of_its_noise() {
+        let embed = embed::<Flex>(20, 4, 1);
+        for width in [NoiseWidth::Network, NoiseWidth::Vocabulary] {
+            let prior = Prior::of_width(&embed, Some(&embed), width);
+            let noise = prior.draw(5, 3, &mut ChaCha8Rng::seed_from_u64(3));
+            let part = noise.narrow(1, 2);
+            let expected = values(noise.seen(&embed).narrow(0, 1, 2));
+            let close = |found: Vec<f64>| {
+                assert!(
+                    found
+                        .iter()
+                        .zip(&expected)
+                        .all(|(a, b)| (a - b).abs() < 1e-5)
+                );
+            };
+            close(values(part.seen(&embed)));
+            let by_teacher = values(noise.seen_by_teacher(&embed).narrow(0, 1, 2));
+            assert_eq!(values(part.seen_by_teacher(&embed)), by_teacher);
+        }
+    }
+
+    #[test]
+    fn the_cheaper_width_is_chosen() {
+        use NoiseWidth::{Network, Vocabulary};
+        let cheaper = NoiseWidth::cheaper;
+        // Nothing to save; the quickstart; a small step; a step of a thousand positions.
+        assert_eq!(cheaper(61, 64, 10_000, 1, false), Vocabulary);
+        assert_eq!(cheaper(160, 64, 704, 2, false), Network);
+        assert_eq!(cheaper(50_258, 768, 64, 1, false), Vocabulary);
+        assert_eq!(cheaper(50_258, 768, 1_024, 1, false), Network);
+    }
+
+    /// Mean and variance of each entry of the gradient to E, over draws of narrow and of wide noise.
+    fn moments(
+        embed: &VocabEmbed<Flex>,
+        draws: u32,
+        mut gradient: impl FnMut(&Prior<Flex>) -> Vec<f64>,
+    ) -> [(Vec<f64>, Vec<f64>); 2] {
+        [NoiseWidth::Network, NoiseWidth::Vocabulary].map(|width| {
+            let prior = Prior::of_width(embed, None, width);
+            let count = embed.embedding.shape().num_elements();
+            let (mut sum, mut squares) = (vec![0.0; count], vec![0.0; count]);
+            for _ in 0..draws {
+                for (i, g) in gradient(&prior).into_iter().enumerate() {
+                    sum[i] += g;
+                    squares[i] += g * g;
+                }
+            }
+            let n = f64::from(draws);
+            let mean: Vec<f64> = sum.iter().map(|sum| sum / n).collect();
+            let variance = squares.iter().zip(&mean);
+            let variance = variance.map(|(square, mean)| square / n - mean * mean);
+            (mean.clone(), variance.collect())
+        })
+    }
+
+    /// Asserts that the means agree within five standard errors, and returns how many of them can be told from zero, and how
+    /// many times as much wide noise varies.
+    fn compare([narrow, wide]: [(Vec<f64>, Vec<f64>); 2], draws: u32) -> (usize, f64) {
+        let mut strong = 0;
+        for i in 0..narrow.0.len() {
+            // 512 entries: false alarm 3e-4 if they were independent.
+            let error = ((narrow.1[i] + wide.1[i]) / f64::from(draws)).sqrt();
+            let difference = (narrow.0[i] - wide.0[i]).abs();
+            assert!(
+                difference < 5.0 * error,
+                "entry {i}: {difference} ± {error}"
+            );
+            strong += usize::from(narrow.0[i].abs() > 5.0 * error);
+        }
+        let total = |variance: &[f64]| variance.iter().sum::<f64>();
+        (strong, total(&wide.1) / total(&narrow.1))
+    }
+
+    // V/d = 8 in both.
+
+    #[test]
+    fn on_a_convex_loss_the_mean_gradient_is_that_of_wide_noise_and_varies_less() {
+        let (embed, draws) = (embed::<Train>(64, 8, 5), 2_000);
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let plain = embed.valid();
+        let found = moments(&plain, draws, |prior| {
+            let seen = prior.draw(1, 2, &mut rng).seen_in_training(&embed);
+            let grads = (seen.clone() * seen).sum().backward();
+            values(embed.embedding.val().grad(&grads).unwrap())
+        });
+        let (strong, ratio) = compare(found, draws);
+        assert!(
+            strong > 256,
+            "{strong} of 512 entries have a mean that can be told from zero"
+        );
+        assert!(ratio > 3.0, "wide noise varies {ratio} times as much");
+    }
+
+    #[test]
+    fn on_the_network_the_mean_gradient_is_that_of_wide_noise_and_varies_less() {
+        let (config, draws) = (DitConfig::new(64, 4, 8, 1, 2), 2_000);
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let model = config.init::<Train>(&mut rng, &Default::default()).unwrap();
+        let mut tensors = crate::named_tensors(&model.valid());
+        for tensor in &mut tensors {
+            tensor.values.fill_with(|| rng.random_range(-1.0..1.0));
+        }
+        let model = crate::apply_tensors(model, std::path::Path::new("drawn"), tensors).unwrap();
+        let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
+        let tokens =
+            Tensor::<Train, 1, Int>::from_ints(tokens, &Default::default()).reshape([2, 4]);
+        let tau = Tensor::from_floats([0.2, 0.6], &Default::default());
+        let found = moments(model.valid().embed(), draws, |prior| {
+            let state = interpolate(
+                prior.draw(2, 4, &mut rng).seen_in_training(model.embed()),
+                // Their gradient is the same either way.
+                Tensor::from_inner(model.valid().embed().tokens(tokens.clone().inner())),
+                Tensor::from_floats([0.1, 0.3], &Default::default()),
+            );
+            let prediction = model.forward(state, tau.clone(), tau.clone(), &mut Dropout::off());
+            let weights = Tensor::full([2, 4], 0.125, &Default::default());
+            let grads = prediction
+                .cross_entropy(tokens.clone(), weights)
+                .loss
+                .backward();
+            values(model.embed().embedding.val().grad(&grads).unwrap())
+        });
+        let (_, ratio) = compare(found, draws);
+        assert!(ratio > 4.0, "wide noise varies {ratio} times as much");
     }
 }

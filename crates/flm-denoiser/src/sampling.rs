@@ -15,20 +15,19 @@ pub struct TemperatureError {
 /// A [`Dit`] without dropout, on projected states h = xE.
 ///
 /// Samplers that carry h instead of x draw the same samples from states V/d times smaller (`mathematics.md`, section 6).
-/// Start them from εE ([`VocabEmbed::noise`](crate::VocabEmbed::noise)) and give them fresh noise of the same kind. A one-time network
+/// Start them from noise as the network sees it ([`Prior`](crate::Prior)) and give them fresh noise of the same kind. A one-time network
 /// goes with [`euler`](flm_simplex::sampler::euler), a two-time one with [`flow_map`](flm_simplex::sampler::flow_map).
 ///
 /// ```
 /// use burn_flex::Flex;
-/// use flm_denoiser::{DitConfig, Noise, Sampling};
+/// use flm_denoiser::{DitConfig, Prior, Sampling};
 /// use flm_simplex::sampler;
 /// use rand::SeedableRng;
 ///
 /// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
 /// let config = DitConfig::new(27, 16, 32, 1, 2);
 /// let dit = config.init::<Flex>(&mut rng, &Default::default())?;
-/// let noise = Noise::draw(3, 16, 27, &mut rng, &Default::default());
-/// let start = dit.embed().noise(noise);
+/// let start = Prior::new(dit.embed()).draw(3, 16, &mut rng).seen(dit.embed());
 /// let belief = sampler::euler(&Sampling::new(&dit), &config.schedule()?, start, 4, |_| ())?;
 /// assert_eq!(belief.argmax().dims(), [3, 16]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,9 +1,9 @@
 //! The flow's own objective: cross-entropy of D_τ(I_t) against the tokens.
 
-use crate::losses::RowLosses;
+use crate::losses::{RowLosses, mean_of};
 use crate::rows::{TimeRow, diagonal_rows};
 use crate::state::RowTimes;
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dit, Dropout, Noise};
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
@@ -25,24 +25,27 @@ impl FlowObjective {
         diagonal_rows(batch, rng)
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times, one for each sequence.
-    pub fn losses<B: Backend>(
+    /// Losses of `tokens` `[batch, length]` at the given times.
+    pub fn losses<A: AutodiffBackend>(
         &self,
-        model: &Dit<B>,
-        tokens: Tensor<B, 2, Int>,
-        noise: Noise<B>,
+        model: &Dit<A>,
+        tokens: Tensor<A, 2, Int>,
+        noise: &Noise<A::InnerBackend>,
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
-    ) -> RowLosses<B> {
-        let times = RowTimes::<B>::of(rows, &self.schedule, &tokens.device());
+    ) -> RowLosses<A> {
+        let (shape, device) = (tokens.dims(), tokens.device());
+        let times = RowTimes::<A>::of(rows, &self.schedule, &device);
         let state = interpolate(
-            model.embed().noise(noise),
+            noise.seen_in_training(model.embed()),
             model.embed().tokens(tokens.clone()),
             times.s,
         );
         let prediction = model.forward(state, times.tau_s, times.tau_t, dropout);
+        let score = prediction.cross_entropy(tokens, mean_of(shape, shape[0], &device));
         RowLosses {
-            per_token: prediction.cross_entropy(tokens),
+            mean: score.loss,
+            per_token: score.per_token,
             kinds: rows.iter().map(|row| row.kind).collect(),
         }
     }

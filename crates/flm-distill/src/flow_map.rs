@@ -1,7 +1,7 @@
 //! Distilling a flow map: what all the ways of doing it share.
 
 use crate::FlowMapConfig;
-use crate::losses::RowLosses;
+use crate::losses::{RowLosses, mean_of};
 use crate::rows::{RowKind, TimeRow, flow_map_rows};
 use crate::state::RowTimes;
 use burn::module::AutodiffModule;
@@ -9,7 +9,7 @@ use burn::tensor::{
     Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Dit, Dropout, Noise, Prediction};
+use flm_denoiser::{Dit, Dropout, Noise, Prediction, Score};
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
 
@@ -24,13 +24,13 @@ pub struct FlowMapObjective<B: Backend> {
 }
 
 /// Rows of a batch without gradients: what targets are made of.
-///
-/// The state I_s is not given in any coordinates: student and teacher each project it by their own embedding.
 pub struct Rows<'a, B: Backend> {
     /// The network in training, as it stands.
     pub student: &'a Dit<B>,
     /// The frozen denoiser, if there is one.
     pub teacher: Option<&'a Dit<B>>,
+    /// I_s as the student sees it, `[rows, length, width]`.
+    pub state: Tensor<B, 3>,
     /// The data, `[rows, length]`.
     pub tokens: Tensor<B, 2, Int>,
     /// The noise, one draw for each row.
@@ -42,14 +42,13 @@ pub struct Rows<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Rows<'a, B> {
-    /// I_s as `model` sees it, `[rows, length, width]`.
-    pub fn state(&self, model: &Dit<B>) -> Tensor<B, 3> {
-        let s = self.row_times().s;
-        let embed = model.embed();
+    /// I_s as the teacher sees it, through an embedding of its own, `[rows, length, width]`.
+    pub fn state_of_teacher(&self, teacher: &Dit<B>) -> Tensor<B, 3> {
+        let embed = teacher.embed();
         interpolate(
-            embed.noise(self.noise.clone()),
+            self.noise.seen_by_teacher(embed),
             embed.tokens(self.tokens.clone()),
-            s,
+            self.row_times().s,
         )
     }
 
@@ -61,8 +60,9 @@ impl<'a, B: Backend> Rows<'a, B> {
     /// The rows `first..last`.
     fn range(&self, first: usize, last: usize) -> Rows<'a, B> {
         Rows {
+            state: self.state.clone().narrow(0, first, last - first),
             tokens: self.tokens.clone().narrow(0, first, last - first),
-            noise: self.noise.clone().narrow(first, last - first),
+            noise: self.noise.narrow(first, last - first),
             times: &self.times[first..last],
             ..*self
         }
@@ -84,7 +84,12 @@ impl<B: Backend> FlowMapObjective<B> {
         flow_map_rows(batch, self.config.diagonal, self.config.boundary, rng)
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times, one for each sequence, diagonal rows first.
+    /// The frozen denoiser, if there is one.
+    pub fn teacher(&self) -> Option<&Dit<B>> {
+        self.teacher.as_ref()
+    }
+
+    /// Losses of `tokens` `[batch, length]` at the given times, diagonal rows first.
     ///
     /// # Panics
     ///
@@ -93,60 +98,71 @@ impl<B: Backend> FlowMapObjective<B> {
         &self,
         student: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
-        noise: Noise<A>,
+        noise: &Noise<B>,
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
     ) -> RowLosses<A> {
-        let plain = Rows {
-            student: &student.valid(),
-            teacher: self.teacher.as_ref(),
-            tokens: tokens.clone().inner(),
-            noise: noise.clone().inner(),
-            schedule: &self.schedule,
-            times: rows,
-        };
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
         let state = interpolate(
-            student.embed().noise(noise),
+            noise.seen_in_training(student.embed()),
             student.embed().tokens(tokens.clone()),
             times.s,
         );
+        let plain = Rows {
+            student: &student.valid(),
+            teacher: self.teacher.as_ref(),
+            state: state.clone().inner(),
+            tokens: tokens.clone().inner(),
+            noise: noise.clone(),
+            schedule: &self.schedule,
+            times: rows,
+        };
         let prediction = student.forward(state, times.tau_s, times.tau_t, dropout);
+        let scores = self.score(&prediction, tokens, &plain);
+        let (losses, per_token): (Vec<_>, Vec<_>) = scores
+            .into_iter()
+            .map(|score| (score.loss, score.per_token))
+            .unzip();
         RowLosses {
-            per_token: self.score(&prediction, tokens, &plain),
+            mean: losses.into_iter().reduce(|a, b| a + b).expect("a row"),
+            per_token: Tensor::cat(per_token, 0),
             kinds: rows.iter().map(|row| row.kind).collect(),
         }
     }
 
-    /// Losses on the diagonal, then off it.
+    /// Losses on the diagonal, then off it, weighted so that their sum is the mean over all.
     fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         prediction: &Prediction<A>,
         tokens: Tensor<A, 2, Int>,
         rows: &Rows<'_, B>,
-    ) -> Tensor<A, 2> {
+    ) -> Vec<Score<A>> {
         let is_diagonal = |row: &TimeRow| row.kind == RowKind::Diagonal;
-        let count = rows.times.len();
+        let ([count, length], device) = (tokens.dims(), rows.tokens.device());
         let on = rows.times.partition_point(is_diagonal);
         debug_assert!(
             !rows.times[on..].iter().any(is_diagonal),
             "diagonal rows come first"
         );
-        let mut losses = Vec::new();
+        let weights = |rows| mean_of([rows, length], count, &device);
+        let mut scores = Vec::new();
         if on > 0 {
-            losses.push(diagonal(
+            scores.push(diagonal(
                 &prediction.narrow(0, on),
                 tokens.narrow(0, 0, on),
                 &rows.range(0, on),
+                weights(on),
             ));
         }
         if on < count {
             let off_diagonal = self.config.objective.off_diagonal();
-            losses.push(
-                off_diagonal.losses(&prediction.narrow(on, count - on), &rows.range(on, count)),
-            );
+            scores.push(off_diagonal.losses(
+                &prediction.narrow(on, count - on),
+                &rows.range(on, count),
+                weights(count - on),
+            ));
         }
-        Tensor::cat(losses, 0)
+        scores
     }
 }
 
@@ -155,16 +171,17 @@ fn diagonal<A: AutodiffBackend>(
     prediction: &Prediction<A>,
     tokens: Tensor<A, 2, Int>,
     rows: &Rows<'_, A::InnerBackend>,
-) -> Tensor<A, 2> {
+    weights: Tensor<A::InnerBackend, 2>,
+) -> Score<A> {
     let Some(teacher) = rows.teacher else {
-        return prediction.cross_entropy(tokens);
+        return prediction.cross_entropy(tokens, weights);
     };
     let times = rows.row_times();
     let target = teacher.forward(
-        rows.state(teacher),
+        rows.state_of_teacher(teacher),
         times.tau_s,
         times.tau_t,
         &mut Dropout::off(),
     );
-    prediction.soft_cross_entropy(target.belief().lift())
+    prediction.soft_cross_entropy(&target.belief(), weights)
 }

@@ -1,13 +1,25 @@
 //! What an objective answers.
 
 use crate::rows::RowKind;
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
-/// The loss of every token of a batch.
+/// The loss of a batch.
 #[derive(Clone, Debug)]
-pub struct RowLosses<B: Backend> {
-    /// Nats, `[batch, length]`.
-    pub per_token: Tensor<B, 2>,
+pub struct RowLosses<A: AutodiffBackend> {
+    /// The mean over all tokens in nats, in the graph, `[1]`.
+    pub mean: Tensor<A, 1>,
+    /// Nats of each token, `[batch, length]`.
+    pub per_token: Tensor<A::InnerBackend, 2>,
     /// What each row teaches, `batch` of them.
     pub kinds: Vec<RowKind>,
+}
+
+/// Weights with which `[rows, length]` losses are their part of a mean over `batch` rows.
+pub(crate) fn mean_of<B: Backend>(
+    [rows, length]: [usize; 2],
+    batch: usize,
+    device: &B::Device,
+) -> Tensor<B, 2> {
+    Tensor::full([rows, length], 1.0 / (batch * length) as f64, device)
 }

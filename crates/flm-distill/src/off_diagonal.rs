@@ -3,7 +3,7 @@
 use crate::Rows;
 use crate::semigroup::Semigroup;
 use burn::tensor::{Tensor, backend::AutodiffBackend};
-use flm_denoiser::Prediction;
+use flm_denoiser::{Prediction, Score};
 use serde::{Deserialize, Serialize};
 
 /// What δ_{s,t}(I_s) is drawn to off the diagonal, and by which loss.
@@ -13,8 +13,13 @@ use serde::{Deserialize, Serialize};
 ///
 /// A new objective is a new implementation in a file of its own and a line in [`ObjectiveKind`].
 pub trait OffDiagonal<A: AutodiffBackend> {
-    /// Losses `[rows, length]` of the student's `prediction` for these rows.
-    fn losses(&self, prediction: &Prediction<A>, rows: &Rows<'_, A::InnerBackend>) -> Tensor<A, 2>;
+    /// Losses of the student's `prediction` for these rows, each token's with its entry of `weights` `[rows, length]`.
+    fn losses(
+        &self,
+        prediction: &Prediction<A>,
+        rows: &Rows<'_, A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A>;
 }
 
 /// Which objective distills the flow map.

@@ -5,7 +5,7 @@ use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Belief, Dropout, Prediction};
+use flm_denoiser::{Belief, Dropout, Prediction, Score};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
 /// Cross-entropy against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands.
@@ -16,14 +16,19 @@ use flm_simplex::flow_map::{semigroup_weights, transport};
 pub struct Semigroup;
 
 impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
-    fn losses(&self, prediction: &Prediction<A>, rows: &Rows<'_, A::InnerBackend>) -> Tensor<A, 2> {
-        prediction.soft_cross_entropy(target(rows).lift())
+    fn losses(
+        &self,
+        prediction: &Prediction<A>,
+        rows: &Rows<'_, A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        prediction.soft_cross_entropy(&target(rows), weights)
     }
 }
 
 fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
     let (student, times) = (rows.student, rows.row_times());
-    let state = rows.state(student);
+    let state = rows.state.clone();
     let first = student
         .forward(
             state.clone(),

@@ -1,15 +1,28 @@
 //! The kernels as nodes of burn's autodiff graph, each with its own backward rule.
 
-use crate::flex::{attention, gelu, norm, residual, softmax};
+use crate::Mask;
+use crate::flex::buffer::{contiguous, values};
+use crate::flex::{attention, gelu, linear, norm, residual};
 use crate::route::AutodiffFlex;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::ops::{FloatTensor, FloatTensorOps};
 use burn_flex::{Flex, FlexTensor};
 
 type Node = FloatTensor<AutodiffFlex>;
+
+/// Gives each parent of a node that asks for one its gradient.
+macro_rules! register {
+    ($parents:expr, $gradients:expr, $grads:expr) => {
+        for (parent, gradient) in $parents.into_iter().zip($gradients) {
+            if let Some(parent) = parent {
+                $grads.register::<Flex>(parent.id, gradient);
+            }
+        }
+    };
+}
 
 /// A node of one parent whose backward pass needs `State` alone.
 macro_rules! unary_node {
@@ -41,11 +54,9 @@ unary_node!(
     (FlexTensor, attention::Setting),
     |(qkv, setting): Self::State, grad| { attention::backward(&qkv, &setting, grad) }
 );
-// The state is the gradient of each row's loss to its logits, made in the forward pass.
-unary_node!(CrossEntropy, FlexTensor, softmax::scale_rows);
 
 pub(crate) fn gelu_tanh(x: Node) -> Node {
-    let input = crate::flex::buffer::contiguous(x.primitive);
+    let input = contiguous(x.primitive);
     let out = gelu::forward(input.clone());
     match Gelu
         .prepare::<NoCheckpointing>([x.node])
@@ -58,7 +69,7 @@ pub(crate) fn gelu_tanh(x: Node) -> Node {
 }
 
 pub(crate) fn attention(qkv: Node, setting: attention::Setting) -> Node {
-    let input = crate::flex::buffer::contiguous(qkv.primitive);
+    let input = contiguous(qkv.primitive);
     let out = attention::forward(input.clone(), &setting);
     match Attention
         .prepare::<NoCheckpointing>([qkv.node])
@@ -67,23 +78,6 @@ pub(crate) fn attention(qkv: Node, setting: attention::Setting) -> Node {
     {
         OpsKind::Tracked(prep) => prep.finish((input, setting), out),
         OpsKind::UnTracked(prep) => prep.finish(out),
-    }
-}
-
-pub(crate) fn cross_entropy(logits: Node, target: softmax::Target<'_>, cap: f32) -> Node {
-    let input = crate::flex::buffer::contiguous(logits.primitive);
-    match CrossEntropy
-        .prepare::<NoCheckpointing>([logits.node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => {
-            let (loss, grad) = softmax::cross_entropy(&input, target, cap, true);
-            prep.finish(grad.expect("a gradient was asked for"), loss)
-        }
-        OpsKind::UnTracked(prep) => {
-            prep.finish(softmax::cross_entropy(&input, target, cap, false).0)
-        }
     }
 }
 
@@ -97,16 +91,11 @@ impl Backward<Flex, 4> for NormModulate {
         let upstream = grads.consume::<Flex>(&ops.node);
         let made = norm::backward(&ops.state, upstream);
         let made = [made.x, made.weight, made.shift, made.scale];
-        for (parent, grad) in ops.parents.into_iter().zip(made) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, grad);
-            }
-        }
+        register!(ops.parents, made, grads);
     }
 }
 
 pub(crate) fn norm_modulate(x: Node, weight: Node, shift: Node, scale: Node, epsilon: f32) -> Node {
-    let contiguous = crate::flex::buffer::contiguous;
     let saved = norm::Saved {
         x: contiguous(x.primitive),
         weight: contiguous(weight.primitive),
@@ -129,24 +118,20 @@ pub(crate) fn norm_modulate(x: Node, weight: Node, shift: Node, scale: Node, eps
 struct GatedResidual;
 
 impl Backward<Flex, 3> for GatedResidual {
-    type State = (FlexTensor, FlexTensor);
+    type State = (FlexTensor, FlexTensor, Option<Mask>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let upstream = crate::flex::buffer::contiguous(grads.consume::<Flex>(&ops.node));
-        let (branch, gate) = ops.state;
-        let (dbranch, dgate) = residual::backward(&branch, &gate, &upstream);
-        for (parent, grad) in ops.parents.into_iter().zip([upstream, dbranch, dgate]) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, grad);
-            }
-        }
+        let upstream = contiguous(grads.consume::<Flex>(&ops.node));
+        let (branch, gate, mask) = ops.state;
+        let (dbranch, dgate) = residual::backward(&branch, &gate, mask, &upstream);
+        register!(ops.parents, [upstream, dbranch, dgate], grads);
     }
 }
 
-pub(crate) fn gated_residual(x: Node, branch: Node, gate: Node) -> Node {
-    let contiguous = crate::flex::buffer::contiguous;
-    let saved = (contiguous(branch.primitive), contiguous(gate.primitive));
-    let out = residual::forward(x.primitive, &saved.0, &saved.1);
+pub(crate) fn gated_residual(x: Node, branch: Node, gate: Node, mask: Option<Mask>) -> Node {
+    let (branch_of, gate_of) = (contiguous(branch.primitive), contiguous(gate.primitive));
+    let out = residual::forward(x.primitive, &branch_of, &gate_of, mask);
+    let saved = (branch_of, gate_of, mask);
     match GatedResidual
         .prepare::<NoCheckpointing>([x.node, branch.node, gate.node])
         .compute_bound()
@@ -154,5 +139,197 @@ pub(crate) fn gated_residual(x: Node, branch: Node, gate: Node) -> Node {
     {
         OpsKind::Tracked(prep) => prep.finish(saved, out),
         OpsKind::UnTracked(prep) => prep.finish(out),
+    }
+}
+
+pub(crate) fn is_tracked(x: &Node) -> bool {
+    !x.node.requirement.is_none()
+}
+
+/// A scalar with the gradients to its inputs as state.
+#[derive(Debug)]
+struct WithGradients;
+
+impl<const N: usize> Backward<Flex, N> for WithGradients {
+    type State = [FlexTensor; N];
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let upstream = grads.consume::<Flex>(&ops.node);
+        let upstream = values(&contiguous(upstream))[0];
+        for (parent, grad) in ops.parents.into_iter().zip(ops.state) {
+            if let Some(parent) = parent {
+                let grad = if upstream == 1.0 {
+                    grad
+                } else {
+                    Flex::float_mul_scalar(grad, upstream.into())
+                };
+                grads.register::<Flex>(parent.id, grad);
+            }
+        }
+    }
+}
+
+pub(crate) fn with_gradients<const N: usize>(
+    value: FlexTensor,
+    inputs: [(Node, FlexTensor); N],
+) -> Node {
+    let nodes = std::array::from_fn(|i| inputs[i].0.node.clone());
+    match WithGradients
+        .prepare::<NoCheckpointing>(nodes)
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(prep) => prep.finish(inputs.map(|(_, gradient)| gradient), value),
+        OpsKind::UnTracked(prep) => prep.finish(value),
+    }
+}
+
+unary_node!(
+    ProjectedNoise,
+    (FlexTensor, FlexTensor, FlexTensor),
+    |(z, inverse, matrix): Self::State, grad| {
+        let seen = Flex::float_matmul(Flex::float_transpose(z), grad);
+        Flex::float_matmul(matrix, Flex::float_matmul(inverse, seen))
+    }
+);
+
+pub(crate) fn projected_noise(
+    z: FlexTensor,
+    seen: FlexTensor,
+    inverse: FlexTensor,
+    matrix: Node,
+) -> Node {
+    match ProjectedNoise
+        .prepare::<NoCheckpointing>([matrix.node])
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(prep) => prep.finish((z, inverse, matrix.primitive), seen),
+        OpsKind::UnTracked(prep) => prep.finish(seen),
+    }
+}
+
+/// A product whose input is made again from what it is a function of: a normalized state, or a GELU.
+///
+/// The parents are those of the input, then the weight, then, if there is one, the bias.
+#[derive(Debug)]
+struct Product;
+
+/// How a product's input is made.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few a network, moved once")]
+enum Input {
+    Given(FlexTensor),
+    Gelu(FlexTensor),
+    Norm {
+        saved: norm::Saved,
+        shift: FlexTensor,
+    },
+}
+
+impl Input {
+    fn value(&self) -> FlexTensor {
+        match self {
+            Self::Given(x) => x.clone(),
+            Self::Gelu(x) => gelu::forward(x.clone()),
+            Self::Norm { saved, shift } => norm::forward(saved, shift.clone()),
+        }
+    }
+
+    /// Gradients to what it is made of, from the one to its value.
+    fn gradients(&self, grad: FlexTensor) -> Vec<FlexTensor> {
+        match self {
+            Self::Given(_) => vec![grad],
+            Self::Gelu(x) => vec![gelu::backward(x, grad)],
+            Self::Norm { saved, .. } => {
+                let made = norm::backward(saved, grad);
+                vec![made.x, made.weight, made.shift, made.scale]
+            }
+        }
+    }
+}
+
+impl<const N: usize> Backward<Flex, N> for Product {
+    type State = (Input, FlexTensor);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = contiguous(grads.consume::<Flex>(&ops.node));
+        let (input, weight) = ops.state;
+        let (to_input, to_weight) = linear::backward(&input.value(), &weight, &grad);
+        let gradients = input.gradients(to_input).into_iter().chain([to_weight]);
+        // One parent more than gradients: the bias.
+        let to_bias = std::iter::once_with(|| linear::column_sums(&grad));
+        register!(ops.parents, gradients.chain(to_bias), grads);
+    }
+}
+
+/// The node of a product with these parents.
+fn product<const N: usize>(
+    parents: [Node; N],
+    input: Input,
+    weight: FlexTensor,
+    bias: Option<&FlexTensor>,
+) -> Node {
+    let out = linear::forward(&input.value(), &weight, bias);
+    match Product
+        .prepare::<NoCheckpointing>(parents.map(|parent| parent.node))
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(prep) => prep.finish((input, weight), out),
+        OpsKind::UnTracked(prep) => prep.finish(out),
+    }
+}
+
+pub(crate) fn linear(x: Node, weight: Node, bias: Option<Node>) -> Node {
+    let (input, matrix) = (
+        Input::Given(contiguous(x.primitive.clone())),
+        weight.primitive.clone(),
+    );
+    match bias {
+        Some(bias) => {
+            let row = bias.primitive.clone();
+            product([x, weight, bias], input, matrix, Some(&row))
+        }
+        None => product([x, weight], input, matrix, None),
+    }
+}
+
+pub(crate) fn gelu_linear(x: Node, weight: Node, bias: Node) -> Node {
+    let (input, matrix) = (
+        Input::Gelu(contiguous(x.primitive.clone())),
+        weight.primitive.clone(),
+    );
+    let row = bias.primitive.clone();
+    product([x, weight, bias], input, matrix, Some(&row))
+}
+
+pub(crate) fn norm_linear(
+    [x, gain, shift, scale]: [Node; 4],
+    epsilon: f32,
+    weight: Node,
+    bias: Option<Node>,
+) -> Node {
+    let input = Input::Norm {
+        saved: norm::Saved {
+            x: contiguous(x.primitive.clone()),
+            weight: contiguous(gain.primitive.clone()),
+            scale: contiguous(scale.primitive.clone()),
+            epsilon,
+        },
+        shift: contiguous(shift.primitive.clone()),
+    };
+    let matrix = weight.primitive.clone();
+    match bias {
+        Some(bias) => {
+            let row = bias.primitive.clone();
+            product(
+                [x, gain, shift, scale, weight, bias],
+                input,
+                matrix,
+                Some(&row),
+            )
+        }
+        None => product([x, gain, shift, scale, weight], input, matrix, None),
     }
 }

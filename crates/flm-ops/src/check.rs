@@ -25,6 +25,23 @@ pub(crate) fn not_empty(operation: &str, argument: &str, found: &[usize]) {
     );
 }
 
+/// Panics unless there are rows of logits and a bias for them.
+#[track_caller]
+pub(crate) fn logits(operation: &str, product: &[usize], bias: &[usize]) {
+    not_empty(operation, "product", product);
+    shape(operation, "bias", bias, &product[1..], ("product", product));
+}
+
+/// Panics unless a weight and a bias fit the last dimension.
+#[track_caller]
+pub(crate) fn linear(operation: &str, x: &[usize], weight: &[usize], bias: Option<&[usize]>) {
+    let inputs = x.last().copied().unwrap_or(0);
+    shape(operation, "weight", weight, &[inputs, weight[1]], ("x", x));
+    if let Some(bias) = bias {
+        shape(operation, "bias", bias, &weight[1..], ("weight", weight));
+    }
+}
+
 /// Panics unless the last dimension divides into three times `heads` parts of even width.
 #[track_caller]
 pub(crate) fn heads(operation: &str, found: &[usize], heads: usize) {

@@ -7,9 +7,12 @@
 //! - [`norm_modulate`]: LayerNorm, weight, shift and scale
 //! - [`attention`]: rotary embedding, soft-capped scores, softmax and mixing, from the fused projection
 //! - [`gelu_tanh`]
-//! - [`gated_residual`]
-//! - [`capped_softmax`], [`capped_cross_entropy`], [`capped_soft_cross_entropy`]: the head's soft-capped distribution
-//! - [`linear`]: a matrix product over the last dimension
+//! - [`gated_residual`], with a dropout whose [`Mask`] is a function and never kept
+//! - [`capped_softmax`], [`capped_cross_entropy`], [`capped_cross_entropy_gradient`]: the head's soft-capped distribution
+//! - [`with_gradients`]: a loss that was computed together with its gradients
+//! - [`projected_noise`]: Gaussian noise times a tall matrix
+//! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
+//! - [`adamw`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
 //!
 //! Each works on every burn backend, differentiated or not, as a composition of burn's operations. Tensors of the CPU
 //! backend (`burn_flex::Flex`, and `Autodiff` over it) in f32 take a native kernel instead, with a backward rule of its
@@ -27,6 +30,7 @@
 mod autodiff;
 mod check;
 mod flex;
+mod mask;
 mod reference;
 mod rope;
 mod route;
@@ -34,12 +38,13 @@ mod route;
 #[cfg(test)]
 mod agreement;
 
+pub use mask::Mask;
 pub use rope::Rope;
 
-use burn::tensor::{Int, Tensor, TensorPrimitive, backend::Backend};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor, TensorPrimitive};
 use burn_flex::{Flex, FlexTensor};
 use flex::buffer::{contiguous, values};
-use flex::softmax::Target;
 use route::{AutodiffFlex, Route, route, same};
 
 /// Largest cap the native cross-entropy takes: it sums e^(logit − cap) without looking for the maximum.
@@ -66,53 +71,43 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
 
 /// LayerNorm over the last dimension, then a shift and a scale for each sequence: n(x)·weight·(1 + scale) + shift.
 ///
-/// `x` `[batch, length, width]`, `weight` `[width]`, `shift` and `scale` `[batch, 1, width]`.
-///
 /// # Panics
 ///
-/// If the shapes are others, or `x` is empty.
-pub fn norm_modulate<B: Backend>(
-    x: Tensor<B, 3>,
-    weight: Tensor<B, 1>,
-    shift: Tensor<B, 3>,
-    scale: Tensor<B, 3>,
-    epsilon: f64,
-) -> Tensor<B, 3> {
-    let ([batch, _, width], beside) = (x.dims(), ("x", &x.dims()[..]));
-    check::not_empty("norm_modulate", "x", &x.dims());
-    check::shape("norm_modulate", "weight", &weight.dims(), &[width], beside);
-    check::shape(
-        "norm_modulate",
-        "shift",
-        &shift.dims(),
-        &[batch, 1, width],
-        beside,
-    );
-    check::shape(
-        "norm_modulate",
-        "scale",
-        &scale.dims(),
-        &[batch, 1, width],
-        beside,
-    );
-    match route::<B>(x.dtype()) {
+/// If the shapes are others than [`Modulated`] says, or `x` is empty.
+pub fn norm_modulate<B: Backend>(input: Modulated<B>) -> Tensor<B, 3> {
+    input.check("norm_modulate");
+    let epsilon = input.epsilon as f32;
+    match route::<B>(input.x.dtype()) {
         Route::Flex => {
             let saved = flex::norm::Saved {
-                x: contiguous(primitive::<Flex, B, 3>(x)),
-                weight: contiguous(primitive::<Flex, B, 1>(weight)),
-                scale: contiguous(primitive::<Flex, B, 3>(scale)),
-                epsilon: epsilon as f32,
+                x: contiguous(primitive::<Flex, B, 3>(input.x)),
+                weight: contiguous(primitive::<Flex, B, 1>(input.weight)),
+                scale: contiguous(primitive::<Flex, B, 3>(input.scale)),
+                epsilon,
             };
-            wrap::<Flex, B, 3>(flex::norm::forward(&saved, primitive::<Flex, B, 3>(shift)))
+            let shift = primitive::<Flex, B, 3>(input.shift);
+            wrap::<Flex, B, 3>(flex::norm::forward(&saved, shift))
         }
         Route::AutodiffFlex => wrap::<AutodiffFlex, B, 3>(autodiff::norm_modulate(
-            primitive::<AutodiffFlex, B, 3>(x),
-            primitive::<AutodiffFlex, B, 1>(weight),
-            primitive::<AutodiffFlex, B, 3>(shift),
-            primitive::<AutodiffFlex, B, 3>(scale),
-            epsilon as f32,
+            primitive::<AutodiffFlex, B, 3>(input.x),
+            primitive::<AutodiffFlex, B, 1>(input.weight),
+            primitive::<AutodiffFlex, B, 3>(input.shift),
+            primitive::<AutodiffFlex, B, 3>(input.scale),
+            epsilon,
         )),
-        Route::Composed => reference::norm_modulate(x, weight, shift, scale, epsilon),
+        Route::Composed => reference::norm_modulate(input),
+    }
+}
+
+impl<B: Backend> Modulated<B> {
+    #[track_caller]
+    fn check(&self, operation: &str) {
+        let ([batch, _, width], beside) = (self.x.dims(), ("x", &self.x.dims()[..]));
+        check::not_empty(operation, "x", &self.x.dims());
+        check::shape(operation, "weight", &self.weight.dims(), &[width], beside);
+        let row = [batch, 1, width];
+        check::shape(operation, "shift", &self.shift.dims(), &row, beside);
+        check::shape(operation, "scale", &self.scale.dims(), &row, beside);
     }
 }
 
@@ -166,7 +161,7 @@ pub fn attention<B: Backend>(
     }
 }
 
-/// x + gate·branch, with one gate for each sequence.
+/// x + gate·mask·branch, with one gate for each sequence and, where given, a dropout of the branch.
 ///
 /// `x` and `branch` `[batch, length, width]`, `gate` `[batch, 1, width]`.
 ///
@@ -177,6 +172,7 @@ pub fn gated_residual<B: Backend>(
     x: Tensor<B, 3>,
     branch: Tensor<B, 3>,
     gate: Tensor<B, 3>,
+    mask: Option<Mask>,
 ) -> Tensor<B, 3> {
     let ([batch, _, width], beside) = (x.dims(), ("x", &x.dims()[..]));
     check::not_empty("gated_residual", "x", &x.dims());
@@ -202,124 +198,342 @@ pub fn gated_residual<B: Backend>(
                 primitive::<Flex, B, 3>(x),
                 &branch,
                 &gate,
+                mask,
             ))
         }
         Route::AutodiffFlex => wrap::<AutodiffFlex, B, 3>(autodiff::gated_residual(
             primitive::<AutodiffFlex, B, 3>(x),
             primitive::<AutodiffFlex, B, 3>(branch),
             primitive::<AutodiffFlex, B, 3>(gate),
+            mask,
         )),
-        Route::Composed => reference::gated_residual(x, branch, gate),
+        Route::Composed => reference::gated_residual(x, branch, gate, mask),
     }
 }
 
-/// softmax(`cap`·tanh(logits/`cap`)/`temperature`) for each row of `[rows, vocabulary]`.
+/// softmax(`cap`·tanh((product + bias)/`cap`)/`temperature`) for each row of `[rows, vocabulary]`.
+///
+/// `bias` is `[vocabulary]`. No gradient flows through it: where one is wanted, it is wanted of a loss.
 ///
 /// # Panics
 ///
-/// If `logits` is empty.
+/// If the shapes are others, or `product` is empty.
 pub fn capped_softmax<B: Backend>(
-    logits: Tensor<B, 2>,
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
     cap: f64,
     temperature: f64,
 ) -> Tensor<B, 2> {
-    check::not_empty("capped_softmax", "logits", &logits.dims());
-    match route::<B>(logits.dtype()) {
+    check::logits("capped_softmax", &product.dims(), &bias.dims());
+    match route::<B>(product.dtype()) {
         Route::Flex => wrap::<Flex, B, 2>(flex::softmax::softmax(
-            primitive::<Flex, B, 2>(logits),
+            primitive::<Flex, B, 2>(product),
+            &contiguous(primitive::<Flex, B, 1>(bias)),
             cap as f32,
             temperature as f32,
         )),
         Route::AutodiffFlex | Route::Composed => {
-            reference::capped_softmax(logits, cap, temperature)
+            reference::capped_softmax(product.detach(), bias.detach(), cap, temperature)
         }
     }
 }
 
-/// −log softmax(`cap`·tanh(logits/`cap`)) at the given tokens, in nats, `[rows]`.
+/// What the rows of a [`capped_cross_entropy`] are scored against.
+#[derive(Clone, Debug)]
+pub enum Target<B: Backend> {
+    /// One token for each row, `[rows]`, below the vocabulary's size.
+    Tokens(Tensor<B, 1, Int>),
+    /// A distribution for each row, `[rows, vocabulary]`.
+    Distributions(Tensor<B, 2>),
+}
+
+impl<B: Backend> Target<B> {
+    #[track_caller]
+    fn check(&self, operation: &str, product: [usize; 2]) {
+        let beside = ("product", &product[..]);
+        match self {
+            Self::Tokens(ids) => check::shape(operation, "ids", &ids.dims(), &product[..1], beside),
+            Self::Distributions(p) => {
+                check::shape(operation, "target", &p.dims(), &product, beside);
+            }
+        }
+    }
+}
+
+/// Cross-entropy of softmax(`cap`·tanh((product + bias)/`cap`)) against a target, in nats, `[rows]`.
 ///
-/// `logits` `[rows, vocabulary]`, `ids` `[rows]`, each below the vocabulary's size. A row with a logit that is not a number
-/// has a loss that is not a number.
+/// `product` `[rows, vocabulary]`, `bias` `[vocabulary]`. No gradient flows through it, see [`capped_cross_entropy_gradient`].
+/// A row with an entry that is not a number has a loss that is not a number.
 ///
 /// # Panics
 ///
-/// If the shapes are others, `logits` is empty, or, where there is a kernel, an id lies outside the vocabulary.
+/// If the shapes are others, `product` is empty, or, where there is a kernel, a token lies outside the vocabulary.
 pub fn capped_cross_entropy<B: Backend>(
-    logits: Tensor<B, 2>,
-    ids: Tensor<B, 1, Int>,
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    target: Target<B>,
     cap: f64,
 ) -> Tensor<B, 1> {
-    let [rows, vocab] = logits.dims();
-    check::not_empty("capped_cross_entropy", "logits", &logits.dims());
-    check::shape(
-        "capped_cross_entropy",
-        "ids",
-        &ids.dims(),
-        &[rows],
-        ("logits", &logits.dims()),
-    );
-    let route = if cap > LARGEST_CAP {
-        Route::Composed
+    check::logits("capped_cross_entropy", &product.dims(), &bias.dims());
+    target.check("capped_cross_entropy", product.dims());
+    if cap <= LARGEST_CAP && route::<B>(product.dtype()) == Route::Flex {
+        let (loss, _) = native_cross_entropy(product, bias, target, cap, None);
+        wrap::<Flex, B, 1>(loss)
     } else {
-        route::<B>(logits.dtype())
-    };
-    if route == Route::Composed {
-        return reference::capped_cross_entropy(logits, ids, cap);
+        reference::capped_cross_entropy(product.detach(), bias.detach(), target, cap)
     }
-    let ids: Vec<i32> = ids.into_data().iter::<i32>().collect();
-    check::tokens("capped_cross_entropy", &ids, vocab);
-    native_cross_entropy(logits, Target::Tokens(&ids), cap, route)
 }
 
-/// −Σ target·log softmax(`cap`·tanh(logits/`cap`)) for each row, in nats, `[rows]`.
+/// A loss for each row, and the gradient of their weighted sum.
+#[derive(Clone, Debug)]
+pub struct CrossEntropy<B: Backend> {
+    /// Nats, `[rows]`.
+    pub loss: Tensor<B, 1>,
+    /// The gradient to the product, `[rows, vocabulary]`.
+    pub product: Tensor<B, 2>,
+    /// The gradient to the bias, `[vocabulary]`.
+    pub bias: Tensor<B, 1>,
+}
+
+/// [`capped_cross_entropy`] with the gradient of Σ `weights`·loss, `weights` `[rows]`.
 ///
-/// `logits` and `target` `[rows, vocabulary]`. No gradient flows to the target. A row with an entry that is not a number has a
-/// loss that is not a number.
+/// One pass over the product where there is a kernel, and in its place if nobody else holds it.
 ///
 /// # Panics
 ///
-/// If the shapes differ, or are empty.
-pub fn capped_soft_cross_entropy<B: Backend>(
-    logits: Tensor<B, 2>,
-    target: Tensor<B, 2>,
+/// As [`capped_cross_entropy`], or if the weights do not fit.
+pub fn capped_cross_entropy_gradient<B: Backend>(
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    target: Target<B>,
+    weights: Tensor<B, 1>,
     cap: f64,
-) -> Tensor<B, 1> {
-    check::not_empty("capped_soft_cross_entropy", "logits", &logits.dims());
-    check::shape(
-        "capped_soft_cross_entropy",
-        "target",
-        &target.dims(),
-        &logits.dims(),
-        ("logits", &logits.dims()),
-    );
-    let route = if cap > LARGEST_CAP {
-        Route::Composed
-    } else {
-        route::<B>(logits.dtype())
-    };
-    let target = match route {
-        Route::Composed => {
-            return reference::capped_soft_cross_entropy(logits, target.detach(), cap);
+) -> CrossEntropy<B> {
+    let operation = "capped_cross_entropy_gradient";
+    check::logits(operation, &product.dims(), &bias.dims());
+    target.check(operation, product.dims());
+    let (dims, beside) = (weights.dims(), ("product", &product.dims()[..]));
+    check::shape(operation, "weights", &dims, &product.dims()[..1], beside);
+    if cap <= LARGEST_CAP && route::<B>(product.dtype()) == Route::Flex {
+        let weights = contiguous(primitive::<Flex, B, 1>(weights));
+        let (loss, grad) = native_cross_entropy(product, bias, target, cap, Some(weights));
+        CrossEntropy {
+            loss: wrap::<Flex, B, 1>(loss),
+            bias: wrap::<Flex, B, 1>(flex::linear::column_sums(&grad)),
+            product: wrap::<Flex, B, 2>(grad),
         }
-        Route::Flex => primitive::<Flex, B, 2>(target),
-        Route::AutodiffFlex => primitive::<AutodiffFlex, B, 2>(target).primitive,
-    };
-    let target = contiguous(target);
-    native_cross_entropy(logits, Target::Soft(values(&target)), cap, route)
+    } else {
+        reference::capped_cross_entropy_gradient(
+            product.detach(),
+            bias.detach(),
+            target,
+            weights,
+            cap,
+        )
+    }
 }
 
 fn native_cross_entropy<B: Backend>(
-    logits: Tensor<B, 2>,
-    target: Target<'_>,
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    target: Target<B>,
     cap: f64,
-    route: Route,
-) -> Tensor<B, 1> {
-    if route == Route::Flex {
-        let logits = contiguous(primitive::<Flex, B, 2>(logits));
-        wrap::<Flex, B, 1>(flex::softmax::cross_entropy(&logits, target, cap as f32, false).0)
-    } else {
-        let logits = primitive::<AutodiffFlex, B, 2>(logits);
-        wrap::<AutodiffFlex, B, 1>(autodiff::cross_entropy(logits, target, cap as f32))
+    weights: Option<FlexTensor>,
+) -> (FlexTensor, FlexTensor) {
+    let [_, vocab] = product.dims();
+    let product = primitive::<Flex, B, 2>(product);
+    let bias = contiguous(primitive::<Flex, B, 1>(bias));
+    let score = |target: flex::softmax::Target<'_>| {
+        flex::softmax::cross_entropy(product, &bias, target, cap as f32, weights.as_ref())
+    };
+    match target {
+        Target::Tokens(ids) => {
+            let ids: Vec<i32> = ids.into_data().iter::<i32>().collect();
+            check::tokens("capped_cross_entropy", &ids, vocab);
+            score(flex::softmax::Target::Tokens(&ids))
+        }
+        Target::Distributions(p) => {
+            let p = contiguous(primitive::<Flex, B, 2>(p));
+            score(flex::softmax::Target::Distributions(values(&p)))
+        }
+    }
+}
+
+/// Whether a gradient may flow to `x`. Where this crate has no kernels it cannot know, and says yes.
+pub fn may_take_gradient<A: AutodiffBackend, const D: usize>(x: &Tensor<A, D>) -> bool {
+    match route::<A>(x.dtype()) {
+        Route::AutodiffFlex => autodiff::is_tracked(&primitive::<AutodiffFlex, A, D>(x.clone())),
+        Route::Flex | Route::Composed => true,
+    }
+}
+
+/// A scalar whose gradients are known already: of value `value` `[1]`, each input `[n]` with the gradient `[n]` to it.
+///
+/// The way to put a loss into the graph that was computed together with its gradients, piece by piece. Where there is no
+/// kernel, it is a sum of products, which has these gradients.
+///
+/// # Panics
+///
+/// If a gradient is not as long as its input.
+pub fn with_gradients<A: AutodiffBackend, const N: usize>(
+    value: Tensor<A::InnerBackend, 1>,
+    inputs: [(Tensor<A, 1>, Tensor<A::InnerBackend, 1>); N],
+) -> Tensor<A, 1> {
+    for (input, gradient) in &inputs {
+        let beside = ("its input", &input.dims()[..]);
+        check::shape(
+            "with_gradients",
+            "a gradient",
+            &gradient.dims(),
+            &input.dims(),
+            beside,
+        );
+    }
+    match route::<A>(value.dtype()) {
+        Route::AutodiffFlex => {
+            let value = primitive::<Flex, A::InnerBackend, 1>(value);
+            let inputs = inputs.map(|(input, gradient)| {
+                (
+                    primitive::<AutodiffFlex, A, 1>(input),
+                    primitive::<Flex, A::InnerBackend, 1>(gradient),
+                )
+            });
+            wrap::<AutodiffFlex, A, 1>(autodiff::with_gradients(value, inputs))
+        }
+        Route::Flex | Route::Composed => reference::with_gradients(value, inputs),
+    }
+}
+
+/// Gaussian noise times a `matrix` E `[tall, width]`, of which only the `width` numbers of a row that E can see were drawn.
+///
+/// With E = QR and QᵀQ = I, noise of width `tall` is seen as `seen` = z·R, where `z` `[rows, width]` is standard normal and
+/// `inverse` is R⁻¹. The gradient to E is that of z·QᵀE with Q held: E·R⁻¹·zᵀ·(upstream gradient).
+///
+/// # Panics
+///
+/// If the shapes do not fit.
+pub fn projected_noise<A: AutodiffBackend>(
+    z: Tensor<A::InnerBackend, 2>,
+    seen: Tensor<A::InnerBackend, 2>,
+    inverse: Tensor<A::InnerBackend, 2>,
+    matrix: Tensor<A, 2>,
+) -> Tensor<A, 2> {
+    let ([_, width], dims) = (matrix.dims(), z.dims());
+    let beside = ("matrix", &matrix.dims()[..]);
+    check::shape("projected_noise", "z", &dims, &[dims[0], width], beside);
+    check::shape(
+        "projected_noise",
+        "inverse",
+        &inverse.dims(),
+        &[width, width],
+        beside,
+    );
+    check::shape("projected_noise", "seen", &seen.dims(), &dims, ("z", &dims));
+    match route::<A>(z.dtype()) {
+        Route::AutodiffFlex => {
+            let inner = |x| primitive::<Flex, A::InnerBackend, 2>(x);
+            wrap::<AutodiffFlex, A, 2>(autodiff::projected_noise(
+                inner(z),
+                inner(seen),
+                inner(inverse),
+                primitive::<AutodiffFlex, A, 2>(matrix),
+            ))
+        }
+        Route::Flex | Route::Composed => reference::projected_noise(z, inverse, matrix),
+    }
+}
+
+/// A step of AdamW, with weight decay apart from the gradient (Loshchilov and Hutter, 2019).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Share of the parameters taken away, times the learning rate.
+    pub weight_decay: f64,
+    /// Number of this step, from 1: the moments started from zero.
+    pub time: usize,
+}
+
+/// A parameter after a step of [`AdamW`] along `grad`, with its first and second moment.
+///
+/// One pass where there is a kernel, and in place of what nobody else holds.
+///
+/// # Panics
+///
+/// If the shapes differ.
+pub fn adamw<B: Backend, const D: usize>(
+    rule: &AdamW,
+    param: Tensor<B, D>,
+    grad: Tensor<B, D>,
+    first: Tensor<B, D>,
+    second: Tensor<B, D>,
+) -> [Tensor<B, D>; 3] {
+    let dims = param.dims();
+    for (name, found) in [
+        ("grad", grad.dims()),
+        ("first", first.dims()),
+        ("second", second.dims()),
+    ] {
+        check::shape("adamw", name, &found, &dims, ("param", &dims));
+    }
+    match route::<B>(param.dtype()) {
+        Route::Flex => {
+            let [param, grad, first, second] =
+                [param, grad, first, second].map(primitive::<Flex, B, D>);
+            flex::update::adamw(rule, param, grad, first, second).map(wrap::<Flex, B, D>)
+        }
+        Route::AutodiffFlex | Route::Composed => reference::adamw(rule, param, grad, first, second),
+    }
+}
+
+/// `decay`·average + (1 − `decay`)·live.
+///
+/// # Panics
+///
+/// If the shapes differ.
+pub fn blend<B: Backend, const D: usize>(
+    average: Tensor<B, D>,
+    live: Tensor<B, D>,
+    decay: f64,
+) -> Tensor<B, D> {
+    let beside = ("average", &average.dims()[..]);
+    check::shape("blend", "live", &live.dims(), &average.dims(), beside);
+    match route::<B>(average.dtype()) {
+        Route::Flex => {
+            let [average, live] = [average, live].map(primitive::<Flex, B, D>);
+            wrap::<Flex, B, D>(flex::update::blend(average, live, decay as f32))
+        }
+        Route::AutodiffFlex | Route::Composed => {
+            average.mul_scalar(decay) + live.mul_scalar(1.0 - decay)
+        }
+    }
+}
+
+/// Σ x² over all entries, `[1]`.
+pub fn sum_of_squares<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
+    match route::<B>(x.dtype()) {
+        Route::Flex => {
+            let x = primitive::<Flex, B, D>(x);
+            wrap::<Flex, B, 1>(flex::update::sum_of_squares(x))
+        }
+        Route::AutodiffFlex | Route::Composed => (x.clone() * x).sum(),
+    }
+}
+
+/// x·`factor`, in the place of x where nobody else holds it.
+pub fn scale<B: Backend, const D: usize>(x: Tensor<B, D>, factor: f64) -> Tensor<B, D> {
+    match route::<B>(x.dtype()) {
+        Route::Flex => {
+            let x = primitive::<Flex, B, D>(x);
+            wrap::<Flex, B, D>(flex::update::scale(x, factor as f32))
+        }
+        Route::AutodiffFlex | Route::Composed => x.mul_scalar(factor),
     }
 }
 
@@ -335,28 +549,90 @@ pub fn linear<B: Backend>(
     weight: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 3> {
-    let [batch, length, inputs] = x.dims();
-    let [_, outputs] = weight.dims();
-    check::shape(
-        "linear",
-        "weight",
-        &weight.dims(),
-        &[inputs, outputs],
-        ("x", &x.dims()),
-    );
-    if let Some(bias) = &bias {
-        check::shape(
-            "linear",
-            "bias",
-            &bias.dims(),
-            &[outputs],
-            ("weight", &weight.dims()),
-        );
+    let bias_dims = bias.as_ref().map(Tensor::dims);
+    let bias_dims = bias_dims.as_ref().map(|dims| &dims[..]);
+    check::linear("linear", &x.dims(), &weight.dims(), bias_dims);
+    match route::<B>(x.dtype()) {
+        Route::AutodiffFlex => wrap::<AutodiffFlex, B, 3>(autodiff::linear(
+            primitive::<AutodiffFlex, B, 3>(x),
+            primitive::<AutodiffFlex, B, 2>(weight),
+            bias.map(primitive::<AutodiffFlex, B, 1>),
+        )),
+        Route::Flex => {
+            let x = contiguous(primitive::<Flex, B, 3>(x));
+            let weight = primitive::<Flex, B, 2>(weight);
+            let bias = bias.map(primitive::<Flex, B, 1>);
+            wrap::<Flex, B, 3>(flex::linear::forward(&x, &weight, bias.as_ref()))
+        }
+        Route::Composed => reference::linear(x, weight, bias),
     }
-    let y = x.reshape([batch * length, inputs]).matmul(weight);
-    let y = match bias {
-        Some(bias) => y + bias.unsqueeze_dim(0),
-        None => y,
-    };
-    y.reshape([batch, length, outputs])
+}
+
+/// [`linear`] of [`gelu_tanh`]\(x\), of which nothing but x is kept for the backward pass.
+///
+/// # Panics
+///
+/// As [`linear`].
+pub fn gelu_linear<B: Backend>(
+    x: Tensor<B, 3>,
+    weight: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+) -> Tensor<B, 3> {
+    check::linear("gelu_linear", &x.dims(), &weight.dims(), Some(&bias.dims()));
+    match route::<B>(x.dtype()) {
+        Route::AutodiffFlex => wrap::<AutodiffFlex, B, 3>(autodiff::gelu_linear(
+            primitive::<AutodiffFlex, B, 3>(x),
+            primitive::<AutodiffFlex, B, 2>(weight),
+            primitive::<AutodiffFlex, B, 1>(bias),
+        )),
+        Route::Flex | Route::Composed => linear(gelu_tanh(x), weight, Some(bias)),
+    }
+}
+
+/// What goes into a [`norm_modulate`].
+#[derive(Clone, Debug)]
+pub struct Modulated<B: Backend> {
+    /// `[batch, length, width]`.
+    pub x: Tensor<B, 3>,
+    /// Of LayerNorm, `[width]`.
+    pub weight: Tensor<B, 1>,
+    /// `[batch, 1, width]`.
+    pub shift: Tensor<B, 3>,
+    /// `[batch, 1, width]`.
+    pub scale: Tensor<B, 3>,
+    /// Of LayerNorm.
+    pub epsilon: f64,
+}
+
+/// [`linear`] of [`norm_modulate`]\(input\), of which nothing but the input is kept for the backward pass.
+///
+/// # Panics
+///
+/// As [`linear`] and [`norm_modulate`].
+pub fn norm_linear<B: Backend>(
+    input: Modulated<B>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 3> {
+    input.check("norm_linear");
+    let bias_dims = bias.as_ref().map(Tensor::dims);
+    let bias_dims = bias_dims.as_ref().map(|dims| &dims[..]);
+    check::linear("norm_linear", &input.x.dims(), &weight.dims(), bias_dims);
+    match route::<B>(weight.dtype()) {
+        Route::AutodiffFlex => {
+            let three = |x| primitive::<AutodiffFlex, B, 3>(x);
+            wrap::<AutodiffFlex, B, 3>(autodiff::norm_linear(
+                [
+                    three(input.x),
+                    primitive::<AutodiffFlex, B, 1>(input.weight),
+                    three(input.shift),
+                    three(input.scale),
+                ],
+                input.epsilon as f32,
+                primitive::<AutodiffFlex, B, 2>(weight),
+                bias.map(primitive::<AutodiffFlex, B, 1>),
+            ))
+        }
+        Route::Flex | Route::Composed => linear(norm_modulate(input), weight, bias),
+    }
 }

@@ -1,9 +1,10 @@
 //! Every operation as a composition of burn's own: what runs where there is no native kernel, and what the kernels are
 //! tested against.
 
-use crate::Rope;
+use crate::{AdamW, CrossEntropy, Mask, Modulated, Rope, Target};
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{IndexingUpdateOp, Tensor};
 
 pub(crate) fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     let slope = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
@@ -12,13 +13,14 @@ pub(crate) fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B
     x * sigmoid(argument)
 }
 
-pub(crate) fn norm_modulate<B: Backend>(
-    x: Tensor<B, 3>,
-    weight: Tensor<B, 1>,
-    shift: Tensor<B, 3>,
-    scale: Tensor<B, 3>,
-    epsilon: f64,
-) -> Tensor<B, 3> {
+pub(crate) fn norm_modulate<B: Backend>(input: Modulated<B>) -> Tensor<B, 3> {
+    let Modulated {
+        x,
+        weight,
+        shift,
+        scale,
+        epsilon,
+    } = input;
     let centred = x.clone() - x.mean_dim(2);
     let variance = (centred.clone() * centred.clone()).mean_dim(2);
     let normal = centred / variance.add_scalar(epsilon).sqrt();
@@ -47,44 +49,142 @@ pub(crate) fn attention<B: Backend>(
     mixed.swap_dims(1, 2).reshape([batch, length, width])
 }
 
+pub(crate) fn linear<B: Backend>(
+    x: Tensor<B, 3>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 3> {
+    let ([batch, length, inputs], [_, outputs]) = (x.dims(), weight.dims());
+    let y = x.reshape([batch * length, inputs]).matmul(weight);
+    let y = match bias {
+        Some(bias) => y + bias.unsqueeze_dim(0),
+        None => y,
+    };
+    y.reshape([batch, length, outputs])
+}
+
 pub(crate) fn gated_residual<B: Backend>(
     x: Tensor<B, 3>,
     branch: Tensor<B, 3>,
     gate: Tensor<B, 3>,
+    mask: Option<Mask>,
 ) -> Tensor<B, 3> {
+    let branch = match mask {
+        Some(mask) => branch.clone() * mask.dense(branch.dims(), &branch.device()),
+        None => branch,
+    };
     x + branch * gate
 }
 
-fn capped<B: Backend>(logits: Tensor<B, 2>, cap: f64) -> Tensor<B, 2> {
-    logits.mul_scalar(1.0 / cap).tanh().mul_scalar(cap)
+/// tanh((product + bias)/cap).
+fn squashed<B: Backend>(product: Tensor<B, 2>, bias: Tensor<B, 1>, cap: f64) -> Tensor<B, 2> {
+    (product + bias.unsqueeze_dim(0))
+        .mul_scalar(1.0 / cap)
+        .tanh()
 }
 
 pub(crate) fn capped_softmax<B: Backend>(
-    logits: Tensor<B, 2>,
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
     cap: f64,
     temperature: f64,
 ) -> Tensor<B, 2> {
-    softmax(capped(logits, cap).div_scalar(temperature), 1)
+    softmax(
+        squashed(product, bias, cap).mul_scalar(cap / temperature),
+        1,
+    )
 }
 
 pub(crate) fn capped_cross_entropy<B: Backend>(
-    logits: Tensor<B, 2>,
-    ids: Tensor<B, 1, Int>,
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    target: Target<B>,
     cap: f64,
 ) -> Tensor<B, 1> {
-    log_softmax(capped(logits, cap), 1)
-        .gather(1, ids.unsqueeze_dim(1))
-        .squeeze_dim::<1>(1)
-        .neg()
+    let log_probs = log_softmax(squashed(product, bias, cap).mul_scalar(cap), 1);
+    match target {
+        Target::Tokens(ids) => log_probs.gather(1, ids.unsqueeze_dim(1)),
+        Target::Distributions(p) => (log_probs * p).sum_dim(1),
+    }
+    .squeeze_dim::<1>(1)
+    .neg()
 }
 
-pub(crate) fn capped_soft_cross_entropy<B: Backend>(
-    logits: Tensor<B, 2>,
-    target: Tensor<B, 2>,
+pub(crate) fn capped_cross_entropy_gradient<B: Backend>(
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    target: Target<B>,
+    weights: Tensor<B, 1>,
     cap: f64,
-) -> Tensor<B, 1> {
-    (log_softmax(capped(logits, cap), 1) * target)
-        .sum_dim(1)
-        .squeeze_dim::<1>(1)
-        .neg()
+) -> CrossEntropy<B> {
+    let t = squashed(product, bias, cap);
+    let log_probs = log_softmax(t.clone().mul_scalar(cap), 1);
+    // Σ target·(mass·softmax − target), whatever the target's mass.
+    let (loss, to_capped) = match target {
+        Target::Tokens(ids) => {
+            let ids = ids.unsqueeze_dim::<2>(1);
+            let minus_one = log_probs.clone().narrow(1, 0, 1).ones_like().neg();
+            let to_capped =
+                log_probs
+                    .clone()
+                    .exp()
+                    .scatter(1, ids.clone(), minus_one, IndexingUpdateOp::Add);
+            (log_probs.gather(1, ids), to_capped)
+        }
+        Target::Distributions(p) => {
+            let mass = p.clone().sum_dim(1);
+            let to_capped = log_probs.clone().exp() * mass - p.clone();
+            ((log_probs * p).sum_dim(1), to_capped)
+        }
+    };
+    let slope = (t.clone() * t).neg().add_scalar(1.0);
+    let gradient = to_capped * slope * weights.unsqueeze_dim(1);
+    CrossEntropy {
+        loss: loss.squeeze_dim::<1>(1).neg(),
+        bias: gradient.clone().sum_dim(0).squeeze_dim(0),
+        product: gradient,
+    }
+}
+
+pub(crate) fn with_gradients<A: AutodiffBackend, const N: usize>(
+    value: Tensor<A::InnerBackend, 1>,
+    inputs: [(Tensor<A, 1>, Tensor<A::InnerBackend, 1>); N],
+) -> Tensor<A, 1> {
+    inputs
+        .into_iter()
+        .fold(Tensor::from_inner(value), |total, (input, gradient)| {
+            // Zero, with the gradient of the product.
+            let product = (input.clone() - input.detach()) * Tensor::from_inner(gradient);
+            total + product.sum()
+        })
+}
+
+pub(crate) fn projected_noise<A: AutodiffBackend>(
+    z: Tensor<A::InnerBackend, 2>,
+    inverse: Tensor<A::InnerBackend, 2>,
+    matrix: Tensor<A, 2>,
+) -> Tensor<A, 2> {
+    let basis = Tensor::from_inner(matrix.clone().inner().matmul(inverse));
+    Tensor::from_inner(z).matmul(basis.transpose().matmul(matrix))
+}
+
+pub(crate) fn adamw<B: Backend, const D: usize>(
+    rule: &AdamW,
+    param: Tensor<B, D>,
+    grad: Tensor<B, D>,
+    first: Tensor<B, D>,
+    second: Tensor<B, D>,
+) -> [Tensor<B, D>; 3] {
+    let time = rule.time as f64;
+    let first = first.mul_scalar(rule.beta1) + grad.clone().mul_scalar(1.0 - rule.beta1);
+    let square = grad.clone() * grad;
+    let second = second.mul_scalar(rule.beta2) + square.mul_scalar(1.0 - rule.beta2);
+    let root = second
+        .clone()
+        .sqrt()
+        .mul_scalar(1.0 / (1.0 - rule.beta2.powf(time)).sqrt())
+        .add_scalar(rule.epsilon);
+    let step = (first.clone() / root).mul_scalar(rule.lr / (1.0 - rule.beta1.powf(time)));
+    let param = param.mul_scalar(1.0 - rule.lr * rule.weight_decay) - step;
+    [param, first, second]
 }

@@ -40,10 +40,7 @@ impl<B: Backend> ModuleMapper<B> for Blend<B> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let (id, average, mapper) = param.consume();
         let average = match self.live.remove(&id) {
-            Some(live) => {
-                average.mul_scalar(self.decay)
-                    + Tensor::from_primitive(live).mul_scalar(1.0 - self.decay)
-            }
+            Some(live) => flm_ops::blend(average, Tensor::from_primitive(live), self.decay),
             None => average,
         };
         Param::from_mapped_value(id, average, mapper)

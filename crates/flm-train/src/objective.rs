@@ -1,8 +1,8 @@
 //! What the loop trains: anything that scores a network on rows of tokens.
 
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
-use flm_denoiser::{Dit, Dropout, Noise};
+use flm_denoiser::{Dit, Dropout, Noise, Prior};
 use flm_distill::{FlowMapObjective, FlowObjective, RowLosses, TimeRow};
 use flm_simplex::stream::Stream;
 
@@ -16,23 +16,22 @@ pub trait Objective<B: AutodiffBackend>: Sync {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw,
-    ) -> Losses<B>;
+        draw: &Draw<'_, B::InnerBackend>,
+    ) -> RowLosses<B>;
+
+    /// A frozen network that sees the same noise, if there is one.
+    fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
+        None
+    }
 }
 
-/// The loss of every token of a part, and what each row was about.
-pub struct Losses<B: AutodiffBackend> {
-    /// Nats, `[rows, length]`.
-    pub per_token: Tensor<B, 2>,
-    /// A name for each row; losses are reported by name.
-    pub names: Vec<&'static str>,
-}
-
-/// The generators of one part of a step.
+/// What one part of a step draws from.
 #[derive(Clone, Copy, Debug)]
-pub struct Draw {
+pub struct Draw<'a, B: Backend> {
     /// Names the generators.
     pub stream: Stream,
+    /// The noise that sequences start from.
+    pub prior: &'a Prior<B>,
     /// Chance with which residual branches drop an entry; 0 in validation.
     pub dropout: f64,
 }
@@ -50,10 +49,10 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw,
-    ) -> Losses<B> {
+        draw: &Draw<'_, B::InnerBackend>,
+    ) -> RowLosses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
-        draw.score(model, tokens, &times, |tokens, noise, rows, dropout| {
+        draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             FlowObjective::losses(self, model, tokens, noise, rows, dropout)
         })
     }
@@ -65,38 +64,33 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw,
-    ) -> Losses<B> {
+        draw: &Draw<'_, B::InnerBackend>,
+    ) -> RowLosses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
-        draw.score(model, tokens, &times, |tokens, noise, rows, dropout| {
+        draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             FlowMapObjective::losses(self, model, tokens, noise, rows, dropout)
         })
     }
+
+    fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
+        FlowMapObjective::teacher(self)
+    }
 }
 
-impl Draw {
+impl<P: Backend> Draw<'_, P> {
     /// What `losses` says of this part: of its share of the batch's `times`, with noise and dropout of its own.
-    fn score<B: AutodiffBackend>(
+    fn score<B: AutodiffBackend<InnerBackend = P>>(
         &self,
-        model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         times: &[TimeRow],
-        losses: impl FnOnce(Tensor<B, 2, Int>, Noise<B>, &[TimeRow], &mut Dropout<'_>) -> RowLosses<B>,
-    ) -> Losses<B> {
+        losses: impl FnOnce(Tensor<B, 2, Int>, &Noise<P>, &[TimeRow], &mut Dropout<'_>) -> RowLosses<B>,
+    ) -> RowLosses<B> {
         let [rows, length] = tokens.dims();
-        let noise = Noise::draw(
-            rows,
-            length,
-            model.embed().vocab_size(),
-            &mut self.stream.own(purpose::NOISE),
-            &tokens.device(),
-        );
+        let noise = self
+            .prior
+            .draw(rows, length, &mut self.stream.own(purpose::NOISE));
         let mut generator = self.stream.own(purpose::DROPOUT);
         let mut dropout = Dropout::on(self.dropout, &mut generator);
-        let losses = losses(tokens, noise, &self.stream.share(times), &mut dropout);
-        Losses {
-            per_token: losses.per_token,
-            names: losses.kinds.iter().map(|kind| kind.name()).collect(),
-        }
+        losses(tokens, &noise, &self.stream.share(times), &mut dropout)
     }
 }

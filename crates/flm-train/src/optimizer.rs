@@ -1,14 +1,16 @@
 //! From gradients to steps: averaging, clipping, AdamW and Muon.
 
+mod adamw;
 mod muon;
 
 use crate::config::{OptimizerConfig, OptimizerKind};
 use crate::workers::Workers;
+use adamw::FusedAdamW;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::{AdamW, AdamWConfig, GradientsParams, Optimizer};
+use burn::optim::{GradientsParams, Optimizer};
 use burn::record::{FileRecorder, Recorder, RecorderError};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{ElementConversion, Tensor};
 use flm_denoiser::Dit;
 use muon::MatrixMuon;
@@ -16,23 +18,24 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 /// ε of AdamW, PyTorch's default.
-const EPSILON: f32 = 1e-8;
+const EPSILON: f64 = 1e-8;
 
 /// AdamW for every parameter, or Muon for the matrices and AdamW for the rest.
 pub(crate) struct Optimizers<B: AutodiffBackend> {
-    adamw: OptimizerAdaptor<AdamW, Dit<B>, B>,
+    adamw: OptimizerAdaptor<FusedAdamW, Dit<B>, B>,
     muon: Option<MatrixMuon<B::InnerBackend>>,
     config: OptimizerConfig,
 }
 
 impl<B: AutodiffBackend> Optimizers<B> {
     pub(crate) fn new(config: &OptimizerConfig) -> Self {
-        let adamw = AdamWConfig::new()
-            .with_beta_1(config.beta1 as f32)
-            .with_beta_2(config.beta2 as f32)
-            .with_epsilon(EPSILON)
-            .with_weight_decay(config.weight_decay as f32)
-            .init();
+        let adamw = FusedAdamW {
+            beta1: config.beta1,
+            beta2: config.beta2,
+            epsilon: EPSILON,
+            weight_decay: config.weight_decay,
+        }
+        .into();
         let muon = (config.kind == OptimizerKind::Muon)
             .then(|| MatrixMuon::new(config.weight_decay as f32));
         Self {
@@ -126,15 +129,11 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Sum<B> {
             .iter_mut()
             .filter_map(|part| part.remove::<B::InnerBackend, D>(param.id));
         if let Some(total) = grads.reduce(|a, b| a + b) {
-            self.squares.push(square(&total));
+            let square = flm_ops::sum_of_squares(total.clone());
+            self.squares.push(square.into_scalar().elem());
             self.total.register(param.id, total);
         }
     }
-}
-
-/// ‖x‖², added up on the device and read once.
-fn square<B: Backend, const D: usize>(x: &Tensor<B, D>) -> f64 {
-    (x.clone() * x.clone()).sum().into_scalar().elem()
 }
 
 struct Scale<B> {
@@ -147,7 +146,7 @@ struct Scale<B> {
 impl<B: AutodiffBackend> ModuleVisitor<B> for Scale<B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         if let Some(grad) = self.from.remove::<B::InnerBackend, D>(param.id) {
-            self.to.register(param.id, grad.mul_scalar(self.by));
+            self.to.register(param.id, flm_ops::scale(grad, self.by));
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::config::TrainConfig;
 use crate::ema;
 use crate::error::TrainError;
 use crate::metrics::{Evaluation, Event, StepReport, average_by_name, describe};
-use crate::objective::{Draw, Losses, Objective};
+use crate::objective::{Draw, Objective};
 use crate::optimizer::{Optimizers, combine};
 use crate::workers::Workers;
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
@@ -13,7 +13,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
 use flm_data::{BatchOrder, Split};
-use flm_denoiser::Dit;
+use flm_denoiser::{Dit, NoiseWidth, Prior};
+use flm_distill::RowLosses;
 use flm_simplex::stream::Stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -75,31 +76,69 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
         self.config.validate()?;
         let order = BatchOrder::new(self.config.seed, self.train.rows())?;
         let workers = Workers::new(self.workers)?;
-        let (tensors, state) = self.start()?;
+        let [vocab, width] = self.model.embed().embedding.dims();
+        let noise = NoiseWidth::cheaper(
+            vocab,
+            width,
+            self.config.batch * self.train.length(),
+            self.config.parts(),
+            self.objective.teacher().is_some(),
+        );
+        let fresh = Tensors {
+            ema: self.model.valid(),
+            optimizers: Optimizers::new(&self.config.optimizer),
+            model: self.model,
+        };
+        let course = Course {
+            objective: self.objective,
+            train: self.train,
+            validation: self.validation,
+            data: self.data,
+            config: self.config,
+            dropout: self.dropout,
+            noise,
+            checkpoints: self.checkpoints,
+            stop: self.stop,
+            device: self.device,
+        };
+        let (tensors, state) = if self.resume {
+            course.resumed(fresh)?
+        } else {
+            (fresh, State::default())
+        };
         Ok(Ready {
-            run: self,
+            course,
             order,
             workers,
             tensors,
             state,
         })
     }
+}
 
-    fn start(&self) -> Result<(Tensors<B>, State), TrainError> {
-        let tensors = Tensors {
-            ema: self.model.valid(),
-            optimizers: Optimizers::new(&self.config.optimizer),
-            model: self.model.clone(),
-        };
-        if !self.resume {
-            return Ok((tensors, State::default()));
-        }
+/// A run but for what its steps change.
+struct Course<'a, B: AutodiffBackend, O> {
+    objective: &'a O,
+    train: &'a Split,
+    validation: &'a Split,
+    data: String,
+    config: &'a TrainConfig,
+    dropout: f64,
+    noise: NoiseWidth,
+    checkpoints: PathBuf,
+    stop: &'a AtomicBool,
+    device: B::Device,
+}
+
+impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
+    /// What the newest checkpoint holds, in the place of what a run would start from.
+    fn resumed(&self, fresh: Tensors<B>) -> Result<(Tensors<B>, State), TrainError> {
         let Some((_, path)) = checkpoint::latest(&self.checkpoints)? else {
             return Err(TrainError::NothingToResume {
                 path: self.checkpoints.clone(),
             });
         };
-        checkpoint::load(&path, tensors, self.origin(), &self.device)
+        checkpoint::load(&path, fresh, self.origin(), &self.device)
     }
 
     fn origin(&self) -> Origin<'_> {
@@ -112,27 +151,32 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
     /// One step: every part forward and backward, then the weights.
     fn step(
         &self,
-        tensors: &mut Tensors<B>,
+        tensors: Tensors<B>,
         workers: &Workers,
         rows: &[usize],
         step: u64,
-    ) -> Result<StepReport, TrainError> {
+    ) -> Result<(Tensors<B>, StepReport), TrainError> {
         let config = self.config;
         let parts = config.parts();
         let tokens = self.train.batch(rows)?;
-        let model = &tensors.model;
+        let Tensors {
+            model,
+            ema,
+            mut optimizers,
+        } = tensors;
+        let prior = self.prior(&model.valid());
         let answers = workers.map(parts, |part| {
             // Leaves of its own: parts that shared a graph would wait for each other.
             let model = model.clone().fork(&self.device);
-            let draw = self.draw(step, part, parts, self.dropout);
+            let draw = self.draw(step, part, parts, &prior, self.dropout);
             let losses = self.score(&model, &tokens, config.batch, &draw);
-            let loss = losses.per_token.clone().mean();
-            let grads = GradientsParams::from_grads((loss / parts as f64).backward(), &model);
+            let loss = losses.mean.clone() / parts as f64;
+            let grads = GradientsParams::from_grads(loss.backward(), &model);
             (grads, by_name(losses))
         });
         let (grads, named): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
         let losses = average_by_name(named);
-        let (grads, grad_norm) = combine(&tensors.model, grads, config.optimizer.clip);
+        let (grads, grad_norm) = combine(&model, grads, config.optimizer.clip);
         let loss = losses.mean();
         for (what, value) in [("the loss", loss), ("the gradient's norm", grad_norm)] {
             if !value.is_finite() {
@@ -141,34 +185,59 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
             }
         }
         let factor = config.optimizer.factor(step, config.steps);
-        tensors.model = tensors
-            .optimizers
-            .step(tensors.model.clone(), grads, factor, workers);
-        tensors.ema = ema::update(
-            tensors.ema.clone(),
-            &tensors.model.valid(),
-            ema::warm_decay(config.ema_decay, step),
-        );
-        Ok(StepReport {
+        // Weights, average and moments are passed on, not shared: what nobody else holds is written over in place.
+        let model = optimizers.step(model, grads, factor, workers);
+        let decay = ema::warm_decay(config.ema_decay, step);
+        let ema = ema::update(ema, &model.valid(), decay);
+        let report = StepReport {
             loss,
             losses: losses.means(),
             grad_norm,
             lr: config.optimizer.lr * factor,
-        })
+        };
+        let tensors = Tensors {
+            model,
+            ema,
+            optimizers,
+        };
+        Ok((tensors, report))
     }
 
-    fn draw(&self, step: u64, part: usize, parts: usize, dropout: f64) -> Draw {
+    /// The noise of a step, as `model` and the teacher see it.
+    fn prior(&self, model: &Dit<B::InnerBackend>) -> Prior<B::InnerBackend> {
+        let teacher = self.objective.teacher().map(Dit::embed);
+        Prior::of_width(model.embed(), teacher, self.noise)
+    }
+
+    fn draw<'p>(
+        &self,
+        step: u64,
+        part: usize,
+        parts: usize,
+        prior: &'p Prior<B::InnerBackend>,
+        dropout: f64,
+    ) -> Draw<'p, B::InnerBackend> {
         let stream = Stream {
             seed: self.config.seed,
             step,
             part: part as u64,
             parts: parts as u64,
         };
-        Draw { stream, dropout }
+        Draw {
+            stream,
+            prior,
+            dropout,
+        }
     }
 
     /// Scores the rows of a batch, `[batch · length]` tokens, that are this part's.
-    fn score(&self, model: &Dit<B>, tokens: &[u32], batch: usize, draw: &Draw) -> Losses<B> {
+    fn score(
+        &self,
+        model: &Dit<B>,
+        tokens: &[u32],
+        batch: usize,
+        draw: &Draw<'_, B::InnerBackend>,
+    ) -> RowLosses<B> {
         let length = self.train.length();
         let rows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
         let mine = draw.stream.share(&rows);
@@ -207,9 +276,10 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
         }
         let rows: Vec<usize> = (0..parts * micro).collect();
         let tokens = self.validation.batch(&rows)?;
+        let prior = self.prior(ema);
         let model = Dit::<B>::from_inner(ema.clone()).no_grad();
         let named = workers.map(parts, |part| {
-            let draw = self.draw(VALIDATION_STEP, part, parts, 0.0);
+            let draw = self.draw(VALIDATION_STEP, part, parts, &prior, 0.0);
             by_name(self.score(&model, &tokens, rows.len(), &draw))
         });
         let losses = average_by_name(named);
@@ -241,7 +311,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
 
 /// A run before its next step: the network, its average and the optimizers as they should be.
 pub struct Ready<'a, B: AutodiffBackend, O> {
-    run: Run<'a, B, O>,
+    course: Course<'a, B, O>,
     order: BatchOrder,
     workers: Workers,
     tensors: Tensors<B>,
@@ -249,6 +319,26 @@ pub struct Ready<'a, B: AutodiffBackend, O> {
 }
 
 impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
+    /// How wide the noise of every step is drawn.
+    pub fn noise(&self) -> NoiseWidth {
+        self.course.noise
+    }
+
+    /// Does the next step, and nothing besides: no validation, no checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// Unreadable data, or a loss or gradient that is no number any more.
+    pub fn step(mut self) -> Result<(Self, StepReport), TrainError> {
+        let rows = self.order.batch(self.state.step, self.course.config.batch);
+        let (tensors, report) =
+            self.course
+                .step(self.tensors, &self.workers, &rows, self.state.step)?;
+        self.tensors = tensors;
+        self.state.step += 1;
+        Ok((self, report))
+    }
+
     /// Trains until the last step or until asked to stop, and tells `observe` about it.
     ///
     /// # Errors
@@ -259,26 +349,20 @@ impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
         self,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<Outcome<B::InnerBackend>, TrainError> {
-        let Self {
-            run,
-            order,
-            workers,
-            mut tensors,
-            mut state,
-        } = self;
-        let config = run.config;
-        let (started, before) = (Instant::now(), state.seconds);
+        let mut ready = self;
+        let (config, steps) = (ready.course.config, ready.course.config.steps);
+        let (started, before) = (Instant::now(), ready.state.seconds);
         let mut validation = None;
         let mut since_log = Progress::new(started);
-        while state.step < config.steps {
-            let rows = order.batch(state.step, config.batch);
-            let report = run.step(&mut tensors, &workers, &rows, state.step)?;
-            state.step += 1;
+        while ready.state.step < steps {
+            let report;
+            (ready, report) = ready.step()?;
+            let (course, tensors, state) = (&ready.course, &ready.tensors, &mut ready.state);
             state.seconds = before + started.elapsed().as_secs_f64();
             since_log.add(&report);
             let last = state.step == config.steps;
             if state.step.is_multiple_of(config.log_every) || last {
-                let tokens = config.batch * run.train.length();
+                let tokens = config.batch * course.train.length();
                 observe(Event::Step(since_log.report(
                     &report,
                     state.step,
@@ -288,21 +372,21 @@ impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
                 )));
                 since_log = Progress::new(Instant::now());
             }
-            let stopping = run.stop.load(Ordering::Relaxed);
+            let stopping = course.stop.load(Ordering::Relaxed);
             let keep = last || stopping || due(state.step, config.checkpoint_every);
             if keep && !(is_finite(&tensors.model.valid()) && is_finite(&tensors.ema)) {
                 // Found before it is written: a checkpoint that is there is a good one.
                 let what = "weights became infinite or NaN".to_owned();
-                return Err(run.diverged(state.step, what, &report.losses));
+                return Err(course.diverged(state.step, what, &report.losses));
             }
             if last || due(state.step, config.validate_every) {
-                validation = run.validate(&tensors.ema, &workers, state.step)?;
+                validation = course.validate(&tensors.ema, &ready.workers, state.step)?;
                 if let Some(evaluation) = &validation {
                     observe(Event::Validation(evaluation));
                 }
             }
             if keep {
-                let path = checkpoint::save(&run.checkpoints, &tensors, state, run.origin())?;
+                let path = checkpoint::save(&course.checkpoints, tensors, *state, course.origin())?;
                 observe(Event::Checkpoint(&path));
             }
             if stopping {
@@ -310,10 +394,10 @@ impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
             }
         }
         Ok(Outcome {
-            ema: tensors.ema,
-            steps: state.step,
-            seconds: state.seconds,
-            finished: state.step >= config.steps,
+            ema: ready.tensors.ema,
+            steps: ready.state.step,
+            seconds: ready.state.seconds,
+            finished: ready.state.step >= steps,
             validation,
         })
     }
@@ -333,11 +417,11 @@ fn is_finite<B: Backend, M: Module<B>>(module: &M) -> bool {
 }
 
 /// Sums of the row losses by name, with their counts.
-fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> BTreeMap<&'static str, (f64, usize)> {
+fn by_name<B: AutodiffBackend>(losses: RowLosses<B>) -> BTreeMap<&'static str, (f64, usize)> {
     let rows = losses.per_token.mean_dim(1).into_data();
     let mut sums = BTreeMap::new();
-    for (name, loss) in losses.names.into_iter().zip(rows.iter::<f64>()) {
-        let entry = sums.entry(name).or_insert((0.0, 0));
+    for (kind, loss) in losses.kinds.into_iter().zip(rows.iter::<f64>()) {
+        let entry = sums.entry(kind.name()).or_insert((0.0, 0));
         entry.0 += loss;
         entry.1 += 1;
     }

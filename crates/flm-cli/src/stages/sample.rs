@@ -14,7 +14,7 @@ use crate::stop;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_data::{Layout, TextTokenizer};
-use flm_denoiser::{Dit, DitConfig, Noise, Sampling, folder};
+use flm_denoiser::{Dit, DitConfig, Prior, Sampling, folder};
 use flm_simplex::stream::generator;
 use flm_simplex::{Schedule, sampler};
 use flm_train::Workers;
@@ -147,9 +147,9 @@ impl Job for SampleJob<'_> {
         }
         let source = Source {
             schedule: config.schedule()?,
+            prior: Prior::new(model.embed()),
             model,
             config,
-            device: place.device.clone(),
         };
         for request in self.requests {
             let drawn = source.draw(request, &self.text, self.label, place.side_by_side)?;
@@ -199,9 +199,9 @@ impl Text {
 
 struct Source<B: Backend> {
     model: Dit<B>,
+    prior: Prior<B>,
     config: DitConfig,
     schedule: Schedule,
-    device: B::Device,
 }
 
 /// The tokens of some samples, and how they came about.
@@ -318,14 +318,8 @@ impl<B: Backend> Source<B> {
     ) -> Tensor<B, 3> {
         let rows = numbers.map(|number| {
             let mut rng = generator(seed, purpose, number as u64, jump);
-            let noise = Noise::draw(
-                1,
-                self.config.length,
-                self.config.vocab_size,
-                &mut rng,
-                &self.device,
-            );
-            self.model.embed().noise(noise)
+            let noise = self.prior.draw(1, self.config.length, &mut rng);
+            noise.seen(self.model.embed())
         });
         Tensor::cat(rows.collect(), 0)
     }

@@ -16,7 +16,7 @@ use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Existing};
-use flm_denoiser::{Dit, DitConfig};
+use flm_denoiser::{Dit, DitConfig, NoiseWidth};
 use flm_distill::{FlowMapObjective, FlowObjective};
 use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
@@ -173,7 +173,7 @@ impl<'a> Plan<'a> {
         if self.request.start != Start::Resume {
             out.create()?;
         }
-        out.save(&self.request.config)?;
+        out.save(&self.request.config.of_run()?)?;
         Ok(MetricsFile::open(out.metrics(), self.resume_at)?)
     }
 
@@ -206,6 +206,7 @@ impl<'a> Plan<'a> {
             device: place.device.clone(),
         };
         let run = run.ready()?;
+        progress.note(&noise_line(run.noise(), &self.network));
         let mut metrics = self.begin()?;
         let outcome = run.train(&mut |event| {
             progress.training(&event, tokens);
@@ -295,6 +296,15 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// How the noise of a run is drawn, for people.
+fn noise_line(noise: NoiseWidth, network: &DitConfig) -> String {
+    let (drawn, other) = match noise {
+        NoiseWidth::Network => (network.width, network.vocab_size),
+        NoiseWidth::Vocabulary => (network.vocab_size, network.width),
+    };
+    format!("noise of {drawn} numbers a position, cheaper here than of {other}")
+}
+
 struct FlowJob<'a>(Plan<'a>);
 
 impl Job for FlowJob<'_> {
@@ -360,6 +370,7 @@ fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
         )));
     }
     let mut saved = out.saved()?;
+    saved.data.clone_from(&config.data);
     saved.train.steps = config.train.steps;
     saved.distill.train.steps = config.distill.train.steps;
     // One teacher may be reached by several paths.

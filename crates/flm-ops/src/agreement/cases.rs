@@ -1,7 +1,7 @@
 //! Every operation twice, as offered and as a composition, over inputs in flat leaves.
 
-use crate::{Rope, reference};
-use burn::tensor::{Int, Tensor, backend::Backend};
+use crate::{Mask, Modulated, Rope, reference};
+use burn::tensor::{Tensor, backend::Backend};
 
 /// How an input lies in memory.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ impl Input {
     }
 
     /// The input as a view of its leaf.
-    fn of<B: Backend, const D: usize>(&self, leaf: &Tensor<B, 1>) -> Tensor<B, D> {
+    pub(super) fn of<B: Backend, const D: usize>(&self, leaf: &Tensor<B, 1>) -> Tensor<B, D> {
         let mut shape: [usize; D] = self
             .shape
             .clone()
@@ -72,22 +72,11 @@ impl Input {
 pub(crate) enum Operation {
     Gelu,
     Norm,
-    Attention {
-        heads: usize,
-        softcap: f64,
-    },
-    Residual,
-    Softmax {
-        cap: f64,
-        temperature: f64,
-    },
-    CrossEntropy {
-        cap: f64,
-    },
-    /// The second input becomes a target by a softmax of its own.
-    SoftCrossEntropy {
-        cap: f64,
-    },
+    Attention { heads: usize, softcap: f64 },
+    Residual { mask: Option<Mask> },
+    Linear,
+    GeluLinear,
+    NormLinear { bias: bool },
 }
 
 /// An operation and its inputs.
@@ -104,11 +93,15 @@ impl Case {
         self.inputs[i].of(&leaves[i])
     }
 
-    /// Tokens spread over the vocabulary, its first and last among them.
-    fn ids<B: Backend>(&self) -> Tensor<B, 1, Int> {
-        let (rows, vocab) = (self.inputs[0].shape[0], self.inputs[0].shape[1]);
-        let ids: Vec<i32> = (0..rows).map(|row| if row == 0 { vocab - 1 } else { (row - 1) * 7 % vocab } as i32).collect();
-        Tensor::from_ints(ids.as_slice(), &Default::default())
+    /// The first four inputs as those of a modulated norm.
+    fn modulated<B: Backend>(&self, leaves: &[Tensor<B, 1>]) -> Modulated<B> {
+        Modulated {
+            x: self.input(leaves, 0),
+            weight: self.input(leaves, 1),
+            shift: self.input(leaves, 2),
+            scale: self.input(leaves, 3),
+            epsilon: EPSILON,
+        }
     }
 
     fn rope<B: Backend>(&self, heads: usize) -> Rope<B> {
@@ -122,23 +115,20 @@ impl Case {
         let two = |i: usize| self.input::<B, 2>(leaves, i);
         match self.operation {
             Operation::Gelu => crate::gelu_tanh(two(0)).flatten(0, 1),
-            Operation::Norm => {
-                let weight = self.input::<B, 1>(leaves, 1);
-                crate::norm_modulate(three(0), weight, three(2), three(3), EPSILON).flatten(0, 2)
-            }
+            Operation::Norm => crate::norm_modulate(self.modulated(leaves)).flatten(0, 2),
             Operation::Attention { heads, softcap } => {
                 crate::attention(three(0), &self.rope(heads), heads, softcap).flatten(0, 2)
             }
-            Operation::Residual => {
-                crate::gated_residual(three(0), three(1), three(2)).flatten(0, 2)
+            Operation::Residual { mask } => {
+                crate::gated_residual(three(0), three(1), three(2), mask).flatten(0, 2)
             }
-            Operation::Softmax { cap, temperature } => {
-                crate::capped_softmax(two(0), cap, temperature).flatten(0, 1)
+            Operation::Linear => crate::linear(three(0), two(1), None).flatten(0, 2),
+            Operation::GeluLinear => {
+                crate::gelu_linear(three(0), two(1), self.input(leaves, 2)).flatten(0, 2)
             }
-            Operation::CrossEntropy { cap } => crate::capped_cross_entropy(two(0), self.ids(), cap),
-            Operation::SoftCrossEntropy { cap } => {
-                let target = reference::capped_softmax(two(1), cap, 1.0);
-                crate::capped_soft_cross_entropy(two(0), target, cap)
+            Operation::NormLinear { bias } => {
+                let bias = bias.then(|| self.input(leaves, 5));
+                crate::norm_linear(self.modulated(leaves), two(4), bias).flatten(0, 2)
             }
         }
     }
@@ -149,35 +139,31 @@ impl Case {
         let two = |i: usize| self.input::<B, 2>(leaves, i);
         match self.operation {
             Operation::Gelu => reference::gelu_tanh(two(0)).flatten(0, 1),
-            Operation::Norm => {
-                let weight = self.input::<B, 1>(leaves, 1);
-                reference::norm_modulate(three(0), weight, three(2), three(3), EPSILON)
-                    .flatten(0, 2)
-            }
+            Operation::Norm => reference::norm_modulate(self.modulated(leaves)).flatten(0, 2),
             Operation::Attention { heads, softcap } => {
                 reference::attention(three(0), &self.rope(heads), heads, softcap).flatten(0, 2)
             }
-            Operation::Residual => {
-                reference::gated_residual(three(0), three(1), three(2)).flatten(0, 2)
+            Operation::Residual { mask } => {
+                reference::gated_residual(three(0), three(1), three(2), mask).flatten(0, 2)
             }
-            Operation::Softmax { cap, temperature } => {
-                reference::capped_softmax(two(0), cap, temperature).flatten(0, 1)
+            Operation::Linear => reference::linear(three(0), two(1), None).flatten(0, 2),
+            Operation::GeluLinear => {
+                let bias = Some(self.input(leaves, 2));
+                reference::linear(reference::gelu_tanh(three(0)), two(1), bias).flatten(0, 2)
             }
-            Operation::CrossEntropy { cap } => {
-                reference::capped_cross_entropy(two(0), self.ids(), cap)
-            }
-            Operation::SoftCrossEntropy { cap } => {
-                let target = reference::capped_softmax(two(1), cap, 1.0);
-                reference::capped_soft_cross_entropy(two(0), target.detach(), cap)
+            Operation::NormLinear { bias } => {
+                let normal = reference::norm_modulate(self.modulated(leaves));
+                let bias = bias.then(|| self.input(leaves, 5));
+                reference::linear(normal, two(4), bias).flatten(0, 2)
             }
         }
     }
 }
 
-const VIEWS: [View; 3] = [View::Plain, View::Transposed, View::Narrowed];
+pub(super) const VIEWS: [View; 3] = [View::Plain, View::Transposed, View::Narrowed];
 
-/// All cases: lengths and batches of one, odd sizes, widths beside multiples of a vector, small and large vocabularies, logits
-/// up to and beyond their cap, inputs in row order and not.
+/// All cases: lengths and batches of one, lengths of several tiles and tasks with a rest, odd sizes, widths beside multiples of a vector, inputs in
+/// row order and not.
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for view in VIEWS {
@@ -188,7 +174,8 @@ pub(crate) fn all() -> Vec<Case> {
                 inputs: vec![Input::new(&shape, view).scaled(3.0)],
             });
         }
-        for [batch, length, width] in [[1, 1, 2], [2, 1, 37], [1, 5, 16], [3, 7, 64]] {
+        for [batch, length, width] in [[1, 1, 2], [2, 1, 37], [1, 5, 16], [3, 7, 64], [2, 70, 257]]
+        {
             let (x, row) = ([batch, length, width], [batch, 1, width]);
             let weight = Input::new(
                 &[width],
@@ -200,59 +187,52 @@ pub(crate) fn all() -> Vec<Case> {
             );
             let (shift, scale) = (Input::new(&row, view), Input::new(&row, view));
             let inputs = vec![Input::new(&x, view).scaled(2.0), weight, shift, scale];
+            let product = Input::new(&[width, 5], view);
+            let bias = Input::new(&[5], View::Plain);
+            for bias in [None, Some(bias.clone())] {
+                let mut inputs = inputs.clone();
+                let operation = Operation::NormLinear {
+                    bias: bias.is_some(),
+                };
+                inputs.push(product.clone());
+                inputs.extend(bias);
+                cases.push(Case { operation, inputs });
+            }
             cases.push(Case {
                 operation: Operation::Norm,
                 inputs,
+            });
+            cases.push(Case {
+                operation: Operation::Linear,
+                inputs: vec![Input::new(&x, view), product.clone()],
+            });
+            cases.push(Case {
+                operation: Operation::GeluLinear,
+                inputs: vec![Input::new(&x, view).scaled(3.0), product, bias],
             });
             let inputs = vec![
                 Input::new(&x, view),
                 Input::new(&x, view),
                 Input::new(&row, view),
             ];
-            cases.push(Case {
-                operation: Operation::Residual,
-                inputs,
-            });
+            for mask in [None, Some(Mask::new(0.3, 5))] {
+                cases.push(Case {
+                    operation: Operation::Residual { mask },
+                    inputs: inputs.clone(),
+                });
+            }
         }
         for (batch, length, heads, head_width, softcap, scale) in [
             (1, 1, 1, 2, 50.0, 1.0),
             (2, 7, 3, 6, 50.0, 1.0),
             (1, 33, 2, 16, 2.0, 2.0),
             (3, 5, 1, 34, 50.0, 4.0),
+            (2, 130, 2, 8, 50.0, 2.0),
         ] {
             let input = Input::new(&[batch, length, 3 * heads * head_width], view).scaled(scale);
             cases.push(Case {
                 operation: Operation::Attention { heads, softcap },
                 inputs: vec![input],
-            });
-        }
-        // A standard deviation of 20 puts one logit in eight beyond the cap.
-        for ([rows, vocab], scale) in [
-            ([1, 2], 1.0),
-            ([7, 61], 20.0),
-            ([300, 61], 3.0),
-            ([5, 20_011], 3.0),
-        ] {
-            let input = || Input::new(&[rows, vocab], view).scaled(scale);
-            let softmax = |temperature| Operation::Softmax {
-                cap: 30.0,
-                temperature,
-            };
-            cases.push(Case {
-                operation: softmax(1.0),
-                inputs: vec![input()],
-            });
-            cases.push(Case {
-                operation: softmax(0.5),
-                inputs: vec![input()],
-            });
-            cases.push(Case {
-                operation: Operation::CrossEntropy { cap: 30.0 },
-                inputs: vec![input()],
-            });
-            cases.push(Case {
-                operation: Operation::SoftCrossEntropy { cap: 30.0 },
-                inputs: vec![input(), input()],
             });
         }
     }

@@ -1,9 +1,9 @@
 //! Rotary self-attention with soft-capped scores, from the fused projection to the mixed values, one head at a time.
 //!
-//! A head's scores live in scratch memory of one task and are computed again in the backward pass, so nothing of size
-//! length² is kept.
+//! The scores of a tile of a head's queries live in scratch memory of one task and are computed again in the backward pass,
+//! so nothing of size length² is kept.
 
-use super::buffer::{contiguous, dims, tensor, values};
+use super::buffer::{contiguous, dims, rows_per_task, tensor, values};
 use super::math::{exp, max_by, sum_by, tanh};
 use burn_flex::FlexTensor;
 use multiversion::multiversion;
@@ -26,12 +26,28 @@ struct Sizes {
     head_width: usize,
 }
 
+/// Queries whose scores are made together: few enough that they stay in a core's cache.
+const TILE: usize = 64;
 /// Rows of scores are padded to whole vectors: a remainder is worked off one number at a time.
 const VECTOR: usize = 16;
 
 impl Sizes {
+    fn of(qkv: &FlexTensor, setting: &Setting) -> Self {
+        let [_, length, triple] = dims(qkv);
+        Self {
+            length,
+            heads: setting.heads,
+            head_width: triple / 3 / setting.heads,
+        }
+    }
+
     fn width(self) -> usize {
         self.heads * self.head_width
+    }
+
+    /// Heads that are too small to be worth a task each.
+    fn heads_per_task(self) -> usize {
+        rows_per_task(self.length * self.columns())
     }
 
     /// Length of a padded row of scores.
@@ -44,53 +60,69 @@ impl Sizes {
 pub(crate) fn forward(qkv: FlexTensor, setting: &Setting) -> FlexTensor {
     let [batch, length, triple] = dims(&qkv);
     let qkv = contiguous(qkv);
-    let sizes = Sizes {
-        length,
-        heads: setting.heads,
-        head_width: triple / 3 / setting.heads,
-    };
+    let sizes = Sizes::of(&qkv, setting);
     let (input, cos, sin) = (values(&qkv), values(&setting.cos), values(&setting.sin));
-    let mut out = vec![0.0; batch * length * sizes.width()];
-    out.par_chunks_mut(length * sizes.width())
-        .zip(input.par_chunks(length * triple))
+    let mut heads = vec![0.0; batch * length * sizes.width()];
+    heads
+        .par_chunks_mut(length * sizes.head_width)
+        .with_min_len(sizes.heads_per_task())
+        .enumerate()
         .for_each_init(
             || Scratch::new(sizes),
-            |scratch, (out, qkv)| {
-                forward_sequence(qkv, cos, sin, setting.softcap, sizes, scratch, out)
+            |scratch, (i, out)| {
+                let (sequence, head) = (i / sizes.heads, i % sizes.heads);
+                let qkv = &input[sequence * length * triple..][..length * triple];
+                load_head(qkv, cos, sin, sizes, head, scratch);
+                forward_head(setting.softcap, sizes, scratch, out);
             },
         );
-    tensor(out, [batch, length, sizes.width()])
+    tensor(interleave(&heads, sizes, 1), [batch, length, sizes.width()])
 }
 
 /// The gradient to `qkv`.
 pub(crate) fn backward(qkv: &FlexTensor, setting: &Setting, grad: FlexTensor) -> FlexTensor {
     let [batch, length, triple] = dims(qkv);
     let grad = contiguous(grad);
-    let sizes = Sizes {
-        length,
-        heads: setting.heads,
-        head_width: triple / 3 / setting.heads,
-    };
-    let (input, upstream, cos, sin) = (
-        values(qkv),
-        values(&grad),
-        values(&setting.cos),
-        values(&setting.sin),
-    );
-    let mut out = vec![0.0; input.len()];
-    out.par_chunks_mut(length * triple)
-        .zip(
-            input
-                .par_chunks(length * triple)
-                .zip(upstream.par_chunks(length * sizes.width())),
-        )
+    let sizes = Sizes::of(qkv, setting);
+    let (input, upstream) = (values(qkv), values(&grad));
+    let (cos, sin, width) = (values(&setting.cos), values(&setting.sin), sizes.width());
+    let mut heads = vec![0.0; input.len()];
+    heads
+        .par_chunks_mut(3 * length * sizes.head_width)
+        .with_min_len(sizes.heads_per_task())
+        .enumerate()
         .for_each_init(
             || Scratch::new(sizes),
-            |scratch, (out, (qkv, grad))| {
-                backward_sequence(qkv, grad, cos, sin, setting.softcap, sizes, scratch, out);
+            |scratch, (i, out)| {
+                let (sequence, head) = (i / sizes.heads, i % sizes.heads);
+                let qkv = &input[sequence * length * triple..][..length * triple];
+                let grad = &upstream[sequence * length * width..][..length * width];
+                load_head(qkv, cos, sin, sizes, head, scratch);
+                let first = head * sizes.head_width;
+                load_rows(grad, sizes.head_width, width, first, &mut scratch.g);
+                backward_head(cos, sin, setting.softcap, sizes, scratch, out);
             },
         );
-    tensor(out, [batch, length, triple])
+    tensor(interleave(&heads, sizes, 3), [batch, length, triple])
+}
+
+/// `[batch, heads, parts, length, head_width]` as `[batch, length, parts, heads, head_width]`.
+fn interleave(heads: &[f32], sizes: Sizes, parts: usize) -> Vec<f32> {
+    let (head, row) = (sizes.length * sizes.head_width, parts * sizes.width());
+    let mut out = vec![0.0; heads.len()];
+    out.par_chunks_mut(row)
+        .with_min_len(rows_per_task(row))
+        .enumerate()
+        .for_each(|(i, out)| {
+            let (sequence, position) = (i / sizes.length, i % sizes.length);
+            let heads = &heads[sequence * sizes.length * row..];
+            for (j, out) in out.chunks_exact_mut(sizes.head_width).enumerate() {
+                let (part, number) = (j / sizes.heads, j % sizes.heads);
+                let from = (number * parts + part) * head + position * sizes.head_width;
+                out.copy_from_slice(&heads[from..from + sizes.head_width]);
+            }
+        });
+    out
 }
 
 /// Memory of one task.
@@ -100,13 +132,10 @@ struct Scratch {
     k: Vec<f32>,
     v: Vec<f32>,
     g: Vec<f32>,
-    /// Transposes, `[head_width, columns]`, zero in the padding, and results, `[length, head_width]`.
+    /// Transposes, `[head_width, columns]`, zero in the padding.
     kt: Vec<f32>,
     vt: Vec<f32>,
-    dq: Vec<f32>,
-    dk: Vec<f32>,
-    dv: Vec<f32>,
-    /// `[length, columns]`: tanh of the scaled scores, weights (zero in the padding), and the gradient to the weights.
+    /// `[rows of a tile, columns]`: tanh of the scaled scores, weights (zero in the padding), and the gradient to the weights.
     t: Vec<f32>,
     p: Vec<f32>,
     dp: Vec<f32>,
@@ -116,7 +145,7 @@ impl Scratch {
     fn new(sizes: Sizes) -> Self {
         let rows = || vec![0.0; sizes.length * sizes.head_width];
         let columns = || vec![0.0; sizes.columns() * sizes.head_width];
-        let square = || vec![0.0; sizes.length * sizes.columns()];
+        let tile = || vec![0.0; TILE.min(sizes.length) * sizes.columns()];
         Self {
             q: rows(),
             k: rows(),
@@ -124,58 +153,32 @@ impl Scratch {
             g: rows(),
             kt: columns(),
             vt: columns(),
-            dq: rows(),
-            dk: rows(),
-            dv: rows(),
-            t: square(),
-            p: square(),
-            dp: square(),
+            t: tile(),
+            p: tile(),
+            dp: tile(),
         }
     }
 }
 
+/// The mixed values of a loaded head, `[length, head_width]`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn forward_sequence(
-    qkv: &[f32],
-    cos: &[f32],
-    sin: &[f32],
-    softcap: f32,
-    sizes: Sizes,
-    scratch: &mut Scratch,
-    out: &mut [f32],
-) {
-    let Sizes {
-        length, head_width, ..
-    } = sizes;
-    let columns = sizes.columns();
-    for head in 0..sizes.heads {
-        load_head(qkv, cos, sin, sizes, head, scratch);
-        weights(softcap, sizes, scratch);
-        // The mixed values go where the upstream gradient would be: the forward pass has none.
-        scratch.g.fill(0.0);
-        product(
-            &scratch.p,
-            columns,
-            &scratch.v,
-            length,
-            head_width,
-            &mut scratch.g,
-        );
-        store_rows(
-            &scratch.g,
-            head_width,
-            sizes.width(),
-            head * head_width,
-            out,
-        );
+fn forward_head(softcap: f32, sizes: Sizes, scratch: &mut Scratch, out: &mut [f32]) {
+    let (length, width, columns) = (sizes.length, sizes.head_width, sizes.columns());
+    let Scratch {
+        q, k, v, kt, t, p, ..
+    } = scratch;
+    transpose(k, columns, width, kt);
+    for (q, out) in q.chunks(TILE * width).zip(out.chunks_mut(TILE * width)) {
+        let rows = q.len() / width;
+        let (t, p) = (&mut t[..rows * columns], &mut p[..rows * columns]);
+        weights(softcap, sizes, q, kt, t, p);
+        product(p, columns, v, length, width, out);
     }
 }
 
+/// Gradients to queries, keys and values of a loaded head, `[3, length, head_width]`; `out` is zero.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-#[allow(clippy::too_many_arguments, reason = "a kernel over plain slices")]
-fn backward_sequence(
-    qkv: &[f32],
-    grad: &[f32],
+fn backward_head(
     cos: &[f32],
     sin: &[f32],
     softcap: f32,
@@ -183,59 +186,48 @@ fn backward_sequence(
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
-    let Sizes {
-        length, head_width, ..
-    } = sizes;
-    let (width, columns) = (sizes.width(), sizes.columns());
-    let scale = 1.0 / (head_width as f32).sqrt();
-    for head in 0..sizes.heads {
-        load_head(qkv, cos, sin, sizes, head, scratch);
-        weights(softcap, sizes, scratch);
-        load_rows(grad, head_width, width, head * head_width, &mut scratch.g);
-        let Scratch {
-            q,
-            k,
-            v,
-            g,
-            vt,
-            dq,
-            dk,
-            dv,
-            t,
-            p,
-            dp,
-            ..
-        } = &mut *scratch;
+    let (length, width, columns) = (sizes.length, sizes.head_width, sizes.columns());
+    let scale = 1.0 / (width as f32).sqrt();
+    let Scratch {
+        q,
+        k,
+        v,
+        g,
+        kt,
+        vt,
+        t,
+        p,
+        dp,
+    } = scratch;
+    transpose(k, columns, width, kt);
+    transpose(v, columns, width, vt);
+    let (dq, rest) = out.split_at_mut(length * width);
+    let (dk, dv) = rest.split_at_mut(length * width);
+    let tiles = q.chunks(TILE * width).zip(g.chunks(TILE * width));
+    for ((q, g), dq) in tiles.zip(dq.chunks_mut(TILE * width)) {
+        let rows = q.len() / width;
+        let (t, p, dp) = (
+            &mut t[..rows * columns],
+            &mut p[..rows * columns],
+            &mut dp[..rows * columns],
+        );
+        weights(softcap, sizes, q, kt, t, p);
         // dv = Pᵀ·g, dP = g·vᵀ
-        dv.fill(0.0);
-        transposed_product(p, columns, g, length, head_width, dv);
-        transpose(v, columns, head_width, vt);
+        transposed_product(p, columns, g, rows, width, dv);
         dp.fill(0.0);
-        product(g, head_width, vt, head_width, columns, dp);
-        for i in 0..length {
-            let row = i * columns..(i + 1) * columns;
-            let (p, t, dp) = (&p[row.clone()], &t[row.clone()], &mut dp[row]);
+        product(g, width, vt, width, columns, dp);
+        let scores = p.chunks_exact(columns).zip(t.chunks_exact(columns));
+        for (dp, (p, t)) in dp.chunks_exact_mut(columns).zip(scores) {
             let mean = sum_by(columns, |j| p[j] * dp[j]);
-            for j in 0..columns {
-                dp[j] = p[j] * (dp[j] - mean) * (1.0 - t[j] * t[j]) * scale;
+            for ((dp, p), t) in dp.iter_mut().zip(p).zip(t) {
+                *dp = p * (*dp - mean) * (1.0 - t * t) * scale;
             }
         }
-        dq.fill(0.0);
-        product(dp, columns, k, length, head_width, dq);
-        dk.fill(0.0);
-        transposed_product(dp, columns, q, length, head_width, dk);
-        turn(dq, cos, sin, head_width, -1.0);
-        turn(dk, cos, sin, head_width, -1.0);
-        store_rows(dq, head_width, 3 * width, head * head_width, out);
-        store_rows(dk, head_width, 3 * width, width + head * head_width, out);
-        store_rows(
-            dv,
-            head_width,
-            3 * width,
-            2 * width + head * head_width,
-            out,
-        );
+        product(dp, columns, k, length, width, dq);
+        transposed_product(dp, columns, q, rows, width, dk);
     }
+    turn(dq, cos, sin, width, -1.0);
+    turn(dk, cos, sin, width, -1.0);
 }
 
 /// Queries, keys (both turned) and values of one head.
@@ -263,18 +255,13 @@ fn load_head(
     turn(&mut scratch.k, cos, sin, head_width, 1.0);
 }
 
-/// t = tanh(q·k/(c·√head_width)) and p = softmax(c·t).
+/// t = tanh(q·k/(c·√head_width)) and p = softmax(c·t) for the queries of a tile.
 #[inline(always)]
-fn weights(softcap: f32, sizes: Sizes, scratch: &mut Scratch) {
-    let Sizes {
-        length, head_width, ..
-    } = sizes;
-    let columns = sizes.columns();
-    let Scratch { q, k, kt, t, p, .. } = scratch;
-    transpose(k, columns, head_width, kt);
+fn weights(softcap: f32, sizes: Sizes, q: &[f32], kt: &[f32], t: &mut [f32], p: &mut [f32]) {
+    let (length, width, columns) = (sizes.length, sizes.head_width, sizes.columns());
     t.fill(0.0);
-    product(q, head_width, kt, head_width, columns, t);
-    let inverse = 1.0 / (softcap * (head_width as f32).sqrt());
+    product(q, width, kt, width, columns, t);
+    let inverse = 1.0 / (softcap * (width as f32).sqrt());
     for value in t.iter_mut() {
         *value = tanh(*value * inverse);
     }
@@ -295,13 +282,6 @@ fn weights(softcap: f32, sizes: Sizes, scratch: &mut Scratch) {
 fn load_rows(from: &[f32], columns: usize, stride: usize, first: usize, to: &mut [f32]) {
     for (to, from) in to.chunks_exact_mut(columns).zip(from.chunks_exact(stride)) {
         to.copy_from_slice(&from[first..first + columns]);
-    }
-}
-
-#[inline(always)]
-fn store_rows(from: &[f32], columns: usize, stride: usize, first: usize, to: &mut [f32]) {
-    for (from, to) in from.chunks_exact(columns).zip(to.chunks_exact_mut(stride)) {
-        to[first..first + columns].copy_from_slice(from);
     }
 }
 

@@ -15,6 +15,12 @@ pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
+/// The values of a tensor in row order, to be written over: in place if nobody else holds them, in a copy otherwise.
+pub(crate) fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    *tensor = tensor.to_contiguous();
+    tensor.storage_mut()
+}
+
 /// The values of a contiguous f32 tensor.
 pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous f32 tensor")

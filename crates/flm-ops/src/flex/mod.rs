@@ -6,7 +6,9 @@
 pub(crate) mod attention;
 pub(crate) mod buffer;
 pub(crate) mod gelu;
+pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod residual;
 pub(crate) mod softmax;
+pub(crate) mod update;

@@ -1,6 +1,6 @@
 //! LayerNorm with a weight, then a shift and a scale for each sequence, in one pass: n·w·(1 + scale) + shift.
 
-use super::buffer::{contiguous, dims, tensor, values};
+use super::buffer::{contiguous, dims, rows_per_task, tensor, values};
 use super::math::sum_by;
 use burn_flex::FlexTensor;
 use multiversion::multiversion;
@@ -33,20 +33,19 @@ pub(crate) fn forward(saved: &Saved, shift: FlexTensor) -> FlexTensor {
         values(&saved.scale),
         values(&shift),
     );
+    let (block, task) = (length * width, rows_per_task(width) * width);
     let mut out = vec![0.0; x.len()];
-    out.par_chunks_mut(length * width)
+    out.par_chunks_mut(block)
+        .zip(x.par_chunks(block))
         .enumerate()
-        .for_each(|(b, out)| {
+        .for_each(|(b, (out, x))| {
             let cond = b * width..(b + 1) * width;
-            let x = &x[b * length * width..(b + 1) * length * width];
-            forward_rows(
-                x,
-                weight,
-                &shift[cond.clone()],
-                &scale[cond],
-                saved.epsilon,
-                out,
-            );
+            let (shift, scale) = (&shift[cond.clone()], &scale[cond]);
+            out.par_chunks_mut(task)
+                .zip(x.par_chunks(task))
+                .for_each(|(out, x)| {
+                    forward_rows(x, weight, shift, scale, saved.epsilon, out);
+                });
         });
     tensor(out, [batch, length, width])
 }
@@ -60,32 +59,34 @@ pub(crate) fn backward(saved: &Saved, grad: FlexTensor) -> Grads {
         values(&saved.scale),
         values(&grad),
     );
-    let block = length * width;
+    let (block, task) = (length * width, rows_per_task(width) * width);
+    let tasks = block.div_ceil(task);
     let mut dx = vec![0.0; x.len()];
-    let mut dshift = vec![0.0; batch * width];
-    // Σ_l grad·n for each sequence: the gradients of scale and weight are both made of it.
-    let mut moment = vec![0.0; batch * width];
+    // Of each task of a sequence Σ grad and Σ grad·n: the gradients of shift, scale and weight are made of them.
+    let mut sums = vec![0.0; batch * tasks * 2 * width];
     dx.par_chunks_mut(block)
-        .zip(
-            dshift
-                .par_chunks_mut(width)
-                .zip(moment.par_chunks_mut(width)),
-        )
+        .zip(x.par_chunks(block).zip(grad.par_chunks(block)))
+        .zip(sums.par_chunks_mut(tasks * 2 * width))
         .enumerate()
-        .for_each(|(b, (dx, (dshift, moment)))| {
-            let rows = b * block..(b + 1) * block;
+        .for_each(|(b, ((dx, (x, grad)), sums))| {
             let scale = &scale[b * width..(b + 1) * width];
-            backward_rows(
-                &x[rows.clone()],
-                weight,
-                scale,
-                &grad[rows],
-                saved.epsilon,
-                dx,
-                dshift,
-                moment,
-            );
+            dx.par_chunks_mut(task)
+                .zip(x.par_chunks(task).zip(grad.par_chunks(task)))
+                .zip(sums.par_chunks_mut(2 * width))
+                .for_each(|((dx, (x, grad)), sums)| {
+                    let (dshift, moment) = sums.split_at_mut(width);
+                    backward_rows(x, weight, scale, grad, saved.epsilon, dx, dshift, moment);
+                });
         });
+    let mut dshift = vec![0.0; batch * width];
+    let mut moment = vec![0.0; batch * width];
+    for (b, sums) in sums.chunks_exact(2 * width).enumerate() {
+        let to = b / tasks * width..(b / tasks + 1) * width;
+        let parts = [&mut dshift[to.clone()], &mut moment[to]];
+        for (total, part) in parts.into_iter().flatten().zip(sums) {
+            *total += part;
+        }
+    }
     let mut dweight = vec![0.0; width];
     let mut dscale = moment;
     for (row, scale) in dscale.chunks_mut(width).zip(scale.chunks(width)) {

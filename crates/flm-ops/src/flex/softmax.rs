@@ -1,105 +1,84 @@
-//! Soft-capped softmax and cross-entropies over the vocabulary.
+//! Soft-capped softmax and cross-entropies over the vocabulary, in the place of the logits.
 
-use super::buffer::{contiguous, dims, rows_per_task, tensor, values};
+use super::buffer::{rows_per_task, tensor, values, values_mut};
 use super::math::{exp, max_by, sum_by, tanh};
-use burn::tensor::TensorMetadata;
 use burn_flex::FlexTensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// softmax(cap·tanh(logits/cap)/temperature) over the last dimension.
-pub(crate) fn softmax(logits: FlexTensor, cap: f32, temperature: f32) -> FlexTensor {
-    let logits = contiguous(logits);
-    let shape = logits.shape();
-    let vocab = *shape.last().expect("a tensor with a last dimension");
-    let input = values(&logits);
-    let mut out = vec![0.0; input.len()];
-    let task = rows_per_task(vocab) * vocab;
-    out.par_chunks_mut(task)
-        .zip(input.par_chunks(task))
-        .for_each(|(out, logits)| softmax_rows(logits, vocab, cap, 1.0 / temperature, out));
-    tensor(out, shape)
+/// softmax(cap·tanh((product + bias)/cap)/temperature) for each row of `[rows, vocabulary]`.
+pub(crate) fn softmax(
+    mut product: FlexTensor,
+    bias: &FlexTensor,
+    cap: f32,
+    temperature: f32,
+) -> FlexTensor {
+    let bias = values(bias);
+    let vocab = bias.len();
+    values_mut(&mut product)
+        .par_chunks_mut(rows_per_task(vocab) * vocab)
+        .for_each(|rows| softmax_rows(rows, bias, cap, 1.0 / temperature));
+    product
 }
 
-/// What the logits are scored against.
+/// What the rows are scored against.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
     /// One token for each row.
     Tokens(&'a [i32]),
     /// A distribution for each row.
-    Soft(&'a [f32]),
+    Distributions(&'a [f32]),
 }
 
-/// Cross-entropy of softmax(cap·tanh(logits/cap)) for each row of `[rows, vocabulary]`, in nats, and, where asked for, its
-/// gradient to the logits.
+impl<'a> Target<'a> {
+    /// The targets of the rows `first..last`.
+    fn rows(self, first: usize, last: usize, vocab: usize) -> Self {
+        match self {
+            Self::Tokens(ids) => Self::Tokens(&ids[first..last]),
+            Self::Distributions(p) => Self::Distributions(&p[first * vocab..last * vocab]),
+        }
+    }
+}
+
+/// Cross-entropy of softmax(cap·tanh((product + bias)/cap)) for each row of `[rows, vocabulary]`, in nats.
+///
+/// With weights for the rows, the gradient of Σ weight·loss to the product takes the product's place; without, what is left
+/// there means nothing.
 pub(crate) fn cross_entropy(
-    logits: &FlexTensor,
+    mut product: FlexTensor,
+    bias: &FlexTensor,
     target: Target<'_>,
     cap: f32,
-    with_grad: bool,
-) -> (FlexTensor, Option<FlexTensor>) {
-    let [rows, vocab] = dims(logits);
-    let input = values(logits);
-    let mut loss = vec![0.0; rows];
-    let mut grad = vec![0.0; if with_grad { rows * vocab } else { 0 }];
+    weights: Option<&FlexTensor>,
+) -> (FlexTensor, FlexTensor) {
+    let bias = values(bias);
+    let vocab = bias.len();
+    let weights = weights.map(values);
     let step = rows_per_task(vocab);
-    let part = |i: usize| {
-        let (first, last) = (i * step, ((i + 1) * step).min(rows));
-        match target {
-            Target::Tokens(ids) => Target::Tokens(&ids[first..last]),
-            Target::Soft(p) => Target::Soft(&p[first * vocab..last * vocab]),
-        }
-    };
-    if with_grad {
-        loss.par_chunks_mut(step)
-            .zip(
-                grad.par_chunks_mut(step * vocab)
-                    .zip(input.par_chunks(step * vocab)),
-            )
-            .enumerate()
-            .for_each(|(i, (loss, (grad, logits)))| match part(i) {
-                Target::Tokens(ids) => token_rows(logits, ids, cap, loss, grad),
-                Target::Soft(p) => soft_rows(logits, p, cap, loss, grad),
-            });
-    } else {
-        loss.par_chunks_mut(step)
-            .zip(input.par_chunks(step * vocab))
-            .enumerate()
-            .for_each(|(i, (loss, logits))| {
-                let mut scratch = vec![0.0; logits.len()];
-                match part(i) {
-                    Target::Tokens(ids) => token_rows(logits, ids, cap, loss, &mut scratch),
-                    Target::Soft(p) => soft_rows(logits, p, cap, loss, &mut scratch),
-                }
-            });
-    }
-    (
-        tensor(loss, [rows]),
-        with_grad.then(|| tensor(grad, [rows, vocab])),
-    )
-}
-
-/// Scales each row of `grad` `[rows, vocabulary]` by the upstream gradient of that row's loss.
-pub(crate) fn scale_rows(grad: FlexTensor, upstream: FlexTensor) -> FlexTensor {
-    let [rows, vocab] = dims(&grad);
-    let upstream = contiguous(upstream);
-    let mut out = values(&grad).to_vec();
-    drop(grad);
-    for (row, &by) in out.chunks_exact_mut(vocab).zip(values(&upstream)) {
-        for value in row {
-            *value *= by;
-        }
-    }
-    tensor(out, [rows, vocab])
+    let rows = values_mut(&mut product);
+    let mut loss = vec![0.0; rows.len() / vocab];
+    let count = loss.len();
+    loss.par_chunks_mut(step)
+        .zip(rows.par_chunks_mut(step * vocab))
+        .enumerate()
+        .for_each(|(i, (loss, rows))| {
+            let (first, last) = (i * step, ((i + 1) * step).min(count));
+            let weights = weights.map(|weights| &weights[first..last]);
+            match target.rows(first, last, vocab) {
+                Target::Tokens(ids) => token_rows(rows, bias, ids, cap, weights, loss),
+                Target::Distributions(p) => soft_rows(rows, bias, p, cap, weights, loss),
+            }
+        });
+    (tensor(loss, [count]), product)
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn softmax_rows(logits: &[f32], vocab: usize, cap: f32, sharpness: f32, out: &mut [f32]) {
-    for (logits, out) in logits.chunks_exact(vocab).zip(out.chunks_exact_mut(vocab)) {
-        for (out, &logit) in out.iter_mut().zip(logits) {
-            *out = cap * tanh(logit / cap) * sharpness;
+fn softmax_rows(rows: &mut [f32], bias: &[f32], cap: f32, sharpness: f32) {
+    for row in rows.chunks_exact_mut(bias.len()) {
+        for (value, bias) in row.iter_mut().zip(bias) {
+            *value = cap * tanh((*value + bias) / cap) * sharpness;
         }
-        softmax_row(out);
+        softmax_row(row);
     }
 }
 
@@ -116,45 +95,64 @@ pub(crate) fn softmax_row(row: &mut [f32]) {
     }
 }
 
-/// Writes tanh(logit/cap) into `t` and returns log Σ exp(cap·t).
+/// Turns products into tanh((product + bias)/cap) and returns log Σ exp(cap·tanh).
 #[inline(always)]
-fn capped_log_sum(logits: &[f32], cap: f32, t: &mut [f32]) -> f32 {
-    for (t, &logit) in t.iter_mut().zip(logits) {
-        *t = tanh(logit / cap);
+fn capped_log_sum(row: &mut [f32], bias: &[f32], cap: f32) -> f32 {
+    for (value, bias) in row.iter_mut().zip(bias) {
+        *value = tanh((*value + bias) / cap);
     }
     // No pass for the maximum: a capped logit is at most `cap`, and e^(−2·cap) does not underflow for the caps allowed here.
-    sum_by(t.len(), |i| exp(cap * t[i] - cap)).ln() + cap
+    sum_by(row.len(), |i| exp(cap * row[i] - cap)).ln() + cap
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn token_rows(logits: &[f32], ids: &[i32], cap: f32, loss: &mut [f32], grad: &mut [f32]) {
-    let vocab = logits.len() / ids.len();
-    let rows = logits.chunks_exact(vocab).zip(grad.chunks_exact_mut(vocab));
-    for ((&id, loss), (logits, grad)) in ids.iter().zip(loss.iter_mut()).zip(rows) {
-        let log_sum = capped_log_sum(logits, cap, grad);
-        let t = grad[id as usize];
+fn token_rows(
+    rows: &mut [f32],
+    bias: &[f32],
+    ids: &[i32],
+    cap: f32,
+    weights: Option<&[f32]>,
+    losses: &mut [f32],
+) {
+    let rows = rows.chunks_exact_mut(bias.len());
+    for (i, ((row, &id), loss)) in rows.zip(ids).zip(losses).enumerate() {
+        let log_sum = capped_log_sum(row, bias, cap);
+        let t = row[id as usize];
         *loss = log_sum - cap * t;
-        for g in grad.iter_mut() {
-            *g = exp(cap * *g - log_sum) * (1.0 - *g * *g);
+        if let Some(weights) = weights {
+            let weight = weights[i];
+            for value in row.iter_mut() {
+                *value = weight * exp(cap * *value - log_sum) * (1.0 - *value * *value);
+            }
+            row[id as usize] -= weight * (1.0 - t * t);
         }
-        grad[id as usize] -= 1.0 - t * t;
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn soft_rows(logits: &[f32], targets: &[f32], cap: f32, loss: &mut [f32], grad: &mut [f32]) {
-    let vocab = logits.len() / loss.len();
-    let rows = logits
-        .chunks_exact(vocab)
-        .zip(targets.chunks_exact(vocab))
-        .zip(grad.chunks_exact_mut(vocab));
-    for (loss, ((logits, target), grad)) in loss.iter_mut().zip(rows) {
-        let log_sum = capped_log_sum(logits, cap, grad);
-        let mass = sum_by(vocab, |i| target[i]);
-        let dot = sum_by(vocab, |i| target[i] * grad[i]);
+fn soft_rows(
+    rows: &mut [f32],
+    bias: &[f32],
+    targets: &[f32],
+    cap: f32,
+    weights: Option<&[f32]>,
+    losses: &mut [f32],
+) {
+    let vocab = bias.len();
+    let rows = rows
+        .chunks_exact_mut(vocab)
+        .zip(targets.chunks_exact(vocab));
+    for (i, ((row, target), loss)) in rows.zip(losses).enumerate() {
+        let log_sum = capped_log_sum(row, bias, cap);
+        let mass = sum_by(vocab, |j| target[j]);
+        let dot = sum_by(vocab, |j| target[j] * row[j]);
         *loss = mass * log_sum - cap * dot;
-        for (g, &p) in grad.iter_mut().zip(target) {
-            *g = (mass * exp(cap * *g - log_sum) - p) * (1.0 - *g * *g);
+        if let Some(weights) = weights {
+            let weight = weights[i];
+            for (value, &p) in row.iter_mut().zip(target) {
+                let t = *value;
+                *value = weight * (mass * exp(cap * t - log_sum) - p) * (1.0 - t * t);
+            }
         }
     }
 }

@@ -63,8 +63,7 @@ impl Card {
 
     /// The card for people.
     pub(crate) fn readme(&self, network: &DitConfig, config: &Config) -> Result<String> {
-        let settings = toml::to_string_pretty(config)
-            .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
+        let settings = config.of_run()?;
         let what = if network.two_time {
             "A flow map language model: it jumps from noise to text in one step or a few."
         } else {

@@ -1,0 +1,116 @@
+//! Steps of real runs on made-up text.
+
+use crate::{Sizes, Train, Work};
+use burn::module::AutodiffModule;
+use flm_data::{
+    BatchOrder, Dataset, FnCorpus, Layout, PrepareOptions, TextTokenizer, TokenizerSource,
+};
+use flm_denoiser::DitConfig;
+use flm_distill::{FlowMapConfig, FlowMapObjective, FlowObjective};
+use flm_simplex::stream::generator;
+use flm_train::{Objective, Run, TrainConfig};
+use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
+use tempfile::TempDir;
+
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// A data folder of packed rows in which every token of the vocabulary occurs, kept for as long as the process lives.
+fn data(sizes: Sizes) -> (&'static Dataset, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let words: Vec<String> = (3..sizes.vocab).map(|i| format!("w{i}")).collect();
+    let tokenizer = TextTokenizer::from_words(words.clone()).expect("different words");
+    let corpus = FnCorpus::new("every word eight times", move || {
+        let words = words.clone();
+        (0..8).map(move |_| Ok(words.join(" ")))
+    });
+    let options = PrepareOptions {
+        layout: Layout::Packed,
+        validation_share: 0.0,
+        ..PrepareOptions::new(TokenizerSource::Given(Box::new(tokenizer)), sizes.length)
+    };
+    let out = folder.path().join("data");
+    flm_data::prepare(&corpus, &options, &out, false, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .expect("data");
+    let dataset = Dataset::open(&out).expect("the data that was prepared");
+    assert_eq!(dataset.tokenizer().vocab_size(), sizes.vocab);
+    (Box::leak(Box::new(dataset)), folder)
+}
+
+/// A training step of a flow.
+pub fn flow_step(sizes: Sizes) -> Work {
+    let config = sizes.config();
+    let objective = FlowObjective::new(config.schedule().expect("a vocabulary with a schedule"));
+    step(sizes, config, objective)
+}
+
+/// A step of distilling a flow map by the semigroup objective, with a teacher.
+pub fn semigroup_step(sizes: Sizes) -> Work {
+    let config = sizes.config().with_two_time(true);
+    let teacher = sizes
+        .config()
+        .init::<Train>(&mut generator(0, 0, 0, 0), &Default::default())
+        .expect("possible sizes");
+    let schedule = config.schedule().expect("a vocabulary with a schedule");
+    let objective =
+        FlowMapObjective::new(schedule, FlowMapConfig::default(), Some(teacher.valid()));
+    step(sizes, config, objective)
+}
+
+fn step<O: Objective<Train> + 'static>(sizes: Sizes, config: DitConfig, objective: O) -> Work {
+    let (dataset, folder) = data(sizes);
+    let settings = TrainConfig {
+        steps: u64::MAX,
+        batch: sizes.batch,
+        micro_batch: sizes.batch,
+        ..Default::default()
+    };
+    let (objective, settings) = (
+        Box::leak(Box::new(objective)),
+        Box::leak(Box::new(settings)),
+    );
+    let model = config
+        .init(&mut generator(0, 0, 0, 0), &Default::default())
+        .expect("possible sizes");
+    let run = Run {
+        model,
+        objective: &*objective,
+        train: dataset.train(),
+        validation: dataset.validation(),
+        data: String::new(),
+        config: &*settings,
+        dropout: sizes.dropout,
+        workers: 1,
+        checkpoints: folder.path().join("checkpoints"),
+        resume: false,
+        stop: &GO_ON,
+        device: Default::default(),
+    };
+    let mut ready = Some(run.ready().expect("possible settings"));
+    Box::new(move || {
+        // The folder stays for as long as the work.
+        let _ = &folder;
+        let before = ready.take().expect("the step before");
+        let (after, report) = before.step().expect("a step");
+        std::hint::black_box(report);
+        ready = Some(after);
+    })
+}
+
+/// Reading the tokens of a batch of 512 rows.
+pub fn batches(sizes: Sizes) -> Work {
+    let (dataset, folder) = data(sizes);
+    let rows = dataset.train();
+    let order = BatchOrder::new(0, rows.rows()).expect("rows");
+    let mut step = 0;
+    Box::new(move || {
+        let _ = &folder;
+        std::hint::black_box(
+            rows.batch(&order.batch(step, 512))
+                .expect("the rows' tokens"),
+        );
+        step += 1;
+    })
+}

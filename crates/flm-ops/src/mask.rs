@@ -1,0 +1,111 @@
+//! Dropout's masks as functions of a key, so that none is ever kept.
+
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+
+/// Which entries of a tensor are dropped, and what the rest is multiplied by so that the mean stays.
+///
+/// Entry number i is dropped or not by a hash of i and the key: the same on every backend and with any number of threads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mask {
+    key: [u32; 2],
+    threshold: u32,
+    keep: f32,
+}
+
+impl Mask {
+    /// Entries are dropped with chance `rate` below one, in steps of 1/65,536.
+    pub fn new(rate: f64, key: u64) -> Self {
+        let threshold = (rate * 65_536.0).round();
+        Self {
+            key: [key as u32, (key >> 32) as u32],
+            threshold: threshold as u32,
+            keep: (1.0 / (1.0 - threshold / 65_536.0)) as f32,
+        }
+    }
+
+    /// What entry `i` is multiplied by.
+    #[inline(always)]
+    pub(crate) fn factor(&self, i: u32) -> f32 {
+        let drawn = mix(mix(i ^ self.key[0]) ^ self.key[1]) >> 16;
+        if drawn < self.threshold {
+            0.0
+        } else {
+            self.keep
+        }
+    }
+
+    /// The factors of a tensor's entries in row order.
+    pub(crate) fn dense<B: Backend, const D: usize>(
+        &self,
+        shape: [usize; D],
+        device: &B::Device,
+    ) -> Tensor<B, D> {
+        let count: usize = shape.iter().product();
+        let factors: Vec<f32> = (0..count).map(|i| self.factor(i as u32)).collect();
+        Tensor::from_data(TensorData::new(factors, shape), device)
+    }
+}
+
+/// The 32-bit integer hash `lowbias32` of C. Wellons's hash prospector.
+#[inline(always)]
+fn mix(x: u32) -> u32 {
+    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNT: u32 = 200_000;
+
+    fn dropped(mask: Mask) -> Vec<bool> {
+        (0..COUNT).map(|i| mask.factor(i) == 0.0).collect()
+    }
+
+    /// Asserts that `found` of `count` is a share of `chance`, within five standard deviations.
+    fn assert_share(found: usize, count: usize, chance: f64, what: &str) {
+        let (found, count) = (found as f64, count as f64);
+        let bound = 5.0 * (chance * (1.0 - chance) * count).sqrt();
+        assert!(
+            (found - chance * count).abs() < bound,
+            "{what}: {found} of {count}, chance {chance}"
+        );
+    }
+
+    #[test]
+    fn entries_are_dropped_with_the_stated_chance_and_independently() {
+        let both = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| **a && **b).count();
+        for rate in [0.1, 0.5] {
+            for key in [0, 1, 0x1234_5678_9abc_def0] {
+                let drawn = dropped(Mask::new(rate, key));
+                let count = drawn.iter().filter(|x| **x).count();
+                assert_share(count, drawn.len(), rate, "alone");
+                // Neighbours, and entries of the same column in rows of usual widths.
+                for apart in [1, 2, 16, 64, 768] {
+                    let pairs = drawn.len() - apart;
+                    let count = both(&drawn[..pairs], &drawn[apart..]);
+                    assert_share(count, pairs, rate * rate, "pairs");
+                }
+                // Keys beside each other in either half.
+                for other in [key ^ 1, key ^ (1 << 32)] {
+                    let count = both(&drawn, &dropped(Mask::new(rate, other)));
+                    assert_share(count, drawn.len(), rate * rate, "keys");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_mean_stays() {
+        let mask = Mask::new(0.1, 7);
+        let mean = (0..COUNT).map(|i| f64::from(mask.factor(i))).sum::<f64>() / f64::from(COUNT);
+        // Standard deviation of a factor: √(0.1/0.9).
+        assert!(
+            (mean - 1.0).abs() < 5.0 * (1.0 / 9.0 / f64::from(COUNT)).sqrt(),
+            "{mean}"
+        );
+        assert!((0..100).all(|i| Mask::new(0.0, 3).factor(i) == 1.0));
+    }
+}
