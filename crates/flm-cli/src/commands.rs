@@ -69,6 +69,14 @@ fn run_settings(
     teacher: Option<&Path>,
     sections: &[&str],
 ) -> Result<Config> {
+    decided(
+        args,
+        "data",
+        "when data is prepared (`flm data prepare --set`)",
+    )?;
+    if teacher.is_some() {
+        decided(args, "model", "by the teacher")?;
+    }
     let saved = RunFolder::new(&run.out).config();
     let before = if run.resume && saved.is_file() {
         Some(saved)
@@ -79,6 +87,20 @@ fn run_settings(
         .filter(|path| path.is_file())
         .map(|path| path.display().to_string());
     settings(args, default.as_deref(), sections)
+}
+
+/// Refuses settings of a section that this command does not decide.
+fn decided(args: &SettingsArgs, section: &str, by: &str) -> Result<()> {
+    let belongs = |assignment: &&String| {
+        let key = assignment.trim_start().strip_prefix(section);
+        key.is_some_and(|rest| rest.starts_with('.'))
+    };
+    match args.set.iter().find(belongs) {
+        Some(assignment) => Err(CliError::input(format!(
+            "--set {assignment}: the settings of [{section}] are decided {by}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Where the settings of the run that made a model are: beside the model, or in the run itself.
@@ -240,10 +262,20 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
 
 fn run_eval(args: &EvalArgs) -> Result<()> {
     // What is no data folder is an error even where its grammar is not needed.
-    flm_data::DatasetMeta::read(&args.data)?;
+    let layout = flm_data::DatasetMeta::read(&args.data)?.layout;
     let grammar = prepare::grammar_of(&args.data)?;
     let mut judged = Vec::new();
     for path in eval::sample_files(&args.samples)? {
+        if layout == Layout::Packed
+            && path
+                .extension()
+                .is_none_or(|extension| extension != "jsonl")
+        {
+            return Err(CliError::input(format!(
+                "{} must be a .jsonl file: texts of packed blocks may have several lines",
+                path.display()
+            )));
+        }
         let figures = eval::judge(grammar.as_ref(), &eval::texts(&path)?)?;
         let name = path
             .file_stem()

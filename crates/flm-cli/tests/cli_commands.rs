@@ -247,6 +247,13 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
         toml::from_str(&fs::read_to_string(folder.path(run).join("config.toml")).unwrap()).unwrap()
     };
     assert_eq!(config("map")["model"], config("flow")["model"]);
+    assert!(!config("flow").contains_key("data") && !config("map").contains_key("data"));
+    assert_eq!(
+        folder.refused(
+            folder.flm("distill --teacher flow/model --data data --out other --set model.width=8")
+        ),
+        "--set model.width=8: the settings of [model] are decided by the teacher"
+    );
     assert_eq!(config("map")["model"]["anchor"].as_bool(), Some(true));
     // The samplers tell the time by the model's own schedule.
     folder

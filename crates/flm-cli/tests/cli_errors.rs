@@ -120,6 +120,10 @@ fn impossible_settings() {
         "training steps must be at least 1, found 0"
     );
     assert_eq!(
+        last("data.length=8"),
+        "--set data.length=8: the settings of [data] are decided when data is prepared (`flm data prepare --set`)"
+    );
+    assert_eq!(
         last("train.micro_batch=3"),
         "training batch 8 cannot be cut into micro-batches of 3"
     );
@@ -192,9 +196,9 @@ fn what_is_there_is_kept() {
         ),
         (
             "[train]\nsteps = 3",
-            "(mine/config.toml has no section data)",
+            "(mine/config.toml has no section distill)",
         ),
-        ("", "(mine/config.toml has no section data)"),
+        ("", "(mine/config.toml has no section distill)"),
     ] {
         fs::write(folder.path("mine/config.toml"), text).unwrap();
         for words in [
@@ -218,7 +222,7 @@ fn what_is_there_is_kept() {
 #[test]
 fn models_that_do_not_fit() {
     let folder = prepared();
-    let distill = |words: &str| folder.refused(folder.tiny(&format!("distill {words} --out map")));
+    let distill = |words: &str| folder.refused(folder.flm(&format!("distill {words} --out map")));
     let message = distill("--teacher flow --data other");
     assert!(
         message.starts_with("the tokenizer of the model flow/model ("),

@@ -91,8 +91,13 @@ fn write(
         )),
         other => other.into(),
     })?;
+    let dropped = meta.train.dropped_too_long + meta.validation.dropped_too_long;
+    let dropped = match dropped {
+        0 => String::new(),
+        count => format!(" · {count} documents too long, dropped"),
+    };
     progress.finish(&format!(
-        "{} · {} tokens · {} + {} rows of {}",
+        "{} · {} tokens · {} + {} rows of {}{dropped}",
         meta.source, meta.vocabulary_size, meta.train.rows, meta.validation.rows, meta.length
     ));
     Ok(meta)
