@@ -16,6 +16,17 @@ fn wave(phase: f32) -> Tensor<Flex, 1> {
     leaf(&values)
 }
 
+fn rule(time: usize) -> AdamW {
+    AdamW {
+        lr: 0.05,
+        beta1: 0.9,
+        beta2: 0.98,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        time,
+    }
+}
+
 #[test]
 fn adamw_is_burns_over_several_steps() {
     let theirs = AdamWConfig::new()
@@ -28,14 +39,7 @@ fn adamw_is_burns_over_several_steps() {
     let [mut found, mut first, mut second] = [wave(0.0), wave(0.0) * 0.0, wave(0.0) * 0.0];
     let mut composed = [found.clone(), first.clone(), second.clone()];
     for time in 1..=5 {
-        let rule = AdamW {
-            lr: 0.05,
-            beta1: 0.9,
-            beta2: 0.98,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            time,
-        };
+        let rule = rule(time);
         let grad = wave(time as f32);
         (expected, state) = theirs.step(0.05, expected, grad.clone(), state);
         [found, first, second] = crate::adamw(&rule, found, grad.clone(), first, second);
@@ -52,15 +56,7 @@ fn adamw_is_burns_over_several_steps() {
 fn what_somebody_else_holds_is_not_written_over() {
     let (kept, grad) = (wave(0.0), wave(1.0));
     let before = flat(kept.clone());
-    let rule = AdamW {
-        lr: 0.05,
-        beta1: 0.9,
-        beta2: 0.98,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        time: 1,
-    };
-    let _ = crate::adamw(&rule, kept.clone(), grad, kept.clone(), kept.clone());
+    let _ = crate::adamw(&rule(1), kept.clone(), grad, kept.clone(), kept.clone());
     let _ = crate::blend(kept.clone(), wave(2.0), 0.5);
     let _ = crate::scale(kept.clone(), 3.0);
     assert_eq!(flat(kept), before);

@@ -1,0 +1,191 @@
+//! What the network believes about the clean tokens.
+
+use super::{BUDGET, Head};
+use crate::embed::VocabEmbed;
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use rand::{Rng, RngExt};
+
+/// A distribution over the vocabulary for each position, held if it is small and made when asked for otherwise.
+#[derive(Clone, Debug)]
+pub struct Belief<B: Backend> {
+    batch: usize,
+    length: usize,
+    budget: usize,
+    source: Source<B>,
+}
+
+/// Where the probabilities of a belief come from; rows are positions.
+#[derive(Clone, Debug)]
+enum Source<B: Backend> {
+    /// All of them, `[rows, vocabulary]`.
+    Held(Tensor<B, 2>),
+    /// A softmax of what the head says of features `[rows, width]`.
+    Computed {
+        features: Tensor<B, 2>,
+        head: Head<B>,
+        temperature: f64,
+    },
+    /// weight·first + (1 − weight)·second, `weight` `[rows, 1]`.
+    Mixed {
+        weight: Tensor<B, 2>,
+        first: Box<Source<B>>,
+        second: Box<Source<B>>,
+    },
+}
+
+impl<B: Backend> Source<B> {
+    /// The distributions of `count` positions from `first` on, `[count, vocabulary]`.
+    fn rows(&self, from: usize, count: usize) -> Tensor<B, 2> {
+        match self {
+            Self::Held(probabilities) => probabilities.clone().narrow(0, from, count),
+            Self::Computed {
+                features,
+                head,
+                temperature,
+            } => head.softmax(features.clone().narrow(0, from, count), *temperature),
+            Self::Mixed {
+                weight,
+                first,
+                second,
+            } => {
+                let weight = weight.clone().narrow(0, from, count);
+                let second = second.rows(from, count);
+                (first.rows(from, count) - second.clone()) * weight + second
+            }
+        }
+    }
+
+    fn vocab_size(&self) -> usize {
+        match self {
+            Self::Held(probabilities) => probabilities.dims()[1],
+            Self::Computed { head, .. } => head.vocab_size(),
+            Self::Mixed { first, .. } => first.vocab_size(),
+        }
+    }
+}
+
+impl<B: Backend> Belief<B> {
+    /// What the head says of features `[batch·length, width]`.
+    pub(super) fn of(
+        features: Tensor<B, 2>,
+        head: &Head<B>,
+        temperature: f64,
+        [batch, length]: [usize; 2],
+    ) -> Self {
+        let source = if batch * length * head.vocab_size() <= head.budget {
+            Source::Held(head.softmax(features, temperature))
+        } else {
+            Source::Computed {
+                features,
+                head: head.clone(),
+                temperature,
+            }
+        };
+        Self {
+            batch,
+            length,
+            budget: head.budget,
+            source,
+        }
+    }
+
+    /// Given distributions, `[batch, length, vocabulary]`: for tests against pinned numbers.
+    pub fn pinned(probabilities: Tensor<B, 3>) -> Self {
+        let [batch, length, _] = probabilities.dims();
+        Self {
+            batch,
+            length,
+            budget: BUDGET,
+            source: Source::Held(probabilities.flatten(0, 1)),
+        }
+    }
+
+    /// `weight`·self + (1 − `weight`)·other, with one weight for each sequence, `[batch]`.
+    pub fn mix(self, other: Self, weight: Tensor<B, 1>) -> Self {
+        let weight = weight
+            .unsqueeze_dim::<2>(1)
+            .repeat_dim(1, self.length)
+            .reshape([self.batch * self.length, 1]);
+        Self {
+            source: Source::Mixed {
+                weight,
+                first: Box::new(self.source),
+                second: Box::new(other.source),
+            },
+            ..self
+        }
+    }
+
+    /// The distributions of `count` positions from `first` on, counted through the batch, `[count, vocabulary]`.
+    pub(super) fn rows(&self, first: usize, count: usize) -> Tensor<B, 2> {
+        self.source.rows(first, count)
+    }
+
+    /// The distributions, run by run.
+    fn runs(&self) -> impl Iterator<Item = Tensor<B, 2>> {
+        let rows = self.batch * self.length;
+        let step = (self.budget / self.source.vocab_size()).max(1);
+        (0..rows)
+            .step_by(step)
+            .map(move |first| self.rows(first, step.min(rows - first)))
+    }
+
+    /// D·E, the mean of the clean projected state, `[batch, length, width]`.
+    pub fn mean(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
+        let embedding = embed.embedding.val();
+        let width = embedding.dims()[1];
+        let runs = self.runs().map(|run| run.matmul(embedding.clone()));
+        Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length, width])
+    }
+
+    /// The likeliest token at each position, `[batch, length]`.
+    pub fn argmax(&self) -> Tensor<B, 2, Int> {
+        let runs = self.runs().map(|run| run.argmax(1));
+        Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
+    }
+
+    /// The `k` likeliest tokens at each position with their probabilities, likeliest first, each `[batch, length, k]`.
+    pub fn top(&self, k: usize) -> (Tensor<B, 3>, Tensor<B, 3, Int>) {
+        let (probabilities, tokens) = self.runs().map(|run| run.topk_with_indices(k, 1)).unzip();
+        let shape = [self.batch, self.length, k];
+        (
+            Tensor::cat(probabilities, 0).reshape(shape),
+            Tensor::cat(tokens, 0).reshape(shape),
+        )
+    }
+
+    /// A token drawn at each position from its distribution, `[batch, length]`.
+    pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Tensor<B, 2, Int> {
+        let device = self.rows(0, 1).device();
+        let mut tokens = Vec::with_capacity(self.batch * self.length);
+        for run in self.runs() {
+            let [_, vocab] = run.dims();
+            let probabilities: Vec<f32> = run.into_data().iter::<f32>().collect();
+            tokens.extend(probabilities.chunks_exact(vocab).map(|row| pick(row, rng)));
+        }
+        Tensor::from_data(TensorData::new(tokens, [self.batch, self.length]), &device)
+    }
+
+    /// The distribution itself, V-wide: for tests and export, not for hot paths.
+    pub fn dense(&self) -> Tensor<B, 3> {
+        let vocab = self.source.vocab_size();
+        self.rows(0, self.batch * self.length)
+            .reshape([self.batch, self.length, vocab])
+    }
+}
+
+/// A token from a distribution whose sum is one but for rounding.
+fn pick<R: Rng + ?Sized>(distribution: &[f32], rng: &mut R) -> i32 {
+    let mut left: f64 = rng.random();
+    let mut last = 0;
+    for (token, &probability) in distribution.iter().enumerate() {
+        if probability > 0.0 {
+            left -= f64::from(probability);
+            last = token as i32;
+            if left < 0.0 {
+                break;
+            }
+        }
+    }
+    last
+}

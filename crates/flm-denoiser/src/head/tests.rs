@@ -1,0 +1,214 @@
+//! Runs of positions against the plain composition.
+
+use super::*;
+use crate::embed::VocabEmbed;
+use burn::backend::Autodiff;
+use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
+use burn::tensor::{TensorData, Tolerance};
+use burn_flex::Flex;
+use flm_simplex::noise::gaussian;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// A backend for which `flm_ops` has no kernels.
+type Composed = Autodiff<Flex, BalancedCheckpointing>;
+
+const BATCH: usize = 3;
+const LENGTH: usize = 5;
+const WIDTH: usize = 8;
+const VOCAB: usize = 37;
+/// Numbers held at once: one position's, two's, four's with a rest, and everybody's.
+const BUDGETS: [usize; 4] = [1, 2 * VOCAB, 4 * VOCAB + 5, BUDGET];
+
+fn drawn<B: Backend, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, D> {
+    gaussian(
+        shape,
+        &mut ChaCha8Rng::seed_from_u64(seed),
+        &Default::default(),
+    )
+}
+
+/// A prediction of leaves: features, weight, bias.
+fn prediction<B: Backend>(seed: u64, budget: usize) -> Prediction<B> {
+    let features: Tensor<B, 3> = drawn([BATCH, LENGTH, WIDTH], seed);
+    let weight: Tensor<B, 2> = drawn([WIDTH, VOCAB], 100);
+    let bias: Tensor<B, 1> = drawn([VOCAB], 101);
+    Prediction {
+        features: features.require_grad(),
+        head: Head {
+            weight: weight.mul_scalar(2.0).require_grad(),
+            bias: bias.require_grad(),
+            softcap: 30.0,
+            budget,
+        },
+    }
+}
+
+fn tokens<B: Backend>() -> Tensor<B, 2, Int> {
+    let ids: Vec<i32> = (0..BATCH * LENGTH)
+        .map(|i| (i * 11 % VOCAB) as i32)
+        .collect();
+    Tensor::from_data(TensorData::new(ids, [BATCH, LENGTH]), &Default::default())
+}
+
+fn weights<B: Backend>() -> Tensor<B, 2> {
+    drawn([BATCH, LENGTH], 7)
+}
+
+/// A mixture of what two predictions say, as the semigroup's target is.
+fn target(budget: usize) -> Belief<Flex> {
+    let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).belief());
+    let weight = Tensor::from_floats([0.0, 0.3, 1.0], &Default::default());
+    first.mix(second, weight)
+}
+
+/// Loss, losses and gradients to features, weight and bias, one after the other.
+fn numbers<A: AutodiffBackend<InnerBackend = Flex>>(
+    prediction: &Prediction<A>,
+    loss: Tensor<A, 1>,
+    per_token: Tensor<Flex, 2>,
+) -> Vec<Vec<f32>> {
+    let values = |x: Tensor<Flex, 1>| x.into_data().to_vec::<f32>().unwrap();
+    let grads = loss.clone().backward();
+    vec![
+        values(loss.inner()),
+        values(flat(per_token)),
+        values(flat(prediction.features.grad(&grads).unwrap())),
+        values(flat(prediction.head.weight.grad(&grads).unwrap())),
+        values(prediction.head.bias.grad(&grads).unwrap()),
+    ]
+}
+
+fn assert_close(found: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        for (a, b) in found.iter().zip(expected) {
+            // Sums of a few hundred products in other orders.
+            assert!(
+                (a - b).abs() <= 1e-5 * largest,
+                "{what}: {a} and {b} in {i}"
+            );
+        }
+    }
+}
+
+/// The scores of a prediction against tokens and against a mixture.
+fn scored<A: AutodiffBackend<InnerBackend = Flex>>(budget: usize) -> [Vec<Vec<f32>>; 2] {
+    let prediction = prediction::<A>(1, BUDGET).within(budget);
+    let hard = prediction.cross_entropy(tokens(), weights());
+    let soft = prediction.soft_cross_entropy(&target(budget), weights());
+    [hard, soft].map(|score| numbers(&prediction, score.loss, score.per_token))
+}
+
+#[test]
+fn scores_in_runs_are_those_of_the_plain_composition() {
+    let dense_target = Tensor::from_inner(target(BUDGET).dense());
+    let expected = [true, false].map(|hard| {
+        let plain = prediction::<Composed>(1, BUDGET);
+        let log_probs = plain.dense_log_probs();
+        let per_token = if hard {
+            log_probs.gather(2, tokens().unsqueeze_dim(2))
+        } else {
+            (log_probs * dense_target.clone()).sum_dim(2)
+        };
+        let per_token = per_token.squeeze_dim::<2>(2).neg();
+        let loss = (per_token.clone() * Tensor::from_inner(weights())).sum();
+        numbers(&plain, loss, per_token.inner())
+    });
+    for budget in BUDGETS {
+        for (kernels, scored) in [
+            ("kernels", scored::<Autodiff<Flex>>(budget)),
+            ("compositions", scored::<Composed>(budget)),
+        ] {
+            for (found, expected) in scored.iter().zip(&expected) {
+                assert_close(found, expected, &format!("{kernels}, {budget} numbers"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frozen_network_is_scored_without_gradients() {
+    let mut frozen = prediction::<Autodiff<Flex>>(1, BUDGET);
+    let learning = frozen.cross_entropy(tokens(), weights());
+    assert!(frozen.takes_gradient());
+    frozen.features = frozen.features.set_require_grad(false);
+    frozen.head.weight = frozen.head.weight.set_require_grad(false);
+    frozen.head.bias = frozen.head.bias.set_require_grad(false);
+    assert!(!frozen.takes_gradient());
+    let score = frozen.cross_entropy(tokens(), weights());
+    assert_eq!(score.per_token.into_data(), learning.per_token.into_data());
+    assert_eq!(score.loss.into_data(), learning.loss.into_data());
+}
+
+#[test]
+fn beliefs_made_when_asked_for_are_those_that_are_held() {
+    let embed = VocabEmbed {
+        embedding: Param::from_tensor(drawn([VOCAB, WIDTH], 3)),
+    };
+    let held = target(BUDGET);
+    let close = |a: Tensor<Flex, 3>, b: Tensor<Flex, 3>| {
+        let tolerance = Tolerance::relative(1e-5).set_absolute(1e-6);
+        a.into_data()
+            .assert_approx_eq::<f32>(&b.into_data(), tolerance);
+    };
+    for budget in BUDGETS {
+        let made = target(budget);
+        close(made.dense(), held.dense());
+        close(made.mean(&embed), held.mean(&embed));
+        made.argmax()
+            .into_data()
+            .assert_eq(&held.argmax().into_data(), true);
+        let ((p, ids), (held_p, held_ids)) = (made.top(3), held.top(3));
+        close(p, held_p);
+        ids.into_data().assert_eq(&held_ids.into_data(), true);
+    }
+    // The mixture's definition, on rows of weights 0, 0.3 and 1.
+    let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, BUDGET).belief().dense());
+    let row = |x: &Tensor<Flex, 3>, i| x.clone().narrow(0, i, 1);
+    close(row(&held.dense(), 0), row(&second, 0));
+    close(
+        row(&held.dense(), 1),
+        row(&first, 1) * 0.3 + row(&second, 1) * 0.7,
+    );
+    close(row(&held.dense(), 2), row(&first, 2));
+}
+
+#[test]
+fn tokens_are_drawn_as_often_as_they_are_likely() {
+    let belief = prediction::<Flex>(1, BUDGET).belief_at(4.0);
+    let expected: Vec<f32> = belief.dense().into_data().to_vec().unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let draws = 4_000;
+    let mut counts = vec![0_u32; expected.len()];
+    for _ in 0..draws {
+        let tokens = belief.draw(&mut rng).into_data();
+        for (position, token) in tokens.iter::<i64>().enumerate() {
+            counts[position * VOCAB + token as usize] += 1;
+        }
+    }
+    for (count, p) in counts.into_iter().zip(expected) {
+        let (count, p) = (f64::from(count), f64::from(p));
+        // Five standard deviations and one: 555 counts, false alarm below 1e-3.
+        let bound = 5.0 * (draws as f64 * p * (1.0 - p)).sqrt() + 1.0;
+        assert!(
+            (count - draws as f64 * p).abs() <= bound,
+            "{count} of {draws} at {p}"
+        );
+    }
+}
+
+#[test]
+fn log_probabilities_are_those_of_the_tokens() {
+    let expected = prediction::<Flex>(1, BUDGET)
+        .dense_log_probs()
+        .gather(2, tokens().unsqueeze_dim(2))
+        .squeeze_dim::<2>(2);
+    for budget in BUDGETS {
+        let found = prediction::<Flex>(1, budget).log_probs(tokens());
+        let tolerance = Tolerance::relative(1e-5).set_absolute(1e-6);
+        found
+            .into_data()
+            .assert_approx_eq::<f32>(&expected.clone().into_data(), tolerance);
+    }
+}
