@@ -34,21 +34,24 @@ mod mask;
 mod reference;
 mod rope;
 mod route;
+mod update;
+mod vocabulary;
 
 #[cfg(test)]
 mod agreement;
 
 pub use mask::Mask;
 pub use rope::Rope;
+pub use update::{AdamW, adamw, blend, scale, sum_of_squares};
+pub use vocabulary::{
+    CrossEntropy, Target, capped_cross_entropy, capped_cross_entropy_gradient, capped_softmax,
+};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor, TensorPrimitive};
+use burn::tensor::{Tensor, TensorPrimitive};
 use burn_flex::{Flex, FlexTensor};
-use flex::buffer::{contiguous, values};
+use flex::buffer::contiguous;
 use route::{AutodiffFlex, Route, route, same};
-
-/// Largest cap the native cross-entropy takes: it sums e^(logit − cap) without looking for the maximum.
-const LARGEST_CAP: f64 = 40.0;
 
 fn primitive<B: Backend, A: Backend, const D: usize>(x: Tensor<A, D>) -> B::FloatTensorPrimitive {
     same::<A, B, D, _>(x).into_primitive().tensor()
@@ -211,154 +214,6 @@ pub fn gated_residual<B: Backend>(
     }
 }
 
-/// softmax(`cap`·tanh((product + bias)/`cap`)/`temperature`) for each row of `[rows, vocabulary]`.
-///
-/// `bias` is `[vocabulary]`. No gradient flows through it: where one is wanted, it is wanted of a loss.
-///
-/// # Panics
-///
-/// If the shapes are others, or `product` is empty.
-pub fn capped_softmax<B: Backend>(
-    product: Tensor<B, 2>,
-    bias: Tensor<B, 1>,
-    cap: f64,
-    temperature: f64,
-) -> Tensor<B, 2> {
-    check::logits("capped_softmax", &product.dims(), &bias.dims());
-    match route::<B>(product.dtype()) {
-        Route::Flex => wrap::<Flex, B, 2>(flex::softmax::softmax(
-            primitive::<Flex, B, 2>(product),
-            &contiguous(primitive::<Flex, B, 1>(bias)),
-            cap as f32,
-            temperature as f32,
-        )),
-        Route::AutodiffFlex | Route::Composed => {
-            reference::capped_softmax(product.detach(), bias.detach(), cap, temperature)
-        }
-    }
-}
-
-/// What the rows of a [`capped_cross_entropy`] are scored against.
-#[derive(Clone, Debug)]
-pub enum Target<B: Backend> {
-    /// One token for each row, `[rows]`, below the vocabulary's size.
-    Tokens(Tensor<B, 1, Int>),
-    /// A distribution for each row, `[rows, vocabulary]`.
-    Distributions(Tensor<B, 2>),
-}
-
-impl<B: Backend> Target<B> {
-    #[track_caller]
-    fn check(&self, operation: &str, product: [usize; 2]) {
-        let beside = ("product", &product[..]);
-        match self {
-            Self::Tokens(ids) => check::shape(operation, "ids", &ids.dims(), &product[..1], beside),
-            Self::Distributions(p) => {
-                check::shape(operation, "target", &p.dims(), &product, beside);
-            }
-        }
-    }
-}
-
-/// Cross-entropy of softmax(`cap`·tanh((product + bias)/`cap`)) against a target, in nats, `[rows]`.
-///
-/// `product` `[rows, vocabulary]`, `bias` `[vocabulary]`. No gradient flows through it, see [`capped_cross_entropy_gradient`].
-/// A row with an entry that is not a number has a loss that is not a number.
-///
-/// # Panics
-///
-/// If the shapes are others, `product` is empty, or, where there is a kernel, a token lies outside the vocabulary.
-pub fn capped_cross_entropy<B: Backend>(
-    product: Tensor<B, 2>,
-    bias: Tensor<B, 1>,
-    target: Target<B>,
-    cap: f64,
-) -> Tensor<B, 1> {
-    check::logits("capped_cross_entropy", &product.dims(), &bias.dims());
-    target.check("capped_cross_entropy", product.dims());
-    if cap <= LARGEST_CAP && route::<B>(product.dtype()) == Route::Flex {
-        let (loss, _) = native_cross_entropy(product, bias, target, cap, None);
-        wrap::<Flex, B, 1>(loss)
-    } else {
-        reference::capped_cross_entropy(product.detach(), bias.detach(), target, cap)
-    }
-}
-
-/// A loss for each row, and the gradient of their weighted sum.
-#[derive(Clone, Debug)]
-pub struct CrossEntropy<B: Backend> {
-    /// Nats, `[rows]`.
-    pub loss: Tensor<B, 1>,
-    /// The gradient to the product, `[rows, vocabulary]`.
-    pub product: Tensor<B, 2>,
-    /// The gradient to the bias, `[vocabulary]`.
-    pub bias: Tensor<B, 1>,
-}
-
-/// [`capped_cross_entropy`] with the gradient of Σ `weights`·loss, `weights` `[rows]`.
-///
-/// One pass over the product where there is a kernel, and in its place if nobody else holds it.
-///
-/// # Panics
-///
-/// As [`capped_cross_entropy`], or if the weights do not fit.
-pub fn capped_cross_entropy_gradient<B: Backend>(
-    product: Tensor<B, 2>,
-    bias: Tensor<B, 1>,
-    target: Target<B>,
-    weights: Tensor<B, 1>,
-    cap: f64,
-) -> CrossEntropy<B> {
-    let operation = "capped_cross_entropy_gradient";
-    check::logits(operation, &product.dims(), &bias.dims());
-    target.check(operation, product.dims());
-    let (dims, beside) = (weights.dims(), ("product", &product.dims()[..]));
-    check::shape(operation, "weights", &dims, &product.dims()[..1], beside);
-    if cap <= LARGEST_CAP && route::<B>(product.dtype()) == Route::Flex {
-        let weights = contiguous(primitive::<Flex, B, 1>(weights));
-        let (loss, grad) = native_cross_entropy(product, bias, target, cap, Some(weights));
-        CrossEntropy {
-            loss: wrap::<Flex, B, 1>(loss),
-            bias: wrap::<Flex, B, 1>(flex::linear::column_sums(&grad)),
-            product: wrap::<Flex, B, 2>(grad),
-        }
-    } else {
-        reference::capped_cross_entropy_gradient(
-            product.detach(),
-            bias.detach(),
-            target,
-            weights,
-            cap,
-        )
-    }
-}
-
-fn native_cross_entropy<B: Backend>(
-    product: Tensor<B, 2>,
-    bias: Tensor<B, 1>,
-    target: Target<B>,
-    cap: f64,
-    weights: Option<FlexTensor>,
-) -> (FlexTensor, FlexTensor) {
-    let [_, vocab] = product.dims();
-    let product = primitive::<Flex, B, 2>(product);
-    let bias = contiguous(primitive::<Flex, B, 1>(bias));
-    let score = |target: flex::softmax::Target<'_>| {
-        flex::softmax::cross_entropy(product, &bias, target, cap as f32, weights.as_ref())
-    };
-    match target {
-        Target::Tokens(ids) => {
-            let ids: Vec<i32> = ids.into_data().iter::<i32>().collect();
-            check::tokens("capped_cross_entropy", &ids, vocab);
-            score(flex::softmax::Target::Tokens(&ids))
-        }
-        Target::Distributions(p) => {
-            let p = contiguous(primitive::<Flex, B, 2>(p));
-            score(flex::softmax::Target::Distributions(values(&p)))
-        }
-    }
-}
-
 /// Whether a gradient may flow to `x`. Where this crate has no kernels it cannot know, and says yes.
 pub fn may_take_gradient<A: AutodiffBackend, const D: usize>(x: &Tensor<A, D>) -> bool {
     match route::<A>(x.dtype()) {
@@ -440,100 +295,6 @@ pub fn projected_noise<A: AutodiffBackend>(
             ))
         }
         Route::Flex | Route::Composed => reference::projected_noise(z, inverse, matrix),
-    }
-}
-
-/// A step of AdamW, with weight decay apart from the gradient (Loshchilov and Hutter, 2019).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Share of the parameters taken away, times the learning rate.
-    pub weight_decay: f64,
-    /// Number of this step, from 1: the moments started from zero.
-    pub time: usize,
-}
-
-/// A parameter after a step of [`AdamW`] along `grad`, with its first and second moment.
-///
-/// One pass where there is a kernel, and in place of what nobody else holds.
-///
-/// # Panics
-///
-/// If the shapes differ.
-pub fn adamw<B: Backend, const D: usize>(
-    rule: &AdamW,
-    param: Tensor<B, D>,
-    grad: Tensor<B, D>,
-    first: Tensor<B, D>,
-    second: Tensor<B, D>,
-) -> [Tensor<B, D>; 3] {
-    let dims = param.dims();
-    for (name, found) in [
-        ("grad", grad.dims()),
-        ("first", first.dims()),
-        ("second", second.dims()),
-    ] {
-        check::shape("adamw", name, &found, &dims, ("param", &dims));
-    }
-    match route::<B>(param.dtype()) {
-        Route::Flex => {
-            let [param, grad, first, second] =
-                [param, grad, first, second].map(primitive::<Flex, B, D>);
-            flex::update::adamw(rule, param, grad, first, second).map(wrap::<Flex, B, D>)
-        }
-        Route::AutodiffFlex | Route::Composed => reference::adamw(rule, param, grad, first, second),
-    }
-}
-
-/// `decay`·average + (1 − `decay`)·live.
-///
-/// # Panics
-///
-/// If the shapes differ.
-pub fn blend<B: Backend, const D: usize>(
-    average: Tensor<B, D>,
-    live: Tensor<B, D>,
-    decay: f64,
-) -> Tensor<B, D> {
-    let beside = ("average", &average.dims()[..]);
-    check::shape("blend", "live", &live.dims(), &average.dims(), beside);
-    match route::<B>(average.dtype()) {
-        Route::Flex => {
-            let [average, live] = [average, live].map(primitive::<Flex, B, D>);
-            wrap::<Flex, B, D>(flex::update::blend(average, live, decay as f32))
-        }
-        Route::AutodiffFlex | Route::Composed => {
-            average.mul_scalar(decay) + live.mul_scalar(1.0 - decay)
-        }
-    }
-}
-
-/// Σ x² over all entries, `[1]`.
-pub fn sum_of_squares<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
-    match route::<B>(x.dtype()) {
-        Route::Flex => {
-            let x = primitive::<Flex, B, D>(x);
-            wrap::<Flex, B, 1>(flex::update::sum_of_squares(x))
-        }
-        Route::AutodiffFlex | Route::Composed => (x.clone() * x).sum(),
-    }
-}
-
-/// x·`factor`, in the place of x where nobody else holds it.
-pub fn scale<B: Backend, const D: usize>(x: Tensor<B, D>, factor: f64) -> Tensor<B, D> {
-    match route::<B>(x.dtype()) {
-        Route::Flex => {
-            let x = primitive::<Flex, B, D>(x);
-            wrap::<Flex, B, D>(flex::update::scale(x, factor as f32))
-        }
-        Route::AutodiffFlex | Route::Composed => x.mul_scalar(factor),
     }
 }
 

@@ -1,0 +1,100 @@
+//! What an optimizer does to every parameter.
+
+use crate::route::{Route, route};
+use crate::{check, flex, primitive, reference, wrap};
+use burn::tensor::{Tensor, backend::Backend};
+use burn_flex::Flex;
+
+/// A step of AdamW, with weight decay apart from the gradient (Loshchilov and Hutter, 2019).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Share of the parameters taken away, times the learning rate.
+    pub weight_decay: f64,
+    /// Number of this step, from 1: the moments started from zero.
+    pub time: usize,
+}
+
+/// A parameter after a step of [`AdamW`] along `grad`, with its first and second moment.
+///
+/// One pass where there is a kernel, and in place of what nobody else holds.
+///
+/// # Panics
+///
+/// If the shapes differ.
+pub fn adamw<B: Backend, const D: usize>(
+    rule: &AdamW,
+    param: Tensor<B, D>,
+    grad: Tensor<B, D>,
+    first: Tensor<B, D>,
+    second: Tensor<B, D>,
+) -> [Tensor<B, D>; 3] {
+    let dims = param.dims();
+    for (name, found) in [
+        ("grad", grad.dims()),
+        ("first", first.dims()),
+        ("second", second.dims()),
+    ] {
+        check::shape("adamw", name, &found, &dims, ("param", &dims));
+    }
+    match route::<B>(param.dtype()) {
+        Route::Flex => {
+            let [param, grad, first, second] =
+                [param, grad, first, second].map(primitive::<Flex, B, D>);
+            flex::update::adamw(rule, param, grad, first, second).map(wrap::<Flex, B, D>)
+        }
+        Route::AutodiffFlex | Route::Composed => reference::adamw(rule, param, grad, first, second),
+    }
+}
+
+/// `decay`·average + (1 − `decay`)·live.
+///
+/// # Panics
+///
+/// If the shapes differ.
+pub fn blend<B: Backend, const D: usize>(
+    average: Tensor<B, D>,
+    live: Tensor<B, D>,
+    decay: f64,
+) -> Tensor<B, D> {
+    let beside = ("average", &average.dims()[..]);
+    check::shape("blend", "live", &live.dims(), &average.dims(), beside);
+    match route::<B>(average.dtype()) {
+        Route::Flex => {
+            let [average, live] = [average, live].map(primitive::<Flex, B, D>);
+            wrap::<Flex, B, D>(flex::update::blend(average, live, decay as f32))
+        }
+        Route::AutodiffFlex | Route::Composed => {
+            average.mul_scalar(decay) + live.mul_scalar(1.0 - decay)
+        }
+    }
+}
+
+/// Σ x² over all entries, `[1]`.
+pub fn sum_of_squares<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
+    match route::<B>(x.dtype()) {
+        Route::Flex => {
+            let x = primitive::<Flex, B, D>(x);
+            wrap::<Flex, B, 1>(flex::update::sum_of_squares(x))
+        }
+        Route::AutodiffFlex | Route::Composed => (x.clone() * x).sum(),
+    }
+}
+
+/// x·`factor`, in the place of x where nobody else holds it.
+pub fn scale<B: Backend, const D: usize>(x: Tensor<B, D>, factor: f64) -> Tensor<B, D> {
+    match route::<B>(x.dtype()) {
+        Route::Flex => {
+            let x = primitive::<Flex, B, D>(x);
+            wrap::<Flex, B, D>(flex::update::scale(x, factor as f32))
+        }
+        Route::AutodiffFlex | Route::Composed => x.mul_scalar(factor),
+    }
+}

@@ -1,0 +1,158 @@
+//! The soft-capped distribution of a vocabulary head.
+
+use crate::flex::buffer::{contiguous, values};
+use crate::route::{Route, route};
+use crate::{check, flex, primitive, reference, wrap};
+use burn::tensor::{Int, Tensor, backend::Backend};
+use burn_flex::{Flex, FlexTensor};
+
+/// Largest cap the native cross-entropy takes: it sums e^(logit − cap) without looking for the maximum.
+const LARGEST_CAP: f64 = 40.0;
+
+/// softmax(`cap`·tanh((product + bias)/`cap`)/`temperature`) for each row of `[rows, vocabulary]`.
+///
+/// `bias` is `[vocabulary]`. No gradient flows through it: where one is wanted, it is wanted of a loss.
+///
+/// # Panics
+///
+/// If the shapes are others, or `product` is empty.
+pub fn capped_softmax<B: Backend>(
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    cap: f64,
+    temperature: f64,
+) -> Tensor<B, 2> {
+    check::logits("capped_softmax", &product.dims(), &bias.dims());
+    match route::<B>(product.dtype()) {
+        Route::Flex => wrap::<Flex, B, 2>(flex::softmax::softmax(
+            primitive::<Flex, B, 2>(product),
+            &contiguous(primitive::<Flex, B, 1>(bias)),
+            cap as f32,
+            temperature as f32,
+        )),
+        Route::AutodiffFlex | Route::Composed => {
+            reference::capped_softmax(product.detach(), bias.detach(), cap, temperature)
+        }
+    }
+}
+
+/// What the rows of a [`capped_cross_entropy`] are scored against.
+#[derive(Clone, Debug)]
+pub enum Target<B: Backend> {
+    /// One token for each row, `[rows]`, below the vocabulary's size.
+    Tokens(Tensor<B, 1, Int>),
+    /// A distribution for each row, `[rows, vocabulary]`.
+    Distributions(Tensor<B, 2>),
+}
+
+impl<B: Backend> Target<B> {
+    #[track_caller]
+    fn check(&self, operation: &str, product: [usize; 2]) {
+        let beside = ("product", &product[..]);
+        match self {
+            Self::Tokens(ids) => check::shape(operation, "ids", &ids.dims(), &product[..1], beside),
+            Self::Distributions(p) => {
+                check::shape(operation, "target", &p.dims(), &product, beside);
+            }
+        }
+    }
+}
+
+/// Cross-entropy of softmax(`cap`·tanh((product + bias)/`cap`)) against a target, in nats, `[rows]`.
+///
+/// `product` `[rows, vocabulary]`, `bias` `[vocabulary]`. No gradient flows through it, see [`capped_cross_entropy_gradient`].
+/// A row with an entry that is not a number has a loss that is not a number.
+///
+/// # Panics
+///
+/// If the shapes are others, `product` is empty, or, where there is a kernel, a token lies outside the vocabulary.
+pub fn capped_cross_entropy<B: Backend>(
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    target: Target<B>,
+    cap: f64,
+) -> Tensor<B, 1> {
+    check::logits("capped_cross_entropy", &product.dims(), &bias.dims());
+    target.check("capped_cross_entropy", product.dims());
+    if cap <= LARGEST_CAP && route::<B>(product.dtype()) == Route::Flex {
+        let (loss, _) = native_cross_entropy(product, bias, target, cap, None);
+        wrap::<Flex, B, 1>(loss)
+    } else {
+        reference::capped_cross_entropy(product.detach(), bias.detach(), target, cap)
+    }
+}
+
+/// A loss for each row, and the gradient of their weighted sum.
+#[derive(Clone, Debug)]
+pub struct CrossEntropy<B: Backend> {
+    /// Nats, `[rows]`.
+    pub loss: Tensor<B, 1>,
+    /// The gradient to the product, `[rows, vocabulary]`.
+    pub product: Tensor<B, 2>,
+    /// The gradient to the bias, `[vocabulary]`.
+    pub bias: Tensor<B, 1>,
+}
+
+/// [`capped_cross_entropy`] with the gradient of Σ `weights`·loss, `weights` `[rows]`.
+///
+/// One pass over the product where there is a kernel, and in its place if nobody else holds it.
+///
+/// # Panics
+///
+/// As [`capped_cross_entropy`], or if the weights do not fit.
+pub fn capped_cross_entropy_gradient<B: Backend>(
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    target: Target<B>,
+    weights: Tensor<B, 1>,
+    cap: f64,
+) -> CrossEntropy<B> {
+    let operation = "capped_cross_entropy_gradient";
+    check::logits(operation, &product.dims(), &bias.dims());
+    target.check(operation, product.dims());
+    let (dims, beside) = (weights.dims(), ("product", &product.dims()[..]));
+    check::shape(operation, "weights", &dims, &product.dims()[..1], beside);
+    if cap <= LARGEST_CAP && route::<B>(product.dtype()) == Route::Flex {
+        let weights = contiguous(primitive::<Flex, B, 1>(weights));
+        let (loss, grad) = native_cross_entropy(product, bias, target, cap, Some(weights));
+        CrossEntropy {
+            loss: wrap::<Flex, B, 1>(loss),
+            bias: wrap::<Flex, B, 1>(flex::linear::column_sums(&grad)),
+            product: wrap::<Flex, B, 2>(grad),
+        }
+    } else {
+        reference::capped_cross_entropy_gradient(
+            product.detach(),
+            bias.detach(),
+            target,
+            weights,
+            cap,
+        )
+    }
+}
+
+fn native_cross_entropy<B: Backend>(
+    product: Tensor<B, 2>,
+    bias: Tensor<B, 1>,
+    target: Target<B>,
+    cap: f64,
+    weights: Option<FlexTensor>,
+) -> (FlexTensor, FlexTensor) {
+    let [_, vocab] = product.dims();
+    let product = primitive::<Flex, B, 2>(product);
+    let bias = contiguous(primitive::<Flex, B, 1>(bias));
+    let score = |target: flex::softmax::Target<'_>| {
+        flex::softmax::cross_entropy(product, &bias, target, cap as f32, weights.as_ref())
+    };
+    match target {
+        Target::Tokens(ids) => {
+            let ids: Vec<i32> = ids.into_data().iter::<i32>().collect();
+            check::tokens("capped_cross_entropy", &ids, vocab);
+            score(flex::softmax::Target::Tokens(&ids))
+        }
+        Target::Distributions(p) => {
+            let p = contiguous(primitive::<Flex, B, 2>(p));
+            score(flex::softmax::Target::Distributions(values(&p)))
+        }
+    }
+}
