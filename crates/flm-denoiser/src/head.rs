@@ -164,7 +164,8 @@ impl<A: AutodiffBackend> Prediction<A> {
         let flat_weights = weights.clone().reshape([rows]);
         let mut losses = Vec::new();
         let mut to_features = Vec::new();
-        let (mut to_weight, mut to_bias) = (None, None);
+        let (mut to_weight, mut to_bias): (Option<Tensor<_, 2>>, Option<Tensor<_, 1>>) =
+            (None, None);
         let trains = self.takes_gradient();
         for (first, count) in head.runs(rows) {
             let features = features.clone().narrow(0, first, count);
@@ -186,9 +187,16 @@ impl<A: AutodiffBackend> Prediction<A> {
                     .clone()
                     .matmul(head.weight.clone().transpose()),
             );
-            let weight = features.transpose().matmul(scored.product);
-            to_weight = add(to_weight, weight);
-            to_bias = add(to_bias, scored.bias);
+            let features = features.transpose();
+            // As large as the weight: added in its place, not made for each run.
+            to_weight = Some(match to_weight {
+                Some(sum) => flm_ops::add_product(sum, features, scored.product),
+                None => features.matmul(scored.product),
+            });
+            to_bias = Some(match to_bias {
+                Some(sum) => sum + scored.bias,
+                None => scored.bias,
+            });
         }
         let per_token = Tensor::cat(losses, 0).reshape([batch, length]);
         let value = (per_token.clone() * weights).sum();
@@ -214,16 +222,6 @@ impl<A: AutodiffBackend> Prediction<A> {
             || flm_ops::may_take_gradient(&self.head.weight)
             || flm_ops::may_take_gradient(&self.head.bias)
     }
-}
-
-fn add<B: Backend, const D: usize>(
-    sum: Option<Tensor<B, D>>,
-    part: Tensor<B, D>,
-) -> Option<Tensor<B, D>> {
-    Some(match sum {
-        Some(sum) => sum + part,
-        None => part,
-    })
 }
 
 fn flat<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {

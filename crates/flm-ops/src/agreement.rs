@@ -1,6 +1,7 @@
 //! The kernels agree with the compositions they stand for.
 
 mod cases;
+mod linear;
 mod update;
 mod vocabulary;
 

@@ -12,6 +12,7 @@
 //! - [`with_gradients`]: a loss that was computed together with its gradients
 //! - [`projected_noise`]: Gaussian noise times a tall matrix
 //! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
+//! - [`add_product`]: a product that is a sum of parts
 //! - [`adamw`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
 //!
 //! Each works on every burn backend, differentiated or not, as a composition of burn's operations. Tensors of the CPU
@@ -326,6 +327,31 @@ pub fn linear<B: Backend>(
             wrap::<Flex, B, 3>(flex::linear::forward(&x, &weight, bias.as_ref()))
         }
         Route::Composed => reference::linear(x, weight, bias),
+    }
+}
+
+/// `sum` + a·b of matrices `[m, n]`, `[m, k]` and `[k, n]`, in the place of `sum` where nobody else holds it.
+///
+/// For a product that comes in parts. No gradient is meant to flow through it.
+///
+/// # Panics
+///
+/// If the shapes do not fit.
+pub fn add_product<B: Backend>(
+    sum: Tensor<B, 2>,
+    a: Tensor<B, 2>,
+    b: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let ([m, n], [_, k]) = (sum.dims(), a.dims());
+    let beside = ("sum", &sum.dims()[..]);
+    check::shape("add_product", "a", &a.dims(), &[m, k], beside);
+    check::shape("add_product", "b", &b.dims(), &[k, n], beside);
+    match route::<B>(sum.dtype()) {
+        Route::Flex => {
+            let [sum, a, b] = [sum, a, b].map(primitive::<Flex, B, 2>);
+            wrap::<Flex, B, 2>(flex::linear::add_product(sum, &a, &b))
+        }
+        Route::AutodiffFlex | Route::Composed => sum + a.matmul(b),
     }
 }
 

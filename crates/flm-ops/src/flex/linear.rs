@@ -1,6 +1,6 @@
 //! Matrix products over the last dimension, and what stands beside them.
 
-use super::buffer::{contiguous, rows_per_task, tensor, values, values_mut};
+use super::buffer::{contiguous, dims, rows_per_task, tensor, values, values_mut};
 use burn::tensor::TensorMetadata;
 use burn::tensor::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
@@ -34,6 +34,44 @@ pub(crate) fn backward(
     let to_x = Flex::float_matmul(grad.clone(), Flex::float_transpose(weight.clone()));
     let to_weight = Flex::float_matmul(Flex::float_transpose(rows(x)), grad);
     (to_x.reshape(x.shape()), to_weight)
+}
+
+/// sum + a·b, in the place of sum if nobody else holds it; `a` and `b` in any layout.
+#[expect(unsafe_code, reason = "the product takes pointers and strides")]
+pub(crate) fn add_product(mut sum: FlexTensor, a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
+    let [m, n] = dims(&sum);
+    let [_, k] = dims(a);
+    let (a_strides, b_strides) = (a.layout().strides(), b.layout().strides());
+    let (a_from, b_from) = (a.layout().start_offset(), b.layout().start_offset());
+    let (a_values, b_values) = (a.storage::<f32>(), b.storage::<f32>());
+    let out = values_mut(&mut sum);
+    assert_eq!(out.len(), m * n, "a sum that is contiguous");
+    // SAFETY: the sizes were checked by the caller, so that every place that the strides reach lies in its tensor, and `out`
+    // is nobody else's.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            true,
+            a_values.as_ptr().add(a_from),
+            a_strides[1],
+            a_strides[0],
+            b_values.as_ptr().add(b_from),
+            b_strides[1],
+            b_strides[0],
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::Rayon(0),
+        );
+    }
+    sum
 }
 
 /// Sums over the rows of the last dimension.
