@@ -76,11 +76,10 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     let embed = student.embed();
     let time = |tau: f64| Tensor::<Train, 1>::full([1], tau, &Default::default());
     let (tau_s, tau_t) = (diagonal.tau_s, diagonal.tau_t);
-    let state = flm_simplex::interpolant::interpolate(
-        noise.narrow(0, 1).seen_in_training(embed),
-        embed.tokens(tokens.clone().narrow(0, 0, 1)),
-        time(schedule().t_of_tau(tau_s)),
-    );
+    let token = tokens.clone().narrow(0, 0, 1);
+    let state = noise
+        .narrow(0, 1)
+        .interpolate(embed, token, time(schedule().t_of_tau(tau_s)));
     let answer = student.forward(state, time(tau_s), time(tau_t), &mut Dropout::off());
     let teacher = Belief::pinned(file.float::<Flex, 3>(golden::TEACHER).narrow(0, 0, 1));
     let weights = Tensor::full(

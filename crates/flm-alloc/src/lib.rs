@@ -2,25 +2,154 @@
 //!
 //! A training step allocates and frees the same few gigabytes of large tensors again and again. Given back to the system, each
 //! page is cleared before its next use, and mapped 4 KiB at a time: a quarter of the time of a large step went there, and more
-//! where two threads wait for it (docs/performance.md). So memory is kept for the life of the process, in large pages.
+//! where two threads wait for it (docs/performance.md). So memory is kept for the life of the process, in large pages; and
+//! large blocks lie in one range, where the next block can have any size.
 //!
-//! Linking this crate makes mimalloc the global allocator; [`keep_memory`] sets it up.
+//! Linking this crate makes it the global allocator: [`keep_memory`] sets it up. Small blocks are mimalloc's.
 
+mod blocks;
+
+use blocks::Blocks;
 use libmimalloc_sys::{mi_option_large_os_pages, mi_option_set_default, mi_option_t};
+use memmap2::{MmapMut, MmapOptions};
+use mimalloc::MiMalloc;
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// `mi_option_purge_delay` of mimalloc's header, which the bindings do not name.
 const PURGE_DELAY: mi_option_t = 15;
 
+/// Blocks from this size on lie in the range, in bytes.
+const LARGE: usize = 1 << 20;
+/// Blocks of the range start at multiples of this, in bytes.
+const GRAIN: usize = 4096;
+/// Lengths to try for the range: addresses only, memory comes with the first touch.
+const RANGES: [usize; 2] = [1 << 40, 1 << 36];
+
 /// Keeps freed memory and asks for large pages. To be called first in `main`; mimalloc's own variables, such as
-/// `MIMALLOC_PURGE_DELAY=10`, win.
+/// `MIMALLOC_PURGE_DELAY=10`, win for small blocks.
 #[expect(unsafe_code, reason = "the allocator's settings are C functions")]
 pub fn keep_memory() {
     // SAFETY: both set a number in mimalloc's table of options, whose indices they check.
     unsafe {
         mi_option_set_default(PURGE_DELAY, -1);
         mi_option_set_default(mi_option_large_os_pages, 1);
+    }
+    let map = RANGES.iter().find_map(|&length| {
+        let map = MmapOptions::new().len(length).no_reserve_swap().map_anon();
+        map.ok()
+    });
+    if let Some(map) = map {
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        RANGE.get_or_init(|| Range {
+            start: map.as_ptr() as usize,
+            length: map.len(),
+            _map: map,
+        });
+    }
+}
+
+static RANGE: OnceLock<Range> = OnceLock::new();
+static BLOCKS: Mutex<Blocks> = Mutex::new(Blocks::new());
+
+fn blocks() -> MutexGuard<'static, Blocks> {
+    BLOCKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The addresses of large blocks.
+struct Range {
+    start: usize,
+    length: usize,
+    _map: MmapMut,
+}
+
+impl Range {
+    /// Offset of a block that lies in the range.
+    fn offset(&self, block: *mut u8) -> Option<usize> {
+        let offset = (block as usize).checked_sub(self.start)?;
+        (offset < self.length).then_some(offset)
+    }
+
+    /// A block of the range, if it is one for a block of this size, and how many of its first bytes may not be zero.
+    fn take(&self, layout: Layout) -> Option<(*mut u8, usize)> {
+        if layout.size() < LARGE || layout.align() > GRAIN {
+            return None;
+        }
+        let length = whole(layout.size());
+        let taken = blocks().take(length, self.length)?;
+        let block = (self.start + taken.offset) as *mut u8;
+        Some((block, layout.size().min(length - taken.fresh)))
+    }
+}
+
+/// Bytes that a block takes of the range.
+fn whole(size: usize) -> usize {
+    size.next_multiple_of(GRAIN)
+}
+
+/// Large blocks from the range, where there is one, all others from mimalloc.
+struct Allocator;
+
+// SAFETY: a block of the range is as long as asked for, aligned to `GRAIN`, and nobody else's until it is given back: `Blocks`
+// sees to that, and the range stays mapped for the life of the process. Every other block goes to mimalloc and back.
+#[expect(unsafe_code, reason = "the interface of allocators")]
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match RANGE.get().and_then(|range| range.take(layout)) {
+            Some((block, _)) => block,
+            // SAFETY: the caller's promises are mimalloc's.
+            None => unsafe { MiMalloc.alloc(layout) },
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        match RANGE.get().and_then(|range| range.take(layout)) {
+            Some((block, used)) => {
+                // SAFETY: the block is at least as long; what was never used is zero, as the system made it.
+                unsafe { block.write_bytes(0, used) };
+                block
+            }
+            // SAFETY: the caller's promises are mimalloc's.
+            None => unsafe { MiMalloc.alloc_zeroed(layout) },
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match RANGE.get().and_then(|range| range.offset(block)) {
+            Some(offset) => blocks().give(offset, whole(layout.size())),
+            // SAFETY: what does not lie in the range is mimalloc's.
+            None => unsafe { MiMalloc.dealloc(block, layout) },
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let place = RANGE
+            .get()
+            .and_then(|range| Some((range, range.offset(block)?)));
+        match place {
+            // SAFETY: what does not lie in the range is mimalloc's, and what stays small too.
+            None if size < LARGE => return unsafe { MiMalloc.realloc(block, layout, size) },
+            Some((range, offset)) if size >= LARGE => {
+                let (from, to) = (whole(layout.size()), whole(size));
+                if blocks().resize(offset, from, to, range.length) {
+                    return block;
+                }
+            }
+            _ => {}
+        }
+        // SAFETY: the alignment is that of a layout, and the caller promises that `size` does not overflow with it; the new
+        // block is another one, and both are at least as long as what is copied.
+        unsafe {
+            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(block, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
     }
 }

@@ -7,9 +7,11 @@
 mod factor;
 
 use crate::embed::VocabEmbed;
-use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor};
 use factor::Factor;
+use flm_ops::Noisy;
+use flm_simplex::interpolant::interpolate;
 use flm_simplex::noise::gaussian;
 use rand::Rng;
 
@@ -160,21 +162,33 @@ impl<B: Backend> Noise<B> {
         }
     }
 
-    /// As [`seen`](Self::seen), with the gradient to E.
-    pub fn seen_in_training<A: AutodiffBackend<InnerBackend = B>>(
+    /// I_t·E for tokens `[batch, length]` at times t `[batch]`, `[batch, length, width]`, with the gradient to E.
+    pub fn interpolate<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         embed: &VocabEmbed<A>,
+        tokens: Tensor<A, 2, Int>,
+        t: Tensor<A, 1>,
     ) -> Tensor<A, 3> {
         match &self.0 {
-            Draws::Wide(x) => embed.project(Tensor::from_inner(x.clone())),
+            Draws::Wide(x) => {
+                let noise = embed.project(Tensor::from_inner(x.clone()));
+                interpolate(noise, embed.tokens(tokens), t)
+            }
             Draws::Narrow {
                 z, seen, inverse, ..
             } => {
                 let [batch, length, width] = z.dims();
                 let rows = |x: &Tensor<B, 3>| x.clone().reshape([batch * length, width]);
-                let embedding = embed.embedding.val();
-                flm_ops::projected_noise(rows(z), rows(seen), inverse.clone(), embedding)
-                    .reshape([batch, length, width])
+                let t = t.inner().unsqueeze_dim::<2>(1).repeat_dim(1, length);
+                flm_ops::noisy_rows(Noisy {
+                    matrix: embed.embedding.val(),
+                    ids: tokens.inner().flatten(0, 1),
+                    t: t.flatten(0, 1),
+                    z: rows(z),
+                    seen: rows(seen),
+                    inverse: inverse.clone(),
+                })
+                .reshape([batch, length, width])
             }
         }
     }
@@ -186,9 +200,7 @@ mod tests {
     use crate::{DitConfig, Dropout};
     use burn::backend::Autodiff;
     use burn::module::{AutodiffModule, Param};
-    use burn::tensor::Int;
     use burn_flex::Flex;
-    use flm_simplex::interpolant::interpolate;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -325,8 +337,11 @@ mod tests {
         let (embed, draws) = (embed::<Train>(64, 8, 5), 2_000);
         let mut rng = ChaCha8Rng::seed_from_u64(6);
         let plain = embed.valid();
+        let tokens = Tensor::<Train, 2, Int>::zeros([1, 2], &Default::default());
         let found = moments(&plain, draws, |prior| {
-            let seen = prior.draw(1, 2, &mut rng).seen_in_training(&embed);
+            let noise = prior.draw(1, 2, &mut rng);
+            let start = Tensor::zeros([1], &Default::default());
+            let seen = noise.interpolate(&embed, tokens.clone(), start);
             let grads = (seen.clone() * seen).sum().backward();
             values(embed.embedding.val().grad(&grads).unwrap())
         });
@@ -353,12 +368,9 @@ mod tests {
             Tensor::<Train, 1, Int>::from_ints(tokens, &Default::default()).reshape([2, 4]);
         let tau = Tensor::from_floats([0.2, 0.6], &Default::default());
         let found = moments(model.valid().embed(), draws, |prior| {
-            let state = interpolate(
-                prior.draw(2, 4, &mut rng).seen_in_training(model.embed()),
-                // Their gradient is the same either way.
-                Tensor::from_inner(model.valid().embed().tokens(tokens.clone().inner())),
-                Tensor::from_floats([0.1, 0.3], &Default::default()),
-            );
+            let noise = prior.draw(2, 4, &mut rng);
+            let t = Tensor::from_floats([0.1, 0.3], &Default::default());
+            let state = noise.interpolate(model.embed(), tokens.clone(), t);
             let prediction = model.forward(state, tau.clone(), tau.clone(), &mut Dropout::off());
             let weights = Tensor::full([2, 4], 0.125, &Default::default());
             let grads = prediction

@@ -5,7 +5,7 @@ use crate::rows::{TimeRow, diagonal_rows};
 use crate::state::RowTimes;
 use burn::tensor::{Int, Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dit, Dropout, Noise};
-use flm_simplex::{Schedule, interpolant::interpolate};
+use flm_simplex::Schedule;
 use rand::Rng;
 
 /// Trains a denoiser of the interpolant I_t = (1−t)x₀ + t·x₁.
@@ -36,11 +36,7 @@ impl FlowObjective {
     ) -> RowLosses<A> {
         let (shape, device) = (tokens.dims(), tokens.device());
         let times = RowTimes::<A>::of(rows, &self.schedule, &device);
-        let state = interpolate(
-            noise.seen_in_training(model.embed()),
-            model.embed().tokens(tokens.clone()),
-            times.s,
-        );
+        let state = noise.interpolate(model.embed(), tokens.clone(), times.s);
         let prediction = model.forward(state, times.tau_s, times.tau_t, dropout);
         let score = prediction.cross_entropy(tokens, mean_of(shape, shape[0], &device));
         RowLosses {

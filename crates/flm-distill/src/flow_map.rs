@@ -103,11 +103,7 @@ impl<B: Backend> FlowMapObjective<B> {
         dropout: &mut Dropout<'_>,
     ) -> RowLosses<A> {
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
-        let state = interpolate(
-            noise.seen_in_training(student.embed()),
-            student.embed().tokens(tokens.clone()),
-            times.s,
-        );
+        let state = noise.interpolate(student.embed(), tokens.clone(), times.s);
         let plain = Rows {
             student: &student.valid(),
             teacher: self.teacher.as_ref(),

@@ -2,7 +2,7 @@
 
 use crate::Mask;
 use crate::flex::buffer::{contiguous, values};
-use crate::flex::{attention, gelu, linear, norm, residual};
+use crate::flex::{attention, gelu, linear, noisy, norm, residual};
 use crate::route::AutodiffFlex;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -185,27 +185,21 @@ pub(crate) fn with_gradients<const N: usize>(
 }
 
 unary_node!(
-    ProjectedNoise,
-    (FlexTensor, FlexTensor, FlexTensor),
-    |(z, inverse, matrix): Self::State, grad| {
-        let seen = Flex::float_matmul(Flex::float_transpose(z), grad);
-        Flex::float_matmul(matrix, Flex::float_matmul(inverse, seen))
-    }
+    NoisyRows,
+    (noisy::Saved, FlexTensor),
+    |(saved, matrix): Self::State, grad| noisy::backward(&saved, &matrix, &contiguous(grad))
 );
 
-pub(crate) fn projected_noise(
-    z: FlexTensor,
-    seen: FlexTensor,
-    inverse: FlexTensor,
-    matrix: Node,
-) -> Node {
-    match ProjectedNoise
+pub(crate) fn noisy_rows(saved: noisy::Saved, seen: FlexTensor, matrix: Node) -> Node {
+    let of = contiguous(matrix.primitive);
+    let out = noisy::forward(&saved, &seen, &of);
+    match NoisyRows
         .prepare::<NoCheckpointing>([matrix.node])
         .compute_bound()
         .stateful()
     {
-        OpsKind::Tracked(prep) => prep.finish((z, inverse, matrix.primitive), seen),
-        OpsKind::UnTracked(prep) => prep.finish(seen),
+        OpsKind::Tracked(prep) => prep.finish((saved, of), out),
+        OpsKind::UnTracked(prep) => prep.finish(out),
     }
 }
 

@@ -10,7 +10,7 @@
 //! - [`gated_residual`], with a dropout whose [`Mask`] is a function and never kept
 //! - [`capped_softmax`], [`capped_cross_entropy`], [`capped_cross_entropy_gradient`]: the head's soft-capped distribution
 //! - [`with_gradients`]: a loss that was computed together with its gradients
-//! - [`projected_noise`]: Gaussian noise times a tall matrix
+//! - [`noisy_rows`]: rows of a tall matrix, each mixed with Gaussian noise times that matrix
 //! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
 //! - [`add_product`]: a product that is a sum of parts
 //! - [`adamw`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
@@ -32,6 +32,7 @@ mod autodiff;
 mod check;
 mod flex;
 mod mask;
+mod noisy;
 mod reference;
 mod rope;
 mod route;
@@ -42,6 +43,7 @@ mod vocabulary;
 mod agreement;
 
 pub use mask::Mask;
+pub use noisy::{Noisy, noisy_rows};
 pub use rope::Rope;
 pub use update::{AdamW, adamw, blend, scale, sum_of_squares};
 pub use vocabulary::{
@@ -257,45 +259,6 @@ pub fn with_gradients<A: AutodiffBackend, const N: usize>(
             wrap::<AutodiffFlex, A, 1>(autodiff::with_gradients(value, inputs))
         }
         Route::Flex | Route::Composed => reference::with_gradients(value, inputs),
-    }
-}
-
-/// Gaussian noise times a `matrix` E `[tall, width]`, of which only the `width` numbers of a row that E can see were drawn.
-///
-/// With E = QR and QᵀQ = I, noise of width `tall` is seen as `seen` = z·R, where `z` `[rows, width]` is standard normal and
-/// `inverse` is R⁻¹. The gradient to E is that of z·QᵀE with Q held: E·R⁻¹·zᵀ·(upstream gradient).
-///
-/// # Panics
-///
-/// If the shapes do not fit.
-pub fn projected_noise<A: AutodiffBackend>(
-    z: Tensor<A::InnerBackend, 2>,
-    seen: Tensor<A::InnerBackend, 2>,
-    inverse: Tensor<A::InnerBackend, 2>,
-    matrix: Tensor<A, 2>,
-) -> Tensor<A, 2> {
-    let ([_, width], dims) = (matrix.dims(), z.dims());
-    let beside = ("matrix", &matrix.dims()[..]);
-    check::shape("projected_noise", "z", &dims, &[dims[0], width], beside);
-    check::shape(
-        "projected_noise",
-        "inverse",
-        &inverse.dims(),
-        &[width, width],
-        beside,
-    );
-    check::shape("projected_noise", "seen", &seen.dims(), &dims, ("z", &dims));
-    match route::<A>(z.dtype()) {
-        Route::AutodiffFlex => {
-            let inner = |x| primitive::<Flex, A::InnerBackend, 2>(x);
-            wrap::<AutodiffFlex, A, 2>(autodiff::projected_noise(
-                inner(z),
-                inner(seen),
-                inner(inverse),
-                primitive::<AutodiffFlex, A, 2>(matrix),
-            ))
-        }
-        Route::Flex | Route::Composed => reference::projected_noise(z, inverse, matrix),
     }
 }
 

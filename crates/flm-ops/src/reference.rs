@@ -1,7 +1,7 @@
 //! Every operation as a composition of burn's own: what runs where there is no native kernel, and what the kernels are
 //! tested against.
 
-use crate::{AdamW, CrossEntropy, Mask, Modulated, Rope, Target};
+use crate::{AdamW, CrossEntropy, Mask, Modulated, Noisy, Rope, Target};
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{IndexingUpdateOp, Tensor};
@@ -159,13 +159,13 @@ pub(crate) fn with_gradients<A: AutodiffBackend, const N: usize>(
         })
 }
 
-pub(crate) fn projected_noise<A: AutodiffBackend>(
-    z: Tensor<A::InnerBackend, 2>,
-    inverse: Tensor<A::InnerBackend, 2>,
-    matrix: Tensor<A, 2>,
-) -> Tensor<A, 2> {
-    let basis = Tensor::from_inner(matrix.clone().inner().matmul(inverse));
-    Tensor::from_inner(z).matmul(basis.transpose().matmul(matrix))
+pub(crate) fn noisy_rows<A: AutodiffBackend>(input: Noisy<A>) -> Tensor<A, 2> {
+    let plain = input.matrix.clone().inner();
+    let basis = Tensor::from_inner(plain.matmul(input.inverse));
+    let noise = Tensor::from_inner(input.z).matmul(basis.transpose().matmul(input.matrix.clone()));
+    let rows = input.matrix.select(0, Tensor::from_inner(input.ids));
+    let t = Tensor::from_inner(input.t.unsqueeze_dim::<2>(1));
+    noise * t.clone().neg().add_scalar(1.0) + rows * t
 }
 
 pub(crate) fn adamw<B: Backend, const D: usize>(

@@ -168,7 +168,6 @@ mod tests {
     use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
     use burn::tensor::Int;
     use burn_flex::Flex;
-    use flm_simplex::interpolant::interpolate;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -242,11 +241,8 @@ mod tests {
             let tokens = Tensor::<Train, 1, Int>::from_ints(ids.as_slice(), &Default::default());
             let tokens = tokens.reshape([2, 4]);
             let tau = Tensor::from_floats([rng.random::<f32>(), 0.5], &Default::default());
-            let state = interpolate(
-                prior.draw(2, 4, &mut rng).seen_in_training(model.embed()),
-                model.embed().tokens(tokens.clone()),
-                tau.clone(),
-            );
+            let noise = prior.draw(2, 4, &mut rng);
+            let state = noise.interpolate(model.embed(), tokens.clone(), tau.clone());
             let prediction = model.forward(state, tau.clone(), tau, &mut Dropout::off());
             let weights = Tensor::full([2, 4], 0.125, &Default::default());
             let grads = prediction.cross_entropy(tokens, weights).loss.backward();

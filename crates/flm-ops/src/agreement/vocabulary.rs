@@ -3,7 +3,7 @@
 use super::cases::{Input, VIEWS, View};
 use super::{assert_close, flat, leaf, values};
 use crate::route::AutodiffFlex;
-use crate::{Target, reference};
+use crate::{Noisy, Target, reference};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_flex::Flex;
 
@@ -258,27 +258,34 @@ fn known_gradients_reach_their_inputs_with_the_upstream_one() {
 }
 
 #[test]
-fn projected_noise_has_the_gradient_of_the_held_basis() {
-    fn gradient<A: burn::tensor::backend::AutodiffBackend<InnerBackend = Flex>>() -> Vec<f32> {
+fn noisy_rows_have_the_gradient_of_the_held_basis() {
+    fn outcome<A: burn::tensor::backend::AutodiffBackend<InnerBackend = Flex>>() -> [Vec<f32>; 2] {
         let matrix = |values: &[f32], shape: [usize; 2]| leaf(values).reshape(shape);
         // E = QR with Q of the first two unit vectors.
         let e = [2.0, 1.0, 0.0, 3.0, 0.0, 0.0];
-        let inverse = matrix(&[0.5, -1.0 / 6.0, 0.0, 1.0 / 3.0], [2, 2]);
         let z = matrix(&[1.0, -1.0, 0.5, 2.0, 3.0, 0.0], [3, 2]);
-        let seen = z.clone().matmul(matrix(&e[..4], [2, 2]));
         let leaf = Tensor::<A, 2>::from_inner(matrix(&e, [3, 2])).require_grad();
-        let out = crate::projected_noise(z, seen.clone(), inverse, leaf.clone());
-        assert_close(
-            &flat(out.clone().inner().flatten(0, 1)),
-            &flat(seen.flatten(0, 1)),
-            "seen",
-        );
+        let out = crate::noisy_rows(Noisy {
+            matrix: leaf.clone(),
+            // One row twice, one not at all.
+            ids: Tensor::from_ints([1, 2, 1], &Default::default()),
+            t: self::leaf(&[0.25, 0.5, 1.0]),
+            seen: z.clone().matmul(matrix(&e[..4], [2, 2])),
+            z,
+            inverse: matrix(&[0.5, -1.0 / 6.0, 0.0, 1.0 / 3.0], [2, 2]),
+        });
         let weights = matrix(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [3, 2]);
-        let grads = (out * Tensor::from_inner(weights)).sum().backward();
-        flat(leaf.grad(&grads).unwrap().flatten(0, 1))
+        let grads = (out.clone() * Tensor::from_inner(weights)).sum().backward();
+        [out.inner(), leaf.grad(&grads).unwrap()].map(|x| flat(x.flatten(0, 1)))
     }
-    // Q·zᵀ·weights.
-    let expected = [17.5, 22.0, 5.0, 6.0, 0.0, 0.0];
-    assert_close(&gradient::<AutodiffFlex>(), &expected, "kernel");
-    assert_close(&gradient::<Composed>(), &expected, "composition");
+    // (1 − t)·z·R + t·E[ids]; Q·zᵀ·(1 − t)·weights, and t·weights in the rows taken.
+    let expected = [1.5, -0.75, 0.5, 3.25, 0.0, 3.0];
+    let gradient = [1.5, 2.5, 2.25 + 0.25 + 5.0, 2.5 + 0.5 + 6.0, 1.5, 2.0];
+    for (found, route) in [
+        (outcome::<AutodiffFlex>(), "kernel"),
+        (outcome::<Composed>(), "composition"),
+    ] {
+        assert_close(&found[0], &expected, route);
+        assert_close(&found[1], &gradient, route);
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod buffer;
 pub(crate) mod gelu;
 pub(crate) mod linear;
 pub(crate) mod math;
+pub(crate) mod noisy;
 pub(crate) mod norm;
 pub(crate) mod residual;
 pub(crate) mod softmax;
