@@ -38,15 +38,19 @@ pub fn keep_memory() {
         mi_option_set_default(PURGE_DELAY, -1);
         mi_option_set_default(mi_option_large_os_pages, 1);
     }
+    // Elsewhere a mapping takes memory at once, not when it is touched.
+    if !cfg!(unix) {
+        return;
+    }
     let map = RANGES.iter().find_map(|&length| {
         let map = MmapOptions::new().len(length).no_reserve_swap().map_anon();
         map.ok()
     });
-    if let Some(map) = map {
+    if let Some(mut map) = map {
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         RANGE.get_or_init(|| Range {
-            start: map.as_ptr() as usize,
+            start: map.as_mut_ptr() as usize,
             length: map.len(),
             _map: map,
         });
@@ -127,19 +131,16 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let place = RANGE
-            .get()
-            .and_then(|range| Some((range, range.offset(block)?)));
-        match place {
-            // SAFETY: what does not lie in the range is mimalloc's, and what stays small too.
-            None if size < LARGE => return unsafe { MiMalloc.realloc(block, layout, size) },
-            Some((range, offset)) if size >= LARGE => {
-                let (from, to) = (whole(layout.size()), whole(size));
-                if blocks().resize(offset, from, to, range.length) {
-                    return block;
-                }
-            }
-            _ => {}
+        let range = RANGE.get().filter(|_| layout.size().max(size) >= LARGE);
+        let Some(range) = range else {
+            // SAFETY: no block as small lies in the range, and the caller's promises are mimalloc's.
+            return unsafe { MiMalloc.realloc(block, layout, size) };
+        };
+        if size >= LARGE
+            && let Some(offset) = range.offset(block)
+            && blocks().resize(offset, whole(layout.size()), whole(size), range.length)
+        {
+            return block;
         }
         // SAFETY: the alignment is that of a layout, and the caller promises that `size` does not overflow with it; the new
         // block is another one, and both are at least as long as what is copied.
@@ -151,5 +152,44 @@ unsafe impl GlobalAlloc for Allocator {
             }
             moved
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn in_range(block: &[u8]) -> bool {
+        let offset = |range: &Range| range.offset(block.as_ptr().cast_mut());
+        RANGE.get().and_then(offset).is_some()
+    }
+
+    #[test]
+    fn blocks_are_zero_where_asked_for_and_keep_their_bytes_when_they_grow_shrink_or_move() {
+        // One that mimalloc allocated and that is freed when there is a range.
+        let before = vec![7_u8; 2 * LARGE];
+        assert!(!in_range(&before));
+        keep_memory();
+        keep_memory();
+        let size = 3 * LARGE + 5;
+        thread::scope(|scope| {
+            for value in 1..=4_u8 {
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        assert!(vec![0_u8; size].iter().all(|byte| *byte == 0));
+                        let mut block = vec![value; LARGE / 2];
+                        for target in [2 * LARGE, size, LARGE + 1, LARGE / 2] {
+                            block.resize(target, value);
+                            block.shrink_to_fit();
+                            let large = RANGE.get().is_some() && target >= LARGE;
+                            assert_eq!(in_range(&block), large, "{target} bytes");
+                            assert!(block.iter().all(|byte| *byte == value));
+                        }
+                    }
+                });
+            }
+        });
+        assert!(before.iter().all(|byte| *byte == 7));
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn forward(saved: &Saved, seen: &FlexTensor, matrix: &FlexTensor) -> 
         .for_each(|(i, out)| {
             for (r, out) in out.chunks_exact_mut(width).enumerate() {
                 let r = i * task + r;
-                let row = row_of(matrix, width, saved.ids[r]);
+                let row = &matrix[saved.ids[r] as usize * width..][..width];
                 let noise = &seen[r * width..][..width];
                 for ((out, noise), row) in out.iter_mut().zip(noise).zip(row) {
                     *out = noise * (1.0 - t[r]) + row * t[r];
@@ -61,8 +61,4 @@ pub(crate) fn backward(saved: &Saved, matrix: &FlexTensor, grad: &FlexTensor) ->
         }
     }
     made
-}
-
-fn row_of(matrix: &[f32], width: usize, id: i32) -> &[f32] {
-    &matrix[id as usize * width..][..width]
 }
