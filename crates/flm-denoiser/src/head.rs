@@ -89,7 +89,7 @@ impl<B: Backend> Head<B> {
 
     /// features·weight, `[rows, vocabulary]`: logits but for the bias.
     fn product(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
-        features.matmul(self.weight.clone())
+        flm_ops::product(features, self.weight.clone())
     }
 
     fn softmax(&self, features: Tensor<B, 2>, temperature: f64) -> Tensor<B, 2> {
@@ -181,17 +181,15 @@ impl<A: AutodiffBackend> Prediction<A> {
             let scored =
                 flm_ops::capped_cross_entropy_gradient(product, bias, target, weights, softcap);
             losses.push(scored.loss);
-            to_features.push(
-                scored
-                    .product
-                    .clone()
-                    .matmul(head.weight.clone().transpose()),
-            );
+            to_features.push(flm_ops::product(
+                scored.product.clone(),
+                head.weight.clone().transpose(),
+            ));
             let features = features.transpose();
             // As large as the weight: added in its place, not made for each run.
             to_weight = Some(match to_weight {
                 Some(sum) => flm_ops::add_product(sum, features, scored.product),
-                None => features.matmul(scored.product),
+                None => flm_ops::product(features, scored.product),
             });
             to_bias = Some(match to_bias {
                 Some(sum) => sum + scored.bias,

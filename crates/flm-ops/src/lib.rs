@@ -12,7 +12,7 @@
 //! - [`with_gradients`]: a loss that was computed together with its gradients
 //! - [`noisy_rows`]: rows of a tall matrix, each mixed with Gaussian noise times that matrix
 //! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
-//! - [`add_product`]: a product that is a sum of parts
+//! - [`product`], [`add_product`]: a product alone, or as a sum of parts
 //! - [`adamw`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
 //!
 //! Each works on every burn backend, differentiated or not, as a composition of burn's operations. Tensors of the CPU
@@ -290,6 +290,25 @@ pub fn linear<B: Backend>(
             wrap::<Flex, B, 3>(flex::linear::forward(&x, &weight, bias.as_ref()))
         }
         Route::Composed => reference::linear(x, weight, bias),
+    }
+}
+
+/// a·b of matrices `[m, k]` and `[k, n]`, in any layout.
+///
+/// The CPU backend's own product holds its result twice while it makes it.
+///
+/// # Panics
+///
+/// If the shapes do not fit.
+pub fn product<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
+    let expected = [a.dims()[1], b.dims()[1]];
+    check::shape("product", "b", &b.dims(), &expected, ("a", &a.dims()));
+    match route::<B>(a.dtype()) {
+        Route::Flex => {
+            let [a, b] = [a, b].map(primitive::<Flex, B, 2>);
+            wrap::<Flex, B, 2>(flex::linear::product(&a, &b))
+        }
+        Route::AutodiffFlex | Route::Composed => a.matmul(b),
     }
 }
 

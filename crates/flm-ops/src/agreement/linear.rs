@@ -1,4 +1,4 @@
-//! Products that are added to a sum, against the composition.
+//! Products alone and added to a sum, against the composition.
 
 use super::assert_close;
 use burn::tensor::{Distribution, Tensor};
@@ -13,7 +13,7 @@ fn numbers(x: Tensor<Flex, 2>) -> Vec<f32> {
 }
 
 #[test]
-fn a_product_is_added_in_any_layout() {
+fn a_product_is_made_and_added_in_any_layout() {
     for [m, k, n] in [[1, 1, 1], [3, 5, 7], [64, 33, 130], [65, 200, 257]] {
         let (a, b) = (matrix([m, k]), matrix([k, n]));
         let turned = |x: &Tensor<Flex, 2>| {
@@ -35,9 +35,23 @@ fn a_product_is_added_in_any_layout() {
         ] {
             let sum = turned(&matrix([m, n]));
             let expected = numbers(sum.clone() + a.clone().matmul(b.clone()));
+            let alone = numbers(a.clone().matmul(b.clone()));
+            assert_close(
+                &numbers(crate::product(a.clone(), b.clone())),
+                &alone,
+                "product",
+            );
             assert_close(&numbers(crate::add_product(sum, a, b)), &expected, "sum");
         }
     }
+}
+
+#[test]
+fn a_product_over_nothing_is_zero() {
+    let empty = |shape| Tensor::<Flex, 2>::zeros(shape, &Default::default());
+    let made = crate::product(empty([3, 0]), empty([0, 4]));
+    assert_eq!(made.dims(), [3, 4]);
+    assert_eq!(numbers(made), vec![0.0; 12]);
 }
 
 #[test]

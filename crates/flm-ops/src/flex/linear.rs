@@ -1,6 +1,6 @@
 //! Matrix products over the last dimension, and what stands beside them.
 
-use super::buffer::{contiguous, dims, rows_per_task, tensor, values, values_mut};
+use super::buffer::{contiguous, dims, tensor, values, values_mut};
 use burn::tensor::TensorMetadata;
 use burn::tensor::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
@@ -16,10 +16,10 @@ pub(crate) fn forward(
     let mut shape = x.shape();
     let last = shape.num_dims() - 1;
     shape[last] = weight.shape()[1];
-    let out = Flex::float_matmul(rows(x), weight.clone());
+    let x = rows(x);
     let out = match bias {
-        Some(bias) => add_to_rows(out, bias),
-        None => out,
+        Some(bias) => add_product(repeated(bias, x.shape()[0]), &x, weight),
+        None => product(&x, weight),
     };
     out.reshape(shape)
 }
@@ -31,36 +31,64 @@ pub(crate) fn backward(
     grad: &FlexTensor,
 ) -> (FlexTensor, FlexTensor) {
     let grad = rows(grad);
-    let to_x = Flex::float_matmul(grad.clone(), Flex::float_transpose(weight.clone()));
-    let to_weight = Flex::float_matmul(Flex::float_transpose(rows(x)), grad);
+    let to_x = product(&grad, &Flex::float_transpose(weight.clone()));
+    let to_weight = product(&Flex::float_transpose(rows(x)), &grad);
     (to_x.reshape(x.shape()), to_weight)
 }
 
+/// a·b; `a` and `b` in any layout.
+///
+/// The backend's product makes its result as cleared bytes and copies them to where floats may lie: twice the memory for a
+/// moment, and two passes over what the product writes anyway.
+#[expect(unsafe_code, reason = "the product is the first to write its result")]
+pub(crate) fn product(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
+    let ([m, _], [_, n]) = (dims(a), dims(b));
+    let mut out = Vec::with_capacity(m * n);
+    // SAFETY: there is room for all m·n values, and all are written.
+    unsafe {
+        multiply(a, b, out.as_mut_ptr(), false);
+        out.set_len(m * n);
+    }
+    tensor(out, [m, n])
+}
+
 /// sum + a·b, in the place of sum if nobody else holds it; `a` and `b` in any layout.
-#[expect(unsafe_code, reason = "the product takes pointers and strides")]
+#[expect(unsafe_code, reason = "the product takes pointers")]
 pub(crate) fn add_product(mut sum: FlexTensor, a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
-    let [m, n] = dims(&sum);
-    let [_, k] = dims(a);
-    let (a_strides, b_strides) = (a.layout().strides(), b.layout().strides());
-    let (a_from, b_from) = (a.layout().start_offset(), b.layout().start_offset());
-    let (a_values, b_values) = (a.storage::<f32>(), b.storage::<f32>());
+    let ([m, _], [_, n]) = (dims(a), dims(b));
     let out = values_mut(&mut sum);
-    assert_eq!(out.len(), m * n, "a sum that is contiguous");
-    // SAFETY: the sizes were checked by the caller, so that every place that the strides reach lies in its tensor, and `out`
-    // is nobody else's.
+    assert_eq!(out.len(), m * n, "a sum of the product's size");
+    // SAFETY: `out` holds m·n values and is nobody else's.
+    unsafe { multiply(a, b, out.as_mut_ptr(), true) };
+    sum
+}
+
+/// Writes the m·n values of a·b in row order, or adds them to what is there.
+///
+/// # Safety
+///
+/// `out` points to room for m·n values, which are there already if they are to be added to.
+#[expect(unsafe_code, reason = "the product takes pointers and strides")]
+unsafe fn multiply(a: &FlexTensor, b: &FlexTensor, out: *mut f32, add: bool) {
+    let ([m, k], [inner, n]) = (dims(a), dims(b));
+    assert_eq!(k, inner, "columns of the first factor and rows of the second");
+    let (a_strides, b_strides) = (a.layout().strides(), b.layout().strides());
+    let a_values = &a.storage::<f32>()[a.layout().start_offset()..];
+    let b_values = &b.storage::<f32>()[b.layout().start_offset()..];
+    // SAFETY: every place that sizes and strides reach lies in its tensor, and `out` is as the caller says.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out,
             1,
             n as isize,
-            true,
-            a_values.as_ptr().add(a_from),
+            add,
+            a_values.as_ptr(),
             a_strides[1],
             a_strides[0],
-            b_values.as_ptr().add(b_from),
+            b_values.as_ptr(),
             b_strides[1],
             b_strides[0],
             1.0,
@@ -71,7 +99,6 @@ pub(crate) fn add_product(mut sum: FlexTensor, a: &FlexTensor, b: &FlexTensor) -
             gemm::Parallelism::Rayon(0),
         );
     }
-    sum
 }
 
 /// Sums over the rows of the last dimension.
@@ -104,22 +131,8 @@ fn rows(x: &FlexTensor) -> FlexTensor {
     x.reshape([shape.num_elements() / width, width].into())
 }
 
-/// x + bias for each row, in the place of x.
-fn add_to_rows(mut x: FlexTensor, bias: &FlexTensor) -> FlexTensor {
-    let bias = contiguous(bias.clone());
-    let width = bias.shape().num_elements();
-    let bias = values(&bias);
-    values_mut(&mut x)
-        .par_chunks_mut(rows_per_task(width) * width)
-        .for_each(|rows| add_rows(rows, bias));
-    x
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn add_rows(rows: &mut [f32], bias: &[f32]) {
-    for row in rows.chunks_exact_mut(bias.len()) {
-        for (value, bias) in row.iter_mut().zip(bias) {
-            *value += bias;
-        }
-    }
+/// `row`, `count` times.
+fn repeated(row: &FlexTensor, count: usize) -> FlexTensor {
+    let row = contiguous(row.clone());
+    tensor(values(&row).repeat(count), [count, dims::<1>(&row)[0]])
 }

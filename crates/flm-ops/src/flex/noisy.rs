@@ -1,6 +1,7 @@
 //! Rows of a tall matrix mixed with noise, and the gradient to that matrix in one piece.
 
 use super::buffer::{dims, rows_per_task, tensor, values, values_mut};
+use super::linear::product;
 use burn::tensor::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
@@ -48,9 +49,9 @@ pub(crate) fn backward(saved: &Saved, matrix: &FlexTensor, grad: &FlexTensor) ->
         row.iter_mut().for_each(|value| *value *= 1.0 - t);
     }
     let by_z = Flex::float_transpose(saved.z.clone());
-    let by_z = Flex::float_matmul(by_z, tensor(noise, [rows, width]));
-    let by_root = Flex::float_matmul(saved.inverse.clone(), by_z);
-    let mut made = Flex::float_matmul(matrix.clone(), by_root);
+    let by_z = product(&by_z, &tensor(noise, [rows, width]));
+    let by_root = product(&saved.inverse, &by_z);
+    let mut made = product(matrix, &by_root);
     let out = values_mut(&mut made);
     for ((id, t), upstream) in saved.ids.iter().zip(t).zip(upstream.chunks_exact(width)) {
         for (out, upstream) in out[*id as usize * width..][..width]
