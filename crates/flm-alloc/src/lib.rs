@@ -23,7 +23,10 @@ static ALLOCATOR: Allocator = Allocator;
 const PURGE_DELAY: mi_option_t = 15;
 
 /// Blocks from this size on lie in the range, in bytes.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 1 << 16;
+/// Blocks from this size on lie in its second half, in bytes: as wide as a vocabulary, a few and all alike. What one of them leaves
+/// is for the next; among smaller blocks it would be cut, and the next would need new memory.
+const HUGE: usize = 32 << 20;
 /// Blocks of the range start at multiples of this, in bytes.
 const GRAIN: usize = 4096;
 /// Lengths to try for the range: addresses only, memory comes with the first touch.
@@ -51,31 +54,33 @@ pub fn keep_memory() {
         let _ = map.advise(memmap2::Advice::HugePage);
         RANGE.get_or_init(|| Range {
             start: map.as_mut_ptr() as usize,
-            length: map.len(),
+            half: map.len() / 2,
+            blocks: [Mutex::new(Blocks::new()), Mutex::new(Blocks::new())],
             _map: map,
         });
     }
 }
 
 static RANGE: OnceLock<Range> = OnceLock::new();
-static BLOCKS: Mutex<Blocks> = Mutex::new(Blocks::new());
 
-fn blocks() -> MutexGuard<'static, Blocks> {
-    BLOCKS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The addresses of large blocks.
+/// The addresses of large blocks, in two halves.
 struct Range {
     start: usize,
-    length: usize,
+    half: usize,
+    blocks: [Mutex<Blocks>; 2],
     _map: MmapMut,
 }
 
 impl Range {
-    /// Offset of a block that lies in the range.
-    fn offset(&self, block: *mut u8) -> Option<usize> {
+    fn blocks(&self, half: usize) -> MutexGuard<'_, Blocks> {
+        let blocks = self.blocks[half].lock();
+        blocks.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The half in which a block lies and its offset there, if it lies in the range.
+    fn place(&self, block: *mut u8) -> Option<(usize, usize)> {
         let offset = (block as usize).checked_sub(self.start)?;
-        (offset < self.length).then_some(offset)
+        (offset < 2 * self.half).then_some((offset / self.half, offset % self.half))
     }
 
     /// A block of the range, if it is one for a block of this size, and how many of its first bytes may not be zero.
@@ -84,8 +89,9 @@ impl Range {
             return None;
         }
         let length = whole(layout.size());
-        let taken = blocks().take(length, self.length)?;
-        let block = (self.start + taken.offset) as *mut u8;
+        let half = usize::from(layout.size() >= HUGE);
+        let taken = self.blocks(half).take(length, self.half)?;
+        let block = (self.start + half * self.half + taken.offset) as *mut u8;
         Some((block, layout.size().min(length - taken.fresh)))
     }
 }
@@ -123,10 +129,13 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match RANGE.get().and_then(|range| range.offset(block)) {
-            Some(offset) => blocks().give(offset, whole(layout.size())),
+        if let Some(range) = RANGE.get()
+            && let Some((half, offset)) = range.place(block)
+        {
+            range.blocks(half).give(offset, whole(layout.size()));
+        } else {
             // SAFETY: what does not lie in the range is mimalloc's.
-            None => unsafe { MiMalloc.dealloc(block, layout) },
+            unsafe { MiMalloc.dealloc(block, layout) }
         }
     }
 
@@ -137,8 +146,10 @@ unsafe impl GlobalAlloc for Allocator {
             return unsafe { MiMalloc.realloc(block, layout, size) };
         };
         if size >= LARGE
-            && let Some(offset) = range.offset(block)
-            && blocks().resize(offset, whole(layout.size()), whole(size), range.length)
+            && let Some((half, offset)) = range.place(block)
+            && range
+                .blocks(half)
+                .resize(offset, whole(layout.size()), whole(size), range.half)
         {
             return block;
         }
@@ -161,8 +172,8 @@ mod tests {
     use std::thread;
 
     fn in_range(block: &[u8]) -> bool {
-        let offset = |range: &Range| range.offset(block.as_ptr().cast_mut());
-        RANGE.get().and_then(offset).is_some()
+        let place = |range: &Range| range.place(block.as_ptr().cast_mut());
+        RANGE.get().and_then(place).is_some()
     }
 
     #[test]

@@ -164,19 +164,21 @@ impl<A: AutodiffBackend> Prediction<A> {
         let flat_weights = weights.clone().reshape([rows]);
         let mut losses = Vec::new();
         let mut to_features = Vec::new();
-        let (mut to_weight, mut to_bias): (Option<Tensor<_, 2>>, Option<Tensor<_, 1>>) =
-            (None, None);
-        let trains = self.takes_gradient();
+        // As large as the weight and made once, before the logits: what these leave at the end of memory is then free for the
+        // next matrix of this size. Filled, not `zeros`, which the CPU backend makes twice.
+        let mut sums = self
+            .takes_gradient()
+            .then(|| (head.weight.full_like(0.0), head.bias.full_like(0.0)));
         for (first, count) in head.runs(rows) {
             let features = features.clone().narrow(0, first, count);
             let product = head.product(features.clone());
             let (bias, target) = (head.bias.clone(), target(first, count));
-            if !trains {
+            let Some((to_weight, to_bias)) = sums else {
                 losses.push(flm_ops::capped_cross_entropy(
                     product, bias, target, softcap,
                 ));
                 continue;
-            }
+            };
             let weights = flat_weights.clone().narrow(0, first, count);
             let scored =
                 flm_ops::capped_cross_entropy_gradient(product, bias, target, weights, softcap);
@@ -185,20 +187,14 @@ impl<A: AutodiffBackend> Prediction<A> {
                 scored.product.clone(),
                 head.weight.clone().transpose(),
             ));
-            let features = features.transpose();
-            // As large as the weight: added in its place, not made for each run.
-            to_weight = Some(match to_weight {
-                Some(sum) => flm_ops::add_product(sum, features, scored.product),
-                None => flm_ops::product(features, scored.product),
-            });
-            to_bias = Some(match to_bias {
-                Some(sum) => sum + scored.bias,
-                None => scored.bias,
-            });
+            sums = Some((
+                flm_ops::add_product(to_weight, features.transpose(), scored.product),
+                to_bias + scored.bias,
+            ));
         }
         let per_token = Tensor::cat(losses, 0).reshape([batch, length]);
         let value = (per_token.clone() * weights).sum();
-        let loss = match to_weight.zip(to_bias) {
+        let loss = match sums {
             Some((weight, bias)) => flm_ops::with_gradients(
                 value,
                 [

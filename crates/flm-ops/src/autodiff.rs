@@ -249,7 +249,9 @@ impl<const N: usize> Backward<Flex, N> for Product {
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
         let (input, weight) = ops.state;
-        let (to_input, to_weight) = linear::backward(&input.value(), &weight, &grad);
+        // The input made again is given up before its gradient, of the same size, is made.
+        let to_weight = linear::weight_gradient(&input.value(), &grad);
+        let to_input = linear::gradient(&weight, &grad);
         let gradients = input.gradients(to_input).into_iter().chain([to_weight]);
         // One parent more than gradients: the bias.
         let to_bias = std::iter::once_with(|| linear::column_sums(&grad));

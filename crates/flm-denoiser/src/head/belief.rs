@@ -134,7 +134,9 @@ impl<B: Backend> Belief<B> {
     pub fn mean(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
         let embedding = embed.embedding.val();
         let width = embedding.dims()[1];
-        let runs = self.runs().map(|run| flm_ops::product(run, embedding.clone()));
+        let runs = self
+            .runs()
+            .map(|run| flm_ops::product(run, embedding.clone()));
         Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length, width])
     }
 

@@ -1,6 +1,6 @@
 //! GELU in its tanh form: ½x(1 + tanh u) = x·sigmoid(2u), u = √(2/π)(x + 0.044715x³).
 
-use super::buffer::{contiguous, rows_per_task, tensor, values};
+use super::buffer::{contiguous, rows_per_task, tensor, values, values_mut};
 use super::math::sigmoid;
 use burn::tensor::TensorMetadata;
 use burn_flex::FlexTensor;
@@ -21,14 +21,14 @@ pub(crate) fn forward(x: FlexTensor) -> FlexTensor {
     tensor(out, x.shape())
 }
 
-pub(crate) fn backward(x: &FlexTensor, grad: FlexTensor) -> FlexTensor {
-    let grad = contiguous(grad);
-    let (input, upstream, task) = (values(x), values(&grad), rows_per_task(1));
-    let mut out = vec![0.0; input.len()];
-    out.par_chunks_mut(task)
-        .zip(input.par_chunks(task).zip(upstream.par_chunks(task)))
-        .for_each(|(out, (x, grad))| backward_slice(x, grad, out));
-    tensor(out, x.shape())
+/// The upstream gradient times the slope, in its place if nobody else holds it.
+pub(crate) fn backward(x: &FlexTensor, mut grad: FlexTensor) -> FlexTensor {
+    let (input, task) = (values(x), rows_per_task(1));
+    values_mut(&mut grad)
+        .par_chunks_mut(task)
+        .zip(input.par_chunks(task))
+        .for_each(|(grad, x)| backward_slice(x, grad));
+    grad
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
@@ -39,10 +39,10 @@ fn forward_slice(x: &[f32], out: &mut [f32]) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn backward_slice(x: &[f32], grad: &[f32], out: &mut [f32]) {
-    for ((out, &x), &grad) in out.iter_mut().zip(x).zip(grad) {
+fn backward_slice(x: &[f32], grad: &mut [f32]) {
+    for (grad, &x) in grad.iter_mut().zip(x) {
         let s = sigmoid(SLOPE * x * (1.0 + CUBIC * x * x));
         let slope = SLOPE * (1.0 + 3.0 * CUBIC * x * x);
-        *out = grad * (s + x * s * (1.0 - s) * slope);
+        *grad *= s + x * s * (1.0 - s) * slope;
     }
 }

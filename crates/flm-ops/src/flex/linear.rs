@@ -24,16 +24,17 @@ pub(crate) fn forward(
     out.reshape(shape)
 }
 
-/// Gradients to x and to the weight.
-pub(crate) fn backward(
-    x: &FlexTensor,
-    weight: &FlexTensor,
-    grad: &FlexTensor,
-) -> (FlexTensor, FlexTensor) {
-    let grad = rows(grad);
-    let to_x = product(&grad, &Flex::float_transpose(weight.clone()));
-    let to_weight = product(&Flex::float_transpose(rows(x)), &grad);
-    (to_x.reshape(x.shape()), to_weight)
+/// Gradient to x.
+pub(crate) fn gradient(weight: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
+    let mut shape = grad.shape();
+    let last = shape.num_dims() - 1;
+    shape[last] = weight.shape()[0];
+    product(&rows(grad), &Flex::float_transpose(weight.clone())).reshape(shape)
+}
+
+/// Gradient to the weight.
+pub(crate) fn weight_gradient(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
+    product(&Flex::float_transpose(rows(x)), &rows(grad))
 }
 
 /// a·b; `a` and `b` in any layout.
@@ -71,7 +72,10 @@ pub(crate) fn add_product(mut sum: FlexTensor, a: &FlexTensor, b: &FlexTensor) -
 #[expect(unsafe_code, reason = "the product takes pointers and strides")]
 unsafe fn multiply(a: &FlexTensor, b: &FlexTensor, out: *mut f32, add: bool) {
     let ([m, k], [inner, n]) = (dims(a), dims(b));
-    assert_eq!(k, inner, "columns of the first factor and rows of the second");
+    assert_eq!(
+        k, inner,
+        "columns of the first factor and rows of the second"
+    );
     let (a_strides, b_strides) = (a.layout().strides(), b.layout().strides());
     let a_values = &a.storage::<f32>()[a.layout().start_offset()..];
     let b_values = &b.storage::<f32>()[b.layout().start_offset()..];
