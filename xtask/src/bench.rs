@@ -148,7 +148,7 @@ fn works() -> Vec<Work> {
             None,
         ),
     ]);
-    for vocab in [1_000, 10_000, 100_000] {
+    for vocab in [1_000, 3_000, 10_000, 30_000, 100_000] {
         let sizes = Sizes {
             vocab,
             width: 256,
@@ -158,6 +158,8 @@ fn works() -> Vec<Work> {
         };
         let name = format!("sweep: flow step, width 256, V {vocab}");
         works.push(work(&name, Kind::Flow, sizes, None));
+        let name = format!("sweep: head alone, width 256, V {vocab}");
+        works.push(work(&name, Kind::Head { backward: true }, sizes, None));
     }
     works
 }
