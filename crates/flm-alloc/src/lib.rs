@@ -30,7 +30,7 @@ const HUGE: usize = 32 << 20;
 /// Blocks of the range start at multiples of this, in bytes.
 const GRAIN: usize = 4096;
 /// Lengths to try for the range: addresses only, memory comes with the first touch.
-const RANGES: [usize; 2] = [1 << 40, 1 << 36];
+const RANGES: [u64; 2] = [1 << 40, 1 << 36];
 
 /// Keeps freed memory and asks for large pages. To be called first in `main`; mimalloc's own variables, such as
 /// `MIMALLOC_PURGE_DELAY=10`, win for small blocks.
@@ -46,8 +46,9 @@ pub fn keep_memory() {
         return;
     }
     let map = RANGES.iter().find_map(|&length| {
-        let map = MmapOptions::new().len(length).no_reserve_swap().map_anon();
-        map.ok()
+        let mut options = MmapOptions::new();
+        let options = options.len(usize::try_from(length).ok()?);
+        options.no_reserve_swap().map_anon().ok()
     });
     if let Some(mut map) = map {
         #[cfg(target_os = "linux")]
