@@ -83,6 +83,14 @@ fn all(criterion: &mut Criterion) {
     );
     time(
         criterion,
+        "network to its mean",
+        vec![
+            named("value", flm_bench::evaluation(TINY)),
+            named("value and derivative", flm_bench::jvp(TINY)),
+        ],
+    );
+    time(
+        criterion,
         "beside the network",
         vec![
             named("schedule", flm_bench::schedule(50_258)),

@@ -10,7 +10,7 @@ pub use training::{batches, flow_step, semigroup_step};
 use burn::backend::Autodiff;
 use burn::tensor::{Distribution, Int, Tensor, backend::Backend};
 use burn_flex::Flex;
-use flm_denoiser::{Block, DitConfig, Dropout, OutputLayer, Prior, Rope, Sampling};
+use flm_denoiser::{Block, Dit, DitConfig, Dropout, Dual, OutputLayer, Prior, Rope, Sampling};
 use flm_simplex::{Schedule, sampler, stream::generator};
 
 /// The differentiated CPU backend.
@@ -127,6 +127,48 @@ pub fn head_both(sizes: Sizes) -> Work {
         let prediction = head.forward(x.clone().require_grad(), cond.clone());
         let score = prediction.cross_entropy(tokens.clone(), weights.clone());
         std::hint::black_box(score.loss.backward());
+    })
+}
+
+/// A two-time network, a state and a time.
+fn network(sizes: Sizes) -> (Dit<Flex>, Tensor<Flex, 3>, Tensor<Flex, 1>) {
+    let model = sizes
+        .config()
+        .with_two_time(true)
+        .init::<Flex>(&mut generator(0, 0, 0, 0), &Default::default())
+        .expect("possible sizes");
+    let state = normal([sizes.batch, sizes.length, sizes.width]);
+    (
+        model,
+        state,
+        Tensor::full([sizes.batch], 0.5, &Default::default()),
+    )
+}
+
+/// One evaluation of a two-time network, to the mean D·E.
+pub fn evaluation(sizes: Sizes) -> Work {
+    let (model, state, tau) = network(sizes);
+    Box::new(move || {
+        let (state, tau) = (state.clone(), tau.clone());
+        let prediction = model.forward(state, tau.clone(), tau, &mut Dropout::off());
+        std::hint::black_box(prediction.belief().mean(model.embed()));
+    })
+}
+
+/// The same with its derivative when state and both times move.
+pub fn jvp(sizes: Sizes) -> Work {
+    let (model, state, tau) = network(sizes);
+    let moves = normal([sizes.batch, sizes.length, sizes.width]);
+    Box::new(move || {
+        let state = Dual {
+            value: state.clone(),
+            tangent: moves.clone(),
+        };
+        let tau = Dual {
+            value: tau.clone(),
+            tangent: tau.ones_like(),
+        };
+        std::hint::black_box(model.jvp(state, tau.clone(), tau).mean(model.embed()));
     })
 }
 

@@ -32,6 +32,8 @@ enum Kind {
     Head,
     Flow,
     Semigroup,
+    Evaluation,
+    Jvp,
     Sample,
     Peak,
 }
@@ -46,6 +48,8 @@ impl Arguments {
             (Kind::Head, true) => flm_bench::head_both(sizes),
             (Kind::Flow, _) => flm_bench::flow_step(sizes),
             (Kind::Semigroup, _) => flm_bench::semigroup_step(sizes),
+            (Kind::Evaluation, _) => flm_bench::evaluation(sizes),
+            (Kind::Jvp, _) => flm_bench::jvp(sizes),
             (Kind::Sample, _) => flm_bench::sample(sizes, self.jumps),
             (Kind::Peak, _) => flm_bench::peak(),
         }

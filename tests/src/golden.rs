@@ -40,8 +40,11 @@ const EXPECTED: [&str; 24] = [
 ];
 
 /// Taken from `flow_map.safetensors`, under `flow_map.`. I_s is made of the noise and the tokens.
-const FLOW_MAP: [&str; 11] = [
+const FLOW_MAP: [&str; 15] = [
     "X_su",
+    "d_delta_along_velocity",
+    "d_delta_d_tau_s",
+    "d_delta_d_tau_t",
     "delta_st",
     "delta_ut",
     "s",
@@ -52,6 +55,7 @@ const FLOW_MAP: [&str; 11] = [
     "tau_t",
     "tau_u",
     "u",
+    "velocity_s",
 ];
 
 /// What the one-time teacher believes about the rows of the semigroup loss, D_s(I_s) at `row_tau_s`, `[batch, length, vocabulary]`.

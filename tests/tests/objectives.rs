@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 use flm_denoiser::{Belief, Dit, Dropout, Noise};
-use flm_distill::{FlowMapConfig, FlowMapObjective, RowKind, RowLosses, TimeRow};
+use flm_distill::{FlowMapConfig, FlowMapObjective, ObjectiveKind, RowKind, RowLosses, TimeRow};
 use flm_simplex::Schedule;
 use flm_tests::fixture::{self, Fixture, flat, relative_error};
 use flm_tests::{checkpoint, golden, gradients::named_gradients};
@@ -39,26 +39,60 @@ fn losses(
     student: &Dit<Train>,
     teacher: Option<Dit<Flex>>,
     rows: &[TimeRow],
+    objective: ObjectiveKind,
 ) -> RowLosses<Train> {
-    let objective = FlowMapObjective::new(schedule(), FlowMapConfig::default(), teacher);
+    let config = FlowMapConfig {
+        objective,
+        ..FlowMapConfig::default()
+    };
+    let objective = FlowMapObjective::new(schedule(), config, teacher);
     let noise = Noise::pinned(file.float(&format!("{prefix}noise")));
     let tokens = file.int(&format!("{prefix}tokens"));
     objective.losses(student, tokens, &noise, rows, &mut Dropout::off())
 }
 
-#[test]
-fn the_semigroup_loss_and_its_gradient_agree() {
-    let Some(shared) = fixture::shared() else {
-        return;
-    };
-    let folder = shared.join("parity/model");
+/// The pinned rows' losses by the published student and teacher.
+fn published(objective: ObjectiveKind) -> Option<(Fixture, Dit<Train>, RowLosses<Train>)> {
+    let folder = fixture::shared()?.join("parity/model");
     let file = Fixture::open(&folder.join("expected.safetensors"));
     let student: Dit<Train> =
         checkpoint::load_ema(&folder.join("fmlm.ckpt"), &fixture::config(true)).unwrap();
     let teacher: Dit<Flex> =
         checkpoint::load_ema(&folder.join("flm.ckpt"), &fixture::config(false)).unwrap();
-    let answer = losses(&file, "", &student, Some(teacher), &rows(&file, ""));
-    assert_pinned(&student, answer.mean, &flat(answer.per_token), &file, "");
+    let rows = rows(&file, "");
+    let answer = losses(&file, "", &student, Some(teacher), &rows, objective);
+    Some((file, student, answer))
+}
+
+#[test]
+fn the_semigroup_loss_and_its_gradient_agree() {
+    if let Some((file, student, answer)) = published(ObjectiveKind::Semigroup) {
+        let per_token = flat(answer.per_token);
+        assert_pinned(&student, answer.mean, &per_token, &file, "fmlm_psd");
+    }
+}
+
+#[test]
+fn the_lagrangian_loss_and_its_gradient_agree() {
+    if let Some((file, student, answer)) = published(ObjectiveKind::Lagrangian) {
+        let per_token = flat(answer.per_token);
+        assert_pinned(&student, answer.mean, &per_token, &file, "fmlm_lsd");
+    }
+}
+
+#[test]
+fn the_eulerian_loss_agrees_where_the_published_one_is_finite() {
+    if let Some((file, _, answer)) = published(ObjectiveKind::Eulerian) {
+        let found = flat(answer.per_token);
+        assert!(found.iter().all(|loss| loss.is_finite()));
+        let expected = file.values("fmlm_esd_loss_per_token");
+        let length = expected.len() / 4;
+        for row in [2, 3] {
+            let places = row * length..(row + 1) * length;
+            let error = relative_error(&found[places.clone()], &expected[places]);
+            assert!(error < TOLERANCE, "row {row}: relative error {error:.1e}");
+        }
+    }
 }
 
 #[test]
@@ -99,7 +133,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     );
     let mean = on.loss + off.mean * (others as f64 / count as f64);
     let per_token = [flat(on.per_token), flat(off.per_token)].concat();
-    assert_pinned(&student, mean, &per_token, &file, "expected.");
+    assert_pinned(&student, mean, &per_token, &file, "expected.fmlm_psd");
 }
 
 /// Compares losses, and the gradient of their mean to the head, with the pinned ones.
@@ -110,7 +144,7 @@ fn assert_pinned(
     file: &Fixture,
     prefix: &str,
 ) {
-    let expected = file.values(&format!("{prefix}fmlm_psd_loss_per_token"));
+    let expected = file.values(&format!("{prefix}_loss_per_token"));
     let error = relative_error(per_token, &expected);
     assert!(
         error < TOLERANCE,
@@ -122,7 +156,7 @@ fn assert_pinned(
         .iter()
         .find(|gradient| gradient.name == name)
         .unwrap();
-    let expected = file.values(&format!("{prefix}fmlm_psd_grad.{name}"));
+    let expected = file.values(&format!("{prefix}_grad.{name}"));
     let error = relative_error(&found.values, &expected);
     assert!(
         error < TOLERANCE,
@@ -135,7 +169,14 @@ fn without_a_teacher_the_diagonal_learns_from_the_tokens() {
     let file = golden::open();
     let student: Dit<Train> = golden::model(&file);
     let rows: Vec<TimeRow> = [0.2, 0.5, 0.7, 0.9].map(TimeRow::diagonal).to_vec();
-    let distilled = losses(&file, "expected.", &student, None, &rows);
+    let distilled = losses(
+        &file,
+        "expected.",
+        &student,
+        None,
+        &rows,
+        ObjectiveKind::Semigroup,
+    );
     let flow = flm_distill::FlowObjective::new(schedule());
     let (tokens, noise) = (
         file.int("expected.tokens"),

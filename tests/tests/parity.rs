@@ -8,7 +8,7 @@ use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn_flex::Flex;
-use flm_denoiser::{Belief, Dit, Dropout, Prediction, Sampling};
+use flm_denoiser::{Belief, Dit, Dropout, Dual, Prediction, Sampling};
 use flm_simplex::{Schedule, flow_map, interpolant, sampler};
 use flm_tests::fixture::{self, Fixture, flat, flat_int, relative_error};
 use flm_tests::{checkpoint, golden, gradients::named_gradients};
@@ -178,6 +178,56 @@ fn the_parts_of_the_semigroup_target_agree() {
         &file.values("flow_map.semigroup_target"),
         "target",
     );
+}
+
+/// The derivatives of δ_{s,t} at I_s along the two times and along the velocity.
+fn derivatives_agree<B: Backend>() {
+    let file = golden::open();
+    let model: Dit<B> = golden::model(&file);
+    let embed = model.embed();
+    let state = interpolant::interpolate(
+        embed.project(file.float("expected.noise")),
+        embed.tokens(file.int("expected.tokens")),
+        file.float("flow_map.s"),
+    );
+    let tau = |name: &str| file.float::<B, 1>(name);
+    let (tau_s, tau_t) = (tau("flow_map.tau_s"), tau("flow_map.tau_t"));
+    let velocity = embed.project(file.float("flow_map.velocity_s"));
+    let (still, zero, one) = (velocity.zeros_like(), tau_s.zeros_like(), tau_s.ones_like());
+    for (name, direction, by_s, by_t) in [
+        ("d_tau_s", still.clone(), one.clone(), zero.clone()),
+        ("d_tau_t", still, zero.clone(), one),
+        ("along_velocity", velocity, zero.clone(), zero),
+    ] {
+        let jvp = model.jvp(
+            Dual {
+                value: state.clone(),
+                tangent: direction,
+            },
+            Dual {
+                value: tau_s.clone(),
+                tangent: by_s,
+            },
+            Dual {
+                value: tau_t.clone(),
+                tangent: by_t,
+            },
+        );
+        let found = jvp.dense();
+        assert_agrees(found.value, &file.values("flow_map.delta_st"), "δ_{s,t}");
+        let name = format!("flow_map.d_delta_{name}");
+        assert_agrees(found.tangent, &file.values(&name), &name);
+    }
+}
+
+#[test]
+fn derivatives_of_a_flow_map_agree() {
+    derivatives_agree::<Flex>();
+}
+
+#[test]
+fn derivatives_of_a_flow_map_agree_without_kernels() {
+    derivatives_agree::<Composed>();
 }
 
 // From here on with the full fixtures.

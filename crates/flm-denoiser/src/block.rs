@@ -6,11 +6,12 @@
 )]
 
 use crate::dropout::Dropout;
+use crate::mode::{EPSILON, Mode, Values};
 use crate::{DitConfig, init};
 use burn::module::{Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Tensor, backend::Backend};
-use flm_ops::{Modulated, Rope};
+use flm_ops::Rope;
 use rand::Rng;
 
 /// Attention and MLP, each between a modulated LayerNorm and a gated residual.
@@ -56,17 +57,27 @@ impl<B: Backend> Block<B> {
         rope: &Rope<B>,
         dropout: &mut Dropout<'_>,
     ) -> Tensor<B, 3> {
-        let [shift1, scale1, gate1, shift2, scale2, gate2] =
-            chunks(self.adaLN_modulation.forward(cond));
-        let normal = modulated(&self.norm1, x.clone(), shift1, scale1);
-        let qkv = flm_ops::norm_linear(normal, self.attn_qkv.weight.val(), None);
-        let mixed = flm_ops::attention(qkv, rope, self.heads, self.softcap);
-        let branch = flm_ops::linear(mixed, self.attn_out.weight.val(), None);
-        let x = flm_ops::gated_residual(x, branch, gate1, dropout.mask());
-        let normal = modulated(&self.norm2, x.clone(), shift2, scale2);
-        let hidden = flm_ops::norm_linear(normal, self.mlp.0.weight.val(), Some(bias(&self.mlp.0)));
-        let branch = flm_ops::gelu_linear(hidden, self.mlp.2.weight.val(), bias(&self.mlp.2));
-        flm_ops::gated_residual(x, branch, gate2, dropout.mask())
+        self.evaluate::<Values>(x, cond, rope, dropout)
+    }
+
+    pub(crate) fn evaluate<M: Mode<B>>(
+        &self,
+        x: M::Of<3>,
+        cond: M::Of<2>,
+        rope: &Rope<B>,
+        dropout: &mut Dropout<'_>,
+    ) -> M::Of<3> {
+        let cond = M::affine(&self.adaLN_modulation, cond);
+        let [shift1, scale1, gate1, shift2, scale2, gate2] = chunks::<B, M, 6>(cond);
+        let by = [shift1, scale1];
+        let qkv = M::norm_linear(&self.norm1, x.clone(), by, &self.attn_qkv);
+        let mixed = M::attention(qkv, rope, self.heads, self.softcap);
+        let branch = M::linear(&self.attn_out, mixed);
+        let x = M::gated_residual(x, branch, gate1, dropout.mask());
+        let by = [shift2, scale2];
+        let hidden = M::norm_linear(&self.norm2, x.clone(), by, &self.mlp.0);
+        let branch = M::gelu_linear(&self.mlp.2, hidden);
+        M::gated_residual(x, branch, gate2, dropout.mask())
     }
 
     /// The weights of attention and MLP.
@@ -80,28 +91,9 @@ impl<B: Backend> Block<B> {
     }
 }
 
-/// ε of every LayerNorm.
-const EPSILON: f64 = 1e-5;
-
 /// The bias of a map that was made with one.
 pub(crate) fn bias<B: Backend>(map: &Linear<B>) -> Tensor<B, 1> {
     map.bias.as_ref().expect("a map with a bias").val()
-}
-
-/// LayerNorm, then x·(1 + scale) + shift with one shift and scale for each sequence, to be computed.
-pub(crate) fn modulated<B: Backend>(
-    norm: &LayerNorm<B>,
-    x: Tensor<B, 3>,
-    shift: Tensor<B, 3>,
-    scale: Tensor<B, 3>,
-) -> Modulated<B> {
-    Modulated {
-        x,
-        weight: norm.gamma.val(),
-        shift,
-        scale,
-        epsilon: EPSILON,
-    }
 }
 
 /// A LayerNorm over the width with a weight and no bias.
@@ -113,9 +105,11 @@ pub(crate) fn layer_norm<B: Backend>(width: usize, device: &B::Device) -> LayerN
 }
 
 /// Cuts `[batch, N·width]` into N parts `[batch, 1, width]`.
-pub(crate) fn chunks<B: Backend, const N: usize>(x: Tensor<B, 2>) -> [Tensor<B, 3>; N] {
-    let [_, total] = x.dims();
-    let width = total / N;
-    let x = x.unsqueeze_dim::<3>(1);
-    std::array::from_fn(|i| x.clone().narrow(2, i * width, width))
+pub(crate) fn chunks<B: Backend, M: Mode<B>, const N: usize>(x: M::Of<2>) -> [M::Of<3>; N] {
+    std::array::from_fn(|i| {
+        M::map(x.clone(), |x| {
+            let width = x.dims()[1] / N;
+            x.unsqueeze_dim::<3>(1).narrow(2, i * width, width)
+        })
+    })
 }

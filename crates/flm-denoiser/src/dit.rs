@@ -3,12 +3,13 @@
 use crate::block::Block;
 use crate::dropout::Dropout;
 use crate::embed::{TimeEmbed, VocabEmbed};
-use crate::head::{OutputLayer, Prediction};
+use crate::head::{Jvp, OutputLayer, Prediction};
+use crate::mode::{Duals, Mode, Values};
 use crate::{ConfigError, DitConfig, init};
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::Rope;
+use flm_ops::dual::Dual;
 use rand::Rng;
 use std::iter;
 
@@ -115,36 +116,57 @@ impl<B: Backend> Dit<B> {
         tau_t: Tensor<B, 1>,
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B> {
-        let [_, length, width] = state.dims();
-        let mut x = self.anchored(state);
-        let [_, positions, _] = x.dims();
-        let rope = Rope::new(positions, width / self.heads, self.rope_base, &x.device());
-        let time = self.sigma_map.forward(tau_s);
-        let time = match &self.sigma_map_prime {
-            Some(prime) => time + prime.forward(tau_t),
-            None => time,
-        };
-        let cond = silu(time);
-        for block in &self.blocks {
-            x = block.forward(x, cond.clone(), &rope, dropout);
-        }
-        if self.has_anchor() {
-            x = x.narrow(1, 1, length);
-        }
+        let (x, cond) = self.evaluate::<Values>(state, tau_s, tau_t, dropout);
         self.output_layer.forward(x, cond)
     }
 
+    /// Evaluates the network, without dropout, together with the derivative of its answer when state and times move.
+    ///
+    /// Shapes are those of [`forward`](Self::forward). Two evaluations' worth of products, no graph, and on a differentiated backend
+    /// differentiable in turn.
+    pub fn jvp(&self, state: Dual<B, 3>, tau_s: Dual<B, 1>, tau_t: Dual<B, 1>) -> Jvp<B> {
+        let (x, cond) = self.evaluate::<Duals>(state, tau_s, tau_t, &mut Dropout::off());
+        self.output_layer.jvp(x, cond)
+    }
+
+    /// The residual stream behind the blocks, without the anchor, and the condition.
+    fn evaluate<M: Mode<B>>(
+        &self,
+        state: M::Of<3>,
+        tau_s: M::Of<1>,
+        tau_t: M::Of<1>,
+        dropout: &mut Dropout<'_>,
+    ) -> (M::Of<3>, M::Of<2>) {
+        let mut x = self.anchored::<M>(state);
+        let [_, positions, width] = M::value(&x).dims();
+        let device = M::value(&x).device();
+        let rope = Rope::new(positions, width / self.heads, self.rope_base, &device);
+        let time = self.sigma_map.evaluate::<M>(tau_s);
+        let time = match &self.sigma_map_prime {
+            Some(prime) => M::add(time, prime.evaluate::<M>(tau_t)),
+            None => time,
+        };
+        let cond = M::silu(time);
+        for block in &self.blocks {
+            x = block.evaluate::<M>(x, cond.clone(), &rope, dropout);
+        }
+        if self.has_anchor() {
+            x = M::map(x, |x| x.narrow(1, 1, positions - 1));
+        }
+        (x, cond)
+    }
+
     /// The sequence behind its anchor, if the network has one.
-    fn anchored(&self, state: Tensor<B, 3>) -> Tensor<B, 3> {
+    fn anchored<M: Mode<B>>(&self, state: M::Of<3>) -> M::Of<3> {
         let Some(anchor) = &self.anchor else {
             return state;
         };
-        let [batch, _, width] = state.dims();
+        let [batch, _, width] = M::value(&state).dims();
         let anchor = anchor
             .val()
             .reshape([1, 1, width])
             .expand([batch, 1, width]);
-        Tensor::cat(vec![anchor, state], 1)
+        M::behind(anchor, state)
     }
 }
 

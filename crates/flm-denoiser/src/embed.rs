@@ -1,9 +1,9 @@
 //! How tokens, states and times enter the network.
 
 use crate::init;
+use crate::mode::Mode;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::activation::silu;
 use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor, backend::Backend};
 use rand::Rng;
@@ -81,16 +81,16 @@ impl<B: Backend> TimeEmbed<B> {
     }
 
     /// The embedding `[batch, cond_dim]` of times `tau` `[batch]`.
-    pub(crate) fn forward(&self, tau: Tensor<B, 1>) -> Tensor<B, 2> {
+    pub(crate) fn evaluate<M: Mode<B>>(&self, tau: M::Of<1>) -> M::Of<2> {
         let half = TIME_FEATURES / 2;
         let frequencies: Vec<f32> = (0..half)
             .map(|i| (-MAX_PERIOD.ln() * i as f64 / half as f64).exp() as f32)
             .collect();
-        let frequencies = Tensor::<B, 1>::from_floats(frequencies.as_slice(), &tau.device());
-        let angles = tau
-            .unsqueeze_dim::<2>(1)
-            .mul(frequencies.unsqueeze_dim::<2>(0));
-        let features = Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1);
-        self.mlp.2.forward(silu(self.mlp.0.forward(features)))
+        let angles = M::map(tau, |tau: Tensor<B, 1>| {
+            let frequencies = Tensor::<B, 1>::from_floats(frequencies.as_slice(), &tau.device());
+            tau.unsqueeze_dim::<2>(1) * frequencies.unsqueeze_dim::<2>(0)
+        });
+        let hidden = M::silu(M::affine(&self.mlp.0, M::waves(angles)));
+        M::affine(&self.mlp.2, hidden)
     }
 }

@@ -9,10 +9,13 @@
 )]
 
 mod belief;
+mod jvp;
 
 pub use belief::Belief;
+pub use jvp::Jvp;
 
-use crate::block::{bias, chunks, layer_norm, modulated};
+use crate::block::{bias, chunks, layer_norm};
+use crate::mode::{Duals, Mode, Values};
 use crate::{DitConfig, init};
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear};
@@ -20,6 +23,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_ops::Target;
+use flm_ops::dual::Dual;
 
 /// The last layer: modulated LayerNorm and a linear map to the vocabulary, both silent at the start.
 #[derive(Module, Debug)]
@@ -43,15 +47,31 @@ impl<B: Backend> OutputLayer<B> {
 
     /// What the residual stream `[batch, length, width]` says about the tokens; `cond` is `[batch, cond_dim]`.
     pub fn forward(&self, x: Tensor<B, 3>, cond: Tensor<B, 2>) -> Prediction<B> {
-        let [shift, scale] = chunks(self.adaLN_modulation.forward(cond));
         Prediction {
-            features: flm_ops::norm_modulate(modulated(&self.norm_final, x, shift, scale)),
-            head: Head {
-                weight: self.linear.weight.val(),
-                bias: bias(&self.linear),
-                softcap: self.softcap,
-                budget: BUDGET,
-            },
+            features: self.features::<Values>(x, cond),
+            head: self.head(),
+        }
+    }
+
+    /// [`forward`](Self::forward) with the derivative along a direction.
+    pub(crate) fn jvp(&self, x: Dual<B, 3>, cond: Dual<B, 2>) -> Jvp<B> {
+        Jvp {
+            features: self.features::<Duals>(x, cond),
+            head: self.head(),
+        }
+    }
+
+    fn features<M: Mode<B>>(&self, x: M::Of<3>, cond: M::Of<2>) -> M::Of<3> {
+        let by = chunks::<B, M, 2>(M::affine(&self.adaLN_modulation, cond));
+        M::norm(&self.norm_final, x, by)
+    }
+
+    fn head(&self) -> Head<B> {
+        Head {
+            weight: self.linear.weight.val(),
+            bias: bias(&self.linear),
+            softcap: self.softcap,
+            budget: BUDGET,
         }
     }
 
@@ -151,6 +171,18 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
+    /// Squared distance Σ (p − target)² of the probabilities to a target that need not lie on the simplex, weighted as in
+    /// [`cross_entropy`](Self::cross_entropy).
+    pub fn squared_error(
+        &self,
+        target: &Belief<A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        self.score(weights, |first, count| {
+            Target::Points(target.rows(first, count))
+        })
+    }
+
     /// Losses with their gradients to features, weight and bias, run by run without a graph, then joined to it.
     fn score(
         &self,
@@ -174,14 +206,11 @@ impl<A: AutodiffBackend> Prediction<A> {
             let product = head.product(features.clone());
             let (bias, target) = (head.bias.clone(), target(first, count));
             let Some((to_weight, to_bias)) = sums else {
-                losses.push(flm_ops::capped_cross_entropy(
-                    product, bias, target, softcap,
-                ));
+                losses.push(flm_ops::capped_loss(product, bias, target, softcap));
                 continue;
             };
             let weights = flat_weights.clone().narrow(0, first, count);
-            let scored =
-                flm_ops::capped_cross_entropy_gradient(product, bias, target, weights, softcap);
+            let scored = flm_ops::capped_loss_gradient(product, bias, target, weights, softcap);
             losses.push(scored.loss);
             to_features.push(flm_ops::product(
                 scored.product.clone(),
@@ -233,7 +262,7 @@ impl<B: Backend> Prediction<B> {
             let product = self.head.product(features.clone().narrow(0, first, count));
             let target = Target::Tokens(tokens.clone().narrow(0, first, count));
             let bias = self.head.bias.clone();
-            flm_ops::capped_cross_entropy(product, bias, target, self.head.softcap)
+            flm_ops::capped_loss(product, bias, target, self.head.softcap)
         });
         Tensor::cat(runs.collect(), 0)
             .neg()

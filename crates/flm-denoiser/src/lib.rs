@@ -61,6 +61,7 @@
 //! | --- | --- |
 //! | [`DitConfig`] | the sizes, checked; [`init`](DitConfig::init) makes a network of them |
 //! | [`Dit`], [`Prediction`], [`Belief`], [`Score`] | the network and its answers |
+//! | [`Jvp`], [`Dual`] | its answer with the derivative along a direction |
 //! | [`Prior`], [`Noise`] | the noise that sequences start from, as the network sees it |
 //! | [`Dropout`] | masks from a generator that the caller owns |
 //! | [`Sampling`] | the network as the samplers of `flm_simplex` see it |
@@ -80,6 +81,7 @@ mod embed;
 pub mod folder;
 mod head;
 mod init;
+mod mode;
 mod noise;
 mod sampling;
 mod tensors;
@@ -89,8 +91,8 @@ pub use config::{ConfigError, DitConfig, MAX_LENGTH};
 pub use dit::Dit;
 pub use dropout::Dropout;
 pub use embed::{TimeEmbed, VocabEmbed};
-pub use flm_ops::Rope;
-pub use head::{Belief, OutputLayer, Prediction, Score};
+pub use flm_ops::{Rope, dual::Dual};
+pub use head::{Belief, Jvp, OutputLayer, Prediction, Score};
 pub use noise::{Noise, NoiseWidth, Prior};
 pub use sampling::{Sampling, TemperatureError};
 pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};

@@ -52,6 +52,14 @@ impl<'a, B: Backend> Rows<'a, B> {
         )
     }
 
+    /// Who answers D: the frozen denoiser or, without one, the student as it stands; and I_s as it sees it.
+    pub fn denoiser(&self) -> (&'a Dit<B>, Tensor<B, 3>) {
+        match self.teacher {
+            Some(teacher) => (teacher, self.state_of_teacher(teacher)),
+            None => (self.student, self.state.clone()),
+        }
+    }
+
     /// The times as tensors `[rows]`.
     pub(crate) fn row_times(&self) -> RowTimes<B> {
         RowTimes::of(self.times, self.schedule, &self.tokens.device())

@@ -2,7 +2,7 @@
 //!
 //! A *flow* learns to denoise: [`FlowObjective`] scores D_τ(I_t) against the tokens. Its *flow map* learns to jump:
 //! [`FlowMapObjective`] draws δ_{s,t} on the diagonal s = t to the denoiser (of a frozen teacher, or to the tokens: then it
-//! distills itself) and off the diagonal by an [`OffDiagonal`] loss, of which [`Semigroup`] is one.
+//! distills itself) and off the diagonal by an [`OffDiagonal`] loss: [`Semigroup`], [`Lagrangian`] or [`Eulerian`].
 //!
 //! ```
 //! use flm_distill::{FlowMapConfig, RowKind, flow_map_rows};
@@ -18,8 +18,10 @@
 //! passed in, so a loss can be pinned to golden numbers.
 
 mod config;
+pub mod eulerian;
 mod flow;
 mod flow_map;
+mod lagrangian;
 mod losses;
 mod off_diagonal;
 mod rows;
@@ -27,8 +29,10 @@ mod semigroup;
 mod state;
 
 pub use config::{FlowMapConfig, FlowMapConfigError};
+pub use eulerian::Eulerian;
 pub use flow::FlowObjective;
 pub use flow_map::{FlowMapObjective, Rows};
+pub use lagrangian::Lagrangian;
 pub use losses::RowLosses;
 pub use off_diagonal::{ObjectiveKind, OffDiagonal};
 pub use rows::{RowKind, TimeRow, diagonal_rows, flow_map_rows};

@@ -1,15 +1,14 @@
 //! The seam between the ways of distilling a flow map.
 
-use crate::Rows;
-use crate::semigroup::Semigroup;
+use crate::{Eulerian, Lagrangian, Rows, Semigroup};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Prediction, Score};
 use serde::{Deserialize, Serialize};
 
 /// What δ_{s,t}(I_s) is drawn to off the diagonal, and by which loss.
 ///
-/// The objective scores the student's answer itself, because not all of them do so by cross-entropy: the Eulerian one would
-/// take squared errors against a target off the simplex. What it compares with comes from `rows`, where no gradient flows.
+/// The objective scores the student's answer itself, because not all of them do so by cross-entropy: the Eulerian one
+/// takes squared errors against a target off the simplex. What it compares with comes from `rows`, where no gradient flows.
 ///
 /// A new objective is a new implementation in a file of its own and a line in [`ObjectiveKind`].
 pub trait OffDiagonal<A: AutodiffBackend> {
@@ -29,6 +28,10 @@ pub enum ObjectiveKind {
     /// Two half jumps make a whole one (progressive self-distillation, PSD).
     #[default]
     Semigroup,
+    /// The end of a jump moves with its time as the flow does (LSD).
+    Lagrangian,
+    /// The end of a jump stays when its start moves along the flow (ESD).
+    Eulerian,
 }
 
 impl ObjectiveKind {
@@ -36,6 +39,8 @@ impl ObjectiveKind {
     pub(crate) fn off_diagonal<A: AutodiffBackend>(self) -> Box<dyn OffDiagonal<A>> {
         match self {
             Self::Semigroup => Box::new(Semigroup),
+            Self::Lagrangian => Box::new(Lagrangian),
+            Self::Eulerian => Box::new(Eulerian),
         }
     }
 }

@@ -13,6 +13,9 @@ pub(crate) struct RowTimes<B: Backend> {
     pub(crate) s: Tensor<B, 1>,
     pub(crate) u: Tensor<B, 1>,
     pub(crate) t: Tensor<B, 1>,
+    /// dτ/dt at s and at t.
+    pub(crate) speed_s: Tensor<B, 1>,
+    pub(crate) speed_t: Tensor<B, 1>,
 }
 
 impl<B: Backend> RowTimes<B> {
@@ -23,10 +26,13 @@ impl<B: Backend> RowTimes<B> {
             tau(|row| row.tau_u),
             tau(|row| row.tau_t),
         );
+        let [s, u, t] = [&tau_s, &tau_u, &tau_t].map(|taus| schedule.ts_of_taus(taus));
         Self {
-            s: rows(&schedule.ts_of_taus(&tau_s), device),
-            u: rows(&schedule.ts_of_taus(&tau_u), device),
-            t: rows(&schedule.ts_of_taus(&tau_t), device),
+            speed_s: rows(&schedule.dtau_dts(&s), device),
+            speed_t: rows(&schedule.dtau_dts(&t), device),
+            s: rows(&s, device),
+            u: rows(&u, device),
+            t: rows(&t, device),
             tau_s: rows(&tau_s, device),
             tau_u: rows(&tau_u, device),
             tau_t: rows(&tau_t, device),

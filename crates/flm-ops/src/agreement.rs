@@ -1,6 +1,7 @@
 //! The kernels agree with the compositions they stand for.
 
 mod cases;
+mod dual;
 mod linear;
 mod update;
 mod vocabulary;
@@ -240,23 +241,18 @@ fn wrong_shapes_are_named() {
     assert_eq!(
         message(|| {
             let target = crate::Target::Distributions(zeros([4, 6]));
-            drop(crate::capped_cross_entropy(
-                zeros([4, 5]),
-                zeros([5]),
-                target,
-                30.0,
-            ));
+            drop(crate::capped_loss(zeros([4, 5]), zeros([5]), target, 30.0));
         }),
-        "capped_cross_entropy: target must have shape [4, 5] beside product of shape [4, 5], found [4, 6]"
+        "capped_loss: target must have shape [4, 5] beside product of shape [4, 5], found [4, 6]"
     );
     assert_eq!(
         message(|| {
             let ids = crate::Target::Tokens(Tensor::from_ints([0, 5], &Default::default()));
             let product = Tensor::<Flex, 2>::zeros([2, 5], &Default::default());
             let bias = Tensor::zeros([5], &Default::default());
-            drop(crate::capped_cross_entropy(product, bias, ids, 30.0));
+            drop(crate::capped_loss(product, bias, ids, 30.0));
         }),
-        "capped_cross_entropy: ids must lie below the vocabulary's 5 tokens, found 5"
+        "capped_loss: ids must lie below the vocabulary's 5 tokens, found 5"
     );
     assert_eq!(
         message(|| drop(crate::capped_softmax(zeros([4, 5]), zeros([4]), 30.0, 1.0))),

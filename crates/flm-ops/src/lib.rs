@@ -8,11 +8,12 @@
 //! - [`attention`]: rotary embedding, soft-capped scores, softmax and mixing, from the fused projection
 //! - [`gelu_tanh`]
 //! - [`gated_residual`], with a dropout whose [`Mask`] is a function and never kept
-//! - [`capped_softmax`], [`capped_cross_entropy`], [`capped_cross_entropy_gradient`]: the head's soft-capped distribution
+//! - [`capped_softmax`], [`capped_loss`], [`capped_loss_gradient`]: the head's soft-capped distribution
 //! - [`with_gradients`]: a loss that was computed together with its gradients
 //! - [`noisy_rows`]: rows of a tall matrix, each mixed with Gaussian noise times that matrix
 //! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
 //! - [`product`], [`add_product`]: a product alone, or as a sum of parts
+//! - [`dual`]: the transformer's operations with their derivative along a direction
 //! - [`adamw`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
 //!
 //! Each works on every burn backend, differentiated or not, as a composition of burn's operations. Tensors of the CPU
@@ -30,6 +31,7 @@
 
 mod autodiff;
 mod check;
+pub mod dual;
 mod flex;
 mod mask;
 mod noisy;
@@ -46,13 +48,11 @@ pub use mask::Mask;
 pub use noisy::{Noisy, noisy_rows};
 pub use rope::Rope;
 pub use update::{AdamW, adamw, blend, scale, sum_of_squares};
-pub use vocabulary::{
-    CrossEntropy, Target, capped_cross_entropy, capped_cross_entropy_gradient, capped_softmax,
-};
+pub use vocabulary::{CappedLoss, Target, capped_loss, capped_loss_gradient, capped_softmax};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorPrimitive};
-use burn_flex::{Flex, FlexTensor};
+use burn_flex::Flex;
 use flex::buffer::contiguous;
 use route::{AutodiffFlex, Route, route, same};
 
@@ -131,23 +131,8 @@ pub fn attention<B: Backend>(
     heads: usize,
     softcap: f64,
 ) -> Tensor<B, 3> {
-    let [_, length, triple] = qkv.dims();
-    check::not_empty("attention", "qkv", &qkv.dims());
-    check::heads("attention", &qkv.dims(), heads);
-    let table = [length, triple / 6 / heads];
-    check::shape(
-        "attention",
-        "a table of rope",
-        &rope.cos.dims(),
-        &table,
-        ("qkv", &qkv.dims()),
-    );
-    let setting = |cos: FlexTensor, sin: FlexTensor| flex::attention::Setting {
-        heads,
-        softcap: softcap as f32,
-        cos: contiguous(cos),
-        sin: contiguous(sin),
-    };
+    check_attention(&qkv, rope, heads);
+    let setting = |cos, sin| flex::attention::Setting::new(cos, sin, heads, softcap);
     match route::<B>(qkv.dtype()) {
         Route::Flex => {
             let cos = primitive::<Flex, B, 2>(rope.cos.clone());
@@ -165,6 +150,21 @@ pub fn attention<B: Backend>(
         }
         Route::Composed => reference::attention(qkv, rope, heads, softcap),
     }
+}
+
+#[track_caller]
+fn check_attention<B: Backend>(qkv: &Tensor<B, 3>, rope: &Rope<B>, heads: usize) {
+    let [_, length, triple] = qkv.dims();
+    check::not_empty("attention", "qkv", &qkv.dims());
+    check::heads("attention", &qkv.dims(), heads);
+    let table = [length, triple / 6 / heads];
+    check::shape(
+        "attention",
+        "a table of rope",
+        &rope.cos.dims(),
+        &table,
+        ("qkv", &qkv.dims()),
+    );
 }
 
 /// x + gate·mask·branch, with one gate for each sequence and, where given, a dropout of the branch.

@@ -1,7 +1,7 @@
 //! Every operation as a composition of burn's own: what runs where there is no native kernel, and what the kernels are
 //! tested against.
 
-use crate::{AdamW, CrossEntropy, Mask, Modulated, Noisy, Rope, Target};
+use crate::{AdamW, CappedLoss, Mask, Modulated, Noisy, Rope, Target};
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{IndexingUpdateOp, Tensor};
@@ -95,7 +95,7 @@ pub(crate) fn capped_softmax<B: Backend>(
     )
 }
 
-pub(crate) fn capped_cross_entropy<B: Backend>(
+pub(crate) fn capped_loss<B: Backend>(
     product: Tensor<B, 2>,
     bias: Tensor<B, 1>,
     target: Target<B>,
@@ -103,20 +103,20 @@ pub(crate) fn capped_cross_entropy<B: Backend>(
 ) -> Tensor<B, 1> {
     let log_probs = log_softmax(squashed(product, bias, cap).mul_scalar(cap), 1);
     match target {
-        Target::Tokens(ids) => log_probs.gather(1, ids.unsqueeze_dim(1)),
-        Target::Distributions(p) => (log_probs * p).sum_dim(1),
+        Target::Tokens(ids) => log_probs.gather(1, ids.unsqueeze_dim(1)).neg(),
+        Target::Distributions(p) => (log_probs * p).sum_dim(1).neg(),
+        Target::Points(q) => (log_probs.exp() - q).square().sum_dim(1),
     }
     .squeeze_dim::<1>(1)
-    .neg()
 }
 
-pub(crate) fn capped_cross_entropy_gradient<B: Backend>(
+pub(crate) fn capped_loss_gradient<B: Backend>(
     product: Tensor<B, 2>,
     bias: Tensor<B, 1>,
     target: Target<B>,
     weights: Tensor<B, 1>,
     cap: f64,
-) -> CrossEntropy<B> {
+) -> CappedLoss<B> {
     let t = squashed(product, bias, cap);
     let log_probs = log_softmax(t.clone().mul_scalar(cap), 1);
     // Σ target·(mass·softmax − target), whatever the target's mass.
@@ -129,18 +129,25 @@ pub(crate) fn capped_cross_entropy_gradient<B: Backend>(
                     .clone()
                     .exp()
                     .scatter(1, ids.clone(), minus_one, IndexingUpdateOp::Add);
-            (log_probs.gather(1, ids), to_capped)
+            (log_probs.gather(1, ids).neg(), to_capped)
         }
         Target::Distributions(p) => {
             let mass = p.clone().sum_dim(1);
             let to_capped = log_probs.clone().exp() * mass - p.clone();
-            ((log_probs * p).sum_dim(1), to_capped)
+            ((log_probs * p).sum_dim(1).neg(), to_capped)
+        }
+        Target::Points(q) => {
+            let p = log_probs.exp();
+            let error = p.clone() - q;
+            let mean = (p.clone() * error.clone()).sum_dim(1);
+            let to_capped = (p * (error.clone() - mean)).mul_scalar(2.0);
+            (error.square().sum_dim(1), to_capped)
         }
     };
     let slope = (t.clone() * t).neg().add_scalar(1.0);
     let gradient = to_capped * slope * weights.unsqueeze_dim(1);
-    CrossEntropy {
-        loss: loss.squeeze_dim::<1>(1).neg(),
+    CappedLoss {
+        loss: loss.squeeze_dim::<1>(1),
         bias: gradient.clone().sum_dim(0).squeeze_dim(0),
         product: gradient,
     }

@@ -6,7 +6,7 @@ use crate::{check, flex, primitive, reference, wrap};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_flex::{Flex, FlexTensor};
 
-/// Largest cap the native cross-entropy takes: it sums e^(logit − cap) without looking for the maximum.
+/// Largest cap the native loss takes: it sums e^(logit − cap) without looking for the maximum.
 const LARGEST_CAP: f64 = 40.0;
 
 /// softmax(`cap`·tanh((product + bias)/`cap`)/`temperature`) for each row of `[rows, vocabulary]`.
@@ -36,13 +36,15 @@ pub fn capped_softmax<B: Backend>(
     }
 }
 
-/// What the rows of a [`capped_cross_entropy`] are scored against.
+/// What the rows of a [`capped_loss`] are scored against.
 #[derive(Clone, Debug)]
 pub enum Target<B: Backend> {
     /// One token for each row, `[rows]`, below the vocabulary's size.
     Tokens(Tensor<B, 1, Int>),
     /// A distribution for each row, `[rows, vocabulary]`.
     Distributions(Tensor<B, 2>),
+    /// A point for each row, on the simplex or not, `[rows, vocabulary]`.
+    Points(Tensor<B, 2>),
 }
 
 impl<B: Backend> Target<B> {
@@ -51,40 +53,41 @@ impl<B: Backend> Target<B> {
         let beside = ("product", &product[..]);
         match self {
             Self::Tokens(ids) => check::shape(operation, "ids", &ids.dims(), &product[..1], beside),
-            Self::Distributions(p) => {
+            Self::Distributions(p) | Self::Points(p) => {
                 check::shape(operation, "target", &p.dims(), &product, beside);
             }
         }
     }
 }
 
-/// Cross-entropy of softmax(`cap`·tanh((product + bias)/`cap`)) against a target, in nats, `[rows]`.
+/// Loss of p = softmax(`cap`·tanh((product + bias)/`cap`)) against a target, `[rows]`: the cross-entropy against tokens or distributions,
+/// in nats, the squared distance Σ (p − q)² to points.
 ///
-/// `product` `[rows, vocabulary]`, `bias` `[vocabulary]`. No gradient flows through it, see [`capped_cross_entropy_gradient`].
+/// `product` `[rows, vocabulary]`, `bias` `[vocabulary]`. No gradient flows through it, see [`capped_loss_gradient`].
 /// A row with an entry that is not a number has a loss that is not a number.
 ///
 /// # Panics
 ///
 /// If the shapes are others, `product` is empty, or, where there is a kernel, a token lies outside the vocabulary.
-pub fn capped_cross_entropy<B: Backend>(
+pub fn capped_loss<B: Backend>(
     product: Tensor<B, 2>,
     bias: Tensor<B, 1>,
     target: Target<B>,
     cap: f64,
 ) -> Tensor<B, 1> {
-    check::logits("capped_cross_entropy", &product.dims(), &bias.dims());
-    target.check("capped_cross_entropy", product.dims());
+    check::logits("capped_loss", &product.dims(), &bias.dims());
+    target.check("capped_loss", product.dims());
     if cap <= LARGEST_CAP && route::<B>(product.dtype()) == Route::Flex {
-        let (loss, _) = native_cross_entropy(product, bias, target, cap, None);
+        let (loss, _) = native_loss(product, bias, target, cap, None);
         wrap::<Flex, B, 1>(loss)
     } else {
-        reference::capped_cross_entropy(product.detach(), bias.detach(), target, cap)
+        reference::capped_loss(product.detach(), bias.detach(), target, cap)
     }
 }
 
 /// A loss for each row, and the gradient of their weighted sum.
 #[derive(Clone, Debug)]
-pub struct CrossEntropy<B: Backend> {
+pub struct CappedLoss<B: Backend> {
     /// Nats, `[rows]`.
     pub loss: Tensor<B, 1>,
     /// The gradient to the product, `[rows, vocabulary]`.
@@ -93,45 +96,39 @@ pub struct CrossEntropy<B: Backend> {
     pub bias: Tensor<B, 1>,
 }
 
-/// [`capped_cross_entropy`] with the gradient of Σ `weights`·loss, `weights` `[rows]`.
+/// [`capped_loss`] with the gradient of Σ `weights`·loss, `weights` `[rows]`.
 ///
 /// One pass over the product where there is a kernel, and in its place if nobody else holds it.
 ///
 /// # Panics
 ///
-/// As [`capped_cross_entropy`], or if the weights do not fit.
-pub fn capped_cross_entropy_gradient<B: Backend>(
+/// As [`capped_loss`], or if the weights do not fit.
+pub fn capped_loss_gradient<B: Backend>(
     product: Tensor<B, 2>,
     bias: Tensor<B, 1>,
     target: Target<B>,
     weights: Tensor<B, 1>,
     cap: f64,
-) -> CrossEntropy<B> {
-    let operation = "capped_cross_entropy_gradient";
+) -> CappedLoss<B> {
+    let operation = "capped_loss_gradient";
     check::logits(operation, &product.dims(), &bias.dims());
     target.check(operation, product.dims());
     let (dims, beside) = (weights.dims(), ("product", &product.dims()[..]));
     check::shape(operation, "weights", &dims, &product.dims()[..1], beside);
     if cap <= LARGEST_CAP && route::<B>(product.dtype()) == Route::Flex {
         let weights = contiguous(primitive::<Flex, B, 1>(weights));
-        let (loss, grad) = native_cross_entropy(product, bias, target, cap, Some(weights));
-        CrossEntropy {
+        let (loss, grad) = native_loss(product, bias, target, cap, Some(weights));
+        CappedLoss {
             loss: wrap::<Flex, B, 1>(loss),
             bias: wrap::<Flex, B, 1>(flex::linear::column_sums(&grad)),
             product: wrap::<Flex, B, 2>(grad),
         }
     } else {
-        reference::capped_cross_entropy_gradient(
-            product.detach(),
-            bias.detach(),
-            target,
-            weights,
-            cap,
-        )
+        reference::capped_loss_gradient(product.detach(), bias.detach(), target, weights, cap)
     }
 }
 
-fn native_cross_entropy<B: Backend>(
+fn native_loss<B: Backend>(
     product: Tensor<B, 2>,
     bias: Tensor<B, 1>,
     target: Target<B>,
@@ -142,17 +139,21 @@ fn native_cross_entropy<B: Backend>(
     let product = primitive::<Flex, B, 2>(product);
     let bias = contiguous(primitive::<Flex, B, 1>(bias));
     let score = |target: flex::softmax::Target<'_>| {
-        flex::softmax::cross_entropy(product, &bias, target, cap as f32, weights.as_ref())
+        flex::softmax::loss(product, &bias, target, cap as f32, weights.as_ref())
     };
     match target {
         Target::Tokens(ids) => {
             let ids: Vec<i32> = ids.into_data().iter::<i32>().collect();
-            check::tokens("capped_cross_entropy", &ids, vocab);
+            check::tokens("capped_loss", &ids, vocab);
             score(flex::softmax::Target::Tokens(&ids))
         }
         Target::Distributions(p) => {
             let p = contiguous(primitive::<Flex, B, 2>(p));
             score(flex::softmax::Target::Distributions(values(&p)))
+        }
+        Target::Points(p) => {
+            let p = contiguous(primitive::<Flex, B, 2>(p));
+            score(flex::softmax::Target::Points(values(&p)))
         }
     }
 }

@@ -50,6 +50,7 @@
 //! | [`noise`] | Gaussian tensors from a generator the caller owns |
 //! | [`interpolant`] | I_t and the flow's velocity, a time for every row |
 //! | [`flow_map`] | X_{s,t}, the semigroup weight, the small constants of the reference |
+//! | [`projection`] | sparsemax and α-entmax |
 //! | [`sampler`] | Euler and flow-map sampling over any [`Denoiser`] |
 //! | [`law`] | small discrete laws with exact denoisers, to test against |
 //!
@@ -67,6 +68,7 @@ pub mod flow_map;
 pub mod interpolant;
 pub mod law;
 pub mod noise;
+pub mod projection;
 pub mod sampler;
 pub mod schedule;
 mod spline;

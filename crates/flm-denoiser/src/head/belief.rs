@@ -1,8 +1,9 @@
 //! What the network believes about the clean tokens.
 
-use super::{BUDGET, Head};
+use super::{BUDGET, Head, Jvp};
 use crate::embed::VocabEmbed;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use flm_simplex::projection::sparsemax;
 use rand::{Rng, RngExt};
 
 /// A distribution over the vocabulary for each position, held if it is small and made when asked for otherwise.
@@ -31,6 +32,14 @@ enum Source<B: Backend> {
         first: Box<Source<B>>,
         second: Box<Source<B>>,
     },
+    /// base + weight·(how the answer moves), `weight` `[rows, 1]`: sums to one, but need not be positive.
+    Moved {
+        base: Box<Source<B>>,
+        weight: Tensor<B, 2>,
+        moving: Jvp<B>,
+    },
+    /// The next point of the simplex.
+    Projected(Box<Source<B>>),
 }
 
 impl<B: Backend> Source<B> {
@@ -52,6 +61,15 @@ impl<B: Backend> Source<B> {
                 let second = second.rows(from, count);
                 (first.rows(from, count) - second.clone()) * weight + second
             }
+            Self::Moved {
+                base,
+                weight,
+                moving,
+            } => {
+                let weight = weight.clone().narrow(0, from, count);
+                base.rows(from, count) + moving.rows(from, count).tangent * weight
+            }
+            Self::Projected(base) => sparsemax(base.rows(from, count)),
         }
     }
 
@@ -59,7 +77,9 @@ impl<B: Backend> Source<B> {
         match self {
             Self::Held(probabilities) => probabilities.dims()[1],
             Self::Computed { head, .. } => head.vocab_size(),
-            Self::Mixed { first, .. } => first.vocab_size(),
+            Self::Mixed { first: base, .. } | Self::Moved { base, .. } | Self::Projected(base) => {
+                base.vocab_size()
+            }
         }
     }
 }
@@ -102,18 +122,43 @@ impl<B: Backend> Belief<B> {
 
     /// `weight`·self + (1 − `weight`)·other, with one weight for each sequence, `[batch]`.
     pub fn mix(self, other: Self, weight: Tensor<B, 1>) -> Self {
-        let weight = weight
-            .unsqueeze_dim::<2>(1)
-            .repeat_dim(1, self.length)
-            .reshape([self.batch * self.length, 1]);
         Self {
             source: Source::Mixed {
-                weight,
+                weight: self.per_position(weight),
                 first: Box::new(self.source),
                 second: Box::new(other.source),
             },
             ..self
         }
+    }
+
+    /// self + `weight`·(the tangent of `moving`), with one weight for each sequence, `[batch]`: a point that sums to one for each
+    /// position, but no distribution unless it is [`projected`](Self::projected).
+    pub fn moved(self, moving: Jvp<B>, weight: Tensor<B, 1>) -> Self {
+        Self {
+            source: Source::Moved {
+                weight: self.per_position(weight),
+                base: Box::new(self.source),
+                moving,
+            },
+            ..self
+        }
+    }
+
+    /// The next point of the simplex at each position: its sparsemax.
+    pub fn projected(self) -> Self {
+        Self {
+            source: Source::Projected(Box::new(self.source)),
+            ..self
+        }
+    }
+
+    /// A number of each sequence for each of its positions, `[batch·length, 1]`.
+    fn per_position(&self, weight: Tensor<B, 1>) -> Tensor<B, 2> {
+        weight
+            .unsqueeze_dim::<2>(1)
+            .repeat_dim(1, self.length)
+            .reshape([self.batch * self.length, 1])
     }
 
     /// The distributions of `count` positions from `first` on, counted through the batch, `[count, vocabulary]`.

@@ -1,5 +1,6 @@
 //! Every operation twice, as offered and as a composition, over inputs in flat leaves.
 
+use crate::dual::{self, Dual};
 use crate::{Mask, Modulated, Rope, reference};
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -131,6 +132,58 @@ impl Case {
                 crate::norm_linear(self.modulated(leaves), two(4), bias).flatten(0, 2)
             }
         }
+    }
+
+    /// Whether an input is a parameter, which stands still while others move.
+    pub(crate) fn is_parameter(&self, input: usize) -> bool {
+        match self.operation {
+            Operation::Gelu | Operation::Attention { .. } | Operation::Residual { .. } => false,
+            Operation::Linear | Operation::GeluLinear => input > 0,
+            Operation::Norm | Operation::NormLinear { .. } => input == 1 || input > 3,
+        }
+    }
+
+    /// The operation with its derivative along the tangents of the leaves, flat.
+    pub(crate) fn dual<B: Backend>(&self, leaves: &[Dual<B, 1>]) -> Dual<B, 1> {
+        fn moving<B: Backend, const D: usize>(
+            case: &Case,
+            leaves: &[Dual<B, 1>],
+            i: usize,
+        ) -> Dual<B, D> {
+            leaves[i].clone().map(|leaf| case.inputs[i].of(&leaf))
+        }
+        let three = |i: usize| moving::<B, 3>(self, leaves, i);
+        let matrix = |i: usize| moving::<B, 2>(self, leaves, i).value;
+        let row = |i: usize| moving::<B, 1>(self, leaves, i).value;
+        let modulated = || dual::Modulated {
+            x: three(0),
+            weight: row(1),
+            shift: three(2),
+            scale: three(3),
+            epsilon: EPSILON,
+        };
+        let out = match self.operation {
+            Operation::Gelu => {
+                let out = dual::gelu_tanh(moving::<B, 2>(self, leaves, 0));
+                return out.map(|out| out.flatten(0, 1));
+            }
+            Operation::Norm => dual::norm_modulate(modulated()),
+            Operation::Attention { heads, softcap } => {
+                dual::attention(three(0), &self.rope(heads), heads, softcap)
+            }
+            Operation::Residual { mask } => {
+                dual::gated_residual(three(0), three(1), three(2), mask)
+            }
+            Operation::Linear => dual::linear(three(0), matrix(1), None),
+            Operation::GeluLinear => {
+                dual::linear(dual::gelu_tanh(three(0)), matrix(1), Some(row(2)))
+            }
+            Operation::NormLinear { bias } => {
+                let normal = dual::norm_modulate(modulated());
+                dual::linear(normal, matrix(4), bias.then(|| row(5)))
+            }
+        };
+        out.map(|out| out.flatten(0, 2))
     }
 
     /// The operation composed of burn's, flat.

@@ -12,7 +12,14 @@ const CAP: f64 = 30.0;
 /// Products, bias, weights of the rows, and logits of a target.
 struct Case {
     inputs: [Input; 4],
-    soft: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Tokens,
+    Distributions,
+    Points,
 }
 
 /// Small and large vocabularies, products up to and beyond the cap, in row order and not.
@@ -28,9 +35,10 @@ fn cases() -> Vec<Case> {
         ] {
             let vector = |count| Input::new(&[count], View::Plain);
             let matrix = Input::new(&[rows, vocab], view).scaled(scale);
-            cases.extend([false, true].map(|soft| Case {
+            let kinds = [Kind::Tokens, Kind::Distributions, Kind::Points];
+            cases.extend(kinds.map(|kind| Case {
                 inputs: [matrix.clone(), vector(vocab), vector(rows), matrix.clone()],
-                soft,
+                kind,
             }));
         }
     }
@@ -55,10 +63,13 @@ impl Case {
 
     fn target<B: Backend>(&self, values: &[Vec<f32>]) -> Target<B> {
         let (rows, vocab) = (self.inputs[0].shape[0], self.inputs[0].shape[1]);
-        if self.soft {
-            let logits = self.inputs[3].of::<B, 2>(&self.vector(values, 3));
+        let logits = || self.inputs[3].of::<B, 2>(&self.vector(values, 3));
+        if self.kind == Kind::Points {
+            // Off the simplex.
+            Target::Points(logits().mul_scalar(0.2))
+        } else if self.kind == Kind::Distributions {
             // Of mass ½, so that a mass of one is not taken for granted.
-            Target::Distributions(burn::tensor::activation::softmax(logits, 1).mul_scalar(0.5))
+            Target::Distributions(burn::tensor::activation::softmax(logits(), 1).mul_scalar(0.5))
         } else {
             // Spread over the vocabulary, its first and last among them.
             let id = |row: usize| {
@@ -81,10 +92,10 @@ impl Case {
 fn losses_and_gradients_are_those_of_the_graph() {
     for case in cases() {
         let values = case.values();
-        let what = |of: &str| format!("{of} of {:?}, soft {}", case.inputs[0], case.soft);
+        let what = |of: &str| format!("{of} of {:?}, {:?}", case.inputs[0], case.kind);
         let leaves =
             [0, 1].map(|i| Tensor::<AutodiffFlex, 1>::from_inner(leaf(&values[i])).require_grad());
-        let expected = reference::capped_cross_entropy(
+        let expected = reference::capped_loss(
             case.inputs[0].of(&leaves[0]),
             leaves[1].clone(),
             case.target(&values),
@@ -99,9 +110,9 @@ fn losses_and_gradients_are_those_of_the_graph() {
 
         let gradient = |composed: bool| {
             let function = if composed {
-                reference::capped_cross_entropy_gradient::<Flex>
+                reference::capped_loss_gradient::<Flex>
             } else {
-                crate::capped_cross_entropy_gradient::<Flex>
+                crate::capped_loss_gradient::<Flex>
             };
             let (product, bias) = (case.product(&values), case.vector(&values, 1));
             function(
@@ -123,14 +134,17 @@ fn losses_and_gradients_are_those_of_the_graph() {
             assert_close(&flat(found.bias), &to_bias, &what("to bias"));
         }
         let (product, bias) = (case.product::<Flex>(&values), case.vector(&values, 1));
-        let alone = crate::capped_cross_entropy(product, bias, case.target(&values), CAP);
+        let alone = crate::capped_loss(product, bias, case.target(&values), CAP);
         assert_close(&flat(alone), &expected, &what("loss alone"));
     }
 }
 
 #[test]
 fn softmaxes_agree() {
-    for case in cases().iter().filter(|case| case.soft) {
+    for case in cases()
+        .iter()
+        .filter(|case| case.kind == Kind::Distributions)
+    {
         let values = case.values();
         for temperature in [1.0, 0.5] {
             let (product, bias) = (case.product::<Flex>(&values), case.vector(&values, 1));
@@ -165,7 +179,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let (product, bias) = (case.product::<Flex>(&values), case.vector(&values, 1));
             let weights = case.vector(&values, 2);
             let target = case.target(&values);
-            let found = crate::capped_cross_entropy_gradient(product, bias, target, weights, CAP);
+            let found = crate::capped_loss_gradient(product, bias, target, weights, CAP);
             [
                 flat(found.loss),
                 flat(found.bias),
@@ -185,12 +199,7 @@ fn extreme_logits_are_scored_as_capped_ones() {
     let bias = || Tensor::zeros([3], &Default::default());
     let loss = |id: i32| {
         let ids = Target::Tokens(Tensor::from_ints([id, id], &Default::default()));
-        flat(crate::capped_cross_entropy(
-            logits.clone(),
-            bias(),
-            ids,
-            CAP,
-        ))
+        flat(crate::capped_loss(logits.clone(), bias(), ids, CAP))
     };
     // log Σ e^c over the capped logits 30, −30 and 0, or −30, −30 and 30, less the token's own.
     for (id, expected) in [(0, [0.0, 60.0]), (1, [60.0, 60.0]), (2, [30.0, 0.0])] {
@@ -218,7 +227,7 @@ fn what_is_not_a_number_stays_so_in_its_own_row() {
         };
         let (bias, weights) = (Tensor::zeros([3], &Default::default()), [1.0, 1.0]);
         let weights = Tensor::from_floats(weights, &Default::default());
-        let found = crate::capped_cross_entropy_gradient(product, bias, target, weights, CAP);
+        let found = crate::capped_loss_gradient(product, bias, target, weights, CAP);
         let is_nan = |x: Vec<f32>| x.iter().map(|x| x.is_nan()).collect::<Vec<_>>();
         assert_eq!(is_nan(flat(found.loss)), [false, true]);
         let gradient = is_nan(flat(found.product.flatten(0, 1)));

@@ -18,6 +18,17 @@ pub(crate) struct Setting {
     pub(crate) sin: FlexTensor,
 }
 
+impl Setting {
+    pub(crate) fn new(cos: FlexTensor, sin: FlexTensor, heads: usize, softcap: f64) -> Self {
+        Self {
+            heads,
+            softcap: softcap as f32,
+            cos: contiguous(cos),
+            sin: contiguous(sin),
+        }
+    }
+}
+
 /// Sizes of one sequence: `qkv` rows are 3·heads·head_width wide.
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -106,6 +117,39 @@ pub(crate) fn backward(qkv: &FlexTensor, setting: &Setting, grad: FlexTensor) ->
     tensor(interleave(&heads, sizes, 3), [batch, length, triple])
 }
 
+/// The mixed values, each `[batch, length, width]`, and their tangent when `qkv` moves by `tangent`.
+pub(crate) fn tangent(
+    qkv: &FlexTensor,
+    tangent: &FlexTensor,
+    setting: &Setting,
+) -> (FlexTensor, FlexTensor) {
+    let [batch, length, triple] = dims(qkv);
+    let sizes = Sizes::of(qkv, setting);
+    let (input, moves) = (values(qkv), values(tangent));
+    let (cos, sin, width) = (values(&setting.cos), values(&setting.sin), sizes.width());
+    let mut mixed = vec![0.0; batch * length * width];
+    let mut mixed_moves = vec![0.0; batch * length * width];
+    let head = length * sizes.head_width;
+    mixed
+        .par_chunks_mut(head)
+        .zip(mixed_moves.par_chunks_mut(head))
+        .with_min_len(sizes.heads_per_task())
+        .enumerate()
+        .for_each_init(
+            || (Scratch::new(sizes), Scratch::new(sizes)),
+            |(at, moving), (i, (out, out_moves))| {
+                let (sequence, head) = (i / sizes.heads, i % sizes.heads);
+                let of = |rows: &'_ [f32]| sequence * length * triple..rows.len();
+                load_head(&input[of(input)], cos, sin, sizes, head, at);
+                load_head(&moves[of(moves)], cos, sin, sizes, head, moving);
+                tangent_head(setting.softcap, sizes, at, moving, out, out_moves);
+            },
+        );
+    let [value, tangent] = [mixed, mixed_moves]
+        .map(|heads| tensor(interleave(&heads, sizes, 1), [batch, length, width]));
+    (value, tangent)
+}
+
 /// `[batch, heads, parts, length, head_width]` as `[batch, length, parts, heads, head_width]`.
 fn interleave(heads: &[f32], sizes: Sizes, parts: usize) -> Vec<f32> {
     let (head, row) = (sizes.length * sizes.head_width, parts * sizes.width());
@@ -173,6 +217,57 @@ fn forward_head(softcap: f32, sizes: Sizes, scratch: &mut Scratch, out: &mut [f3
         let (t, p) = (&mut t[..rows * columns], &mut p[..rows * columns]);
         weights(softcap, sizes, q, kt, t, p);
         product(p, columns, v, length, width, out);
+    }
+}
+
+/// The mixed values of a loaded head and their tangents, `[length, head_width]` each; both are zero before.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn tangent_head(
+    softcap: f32,
+    sizes: Sizes,
+    at: &mut Scratch,
+    moving: &mut Scratch,
+    out: &mut [f32],
+    out_moves: &mut [f32],
+) {
+    let (length, width, columns) = (sizes.length, sizes.head_width, sizes.columns());
+    let scale = 1.0 / (width as f32).sqrt();
+    let Scratch {
+        q,
+        k,
+        v,
+        kt,
+        t,
+        p,
+        dp,
+        ..
+    } = at;
+    transpose(k, columns, width, kt);
+    transpose(&moving.k, columns, width, &mut moving.kt);
+    let tiles = q.chunks(TILE * width).zip(moving.q.chunks(TILE * width));
+    let outs = out
+        .chunks_mut(TILE * width)
+        .zip(out_moves.chunks_mut(TILE * width));
+    for ((q, q_moves), (out, out_moves)) in tiles.zip(outs) {
+        let scores = q.len() / width * columns;
+        let (t, p, dp) = (&mut t[..scores], &mut p[..scores], &mut dp[..scores]);
+        weights(softcap, sizes, q, kt, t, p);
+        dp.fill(0.0);
+        product(q_moves, width, kt, width, columns, dp);
+        product(q, width, &moving.kt, width, columns, dp);
+        let rows = p.chunks_exact(columns).zip(t.chunks_exact(columns));
+        for (dp, (p, t)) in dp.chunks_exact_mut(columns).zip(rows) {
+            for (dp, t) in dp.iter_mut().zip(t) {
+                *dp *= (1.0 - t * t) * scale;
+            }
+            let mean = sum_by(columns, |j| p[j] * dp[j]);
+            for (dp, p) in dp.iter_mut().zip(p) {
+                *dp = p * (*dp - mean);
+            }
+        }
+        product(p, columns, v, length, width, out);
+        product(dp, columns, v, length, width, out_moves);
+        product(p, columns, &moving.v, length, width, out_moves);
     }
 }
 

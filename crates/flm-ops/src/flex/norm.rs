@@ -1,6 +1,6 @@
 //! LayerNorm with a weight, then a shift and a scale for each sequence, in one pass: n·w·(1 + scale) + shift.
 
-use super::buffer::{contiguous, dims, rows_per_task, tensor, values};
+use super::buffer::{contiguous, dims, rows_per_task, tensor, values, values_mut};
 use super::math::sum_by;
 use burn_flex::FlexTensor;
 use multiversion::multiversion;
@@ -103,6 +103,40 @@ pub(crate) fn backward(saved: &Saved, grad: FlexTensor) -> Grads {
     }
 }
 
+/// The tangent of [`forward`] when x, shift and scale move by `x`, `shift` and `scale`.
+pub(crate) fn tangent(
+    saved: &Saved,
+    x: FlexTensor,
+    shift: &FlexTensor,
+    scale: &FlexTensor,
+) -> FlexTensor {
+    let [_, length, width] = dims(&saved.x);
+    let mut moves = x;
+    let (at, weight, scale_at) = (
+        values(&saved.x),
+        values(&saved.weight),
+        values(&saved.scale),
+    );
+    let (shift, scale) = (values(shift), values(scale));
+    let (block, task) = (length * width, rows_per_task(width) * width);
+    values_mut(&mut moves)
+        .par_chunks_mut(block)
+        .zip(at.par_chunks(block))
+        .enumerate()
+        .for_each(|(b, (moves, at))| {
+            let cond = b * width..(b + 1) * width;
+            let (shift, scale) = (&shift[cond.clone()], &scale[cond.clone()]);
+            let scale_at = &scale_at[cond];
+            moves
+                .par_chunks_mut(task)
+                .zip(at.par_chunks(task))
+                .for_each(|(moves, at)| {
+                    tangent_rows(at, weight, scale_at, shift, scale, saved.epsilon, moves);
+                });
+        });
+    moves
+}
+
 /// Mean and 1/√(variance + ε) of a row.
 #[inline(always)]
 fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
@@ -128,6 +162,33 @@ fn forward_rows(
             out.iter_mut().zip(x).zip(weight).zip(scale).zip(shift)
         {
             *out = (x - mean) * rstd * w * (1.0 + scale) + shift;
+        }
+    }
+}
+
+/// Turns the tangents of rows into those of their modulated norms.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn tangent_rows(
+    x: &[f32],
+    weight: &[f32],
+    scale: &[f32],
+    shift_moves: &[f32],
+    scale_moves: &[f32],
+    epsilon: f32,
+    moves: &mut [f32],
+) {
+    let width = weight.len();
+    let (scale, shift_moves) = (&scale[..width], &shift_moves[..width]);
+    let scale_moves = &scale_moves[..width];
+    for (x, moves) in x.chunks_exact(width).zip(moves.chunks_exact_mut(width)) {
+        let (mean, rstd) = moments(x, epsilon);
+        let normal = |i: usize| (x[i] - mean) * rstd;
+        let drift = sum_by(width, |i| moves[i]) / width as f32;
+        let along = sum_by(width, |i| normal(i) * moves[i]) / width as f32;
+        for i in 0..width {
+            let n = normal(i);
+            let moved = (moves[i] - drift - n * along) * rstd;
+            moves[i] = weight[i] * (moved * (1.0 + scale[i]) + n * scale_moves[i]) + shift_moves[i];
         }
     }
 }

@@ -21,6 +21,23 @@ pub(crate) fn softmax(
     product
 }
 
+/// [`softmax`] and its tangent when the product moves by `tangent`.
+pub(crate) fn tangent(
+    mut product: FlexTensor,
+    mut tangent: FlexTensor,
+    bias: &FlexTensor,
+    cap: f32,
+    temperature: f32,
+) -> (FlexTensor, FlexTensor) {
+    let bias = values(bias);
+    let task = rows_per_task(bias.len()) * bias.len();
+    values_mut(&mut product)
+        .par_chunks_mut(task)
+        .zip(values_mut(&mut tangent).par_chunks_mut(task))
+        .for_each(|(rows, moves)| tangent_rows(rows, moves, bias, cap, 1.0 / temperature));
+    (product, tangent)
+}
+
 /// What the rows are scored against.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
@@ -28,6 +45,8 @@ pub(crate) enum Target<'a> {
     Tokens(&'a [i32]),
     /// A distribution for each row.
     Distributions(&'a [f32]),
+    /// A point for each row, on the simplex or not.
+    Points(&'a [f32]),
 }
 
 impl<'a> Target<'a> {
@@ -36,15 +55,17 @@ impl<'a> Target<'a> {
         match self {
             Self::Tokens(ids) => Self::Tokens(&ids[first..last]),
             Self::Distributions(p) => Self::Distributions(&p[first * vocab..last * vocab]),
+            Self::Points(p) => Self::Points(&p[first * vocab..last * vocab]),
         }
     }
 }
 
-/// Cross-entropy of softmax(cap·tanh((product + bias)/cap)) for each row of `[rows, vocabulary]`, in nats.
+/// Loss of softmax(cap·tanh((product + bias)/cap)) for each row of `[rows, vocabulary]`: cross-entropy in nats, or squared distance
+/// to a point.
 ///
 /// With weights for the rows, the gradient of Σ weight·loss to the product takes the product's place; without, what is left
 /// there means nothing.
-pub(crate) fn cross_entropy(
+pub(crate) fn loss(
     mut product: FlexTensor,
     bias: &FlexTensor,
     target: Target<'_>,
@@ -67,6 +88,7 @@ pub(crate) fn cross_entropy(
             match target.rows(first, last, vocab) {
                 Target::Tokens(ids) => token_rows(rows, bias, ids, cap, weights, loss),
                 Target::Distributions(p) => soft_rows(rows, bias, p, cap, weights, loss),
+                Target::Points(p) => squared_rows(rows, bias, p, cap, weights, loss),
             }
         });
     (tensor(loss, [count]), product)
@@ -79,6 +101,24 @@ fn softmax_rows(rows: &mut [f32], bias: &[f32], cap: f32, sharpness: f32) {
             *value = cap * tanh((*value + bias) / cap) * sharpness;
         }
         softmax_row(row);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn tangent_rows(rows: &mut [f32], moves: &mut [f32], bias: &[f32], cap: f32, sharpness: f32) {
+    let vocab = bias.len();
+    let rows = rows.chunks_exact_mut(vocab);
+    for (row, moves) in rows.zip(moves.chunks_exact_mut(vocab)) {
+        for ((value, moved), bias) in row.iter_mut().zip(moves.iter_mut()).zip(bias) {
+            let t = tanh((*value + bias) / cap);
+            *value = cap * t * sharpness;
+            *moved *= (1.0 - t * t) * sharpness;
+        }
+        softmax_row(row);
+        let mean = sum_by(vocab, |i| row[i] * moves[i]);
+        for (moved, p) in moves.iter_mut().zip(row.iter()) {
+            *moved = p * (*moved - mean);
+        }
     }
 }
 
@@ -152,6 +192,37 @@ fn soft_rows(
             for (value, &p) in row.iter_mut().zip(target) {
                 let t = *value;
                 *value = weight * (mass * exp(cap * t - log_sum) - p) * (1.0 - t * t);
+            }
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn squared_rows(
+    rows: &mut [f32],
+    bias: &[f32],
+    targets: &[f32],
+    cap: f32,
+    weights: Option<&[f32]>,
+    losses: &mut [f32],
+) {
+    let vocab = bias.len();
+    let rows = rows
+        .chunks_exact_mut(vocab)
+        .zip(targets.chunks_exact(vocab));
+    for (i, ((row, target), loss)) in rows.zip(losses).enumerate() {
+        let log_sum = capped_log_sum(row, bias, cap);
+        let p = |t: f32| exp(cap * t - log_sum);
+        *loss = sum_by(vocab, |j| {
+            let error = p(row[j]) - target[j];
+            error * error
+        });
+        if let Some(weights) = weights {
+            let weight = 2.0 * weights[i];
+            let mean = sum_by(vocab, |j| p(row[j]) * (p(row[j]) - target[j]));
+            for (value, &q) in row.iter_mut().zip(target) {
+                let (t, p) = (*value, p(*value));
+                *value = weight * p * (p - q - mean) * (1.0 - t * t);
             }
         }
     }

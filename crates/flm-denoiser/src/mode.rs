@@ -1,0 +1,266 @@
+//! One definition of the network, evaluated in two ways.
+
+use crate::block::bias;
+use burn::nn::{LayerNorm, Linear};
+use burn::tensor::activation::{sigmoid, silu};
+use burn::tensor::{Tensor, backend::Backend};
+use flm_ops::dual::{self, Dual};
+use flm_ops::{Mask, Modulated, Rope};
+
+/// ε of every LayerNorm.
+pub(crate) const EPSILON: f64 = 1e-5;
+
+/// How the network is evaluated: its [`Values`] alone, or [`Duals`] of them and their derivative along a direction.
+///
+/// The network is written once, in these operations; parameters stand still.
+pub(crate) trait Mode<B: Backend> {
+    /// What stands for a tensor of D dimensions.
+    type Of<const D: usize>: Clone;
+
+    /// The tensor itself.
+    fn value<const D: usize>(x: &Self::Of<D>) -> &Tensor<B, D>;
+
+    /// What a linear function without a constant makes of it.
+    fn map<const D: usize, const E: usize>(
+        x: Self::Of<D>,
+        f: impl Fn(Tensor<B, D>) -> Tensor<B, E>,
+    ) -> Self::Of<E>;
+
+    /// x with `first`, which stands still, before it in the second dimension.
+    fn behind(first: Tensor<B, 3>, x: Self::Of<3>) -> Self::Of<3>;
+
+    fn add(a: Self::Of<2>, b: Self::Of<2>) -> Self::Of<2>;
+
+    /// Cosines, then sines, of angles.
+    fn waves(angles: Self::Of<2>) -> Self::Of<2>;
+
+    fn silu(x: Self::Of<2>) -> Self::Of<2>;
+
+    /// x·weight + bias of a small map, of times or conditions.
+    fn affine(map: &Linear<B>, x: Self::Of<2>) -> Self::Of<2>;
+
+    /// LayerNorm, then x·(1 + scale) + shift, `by` shift and scale.
+    fn norm(norm: &LayerNorm<B>, x: Self::Of<3>, by: [Self::Of<3>; 2]) -> Self::Of<3>;
+
+    /// A map of [`norm`](Self::norm).
+    fn norm_linear(
+        norm: &LayerNorm<B>,
+        x: Self::Of<3>,
+        by: [Self::Of<3>; 2],
+        map: &Linear<B>,
+    ) -> Self::Of<3>;
+
+    fn linear(map: &Linear<B>, x: Self::Of<3>) -> Self::Of<3>;
+
+    /// A map of a GELU.
+    fn gelu_linear(map: &Linear<B>, x: Self::Of<3>) -> Self::Of<3>;
+
+    fn attention(qkv: Self::Of<3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Self::Of<3>;
+
+    fn gated_residual(
+        x: Self::Of<3>,
+        branch: Self::Of<3>,
+        gate: Self::Of<3>,
+        mask: Option<Mask>,
+    ) -> Self::Of<3>;
+}
+
+/// As products, which can be differentiated twice, unlike burn's own linear map.
+fn affine<B: Backend>(map: &Linear<B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    let product = x.matmul(map.weight.val());
+    match bias_of(map) {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
+    }
+}
+
+fn bias_of<B: Backend>(map: &Linear<B>) -> Option<Tensor<B, 1>> {
+    map.bias.as_ref().map(|bias| bias.val())
+}
+
+/// Values alone.
+pub(crate) enum Values {}
+
+fn modulated<B: Backend>(
+    norm: &LayerNorm<B>,
+    x: Tensor<B, 3>,
+    [shift, scale]: [Tensor<B, 3>; 2],
+) -> Modulated<B> {
+    Modulated {
+        x,
+        weight: norm.gamma.val(),
+        shift,
+        scale,
+        epsilon: EPSILON,
+    }
+}
+
+impl<B: Backend> Mode<B> for Values {
+    type Of<const D: usize> = Tensor<B, D>;
+
+    fn value<const D: usize>(x: &Tensor<B, D>) -> &Tensor<B, D> {
+        x
+    }
+
+    fn map<const D: usize, const E: usize>(
+        x: Tensor<B, D>,
+        f: impl Fn(Tensor<B, D>) -> Tensor<B, E>,
+    ) -> Tensor<B, E> {
+        f(x)
+    }
+
+    fn behind(first: Tensor<B, 3>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        Tensor::cat(vec![first, x], 1)
+    }
+
+    fn add(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
+        a + b
+    }
+
+    fn waves(angles: Tensor<B, 2>) -> Tensor<B, 2> {
+        Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1)
+    }
+
+    fn silu(x: Tensor<B, 2>) -> Tensor<B, 2> {
+        silu(x)
+    }
+
+    fn affine(map: &Linear<B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        affine(map, x)
+    }
+
+    fn norm(norm: &LayerNorm<B>, x: Tensor<B, 3>, by: [Tensor<B, 3>; 2]) -> Tensor<B, 3> {
+        flm_ops::norm_modulate(modulated(norm, x, by))
+    }
+
+    fn norm_linear(
+        norm: &LayerNorm<B>,
+        x: Tensor<B, 3>,
+        by: [Tensor<B, 3>; 2],
+        map: &Linear<B>,
+    ) -> Tensor<B, 3> {
+        flm_ops::norm_linear(modulated(norm, x, by), map.weight.val(), bias_of(map))
+    }
+
+    fn linear(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        flm_ops::linear(x, map.weight.val(), bias_of(map))
+    }
+
+    fn gelu_linear(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        flm_ops::gelu_linear(x, map.weight.val(), bias(map))
+    }
+
+    fn attention(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Tensor<B, 3> {
+        flm_ops::attention(qkv, rope, heads, softcap)
+    }
+
+    fn gated_residual(
+        x: Tensor<B, 3>,
+        branch: Tensor<B, 3>,
+        gate: Tensor<B, 3>,
+        mask: Option<Mask>,
+    ) -> Tensor<B, 3> {
+        flm_ops::gated_residual(x, branch, gate, mask)
+    }
+}
+
+/// Values and their derivative along a direction.
+pub(crate) enum Duals {}
+
+impl<B: Backend> Mode<B> for Duals {
+    type Of<const D: usize> = Dual<B, D>;
+
+    fn value<const D: usize>(x: &Dual<B, D>) -> &Tensor<B, D> {
+        &x.value
+    }
+
+    fn map<const D: usize, const E: usize>(
+        x: Dual<B, D>,
+        f: impl Fn(Tensor<B, D>) -> Tensor<B, E>,
+    ) -> Dual<B, E> {
+        x.map(f)
+    }
+
+    fn behind(first: Tensor<B, 3>, x: Dual<B, 3>) -> Dual<B, 3> {
+        let first = Dual::still(first);
+        Dual {
+            value: Tensor::cat(vec![first.value, x.value], 1),
+            tangent: Tensor::cat(vec![first.tangent, x.tangent], 1),
+        }
+    }
+
+    fn add(a: Dual<B, 2>, b: Dual<B, 2>) -> Dual<B, 2> {
+        Dual {
+            value: a.value + b.value,
+            tangent: a.tangent + b.tangent,
+        }
+    }
+
+    fn waves(angles: Dual<B, 2>) -> Dual<B, 2> {
+        let (cos, sin) = (angles.value.clone().cos(), angles.value.sin());
+        let moves = angles.tangent;
+        Dual {
+            tangent: Tensor::cat(
+                vec![(sin.clone() * moves.clone()).neg(), cos.clone() * moves],
+                1,
+            ),
+            value: Tensor::cat(vec![cos, sin], 1),
+        }
+    }
+
+    fn silu(x: Dual<B, 2>) -> Dual<B, 2> {
+        let s = sigmoid(x.value.clone());
+        let slope = s.clone() + x.value.clone() * s.clone() * s.neg().add_scalar(1.0);
+        Dual {
+            value: silu(x.value),
+            tangent: x.tangent * slope,
+        }
+    }
+
+    fn affine(map: &Linear<B>, x: Dual<B, 2>) -> Dual<B, 2> {
+        Dual {
+            value: affine(map, x.value),
+            tangent: x.tangent.matmul(map.weight.val()),
+        }
+    }
+
+    fn norm(norm: &LayerNorm<B>, x: Dual<B, 3>, [shift, scale]: [Dual<B, 3>; 2]) -> Dual<B, 3> {
+        dual::norm_modulate(dual::Modulated {
+            x,
+            weight: norm.gamma.val(),
+            shift,
+            scale,
+            epsilon: EPSILON,
+        })
+    }
+
+    fn norm_linear(
+        norm: &LayerNorm<B>,
+        x: Dual<B, 3>,
+        by: [Dual<B, 3>; 2],
+        map: &Linear<B>,
+    ) -> Dual<B, 3> {
+        <Self as Mode<B>>::linear(map, Self::norm(norm, x, by))
+    }
+
+    fn linear(map: &Linear<B>, x: Dual<B, 3>) -> Dual<B, 3> {
+        dual::linear(x, map.weight.val(), bias_of(map))
+    }
+
+    fn gelu_linear(map: &Linear<B>, x: Dual<B, 3>) -> Dual<B, 3> {
+        <Self as Mode<B>>::linear(map, dual::gelu_tanh(x))
+    }
+
+    fn attention(qkv: Dual<B, 3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Dual<B, 3> {
+        dual::attention(qkv, rope, heads, softcap)
+    }
+
+    fn gated_residual(
+        x: Dual<B, 3>,
+        branch: Dual<B, 3>,
+        gate: Dual<B, 3>,
+        mask: Option<Mask>,
+    ) -> Dual<B, 3> {
+        dual::gated_residual(x, branch, gate, mask)
+    }
+}

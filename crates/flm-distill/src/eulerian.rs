@@ -1,0 +1,68 @@
+//! The Eulerian objective: (∂_s + b_s·∇) X_{s,t} = 0.
+
+use crate::{OffDiagonal, Rows};
+use burn::tensor::{
+    Tensor,
+    backend::{AutodiffBackend, Backend},
+};
+use flm_denoiser::{Belief, Dropout, Dual, Prediction, Score};
+use flm_simplex::interpolant::velocity;
+
+/// Squared error of the probabilities against D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the teacher if there is one.
+///
+/// Whoever starts a little later, from where the flow has taken the state meanwhile, must end at the same place. Multiplied
+/// through by 1 − t the condition says that r = (1−t)·(δ − D_s) − (1−s)(t−s)·(∂_s + b_s·∇) δ vanishes, and that stays finite at
+/// t = 1, where the quotient does not. So the target is δ − r/max(1−t, [`FLOOR`]), with δ as it stands: the published one wherever 1 − t is
+/// at least the floor, bounded everywhere, and on boundary rows, where D_s drops out, still δ's motion along the flow, so that the
+/// gradient neither vanishes nor explodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Eulerian;
+
+/// Smallest 1 − t that divides.
+pub const FLOOR: f64 = 0.05;
+
+impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
+    fn losses(
+        &self,
+        prediction: &Prediction<A>,
+        rows: &Rows<'_, A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        prediction.squared_error(&target(rows), weights)
+    }
+}
+
+fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
+    let times = rows.row_times();
+    let (denoiser, state) = rows.denoiser();
+    let clean = denoiser
+        .forward(
+            state,
+            times.tau_s.clone(),
+            times.tau_s.clone(),
+            &mut Dropout::off(),
+        )
+        .belief();
+    let along = velocity(
+        rows.state.clone(),
+        clean.mean(rows.student.embed()),
+        times.s.clone(),
+        0.0,
+    );
+    let moving = rows.student.jvp(
+        Dual {
+            value: rows.state.clone(),
+            tangent: along,
+        },
+        Dual {
+            value: times.tau_s,
+            tangent: times.speed_s,
+        },
+        Dual::still(times.tau_t),
+    );
+    let remaining = |time: Tensor<B, 1>| time.neg().add_scalar(1.0);
+    let divisor = remaining(times.t.clone()).clamp_min(FLOOR);
+    let share = remaining(times.t.clone()) / divisor.clone();
+    let weight = remaining(times.s.clone()) * (times.t - times.s) / divisor;
+    clean.mix(moving.belief(), share).moved(moving, weight)
+}
