@@ -454,8 +454,9 @@ fn build() -> anyhow::Result<PathBuf> {
         .args([
             "build",
             "--release",
-            "--workspace",
-            "--bin",
+            "--package",
+            "flm-bench",
+            "--example",
             "flm-bench",
             "--locked",
         ])
@@ -463,7 +464,7 @@ fn build() -> anyhow::Result<PathBuf> {
         .context("cannot start cargo")?;
     ensure!(status.success(), "flm-bench did not build");
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
-    Ok(metadata.target_directory.join("release/flm-bench").into())
+    Ok(metadata.target_directory.join("release/examples/flm-bench").into())
 }
 
 /// Makes a virtual environment with PyTorch and says where its Python is.
