@@ -3,9 +3,9 @@
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
-use flm_denoiser::{Belief, Dit, Dropout, Noise};
+use flm_denoiser::{Belief, Dit, Dropout, Dual, Noise};
 use flm_distill::{FlowMapConfig, FlowMapObjective, ObjectiveKind, RowKind, RowLosses, TimeRow};
-use flm_simplex::Schedule;
+use flm_simplex::{Schedule, projection::sparsemax};
 use flm_tests::fixture::{self, Fixture, flat, relative_error};
 use flm_tests::{checkpoint, golden, gradients::named_gradients};
 
@@ -162,6 +162,126 @@ fn assert_pinned(
         error < TOLERANCE,
         "gradient of {name}: relative error {error:.1e}"
     );
+}
+
+/// An inner row, one just before the end, the whole way, and no way at all at the end.
+fn spans() -> Vec<TimeRow> {
+    [(0.2, 0.8), (0.5, 0.9999), (0.0, 1.0), (1.0, 1.0)]
+        .map(|(tau_s, tau_t)| TimeRow::span(RowKind::OffDiagonal, tau_s, tau_t))
+        .to_vec()
+}
+
+/// Losses of [`spans`] without a teacher, and by hand, with dense tensors, from: the times s and t, δ, the student's D_s and
+/// D_t(X_{s,t}), ∂_t δ and (1−s)·(∂_s + b_s·∇) δ.
+fn by_hand(
+    objective: ObjectiveKind,
+    loss: impl Fn([f64; 2], [Tensor<Flex, 2>; 5]) -> Vec<f32>,
+) -> [Vec<f32>; 2] {
+    let file = golden::open();
+    let student: Dit<Train> = golden::model(&file);
+    let found = losses(&file, "expected.", &student, None, &spans(), objective);
+    let model: Dit<Flex> = golden::model(&file);
+    let embed = model.embed();
+    let (noise, tokens) = (
+        file.float::<Flex, 3>("expected.noise"),
+        file.int::<Flex, 2>("expected.tokens"),
+    );
+    let mut expected = Vec::new();
+    for (i, row) in spans().into_iter().enumerate() {
+        let device = Default::default();
+        let at = |value: f64| Tensor::<Flex, 1>::full([1], value, &device);
+        let (s, t) = (
+            schedule().t_of_tau(row.tau_s),
+            schedule().t_of_tau(row.tau_t),
+        );
+        let state = embed
+            .project(noise.clone().narrow(0, i, 1))
+            .mul_scalar(1.0 - s)
+            + embed.tokens(tokens.clone().narrow(0, i, 1)).mul_scalar(s);
+        let believe = |state: Tensor<Flex, 3>, tau: f64| {
+            let prediction = model.forward(state, at(tau), at(tau), &mut Dropout::off());
+            prediction.belief().dense()
+        };
+        let jvp = |state_moves, by_s: f64, by_t: f64| {
+            let dual = |value, tangent| Dual { value, tangent };
+            let state = Dual {
+                value: state.clone(),
+                tangent: state_moves,
+            };
+            model
+                .jvp(
+                    state,
+                    dual(at(row.tau_s), at(by_s)),
+                    dual(at(row.tau_t), at(by_t)),
+                )
+                .dense()
+        };
+        let still = state.zeros_like();
+        let by_end = jvp(still, 0.0, schedule().dtau_dt(t));
+        let delta = by_end.value;
+        let clean = believe(state.clone(), row.tau_s);
+        let share = flm_simplex::flow_map::endpoint_weight(s, t);
+        let arrived =
+            state.clone().mul_scalar(1.0 - share) + embed.project(delta.clone()).mul_scalar(share);
+        let there = believe(arrived, row.tau_t);
+        let along = embed.project(clean.clone()) - state.clone();
+        let by_start = jvp(along, (1.0 - s) * schedule().dtau_dt(s), 0.0).tangent;
+        let parts = [delta, clean, there, by_end.tangent, by_start];
+        expected.extend(loss([s, t], parts.map(|part| part.squeeze_dim(0))));
+    }
+    [flat(found.per_token), expected]
+}
+
+fn assert_rows_agree([found, expected]: [Vec<f32>; 2]) {
+    assert!(found.iter().all(|loss| loss.is_finite()));
+    let length = found.len() / spans().len();
+    for (row, (found, expected)) in found
+        .chunks(length)
+        .zip(expected.chunks(length))
+        .enumerate()
+    {
+        // On the last row of the Eulerian one nothing is left but rounding.
+        let largest = expected.iter().fold(1e-2_f32, |max, loss| max.max(*loss));
+        for (found, expected) in found.iter().zip(expected) {
+            let error = f64::from((found - expected).abs() / largest);
+            assert!(error < TOLERANCE, "row {row}: {found} {expected}");
+        }
+    }
+}
+
+#[test]
+fn the_lagrangian_loss_is_that_of_its_formula_on_every_row() {
+    let objective = ObjectiveKind::Lagrangian;
+    assert_rows_agree(by_hand(
+        objective,
+        |[s, t], [delta, _, there, by_end, _]| {
+            let weight = if s < 1.0 {
+                (1.0 - t) * (t - s) / (1.0 - s)
+            } else {
+                0.0
+            };
+            let target = sparsemax(there - by_end.mul_scalar(weight));
+            flat((target * delta.log()).sum_dim(1).neg())
+        },
+    ));
+}
+
+#[test]
+fn the_eulerian_loss_is_that_of_its_formula_on_every_row() {
+    let objective = ObjectiveKind::Eulerian;
+    assert_rows_agree(by_hand(
+        objective,
+        |[s, t], [delta, clean, _, _, by_start]| {
+            let residual = (delta - clean).mul_scalar(1.0 - t) - by_start.mul_scalar(t - s);
+            let floor = flm_distill::eulerian::FLOOR;
+            flat(
+                residual
+                    .div_scalar((1.0 - t).max(floor))
+                    .square()
+                    .sum_dim(1),
+            )
+        },
+    ));
 }
 
 #[test]

@@ -464,7 +464,10 @@ fn build() -> anyhow::Result<PathBuf> {
         .context("cannot start cargo")?;
     ensure!(status.success(), "flm-bench did not build");
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
-    Ok(metadata.target_directory.join("release/examples/flm-bench").into())
+    Ok(metadata
+        .target_directory
+        .join("release/examples/flm-bench")
+        .into())
 }
 
 /// Makes a virtual environment with PyTorch and says where its Python is.

@@ -3,7 +3,7 @@
 //! A training step allocates and frees the same few gigabytes of large tensors again and again. Given back to the system, each
 //! page is cleared before its next use, and mapped 4 KiB at a time: a quarter of the time of a large step went there, and more
 //! where two threads wait for it (docs/performance.md). So memory is kept for the life of the process, in large pages; and
-//! large blocks lie in one range, where the next block can have any size.
+//! large blocks lie in one range, whose holes serve blocks of any size, the largest in a half of their own.
 //!
 //! Linking this crate makes it the global allocator: [`keep_memory`] sets it up. Small blocks are mimalloc's.
 
@@ -30,7 +30,7 @@ const HUGE: usize = 32 << 20;
 /// Blocks of the range start at multiples of this, in bytes.
 const GRAIN: usize = 4096;
 /// Lengths to try for the range: addresses only, memory comes with the first touch.
-const RANGES: [u64; 2] = [1 << 40, 1 << 36];
+const RANGES: [u64; 3] = [1 << 40, 1 << 36, 1 << 30];
 
 /// Keeps freed memory and asks for large pages. To be called first in `main`; mimalloc's own variables, such as
 /// `MIMALLOC_PURGE_DELAY=10`, win for small blocks.
@@ -148,6 +148,7 @@ unsafe impl GlobalAlloc for Allocator {
         };
         if size >= LARGE
             && let Some((half, offset)) = range.place(block)
+            && half == usize::from(size >= HUGE)
             && range
                 .blocks(half)
                 .resize(offset, whole(layout.size()), whole(size), range.half)

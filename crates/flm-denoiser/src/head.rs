@@ -143,7 +143,7 @@ pub struct Prediction<B: Backend> {
 pub struct Score<A: AutodiffBackend> {
     /// Σ weight·loss over all positions, `[1]`.
     pub loss: Tensor<A, 1>,
-    /// The loss of each position in nats, without weight or gradient, `[batch, length]`.
+    /// The loss of each position, in nats or a squared distance, without weight or gradient, `[batch, length]`.
     pub per_token: Tensor<A::InnerBackend, 2>,
 }
 

@@ -1,6 +1,5 @@
 //! One definition of the network, evaluated in two ways.
 
-use crate::block::bias;
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{Tensor, backend::Backend};
@@ -147,7 +146,7 @@ impl<B: Backend> Mode<B> for Values {
     }
 
     fn gelu_linear(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        flm_ops::gelu_linear(x, map.weight.val(), bias(map))
+        flm_ops::gelu_linear(x, map.weight.val(), crate::block::bias(map))
     }
 
     fn attention(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Tensor<B, 3> {

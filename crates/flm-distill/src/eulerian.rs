@@ -6,7 +6,6 @@ use burn::tensor::{
     backend::{AutodiffBackend, Backend},
 };
 use flm_denoiser::{Belief, Dropout, Dual, Prediction, Score};
-use flm_simplex::interpolant::velocity;
 
 /// Squared error of the probabilities against D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the teacher if there is one.
 ///
@@ -34,6 +33,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
 
 fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
     let times = rows.row_times();
+    let remaining = |time: Tensor<B, 1>| time.neg().add_scalar(1.0);
     let (denoiser, state) = rows.denoiser();
     let clean = denoiser
         .forward(
@@ -43,12 +43,8 @@ fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
             &mut Dropout::off(),
         )
         .belief();
-    let along = velocity(
-        rows.state.clone(),
-        clean.mean(rows.student.embed()),
-        times.s.clone(),
-        0.0,
-    );
+    // 1 − s times the direction (b_s, ds): finite at s = 1 too.
+    let along = clean.mean(rows.student.embed()) - rows.state.clone();
     let moving = rows.student.jvp(
         Dual {
             value: rows.state.clone(),
@@ -56,13 +52,12 @@ fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
         },
         Dual {
             value: times.tau_s,
-            tangent: times.speed_s,
+            tangent: times.speed_s * remaining(times.s.clone()),
         },
         Dual::still(times.tau_t),
     );
-    let remaining = |time: Tensor<B, 1>| time.neg().add_scalar(1.0);
     let divisor = remaining(times.t.clone()).clamp_min(FLOOR);
     let share = remaining(times.t.clone()) / divisor.clone();
-    let weight = remaining(times.s.clone()) * (times.t - times.s) / divisor;
+    let weight = (times.t - times.s) / divisor;
     clean.mix(moving.belief(), share).moved(moving, weight)
 }

@@ -7,9 +7,9 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 /// The loss of a batch.
 #[derive(Clone, Debug)]
 pub struct RowLosses<A: AutodiffBackend> {
-    /// The mean over all tokens in nats, in the graph, `[1]`.
+    /// The mean over all tokens, in the graph, `[1]`: nats, but squared distances off an Eulerian diagonal.
     pub mean: Tensor<A, 1>,
-    /// Nats of each token, `[batch, length]`.
+    /// The loss of each token, `[batch, length]`.
     pub per_token: Tensor<A::InnerBackend, 2>,
     /// What each row teaches, `batch` of them.
     pub kinds: Vec<RowKind>,

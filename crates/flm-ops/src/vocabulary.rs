@@ -88,7 +88,7 @@ pub fn capped_loss<B: Backend>(
 /// A loss for each row, and the gradient of their weighted sum.
 #[derive(Clone, Debug)]
 pub struct CappedLoss<B: Backend> {
-    /// Nats, `[rows]`.
+    /// Nats, or squared distances to points, `[rows]`.
     pub loss: Tensor<B, 1>,
     /// The gradient to the product, `[rows, vocabulary]`.
     pub product: Tensor<B, 2>,

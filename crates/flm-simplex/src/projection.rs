@@ -28,7 +28,7 @@ pub fn sparsemax<B: Backend, const D: usize>(scores: Tensor<B, D>) -> Tensor<B, 
 ///
 /// # Panics
 ///
-/// If `alpha` lies outside \[1, 2\].
+/// If `alpha` lies outside \[1, 2\], or `scores` is empty.
 pub fn entmax<B: Backend, const D: usize>(scores: Tensor<B, D>, alpha: f64) -> Tensor<B, D> {
     assert!(
         (1.0..=2.0).contains(&alpha),

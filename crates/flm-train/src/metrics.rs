@@ -25,7 +25,7 @@ pub struct Line {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Mean loss since the last line, in nats per token.
+    /// Mean loss since the last line, in nats per token unless the objective measures otherwise.
     pub loss: f64,
     /// The last of these steps.
     pub last: StepReport,
@@ -38,7 +38,7 @@ pub struct Line {
 /// One step.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepReport {
-    /// Mean loss, in nats per token.
+    /// Mean loss, in nats per token unless the objective measures otherwise.
     pub loss: f64,
     /// Mean loss of each kind of row.
     pub losses: BTreeMap<&'static str, f64>,
@@ -53,7 +53,7 @@ pub struct StepReport {
 pub struct Evaluation {
     /// Steps done.
     pub step: u64,
-    /// Mean loss, in nats per token.
+    /// Mean loss, in nats per token unless the objective measures otherwise.
     pub loss: f64,
     /// Mean loss of each kind of row.
     pub losses: BTreeMap<&'static str, f64>,

@@ -15,8 +15,7 @@ pub struct Jvp<B: Backend> {
 }
 
 impl<B: Backend> Jvp<B> {
-    /// What the answer is, without its motion.
-    pub fn prediction(&self) -> Prediction<B> {
+    fn prediction(&self) -> Prediction<B> {
         Prediction {
             features: self.features.value.clone(),
             head: self.head.clone(),

@@ -32,6 +32,8 @@ fn a_product_is_made_and_added_in_any_layout() {
             (turned(&a), b.clone()),
             (a.clone(), turned(&b)),
             (part(&a), part(&b)),
+            (a.clone().flip([0]), b.clone().flip([1])),
+            (a.clone().flip([0, 1]), b.clone().flip([0])),
         ] {
             let sum = turned(&matrix([m, n]));
             let expected = numbers(sum.clone() + a.clone().matmul(b.clone()));

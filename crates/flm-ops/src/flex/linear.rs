@@ -77,9 +77,9 @@ unsafe fn multiply(a: &FlexTensor, b: &FlexTensor, out: *mut f32, add: bool) {
         "columns of the first factor and rows of the second"
     );
     let (a_strides, b_strides) = (a.layout().strides(), b.layout().strides());
-    let a_values = &a.storage::<f32>()[a.layout().start_offset()..];
-    let b_values = &b.storage::<f32>()[b.layout().start_offset()..];
-    // SAFETY: every place that sizes and strides reach lies in its tensor, and `out` is as the caller says.
+    let (a_from, b_from) = (a.layout().start_offset(), b.layout().start_offset());
+    let (a_values, b_values) = (a.storage::<f32>(), b.storage::<f32>());
+    // SAFETY: every place that start, sizes and strides reach lies in its tensor, and `out` is as the caller says.
     unsafe {
         gemm::gemm(
             m,
@@ -89,10 +89,10 @@ unsafe fn multiply(a: &FlexTensor, b: &FlexTensor, out: *mut f32, add: bool) {
             1,
             n as isize,
             add,
-            a_values.as_ptr(),
+            a_values.as_ptr().wrapping_add(a_from),
             a_strides[1],
             a_strides[0],
-            b_values.as_ptr(),
+            b_values.as_ptr().wrapping_add(b_from),
             b_strides[1],
             b_strides[0],
             1.0,
