@@ -164,6 +164,48 @@ fn assert_pinned(
     );
 }
 
+/// On the diagonal of its Eulerian loss the published code tells the student t in place of τ; teacher and other rows are told τ. Ours
+/// tells τ everywhere, so the pinned row is met only by the published mistake.
+#[test]
+fn the_published_eulerian_diagonal_is_told_another_time() {
+    let Some((file, student, _)) = published(ObjectiveKind::Eulerian) else {
+        return;
+    };
+    let teacher: Dit<Flex> = checkpoint::load_ema(
+        &fixture::shared().unwrap().join("parity/model/flm.ckpt"),
+        &fixture::config(false),
+    )
+    .unwrap();
+    let tau = f64::from(file.values("row_tau_s")[0]);
+    let t = schedule().t_of_tau(tau);
+    let time = |value: f64| Tensor::<Train, 1>::full([1], value, &Default::default());
+    let tokens = file.int::<Train, 2>("tokens").narrow(0, 0, 1);
+    let [_, length] = tokens.dims();
+    let noise = Noise::<Flex>::pinned(file.float("noise")).narrow(0, 1);
+    let embed = teacher.embed();
+    let seen = noise.seen_by_teacher(embed).mul_scalar(1.0 - t)
+        + embed.tokens(tokens.clone().inner()).mul_scalar(t);
+    let told = time(tau).inner();
+    let target = teacher
+        .forward(seen, told.clone(), told, &mut Dropout::off())
+        .belief();
+    let weights = Tensor::ones([1, length], &Default::default());
+    let loss = |told: f64| {
+        let state = noise.interpolate(student.embed(), tokens.clone(), time(t));
+        let answer = student.forward(state, time(told), time(told), &mut Dropout::off());
+        flat(
+            answer
+                .soft_cross_entropy(&target, weights.clone())
+                .per_token,
+        )
+    };
+    let expected = &file.values("fmlm_esd_loss_per_token")[..length];
+    assert!(relative_error(&loss(t), expected) < TOLERANCE);
+    let [ours, diagonal] = [loss(tau), file.values("fmlm_psd_loss_per_token")];
+    assert!(relative_error(&ours, &diagonal[..length]) < TOLERANCE);
+    assert!(relative_error(&ours, expected) > 1e-2);
+}
+
 /// An inner row, one just before the end, the whole way, and no way at all at the end.
 fn spans() -> Vec<TimeRow> {
     [(0.2, 0.8), (0.5, 0.9999), (0.0, 1.0), (1.0, 1.0)]
