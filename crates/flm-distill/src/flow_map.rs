@@ -89,7 +89,14 @@ impl<B: Backend> FlowMapObjective<B> {
 
     /// Times for a whole batch, in the configured shares, diagonal rows first.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
-        flow_map_rows(batch, self.config.diagonal, self.config.boundary, rng)
+        let config = &self.config;
+        flow_map_rows(
+            batch,
+            config.diagonal,
+            config.boundary,
+            config.midpoint,
+            rng,
+        )
     }
 
     /// The frozen denoiser, if there is one.
@@ -159,11 +166,11 @@ impl<B: Backend> FlowMapObjective<B> {
             ));
         }
         if on < count {
-            let off_diagonal = self.config.objective.off_diagonal();
+            let off_diagonal = self.config.off_diagonal();
             scores.push(off_diagonal.losses(
                 &prediction.narrow(on, count - on),
                 &rows.range(on, count),
-                weights(count - on),
+                weights(count - on).mul_scalar(self.config.off_diagonal_weight),
             ));
         }
         scores

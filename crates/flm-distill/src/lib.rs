@@ -10,7 +10,7 @@
 //!
 //! let config = FlowMapConfig::default();
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
-//! let rows = flow_map_rows(128, config.diagonal, config.boundary, &mut rng);
+//! let rows = flow_map_rows(128, config.diagonal, config.boundary, config.midpoint, &mut rng);
 //! assert_eq!(rows.iter().filter(|row| row.kind == RowKind::Diagonal).count(), 64);
 //! ```
 //!
@@ -28,12 +28,12 @@ mod rows;
 mod semigroup;
 mod state;
 
-pub use config::{FlowMapConfig, FlowMapConfigError};
+pub use config::{FlowMapConfig, FlowMapConfigError, Measure};
 pub use eulerian::Eulerian;
 pub use flow::FlowObjective;
 pub use flow_map::{FlowMapObjective, Rows};
 pub use lagrangian::Lagrangian;
 pub use losses::RowLosses;
 pub use off_diagonal::{ObjectiveKind, OffDiagonal};
-pub use rows::{RowKind, TimeRow, diagonal_rows, flow_map_rows};
+pub use rows::{Midpoint, RowKind, TimeRow, diagonal_rows, flow_map_rows};
 pub use semigroup::Semigroup;

@@ -1,6 +1,6 @@
 //! The seam between the ways of distilling a flow map.
 
-use crate::{Eulerian, Lagrangian, Rows, Semigroup};
+use crate::{Eulerian, FlowMapConfig, Lagrangian, Rows, Semigroup};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Prediction, Score};
 use serde::{Deserialize, Serialize};
@@ -34,13 +34,13 @@ pub enum ObjectiveKind {
     Eulerian,
 }
 
-impl ObjectiveKind {
+impl FlowMapConfig {
     /// The objective itself.
-    pub(crate) fn off_diagonal<A: AutodiffBackend>(self) -> Box<dyn OffDiagonal<A>> {
-        match self {
-            Self::Semigroup => Box::new(Semigroup),
-            Self::Lagrangian => Box::new(Lagrangian),
-            Self::Eulerian => Box::new(Eulerian),
+    pub(crate) fn off_diagonal<A: AutodiffBackend>(&self) -> Box<dyn OffDiagonal<A>> {
+        match self.objective {
+            ObjectiveKind::Semigroup => Box::new(Semigroup(self.measure)),
+            ObjectiveKind::Lagrangian => Box::new(Lagrangian),
+            ObjectiveKind::Eulerian => Box::new(Eulerian),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use flm_simplex::times::stratified;
 use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
 
 /// What a row of a batch teaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,17 @@ impl RowKind {
             Self::OffDiagonal => "off_diagonal",
         }
     }
+}
+
+/// Where a jump off the diagonal is cut in two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Midpoint {
+    /// Half way in τ.
+    #[default]
+    Half,
+    /// Anywhere, uniformly in τ.
+    Random,
 }
 
 /// The network times of a row: from `tau_s` to `tau_t` by way of `tau_u`. On the diagonal the three are equal.
@@ -72,11 +84,12 @@ pub fn diagonal_rows<R: Rng + ?Sized>(batch: usize, rng: &mut R) -> Vec<TimeRow>
 /// then rows of a width w ~ U(0, 1) starting at τ_s ~ U(0, 1 − w).
 ///
 /// `diagonal` is the share of diagonal rows, `boundary` the share of boundary rows among the others; counts are rounded
-/// to the nearest row.
+/// to the nearest row. `midpoint` says where jumps are cut.
 pub fn flow_map_rows<R: Rng + ?Sized>(
     batch: usize,
     diagonal: f64,
     boundary: f64,
+    midpoint: Midpoint,
     rng: &mut R,
 ) -> Vec<TimeRow> {
     let on = (batch as f64 * diagonal).round() as usize;
@@ -88,6 +101,11 @@ pub fn flow_map_rows<R: Rng + ?Sized>(
         let tau_s = rng.random::<f64>() * (1.0 - width);
         TimeRow::span(RowKind::OffDiagonal, tau_s, (tau_s + width).min(1.0))
     }));
+    if midpoint == Midpoint::Random {
+        for row in &mut rows[on..] {
+            row.tau_u = row.tau_s + rng.random::<f64>() * (row.tau_t - row.tau_s);
+        }
+    }
     rows
 }
 
@@ -99,7 +117,13 @@ mod tests {
 
     #[test]
     fn a_batch_is_split_in_fixed_shares_and_ordered_times() {
-        let rows = flow_map_rows(128, 0.5, 1.0 / 32.0, &mut ChaCha8Rng::seed_from_u64(0));
+        let rows = flow_map_rows(
+            128,
+            0.5,
+            1.0 / 32.0,
+            Midpoint::Half,
+            &mut ChaCha8Rng::seed_from_u64(0),
+        );
         let count = |kind| rows.iter().filter(|row| row.kind == kind).count();
         assert_eq!(count(RowKind::Diagonal), 64);
         assert_eq!(count(RowKind::Boundary), 2);
@@ -120,8 +144,45 @@ mod tests {
     }
 
     #[test]
+    fn random_midpoints_are_uniform_between_the_ends_and_leave_the_ends_alone() {
+        let rows = |midpoint| {
+            let mut rng = ChaCha8Rng::seed_from_u64(2);
+            flow_map_rows(20_000, 0.25, 0.1, midpoint, &mut rng)
+        };
+        let (half, random) = (rows(Midpoint::Half), rows(Midpoint::Random));
+        let mut shares = Vec::new();
+        for (half, random) in half.iter().zip(&random) {
+            assert_eq!((half.tau_s, half.tau_t), (random.tau_s, random.tau_t));
+            if random.kind == RowKind::Diagonal {
+                assert_eq!(random.tau_u, random.tau_s);
+            } else {
+                shares.push((random.tau_u - random.tau_s) / (random.tau_t - random.tau_s));
+            }
+        }
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+        let count = shares.len() as f64;
+        let mean = shares.iter().sum::<f64>() / count;
+        let spread = shares.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+        // Five standard errors of a uniform mean, and of its variance of 1/12.
+        assert!(
+            (mean - 0.5).abs() < 5.0 * (1.0 / 12.0 / count).sqrt(),
+            "{mean}"
+        );
+        assert!(
+            (spread - 1.0 / 12.0).abs() < 5.0 * (1.0 / 180.0 / count).sqrt(),
+            "{spread}"
+        );
+    }
+
+    #[test]
     fn widths_are_uniform() {
-        let rows = flow_map_rows(20_000, 0.0, 0.0, &mut ChaCha8Rng::seed_from_u64(1));
+        let rows = flow_map_rows(
+            20_000,
+            0.0,
+            0.0,
+            Midpoint::Half,
+            &mut ChaCha8Rng::seed_from_u64(1),
+        );
         let mean = rows.iter().map(|row| row.tau_t - row.tau_s).sum::<f64>() / rows.len() as f64;
         // Five standard errors of a uniform mean: false alarm about 6e-7.
         assert!(

@@ -1,6 +1,6 @@
 //! The semigroup objective: X_{s,t} = X_{u,t} ∘ X_{s,u}.
 
-use crate::{OffDiagonal, Rows};
+use crate::{Measure, OffDiagonal, Rows};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -8,12 +8,12 @@ use burn::tensor::{
 use flm_denoiser::{Belief, Dropout, Prediction, Score};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
-/// Cross-entropy against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands.
+/// Cross-entropy, or another measure, against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands.
 ///
 /// A convex combination of distributions, so the target lies on the simplex. On a boundary row γ is zero: the student learns
 /// to answer at once what it would answer from the midpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct Semigroup;
+pub struct Semigroup(pub Measure);
 
 impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
     fn losses(
@@ -22,7 +22,10 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
         rows: &Rows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
-        prediction.soft_cross_entropy(&target(rows), weights)
+        match self.0 {
+            Measure::CrossEntropy => prediction.soft_cross_entropy(&target(rows), weights),
+            Measure::SquaredError => prediction.squared_error(&target(rows), weights),
+        }
     }
 }
 
