@@ -4,7 +4,9 @@ use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 use flm_denoiser::{Belief, Dit, Dropout, Dual, Noise};
-use flm_distill::{FlowMapConfig, FlowMapObjective, ObjectiveKind, RowKind, RowLosses, TimeRow};
+use flm_distill::{
+    FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses, TimeRow,
+};
 use flm_simplex::{Schedule, projection::sparsemax};
 use flm_tests::fixture::{self, Fixture, flat, relative_error};
 use flm_tests::{checkpoint, golden, gradients::named_gradients};
@@ -272,6 +274,42 @@ fn by_hand(
         expected.extend(loss([s, t], parts.map(|part| part.squeeze_dim(0))));
     }
     [flat(found.per_token), expected]
+}
+
+#[test]
+fn a_squared_error_to_the_semigroup_target_and_a_weight_off_the_diagonal() {
+    let file = golden::open();
+    let student: Dit<Train> = golden::model(&file);
+    let [from, by, to] = ["s", "u", "t"].map(|time| file.values(&format!("flow_map.tau_{time}")));
+    let rows: Vec<TimeRow> = (0..4)
+        .map(|i| TimeRow {
+            kind: RowKind::OffDiagonal,
+            tau_s: from[i].into(),
+            tau_u: by[i].into(),
+            tau_t: to[i].into(),
+        })
+        .collect();
+    let config = FlowMapConfig {
+        measure: Measure::SquaredError,
+        off_diagonal_weight: 2.0,
+        ..FlowMapConfig::default()
+    };
+    let objective = FlowMapObjective::new(schedule(), config, None);
+    let answer = objective.losses(
+        &student,
+        file.int("expected.tokens"),
+        &Noise::<Flex>::pinned(file.float("expected.noise")),
+        &rows,
+        &mut Dropout::off(),
+    );
+    let dense = |name: &str| file.float::<Flex, 3>(name);
+    let error = dense("flow_map.delta_st") - dense("flow_map.semigroup_target");
+    let expected = flat(error.square().sum_dim(2));
+    let error = relative_error(&flat(answer.per_token), &expected);
+    assert!(error < TOLERANCE, "relative error {error:.1e}");
+    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
+    let error = relative_error(&flat(answer.mean), &[2.0 * mean]);
+    assert!(error < TOLERANCE, "of the mean: relative error {error:.1e}");
 }
 
 fn assert_rows_agree([found, expected]: [Vec<f32>; 2]) {

@@ -173,9 +173,14 @@ mod tests {
     use super::*;
     use std::thread;
 
+    /// The half in which a block lies, if it lies in the range.
+    fn half(block: &[u8]) -> Option<usize> {
+        let (half, _) = RANGE.get()?.place(block.as_ptr().cast_mut())?;
+        Some(half)
+    }
+
     fn in_range(block: &[u8]) -> bool {
-        let place = |range: &Range| range.place(block.as_ptr().cast_mut());
-        RANGE.get().and_then(place).is_some()
+        half(block).is_some()
     }
 
     #[test]
@@ -204,5 +209,16 @@ mod tests {
             }
         });
         assert!(before.iter().all(|byte| *byte == 7));
+        // The largest lie among themselves, whatever they were before.
+        if RANGE.get().is_some() {
+            let mut block = vec![5_u8; HUGE - GRAIN];
+            assert_eq!(half(&block), Some(0));
+            for (size, expected) in [(HUGE, 1), (HUGE + GRAIN, 1), (HUGE - GRAIN, 0)] {
+                block.resize(size, 5);
+                block.shrink_to_fit();
+                assert_eq!(half(&block), Some(expected), "{size} bytes");
+            }
+            assert!(block.iter().all(|byte| *byte == 5));
+        }
     }
 }

@@ -15,16 +15,10 @@ pub struct Jvp<B: Backend> {
 }
 
 impl<B: Backend> Jvp<B> {
-    fn prediction(&self) -> Prediction<B> {
-        Prediction {
-            features: self.features.value.clone(),
-            head: self.head.clone(),
-        }
-    }
-
     /// The denoiser's belief, without its motion.
     pub fn belief(&self) -> Belief<B> {
-        self.prediction().belief()
+        let (features, head) = (self.features.value.clone(), self.head.clone());
+        Prediction { features, head }.belief()
     }
 
     /// The mean D·E of the clean projected state, and how it moves, `[batch, length, width]`.
