@@ -1,9 +1,10 @@
-//! Development pipelines: `cargo xtask ci`, `cargo xtask bench`.
+//! Development pipelines: `cargo xtask ci`, `cargo xtask bench`, `cargo xtask pipeline`.
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 mod architecture;
 mod bench;
 mod ci;
+mod pipeline;
 
 use clap::Parser;
 
@@ -17,6 +18,9 @@ enum Command {
     Architecture,
     /// Time our work, and PyTorch's beside it.
     Bench(bench::Arguments),
+    /// Run an experiment and write its page.
+    #[command(subcommand)]
+    Pipeline(pipeline::Command),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -24,5 +28,6 @@ fn main() -> anyhow::Result<()> {
         Command::Ci => ci::run(),
         Command::Architecture => architecture::check(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Pipeline(command) => pipeline::run(&command),
     }
 }

@@ -190,6 +190,9 @@ pub(crate) struct RunArgs {
     /// The run folder to make
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
+    /// Train for as many steps as N evaluations of the network pay for, a pass back counting as two, instead of a number of steps
+    #[arg(long, value_name = "N")]
+    pub(crate) evaluations: Option<u64>,
     /// Go on from the newest checkpoint in the run folder, with the settings kept there
     #[arg(long)]
     pub(crate) resume: bool,

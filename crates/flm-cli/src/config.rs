@@ -104,6 +104,24 @@ pub(crate) struct SampleSettings {
 }
 
 impl Config {
+    /// The settings by which a flow is trained or, `two_time`, its flow map distilled.
+    pub(crate) fn training(&self, two_time: bool) -> &TrainConfig {
+        if two_time {
+            &self.distill.train
+        } else {
+            &self.train
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn training_mut(&mut self, two_time: bool) -> &mut TrainConfig {
+        if two_time {
+            &mut self.distill.train
+        } else {
+            &mut self.train
+        }
+    }
+
     /// As it is kept beside a quickstart, which prepares its data itself.
     pub(crate) fn whole(&self) -> Result<String> {
         toml::to_string_pretty(self).map_err(unwritable)

@@ -216,6 +216,7 @@ impl Quickstart<'_> {
             data: &data,
             out,
             start,
+            evaluations: None,
             device: self.args.device.device,
             command: CommandLine::current(),
         })

@@ -1,6 +1,6 @@
 //! The Eulerian objective: (∂_s + b_s·∇) X_{s,t} = 0.
 
-use crate::{OffDiagonal, Rows};
+use crate::{OffDiagonal, Rows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -28,6 +28,10 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         prediction.squared_error(&target(rows), weights)
+    }
+
+    fn evaluations(&self) -> f64 {
+        cost::JVP + 1.0
     }
 }
 

@@ -1,5 +1,6 @@
 //! The flow's own objective: cross-entropy of D_τ(I_t) against the tokens.
 
+use crate::cost;
 use crate::losses::{RowLosses, mean_of};
 use crate::rows::{TimeRow, diagonal_rows};
 use crate::state::RowTimes;
@@ -23,6 +24,11 @@ impl FlowObjective {
     /// Times for a whole batch, stratified in τ.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
         diagonal_rows(batch, rng)
+    }
+
+    /// What a step of `batch` rows costs, in evaluations of the network.
+    pub fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * cost::TRAINED
     }
 
     /// Losses of `tokens` `[batch, length]` at the given times.

@@ -1,9 +1,9 @@
 //! Distilling a flow map: what all the ways of doing it share.
 
-use crate::FlowMapConfig;
 use crate::losses::{RowLosses, mean_of};
-use crate::rows::{RowKind, TimeRow, flow_map_rows};
+use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows};
 use crate::state::RowTimes;
+use crate::{FlowMapConfig, cost};
 use burn::module::AutodiffModule;
 use burn::tensor::{
     Int, Tensor,
@@ -97,6 +97,14 @@ impl<B: Backend> FlowMapObjective<B> {
             config.midpoint,
             rng,
         )
+    }
+
+    /// What a step of `batch` rows costs, in evaluations of the network.
+    pub fn evaluations<A: AutodiffBackend<InnerBackend = B>>(&self, batch: usize) -> f64 {
+        let on = diagonal_count(batch, self.config.diagonal);
+        let teacher = if self.teacher.is_some() { 1.0 } else { 0.0 };
+        let off = self.config.off_diagonal::<A>().evaluations();
+        batch as f64 * cost::TRAINED + on as f64 * teacher + (batch - on) as f64 * off
     }
 
     /// The frozen denoiser, if there is one.

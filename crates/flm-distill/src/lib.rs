@@ -18,6 +18,7 @@
 //! passed in, so a loss can be pinned to golden numbers.
 
 mod config;
+pub mod cost;
 pub mod eulerian;
 mod flow;
 mod flow_map;

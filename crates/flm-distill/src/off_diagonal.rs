@@ -19,6 +19,9 @@ pub trait OffDiagonal<A: AutodiffBackend> {
         rows: &Rows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A>;
+
+    /// What a row costs beside the student's answer and its gradient, in evaluations of the network (see [`cost`](crate::cost)).
+    fn evaluations(&self) -> f64;
 }
 
 /// Which objective distills the flow map.

@@ -80,6 +80,11 @@ pub fn diagonal_rows<R: Rng + ?Sized>(batch: usize, rng: &mut R) -> Vec<TimeRow>
         .collect()
 }
 
+/// How many of `batch` rows are diagonal, to the nearest.
+pub(crate) fn diagonal_count(batch: usize, share: f64) -> usize {
+    (batch as f64 * share).round() as usize
+}
+
 /// A batch for a flow map, split in fixed shares (`mathematics.md`, section 4): diagonal rows first, then boundary rows,
 /// then rows of a width w ~ U(0, 1) starting at τ_s ~ U(0, 1 − w).
 ///
@@ -92,7 +97,7 @@ pub fn flow_map_rows<R: Rng + ?Sized>(
     midpoint: Midpoint,
     rng: &mut R,
 ) -> Vec<TimeRow> {
-    let on = (batch as f64 * diagonal).round() as usize;
+    let on = diagonal_count(batch, diagonal);
     let edge = ((batch - on) as f64 * boundary).round() as usize;
     let mut rows = diagonal_rows(on, rng);
     rows.extend((0..edge).map(|_| TimeRow::span(RowKind::Boundary, 0.0, 1.0)));

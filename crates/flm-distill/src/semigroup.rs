@@ -27,6 +27,10 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
             Measure::SquaredError => prediction.squared_error(&target(rows), weights),
         }
     }
+
+    fn evaluations(&self) -> f64 {
+        2.0
+    }
 }
 
 fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {

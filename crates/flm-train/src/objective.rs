@@ -19,6 +19,9 @@ pub trait Objective<B: AutodiffBackend>: Sync {
         draw: &Draw<'_, B::InnerBackend>,
     ) -> RowLosses<B>;
 
+    /// What a step of `batch` sequences costs, in evaluations of the network (`flm_distill::cost`).
+    fn evaluations(&self, batch: usize) -> f64;
+
     /// A frozen network that sees the same noise, if there is one.
     fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
         None
@@ -56,6 +59,10 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
             FlowObjective::losses(self, model, tokens, noise, rows, dropout)
         })
     }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        FlowObjective::evaluations(self, batch)
+    }
 }
 
 impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
@@ -70,6 +77,10 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             FlowMapObjective::losses(self, model, tokens, noise, rows, dropout)
         })
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        FlowMapObjective::evaluations::<B>(self, batch)
     }
 
     fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {

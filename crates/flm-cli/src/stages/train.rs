@@ -40,6 +40,8 @@ pub(crate) struct Request<'a> {
     pub(crate) data: &'a Path,
     pub(crate) out: RunFolder,
     pub(crate) start: Start,
+    /// How many evaluations of the network to spend, in the place of a number of steps.
+    pub(crate) evaluations: Option<u64>,
     pub(crate) device: Device,
     /// What was typed, for the model card.
     pub(crate) command: CommandLine,
@@ -53,8 +55,7 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
         dataset.meta().length,
         false,
     )?;
-    let settings = request.config.train.clone();
-    let plan = Plan::new(request, &dataset, network, settings, "flow")?;
+    let plan = Plan::new(request, &dataset, network, "flow")?;
     device::run(plan.request.device, FlowJob(plan))
 }
 
@@ -138,9 +139,9 @@ impl<'a> Plan<'a> {
         request: Request<'a>,
         dataset: &'a Dataset,
         network: DitConfig,
-        settings: TrainConfig,
         label: &'static str,
     ) -> Result<Self> {
+        let settings = request.config.training(network.two_time).clone();
         settings.validate()?;
         dataset.verify()?;
         let schedule = network.schedule()?;
@@ -167,6 +168,25 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// With as many steps, of so many evaluations of the network each, as were paid for.
+    fn spending(mut self, step: f64) -> Result<Self> {
+        let Some(budget) = self.request.evaluations else {
+            return Ok(self);
+        };
+        let steps = (budget as f64 / step).floor() as u64;
+        if steps == 0 {
+            return Err(CliError::input(format!(
+                "--evaluations {budget} pays for no step: one takes {step:.0} evaluations of the network"
+            )));
+        }
+        self.settings.steps = steps;
+        self.request
+            .config
+            .training_mut(self.network.two_time)
+            .steps = steps;
+        Ok(self)
+    }
+
     /// Makes the folder ready: only now is anything written.
     fn begin(&self) -> Result<MetricsFile> {
         let out = &self.request.out;
@@ -183,31 +203,33 @@ impl<'a> Plan<'a> {
         model: Dit<B>,
         objective: &O,
     ) -> Result<Card> {
-        if let Some(card) = self.done()? {
+        let evaluations = objective.evaluations(self.settings.batch);
+        let plan = self.spending(evaluations)?;
+        if let Some(card) = plan.done()? {
             return Ok(card);
         }
-        let (out, settings) = (&self.request.out, &self.settings);
-        let progress = Progress::new(self.label, settings.steps);
-        let tokens = (settings.batch * self.network.length) as u64;
+        let (out, settings) = (&plan.request.out, &plan.settings);
+        let progress = Progress::new(plan.label, settings.steps);
+        let tokens = (settings.batch * plan.network.length) as u64;
         let mut written = Ok(());
         let parameters = burn::module::Module::num_params(&model);
         let run = Run {
             model,
             objective,
-            train: self.dataset.train(),
-            validation: self.dataset.validation(),
-            data: self.data_hash.clone(),
+            train: plan.dataset.train(),
+            validation: plan.dataset.validation(),
+            data: plan.data_hash.clone(),
             config: settings,
-            dropout: self.network.dropout,
+            dropout: plan.network.dropout,
             workers: place.side_by_side.min(settings.parts()),
             checkpoints: out.checkpoints(),
-            resume: self.resume_at.is_some(),
+            resume: plan.resume_at.is_some(),
             stop: stop::flag(),
             device: place.device.clone(),
         };
         let run = run.ready()?;
-        progress.note(&noise_line(run.noise(), &self.network));
-        let mut metrics = self.begin()?;
+        progress.note(&noise_line(run.noise(), &plan.network));
+        let mut metrics = plan.begin()?;
         let outcome = run.train(&mut |event| {
             progress.training(&event, tokens);
             if written.is_ok() {
@@ -226,22 +248,23 @@ impl<'a> Plan<'a> {
         let validation_loss = losses.validation.last().map(|(_, loss)| *loss);
         let card = Card {
             format_version: card::FORMAT,
-            kind: self.label.to_owned(),
-            command: self.request.command.shown(),
+            kind: plan.label.to_owned(),
+            command: plan.request.command.shown(),
             flm_version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: settings.seed,
-            data_hash: self.data_hash.clone(),
-            data_source: self.dataset.meta().source.clone(),
-            tokenizer_hash: Some(self.dataset.meta().tokenizer_hash.clone()),
-            layout: self.dataset.meta().layout,
+            data_hash: plan.data_hash.clone(),
+            data_source: plan.dataset.meta().source.clone(),
+            tokenizer_hash: Some(plan.dataset.meta().tokenizer_hash.clone()),
+            layout: plan.dataset.meta().layout,
             steps: outcome.steps,
+            evaluations: Some((outcome.steps as f64 * evaluations).round() as u64),
             seconds: outcome.seconds,
             parameters,
             validation_loss,
         };
-        self.save(&outcome.ema, &card)?;
+        plan.save(&outcome.ema, &card)?;
         // The run is done; a picture of it is no reason to fail.
-        if let Ok(picture) = plot::losses(&[(&losses, self.colour())]) {
+        if let Ok(picture) = plot::losses(&[(&losses, plan.colour())]) {
             let _ = files::write(&out.losses(), plot::standalone(&picture).as_bytes());
         }
         let loss = validation_loss.or(losses.training.last().map(|(_, loss)| *loss));
@@ -332,13 +355,13 @@ impl Job for FlowMapJob<'_> {
             mut request,
             dataset,
         } = self;
-        let settings = request.config.distill.train.clone();
+        let seed = request.config.distill.train.seed;
         let (network, student, teacher) = match request.config.distill.teacher.as_str() {
             "" => {
                 let (vocab_size, length) =
                     (dataset.tokenizer().vocab_size(), dataset.meta().length);
                 let network = request.config.model.network(vocab_size, length, true)?;
-                let mut rng = generator(settings.seed, purpose::INITIALIZATION, 0, 0);
+                let mut rng = generator(seed, purpose::INITIALIZATION, 0, 0);
                 let student = network.init::<B>(&mut rng, &place.device)?;
                 (network, student, None)
             }
@@ -348,13 +371,13 @@ impl Job for FlowMapJob<'_> {
                 check_teacher(&path, &network, dataset, request.data)?;
                 request.config.model = ModelSettings::of(&network);
                 let (student, _) = folder::load::<B>(&path, &place.device)?;
-                let mut rng = generator(settings.seed, purpose::SECOND_TIME, 0, 0);
+                let mut rng = generator(seed, purpose::SECOND_TIME, 0, 0);
                 let student = student.into_two_time(network.cond_dim, &mut rng, &place.device);
                 (network.with_two_time(true), student, Some(teacher))
             }
         };
         let flow_map = request.config.distill.flow_map.clone();
-        let plan = Plan::new(request, dataset, network, settings, "flow map")?;
+        let plan = Plan::new(request, dataset, network, "flow map")?;
         let objective = FlowMapObjective::new(plan.schedule.clone(), flow_map, teacher);
         plan.train(place, student, &objective)
     }

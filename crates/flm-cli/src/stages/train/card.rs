@@ -10,8 +10,8 @@ use std::path::Path;
 
 /// In a model folder: the card for programs.
 pub(crate) const FILE: &str = "run.json";
-/// Version of `run.json` that is written. Version 1 had no `tokenizer_hash`.
-pub(crate) const FORMAT: u32 = 2;
+/// Version of `run.json` that is written. Version 1 had no `tokenizer_hash`, version 2 no `evaluations`.
+pub(crate) const FORMAT: u32 = 3;
 
 /// The run that made a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub(crate) struct Card {
     pub(crate) tokenizer_hash: Option<String>,
     pub(crate) layout: Layout,
     pub(crate) steps: u64,
+    /// Evaluations of the network that the steps took, as `flm_distill::cost` counts them.
+    #[serde(default)]
+    pub(crate) evaluations: Option<u64>,
     pub(crate) seconds: f64,
     pub(crate) parameters: usize,
     pub(crate) validation_loss: Option<f64>,
@@ -83,6 +86,7 @@ impl Card {
              | text | {vocab} tokens, {length} in a sequence |\n\
              | data | {source}, hash {hash} |\n\
              | steps | {steps} |\n\
+             | network evaluations | {evaluations} |\n\
              | seconds | {seconds:.0} |\n\
              | seed | {seed} |\n\
              | validation loss | {loss} |\n\n\
@@ -101,6 +105,9 @@ impl Card {
             source = self.data_source,
             hash = self.data_hash,
             steps = self.steps,
+            evaluations = self
+                .evaluations
+                .map_or_else(|| "not counted".to_owned(), |n| n.to_string()),
             seconds = self.seconds,
             seed = self.seed,
         ))

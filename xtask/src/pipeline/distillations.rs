@@ -1,0 +1,351 @@
+//! Every objective and variant from one teacher, at equal evaluations of the network.
+
+use super::flm::{Flm, Used};
+use super::{Arguments, build, report, write};
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::PathBuf;
+
+/// Steps in which every model is sampled.
+pub(crate) const STEPS: [usize; 4] = [1, 2, 4, 8];
+
+/// What a variant is compared with, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// The objectives as they come.
+    Objective,
+    /// One with an option.
+    Option,
+    /// Without a teacher, from nothing, with the teacher's evaluations besides.
+    Alone,
+}
+
+/// A way to a flow map.
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    pub(crate) group: Group,
+    /// Beside the preset, in the section `distill.flow_map`.
+    pub(crate) settings: &'static [&'static str],
+}
+
+const fn variant(name: &'static str, group: Group, settings: &'static [&'static str]) -> Variant {
+    Variant {
+        name,
+        group,
+        settings,
+    }
+}
+
+/// In the order in which they are run: what matters most first.
+pub(crate) const VARIANTS: &[Variant] = &[
+    variant("semigroup", Group::Objective, &["objective=semigroup"]),
+    variant("lagrangian", Group::Objective, &["objective=lagrangian"]),
+    variant("eulerian", Group::Objective, &["objective=eulerian"]),
+    variant(
+        "semigroup, random midpoint",
+        Group::Option,
+        &["objective=semigroup", "midpoint=random"],
+    ),
+    variant(
+        "semigroup, squared error",
+        Group::Option,
+        &["objective=semigroup", "measure=squared_error"],
+    ),
+    variant(
+        "semigroup, weight 2 off the diagonal",
+        Group::Option,
+        &["objective=semigroup", "off_diagonal_weight=2"],
+    ),
+    variant("semigroup, alone", Group::Alone, &["objective=semigroup"]),
+    variant("lagrangian, alone", Group::Alone, &["objective=lagrangian"]),
+    variant("eulerian, alone", Group::Alone, &["objective=eulerian"]),
+];
+
+/// How large everything is.
+struct Size {
+    /// Settings of data and teacher beside the preset.
+    data: &'static [&'static str],
+    training: &'static [&'static str],
+    /// Evaluations of each distillation.
+    evaluations: u64,
+    samples: usize,
+}
+
+const PRESET: &str = "grammar-tiny";
+/// Rows in a step of the preset.
+pub(crate) const BATCH: u64 = 32;
+
+/// A finished run: what it took and how good its samples are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    pub(crate) variant: String,
+    pub(crate) seed: u64,
+    /// Optimizer steps, evaluations of the network and seconds of the training alone.
+    pub(crate) steps: u64,
+    pub(crate) evaluations: u64,
+    pub(crate) seconds: f64,
+    pub(crate) used: Used,
+    /// The commands beside sampling and judging.
+    pub(crate) command: String,
+    pub(crate) figures: Vec<Figures>,
+}
+
+/// The samples in some number of steps, judged.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    pub(crate) steps: usize,
+    pub(crate) samples: usize,
+    pub(crate) valid: f64,
+    pub(crate) oracle_nats_per_token: f64,
+    pub(crate) entropy: f64,
+    pub(crate) distinct: f64,
+}
+
+/// What of a model's card is told.
+#[derive(Deserialize)]
+struct Card {
+    steps: u64,
+    evaluations: u64,
+    seconds: f64,
+}
+
+struct Study {
+    flm: Flm,
+    out: PathBuf,
+    size: Size,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let size = if arguments.smoke {
+        Size {
+            data: &["data.sentences=600"],
+            training: &[
+                "train.steps=2",
+                "distill.train.batch=4",
+                "distill.train.micro_batch=2",
+                "distill.train.validation_rows=2",
+                "train.batch=4",
+                "train.micro_batch=2",
+                "train.validation_rows=2",
+            ],
+            evaluations: 60,
+            samples: 4,
+        }
+    } else {
+        Size {
+            data: &[],
+            training: &[],
+            evaluations: arguments.evaluations,
+            samples: 1_000,
+        }
+    };
+    let out = &arguments.out;
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let program = match &arguments.flm {
+        Some(program) => program.clone(),
+        None => build()?,
+    };
+    let study = Study {
+        flm: Flm {
+            program,
+            log: out.join("log.txt"),
+        },
+        out: out.clone(),
+        size,
+    };
+    study.prepare()?;
+    let teacher = study.teacher()?;
+    for variant in VARIANTS {
+        for &seed in &arguments.seeds {
+            if name(variant.name, seed).contains(&arguments.only) {
+                study.distill(variant, seed, &teacher)?;
+            }
+        }
+    }
+    report::publish(
+        &study.finished()?,
+        &teacher,
+        study.size.evaluations,
+        &arguments.results,
+    )
+}
+
+/// As a file is called.
+fn name(variant: &str, seed: u64) -> String {
+    format!("{}-{seed}", variant.replace(", ", "-").replace(' ', "-"))
+}
+
+impl Study {
+    fn path(&self, parts: &[&str]) -> String {
+        let place = parts
+            .iter()
+            .fold(self.out.clone(), |all, part| all.join(part));
+        place.display().to_string()
+    }
+
+    fn prepare(&self) -> anyhow::Result<()> {
+        let data = self.path(&["data"]);
+        if PathBuf::from(&data).join("meta.json").is_file() {
+            return Ok(());
+        }
+        let mut arguments = words(&[
+            "data", "prepare", "--force", "--preset", PRESET, "--out", &data,
+        ]);
+        arguments.extend(set("", self.size.data));
+        self.flm.run(&arguments).map(drop)
+    }
+
+    /// The flow that everybody learns from.
+    fn teacher(&self) -> anyhow::Result<Finished> {
+        let arguments = words(&["train", "--preset", PRESET, "--data", &self.path(&["data"])]);
+        self.finish("teacher", 0, arguments, &[1, 2, 4, 8, 32, 128])
+    }
+
+    fn distill(&self, variant: &Variant, seed: u64, teacher: &Finished) -> anyhow::Result<()> {
+        let budget = self.size.evaluations
+            + if variant.group == Group::Alone {
+                teacher.evaluations
+            } else {
+                0
+            };
+        let mut arguments = words(&[
+            "distill",
+            "--preset",
+            PRESET,
+            "--data",
+            &self.path(&["data"]),
+            "--evaluations",
+            &budget.to_string(),
+        ]);
+        arguments.extend(set("distill.train.", &[&format!("seed={seed}")]));
+        arguments.extend(set("distill.flow_map.", variant.settings));
+        if variant.group == Group::Alone {
+            arguments.push("--self".to_owned());
+            // From nothing, at the rates at which the teacher came from nothing.
+            arguments.extend(set(
+                "distill.train.optimizer.",
+                &["lr=1e-2", "muon_lr=0.04"],
+            ));
+        } else {
+            arguments.extend(words(&["--teacher", &self.path(&["runs", "teacher-0"])]));
+        }
+        self.finish(variant.name, seed, arguments, &STEPS).map(drop)
+    }
+
+    /// Does a run with its samples, or reads what it came to.
+    fn finish(
+        &self,
+        variant: &str,
+        seed: u64,
+        mut arguments: Vec<String>,
+        steps: &[usize],
+    ) -> anyhow::Result<Finished> {
+        let name = name(variant, seed);
+        let result = PathBuf::from(self.path(&["finished", &format!("{name}.json")]));
+        if result.is_file() {
+            return read(&result);
+        }
+        println!("{variant}, seed {seed}");
+        let run = self.path(&["runs", &name]);
+        arguments.extend(set("", self.size.training));
+        arguments.extend(words(&["--out", &run]));
+        let command = format!("flm {}", arguments.join(" "));
+        let folder = PathBuf::from(&run);
+        let started = folder.join("config.toml").is_file();
+        if started {
+            arguments.push("--resume".to_owned());
+        } else if folder.exists() {
+            arguments.push("--force".to_owned());
+        }
+        let mut used = self.flm.run(&arguments)?;
+        if started {
+            // Only the last part of the run was watched.
+            used.cpu_seconds = None;
+        }
+        let card: Card = read(&folder.join("model/run.json"))?;
+        let figures = steps
+            .iter()
+            .map(|&steps| self.judge(&name, &run, steps))
+            .collect::<anyhow::Result<_>>()?;
+        let finished = Finished {
+            variant: variant.to_owned(),
+            seed,
+            steps: card.steps,
+            evaluations: card.evaluations,
+            seconds: card.seconds,
+            used,
+            command,
+            figures,
+        };
+        write(&result, &serde_json::to_string_pretty(&finished)?)?;
+        Ok(finished)
+    }
+
+    /// Samples a run in so many steps and judges what comes.
+    fn judge(&self, name: &str, run: &str, steps: usize) -> anyhow::Result<Figures> {
+        let samples = self.path(&["samples", &format!("{name}-{steps}.jsonl")]);
+        fs::create_dir_all(self.out.join("samples"))?;
+        let (count, number) = (self.size.samples.to_string(), steps.to_string());
+        self.flm.run(&words(&[
+            "sample", "--force", "--model", run, "--steps", &number, "--count", &count, "--out",
+            &samples,
+        ]))?;
+        let answer = self.flm.ask(&words(&[
+            "eval",
+            &samples,
+            "--json",
+            "--data",
+            &self.path(&["data"]),
+        ]))?;
+        #[derive(Deserialize)]
+        struct Judged {
+            figures: serde_json::Value,
+        }
+        let [judged]: [Judged; 1] = serde_json::from_str(&answer)?;
+        let figure = |key: &str| {
+            judged.figures[key]
+                .as_f64()
+                .with_context(|| format!("flm eval tells no {key}: {answer}"))
+        };
+        Ok(Figures {
+            steps,
+            samples: self.size.samples,
+            valid: figure("valid")?,
+            oracle_nats_per_token: figure("oracle_nats_per_token")?,
+            entropy: figure("entropy")?,
+            distinct: figure("distinct")?,
+        })
+    }
+
+    /// All runs of the study that are finished, variant by variant.
+    fn finished(&self) -> anyhow::Result<Vec<Finished>> {
+        let folder = self.out.join("finished");
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&folder)? {
+            let finished: Finished = read(&entry?.path())?;
+            if let Some(place) = VARIANTS.iter().position(|v| v.name == finished.variant) {
+                all.push((place, finished.seed, finished));
+            }
+        }
+        all.sort_by_key(|(place, seed, _)| (*place, *seed));
+        Ok(all.into_iter().map(|(_, _, finished)| finished).collect())
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn set(section: &str, settings: &[&str]) -> Vec<String> {
+    settings
+        .iter()
+        .flat_map(|setting| ["--set".to_owned(), format!("{section}{setting}")])
+        .collect()
+}
+
+fn read<T: for<'a> Deserialize<'a>>(path: &std::path::Path) -> anyhow::Result<T> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} cannot be understood", path.display()))
+}
