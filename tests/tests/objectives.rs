@@ -5,7 +5,8 @@ use burn::tensor::Tensor;
 use burn_flex::Flex;
 use flm_denoiser::{Belief, Dit, Dropout, Dual, Noise};
 use flm_distill::{
-    FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses, TimeRow,
+    Denoiser, FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses, Target,
+    TimeRow,
 };
 use flm_simplex::{Schedule, projection::sparsemax};
 use flm_tests::fixture::{self, Fixture, flat, relative_error};
@@ -50,7 +51,7 @@ fn losses(
     let objective = FlowMapObjective::new(schedule(), config, teacher);
     let noise = Noise::pinned(file.float(&format!("{prefix}noise")));
     let tokens = file.int(&format!("{prefix}tokens"));
-    objective.losses(student, tokens, &noise, rows, &mut Dropout::off())
+    objective.losses(student, None, tokens, &noise, rows, &mut Dropout::off())
 }
 
 /// The pinned rows' losses by the published student and teacher.
@@ -128,6 +129,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     let objective = FlowMapObjective::new(schedule(), FlowMapConfig::default(), None);
     let off = objective.losses(
         &student,
+        None,
         tokens.narrow(0, 1, others),
         &noise.narrow(1, others),
         &rows[1..],
@@ -280,15 +282,7 @@ fn by_hand(
 fn a_squared_error_to_the_semigroup_target_and_a_weight_off_the_diagonal() {
     let file = golden::open();
     let student: Dit<Train> = golden::model(&file);
-    let [from, by, to] = ["s", "u", "t"].map(|time| file.values(&format!("flow_map.tau_{time}")));
-    let rows: Vec<TimeRow> = (0..4)
-        .map(|i| TimeRow {
-            kind: RowKind::OffDiagonal,
-            tau_s: from[i].into(),
-            tau_u: by[i].into(),
-            tau_t: to[i].into(),
-        })
-        .collect();
+    let rows = pinned_jumps(&file);
     let config = FlowMapConfig {
         measure: Measure::SquaredError,
         off_diagonal_weight: 2.0,
@@ -297,6 +291,7 @@ fn a_squared_error_to_the_semigroup_target_and_a_weight_off_the_diagonal() {
     let objective = FlowMapObjective::new(schedule(), config, None);
     let answer = objective.losses(
         &student,
+        None,
         file.int("expected.tokens"),
         &Noise::<Flex>::pinned(file.float("expected.noise")),
         &rows,
@@ -362,6 +357,137 @@ fn the_eulerian_loss_is_that_of_its_formula_on_every_row() {
             )
         },
     ));
+}
+
+#[test]
+fn the_ecld_loss_is_that_of_its_formula_on_every_row() {
+    let objective = ObjectiveKind::Ecld;
+    assert_rows_agree(by_hand(
+        objective,
+        |[s, t], [delta, _, there, by_end, _]| {
+            let share = flm_simplex::flow_map::endpoint_weight(s, t);
+            let agreement = (there * delta.log()).sum_dim(1).neg();
+            flat(agreement + by_end.mul_scalar(share).powi_scalar(2).sum_dim(1))
+        },
+    ));
+}
+
+/// The pinned jumps of the golden file, cut where its semigroup target is.
+fn pinned_jumps(file: &Fixture) -> Vec<TimeRow> {
+    let [from, by, to] = ["s", "u", "t"].map(|time| file.values(&format!("flow_map.tau_{time}")));
+    (0..from.len())
+        .map(|i| TimeRow {
+            kind: RowKind::OffDiagonal,
+            tau_s: from[i].into(),
+            tau_u: by[i].into(),
+            tau_t: to[i].into(),
+        })
+        .collect()
+}
+
+/// A network like the golden file's, each parameter a little smaller.
+fn another<B: burn::tensor::backend::Backend>(file: &Fixture) -> Dit<B> {
+    let model: Dit<B> = golden::model(file);
+    let mut tensors = flm_denoiser::named_tensors(&model);
+    for value in tensors.iter_mut().flat_map(|tensor| &mut tensor.values) {
+        *value *= 0.9;
+    }
+    flm_denoiser::apply_tensors(model, std::path::Path::new("another"), tensors).unwrap()
+}
+
+#[test]
+fn an_averaged_target_is_the_averages_own() {
+    let file = golden::open();
+    let student: Dit<Train> = another(&file);
+    let average: Dit<Flex> = golden::model(&file);
+    let rows = pinned_jumps(&file);
+    let noise = Noise::<Flex>::pinned(file.float("expected.noise"));
+    let per_token = |target| {
+        let config = FlowMapConfig {
+            target,
+            ..FlowMapConfig::default()
+        };
+        let objective = FlowMapObjective::new(schedule(), config, None);
+        let tokens = file.int("expected.tokens");
+        let off = &mut Dropout::off();
+        let answer = objective.losses(&student, Some(&average), tokens, &noise, &rows, off);
+        flat(answer.per_token)
+    };
+    // The pinned target is the average's; the student's answer is its own.
+    let of = |name: &str| file.values(&format!("flow_map.{name}"));
+    let times =
+        |values: Vec<f32>| Tensor::<Train, 1>::from_floats(&values[..], &Default::default());
+    let state = noise.interpolate(student.embed(), file.int("expected.tokens"), times(of("s")));
+    let answer = student.forward(
+        state,
+        times(of("tau_s")),
+        times(of("tau_t")),
+        &mut Dropout::off(),
+    );
+    let target = file.float::<Flex, 3>("flow_map.semigroup_target");
+    let log_probs = answer.dense_log_probs().inner();
+    let expected = flat((target * log_probs).sum_dim(2).neg());
+    let error = relative_error(&per_token(Target::Average), &expected);
+    assert!(error < TOLERANCE, "relative error {error:.1e}");
+    assert!(relative_error(&per_token(Target::Student), &expected) > 1e-2);
+}
+
+#[test]
+fn the_student_may_answer_for_the_denoiser_even_beside_a_teacher() {
+    let file = golden::open();
+    let student: Dit<Train> = golden::model(&file);
+    for objective in [
+        ObjectiveKind::Lagrangian,
+        ObjectiveKind::Eulerian,
+        ObjectiveKind::Ecld,
+    ] {
+        let per_token = |denoiser, teacher| {
+            let config = FlowMapConfig {
+                objective,
+                denoiser,
+                ..FlowMapConfig::default()
+            };
+            let objective = FlowMapObjective::new(schedule(), config, teacher);
+            let noise = Noise::<Flex>::pinned(file.float("expected.noise"));
+            let tokens = file.int("expected.tokens");
+            let off = &mut Dropout::off();
+            let rows = pinned_jumps(&file);
+            flat(
+                objective
+                    .losses(&student, None, tokens, &noise, &rows, off)
+                    .per_token,
+            )
+        };
+        let teacher = || Some(another::<Flex>(&file));
+        let alone = per_token(Denoiser::Teacher, None);
+        assert_eq!(per_token(Denoiser::Student, teacher()), alone);
+        let taught = per_token(Denoiser::Teacher, teacher());
+        assert!(relative_error(&taught, &alone) > 1e-2, "{objective:?}");
+    }
+}
+
+#[test]
+fn a_step_is_counted_in_evaluations_of_the_network() {
+    let file = golden::open();
+    let cost = |objective, teacher: bool| {
+        let config = FlowMapConfig {
+            objective,
+            ..FlowMapConfig::default()
+        };
+        let teacher = teacher.then(|| golden::model(&file));
+        FlowMapObjective::<Flex>::new(schedule(), config, teacher).evaluations::<Train>(32)
+    };
+    let trained = 32.0 * 3.0;
+    for (objective, target) in [
+        (ObjectiveKind::Semigroup, 2.0),
+        (ObjectiveKind::Lagrangian, 3.0),
+        (ObjectiveKind::Eulerian, 3.0),
+        // A derivative forward, and back as much again twice.
+        (ObjectiveKind::Ecld, 7.0),
+    ] {
+        assert_eq!(cost(objective, false), trained + 16.0 * target);
+        assert_eq!(cost(objective, true), trained + 16.0 * target + 16.0);
+    }
 }
 
 #[test]

@@ -127,6 +127,26 @@ impl<A: AutodiffBackend> Head<A> {
             budget: self.budget,
         }
     }
+
+    /// The same map in a graph of its own, in which it takes gradients if `tracked`.
+    fn leaf(&self, tracked: bool) -> Self {
+        let inner = self.inner();
+        let (weight, bias) = (
+            Tensor::from_inner(inner.weight),
+            Tensor::from_inner(inner.bias),
+        );
+        let (weight, bias) = if tracked {
+            (weight.require_grad(), bias.require_grad())
+        } else {
+            (weight, bias)
+        };
+        Self {
+            weight,
+            bias,
+            softcap: self.softcap,
+            budget: self.budget,
+        }
+    }
 }
 
 /// The network's answer for a batch: features from which the head makes logits where they are used, a run of positions at a
@@ -238,6 +258,14 @@ impl<A: AutodiffBackend> Prediction<A> {
             None => Tensor::from_inner(value),
         };
         Score { loss, per_token }
+    }
+
+    /// The same answer outside the graph.
+    pub fn inner(&self) -> Prediction<A::InnerBackend> {
+        Prediction {
+            features: self.features.clone().inner(),
+            head: self.head.inner(),
+        }
     }
 
     fn takes_gradient(&self) -> bool {

@@ -162,6 +162,18 @@ impl<B: Backend> Noise<B> {
         }
     }
 
+    /// x₀E for any network.
+    ///
+    /// # Panics
+    ///
+    /// If the noise is narrow: then only the networks that the prior was made of can see it.
+    pub fn seen_by(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
+        match &self.0 {
+            Draws::Wide(x) => embed.project(x.clone()),
+            Draws::Narrow { .. } => panic!("narrow noise is seen by the networks it was made for"),
+        }
+    }
+
     /// I_t·E for tokens `[batch, length]` at times t `[batch]`, `[batch, length, width]`, with the gradient to E.
     pub fn interpolate<A: AutodiffBackend<InnerBackend = B>>(
         &self,

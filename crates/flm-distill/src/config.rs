@@ -17,6 +17,10 @@ pub struct FlowMapConfig {
     pub midpoint: Midpoint,
     /// By which the semigroup measures the distance to its target.
     pub measure: Measure,
+    /// Which student makes the semigroup's target.
+    pub target: Target,
+    /// Who answers D in the objectives with a derivative.
+    pub denoiser: Denoiser,
     /// Weight of a row off the diagonal; one on it has 1.
     pub off_diagonal_weight: f64,
 }
@@ -32,6 +36,28 @@ pub enum Measure {
     SquaredError,
 }
 
+/// Which student makes a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The student as it stands.
+    #[default]
+    Student,
+    /// Its exponential moving average.
+    Average,
+}
+
+/// Who answers D off the diagonal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denoiser {
+    /// The frozen denoiser or, where there is none, the student.
+    #[default]
+    Teacher,
+    /// The student's diagonal as it stands, even where there is a teacher.
+    Student,
+}
+
 impl Default for FlowMapConfig {
     /// The published shares.
     fn default() -> Self {
@@ -41,6 +67,8 @@ impl Default for FlowMapConfig {
             boundary: 1.0 / 32.0,
             midpoint: Midpoint::default(),
             measure: Measure::default(),
+            target: Target::default(),
+            denoiser: Denoiser::default(),
             off_diagonal_weight: 1.0,
         }
     }
@@ -59,17 +87,43 @@ impl FlowMapConfig {
             return Err(FlowMapConfigError::Weight { found: weight });
         }
         let default = Self::default();
-        for (key, set) in [
-            ("midpoint", self.midpoint != default.midpoint),
-            ("measure", self.measure != default.measure),
+        let semigroup = self.objective == ObjectiveKind::Semigroup;
+        for (key, set, heard, whose) in [
+            (
+                "midpoint",
+                self.midpoint != default.midpoint,
+                semigroup,
+                SEMIGROUP,
+            ),
+            (
+                "measure",
+                self.measure != default.measure,
+                semigroup,
+                SEMIGROUP,
+            ),
+            (
+                "target",
+                self.target != default.target,
+                semigroup,
+                SEMIGROUP,
+            ),
+            (
+                "denoiser",
+                self.denoiser != default.denoiser,
+                !semigroup,
+                DERIVATIVES,
+            ),
         ] {
-            if set && self.objective != ObjectiveKind::Semigroup {
-                return Err(FlowMapConfigError::SemigroupOnly { key });
+            if set && !heard {
+                return Err(FlowMapConfigError::Unheard { key, whose });
             }
         }
         Ok(())
     }
 }
+
+const SEMIGROUP: &str = "the semigroup objective";
+const DERIVATIVES: &str = "the objectives with a derivative";
 
 /// Settings with which nothing can be distilled.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -89,10 +143,12 @@ pub enum FlowMapConfigError {
         found: f64,
     },
     /// A setting that the chosen objective does not look at.
-    #[error("flow map {key} is a setting of the semigroup objective, found another objective")]
-    SemigroupOnly {
+    #[error("flow map {key} is a setting of {whose}, found another objective")]
+    Unheard {
         /// The configuration key.
         key: &'static str,
+        /// Who looks at it.
+        whose: &'static str,
     },
 }
 
@@ -130,6 +186,13 @@ mod tests {
                 ..squared
             }),
             "flow map measure is a setting of the semigroup objective, found another objective"
+        );
+        assert_eq!(
+            message(FlowMapConfig {
+                denoiser: Denoiser::Student,
+                ..default()
+            }),
+            "flow map denoiser is a setting of the objectives with a derivative, found another objective"
         );
     }
 }

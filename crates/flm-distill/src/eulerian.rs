@@ -1,13 +1,13 @@
 //! The Eulerian objective: (∂_s + b_s·∇) X_{s,t} = 0.
 
-use crate::{OffDiagonal, Rows, cost};
+use crate::{Answer, Denoiser, OffDiagonal, Rows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Belief, Dropout, Dual, Prediction, Score};
+use flm_denoiser::{Belief, Dropout, Dual, Score};
 
-/// Squared error of the probabilities against D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the teacher if there is one.
+/// Squared error of the probabilities against D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the [`Denoiser`].
 ///
 /// Whoever starts a little later, from where the flow has taken the state meanwhile, must end at the same place. Multiplied
 /// through by 1 − t the condition says that r = (1−t)·(δ − D_s) − (1−s)(t−s)·(∂_s + b_s·∇) δ vanishes, and that stays finite at
@@ -15,7 +15,7 @@ use flm_denoiser::{Belief, Dropout, Dual, Prediction, Score};
 /// at least the floor, bounded everywhere, and on boundary rows, where D_s drops out, still δ's motion along the flow, so that the
 /// gradient neither vanishes nor explodes.
 #[derive(Clone, Copy, Debug)]
-pub struct Eulerian;
+pub struct Eulerian(pub Denoiser);
 
 /// Smallest 1 − t that divides.
 pub const FLOOR: f64 = 0.05;
@@ -23,11 +23,12 @@ pub const FLOOR: f64 = 0.05;
 impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
     fn losses(
         &self,
-        prediction: &Prediction<A>,
+        answer: &Answer<'_, A>,
         rows: &Rows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
-        prediction.squared_error(&target(rows), weights)
+        let target = target(rows, self.0);
+        answer.prediction.squared_error(&target, weights)
     }
 
     fn evaluations(&self) -> f64 {
@@ -35,10 +36,10 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
+fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: Denoiser) -> Belief<B> {
     let times = rows.row_times();
     let remaining = |time: Tensor<B, 1>| time.neg().add_scalar(1.0);
-    let (denoiser, state) = rows.denoiser();
+    let (denoiser, state) = rows.denoiser(denoiser);
     let clean = denoiser
         .forward(
             state,

@@ -3,13 +3,14 @@
 use crate::losses::{RowLosses, mean_of};
 use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows};
 use crate::state::RowTimes;
-use crate::{FlowMapConfig, cost};
+use crate::{Answer, Denoiser, FlowMapConfig, Target, cost};
 use burn::module::AutodiffModule;
 use burn::tensor::{
     Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Dit, Dropout, Noise, Prediction, Score};
+use flm_denoiser::{Belief, Dit, Dropout, Noise, Prediction, Score};
+use flm_simplex::flow_map::transport;
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
 
@@ -27,6 +28,8 @@ pub struct FlowMapObjective<B: Backend> {
 pub struct Rows<'a, B: Backend> {
     /// The network in training, as it stands.
     pub student: &'a Dit<B>,
+    /// Its exponential moving average, if a target is made by it.
+    pub average: Option<&'a Dit<B>>,
     /// The frozen denoiser, if there is one.
     pub teacher: Option<&'a Dit<B>>,
     /// I_s as the student sees it, `[rows, length, width]`.
@@ -44,20 +47,47 @@ pub struct Rows<'a, B: Backend> {
 impl<'a, B: Backend> Rows<'a, B> {
     /// I_s as the teacher sees it, through an embedding of its own, `[rows, length, width]`.
     pub fn state_of_teacher(&self, teacher: &Dit<B>) -> Tensor<B, 3> {
-        let embed = teacher.embed();
-        interpolate(
-            self.noise.seen_by_teacher(embed),
-            embed.tokens(self.tokens.clone()),
-            self.row_times().s,
-        )
+        self.state_of(teacher, self.noise.seen_by_teacher(teacher.embed()))
     }
 
-    /// Who answers D: the frozen denoiser or, without one, the student as it stands; and I_s as it sees it.
-    pub fn denoiser(&self) -> (&'a Dit<B>, Tensor<B, 3>) {
-        match self.teacher {
-            Some(teacher) => (teacher, self.state_of_teacher(teacher)),
-            None => (self.student, self.state.clone()),
+    /// I_s as a network sees it that sees this of the noise, `[rows, length, width]`.
+    fn state_of(&self, network: &Dit<B>, noise: Tensor<B, 3>) -> Tensor<B, 3> {
+        let tokens = network.embed().tokens(self.tokens.clone());
+        interpolate(noise, tokens, self.row_times().s)
+    }
+
+    /// Who answers D, and I_s as it sees it.
+    pub fn denoiser(&self, denoiser: Denoiser) -> (&'a Dit<B>, Tensor<B, 3>) {
+        match (denoiser, self.teacher) {
+            (Denoiser::Teacher, Some(teacher)) => (teacher, self.state_of_teacher(teacher)),
+            _ => (self.student, self.state.clone()),
         }
+    }
+
+    /// The student that makes a target, and I_s as it sees it.
+    ///
+    /// # Panics
+    ///
+    /// If an average is asked for and there is none.
+    pub fn target(&self, target: Target) -> (&'a Dit<B>, Tensor<B, 3>) {
+        match target {
+            Target::Student => (self.student, self.state.clone()),
+            Target::Average => {
+                let average = self.average.expect("an averaged target has an average");
+                let noise = self.noise.seen_by(average.embed());
+                (average, self.state_of(average, noise))
+            }
+        }
+    }
+
+    /// D_t(X_{s,t}(I_s)), what `denoiser` says about the end of the jump that `delta` makes.
+    pub fn arrived(&self, denoiser: Denoiser, delta: &Belief<B>) -> Belief<B> {
+        let times = self.row_times();
+        let (denoiser, state) = self.denoiser(denoiser);
+        let end = transport(state, delta.mean(denoiser.embed()), times.s, times.t);
+        denoiser
+            .forward(end, times.tau_t.clone(), times.tau_t, &mut Dropout::off())
+            .belief()
     }
 
     /// The times as tensors `[rows]`.
@@ -112,14 +142,21 @@ impl<B: Backend> FlowMapObjective<B> {
         self.teacher.as_ref()
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times, diagonal rows first.
+    /// Whether a target is made by the student's average, which sees noise as wide as the vocabulary only.
+    pub fn is_averaged(&self) -> bool {
+        self.config.target == Target::Average
+    }
+
+    /// Losses of `tokens` `[batch, length]` at the given times, diagonal rows first. `average` are the student's averaged weights, asked
+    /// for if [`is_averaged`](Self::is_averaged).
     ///
     /// # Panics
     ///
-    /// If there are no rows.
+    /// If there are no rows, or if an average is asked for and is not there or the noise is too narrow for it.
     pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         student: &Dit<A>,
+        average: Option<&Dit<B>>,
         tokens: Tensor<A, 2, Int>,
         noise: &Noise<B>,
         rows: &[TimeRow],
@@ -129,6 +166,7 @@ impl<B: Backend> FlowMapObjective<B> {
         let state = noise.interpolate(student.embed(), tokens.clone(), times.s);
         let plain = Rows {
             student: &student.valid(),
+            average,
             teacher: self.teacher.as_ref(),
             state: state.clone().inner(),
             tokens: tokens.clone().inner(),
@@ -136,8 +174,12 @@ impl<B: Backend> FlowMapObjective<B> {
             schedule: &self.schedule,
             times: rows,
         };
-        let prediction = student.forward(state, times.tau_s, times.tau_t, dropout);
-        let scores = self.score(&prediction, tokens, &plain);
+        let answer = Answer {
+            student,
+            prediction: student.forward(state.clone(), times.tau_s, times.tau_t, dropout),
+            state,
+        };
+        let scores = self.score(&answer, tokens, &plain);
         let (losses, per_token): (Vec<_>, Vec<_>) = scores
             .into_iter()
             .map(|score| (score.loss, score.per_token))
@@ -152,7 +194,7 @@ impl<B: Backend> FlowMapObjective<B> {
     /// Losses on the diagonal, then off it, weighted so that their sum is the mean over all.
     fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
-        prediction: &Prediction<A>,
+        answer: &Answer<'_, A>,
         tokens: Tensor<A, 2, Int>,
         rows: &Rows<'_, B>,
     ) -> Vec<Score<A>> {
@@ -167,7 +209,7 @@ impl<B: Backend> FlowMapObjective<B> {
         let mut scores = Vec::new();
         if on > 0 {
             scores.push(diagonal(
-                &prediction.narrow(0, on),
+                &answer.prediction.narrow(0, on),
                 tokens.narrow(0, 0, on),
                 &rows.range(0, on),
                 weights(on),
@@ -176,7 +218,7 @@ impl<B: Backend> FlowMapObjective<B> {
         if on < count {
             let off_diagonal = self.config.off_diagonal();
             scores.push(off_diagonal.losses(
-                &prediction.narrow(on, count - on),
+                &answer.narrow(on, count - on),
                 &rows.range(on, count),
                 weights(count - on).mul_scalar(self.config.off_diagonal_weight),
             ));

@@ -2,7 +2,8 @@
 //!
 //! A *flow* learns to denoise: [`FlowObjective`] scores D_τ(I_t) against the tokens. Its *flow map* learns to jump:
 //! [`FlowMapObjective`] draws δ_{s,t} on the diagonal s = t to the denoiser (of a frozen teacher, or to the tokens: then it
-//! distills itself) and off the diagonal by an [`OffDiagonal`] loss: [`Semigroup`], [`Lagrangian`] or [`Eulerian`].
+//! distills itself) and off the diagonal by an [`OffDiagonal`] loss: [`Semigroup`], [`Lagrangian`], [`Eulerian`] or
+//! [`Ecld`].
 //!
 //! ```
 //! use flm_distill::{FlowMapConfig, RowKind, flow_map_rows};
@@ -19,6 +20,7 @@
 
 mod config;
 pub mod cost;
+mod ecld;
 pub mod eulerian;
 mod flow;
 mod flow_map;
@@ -29,12 +31,13 @@ mod rows;
 mod semigroup;
 mod state;
 
-pub use config::{FlowMapConfig, FlowMapConfigError, Measure};
+pub use config::{Denoiser, FlowMapConfig, FlowMapConfigError, Measure, Target};
+pub use ecld::Ecld;
 pub use eulerian::Eulerian;
 pub use flow::FlowObjective;
 pub use flow_map::{FlowMapObjective, Rows};
 pub use lagrangian::Lagrangian;
 pub use losses::RowLosses;
-pub use off_diagonal::{ObjectiveKind, OffDiagonal};
+pub use off_diagonal::{Answer, ObjectiveKind, OffDiagonal};
 pub use rows::{Midpoint, RowKind, TimeRow, diagonal_rows, flow_map_rows};
 pub use semigroup::Semigroup;

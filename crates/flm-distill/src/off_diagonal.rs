@@ -1,21 +1,44 @@
 //! The seam between the ways of distilling a flow map.
 
-use crate::{Eulerian, FlowMapConfig, Lagrangian, Rows, Semigroup};
+use crate::{Ecld, Eulerian, FlowMapConfig, Lagrangian, Rows, Semigroup};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
-use flm_denoiser::{Prediction, Score};
+use flm_denoiser::{Dit, Prediction, Score};
 use serde::{Deserialize, Serialize};
+
+/// The student's answer in the graph, and what it was asked.
+#[derive(Debug)]
+pub struct Answer<'a, A: AutodiffBackend> {
+    /// The network in training.
+    pub student: &'a Dit<A>,
+    /// I_s, `[rows, length, width]`.
+    pub state: Tensor<A, 3>,
+    /// δ_{s,t}(I_s).
+    pub prediction: Prediction<A>,
+}
+
+impl<A: AutodiffBackend> Answer<'_, A> {
+    /// The answers for `count` rows from `first` on.
+    pub(crate) fn narrow(&self, first: usize, count: usize) -> Self {
+        Self {
+            student: self.student,
+            state: self.state.clone().narrow(0, first, count),
+            prediction: self.prediction.narrow(first, count),
+        }
+    }
+}
 
 /// What δ_{s,t}(I_s) is drawn to off the diagonal, and by which loss.
 ///
 /// The objective scores the student's answer itself, because not all of them do so by cross-entropy: the Eulerian one
-/// takes squared errors against a target off the simplex. What it compares with comes from `rows`, where no gradient flows.
+/// takes squared errors against a target off the simplex. What it compares with comes from `rows`, where no gradient flows; an
+/// objective that differentiates a derivative asks the student of `answer` again.
 ///
 /// A new objective is a new implementation in a file of its own and a line in [`ObjectiveKind`].
 pub trait OffDiagonal<A: AutodiffBackend> {
-    /// Losses of the student's `prediction` for these rows, each token's with its entry of `weights` `[rows, length]`.
+    /// Losses of the student's `answer` for these rows, each token's with its entry of `weights` `[rows, length]`.
     fn losses(
         &self,
-        prediction: &Prediction<A>,
+        answer: &Answer<'_, A>,
         rows: &Rows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A>;
@@ -35,15 +58,18 @@ pub enum ObjectiveKind {
     Lagrangian,
     /// The end of a jump stays when its start moves along the flow (ESD).
     Eulerian,
+    /// The answer is the denoiser's about the end of the jump, and does not move with the target time (ECLD).
+    Ecld,
 }
 
 impl FlowMapConfig {
     /// The objective itself.
     pub(crate) fn off_diagonal<A: AutodiffBackend>(&self) -> Box<dyn OffDiagonal<A>> {
         match self.objective {
-            ObjectiveKind::Semigroup => Box::new(Semigroup(self.measure)),
-            ObjectiveKind::Lagrangian => Box::new(Lagrangian),
-            ObjectiveKind::Eulerian => Box::new(Eulerian),
+            ObjectiveKind::Semigroup => Box::new(Semigroup::of(self)),
+            ObjectiveKind::Lagrangian => Box::new(Lagrangian(self.denoiser)),
+            ObjectiveKind::Eulerian => Box::new(Eulerian(self.denoiser)),
+            ObjectiveKind::Ecld => Box::new(Ecld(self.denoiser)),
         }
     }
 }

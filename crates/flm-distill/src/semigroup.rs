@@ -1,30 +1,46 @@
 //! The semigroup objective: X_{s,t} = X_{u,t} ∘ X_{s,u}.
 
-use crate::{Measure, OffDiagonal, Rows};
+use crate::{Answer, FlowMapConfig, Measure, OffDiagonal, Rows, Target};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Belief, Dropout, Prediction, Score};
+use flm_denoiser::{Belief, Dropout, Score};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
-/// Cross-entropy, or another measure, against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands.
+/// Cross-entropy, or another measure, against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands, or by its average.
 ///
 /// A convex combination of distributions, so the target lies on the simplex. On a boundary row γ is zero: the student learns
 /// to answer at once what it would answer from the midpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct Semigroup(pub Measure);
+pub struct Semigroup {
+    /// The distance to the target.
+    pub measure: Measure,
+    /// Who makes the target.
+    pub target: Target,
+}
+
+impl Semigroup {
+    /// With the options of a configuration.
+    pub fn of(config: &FlowMapConfig) -> Self {
+        Self {
+            measure: config.measure,
+            target: config.target,
+        }
+    }
+}
 
 impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
     fn losses(
         &self,
-        prediction: &Prediction<A>,
+        answer: &Answer<'_, A>,
         rows: &Rows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
-        match self.0 {
-            Measure::CrossEntropy => prediction.soft_cross_entropy(&target(rows), weights),
-            Measure::SquaredError => prediction.squared_error(&target(rows), weights),
+        let (prediction, target) = (&answer.prediction, target(rows, self.target));
+        match self.measure {
+            Measure::CrossEntropy => prediction.soft_cross_entropy(&target, weights),
+            Measure::SquaredError => prediction.squared_error(&target, weights),
         }
     }
 
@@ -33,9 +49,9 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>) -> Belief<B> {
-    let (student, times) = (rows.student, rows.row_times());
-    let state = rows.state.clone();
+fn target<B: Backend>(rows: &Rows<'_, B>, target: Target) -> Belief<B> {
+    let (student, state) = rows.target(target);
+    let times = rows.row_times();
     let first = student
         .forward(
             state.clone(),

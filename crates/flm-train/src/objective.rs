@@ -22,6 +22,11 @@ pub trait Objective<B: AutodiffBackend>: Sync {
     /// What a step of `batch` sequences costs, in evaluations of the network (`flm_distill::cost`).
     fn evaluations(&self, batch: usize) -> f64;
 
+    /// Whether noise must be drawn as wide as the vocabulary, so that any network can see it.
+    fn wide_noise(&self) -> bool {
+        false
+    }
+
     /// A frozen network that sees the same noise, if there is one.
     fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
         None
@@ -33,6 +38,8 @@ pub trait Objective<B: AutodiffBackend>: Sync {
 pub struct Draw<'a, B: Backend> {
     /// Names the generators.
     pub stream: Stream,
+    /// The averaged weights as they stand.
+    pub average: &'a Dit<B>,
     /// The noise that sequences start from.
     pub prior: &'a Prior<B>,
     /// Chance with which residual branches drop an entry; 0 in validation.
@@ -75,12 +82,17 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
     ) -> RowLosses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
-            FlowMapObjective::losses(self, model, tokens, noise, rows, dropout)
+            let average = Some(draw.average);
+            FlowMapObjective::losses(self, model, average, tokens, noise, rows, dropout)
         })
     }
 
     fn evaluations(&self, batch: usize) -> f64 {
         FlowMapObjective::evaluations::<B>(self, batch)
+    }
+
+    fn wide_noise(&self) -> bool {
+        self.is_averaged()
     }
 
     fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {

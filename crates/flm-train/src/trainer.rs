@@ -77,13 +77,17 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
         let order = BatchOrder::new(self.config.seed, self.train.rows())?;
         let workers = Workers::new(self.workers)?;
         let [vocab, width] = self.model.embed().embedding.dims();
-        let noise = NoiseWidth::cheaper(
-            vocab,
-            width,
-            self.config.batch * self.train.length(),
-            self.config.parts(),
-            self.objective.teacher().is_some(),
-        );
+        let noise = if self.objective.wide_noise() {
+            NoiseWidth::Vocabulary
+        } else {
+            NoiseWidth::cheaper(
+                vocab,
+                width,
+                self.config.batch * self.train.length(),
+                self.config.parts(),
+                self.objective.teacher().is_some(),
+            )
+        };
         let fresh = Tensors {
             ema: self.model.valid(),
             optimizers: Optimizers::new(&self.config.optimizer),
@@ -168,7 +172,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         let answers = workers.map(parts, |part| {
             // Leaves of its own: parts that shared a graph would wait for each other.
             let model = model.clone().fork(&self.device);
-            let draw = self.draw(step, part, parts, &prior, self.dropout);
+            let draw = self.draw(step, [part, parts], &ema, &prior, self.dropout);
             let losses = self.score(&model, &tokens, config.batch, &draw);
             let loss = losses.mean.clone() / parts as f64;
             let grads = GradientsParams::from_grads(loss.backward(), &model);
@@ -212,8 +216,8 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
     fn draw<'p>(
         &self,
         step: u64,
-        part: usize,
-        parts: usize,
+        [part, parts]: [usize; 2],
+        average: &'p Dit<B::InnerBackend>,
         prior: &'p Prior<B::InnerBackend>,
         dropout: f64,
     ) -> Draw<'p, B::InnerBackend> {
@@ -225,6 +229,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         };
         Draw {
             stream,
+            average,
             prior,
             dropout,
         }
@@ -279,7 +284,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         let prior = self.prior(ema);
         let model = Dit::<B>::from_inner(ema.clone()).no_grad();
         let named = workers.map(parts, |part| {
-            let draw = self.draw(VALIDATION_STEP, part, parts, &prior, 0.0);
+            let draw = self.draw(VALIDATION_STEP, [part, parts], ema, &prior, 0.0);
             by_name(self.score(&model, &tokens, rows.len(), &draw))
         });
         let losses = average_by_name(named);

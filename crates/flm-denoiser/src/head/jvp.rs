@@ -1,8 +1,9 @@
 //! An answer that moves.
 
-use super::{Belief, Head, Prediction};
+use super::{Belief, Head, Prediction, Score, flat};
 use crate::embed::VocabEmbed;
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_ops::dual::{self, Dual};
 
 /// The network's answer for a batch with its derivative along a direction (a Jacobian-vector product), kept as features from
@@ -58,6 +59,81 @@ impl<B: Backend> Jvp<B> {
             self.head.product(rows.narrow(0, first, count))
         });
         dual::capped_softmax(product, self.head.bias.clone(), self.head.softcap, 1.0)
+    }
+}
+
+impl<A: AutodiffBackend> Jvp<A> {
+    /// Squared length Σ ṗ² of the probabilities' tangent, weighted as in [`Prediction::cross_entropy`].
+    ///
+    /// Its gradient, to values and tangents, goes through the derivative: a pass back costs what it costs for two evaluations.
+    pub fn squared_tangent(&self, weights: Tensor<A::InnerBackend, 2>) -> Score<A> {
+        let [batch, length, width] = self.features.value.dims();
+        let rows = batch * length;
+        let [values, tangents] = [&self.features.value, &self.features.tangent]
+            .map(|x| x.clone().inner().reshape([rows, width]));
+        let flat_weights = weights.clone().reshape([rows]);
+        let tracked = [&self.features.value, &self.features.tangent]
+            .into_iter()
+            .any(flm_ops::may_take_gradient)
+            || flm_ops::may_take_gradient(&self.head.weight);
+        let mut squares = Vec::new();
+        let mut gradients: Vec<[Tensor<A::InnerBackend, 2>; 2]> = Vec::new();
+        let mut to_head = None;
+        for (first, count) in self.head.runs(rows) {
+            // A graph of its own, so that what is V wide in it goes with the run.
+            let leaf = |x: &Tensor<A::InnerBackend, 2>| {
+                let run = Tensor::<A, 2>::from_inner(x.clone().narrow(0, first, count));
+                if tracked { run.require_grad() } else { run }
+            };
+            let features = [leaf(&values), leaf(&tangents)];
+            let head = self.head.leaf(tracked);
+            let [value, tangent] = features.clone().map(|x| head.product(x));
+            let product = Dual { value, tangent };
+            let moving = dual::capped_softmax(product, head.bias.clone(), head.softcap, 1.0);
+            let square = moving.tangent.powi_scalar(2).sum_dim(1).reshape([count]);
+            squares.push(square.clone().inner());
+            if !tracked {
+                continue;
+            }
+            let weights = Tensor::from_inner(flat_weights.clone().narrow(0, first, count));
+            let grads = (square * weights).sum().backward();
+            let of = |x: &Tensor<A, 2>| x.grad(&grads).unwrap_or_else(|| x.clone().inner() * 0.0);
+            gradients.push([of(&features[0]), of(&features[1])]);
+            let bias = head.bias.grad(&grads);
+            let bias = bias.unwrap_or_else(|| head.bias.clone().inner() * 0.0);
+            let run = (of(&head.weight), bias);
+            to_head = Some(match to_head {
+                Some((weight, bias)) => (weight + run.0, bias + run.1),
+                None => run,
+            });
+        }
+        let per_token = Tensor::cat(squares, 0).reshape([batch, length]);
+        let value = (per_token.clone() * weights).sum();
+        let loss = match to_head {
+            Some((weight, bias)) => {
+                let (to_values, to_tangents) = gradients
+                    .into_iter()
+                    .map(|[value, tangent]| (value, tangent))
+                    .unzip();
+                flm_ops::with_gradients(
+                    value,
+                    [
+                        (
+                            flat(self.features.value.clone()),
+                            flat(Tensor::cat(to_values, 0)),
+                        ),
+                        (
+                            flat(self.features.tangent.clone()),
+                            flat(Tensor::cat(to_tangents, 0)),
+                        ),
+                        (flat(self.head.weight.clone()), flat(weight)),
+                        (self.head.bias.clone(), bias),
+                    ],
+                )
+            }
+            None => Tensor::from_inner(value),
+        };
+        Score { loss, per_token }
     }
 }
 

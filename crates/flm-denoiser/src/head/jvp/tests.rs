@@ -242,3 +242,42 @@ fn a_belief_is_moved_and_projected_in_any_runs() {
     let (_, _, _, by_runs) = beliefs(3 * VOCAB);
     assert_close(&flat(by_runs), &flat(projected), 1e-5);
 }
+
+#[test]
+fn the_squared_tangent_and_its_gradient_are_those_of_the_dense_one_in_any_runs() {
+    let model = loud::<Once>();
+    let [.., direction] = Place::<Once>::directions();
+    let weights: Vec<f32> = (0..BATCH * LENGTH).map(|i| 0.1 + i as f32).collect();
+    let weights = Tensor::<Flex, 1>::from_floats(weights.as_slice(), &Default::default())
+        .reshape([BATCH, LENGTH]);
+    let asked = || {
+        let mut point = Place::<Once>::point();
+        point.state = point.state.require_grad();
+        let jvp = point.clone().jvp(direction.clone(), &model);
+        (point.state, jvp)
+    };
+    let gradients = |state: &Tensor<Once, 3>, loss: Tensor<Once, 1>| {
+        let grads = loss.backward();
+        let head = &model.matrices().pop().unwrap().1;
+        [
+            flat(state.grad(&grads).unwrap()),
+            flat(head.grad(&grads).unwrap()),
+        ]
+    };
+    let (state, jvp) = asked();
+    let squares = jvp.dense().tangent.powi_scalar(2).sum_dim(2);
+    let per_token = flat(squares.clone());
+    let in_graph = Tensor::from_inner(weights.clone().reshape([BATCH, LENGTH, 1]));
+    let expected = gradients(&state, (squares * in_graph).sum());
+    for budget in [VOCAB, 4 * VOCAB, 1 << 20] {
+        let (state, mut jvp) = asked();
+        jvp.head.budget = budget;
+        let score = jvp.squared_tangent(weights.clone());
+        assert_close(&flat(score.per_token.clone()), &per_token, 1e-5);
+        let sum = flat((score.per_token * weights.clone()).sum());
+        assert_close(&flat(score.loss.clone()), &sum, 1e-6);
+        for (found, expected) in gradients(&state, score.loss).iter().zip(&expected) {
+            assert_close(found, expected, 1e-4);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The Lagrangian property without a projection: endpoint-consistent Lagrangian distillation (ECLD) of Categorical Flow Maps,
+//! arXiv 2602.12233.
+
+use crate::{Answer, Denoiser, OffDiagonal, Rows, cost};
+use burn::tensor::{Tensor, backend::AutodiffBackend};
+use flm_denoiser::{Dual, Score};
+use flm_simplex::flow_map::endpoint_weights;
+
+/// Cross-entropy against D_t(X_{s,t}(I_s)), D by the [`Denoiser`], plus ‖(t−s)/(1−s)·∂_t δ_{s,t}(I_s)‖².
+///
+/// The end of the jump moves as the flow does exactly if δ is what the denoiser says there, but for its own motion in t. The two terms
+/// ask for both: a target that is on the simplex by itself, and an answer that stands still. The derivative of the second is
+/// *not* stopped: its gradient goes back through a derivative, which makes a row the dearest of all objectives
+/// ([`evaluations`](OffDiagonal::evaluations)). The student is asked without dropout there.
+#[derive(Clone, Copy, Debug)]
+pub struct Ecld(pub Denoiser);
+
+impl<A: AutodiffBackend> OffDiagonal<A> for Ecld {
+    fn losses(
+        &self,
+        answer: &Answer<'_, A>,
+        rows: &Rows<'_, A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        let times = rows.row_times();
+        let target = rows.arrived(self.0, &answer.prediction.inner().belief());
+        let agreement = answer
+            .prediction
+            .soft_cross_entropy(&target, weights.clone());
+        let in_graph = Tensor::<A, 1>::from_inner;
+        let moving = answer.student.jvp(
+            Dual::still(answer.state.clone()),
+            Dual::still(in_graph(times.tau_s)),
+            Dual {
+                value: in_graph(times.tau_t),
+                tangent: in_graph(times.speed_t),
+            },
+        );
+        let scale = endpoint_weights(times.s, times.t)
+            .powi_scalar(2)
+            .unsqueeze_dim::<2>(1);
+        let motion = moving.squared_tangent(weights * scale.clone());
+        Score {
+            loss: agreement.loss + motion.loss,
+            per_token: agreement.per_token + motion.per_token * scale,
+        }
+    }
+
+    /// The derivative forward and back, and the denoiser at the end of the jump.
+    fn evaluations(&self) -> f64 {
+        cost::JVP * cost::TRAINED + 1.0
+    }
+}
