@@ -372,6 +372,42 @@ fn the_ecld_loss_is_that_of_its_formula_on_every_row() {
     ));
 }
 
+/// Length of the gradient of one row's Eulerian loss, from the golden student.
+fn eulerian_gradient(file: &Fixture, tau_s: f64, tau_t: f64) -> f64 {
+    let student: Dit<Train> = golden::model(file);
+    let config = FlowMapConfig {
+        objective: ObjectiveKind::Eulerian,
+        ..FlowMapConfig::default()
+    };
+    let objective = FlowMapObjective::new(schedule(), config, None);
+    let row = |x: &str| file.float::<Flex, 3>(x).narrow(0, 0, 1);
+    let loss = objective.losses(
+        &student,
+        None,
+        file.int::<Train, 2>("expected.tokens").narrow(0, 0, 1),
+        &Noise::pinned(row("expected.noise")),
+        &[TimeRow::span(RowKind::OffDiagonal, tau_s, tau_t)],
+        &mut Dropout::off(),
+    );
+    let gradients = named_gradients(&student, loss.mean);
+    let values = gradients.iter().flat_map(|gradient| &gradient.values);
+    values
+        .map(|value| f64::from(*value).powi(2))
+        .sum::<f64>()
+        .sqrt()
+}
+
+#[test]
+fn the_eulerian_gradient_neither_vanishes_nor_explodes_at_the_end() {
+    let file = golden::open();
+    let inner = eulerian_gradient(&file, 0.2, 0.6);
+    for (tau_s, tau_t) in [(0.0, 1.0), (0.2, 1.0), (0.0, 0.9999), (0.2, 0.9999)] {
+        let ratio = eulerian_gradient(&file, tau_s, tau_t) / inner;
+        // The published target divides by 1 − t, which is 1e-5 to 1e-3 there, and squares what comes of it.
+        assert!((1.0..100.0).contains(&ratio), "{tau_s} to {tau_t}: {ratio}");
+    }
+}
+
 /// The pinned jumps of the golden file, cut where its semigroup target is.
 fn pinned_jumps(file: &Fixture) -> Vec<TimeRow> {
     let [from, by, to] = ["s", "u", "t"].map(|time| file.values(&format!("flow_map.tau_{time}")));

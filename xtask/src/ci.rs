@@ -1,6 +1,6 @@
 //! The checks, cheapest first.
 
-use crate::architecture;
+use crate::{architecture, pipeline};
 use anyhow::{Context, bail};
 use std::process::Command;
 use std::time::Instant;
@@ -62,6 +62,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for check in CHECKS {
         timed(check.name, || cargo(check))?;
     }
+    // With the program that the tests have built.
+    let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
+    let flm = metadata.target_directory.join("debug/flm");
+    timed("smallest pipeline", || pipeline::smoke(flm.into()))?;
     println!("every check passed");
     Ok(())
 }

@@ -303,3 +303,78 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
         "a line of training and one of validation each"
     );
 }
+
+#[test]
+fn a_run_is_as_long_as_its_evaluations_pay_for() {
+    let folder = Folder::new();
+    folder.data("data", 200);
+    let card = |run: &str| -> Value {
+        let path = folder.path(run).join("model/run.json");
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let train = |evaluations| {
+        format!("train --data data --preset grammar-tiny --out flow --evaluations {evaluations}")
+    };
+    // Eight rows forward and back: 24.
+    folder.tiny(&train(100)).assert().success();
+    assert_eq!(
+        (
+            card("flow")["steps"].clone(),
+            card("flow")["evaluations"].clone()
+        ),
+        (4.into(), 96.into())
+    );
+    let longer = train(130) + " --resume";
+    folder.flm(&longer).assert().success();
+    assert_eq!(card("flow")["steps"], 5);
+    // Besides, four rows of the teacher's, and four with a derivative (two) and an answer of the teacher's.
+    folder
+        .tiny(
+            "distill --teacher flow --data data --preset grammar-tiny --out map --evaluations 100",
+        )
+        .args(["--set", "flow_map.objective=lagrangian"])
+        .assert()
+        .success();
+    assert_eq!(
+        (
+            card("map")["steps"].clone(),
+            card("map")["evaluations"].clone()
+        ),
+        (2.into(), 80.into())
+    );
+    let kept = fs::read_to_string(folder.path("map/config.toml")).unwrap();
+    let kept: toml::Table = kept.parse().unwrap();
+    assert_eq!(kept["distill"]["train"]["steps"].as_integer(), Some(2));
+    let message = folder.refused(folder.tiny(&train(10).replace("flow", "other")));
+    assert_eq!(
+        message,
+        "--evaluations 10 pays for no step: one takes 24 evaluations of the network"
+    );
+}
+
+#[test]
+fn every_objective_distills_with_and_without_a_teacher() {
+    let folder = Folder::new();
+    folder.data("data", 200);
+    folder
+        .tiny("train --data data --preset grammar-tiny --out flow")
+        .assert()
+        .success();
+    for settings in [
+        &["objective=eulerian", "denoiser=student"][..],
+        &["objective=ecld"],
+        &["objective=semigroup", "target=average", "midpoint=random"],
+    ] {
+        for teacher in ["--teacher flow", "--self"] {
+            let words =
+                format!("distill {teacher} --data data --preset grammar-tiny --force --out map");
+            let mut command = folder.tiny(&words);
+            for setting in settings {
+                command.args(["--set", &format!("flow_map.{setting}")]);
+            }
+            command.assert().success();
+            let metrics = fs::read_to_string(folder.path("map/metrics.jsonl")).unwrap();
+            assert!(metrics.contains("off_diagonal"), "{metrics}");
+        }
+    }
+}

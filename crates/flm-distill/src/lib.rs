@@ -20,24 +20,16 @@
 
 mod config;
 pub mod cost;
-mod ecld;
-pub mod eulerian;
 mod flow;
 mod flow_map;
-mod lagrangian;
 mod losses;
 mod off_diagonal;
 mod rows;
-mod semigroup;
 mod state;
 
 pub use config::{Denoiser, FlowMapConfig, FlowMapConfigError, Measure, Target};
-pub use ecld::Ecld;
-pub use eulerian::Eulerian;
 pub use flow::FlowObjective;
 pub use flow_map::{FlowMapObjective, Rows};
-pub use lagrangian::Lagrangian;
 pub use losses::RowLosses;
-pub use off_diagonal::{Answer, ObjectiveKind, OffDiagonal};
+pub use off_diagonal::*;
 pub use rows::{Midpoint, RowKind, TimeRow, diagonal_rows, flow_map_rows};
-pub use semigroup::Semigroup;

@@ -1,6 +1,11 @@
 //! The seam between the ways of distilling a flow map.
 
-use crate::{Ecld, Eulerian, FlowMapConfig, Lagrangian, Rows, Semigroup};
+mod ecld;
+pub mod eulerian;
+mod lagrangian;
+mod semigroup;
+
+use crate::{FlowMapConfig, Rows};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dit, Prediction, Score};
 use serde::{Deserialize, Serialize};
@@ -33,7 +38,7 @@ impl<A: AutodiffBackend> Answer<'_, A> {
 /// takes squared errors against a target off the simplex. What it compares with comes from `rows`, where no gradient flows; an
 /// objective that differentiates a derivative asks the student of `answer` again.
 ///
-/// A new objective is a new implementation in a file of its own and a line in [`ObjectiveKind`].
+/// A new objective is a new file and a line in the list at the end of this one.
 pub trait OffDiagonal<A: AutodiffBackend> {
     /// Losses of the student's `answer` for these rows, each token's with its entry of `weights` `[rows, length]`.
     fn losses(
@@ -47,29 +52,37 @@ pub trait OffDiagonal<A: AutodiffBackend> {
     fn evaluations(&self) -> f64;
 }
 
-/// Which objective distills the flow map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ObjectiveKind {
-    /// Two half jumps make a whole one (progressive self-distillation, PSD).
-    #[default]
-    Semigroup,
-    /// The end of a jump moves with its time as the flow does (LSD).
-    Lagrangian,
-    /// The end of a jump stays when its start moves along the flow (ESD).
-    Eulerian,
-    /// The answer is the denoiser's about the end of the jump, and does not move with the target time (ECLD).
-    Ecld,
+macro_rules! objectives {
+    ($($(#[$about:meta])* $module:ident::$name:ident,)*) => {
+        $(pub use $module::$name;)*
+
+        /// Which objective distills the flow map.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ObjectiveKind {
+            $($(#[$about])* $name,)*
+        }
+
+        impl FlowMapConfig {
+            /// The objective itself.
+            pub(crate) fn off_diagonal<A: AutodiffBackend>(&self) -> Box<dyn OffDiagonal<A>> {
+                match self.objective {
+                    $(ObjectiveKind::$name => Box::new($name::from(self)),)*
+                }
+            }
+        }
+    };
 }
 
-impl FlowMapConfig {
-    /// The objective itself.
-    pub(crate) fn off_diagonal<A: AutodiffBackend>(&self) -> Box<dyn OffDiagonal<A>> {
-        match self.objective {
-            ObjectiveKind::Semigroup => Box::new(Semigroup::of(self)),
-            ObjectiveKind::Lagrangian => Box::new(Lagrangian(self.denoiser)),
-            ObjectiveKind::Eulerian => Box::new(Eulerian(self.denoiser)),
-            ObjectiveKind::Ecld => Box::new(Ecld(self.denoiser)),
-        }
-    }
+// Each is a line here and a file, with `OffDiagonal` and `From<&FlowMapConfig>`.
+objectives! {
+    /// Two half jumps make a whole one (progressive self-distillation, PSD).
+    #[default]
+    semigroup::Semigroup,
+    /// The end of a jump moves with its time as the flow does (LSD).
+    lagrangian::Lagrangian,
+    /// The end of a jump stays when its start moves along the flow (ESD).
+    eulerian::Eulerian,
+    /// The answer is the denoiser's about the end of the jump, and does not move with the target time (ECLD).
+    ecld::Ecld,
 }

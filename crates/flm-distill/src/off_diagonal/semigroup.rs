@@ -20,9 +20,8 @@ pub struct Semigroup {
     pub target: Target,
 }
 
-impl Semigroup {
-    /// With the options of a configuration.
-    pub fn of(config: &FlowMapConfig) -> Self {
+impl From<&FlowMapConfig> for Semigroup {
+    fn from(config: &FlowMapConfig) -> Self {
         Self {
             measure: config.measure,
             target: config.target,

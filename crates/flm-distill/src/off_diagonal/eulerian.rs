@@ -1,6 +1,6 @@
 //! The Eulerian objective: (∂_s + b_s·∇) X_{s,t} = 0.
 
-use crate::{Answer, Denoiser, OffDiagonal, Rows, cost};
+use crate::{Answer, Denoiser, FlowMapConfig, OffDiagonal, Rows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -19,6 +19,12 @@ pub struct Eulerian(pub Denoiser);
 
 /// Smallest 1 − t that divides.
 pub const FLOOR: f64 = 0.05;
+
+impl From<&FlowMapConfig> for Eulerian {
+    fn from(config: &FlowMapConfig) -> Self {
+        Self(config.denoiser)
+    }
+}
 
 impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
     fn losses(

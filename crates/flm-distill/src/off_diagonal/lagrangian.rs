@@ -1,6 +1,6 @@
 //! The Lagrangian objective: ∂_t X_{s,t} = b_t(X_{s,t}).
 
-use crate::{Answer, Denoiser, OffDiagonal, Rows, cost};
+use crate::{Answer, Denoiser, FlowMapConfig, OffDiagonal, Rows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -14,6 +14,12 @@ use flm_simplex::flow_map::DISTILLATION_GUARD;
 /// sparsemax brings it back. On a boundary row it is zero: the answer is drawn to what the denoiser says of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Lagrangian(pub Denoiser);
+
+impl From<&FlowMapConfig> for Lagrangian {
+    fn from(config: &FlowMapConfig) -> Self {
+        Self(config.denoiser)
+    }
+}
 
 impl<A: AutodiffBackend> OffDiagonal<A> for Lagrangian {
     fn losses(

@@ -1,7 +1,7 @@
 //! The Lagrangian property without a projection: endpoint-consistent Lagrangian distillation (ECLD) of Categorical Flow Maps,
 //! arXiv 2602.12233.
 
-use crate::{Answer, Denoiser, OffDiagonal, Rows, cost};
+use crate::{Answer, Denoiser, FlowMapConfig, OffDiagonal, Rows, cost};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dual, Score};
 use flm_simplex::flow_map::endpoint_weights;
@@ -14,6 +14,12 @@ use flm_simplex::flow_map::endpoint_weights;
 /// ([`evaluations`](OffDiagonal::evaluations)). The student is asked without dropout there.
 #[derive(Clone, Copy, Debug)]
 pub struct Ecld(pub Denoiser);
+
+impl From<&FlowMapConfig> for Ecld {
+    fn from(config: &FlowMapConfig) -> Self {
+        Self(config.denoiser)
+    }
+}
 
 impl<A: AutodiffBackend> OffDiagonal<A> for Ecld {
     fn losses(
