@@ -36,18 +36,21 @@ fn schedule() -> Schedule {
     Schedule::new(61).expect("a vocabulary of 61")
 }
 
+fn of_kind(objective: ObjectiveKind) -> FlowMapConfig {
+    FlowMapConfig {
+        objective,
+        ..FlowMapConfig::default()
+    }
+}
+
 fn losses(
     file: &Fixture,
     prefix: &str,
     student: &Dit<Train>,
     teacher: Option<Dit<Flex>>,
     rows: &[TimeRow],
-    objective: ObjectiveKind,
+    config: FlowMapConfig,
 ) -> RowLosses<Train> {
-    let config = FlowMapConfig {
-        objective,
-        ..FlowMapConfig::default()
-    };
     let objective = FlowMapObjective::new(schedule(), config, teacher);
     let noise = Noise::pinned(file.float(&format!("{prefix}noise")));
     let tokens = file.int(&format!("{prefix}tokens"));
@@ -63,7 +66,8 @@ fn published(objective: ObjectiveKind) -> Option<(Fixture, Dit<Train>, RowLosses
     let teacher: Dit<Flex> =
         checkpoint::load_ema(&folder.join("flm.ckpt"), &fixture::config(false)).unwrap();
     let rows = rows(&file, "");
-    let answer = losses(&file, "", &student, Some(teacher), &rows, objective);
+    let config = of_kind(objective);
+    let answer = losses(&file, "", &student, Some(teacher), &rows, config);
     Some((file, student, answer))
 }
 
@@ -223,9 +227,16 @@ fn by_hand(
     objective: ObjectiveKind,
     loss: impl Fn([f64; 2], [Tensor<Flex, 2>; 5]) -> Vec<f32>,
 ) -> [Vec<f32>; 2] {
+    by_hand_of(of_kind(objective), loss)
+}
+
+fn by_hand_of(
+    config: FlowMapConfig,
+    loss: impl Fn([f64; 2], [Tensor<Flex, 2>; 5]) -> Vec<f32>,
+) -> [Vec<f32>; 2] {
     let file = golden::open();
     let student: Dit<Train> = golden::model(&file);
-    let found = losses(&file, "expected.", &student, None, &spans(), objective);
+    let found = losses(&file, "expected.", &student, None, &spans(), config);
     let model: Dit<Flex> = golden::model(&file);
     let embed = model.embed();
     let (noise, tokens) = (
@@ -360,6 +371,62 @@ fn the_eulerian_loss_is_that_of_its_formula_on_every_row() {
 }
 
 #[test]
+fn the_eulerian_target_may_be_projected() {
+    let [found, expected] = by_hand_of(
+        FlowMapConfig {
+            objective: ObjectiveKind::Eulerian,
+            measure: Measure::CrossEntropy,
+            ..FlowMapConfig::default()
+        },
+        |[s, t], [delta, clean, _, _, by_start]| {
+            let residual = (delta.clone() - clean).mul_scalar(1.0 - t) - by_start.mul_scalar(t - s);
+            let floor = flm_distill::eulerian::FLOOR;
+            let target = sparsemax(delta.clone() - residual.div_scalar((1.0 - t).max(floor)));
+            flat((target * delta.log()).sum_dim(1).neg())
+        },
+    );
+    assert_rows_agree([found, expected]);
+}
+
+#[test]
+fn the_consistency_loss_is_that_of_its_formula_on_every_row() {
+    let file = golden::open();
+    let model: Dit<Flex> = golden::model(&file);
+    let student: Dit<Train> = golden::model(&file);
+    let objective = FlowMapObjective::new(schedule(), of_kind(ObjectiveKind::Consistency), None);
+    let noise = Noise::<Flex>::pinned(file.float("expected.noise"));
+    let tokens = file.int("expected.tokens");
+    let off = &mut Dropout::off();
+    let found = objective.losses(&student, None, tokens, &noise, &spans(), off);
+    let mut expected = Vec::new();
+    let embed = model.embed();
+    for (i, row) in spans().into_iter().enumerate() {
+        let tau_u = row.tau_s + (row.tau_t - row.tau_s) / 8.0;
+        let [s, u, t] = [row.tau_s, tau_u, row.tau_t].map(|tau| schedule().t_of_tau(tau));
+        let tokens = file.int::<Flex, 2>("expected.tokens").narrow(0, i, 1);
+        let state = embed
+            .project(file.float::<Flex, 3>("expected.noise").narrow(0, i, 1))
+            .mul_scalar(1.0 - s)
+            + embed.tokens(tokens).mul_scalar(s);
+        let believe = |state: Tensor<Flex, 3>, from: f64, to: f64| {
+            let at = |value: f64| Tensor::<Flex, 1>::full([1], value, &Default::default());
+            let prediction = model.forward(state, at(from), at(to), &mut Dropout::off());
+            prediction.belief().dense()
+        };
+        let clean = believe(state.clone(), row.tau_s, row.tau_s);
+        let share = flm_simplex::flow_map::endpoint_weight(s, u);
+        let later =
+            state.clone().mul_scalar(1.0 - share) + embed.project(clean.clone()).mul_scalar(share);
+        let gamma = flm_simplex::flow_map::semigroup_weight(s, u, t);
+        let target =
+            clean.mul_scalar(gamma) + believe(later, tau_u, row.tau_t).mul_scalar(1.0 - gamma);
+        let delta = believe(state, row.tau_s, row.tau_t);
+        expected.extend(flat((target * delta.log()).sum_dim(2).neg()));
+    }
+    assert_rows_agree([flat(found.per_token), expected]);
+}
+
+#[test]
 fn the_ecld_loss_is_that_of_its_formula_on_every_row() {
     let objective = ObjectiveKind::Ecld;
     assert_rows_agree(by_hand(
@@ -375,11 +442,7 @@ fn the_ecld_loss_is_that_of_its_formula_on_every_row() {
 /// Length of the gradient of one row's Eulerian loss, from the golden student.
 fn eulerian_gradient(file: &Fixture, tau_s: f64, tau_t: f64) -> f64 {
     let student: Dit<Train> = golden::model(file);
-    let config = FlowMapConfig {
-        objective: ObjectiveKind::Eulerian,
-        ..FlowMapConfig::default()
-    };
-    let objective = FlowMapObjective::new(schedule(), config, None);
+    let objective = FlowMapObjective::new(schedule(), of_kind(ObjectiveKind::Eulerian), None);
     let row = |x: &str| file.float::<Flex, 3>(x).narrow(0, 0, 1);
     let loss = objective.losses(
         &student,
@@ -476,6 +539,7 @@ fn the_student_may_answer_for_the_denoiser_even_beside_a_teacher() {
         ObjectiveKind::Lagrangian,
         ObjectiveKind::Eulerian,
         ObjectiveKind::Ecld,
+        ObjectiveKind::Consistency,
     ] {
         let per_token = |denoiser, teacher| {
             let config = FlowMapConfig {
@@ -506,10 +570,7 @@ fn the_student_may_answer_for_the_denoiser_even_beside_a_teacher() {
 fn a_step_is_counted_in_evaluations_of_the_network() {
     let file = golden::open();
     let cost = |objective, teacher: bool| {
-        let config = FlowMapConfig {
-            objective,
-            ..FlowMapConfig::default()
-        };
+        let config = of_kind(objective);
         let teacher = teacher.then(|| golden::model(&file));
         FlowMapObjective::<Flex>::new(schedule(), config, teacher).evaluations::<Train>(32)
     };
@@ -518,6 +579,7 @@ fn a_step_is_counted_in_evaluations_of_the_network() {
         (ObjectiveKind::Semigroup, 2.0),
         (ObjectiveKind::Lagrangian, 3.0),
         (ObjectiveKind::Eulerian, 3.0),
+        (ObjectiveKind::Consistency, 2.0),
         // A derivative forward, and back as much again twice.
         (ObjectiveKind::Ecld, 7.0),
     ] {
@@ -537,7 +599,7 @@ fn without_a_teacher_the_diagonal_learns_from_the_tokens() {
         &student,
         None,
         &rows,
-        ObjectiveKind::Semigroup,
+        of_kind(ObjectiveKind::Semigroup),
     );
     let flow = flm_distill::FlowObjective::new(schedule());
     let (tokens, noise) = (

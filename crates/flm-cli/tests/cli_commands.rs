@@ -308,40 +308,29 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
 fn a_run_is_as_long_as_its_evaluations_pay_for() {
     let folder = Folder::new();
     folder.data("data", 200);
-    let card = |run: &str| -> Value {
+    let took = |run: &str| {
         let path = folder.path(run).join("model/run.json");
-        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+        let card: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        ["steps", "evaluations"].map(|key| card[key].as_u64().unwrap())
     };
     let train = |evaluations| {
         format!("train --data data --preset grammar-tiny --out flow --evaluations {evaluations}")
     };
     // Eight rows forward and back: 24.
     folder.tiny(&train(100)).assert().success();
-    assert_eq!(
-        (
-            card("flow")["steps"].clone(),
-            card("flow")["evaluations"].clone()
-        ),
-        (4.into(), 96.into())
-    );
-    let longer = train(130) + " --resume";
-    folder.flm(&longer).assert().success();
-    assert_eq!(card("flow")["steps"], 5);
+    assert_eq!(took("flow"), [4, 96]);
+    folder
+        .flm("train --data data --out flow --evaluations 130 --resume")
+        .assert()
+        .success();
+    assert_eq!(took("flow"), [5, 120]);
     // Besides, four rows of the teacher's, and four with a derivative (two) and an answer of the teacher's.
     folder
-        .tiny(
-            "distill --teacher flow --data data --preset grammar-tiny --out map --evaluations 100",
-        )
+        .flm("distill --teacher flow --data data --out map --evaluations 100")
         .args(["--set", "flow_map.objective=lagrangian"])
         .assert()
         .success();
-    assert_eq!(
-        (
-            card("map")["steps"].clone(),
-            card("map")["evaluations"].clone()
-        ),
-        (2.into(), 80.into())
-    );
+    assert_eq!(took("map"), [2, 80]);
     let kept = fs::read_to_string(folder.path("map/config.toml")).unwrap();
     let kept: toml::Table = kept.parse().unwrap();
     assert_eq!(kept["distill"]["train"]["steps"].as_integer(), Some(2));
@@ -362,13 +351,14 @@ fn every_objective_distills_with_and_without_a_teacher() {
         .success();
     for settings in [
         &["objective=eulerian", "denoiser=student"][..],
+        &["objective=eulerian", "measure=cross_entropy"],
         &["objective=ecld"],
+        &["objective=consistency"],
         &["objective=semigroup", "target=average", "midpoint=random"],
     ] {
-        for teacher in ["--teacher flow", "--self"] {
-            let words =
-                format!("distill {teacher} --data data --preset grammar-tiny --force --out map");
-            let mut command = folder.tiny(&words);
+        let taught = folder.flm("distill --teacher flow --data data --force --out map");
+        let alone = "distill --self --data data --preset grammar-tiny --force --out map";
+        for mut command in [taught, folder.tiny(alone)] {
             for setting in settings {
                 command.args(["--set", &format!("flow_map.{setting}")]);
             }

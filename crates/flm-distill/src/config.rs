@@ -15,22 +15,24 @@ pub struct FlowMapConfig {
     pub boundary: f64,
     /// Where the semigroup cuts a jump in two.
     pub midpoint: Midpoint,
-    /// By which the semigroup measures the distance to its target.
+    /// The distance of semigroup and Eulerian to their targets.
     pub measure: Measure,
     /// Which student makes the semigroup's target.
     pub target: Target,
-    /// Who answers D in the objectives with a derivative.
+    /// Who answers D in the objectives that ask for it, all but the semigroup.
     pub denoiser: Denoiser,
     /// Weight of a row off the diagonal; one on it has 1.
     pub off_diagonal_weight: f64,
 }
 
-/// The distance of an answer to a target on the simplex.
+/// The distance of an answer to its target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// −Σ target·log p, in nats.
+    /// As published: cross-entropy for the semigroup, squared error for the Eulerian objective.
     #[default]
+    Published,
+    /// −Σ target·log p, in nats; a target off the simplex is projected to it.
     CrossEntropy,
     /// Σ (p − target)².
     SquaredError,
@@ -88,6 +90,7 @@ impl FlowMapConfig {
         }
         let default = Self::default();
         let semigroup = self.objective == ObjectiveKind::Semigroup;
+        let measured = semigroup || self.objective == ObjectiveKind::Eulerian;
         for (key, set, heard, whose) in [
             (
                 "midpoint",
@@ -98,8 +101,8 @@ impl FlowMapConfig {
             (
                 "measure",
                 self.measure != default.measure,
-                semigroup,
-                SEMIGROUP,
+                measured,
+                MEASURED,
             ),
             (
                 "target",
@@ -111,7 +114,7 @@ impl FlowMapConfig {
                 "denoiser",
                 self.denoiser != default.denoiser,
                 !semigroup,
-                DERIVATIVES,
+                DENOISED,
             ),
         ] {
             if set && !heard {
@@ -123,7 +126,8 @@ impl FlowMapConfig {
 }
 
 const SEMIGROUP: &str = "the semigroup objective";
-const DERIVATIVES: &str = "the objectives with a derivative";
+const MEASURED: &str = "the semigroup and the Eulerian objective";
+const DENOISED: &str = "the objectives that ask a denoiser";
 
 /// Settings with which nothing can be distilled.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -185,14 +189,14 @@ mod tests {
                 objective: ObjectiveKind::Lagrangian,
                 ..squared
             }),
-            "flow map measure is a setting of the semigroup objective, found another objective"
+            "flow map measure is a setting of the semigroup and the Eulerian objective, found another objective"
         );
         assert_eq!(
             message(FlowMapConfig {
                 denoiser: Denoiser::Student,
                 ..default()
             }),
-            "flow map denoiser is a setting of the objectives with a derivative, found another objective"
+            "flow map denoiser is a setting of the objectives that ask a denoiser, found another objective"
         );
     }
 }

@@ -95,6 +95,16 @@ impl<'a, B: Backend> Rows<'a, B> {
         RowTimes::of(self.times, self.schedule, &self.tokens.device())
     }
 
+    /// The same, cut after this share of the way in τ.
+    pub(crate) fn row_times_by(&self, share: f64) -> RowTimes<B> {
+        let cut = |row: &TimeRow| TimeRow {
+            tau_u: row.tau_s + share * (row.tau_t - row.tau_s),
+            ..*row
+        };
+        let times: Vec<TimeRow> = self.times.iter().map(cut).collect();
+        RowTimes::of(&times, self.schedule, &self.tokens.device())
+    }
+
     /// The rows `first..last`.
     fn range(&self, first: usize, last: usize) -> Rows<'a, B> {
         Rows {

@@ -1,5 +1,6 @@
 //! The seam between the ways of distilling a flow map.
 
+mod consistency;
 mod ecld;
 pub mod eulerian;
 mod lagrangian;
@@ -85,4 +86,6 @@ objectives! {
     eulerian::Eulerian,
     /// The answer is the denoiser's about the end of the jump, and does not move with the target time (ECLD).
     ecld::Ecld,
+    /// Who starts a step later, by the denoiser, ends at the same place: consistency distillation.
+    consistency::Consistency,
 }

@@ -42,6 +42,13 @@ pub(crate) const VARIANTS: &[Variant] = &[
     variant("semigroup", Group::Objective, &["objective=semigroup"]),
     variant("lagrangian", Group::Objective, &["objective=lagrangian"]),
     variant("eulerian", Group::Objective, &["objective=eulerian"]),
+    variant("consistency", Group::Objective, &["objective=consistency"]),
+    variant("ecld", Group::Objective, &["objective=ecld"]),
+    variant(
+        "eulerian, projected",
+        Group::Option,
+        &["objective=eulerian", "measure=cross_entropy"],
+    ),
     variant(
         "semigroup, random midpoint",
         Group::Option,
@@ -173,7 +180,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// As a file is called.
 fn name(variant: &str, seed: u64) -> String {
-    format!("{}-{seed}", variant.replace(", ", "-").replace(' ', "-"))
+    let plain = |c: char| if c.is_alphanumeric() { c } else { '-' };
+    let words: String = variant.replace(", ", "-").chars().map(plain).collect();
+    format!("{words}-{seed}")
 }
 
 impl Study {
@@ -186,7 +195,7 @@ impl Study {
 
     fn prepare(&self) -> anyhow::Result<()> {
         let data = self.path(&["data"]);
-        if PathBuf::from(&data).join("meta.json").is_file() {
+        if PathBuf::from(&data).join("dataset.json").is_file() {
             return Ok(());
         }
         let mut arguments = words(&[

@@ -5,11 +5,12 @@ use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (720, 420);
 /// Legible on white.
-const COLOURS: [RGBColor; 5] = [
+const COLOURS: [RGBColor; 6] = [
     RGBColor(0x1f, 0x8a, 0x9e),
     RGBColor(0xd9, 0x6c, 0x3b),
     RGBColor(0x6a, 0x4c, 0x93),
     RGBColor(0x3a, 0x7d, 0x44),
+    RGBColor(0xb0, 0x8a, 0x1e),
     RGBColor(0x8a, 0x8a, 0x8a),
 ];
 

@@ -1,6 +1,6 @@
 //! The Eulerian objective: (∂_s + b_s·∇) X_{s,t} = 0.
 
-use crate::{Answer, Denoiser, FlowMapConfig, OffDiagonal, Rows, cost};
+use crate::{Answer, Denoiser, FlowMapConfig, Measure, OffDiagonal, Rows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -14,15 +14,25 @@ use flm_denoiser::{Belief, Dropout, Dual, Score};
 /// t = 1, where the quotient does not. So the target is δ − r/max(1−t, [`FLOOR`]), with δ as it stands: the published one wherever 1 − t is
 /// at least the floor, bounded everywhere, and on boundary rows, where D_s drops out, still δ's motion along the flow, so that the
 /// gradient neither vanishes nor explodes.
+///
+/// The target leaves the simplex. By cross-entropy ([`Measure::CrossEntropy`]) it is brought back first, as the Lagrangian one is: its sparsemax.
 #[derive(Clone, Copy, Debug)]
-pub struct Eulerian(pub Denoiser);
+pub struct Eulerian {
+    /// Who answers D.
+    pub denoiser: Denoiser,
+    /// The distance to the target; by cross-entropy to its projection.
+    pub measure: Measure,
+}
 
 /// Smallest 1 − t that divides.
 pub const FLOOR: f64 = 0.05;
 
 impl From<&FlowMapConfig> for Eulerian {
     fn from(config: &FlowMapConfig) -> Self {
-        Self(config.denoiser)
+        Self {
+            denoiser: config.denoiser,
+            measure: config.measure,
+        }
     }
 }
 
@@ -33,8 +43,13 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
         rows: &Rows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
-        let target = target(rows, self.0);
-        answer.prediction.squared_error(&target, weights)
+        let (prediction, target) = (&answer.prediction, target(rows, self.denoiser));
+        match self.measure {
+            Measure::Published | Measure::SquaredError => {
+                prediction.squared_error(&target, weights)
+            }
+            Measure::CrossEntropy => prediction.soft_cross_entropy(&target.projected(), weights),
+        }
     }
 
     fn evaluations(&self) -> f64 {
