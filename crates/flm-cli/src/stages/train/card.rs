@@ -74,7 +74,11 @@ impl Card {
         };
         let loss = self.validation_loss.map_or_else(
             || "none: too few validation rows".to_owned(),
-            |loss| format!("{loss:.4} nats per token"),
+            // Of a flow map some rows may be squared distances.
+            |loss| {
+                let unit = if network.two_time { "" } else { " nats" };
+                format!("{loss:.4}{unit} a token")
+            },
         );
         let sample = if network.two_time { 4 } else { 128 };
         Ok(format!(
