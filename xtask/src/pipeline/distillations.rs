@@ -19,6 +19,8 @@ pub(crate) enum Group {
     Option,
     /// Without a teacher, from nothing, with the teacher's evaluations besides.
     Alone,
+    /// From what another variant made, with its evaluations besides.
+    After(&'static str),
 }
 
 /// A way to a flow map.
@@ -43,12 +45,12 @@ pub(crate) const VARIANTS: &[Variant] = &[
     variant("lagrangian", Group::Objective, &["objective=lagrangian"]),
     variant("eulerian", Group::Objective, &["objective=eulerian"]),
     variant("consistency", Group::Objective, &["objective=consistency"]),
-    variant("ecld", Group::Objective, &["objective=ecld"]),
     variant(
         "eulerian, projected",
-        Group::Option,
+        Group::Objective,
         &["objective=eulerian", "measure=cross_entropy"],
     ),
+    variant("ecld", Group::Objective, &["objective=ecld"]),
     variant(
         "semigroup, random midpoint",
         Group::Option,
@@ -64,6 +66,13 @@ pub(crate) const VARIANTS: &[Variant] = &[
         Group::Option,
         &["objective=semigroup", "off_diagonal_weight=2"],
     ),
+    variant(
+        "semigroup, learned weight",
+        Group::Option,
+        &["objective=semigroup", "loss_weight=true"],
+    ),
+    variant("residual", Group::Option, &["objective=residual"]),
+    variant("residual, second stage", Group::After("residual"), &[]),
     variant("semigroup, alone", Group::Alone, &["objective=semigroup"]),
     variant("lagrangian, alone", Group::Alone, &["objective=lagrangian"]),
     variant("eulerian, alone", Group::Alone, &["objective=eulerian"]),
@@ -212,12 +221,17 @@ impl Study {
     }
 
     fn distill(&self, variant: &Variant, seed: u64, teacher: &Finished) -> anyhow::Result<()> {
-        let budget = self.size.evaluations
-            + if variant.group == Group::Alone {
-                teacher.evaluations
-            } else {
-                0
-            };
+        let mut budget = self.size.evaluations;
+        let start = match variant.group {
+            Group::Objective | Group::Option => self.from("teacher", 0),
+            Group::After(other) => self.from(other, seed),
+            Group::Alone => {
+                budget += teacher.evaluations;
+                // From nothing, at the rates at which the teacher came from nothing.
+                let rates = set("distill.train.optimizer.", &["lr=1e-2", "muon_lr=0.04"]);
+                [words(&["--self"]), rates].concat()
+            }
+        };
         let mut arguments = words(&[
             "distill",
             "--preset",
@@ -227,19 +241,15 @@ impl Study {
             "--evaluations",
             &budget.to_string(),
         ]);
+        arguments.extend(start);
         arguments.extend(set("distill.train.", &[&format!("seed={seed}")]));
         arguments.extend(set("distill.flow_map.", variant.settings));
-        if variant.group == Group::Alone {
-            arguments.push("--self".to_owned());
-            // From nothing, at the rates at which the teacher came from nothing.
-            arguments.extend(set(
-                "distill.train.optimizer.",
-                &["lr=1e-2", "muon_lr=0.04"],
-            ));
-        } else {
-            arguments.extend(words(&["--teacher", &self.path(&["runs", "teacher-0"])]));
-        }
         self.finish(variant.name, seed, arguments, &STEPS).map(drop)
+    }
+
+    /// That a run learns from a finished one.
+    fn from(&self, other: &str, seed: u64) -> Vec<String> {
+        words(&["--teacher", &self.path(&["runs", &name(other, seed)])])
     }
 
     /// Does a run with its samples, or reads what it came to.

@@ -46,7 +46,8 @@ fn figures(runs: &[Finished], teacher: &Finished, budget: u64) -> anyhow::Result
     writeln!(
         out,
         "One teacher ({} steps, {} evaluations of the network, {:.0} s), then every distillation from it for {budget} evaluations: a pass forward counts one, a pass back two,\n\
-         a derivative along a direction two. Those *alone* start from nothing and have the teacher's evaluations besides. 1,000 samples a cell and seed, so a share of 20 % is known to\n\
+         a derivative along a direction two. Those *alone* start from nothing and have the teacher's evaluations besides; the second stage of the\n\
+         residual recipe learns from the first, whose evaluations come besides. The first samples by two networks, so a step of it takes two evaluations. 1,000 samples a cell and seed, so a share of 20 % is known to\n\
          ±2.5 points (two standard errors). Figures of the seeds stand side by side, in one order.\n",
         teacher.steps, teacher.evaluations, teacher.seconds
     )?;
