@@ -351,7 +351,7 @@ fn every_objective_distills_with_and_without_a_teacher() {
         .success();
     for settings in [
         &["objective=eulerian", "denoiser=student"][..],
-        &["objective=eulerian", "measure=cross_entropy"],
+        &["objective=eulerian", "measure=squared_error"],
         &["objective=ecld"],
         &["objective=consistency"],
         &["objective=semigroup", "target=average", "midpoint=random"],

@@ -29,12 +29,10 @@ pub struct FlowMapConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// As published: cross-entropy for the semigroup, squared error for the Eulerian objective.
-    #[default]
-    Published,
     /// −Σ target·log p, in nats; a target off the simplex is projected to it.
+    #[default]
     CrossEntropy,
-    /// Σ (p − target)².
+    /// Σ (p − target)², with which the Eulerian objective was published.
     SquaredError,
 }
 

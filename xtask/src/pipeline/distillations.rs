@@ -43,12 +43,16 @@ const fn variant(name: &'static str, group: Group, settings: &'static [&'static 
 pub(crate) const VARIANTS: &[Variant] = &[
     variant("semigroup", Group::Objective, &["objective=semigroup"]),
     variant("lagrangian", Group::Objective, &["objective=lagrangian"]),
-    variant("eulerian", Group::Objective, &["objective=eulerian"]),
+    variant(
+        "eulerian",
+        Group::Objective,
+        &["objective=eulerian", "measure=squared_error"],
+    ),
     variant("consistency", Group::Objective, &["objective=consistency"]),
     variant(
         "eulerian, projected",
         Group::Objective,
-        &["objective=eulerian", "measure=cross_entropy"],
+        &["objective=eulerian"],
     ),
     variant("ecld", Group::Objective, &["objective=ecld"]),
     variant(
@@ -280,7 +284,7 @@ impl Study {
         let mut used = self.flm.run(&arguments)?;
         if started {
             // Only the last part of the run was watched.
-            used.cpu_seconds = None;
+            used = Used::default();
         }
         let card: Card = read(&folder.join("model/run.json"))?;
         let figures = steps

@@ -7,7 +7,8 @@ use burn::tensor::{
 };
 use flm_denoiser::{Belief, Dropout, Dual, Score};
 
-/// Squared error of the probabilities against D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the [`Denoiser`].
+/// Cross-entropy against the sparsemax of D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the [`Denoiser`], or squared error
+/// against that itself, as published.
 ///
 /// Whoever starts a little later, from where the flow has taken the state meanwhile, must end at the same place. Multiplied
 /// through by 1 − t the condition says that r = (1−t)·(δ − D_s) − (1−s)(t−s)·(∂_s + b_s·∇) δ vanishes, and that stays finite at
@@ -15,12 +16,13 @@ use flm_denoiser::{Belief, Dropout, Dual, Score};
 /// at least the floor, bounded everywhere, and on boundary rows, where D_s drops out, still δ's motion along the flow, so that the
 /// gradient neither vanishes nor explodes.
 ///
-/// The target leaves the simplex. By cross-entropy ([`Measure::CrossEntropy`]) it is brought back first, as the Lagrangian one is: its sparsemax.
+/// The derivative takes the target off the simplex. Brought back to it, as the Lagrangian one is, it trains better
+/// (`docs/results/distillations.md`).
 #[derive(Clone, Copy, Debug)]
 pub struct Eulerian {
     /// Who answers D.
     pub denoiser: Denoiser,
-    /// The distance to the target; by cross-entropy to its projection.
+    /// The distance to the target, by cross-entropy to its projection.
     pub measure: Measure,
 }
 
@@ -45,10 +47,8 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
     ) -> Score<A> {
         let (prediction, target) = (&answer.prediction, target(rows, self.denoiser));
         match self.measure {
-            Measure::Published | Measure::SquaredError => {
-                prediction.squared_error(&target, weights)
-            }
             Measure::CrossEntropy => prediction.soft_cross_entropy(&target.projected(), weights),
+            Measure::SquaredError => prediction.squared_error(&target, weights),
         }
     }
 

@@ -38,9 +38,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
     ) -> Score<A> {
         let (prediction, target) = (&answer.prediction, target(rows, self.target));
         match self.measure {
-            Measure::Published | Measure::CrossEntropy => {
-                prediction.soft_cross_entropy(&target, weights)
-            }
+            Measure::CrossEntropy => prediction.soft_cross_entropy(&target, weights),
             Measure::SquaredError => prediction.squared_error(&target, weights),
         }
     }
