@@ -43,18 +43,14 @@ const fn variant(name: &'static str, group: Group, settings: &'static [&'static 
 pub(crate) const VARIANTS: &[Variant] = &[
     variant("semigroup", Group::Objective, &["objective=semigroup"]),
     variant("lagrangian", Group::Objective, &["objective=lagrangian"]),
+    variant("eulerian", Group::Objective, &["objective=eulerian"]),
     variant(
-        "eulerian",
+        "eulerian, squared error",
         Group::Objective,
         &["objective=eulerian", "measure=squared_error"],
     ),
-    variant("consistency", Group::Objective, &["objective=consistency"]),
-    variant(
-        "eulerian, projected",
-        Group::Objective,
-        &["objective=eulerian"],
-    ),
     variant("ecld", Group::Objective, &["objective=ecld"]),
+    variant("consistency", Group::Objective, &["objective=consistency"]),
     variant(
         "semigroup, random midpoint",
         Group::Option,
@@ -69,6 +65,16 @@ pub(crate) const VARIANTS: &[Variant] = &[
         "semigroup, weight 2 off the diagonal",
         Group::Option,
         &["objective=semigroup", "off_diagonal_weight=2"],
+    ),
+    variant(
+        "semigroup, averaged target",
+        Group::Option,
+        &["objective=semigroup", "target=average"],
+    ),
+    variant(
+        "lagrangian, student's denoiser",
+        Group::Option,
+        &["objective=lagrangian", "denoiser=student"],
     ),
     variant(
         "semigroup, learned weight",
