@@ -6,7 +6,7 @@ use flm_data::{
     BatchOrder, Dataset, FnCorpus, Layout, PrepareOptions, TextTokenizer, TokenizerSource,
 };
 use flm_denoiser::DitConfig;
-use flm_distill::{FlowMapConfig, FlowMapObjective, FlowObjective};
+use flm_distill::{FlowMapConfig, FlowMapObjective, FlowObjective, ObjectiveKind};
 use flm_simplex::stream::generator;
 use flm_train::{Objective, Run, TrainConfig};
 use std::ops::ControlFlow;
@@ -54,8 +54,11 @@ pub fn semigroup_step(sizes: Sizes) -> Work {
         .init::<Train>(&mut generator(0, 0, 0, 0), &Default::default())
         .expect("possible sizes");
     let schedule = config.schedule().expect("a vocabulary with a schedule");
-    let objective =
-        FlowMapObjective::new(schedule, FlowMapConfig::default(), Some(teacher.valid()));
+    let semigroup = FlowMapConfig {
+        objective: ObjectiveKind::Semigroup,
+        ..FlowMapConfig::default()
+    };
+    let objective = FlowMapObjective::new(schedule, semigroup, Some(teacher.valid()));
     step(sizes, config, objective)
 }
 

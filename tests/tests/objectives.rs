@@ -136,7 +136,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     );
     let on = answer.soft_cross_entropy(&teacher, weights);
     // Off the diagonal nobody asks it.
-    let objective = FlowMapObjective::new(schedule(), FlowMapConfig::default(), None);
+    let objective = FlowMapObjective::new(schedule(), of_kind(ObjectiveKind::Semigroup), None);
     let off = objective.losses(
         &student,
         None,
@@ -303,7 +303,7 @@ fn a_squared_error_to_the_semigroup_target_and_a_weight_off_the_diagonal() {
     let config = FlowMapConfig {
         measure: Measure::SquaredError,
         off_diagonal_weight: 2.0,
-        ..FlowMapConfig::default()
+        ..of_kind(ObjectiveKind::Semigroup)
     };
     let objective = FlowMapObjective::new(schedule(), config, None);
     let answer = objective.losses(
@@ -509,7 +509,7 @@ fn an_averaged_target_is_the_averages_own() {
     let per_token = |target| {
         let config = FlowMapConfig {
             target,
-            ..FlowMapConfig::default()
+            ..of_kind(ObjectiveKind::Semigroup)
         };
         let objective = FlowMapObjective::new(schedule(), config, None);
         let tokens = file.int("expected.tokens");

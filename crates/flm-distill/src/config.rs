@@ -59,7 +59,7 @@ pub enum Denoiser {
 }
 
 impl Default for FlowMapConfig {
-    /// The published shares.
+    /// The published shares, and the objective that did best here.
     fn default() -> Self {
         Self {
             objective: ObjectiveKind::default(),
@@ -191,6 +191,7 @@ mod tests {
         );
         assert_eq!(
             message(FlowMapConfig {
+                objective: ObjectiveKind::Semigroup,
                 denoiser: Denoiser::Student,
                 ..default()
             }),

@@ -78,11 +78,11 @@ macro_rules! objectives {
 // Each is a line here and a file, with `OffDiagonal` and `From<&FlowMapConfig>`.
 objectives! {
     /// Two half jumps make a whole one (progressive self-distillation, PSD).
-    #[default]
     semigroup::Semigroup,
     /// The end of a jump moves with its time as the flow does (LSD).
     lagrangian::Lagrangian,
-    /// The end of a jump stays when its start moves along the flow (ESD).
+    /// The end of a jump stays when its start moves along the flow (ESD). The default: of all here the best on the grammar at equal cost.
+    #[default]
     eulerian::Eulerian,
     /// The answer is the denoiser's about the end of the jump, and does not move with the target time (ECLD).
     ecld::Ecld,
