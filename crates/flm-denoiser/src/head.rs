@@ -8,6 +8,7 @@
     reason = "parameters carry the names of the reference's checkpoints"
 )]
 
+mod aim;
 mod belief;
 mod jvp;
 
@@ -17,6 +18,7 @@ pub use jvp::Jvp;
 use crate::block::{bias, chunks, layer_norm};
 use crate::mode::{Duals, Mode, Values};
 use crate::{DitConfig, init};
+use aim::Aim;
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::log_softmax;
@@ -42,6 +44,15 @@ impl<B: Backend> OutputLayer<B> {
             linear: init::zero_linear(config.width, config.vocab_size, device),
             adaLN_modulation: init::zero_linear(config.cond_dim, 2 * config.width, device),
             softcap: config.logit_softcap,
+        }
+    }
+
+    /// The same head with a map that answers zero.
+    pub(crate) fn silenced(self, device: &B::Device) -> Self {
+        let [width, vocab_size] = self.linear.weight.dims();
+        Self {
+            linear: init::zero_linear(width, vocab_size, device),
+            ..self
         }
     }
 
@@ -112,6 +123,11 @@ impl<B: Backend> Head<B> {
         flm_ops::product(features, self.weight.clone())
     }
 
+    /// Logits, before their softcap.
+    fn outputs(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
+        (self.product(features) + self.bias.clone().unsqueeze()).detach()
+    }
+
     fn softmax(&self, features: Tensor<B, 2>, temperature: f64) -> Tensor<B, 2> {
         let product = self.product(features);
         flm_ops::capped_softmax(product, self.bias.clone(), self.softcap, temperature)
@@ -176,7 +192,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     ) -> Score<A> {
         let tokens = tokens.inner().flatten::<1>(0, 1);
         self.score(weights, |first, count| {
-            Target::Tokens(tokens.clone().narrow(0, first, count))
+            Aim::Probabilities(Target::Tokens(tokens.clone().narrow(0, first, count)))
         })
     }
 
@@ -187,7 +203,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
-            Target::Distributions(target.rows(first, count))
+            Aim::Probabilities(Target::Distributions(target.rows(first, count)))
         })
     }
 
@@ -199,7 +215,24 @@ impl<A: AutodiffBackend> Prediction<A> {
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
-            Target::Points(target.rows(first, count))
+            Aim::Probabilities(Target::Points(target.rows(first, count)))
+        })
+    }
+
+    /// Squared distance Σ (scale·output − target)² of the outputs themselves, before softcap and softmax
+    /// ([`outputs`](Prediction::outputs)), to a target, with one scale for each sequence, `[batch]`; weighted as in
+    /// [`cross_entropy`](Self::cross_entropy).
+    pub fn squared_output_error(
+        &self,
+        target: &Belief<A::InnerBackend>,
+        scale: Tensor<A::InnerBackend, 1>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        let [batch, length, _] = self.features.dims();
+        let scale = per_position(scale, [batch, length]);
+        self.score(weights, |first, count| Aim::Outputs {
+            point: target.rows(first, count),
+            scale: scale.clone().narrow(0, first, count),
         })
     }
 
@@ -207,7 +240,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     fn score(
         &self,
         weights: Tensor<A::InnerBackend, 2>,
-        target: impl Fn(usize, usize) -> Target<A::InnerBackend>,
+        aim: impl Fn(usize, usize) -> Aim<A::InnerBackend>,
     ) -> Score<A> {
         let [batch, length, width] = self.features.dims();
         let (rows, softcap) = (batch * length, self.head.softcap);
@@ -224,13 +257,13 @@ impl<A: AutodiffBackend> Prediction<A> {
         for (first, count) in head.runs(rows) {
             let features = features.clone().narrow(0, first, count);
             let product = head.product(features.clone());
-            let (bias, target) = (head.bias.clone(), target(first, count));
+            let (bias, aim) = (head.bias.clone(), aim(first, count));
             let Some((to_weight, to_bias)) = sums else {
-                losses.push(flm_ops::capped_loss(product, bias, target, softcap));
+                losses.push(aim.loss(product, bias, softcap));
                 continue;
             };
             let weights = flat_weights.clone().narrow(0, first, count);
-            let scored = flm_ops::capped_loss_gradient(product, bias, target, weights, softcap);
+            let scored = aim.gradient(product, bias, weights, softcap);
             losses.push(scored.loss);
             to_features.push(flm_ops::product(
                 scored.product.clone(),
@@ -280,6 +313,14 @@ fn flat<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
     x.reshape([count])
 }
 
+/// A number of each sequence for each of its positions, `[batch·length, 1]`.
+fn per_position<B: Backend>(numbers: Tensor<B, 1>, [batch, length]: [usize; 2]) -> Tensor<B, 2> {
+    numbers
+        .unsqueeze_dim::<2>(1)
+        .repeat_dim(1, length)
+        .reshape([batch * length, 1])
+}
+
 impl<B: Backend> Prediction<B> {
     /// Log-probabilities of tokens `[batch, length]`, in nats, `[batch, length]`. No gradient flows through them.
     pub fn log_probs(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
@@ -311,6 +352,17 @@ impl<B: Backend> Prediction<B> {
             .detach()
             .reshape([batch * length, width]);
         Belief::of(features, &self.head, temperature, [batch, length])
+    }
+
+    /// The outputs of the head themselves, before softcap and softmax: no distribution, but weighted, added and projected as one is.
+    pub fn outputs(&self) -> Belief<B> {
+        let [batch, length, width] = self.features.dims();
+        let features = self
+            .features
+            .clone()
+            .detach()
+            .reshape([batch * length, width]);
+        Belief::of_outputs(features, &self.head, [batch, length])
     }
 
     /// The same answer, whose V-wide tensors have at most `numbers` numbers each (but at least one position's).

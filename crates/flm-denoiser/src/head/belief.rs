@@ -1,12 +1,13 @@
 //! What the network believes about the clean tokens.
 
-use super::{BUDGET, Head, Jvp};
+use super::{BUDGET, Head, Jvp, per_position};
 use crate::embed::VocabEmbed;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use flm_simplex::projection::sparsemax;
 use rand::{Rng, RngExt};
 
-/// A distribution over the vocabulary for each position, held if it is small and made when asked for otherwise.
+/// A distribution over the vocabulary for each position, held if it is small and made when asked for otherwise; or a weighted sum of
+/// such distributions and of outputs, which is no distribution.
 #[derive(Clone, Debug)]
 pub struct Belief<B: Backend> {
     batch: usize,
@@ -40,6 +41,22 @@ enum Source<B: Backend> {
     },
     /// The next point of the simplex.
     Projected(Box<Source<B>>),
+    /// What the head says of features `[rows, width]`, before softcap and softmax.
+    Outputs {
+        features: Tensor<B, 2>,
+        head: Head<B>,
+    },
+    /// weight·base, `weight` `[rows, 1]`.
+    Scaled {
+        weight: Tensor<B, 2>,
+        base: Box<Source<B>>,
+    },
+    /// base + weight·other, `weight` `[rows, 1]`.
+    Added {
+        base: Box<Source<B>>,
+        weight: Tensor<B, 2>,
+        other: Box<Source<B>>,
+    },
 }
 
 impl<B: Backend> Source<B> {
@@ -70,16 +87,32 @@ impl<B: Backend> Source<B> {
                 base.rows(from, count) + moving.rows(from, count).tangent * weight
             }
             Self::Projected(base) => sparsemax(base.rows(from, count)),
+            Self::Outputs { features, head } => {
+                head.outputs(features.clone().narrow(0, from, count))
+            }
+            Self::Scaled { weight, base } => {
+                base.rows(from, count) * weight.clone().narrow(0, from, count)
+            }
+            Self::Added {
+                base,
+                weight,
+                other,
+            } => {
+                let weight = weight.clone().narrow(0, from, count);
+                base.rows(from, count) + other.rows(from, count) * weight
+            }
         }
     }
 
     fn vocab_size(&self) -> usize {
         match self {
             Self::Held(probabilities) => probabilities.dims()[1],
-            Self::Computed { head, .. } => head.vocab_size(),
-            Self::Mixed { first: base, .. } | Self::Moved { base, .. } | Self::Projected(base) => {
-                base.vocab_size()
-            }
+            Self::Computed { head, .. } | Self::Outputs { head, .. } => head.vocab_size(),
+            Self::Mixed { first: base, .. }
+            | Self::Moved { base, .. }
+            | Self::Projected(base)
+            | Self::Scaled { base, .. }
+            | Self::Added { base, .. } => base.vocab_size(),
         }
     }
 }
@@ -109,7 +142,28 @@ impl<B: Backend> Belief<B> {
         }
     }
 
-    /// Given distributions, `[batch, length, vocabulary]`: for tests against pinned numbers.
+    /// What the head says of features `[batch·length, width]`, before softcap and softmax.
+    pub(super) fn of_outputs(
+        features: Tensor<B, 2>,
+        head: &Head<B>,
+        [batch, length]: [usize; 2],
+    ) -> Self {
+        let source = if batch * length * head.vocab_size() <= head.budget {
+            Source::Held(head.outputs(features))
+        } else {
+            let head = head.clone();
+            Source::Outputs { features, head }
+        };
+        Self {
+            batch,
+            length,
+            budget: head.budget,
+            source,
+        }
+    }
+
+    /// Given numbers, `[batch, length, vocabulary]`: a state of a sampler that needs it V wide, or distributions for tests against
+    /// pinned ones.
     pub fn pinned(probabilities: Tensor<B, 3>) -> Self {
         let [batch, length, _] = probabilities.dims();
         Self {
@@ -153,12 +207,40 @@ impl<B: Backend> Belief<B> {
         }
     }
 
-    /// A number of each sequence for each of its positions, `[batch·length, 1]`.
+    /// `weight`·self, with one weight for each sequence, `[batch]`: no distribution any more, unless sums make it one.
+    pub fn scaled(self, weight: Tensor<B, 1>) -> Self {
+        Self {
+            source: Source::Scaled {
+                weight: self.per_position(weight),
+                base: Box::new(self.source),
+            },
+            ..self
+        }
+    }
+
+    /// self + `weight`·other, with one weight for each sequence, `[batch]`.
+    pub fn plus(self, other: Self, weight: Tensor<B, 1>) -> Self {
+        Self {
+            source: Source::Added {
+                weight: self.per_position(weight),
+                base: Box::new(self.source),
+                other: Box::new(other.source),
+            },
+            ..self
+        }
+    }
+
+    /// The same, made now and held, V wide, so that it is not made again each time it is asked.
+    pub fn held(self) -> Self {
+        let numbers = Tensor::cat(self.runs().collect(), 0);
+        Self {
+            source: Source::Held(numbers),
+            ..self
+        }
+    }
+
     fn per_position(&self, weight: Tensor<B, 1>) -> Tensor<B, 2> {
-        weight
-            .unsqueeze_dim::<2>(1)
-            .repeat_dim(1, self.length)
-            .reshape([self.batch * self.length, 1])
+        per_position(weight, [self.batch, self.length])
     }
 
     /// The distributions of `count` positions from `first` on, counted through the batch, `[count, vocabulary]`.

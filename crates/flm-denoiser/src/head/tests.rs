@@ -212,3 +212,57 @@ fn log_probabilities_are_those_of_the_tokens() {
             .assert_approx_eq::<f32>(&expected.clone().into_data(), tolerance);
     }
 }
+
+/// A sum of an answer and of outputs, as a residual flow map's end is.
+fn sum(budget: usize) -> Belief<Flex> {
+    let row = |numbers: [f32; 3]| Tensor::from_floats(numbers, &Default::default());
+    let belief = prediction::<Flex>(11, budget).belief();
+    let outputs = prediction::<Flex>(12, budget).outputs();
+    belief
+        .scaled(row([0.0, 1.0, -0.4]))
+        .plus(outputs, row([1.0, 0.5, 0.0]))
+}
+
+#[test]
+fn weighted_sums_in_runs_are_those_of_dense_tensors() {
+    let close = |a: Tensor<Flex, 3>, b: Tensor<Flex, 3>| {
+        let tolerance = Tolerance::relative(1e-5).set_absolute(1e-5);
+        a.into_data()
+            .assert_approx_eq::<f32>(&b.into_data(), tolerance);
+    };
+    let belief = prediction::<Flex>(11, BUDGET).belief().dense();
+    let outputs = prediction::<Flex>(12, BUDGET).dense_logits();
+    let row = |x: &Tensor<Flex, 3>, i| x.clone().narrow(0, i, 1);
+    let expected = Tensor::cat(
+        vec![
+            row(&outputs, 0),
+            row(&belief, 1) + row(&outputs, 1) * 0.5,
+            row(&belief, 2) * -0.4,
+        ],
+        0,
+    );
+    for budget in BUDGETS {
+        close(sum(budget).dense(), expected.clone());
+        close(sum(budget).held().dense(), expected.clone());
+    }
+}
+
+#[test]
+fn squared_errors_of_outputs_in_runs_are_those_of_the_plain_composition() {
+    let scale = || Tensor::<Flex, 1>::from_floats([0.3, 1.0, -2.0], &Default::default());
+    let point = Tensor::<Composed, 3>::from_inner(sum(BUDGET).dense());
+    let plain = prediction::<Composed>(1, BUDGET);
+    let scaled = plain.dense_logits() * Tensor::from_inner(scale()).reshape([BATCH, 1, 1]);
+    let per_token = (scaled - point)
+        .powi_scalar(2)
+        .sum_dim(2)
+        .squeeze_dim::<2>(2);
+    let loss = (per_token.clone() * Tensor::from_inner(weights())).sum();
+    let expected = numbers(&plain, loss, per_token.inner());
+    for budget in BUDGETS {
+        let prediction = prediction::<Autodiff<Flex>>(1, budget);
+        let score = prediction.squared_output_error(&sum(budget), scale(), weights());
+        let found = numbers(&prediction, score.loss, score.per_token);
+        assert_close(&found, &expected, &format!("{budget} numbers"));
+    }
+}
