@@ -1,6 +1,7 @@
 //! The sizes of a denoiser, as they stand in `config.json`.
 
 use crate::embed::TIME_FEATURES;
+use crate::loss_weight::HIDDEN as LOSS_WEIGHT_HIDDEN;
 use flm_simplex::{Schedule, ScheduleError};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,12 @@ pub struct DitConfig {
     /// the reference. Where grammar leaves few candidates open, fewer than the vocabulary put more of τ where they are told apart.
     #[serde(default)]
     pub schedule_vocab: usize,
+    /// Whether a weight of the loss at each time is learned beside the network ([`LossWeight`](crate::LossWeight)); of a flow map only.
+    #[serde(default)]
+    pub loss_weight: bool,
+    /// Whether the network is the second of a residual flow map ([`Residual`](crate::Residual)); of a two-time network only.
+    #[serde(default)]
+    pub residual: bool,
 }
 
 /// The longest sequence. No parameter has this size, so nothing else would stop a mistyped one.
@@ -92,6 +99,8 @@ impl DitConfig {
             rope_base: default_rope_base(),
             anchor: false,
             schedule_vocab: 0,
+            loss_weight: false,
+            residual: false,
         }
     }
 
@@ -139,9 +148,12 @@ impl DitConfig {
             linear(hidden, width),
             linear(cond, product(&[6, width])),
         ]);
+        let hidden = LOSS_WEIGHT_HIDDEN as u128;
+        let loss_weight = sum(&[time, linear(cond, hidden), linear(hidden, 1)]);
         sum(&[
             product(&[vocab, width]),
             product(&[1 + u128::from(self.two_time), time]),
+            product(&[u128::from(self.loss_weight), loss_weight]),
             product(&[blocks, block]),
             product(&[width, 1 + u128::from(self.anchor)]),
             linear(width, vocab),
@@ -173,6 +185,14 @@ impl DitConfig {
         }
         if self.schedule_vocab == 1 {
             return Err(ConfigError::ScheduleVocabulary);
+        }
+        for (key, set) in [
+            ("loss_weight", self.loss_weight),
+            ("residual", self.residual),
+        ] {
+            if set && !self.two_time {
+                return Err(ConfigError::TwoTimeOnly { key });
+            }
         }
         if !self.width.is_multiple_of(2 * self.heads) {
             return Err(ConfigError::Heads {
@@ -218,6 +238,12 @@ pub enum ConfigError {
     Vocabulary {
         /// The size found.
         found: usize,
+    },
+    /// A key of flow maps in a network of one time.
+    #[error("model {key} is of a network of two times, but two_time is false")]
+    TwoTimeOnly {
+        /// The configuration key.
+        key: &'static str,
     },
     /// A schedule for a single token, which always decodes correctly.
     #[error("model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1")]
@@ -284,6 +310,28 @@ mod tests {
             ..good.clone()
         };
         assert!(dropout.validate().is_err());
+        for (key, config) in [
+            (
+                "loss_weight",
+                DitConfig {
+                    loss_weight: true,
+                    ..good.clone()
+                },
+            ),
+            (
+                "residual",
+                DitConfig {
+                    residual: true,
+                    ..good.clone()
+                },
+            ),
+        ] {
+            assert_eq!(
+                config.validate().unwrap_err().to_string(),
+                format!("model {key} is of a network of two times, but two_time is false")
+            );
+            assert_eq!(config.with_two_time(true).validate(), Ok(()));
+        }
         let schedule = DitConfig {
             schedule_vocab: 1,
             ..good
@@ -306,7 +354,11 @@ mod tests {
             anchor: true,
             ..one.clone().with_two_time(true)
         };
-        for config in [one, other] {
+        let weighted = DitConfig {
+            loss_weight: true,
+            ..other.clone()
+        };
+        for config in [one, other, weighted] {
             let mut rng = rand_chacha::ChaCha8Rng::from_seed([0; 32]);
             let network = config
                 .init::<burn_flex::Flex>(&mut rng, &Default::default())

@@ -4,6 +4,7 @@ use crate::block::Block;
 use crate::dropout::Dropout;
 use crate::embed::{TimeEmbed, VocabEmbed};
 use crate::head::{Jvp, OutputLayer, Prediction};
+use crate::loss_weight::LossWeight;
 use crate::mode::{Duals, Mode, Values};
 use crate::{ConfigError, DitConfig, init};
 use burn::module::{Module, Param, ParamId};
@@ -21,6 +22,7 @@ pub struct Dit<B: Backend> {
     vocab_embed: VocabEmbed<B>,
     sigma_map: TimeEmbed<B>,
     sigma_map_prime: Option<TimeEmbed<B>>,
+    learnable_loss_weighting: Option<LossWeight<B>>,
     blocks: Vec<Block<B>>,
     output_layer: OutputLayer<B>,
     anchor: Option<Param<Tensor<B, 1>>>,
@@ -51,10 +53,13 @@ impl DitConfig {
         let sigma_map_prime = self
             .two_time
             .then(|| TimeEmbed::silent(self.cond_dim, rng, device));
+        // After that, for the same reason.
+        let learnable_loss_weighting = self.loss_weight.then(|| LossWeight::new(self, rng, device));
         Ok(Dit {
             vocab_embed,
             sigma_map,
             sigma_map_prime,
+            learnable_loss_weighting,
             blocks,
             output_layer,
             anchor,
@@ -88,6 +93,41 @@ impl<B: Backend> Dit<B> {
     /// Whether a token that is never noised stands before the sequence.
     pub fn has_anchor(&self) -> bool {
         self.anchor.is_some()
+    }
+
+    /// Whether a weight of the loss is learned beside the network.
+    pub fn has_loss_weight(&self) -> bool {
+        self.learnable_loss_weighting.is_some()
+    }
+
+    /// The learned weight w of the loss at times τ_s `[batch]`, `[batch]`, if there is one: see [`LossWeight`].
+    pub fn loss_weight(&self, tau_s: Tensor<B, 1>) -> Option<Tensor<B, 1>> {
+        let weight = self.learnable_loss_weighting.as_ref()?;
+        Some(weight.forward(tau_s))
+    }
+
+    /// The same network with a fresh weight of its loss, or with none, as `config` says.
+    pub fn with_loss_weight_of(
+        mut self,
+        config: &DitConfig,
+        rng: &mut impl Rng,
+        device: &B::Device,
+    ) -> Self {
+        self.learnable_loss_weighting = config
+            .loss_weight
+            .then(|| LossWeight::new(config, rng, device));
+        self
+    }
+
+    /// The same network as the second of a residual flow map: a two-time one whose answers are zero, all of them.
+    pub fn into_residual(
+        mut self,
+        cond_dim: usize,
+        rng: &mut impl Rng,
+        device: &B::Device,
+    ) -> Self {
+        self.output_layer = self.output_layer.silenced(device);
+        self.into_two_time(cond_dim, rng, device)
     }
 
     /// The same network as a two-time one: it starts silent about its target time, so δ_{s,t} = D_s.

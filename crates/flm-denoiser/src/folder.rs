@@ -3,15 +3,18 @@
 //! The tensors carry the names and layouts of the reference's PyTorch checkpoints, in f32, so that either side can read
 //! the other. A folder appears whole or not at all, and is read strictly: whatever is missing, left over, misshapen or not finite
 //! is an error with its name.
+//!
+//! A residual flow map is the folder of its second network, whose configuration says so, with the folder of its frozen denoiser in
+//! it, `denoiser`.
 
 mod read;
 mod staging;
 mod write;
 
-pub use read::load;
-pub use write::{Existing, save};
+pub use read::{load, load_residual, read_config};
+pub use write::{Content, Existing, save, save_residual};
 
-use crate::{ConfigError, TensorError};
+use crate::{ConfigError, DitConfig, TensorError};
 use std::io;
 use std::path::PathBuf;
 
@@ -19,8 +22,11 @@ use std::path::PathBuf;
 pub const CONFIG_FILE: &str = "config.json";
 /// The file with the parameters.
 pub const TENSORS_FILE: &str = "model.safetensors";
-/// The version of the format that is written, and the newest that is read. Version 1 knew neither anchor nor `schedule_vocab`.
-pub const FORMAT_VERSION: u32 = 2;
+/// In the folder of a residual flow map: the folder of its denoiser.
+pub const DENOISER_FOLDER: &str = "denoiser";
+/// The version of the format that is written, and the newest that is read. Version 1 knew neither anchor nor `schedule_vocab`, version 2
+/// neither `loss_weight` nor `residual`.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Why a model folder cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +68,28 @@ pub enum FolderError {
         config: String,
         /// The network's.
         model: String,
+    },
+    /// A residual flow map where one network was expected.
+    #[error("{} holds a residual flow map, two networks, where one is expected", path.display())]
+    Residual {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// One network where a residual flow map was expected.
+    #[error("{} holds no residual flow map: its configuration does not say residual", path.display())]
+    NotResidual {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Two networks that cannot make a residual flow map.
+    #[error("a residual flow map of {key} {second} has a denoiser of {key} {denoiser}")]
+    Pair {
+        /// The configuration key.
+        key: &'static str,
+        /// Its value for the second network.
+        second: usize,
+        /// Its value for the denoiser.
+        denoiser: usize,
     },
     /// `config.json` is not what it should be.
     #[error("{} is not a model configuration: {source}", path.display())]
@@ -121,6 +149,28 @@ pub enum FolderError {
     /// The tensors are not the parameters of the network.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+/// Checks that the two networks of a residual flow map see the same sequences at the same times.
+fn check_pair(second: &DitConfig, denoiser: &DitConfig) -> Result<(), FolderError> {
+    for (key, second, denoiser) in [
+        ("vocab_size", second.vocab_size, denoiser.vocab_size),
+        ("length", second.length, denoiser.length),
+        (
+            "schedule_vocab",
+            second.schedule_vocab,
+            denoiser.schedule_vocab,
+        ),
+    ] {
+        if second != denoiser {
+            return Err(FolderError::Pair {
+                key,
+                second,
+                denoiser,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// An error of the operating system's, with what was tried.

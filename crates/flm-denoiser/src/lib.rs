@@ -63,7 +63,9 @@
 //! | [`Dit`], [`Prediction`], [`Belief`], [`Score`] | the network and its answers |
 //! | [`Jvp`], [`Dual`] | its answer with the derivative along a direction |
 //! | [`Prior`], [`Noise`] | the noise that sequences start from, as the network sees it |
+//! | [`LossWeight`] | how hard each time is, learned beside the network |
 //! | [`Dropout`] | masks from a generator that the caller owns |
+//! | [`Residual`] | a flow map of two networks, of the paper's first version |
 //! | [`Sampling`] | the network as the samplers of `flm_simplex` see it |
 //! | [`folder`] | models on disk, read strictly |
 //! | [`named_tensors`], [`named_shapes`], [`apply_tensors`] | parameters by the reference's names |
@@ -81,8 +83,10 @@ mod embed;
 pub mod folder;
 mod head;
 mod init;
+mod loss_weight;
 mod mode;
 mod noise;
+mod residual;
 mod sampling;
 mod tensors;
 
@@ -93,6 +97,8 @@ pub use dropout::Dropout;
 pub use embed::{TimeEmbed, VocabEmbed};
 pub use flm_ops::{Rope, dual::Dual};
 pub use head::{Belief, Jvp, OutputLayer, Prediction, Score};
+pub use loss_weight::LossWeight;
 pub use noise::{Noise, NoiseWidth, Prior};
+pub use residual::Residual;
 pub use sampling::{Sampling, TemperatureError};
 pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};

@@ -1,7 +1,10 @@
 //! Reading a model folder.
 
-use super::{CONFIG_FILE, ConfigFile, FORMAT_VERSION, FolderError, TENSORS_FILE, io_error};
-use crate::{Dit, DitConfig, NamedTensor, apply_tensors};
+use super::{
+    CONFIG_FILE, ConfigFile, DENOISER_FOLDER, FORMAT_VERSION, FolderError, TENSORS_FILE,
+    check_pair, io_error,
+};
+use crate::{Dit, DitConfig, NamedTensor, Residual, apply_tensors};
 use burn::tensor::backend::Backend;
 use burn::tensor::{bf16, f16};
 use rand::SeedableRng;
@@ -17,19 +20,65 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// [`FolderError::Io`] if a file cannot be read, [`FolderError::Config`], [`FolderError::Version`],
+/// [`FolderError::Residual`] if the folder holds two networks ([`load_residual`]), [`FolderError::Io`] if a file cannot be read, [`FolderError::Config`], [`FolderError::Version`],
 /// [`FolderError::Sizes`] and [`FolderError::Count`] if `config.json` is no configuration of a network, [`FolderError::Corrupt`], [`FolderError::Type`] and
 /// [`FolderError::Tensor`] if `model.safetensors` does not hold exactly the parameters of that network.
 pub fn load<B: Backend>(
     dir: &Path,
     device: &B::Device,
 ) -> Result<(Dit<B>, DitConfig), FolderError> {
+    let config = read_config(dir)?;
+    if config.residual {
+        return Err(FolderError::Residual {
+            path: dir.to_path_buf(),
+        });
+    }
+    load_network(dir, config, device)
+}
+
+/// Reads both networks of a residual flow map and their configurations, that of the second network first.
+///
+/// # Errors
+///
+/// As those of [`load`], for either network; [`FolderError::NotResidual`] if there is only one, and [`FolderError::Pair`] if they do not
+/// belong together.
+pub fn load_residual<B: Backend>(
+    dir: &Path,
+    device: &B::Device,
+) -> Result<(Residual<B>, [DitConfig; 2]), FolderError> {
+    let config = read_config(dir)?;
+    if !config.residual {
+        return Err(FolderError::NotResidual {
+            path: dir.to_path_buf(),
+        });
+    }
+    let (denoiser, of_denoiser) = load::<B>(&dir.join(DENOISER_FOLDER), device)?;
+    check_pair(&config, &of_denoiser)?;
+    let (second, config) = load_network::<B>(dir, config, device)?;
+    Ok((Residual { denoiser, second }, [config, of_denoiser]))
+}
+
+/// Reads the configuration of a model folder alone.
+///
+/// # Errors
+///
+/// [`FolderError::Io`] if it cannot be read, [`FolderError::Config`], [`FolderError::Version`] and [`FolderError::Sizes`] if it is none
+/// of a network.
+pub fn read_config(dir: &Path) -> Result<DitConfig, FolderError> {
+    let path = dir.join(CONFIG_FILE);
+    let config = load_config(&path)?;
+    match config.validate() {
+        Ok(()) => Ok(config),
+        Err(source) => Err(FolderError::Sizes { path, source }),
+    }
+}
+
+fn load_network<B: Backend>(
+    dir: &Path,
+    config: DitConfig,
+    device: &B::Device,
+) -> Result<(Dit<B>, DitConfig), FolderError> {
     let config_path = dir.join(CONFIG_FILE);
-    let config = load_config(&config_path)?;
-    config.validate().map_err(|source| FolderError::Sizes {
-        path: config_path.clone(),
-        source,
-    })?;
     let path = dir.join(TENSORS_FILE);
     let tensors = load_tensors(&path)?;
     check_count(&config_path, &config, &tensors)?;

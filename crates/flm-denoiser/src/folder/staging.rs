@@ -38,8 +38,14 @@ impl Staging {
         })
     }
 
+    /// Makes a folder inside the folder.
+    pub(super) fn folder(&self, name: &Path) -> Result<(), FolderError> {
+        let path = self.path(name);
+        fs::create_dir(&path).map_err(io_error("create", &path))
+    }
+
     /// Writes a file of the folder and waits until it is on the disk.
-    pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<(), FolderError> {
+    pub(super) fn write(&self, name: &Path, content: &[u8]) -> Result<(), FolderError> {
         let path = self.folder.path().join(name);
         fs::File::create(&path)
             .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
@@ -47,12 +53,12 @@ impl Staging {
     }
 
     /// Where `name` lies for now, for a writer of its own; [`sync`](Self::sync) it afterwards.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &Path) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Waits until a file of the folder is on the disk.
-    pub(super) fn sync(&self, name: &str) -> Result<(), FolderError> {
+    pub(super) fn sync(&self, name: &Path) -> Result<(), FolderError> {
         let path = self.path(name);
         fs::File::options()
             .write(true)
@@ -66,6 +72,12 @@ impl Staging {
     pub(super) fn commit(self) -> Result<(), FolderError> {
         let (from, place) = (self.folder.path(), self.place.as_path());
         set_usual_permissions(from)?;
+        for inner in fs::read_dir(from).map_err(io_error("read", from))? {
+            let path = inner.map_err(io_error("read", from))?.path();
+            if path.is_dir() {
+                sync_folder(&path)?;
+            }
+        }
         sync_folder(from)?;
         let parent = parent(place);
         if self.replaces {

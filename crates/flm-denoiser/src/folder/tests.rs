@@ -172,7 +172,14 @@ fn a_refused_save_leaves_nothing_behind() {
             .unwrap_err()
             .to_string()
     };
-    for name in ["", "a/b", "..", "config.json", "model.safetensors"] {
+    for name in [
+        "",
+        "a/b",
+        "..",
+        "config.json",
+        "model.safetensors",
+        "denoiser",
+    ] {
         let expected = format!("{name:?} cannot be the name of a further file in a model folder");
         assert_eq!(attempt(&config(), &[(name, b"")]), expected);
     }
@@ -312,7 +319,16 @@ fn a_damaged_file_is_one_sentence() {
 }
 
 #[test]
-fn version_1_is_read_without_what_it_did_not_know() {
+fn earlier_versions_are_read_without_what_they_did_not_know() {
+    for (version, unknown) in [
+        (2, &["loss_weight", "residual"][..]),
+        (1, &["loss_weight", "residual", "anchor", "schedule_vocab"]),
+    ] {
+        read_without(version, unknown);
+    }
+}
+
+fn read_without(version: u32, unknown: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m");
     let config = DitConfig {
@@ -326,9 +342,9 @@ fn version_1_is_read_without_what_it_did_not_know() {
     let file = path.join(CONFIG_FILE);
     let mut json: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    json["format_version"] = 1.into();
-    for key in ["anchor", "schedule_vocab"] {
-        json["model"].as_object_mut().unwrap().remove(key).unwrap();
+    json["format_version"] = version.into();
+    for key in unknown {
+        json["model"].as_object_mut().unwrap().remove(*key).unwrap();
     }
     fs::write(&file, json.to_string()).unwrap();
     let (_, found) = load::<Flex>(&path, &Default::default()).unwrap();
@@ -345,8 +361,8 @@ fn faults_of_the_configuration_are_named() {
         failure(&path)
     };
     assert_eq!(
-        with("\"format_version\": 2", "\"format_version\": 3"),
-        "m/config.json has format version 3, but only versions up to 2 are known"
+        with("\"format_version\": 3", "\"format_version\": 4"),
+        "m/config.json has format version 4, but only versions up to 3 are known"
     );
     assert!(
         with("\"width\"", "\"widht\"")
@@ -376,4 +392,200 @@ fn faults_of_the_configuration_are_named() {
     );
     assert!(with("{", "").starts_with("m/config.json is not a model configuration: "));
     assert!(failure(Path::new("/nowhere")).starts_with("cannot read m/config.json: "));
+}
+
+/// A network of the sizes of [`config`], every parameter drawn.
+fn drawn(config: &DitConfig, seed: u64) -> Dit<Flex> {
+    use rand::RngExt;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let model = config.init(&mut rng, &Default::default()).unwrap();
+    let mut tensors = named_tensors(&model);
+    for tensor in &mut tensors {
+        tensor.values.fill_with(|| rng.random_range(-0.5..0.5));
+    }
+    crate::apply_tensors(model, Path::new("drawn"), tensors).unwrap()
+}
+
+#[test]
+fn a_learned_loss_weight_is_saved_and_read_and_changes_no_other_parameter() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m");
+    let plain = config().with_two_time(true);
+    let weighted = DitConfig {
+        loss_weight: true,
+        ..plain.clone()
+    };
+    let model = drawn(&weighted, 3);
+    save(&path, &model, &weighted, &[], Existing::Refuse).unwrap();
+    let (loaded, found) = load::<Flex>(&path, &Default::default()).unwrap();
+    assert_eq!(found, weighted);
+    assert_eq!(named_tensors(&loaded), named_tensors(&model));
+    let tau = || burn::tensor::Tensor::<Flex, 1>::from_floats([0.1, 0.8], &Default::default());
+    let weight = |model: &Dit<Flex>| model.loss_weight(tau()).unwrap().into_data();
+    let values = weight(&model).to_vec::<f32>().unwrap();
+    assert!(values[0] != values[1], "{values:?}");
+    assert_eq!(weight(&loaded), weight(&model));
+
+    // As in `state_dict()` of the released code, and beside the network that the same seed makes without it.
+    let fresh = |config: &DitConfig| {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        named_tensors(&config.init::<Flex>(&mut rng, &Default::default()).unwrap())
+    };
+    let (ours, others): (Vec<_>, Vec<_>) = fresh(&weighted)
+        .into_iter()
+        .partition(|tensor| tensor.name.starts_with("learnable_loss_weighting."));
+    assert_eq!(others, fresh(&plain));
+    let of = "learnable_loss_weighting";
+    let expected = [
+        ("s_embed.mlp.0.weight", vec![6, 256]),
+        ("s_embed.mlp.0.bias", vec![6]),
+        ("s_embed.mlp.2.weight", vec![6, 6]),
+        ("s_embed.mlp.2.bias", vec![6]),
+        ("mlp.0.weight", vec![128, 6]),
+        ("mlp.0.bias", vec![128]),
+        ("mlp.2.weight", vec![1, 128]),
+        ("mlp.2.bias", vec![1]),
+    ]
+    .map(|(name, shape)| (format!("{of}.{name}"), shape));
+    let found: Vec<_> = ours
+        .iter()
+        .map(|tensor| (tensor.name.clone(), tensor.shape.clone()))
+        .collect();
+    assert_eq!(found, expected);
+    assert!(
+        ours[6..]
+            .iter()
+            .all(|last| last.values.iter().all(|x| *x == 0.0))
+    );
+    let error = save(&path, &model, &plain, &[], Existing::Replace).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the configuration has loss_weight = false, the network true"
+    );
+}
+
+/// The configurations of a residual flow map's second network and of its denoiser.
+fn pair() -> [DitConfig; 2] {
+    let second = DitConfig {
+        residual: true,
+        loss_weight: true,
+        ..config().with_two_time(true)
+    };
+    [second, config()]
+}
+
+/// A residual flow map at `path`.
+fn save_pair(
+    path: &Path,
+    [second, denoiser]: &[DitConfig; 2],
+    seed: u64,
+) -> Result<(), FolderError> {
+    save_residual(
+        path,
+        Content {
+            model: &drawn(second, seed),
+            config: second,
+            extra: &[("tokenizer.json", b"{}")],
+        },
+        Content {
+            model: &drawn(denoiser, seed + 1),
+            config: denoiser,
+            extra: &[("tokenizer.json", b"{}")],
+        },
+        Existing::Replace,
+    )
+}
+
+#[test]
+fn a_residual_flow_map_is_two_folders_that_come_and_go_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m");
+    // The second is written over the first.
+    for seed in [1, 5] {
+        save_pair(&path, &pair(), seed).unwrap();
+        let (loaded, found) = load_residual::<Flex>(&path, &Default::default()).unwrap();
+        assert_eq!(found, pair());
+        let [second, denoiser] = pair();
+        for (loaded, saved) in [
+            (&loaded.second, drawn(&second, seed)),
+            (&loaded.denoiser, drawn(&denoiser, seed + 1)),
+        ] {
+            assert_eq!(named_tensors(loaded), named_tensors(&saved));
+        }
+        // The denoiser is a model folder like any other.
+        let inner = path.join(DENOISER_FOLDER);
+        let (alone, _) = load::<Flex>(&inner, &Default::default()).unwrap();
+        assert_eq!(named_tensors(&alone), named_tensors(&loaded.denoiser));
+        assert_eq!(fs::read(inner.join("tokenizer.json")).unwrap(), b"{}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn two_networks_are_not_taken_for_one_nor_one_for_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m");
+    save_pair(&path, &pair(), 1).unwrap();
+    assert_eq!(
+        load::<Flex>(&path, &Default::default())
+            .unwrap_err()
+            .to_string(),
+        format!(
+            "{} holds a residual flow map, two networks, where one is expected",
+            path.display()
+        )
+    );
+    let (_dir, one) = saved();
+    let error = load_residual::<Flex>(&one, &Default::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{} holds no residual flow map: its configuration does not say residual",
+            one.display()
+        )
+    );
+    // A folder that lost its denoiser, and one that got another's.
+    let denoiser = path.join(DENOISER_FOLDER);
+    fs::remove_dir_all(&denoiser).unwrap();
+    let residual = || {
+        load_residual::<Flex>(&path, &Default::default())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(residual().starts_with(&format!(
+        "cannot read {}: ",
+        denoiser.join(CONFIG_FILE).display()
+    )));
+    let longer = DitConfig {
+        length: 4,
+        ..config()
+    };
+    save(
+        &denoiser,
+        &drawn(&longer, 1),
+        &longer,
+        &[],
+        Existing::Refuse,
+    )
+    .unwrap();
+    let expected = "a residual flow map of length 3 has a denoiser of length 4";
+    assert_eq!(residual(), expected);
+    let [second, denoiser] = pair();
+    let other = dir.path().join("other");
+    let refused = |pair| save_pair(&other, &pair, 1).unwrap_err().to_string();
+    assert_eq!(refused([second.clone(), longer]), expected);
+    let plain = DitConfig {
+        residual: false,
+        ..second.clone()
+    };
+    assert_eq!(
+        refused([plain, denoiser]),
+        "the configuration has residual = false, the network true"
+    );
+    let error = save(&other, &drawn(&second, 1), &second, &[], Existing::Refuse).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the configuration has residual = true, the network false"
+    );
+    assert!(!other.exists());
 }

@@ -1,7 +1,10 @@
 //! Writing a model folder.
 
 use super::staging::Staging;
-use super::{CONFIG_FILE, ConfigFile, FORMAT_VERSION, FolderError, TENSORS_FILE, io_error};
+use super::{
+    CONFIG_FILE, ConfigFile, DENOISER_FOLDER, FORMAT_VERSION, FolderError, TENSORS_FILE,
+    check_pair, io_error,
+};
 use crate::tensors::check_values;
 use crate::{Dit, DitConfig, NamedTensor, named_tensors};
 use burn::tensor::backend::Backend;
@@ -18,6 +21,17 @@ pub enum Existing {
     Refuse,
     /// A model folder, or an empty one, is replaced; anything else is an error.
     Replace,
+}
+
+/// What goes into a model folder: a network, its configuration and further files, name and content.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a, B: Backend> {
+    /// The network.
+    pub model: &'a Dit<B>,
+    /// Its configuration.
+    pub config: &'a DitConfig,
+    /// Files of the caller's.
+    pub extra: &'a [(&'a str, &'a [u8])],
 }
 
 /// Writes `model` with its `config` and `extra` files (name and content) as the folder `dir`.
@@ -37,43 +51,100 @@ pub fn save<B: Backend>(
     extra: &[(&str, &[u8])],
     existing: Existing,
 ) -> Result<(), FolderError> {
-    check_config(model, config)?;
-    check_extra(extra)?;
-    let tensors = named_tensors(model);
-    for tensor in &tensors {
-        check_values(tensor, &dir.join(TENSORS_FILE))?;
-    }
-
-    let staging = Staging::begin(dir, existing)?;
-    let path = staging.path(TENSORS_FILE);
-    // PyTorch's loaders ask what a file's layout follows.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let named = tensors
-        .iter()
-        .map(|tensor| (tensor.name.as_str(), F32View(tensor)));
-    safetensors::serialize_to_file(named, Some(metadata), &path).map_err(|error| {
-        let source = match error {
-            SafeTensorError::IoError(source) => source,
-            other => io::Error::other(other),
-        };
-        io_error("write", &path)(source)
-    })?;
-    staging.sync(TENSORS_FILE)?;
-
-    let file = ConfigFile {
-        format_version: FORMAT_VERSION,
-        model: config,
+    let content = Content {
+        model,
+        config,
+        extra,
     };
-    let mut json = serde_json::to_string_pretty(&file).map_err(|source| FolderError::Config {
-        path: dir.join(CONFIG_FILE),
-        source,
-    })?;
-    json.push('\n');
-    staging.write(CONFIG_FILE, json.as_bytes())?;
-    for (name, content) in extra {
-        staging.write(name, content)?;
-    }
+    check_residual(config, false)?;
+    let tensors = content.checked(dir)?;
+    let staging = Staging::begin(dir, existing)?;
+    content.write(&staging, Path::new(""), &tensors)?;
     staging.commit()
+}
+
+/// Writes a residual flow map: `second` as [`save`] does, with the frozen denoiser, a whole model folder itself, in the folder
+/// [`DENOISER_FOLDER`] inside it. Both appear together or not at all.
+///
+/// # Errors
+///
+/// As those of [`save`], for either network; [`FolderError::Mismatch`] also if the configuration of `second` does not say that it is
+/// residual, and [`FolderError::Pair`] if the two are not of one vocabulary, length and schedule.
+pub fn save_residual<B: Backend>(
+    dir: &Path,
+    second: Content<'_, B>,
+    denoiser: Content<'_, B>,
+    existing: Existing,
+) -> Result<(), FolderError> {
+    check_residual(second.config, true)?;
+    check_residual(denoiser.config, false)?;
+    check_pair(second.config, denoiser.config)?;
+    let inner = Path::new(DENOISER_FOLDER);
+    let tensors = second.checked(dir)?;
+    let of_denoiser = denoiser.checked(&dir.join(inner))?;
+    let staging = Staging::begin(dir, existing)?;
+    second.write(&staging, Path::new(""), &tensors)?;
+    staging.folder(inner)?;
+    denoiser.write(&staging, inner, &of_denoiser)?;
+    staging.commit()
+}
+
+impl<B: Backend> Content<'_, B> {
+    /// The parameters, once everything is seen to be in order; `dir` only appears in errors.
+    fn checked(&self, dir: &Path) -> Result<Vec<NamedTensor>, FolderError> {
+        check_config(self.model, self.config)?;
+        check_extra(self.extra)?;
+        let tensors = named_tensors(self.model);
+        for tensor in &tensors {
+            check_values(tensor, &dir.join(TENSORS_FILE))?;
+        }
+        Ok(tensors)
+    }
+
+    /// Writes the files into the folder `inside` of what is staged.
+    fn write(
+        &self,
+        staging: &Staging,
+        inside: &Path,
+        tensors: &[NamedTensor],
+    ) -> Result<(), FolderError> {
+        let file = inside.join(TENSORS_FILE);
+        let path = staging.path(&file);
+        // PyTorch's loaders ask what a file's layout follows.
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let named = tensors
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), F32View(tensor)));
+        safetensors::serialize_to_file(named, Some(metadata), &path).map_err(|error| {
+            let source = match error {
+                SafeTensorError::IoError(source) => source,
+                other => io::Error::other(other),
+            };
+            io_error("write", &path)(source)
+        })?;
+        staging.sync(&file)?;
+
+        let config = ConfigFile {
+            format_version: FORMAT_VERSION,
+            model: self.config,
+        };
+        let path = inside.join(CONFIG_FILE);
+        let mut json =
+            serde_json::to_string_pretty(&config).map_err(|source| FolderError::Config {
+                path: staging.path(&path),
+                source,
+            })?;
+        json.push('\n');
+        staging.write(&path, json.as_bytes())?;
+        for (name, content) in self.extra {
+            staging.write(&inside.join(name), content)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_residual(config: &DitConfig, residual: bool) -> Result<(), FolderError> {
+    mismatch("residual", config.residual, residual)
 }
 
 /// Checks that the network has the sizes that `config` says, as far as a wrong one would go unnoticed until loading.
@@ -102,19 +173,37 @@ fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<(), Fo
             config.anchor.to_string(),
             model.has_anchor().to_string(),
         ),
+        (
+            "loss_weight",
+            config.loss_weight.to_string(),
+            model.has_loss_weight().to_string(),
+        ),
     ] {
-        if config != model {
-            return Err(FolderError::Mismatch { key, config, model });
-        }
+        mismatch(key, config, model)?;
     }
     Ok(())
+}
+
+fn mismatch<T: PartialEq + ToString>(
+    key: &'static str,
+    config: T,
+    model: T,
+) -> Result<(), FolderError> {
+    if config == model {
+        return Ok(());
+    }
+    Err(FolderError::Mismatch {
+        key,
+        config: config.to_string(),
+        model: model.to_string(),
+    })
 }
 
 fn check_extra(extra: &[(&str, &[u8])]) -> Result<(), FolderError> {
     for (i, (name, _)) in extra.iter().enumerate() {
         let plain =
             !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0']);
-        let taken = [CONFIG_FILE, TENSORS_FILE].contains(name)
+        let taken = [CONFIG_FILE, TENSORS_FILE, DENOISER_FOLDER].contains(name)
             || extra[..i].iter().any(|(other, _)| other == name);
         if !plain || taken {
             return Err(FolderError::ExtraName {

@@ -1,0 +1,46 @@
+//! How hard each time is, learned beside the network.
+
+use crate::DitConfig;
+use crate::embed::TimeEmbed;
+use crate::init;
+use crate::mode::{Mode, Values};
+use burn::module::Module;
+use burn::nn::{Gelu, Linear};
+use burn::tensor::activation::gelu;
+use burn::tensor::{Tensor, backend::Backend};
+use rand::Rng;
+
+/// Width between the two maps, as in the reference.
+pub(crate) const HIDDEN: usize = 128;
+
+/// A learned number w for each time of a state, with which a loss ℓ is trained as e^(−w)·ℓ + w: at its best w = log ℓ, so that every
+/// time pulls on the network alike, however large its loss.
+///
+/// A time embedding of its own, a map, an exact GELU and a map to one number, zero at the start (`mathematics.md`, section 4). It has no part in
+/// the network's answer. Field names are those of the reference's checkpoints.
+#[derive(Module, Debug)]
+pub struct LossWeight<B: Backend> {
+    s_embed: TimeEmbed<B>,
+    mlp: (Linear<B>, Gelu, Linear<B>),
+}
+
+impl<B: Backend> LossWeight<B> {
+    pub(crate) fn new(config: &DitConfig, rng: &mut impl Rng, device: &B::Device) -> Self {
+        Self {
+            s_embed: TimeEmbed::new(config.cond_dim, rng, device),
+            mlp: (
+                init::linear(config.cond_dim, HIDDEN, true, rng, device),
+                Gelu::new(),
+                init::zero_linear(HIDDEN, 1, device),
+            ),
+        }
+    }
+
+    /// w at times τ_s `[batch]`, `[batch]`.
+    pub(crate) fn forward(&self, tau_s: Tensor<B, 1>) -> Tensor<B, 1> {
+        let [batch] = tau_s.dims();
+        let time = self.s_embed.evaluate::<Values>(tau_s);
+        let hidden = gelu(Values::affine(&self.mlp.0, time));
+        Values::affine(&self.mlp.2, hidden).reshape([batch])
+    }
+}

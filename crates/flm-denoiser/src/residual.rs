@@ -1,0 +1,84 @@
+//! The flow map of two networks, as the paper's first version has it.
+
+use crate::{Belief, Dit, Dropout};
+use burn::tensor::{Int, Tensor, backend::Backend};
+use flm_simplex::sampler::SamplerError;
+use flm_simplex::{Schedule, flow_map::EULER_GUARD, times};
+
+/// A frozen denoiser and a second, two-time network g, whose outputs are taken as they are, without softcap or softmax:
+/// X_{s,t}(x) = x + (t−s)·b_s(x) + ½(t−s)²·g_{s,t}(x), b the velocity of the denoiser's flow (`mathematics.md`, section 4).
+///
+/// An Euler step, and what it lacks. Nothing holds the end of a jump to the simplex, so the tokens are read off the *state*, which
+/// therefore must be there V wide: the one sampler for which that is so. `[batch, length, vocabulary]` numbers are held, so draw few at a time where
+/// V is large.
+///
+/// ```
+/// use burn_flex::Flex;
+/// use flm_denoiser::{DitConfig, Residual};
+/// use rand::SeedableRng;
+///
+/// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+/// let config = DitConfig::new(27, 16, 32, 1, 2);
+/// let denoiser = config.init::<Flex>(&mut rng, &Default::default())?;
+/// let second = denoiser.clone().into_residual(config.cond_dim, &mut rng, &Default::default());
+/// let noise = flm_simplex::noise::gaussian([3, 16, 27], &mut rng, &Default::default());
+/// let tokens = Residual { denoiser, second }.sample(&config.schedule()?, noise, 2)?;
+/// assert_eq!(tokens.dims(), [3, 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Residual<B: Backend> {
+    /// Answers D.
+    pub denoiser: Dit<B>,
+    /// Answers g.
+    pub second: Dit<B>,
+}
+
+impl<B: Backend> Residual<B> {
+    /// Carries noise `[batch, length, vocabulary]` to tokens `[batch, length]` in `steps` jumps uniform in τ, of two evaluations each, one of either
+    /// network. The tokens are the largest entries of the last state.
+    ///
+    /// # Errors
+    ///
+    /// [`SamplerError::NoSteps`] if `steps` is zero.
+    pub fn sample(
+        &self,
+        schedule: &Schedule,
+        noise: Tensor<B, 3>,
+        steps: usize,
+    ) -> Result<Tensor<B, 2, Int>, SamplerError> {
+        if steps == 0 {
+            return Err(SamplerError::NoSteps);
+        }
+        let taus = times::grid(steps);
+        let ts = schedule.ts_of_taus(&taus);
+        let mut state = Belief::pinned(noise);
+        for step in 0..steps {
+            state = self.jump(
+                state,
+                [taus[step], taus[step + 1]],
+                [ts[step], ts[step + 1]],
+            );
+        }
+        Ok(state.argmax())
+    }
+
+    /// X_{s,t} of a state, for all sequences the same times.
+    fn jump(&self, state: Belief<B>, [tau_s, tau_t]: [f64; 2], [s, t]: [f64; 2]) -> Belief<B> {
+        let seen = state.mean(self.denoiser.embed());
+        let ([batch, ..], device) = (seen.dims(), seen.device());
+        let row = |value: f64| Tensor::full([batch], value, &device);
+        let mut off = Dropout::off();
+        let clean = self
+            .denoiser
+            .forward(seen, row(tau_s), row(tau_s), &mut off);
+        let seen = state.mean(self.second.embed());
+        let bend = self.second.forward(seen, row(tau_s), row(tau_t), &mut off);
+        let share = (t - s) / (1.0 - s + EULER_GUARD);
+        state
+            .scaled(row(1.0 - share))
+            .plus(clean.belief(), row(share))
+            .plus(bend.outputs(), row(0.5 * (t - s).powi(2)))
+            .held()
+    }
+}
