@@ -23,6 +23,8 @@ pub struct FlowMapConfig {
     pub denoiser: Denoiser,
     /// Weight of a row off the diagonal; one on it has 1.
     pub off_diagonal_weight: f64,
+    /// Whether a weight of the loss at each time is learned beside the student ([`flm_denoiser::LossWeight`]).
+    pub loss_weight: bool,
 }
 
 /// The distance of an answer to its target.
@@ -70,6 +72,7 @@ impl Default for FlowMapConfig {
             target: Target::default(),
             denoiser: Denoiser::default(),
             off_diagonal_weight: 1.0,
+            loss_weight: false,
         }
     }
 }
@@ -89,7 +92,26 @@ impl FlowMapConfig {
         let default = Self::default();
         let semigroup = self.objective == ObjectiveKind::Semigroup;
         let measured = semigroup || self.objective == ObjectiveKind::Eulerian;
+        let residual = self.objective == ObjectiveKind::Residual;
         for (key, set, heard, whose) in [
+            (
+                "diagonal",
+                self.diagonal != default.diagonal,
+                !residual,
+                OTHERS,
+            ),
+            (
+                "boundary",
+                self.boundary != default.boundary,
+                !residual,
+                OTHERS,
+            ),
+            (
+                "off_diagonal_weight",
+                weight != default.off_diagonal_weight,
+                !residual,
+                OTHERS,
+            ),
             (
                 "midpoint",
                 self.midpoint != default.midpoint,
@@ -111,7 +133,7 @@ impl FlowMapConfig {
             (
                 "denoiser",
                 self.denoiser != default.denoiser,
-                !semigroup,
+                !semigroup && !residual,
                 DENOISED,
             ),
         ] {
@@ -123,6 +145,7 @@ impl FlowMapConfig {
     }
 }
 
+const OTHERS: &str = "the objectives with a diagonal";
 const SEMIGROUP: &str = "the semigroup objective";
 const MEASURED: &str = "the semigroup and the Eulerian objective";
 const DENOISED: &str = "the objectives that ask a denoiser";
@@ -197,5 +220,50 @@ mod tests {
             }),
             "flow map denoiser is a setting of the objectives that ask a denoiser, found another objective"
         );
+        let residual = FlowMapConfig {
+            objective: ObjectiveKind::Residual,
+            loss_weight: true,
+            ..default()
+        };
+        assert_eq!(residual.validate(), Ok(()));
+        for (key, whose, config) in [
+            (
+                "diagonal",
+                "the objectives with a diagonal",
+                FlowMapConfig {
+                    diagonal: 0.25,
+                    ..residual.clone()
+                },
+            ),
+            (
+                "boundary",
+                "the objectives with a diagonal",
+                FlowMapConfig {
+                    boundary: 0.25,
+                    ..residual.clone()
+                },
+            ),
+            (
+                "off_diagonal_weight",
+                "the objectives with a diagonal",
+                FlowMapConfig {
+                    off_diagonal_weight: 2.0,
+                    ..residual.clone()
+                },
+            ),
+            (
+                "denoiser",
+                "the objectives that ask a denoiser",
+                FlowMapConfig {
+                    denoiser: Denoiser::Student,
+                    ..residual
+                },
+            ),
+        ] {
+            assert_eq!(
+                message(config),
+                format!("flow map {key} is a setting of {whose}, found another objective")
+            );
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::losses::{RowLosses, mean_of};
 use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows};
 use crate::state::RowTimes;
+use crate::weighting::Weighting;
 use crate::{Answer, Denoiser, FlowMapConfig, Target, cost};
 use burn::module::AutodiffModule;
 use burn::tensor::{
@@ -118,7 +119,7 @@ impl<'a, B: Backend> Rows<'a, B> {
 }
 
 impl<B: Backend> FlowMapObjective<B> {
-    /// `config` must have been validated; `schedule` is the student's (`DitConfig::schedule`), and the teacher has the same.
+    /// `config` must have been validated and its objective not be the residual recipe, which has [one of its own](crate::ResidualObjective); `schedule` is the student's (`DitConfig::schedule`), and the teacher has the same.
     pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
         Self {
             schedule,
@@ -184,12 +185,13 @@ impl<B: Backend> FlowMapObjective<B> {
             schedule: &self.schedule,
             times: rows,
         };
+        let weighting = Weighting::of(student, times.tau_s.clone());
         let answer = Answer {
             student,
             prediction: student.forward(state.clone(), times.tau_s, times.tau_t, dropout),
             state,
         };
-        let scores = self.score(&answer, tokens, &plain);
+        let scores = self.score(&answer, tokens, &plain, &weighting);
         let (losses, per_token): (Vec<_>, Vec<_>) = scores
             .into_iter()
             .map(|score| (score.loss, score.per_token))
@@ -207,6 +209,7 @@ impl<B: Backend> FlowMapObjective<B> {
         answer: &Answer<'_, A>,
         tokens: Tensor<A, 2, Int>,
         rows: &Rows<'_, B>,
+        weighting: &Weighting<A>,
     ) -> Vec<Score<A>> {
         let is_diagonal = |row: &TimeRow| row.kind == RowKind::Diagonal;
         let ([count, length], device) = (tokens.dims(), rows.tokens.device());
@@ -218,20 +221,25 @@ impl<B: Backend> FlowMapObjective<B> {
         let weights = |rows| mean_of([rows, length], count, &device);
         let mut scores = Vec::new();
         if on > 0 {
-            scores.push(diagonal(
-                &answer.prediction.narrow(0, on),
-                tokens.narrow(0, 0, on),
-                &rows.range(0, on),
-                weights(on),
-            ));
+            scores.push(weighting.narrow(0, on).score(weights(on), |weights| {
+                diagonal(
+                    &answer.prediction.narrow(0, on),
+                    tokens.narrow(0, 0, on),
+                    &rows.range(0, on),
+                    weights,
+                )
+            }));
         }
         if on < count {
             let off_diagonal = self.config.off_diagonal();
-            scores.push(off_diagonal.losses(
-                &answer.narrow(on, count - on),
-                &rows.range(on, count),
-                weights(count - on).mul_scalar(self.config.off_diagonal_weight),
-            ));
+            let weights = weights(count - on).mul_scalar(self.config.off_diagonal_weight);
+            scores.push(weighting.narrow(on, count - on).score(weights, |weights| {
+                off_diagonal.losses(
+                    &answer.narrow(on, count - on),
+                    &rows.range(on, count),
+                    weights,
+                )
+            }));
         }
         scores
     }

@@ -3,7 +3,7 @@
 //! A *flow* learns to denoise: [`FlowObjective`] scores D_τ(I_t) against the tokens. Its *flow map* learns to jump:
 //! [`FlowMapObjective`] draws δ_{s,t} on the diagonal s = t to the denoiser (of a frozen teacher, or to the tokens: then it
 //! distills itself) and off the diagonal by an [`OffDiagonal`] loss: [`Semigroup`], [`Lagrangian`], [`Eulerian`] or
-//! [`Ecld`].
+//! [`Ecld`]. The recipe of two networks, of the paper's first version, stands beside it: [`ResidualObjective`], then [`ResidualStudent`].
 //!
 //! ```
 //! use flm_distill::{FlowMapConfig, RowKind, flow_map_rows};
@@ -24,12 +24,15 @@ mod flow;
 mod flow_map;
 mod losses;
 mod off_diagonal;
+mod residual;
 mod rows;
 mod state;
+mod weighting;
 
 pub use config::{Denoiser, FlowMapConfig, FlowMapConfigError, Measure, Target};
 pub use flow::FlowObjective;
 pub use flow_map::{FlowMapObjective, Rows};
 pub use losses::RowLosses;
 pub use off_diagonal::*;
+pub use residual::{ResidualObjective, ResidualStudent};
 pub use rows::{Midpoint, RowKind, TimeRow, diagonal_rows, flow_map_rows};

@@ -62,6 +62,8 @@ macro_rules! objectives {
         #[serde(rename_all = "snake_case")]
         pub enum ObjectiveKind {
             $($(#[$about])* $name,)*
+            /// A second network beside a frozen denoiser, whose outputs are added to its flow's velocity: the residual recipe.
+            Residual,
         }
 
         impl FlowMapConfig {
@@ -69,6 +71,9 @@ macro_rules! objectives {
             pub(crate) fn off_diagonal<A: AutodiffBackend>(&self) -> Box<dyn OffDiagonal<A>> {
                 match self.objective {
                     $(ObjectiveKind::$name => Box::new($name::from(self)),)*
+                    ObjectiveKind::Residual => {
+                        panic!("the residual recipe has an objective of its own")
+                    }
                 }
             }
         }

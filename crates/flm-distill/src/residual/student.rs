@@ -1,0 +1,99 @@
+//! One network that goes where two go.
+
+use super::{BOUNDARY, residual_rows};
+use crate::cost;
+use crate::losses::{RowLosses, mean_of};
+use crate::rows::TimeRow;
+use crate::state::RowTimes;
+use crate::weighting::Weighting;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor};
+use flm_denoiser::{Belief, Dit, Dropout, Noise, Residual, Score};
+use flm_simplex::flow_map::endpoint_weights;
+use flm_simplex::{Schedule, interpolant::interpolate};
+use rand::Rng;
+
+/// The recipe's second stage: trains a two-time denoiser δ_{s,t} so that its flow map ends where that of a frozen residual one does,
+/// by the squared distance of the states.
+///
+/// ‖X_student − X_teacher‖² = ((t−s)/(1−s))²·Σ_V (δ_{s,t} − D_s − ½(t−s)(1−s)·g_{s,t})², again without the state. The teacher's guard of
+/// 1e-5 in its velocity is left out: with it the state would stay, 1e-5/(1−s) of it.
+pub struct ResidualStudent<B: Backend> {
+    schedule: Schedule,
+    teacher: Residual<B>,
+}
+
+impl<B: Backend> ResidualStudent<B> {
+    /// `schedule` is that of all three networks (`DitConfig::schedule`).
+    pub fn new(schedule: Schedule, teacher: Residual<B>) -> Self {
+        Self { schedule, teacher }
+    }
+
+    /// Times for a whole batch: as for the second network, but half as often the whole way.
+    pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
+        residual_rows(batch, BOUNDARY / 2.0, rng)
+    }
+
+    /// What a step of `batch` rows costs, in evaluations of the network: the student forward and back, and either network of the teacher once.
+    pub fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * (cost::TRAINED + 2.0)
+    }
+
+    /// Losses of `tokens` `[batch, length]` at the given times.
+    ///
+    /// # Panics
+    ///
+    /// If the noise is narrow: three networks see it.
+    pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        student: &Dit<A>,
+        tokens: Tensor<A, 2, Int>,
+        noise: &Noise<B>,
+        rows: &[TimeRow],
+        dropout: &mut Dropout<'_>,
+    ) -> RowLosses<A> {
+        let (shape, plain) = (tokens.dims(), tokens.clone().inner());
+        let device = plain.device();
+        let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
+        let state = noise.interpolate(student.embed(), tokens, times.s.clone());
+        let weighting = Weighting::of(student, times.tau_s.clone());
+        let answer = student.forward(state, times.tau_s, times.tau_t, dropout);
+        let target = self.target(plain, noise, rows);
+        let scale = endpoint_weights(times.s.inner(), times.t.inner())
+            .powi_scalar(2)
+            .unsqueeze_dim::<2>(1);
+        let score = weighting.score(mean_of(shape, shape[0], &device), |weights| {
+            let score = answer.squared_error(&target, weights * scale.clone());
+            Score {
+                loss: score.loss,
+                per_token: score.per_token * scale,
+            }
+        });
+        RowLosses {
+            mean: score.loss,
+            per_token: score.per_token,
+            kinds: rows.iter().map(|row| row.kind).collect(),
+        }
+    }
+
+    /// D_s + ½(t−s)(1−s)·g_{s,t}: δ of the teacher's flow map.
+    fn target(&self, tokens: Tensor<B, 2, Int>, noise: &Noise<B>, rows: &[TimeRow]) -> Belief<B> {
+        let times = RowTimes::<B>::of(rows, &self.schedule, &tokens.device());
+        let seen = |network: &Dit<B>| {
+            let embed = network.embed();
+            let tokens = embed.tokens(tokens.clone());
+            interpolate(noise.seen_by(embed), tokens, times.s.clone())
+        };
+        let Residual { denoiser, second } = &self.teacher;
+        let mut off = Dropout::off();
+        let tau_s = times.tau_s.clone();
+        let clean = denoiser
+            .forward(seen(denoiser), tau_s.clone(), tau_s.clone(), &mut off)
+            .belief();
+        let bend = second
+            .forward(seen(second), tau_s, times.tau_t.clone(), &mut off)
+            .outputs();
+        let scale = (times.t - times.s.clone()) * times.s.neg().add_scalar(1.0);
+        clean.plus(bend, scale.mul_scalar(0.5))
+    }
+}
