@@ -3,7 +3,9 @@
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Noise, Prior};
-use flm_distill::{FlowMapObjective, FlowObjective, RowLosses, TimeRow};
+use flm_distill::{
+    FlowMapObjective, FlowObjective, ResidualObjective, ResidualStudent, RowLosses, TimeRow,
+};
 use flm_simplex::stream::Stream;
 
 /// What the loop trains a network towards.
@@ -97,6 +99,53 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
 
     fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
         FlowMapObjective::teacher(self)
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for ResidualObjective<B::InnerBackend> {
+    fn losses(
+        &self,
+        model: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        batch: usize,
+        draw: &Draw<'_, B::InnerBackend>,
+    ) -> RowLosses<B> {
+        let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
+        draw.score(tokens, &times, |tokens, noise, rows, dropout| {
+            ResidualObjective::losses(self, model, tokens, noise, rows, dropout)
+        })
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        ResidualObjective::evaluations(self, batch)
+    }
+
+    fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
+        Some(self.denoiser())
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for ResidualStudent<B::InnerBackend> {
+    fn losses(
+        &self,
+        model: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        batch: usize,
+        draw: &Draw<'_, B::InnerBackend>,
+    ) -> RowLosses<B> {
+        let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
+        draw.score(tokens, &times, |tokens, noise, rows, dropout| {
+            ResidualStudent::losses(self, model, tokens, noise, rows, dropout)
+        })
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        ResidualStudent::evaluations(self, batch)
+    }
+
+    /// Three networks see it.
+    fn wide_noise(&self) -> bool {
+        true
     }
 }
 

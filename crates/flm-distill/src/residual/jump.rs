@@ -11,7 +11,8 @@
 //! published losses it is 7e-5 of a row's at most, and its mean over noise that no network sees is zero. All else is the published formula, guards included.
 
 use crate::rows::TimeRow;
-use flm_simplex::{Schedule, flow_map::EULER_GUARD};
+use flm_simplex::Schedule;
+use flm_simplex::flow_map::{EULER_GUARD, endpoint_weight};
 
 /// A jump's coefficients. They are differences of times that may be close, so they are made in f64.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Jump {
     pub(super) last: f64,
     /// Of g_{s,t} in what is drawn to it: ½(t−s)(1−s).
     pub(super) scale: f64,
+    /// Of δ_{s,t} in X_{s,t}, a flow map of one network: (t−s)/(1−s).
+    pub(super) end: f64,
 }
 
 impl Jump {
@@ -49,6 +52,7 @@ impl Jump {
             first: 0.5 * left * (u - s) * kappa,
             last: 0.5 * left * beta * (t - u),
             scale: 0.5 * (t - s) * left,
+            end: endpoint_weight(s, t),
         }
     }
 

@@ -1,6 +1,7 @@
 //! One network that goes where two go.
 
-use super::{BOUNDARY, residual_rows};
+use super::jump::Jump;
+use super::{BOUNDARY, column, residual_rows};
 use crate::cost;
 use crate::losses::{RowLosses, mean_of};
 use crate::rows::TimeRow;
@@ -9,7 +10,6 @@ use crate::weighting::Weighting;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Belief, Dit, Dropout, Noise, Residual, Score};
-use flm_simplex::flow_map::endpoint_weights;
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
 
@@ -55,13 +55,16 @@ impl<B: Backend> ResidualStudent<B> {
         let (shape, plain) = (tokens.dims(), tokens.clone().inner());
         let device = plain.device();
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
-        let state = noise.interpolate(student.embed(), tokens, times.s.clone());
+        let state = noise.interpolate(student.embed(), tokens, times.s);
         let weighting = Weighting::of(student, times.tau_s.clone());
         let answer = student.forward(state, times.tau_s, times.tau_t, dropout);
         let target = self.target(plain, noise, rows);
-        let scale = endpoint_weights(times.s.inner(), times.t.inner())
-            .powi_scalar(2)
-            .unsqueeze_dim::<2>(1);
+        let scale = column(
+            &Jump::of_rows(rows, &self.schedule),
+            |jump| jump.end.powi(2),
+            &device,
+        );
+        let scale = scale.unsqueeze_dim::<2>(1);
         let score = weighting.score(mean_of(shape, shape[0], &device), |weights| {
             let score = answer.squared_error(&target, weights * scale.clone());
             Score {
@@ -91,9 +94,9 @@ impl<B: Backend> ResidualStudent<B> {
             .forward(seen(denoiser), tau_s.clone(), tau_s.clone(), &mut off)
             .belief();
         let bend = second
-            .forward(seen(second), tau_s, times.tau_t.clone(), &mut off)
+            .forward(seen(second), tau_s, times.tau_t, &mut off)
             .outputs();
-        let scale = (times.t - times.s.clone()) * times.s.neg().add_scalar(1.0);
-        clean.plus(bend, scale.mul_scalar(0.5))
+        let jumps = Jump::of_rows(rows, &self.schedule);
+        clean.plus(bend, column(&jumps, |jump| jump.scale, &tokens.device()))
     }
 }
