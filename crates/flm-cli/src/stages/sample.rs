@@ -1,5 +1,6 @@
 //! Drawing samples from a model.
 
+mod residual;
 mod trace;
 
 pub(crate) use trace::TracedSample;
@@ -11,10 +12,10 @@ use crate::error::{CliError, Result};
 use crate::files;
 use crate::progress::Progress;
 use crate::stop;
-use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor};
 use flm_data::{Layout, TextTokenizer};
-use flm_denoiser::{Dit, DitConfig, Prior, Sampling, folder};
+use flm_denoiser::{Dit, DitConfig, Prior, Residual, Sampling, folder};
 use flm_simplex::stream::generator;
 use flm_simplex::{Schedule, sampler};
 use flm_train::Workers;
@@ -128,7 +129,7 @@ impl Job for SampleJob<'_> {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<()> {
-        let (model, config) = folder::load::<B::InnerBackend>(&self.folder, &place.device)?;
+        let config = folder::read_config(&self.folder)?;
         let vocabulary = self.text.tokenizer.vocab_size();
         if config.vocab_size != vocabulary {
             return Err(CliError::input(format!(
@@ -145,10 +146,20 @@ impl Job for SampleJob<'_> {
                 self.text.model, request.gamma
             )));
         }
-        let source = Source {
+        let network = if config.residual {
+            self.requests
+                .iter()
+                .try_for_each(|request| residual::check(request, &self.text.model))?;
+            let (model, _) = folder::load_residual(&self.folder, &place.device)?;
+            Network::Residual(model)
+        } else {
+            let (model, _) = folder::load(&self.folder, &place.device)?;
+            let prior = Prior::new(model.embed());
+            Network::One { model, prior }
+        };
+        let source: Source<B::InnerBackend> = Source {
             schedule: config.schedule()?,
-            prior: Prior::new(model.embed()),
-            model,
+            network,
             config,
         };
         for request in self.requests {
@@ -198,10 +209,17 @@ impl Text {
 }
 
 struct Source<B: Backend> {
-    model: Dit<B>,
-    prior: Prior<B>,
+    network: Network<B>,
     config: DitConfig,
     schedule: Schedule,
+}
+
+/// What samples are drawn with.
+enum Network<B: Backend> {
+    /// One network, on projected states.
+    One { model: Dit<B>, prior: Prior<B> },
+    /// Two networks, on states as wide as the vocabulary.
+    Residual(Residual<B>),
 }
 
 /// The tokens of some samples, and how they came about.
@@ -262,34 +280,14 @@ impl<B: Backend> Source<B> {
         text: &Text,
         numbers: std::ops::Range<usize>,
     ) -> Result<Batch> {
-        let denoiser = Sampling::new(&self.model).at_temperature(request.temperature)?;
-        let start = self.noise(request.seed, purpose::START, numbers.clone(), 0);
         let mut trace = Trace::new(numbers.len());
-        let observe = |step: sampler::Step<'_, flm_denoiser::Belief<B>>| {
-            if request.trace {
-                trace.record(&step, &text.tokenizer, self.config.vocab_size);
+        let tokens = match &self.network {
+            Network::One { model, prior } => {
+                self.by_one(model, prior, request, text, numbers, &mut trace)?
             }
+            Network::Residual(model) => self.by_two(model, request, numbers)?,
         };
-        let belief = if self.config.two_time {
-            let mut jump = 0;
-            let fresh = || {
-                jump += 1;
-                self.noise(request.seed, purpose::FRESH, numbers.clone(), jump)
-            };
-            sampler::flow_map(
-                &denoiser,
-                &self.schedule,
-                start,
-                request.steps,
-                request.gamma,
-                fresh,
-                observe,
-            )?
-        } else {
-            sampler::euler(&denoiser, &self.schedule, start, request.steps, observe)?
-        };
-        let tokens: Vec<u32> = belief
-            .argmax()
+        let tokens: Vec<u32> = tokens
             .into_data()
             .iter::<i64>()
             .map(|token| token as u32)
@@ -308,20 +306,51 @@ impl<B: Backend> Source<B> {
         })
     }
 
-    /// Projected noise, one generator for each sample: a sample does not depend on the ones drawn beside it.
-    fn noise(
+    /// Tokens by one network, `[samples, length]`.
+    fn by_one(
         &self,
-        seed: u64,
-        purpose: u64,
+        model: &Dit<B>,
+        prior: &Prior<B>,
+        request: &Request,
+        text: &Text,
         numbers: std::ops::Range<usize>,
-        jump: u64,
-    ) -> Tensor<B, 3> {
-        let rows = numbers.map(|number| {
-            let mut rng = generator(seed, purpose, number as u64, jump);
-            let noise = self.prior.draw(1, self.config.length, &mut rng);
-            noise.seen(self.model.embed())
-        });
-        Tensor::cat(rows.collect(), 0)
+        trace: &mut Trace,
+    ) -> Result<Tensor<B, 2, Int>> {
+        // Projected noise, one generator for each sample: a sample does not depend on the ones drawn beside it.
+        let noise = |purpose, jump| {
+            let rows = numbers.clone().map(|number| {
+                let mut rng = generator(request.seed, purpose, number as u64, jump);
+                let noise = prior.draw(1, self.config.length, &mut rng);
+                noise.seen(model.embed())
+            });
+            Tensor::cat(rows.collect(), 0)
+        };
+        let denoiser = Sampling::new(model).at_temperature(request.temperature)?;
+        let start = noise(purpose::START, 0);
+        let observe = |step: sampler::Step<'_, flm_denoiser::Belief<B>>| {
+            if request.trace {
+                trace.record(&step, &text.tokenizer, self.config.vocab_size);
+            }
+        };
+        let belief = if self.config.two_time {
+            let mut jump = 0;
+            let fresh = || {
+                jump += 1;
+                noise(purpose::FRESH, jump)
+            };
+            sampler::flow_map(
+                &denoiser,
+                &self.schedule,
+                start,
+                request.steps,
+                request.gamma,
+                fresh,
+                observe,
+            )?
+        } else {
+            sampler::euler(&denoiser, &self.schedule, start, request.steps, observe)?
+        };
+        Ok(belief.argmax())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Training a flow and distilling a flow map: everything around `flm_train::Run`.
 
 mod card;
+mod residual;
 
 pub(crate) use card::Card;
 
@@ -15,12 +16,13 @@ use crate::progress::{Progress, thousands};
 use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, TOKENIZER_FILE, TextTokenizer};
-use flm_denoiser::folder::{self, Existing};
+use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::{Dit, DitConfig, NoiseWidth};
 use flm_distill::{FlowMapObjective, FlowObjective};
 use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
+use residual::{Beside, ResidualJob};
 use std::path::Path;
 
 /// What to do where a run's folder is already.
@@ -63,6 +65,17 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
 pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     let dataset = Dataset::open(request.data)?;
     request.config.distill.flow_map.validate()?;
+    if let Some((stage, teacher)) = residual::stage(&request.config)? {
+        return device::run(
+            request.device,
+            ResidualJob {
+                dataset: &dataset,
+                request,
+                stage,
+                teacher,
+            },
+        );
+    }
     device::run(
         request.device,
         FlowMapJob {
@@ -129,6 +142,8 @@ struct Plan<'a> {
     label: &'static str,
     data_hash: String,
     schedule: Schedule,
+    /// Of a residual flow map: what is saved beside the network in training.
+    beside: Option<Beside>,
     /// The step of the checkpoint to go on from.
     resume_at: Option<u64>,
 }
@@ -164,6 +179,7 @@ impl<'a> Plan<'a> {
             label,
             data_hash,
             schedule,
+            beside: None,
             resume_at,
         })
     }
@@ -212,7 +228,8 @@ impl<'a> Plan<'a> {
         let progress = Progress::new(plan.label, settings.steps);
         let tokens = (settings.batch * plan.network.length) as u64;
         let mut written = Ok(());
-        let parameters = burn::module::Module::num_params(&model);
+        let parameters = burn::module::Module::num_params(&model)
+            + plan.beside.as_ref().map_or(0, Beside::parameters);
         let run = Run {
             model,
             objective,
@@ -228,7 +245,11 @@ impl<'a> Plan<'a> {
             device: place.device.clone(),
         };
         let run = run.ready()?;
-        progress.note(&noise_line(run.noise(), &plan.network));
+        progress.note(&noise_line(
+            run.noise(),
+            &plan.network,
+            objective.wide_noise(),
+        ));
         let mut metrics = plan.begin()?;
         let outcome = run.train(&mut |event| {
             progress.training(&event, tokens);
@@ -262,7 +283,7 @@ impl<'a> Plan<'a> {
             parameters,
             validation_loss,
         };
-        plan.save(&outcome.ema, &card)?;
+        plan.save(&outcome.ema, objective.teacher(), &card)?;
         // The run is done; a picture of it is no reason to fail.
         if let Ok(picture) = plot::losses(&[(&losses, plan.colour())]) {
             let _ = files::write(&out.losses(), plot::standalone(&picture).as_bytes());
@@ -297,7 +318,12 @@ impl<'a> Plan<'a> {
         Ok(card.filter(is_this))
     }
 
-    fn save<B: burn::tensor::backend::Backend>(&self, ema: &Dit<B>, card: &Card) -> Result<()> {
+    fn save<B: burn::tensor::backend::Backend>(
+        &self,
+        ema: &Dit<B>,
+        teacher: Option<&Dit<B>>,
+        card: &Card,
+    ) -> Result<()> {
         let tokenizer_path = self.request.data.join(TOKENIZER_FILE);
         let tokenizer =
             std::fs::read(&tokenizer_path).map_err(CliError::io("read", &tokenizer_path))?;
@@ -308,19 +334,26 @@ impl<'a> Plan<'a> {
             ("README.md", readme.as_bytes()),
             (card::FILE, &run),
         ];
-        folder::save(
-            &self.request.out.model(),
-            ema,
-            &self.network,
-            &extra,
-            Existing::Replace,
-        )?;
+        let place = self.request.out.model();
+        if let (Some(beside), Some(denoiser)) = (&self.beside, teacher) {
+            let second = Content {
+                model: ema,
+                config: &self.network,
+                extra: &extra,
+            };
+            return beside.save(&place, second, denoiser);
+        }
+        folder::save(&place, ema, &self.network, &extra, Existing::Replace)?;
         Ok(())
     }
 }
 
 /// How the noise of a run is drawn, for people.
-fn noise_line(noise: NoiseWidth, network: &DitConfig) -> String {
+fn noise_line(noise: NoiseWidth, network: &DitConfig, wide: bool) -> String {
+    if wide {
+        let drawn = network.vocab_size;
+        return format!("noise of {drawn} numbers a position, for every network to see");
+    }
     let (drawn, other) = match noise {
         NoiseWidth::Network => (network.width, network.vocab_size),
         NoiseWidth::Vocabulary => (network.vocab_size, network.width),
@@ -360,7 +393,10 @@ impl Job for FlowMapJob<'_> {
             "" => {
                 let (vocab_size, length) =
                     (dataset.tokenizer().vocab_size(), dataset.meta().length);
-                let network = request.config.model.network(vocab_size, length, true)?;
+                let network = DitConfig {
+                    loss_weight: request.config.distill.flow_map.loss_weight,
+                    ..request.config.model.network(vocab_size, length, true)?
+                };
                 let mut rng = generator(seed, purpose::INITIALIZATION, 0, 0);
                 let student = network.init::<B>(&mut rng, &place.device)?;
                 (network, student, None)
@@ -373,7 +409,12 @@ impl Job for FlowMapJob<'_> {
                 let (student, _) = folder::load::<B>(&path, &place.device)?;
                 let mut rng = generator(seed, purpose::SECOND_TIME, 0, 0);
                 let student = student.into_two_time(network.cond_dim, &mut rng, &place.device);
-                (network.with_two_time(true), student, Some(teacher))
+                let network = DitConfig {
+                    loss_weight: request.config.distill.flow_map.loss_weight,
+                    ..network.with_two_time(true)
+                };
+                let student = student.with_loss_weight_of(&network, &mut rng, &place.device);
+                (network, student, Some(teacher))
             }
         };
         let flow_map = request.config.distill.flow_map.clone();

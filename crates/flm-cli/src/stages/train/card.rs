@@ -18,7 +18,7 @@ pub(crate) const FORMAT: u32 = 3;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Card {
     pub(crate) format_version: u32,
-    /// "flow" or "flow map".
+    /// "flow", "flow map" or "residual flow map".
     pub(crate) kind: String,
     pub(crate) command: String,
     pub(crate) flm_version: String,
@@ -67,7 +67,9 @@ impl Card {
     /// The card for people.
     pub(crate) fn readme(&self, network: &DitConfig, config: &Config) -> Result<String> {
         let settings = config.of_run()?;
-        let what = if network.two_time {
+        let what = if network.residual {
+            "A residual flow map language model: a flow (in `denoiser`) and a second network beside it, which jump from noise to text in a few steps."
+        } else if network.two_time {
             "A flow map language model: it jumps from noise to text in one step or a few."
         } else {
             "A flow language model: it denoises noise to text in many small steps."
@@ -97,7 +99,11 @@ impl Card {
              The weights are the exponential moving average of the run. Try them:\n\n\
              ```console\n$ flm sample --model . --steps {sample} --count 10\n```\n\n\
              ## Settings\n\n```toml\n{settings}```\n",
-            kind = if network.two_time { "Flow map" } else { "Flow" },
+            kind = match (network.residual, network.two_time) {
+                (true, _) => "Residual flow map",
+                (_, true) => "Flow map",
+                _ => "Flow",
+            },
             command = self.command,
             version = self.flm_version,
             blocks = network.blocks,
