@@ -151,10 +151,11 @@ impl Job for SampleJob<'_> {
                 .iter()
                 .try_for_each(|request| residual::check(request, &self.text.model))?;
             let (model, _) = folder::load_residual(&self.folder, &place.device)?;
-            Network::Residual(model)
+            Network::Residual(Box::new(model))
         } else {
             let (model, _) = folder::load(&self.folder, &place.device)?;
             let prior = Prior::new(model.embed());
+            let model = Box::new(model);
             Network::One { model, prior }
         };
         let source: Source<B::InnerBackend> = Source {
@@ -217,9 +218,9 @@ struct Source<B: Backend> {
 /// What samples are drawn with.
 enum Network<B: Backend> {
     /// One network, on projected states.
-    One { model: Dit<B>, prior: Prior<B> },
+    One { model: Box<Dit<B>>, prior: Prior<B> },
     /// Two networks, on states as wide as the vocabulary.
-    Residual(Residual<B>),
+    Residual(Box<Residual<B>>),
 }
 
 /// The tokens of some samples, and how they came about.

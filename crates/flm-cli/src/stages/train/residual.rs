@@ -47,15 +47,13 @@ pub(super) fn stage(config: &Config) -> Result<Option<(Stage, PathBuf)>> {
 
 /// Refuses settings that the second stage does not look at: it is told where to go by its teacher alone.
 fn check_settings(settings: &FlowMapConfig, teacher: &Path) -> Result<()> {
+    // Whatever objective a preset names, it is not asked.
     let plain = FlowMapConfig {
+        objective: settings.objective,
         loss_weight: settings.loss_weight,
         ..FlowMapConfig::default()
     };
-    let residual = FlowMapConfig {
-        objective: ObjectiveKind::Residual,
-        ..plain.clone()
-    };
-    if *settings == plain || *settings == residual {
+    if *settings == plain {
         return Ok(());
     }
     Err(CliError::input(format!(
