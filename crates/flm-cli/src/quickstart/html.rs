@@ -40,14 +40,7 @@ impl Page<'_> {
             ("sentences", self.sentences()),
             ("in_steps", format!("in {}", steps(self.fewest))),
             ("rows", self.rows()),
-            (
-                "samples",
-                self.report
-                    .rows
-                    .first()
-                    .map_or(0, |row| row.samples)
-                    .to_string(),
-            ),
+            ("drawn", self.report.drawn()),
             ("validity", validity(&self.report.rows).map_err(failed)?),
             ("losses", plot::losses(&curves).map_err(failed)?),
             ("stages", self.stages()),

@@ -85,11 +85,21 @@ impl Report {
         rows
     }
 
+    /// "1000 samples each, at temperature 0.5".
+    pub(crate) fn drawn(&self) -> String {
+        let samples = self.rows.first().map_or(0, |row| row.samples);
+        let temperature = self.config.sample.temperature;
+        if temperature == 1.0 {
+            format!("{samples} samples each")
+        } else {
+            format!("{samples} samples each, at temperature {temperature}")
+        }
+    }
+
     /// The figures for a terminal, the flow's best first.
     pub(crate) fn table(&self) -> String {
-        let samples = self.rows.first().map_or(0, |row| row.samples);
         let header = [
-            format!("{samples} samples each"),
+            "model".into(),
             "steps".into(),
             "valid".into(),
             "nats/tok".into(),
@@ -115,6 +125,6 @@ impl Report {
             format!("{:.2}", self.corpus.entropy),
             format!("{:.3}", self.corpus.distinct),
         ]);
-        aligned(&lines)
+        format!("{}\n{}", self.drawn(), aligned(&lines))
     }
 }
