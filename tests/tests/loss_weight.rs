@@ -14,11 +14,12 @@ use std::path::Path;
 
 type Train = Autodiff<Flex>;
 
-const OBJECTIVES: [ObjectiveKind; 4] = [
+const OBJECTIVES: [ObjectiveKind; 5] = [
     ObjectiveKind::Semigroup,
     ObjectiveKind::Lagrangian,
     ObjectiveKind::Eulerian,
     ObjectiveKind::Ecld,
+    ObjectiveKind::Consistency,
 ];
 
 /// The name of the number that w is before anything is learned.

@@ -41,13 +41,17 @@ pub(crate) struct Arguments {
     /// An `flm` to use, instead of building one
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) flm: Option<PathBuf>,
-    /// Everything at the smallest size, to see that it runs
+    /// Everything at the smallest size and in a temporary folder, to see that it runs
     #[arg(long)]
     pub(crate) smoke: bool,
 }
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
     match command {
+        Command::Distillations(arguments) if arguments.smoke => smoke(match &arguments.flm {
+            Some(program) => program.clone(),
+            None => build()?,
+        }),
         Command::Distillations(arguments) => distillations::run(arguments),
     }
 }
@@ -55,7 +59,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
 /// A smallest pipeline with a program that is there, its results beside its runs, in a folder that is removed.
 pub(crate) fn smoke(flm: PathBuf) -> anyhow::Result<()> {
     let folder = std::env::temp_dir().join(format!("flm-smoke-{}", std::process::id()));
-    let done = run(&Command::Distillations(Arguments {
+    let done = distillations::run(&Arguments {
         out: folder.join("runs"),
         results: folder.join("results"),
         evaluations: 0,
@@ -63,7 +67,7 @@ pub(crate) fn smoke(flm: PathBuf) -> anyhow::Result<()> {
         only: String::new(),
         flm: Some(flm),
         smoke: true,
-    }));
+    });
     // Whatever happened: it is of no use to anyone.
     let _ = fs::remove_dir_all(&folder);
     done

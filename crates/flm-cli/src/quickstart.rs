@@ -15,6 +15,7 @@ use crate::stages::sample::{Request, lines, sample};
 use crate::stages::train::{self, Card, Start};
 use crate::stages::{curve, eval, prepare, purpose};
 use flm_data::DatasetMeta;
+use flm_distill::ObjectiveKind;
 use flm_eval::{Grammar, corpus_quality};
 use flm_simplex::stream::generator;
 use report::{Corpus, Report, Row, Seconds};
@@ -59,6 +60,11 @@ fn check(config: &Config) -> Result<()> {
             "the quickstart draws its corpus from the grammar, found data.source = {:?}: use data prepare, train and distill",
             config.data.source
         )));
+    }
+    if config.distill.flow_map.objective == ObjectiveKind::Residual {
+        return Err(CliError::input(
+            "the quickstart distills a flow map of one network, found distill.flow_map.objective = residual: use train and distill",
+        ));
     }
     config.train.validate()?;
     config.distill.train.validate()?;

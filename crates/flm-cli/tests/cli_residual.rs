@@ -79,7 +79,12 @@ fn a_flow_becomes_two_networks_and_then_one_again() {
         "sample --model map --steps 2 --gamma 0.5 --count 4",
     );
     assert_eq!(text.lines().count(), 4);
-    // A student is a teacher like any other.
+    // A student is a teacher like any other, but of no second network.
+    let words = "distill --teacher map --data data --out again";
+    assert_eq!(
+        folder.refused(folder.flm(words)),
+        "the residual objective trains a second network beside a flow, but map/model is a flow map: choose another distill.flow_map.objective"
+    );
     folder
         .flm("distill --teacher map --data data --out again --set flow_map.objective=semigroup --set flow_map.loss_weight=false")
         .assert()
@@ -151,7 +156,7 @@ fn what_the_recipe_does_not_have_is_refused() {
         ),
         (
             "distill --teacher flow --data data --out run --set flow_map.objective=residual --set flow_map.diagonal=0.25",
-            "flow map diagonal is a setting of the objectives with a diagonal, found another objective",
+            "flow map diagonal is a setting of the objectives with a diagonal, found the objective residual",
         ),
         (
             "distill --teacher residual --data data --out run --set flow_map.objective=lagrangian --set flow_map.denoiser=student",

@@ -61,7 +61,7 @@ pub enum Denoiser {
 }
 
 impl Default for FlowMapConfig {
-    /// The published shares, and the objective that did best here.
+    /// The published shares, and the objective that was ahead of the published one (`docs/results/distillations.md`).
     fn default() -> Self {
         Self {
             objective: ObjectiveKind::default(),
@@ -138,7 +138,11 @@ impl FlowMapConfig {
             ),
         ] {
             if set && !heard {
-                return Err(FlowMapConfigError::Unheard { key, whose });
+                return Err(FlowMapConfigError::Unheard {
+                    key,
+                    whose,
+                    found: self.objective.name(),
+                });
             }
         }
         Ok(())
@@ -168,12 +172,14 @@ pub enum FlowMapConfigError {
         found: f64,
     },
     /// A setting that the chosen objective does not look at.
-    #[error("flow map {key} is a setting of {whose}, found another objective")]
+    #[error("flow map {key} is a setting of {whose}, found the objective {found}")]
     Unheard {
         /// The configuration key.
         key: &'static str,
         /// Who looks at it.
         whose: &'static str,
+        /// The objective found.
+        found: &'static str,
     },
 }
 
@@ -210,7 +216,7 @@ mod tests {
                 objective: ObjectiveKind::Lagrangian,
                 ..squared
             }),
-            "flow map measure is a setting of the semigroup and the Eulerian objective, found another objective"
+            "flow map measure is a setting of the semigroup and the Eulerian objective, found the objective lagrangian"
         );
         assert_eq!(
             message(FlowMapConfig {
@@ -218,7 +224,7 @@ mod tests {
                 denoiser: Denoiser::Student,
                 ..default()
             }),
-            "flow map denoiser is a setting of the objectives that ask a denoiser, found another objective"
+            "flow map denoiser is a setting of the objectives that ask a denoiser, found the objective semigroup"
         );
         let residual = FlowMapConfig {
             objective: ObjectiveKind::Residual,
@@ -262,7 +268,7 @@ mod tests {
         ] {
             assert_eq!(
                 message(config),
-                format!("flow map {key} is a setting of {whose}, found another objective")
+                format!("flow map {key} is a setting of {whose}, found the objective {found}")
             );
         }
     }

@@ -4,7 +4,7 @@ use crate::losses::{RowLosses, mean_of};
 use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
-use crate::{Answer, Denoiser, FlowMapConfig, Target, cost};
+use crate::{Answer, Denoiser, FlowMapConfig, ObjectiveKind, Target, cost};
 use burn::module::AutodiffModule;
 use burn::tensor::{
     Int, Tensor,
@@ -119,8 +119,16 @@ impl<'a, B: Backend> Rows<'a, B> {
 }
 
 impl<B: Backend> FlowMapObjective<B> {
-    /// `config` must have been validated and its objective not be the residual recipe, which has [one of its own](crate::ResidualObjective); `schedule` is the student's (`DitConfig::schedule`), and the teacher has the same.
+    /// `config` must have been validated; `schedule` is the student's (`DitConfig::schedule`), and the teacher has the same.
+    ///
+    /// # Panics
+    ///
+    /// If the objective is the residual recipe, which has [an objective of its own](crate::ResidualObjective).
     pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
+        assert!(
+            config.objective != ObjectiveKind::Residual,
+            "the residual recipe has an objective of its own"
+        );
         Self {
             schedule,
             config,

@@ -2,8 +2,8 @@
 //!
 //! A *flow* learns to denoise: [`FlowObjective`] scores D_τ(I_t) against the tokens. Its *flow map* learns to jump:
 //! [`FlowMapObjective`] draws δ_{s,t} on the diagonal s = t to the denoiser (of a frozen teacher, or to the tokens: then it
-//! distills itself) and off the diagonal by an [`OffDiagonal`] loss: [`Semigroup`], [`Lagrangian`], [`Eulerian`] or
-//! [`Ecld`]. The recipe of two networks, of the paper's first version, stands beside it: [`ResidualObjective`], then [`ResidualStudent`].
+//! distills itself) and off the diagonal by an [`OffDiagonal`] loss: [`Semigroup`], [`Lagrangian`], [`Eulerian`],
+//! [`Ecld`] or [`Consistency`]. The recipe of two networks, of the paper's first version, stands beside it: [`ResidualObjective`], then [`ResidualStudent`].
 //!
 //! ```
 //! use flm_distill::{FlowMapConfig, RowKind, flow_map_rows};

@@ -7,9 +7,10 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 /// The loss of a batch.
 #[derive(Clone, Debug)]
 pub struct RowLosses<A: AutodiffBackend> {
-    /// The mean over all tokens, in the graph, `[1]`: nats, but squared distances off an Eulerian diagonal.
+    /// What is trained, the mean over all tokens, in the graph, `[1]`: cross-entropies in nats or squared distances, as the objective has them, under
+    /// the learned weight where there is one.
     pub mean: Tensor<A, 1>,
-    /// The loss of each token, `[batch, length]`.
+    /// The loss of each token without learned weight, `[batch, length]`.
     pub per_token: Tensor<A::InnerBackend, 2>,
     /// What each row teaches, `batch` of them.
     pub kinds: Vec<RowKind>,

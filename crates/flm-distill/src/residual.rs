@@ -26,7 +26,7 @@ use rand::{Rng, RngExt};
 /// Σ_V (sg\[x + (1−s)·b̂\] − D_s − ½(t−s)(1−s)·g_{s,t})², where b̂ is the average velocity along the way from s over u to t
 /// (`mathematics.md`, section 4).
 ///
-/// The state x cancels, see [`Jump`](jump): what is V wide are answers of the networks, which the head makes a run of positions at a time.
+/// The state x cancels (`residual/jump.rs`): what is V wide are answers of the networks, which the head makes a run of positions at a time.
 pub struct ResidualObjective<B: Backend> {
     schedule: Schedule,
     denoiser: Dit<B>,

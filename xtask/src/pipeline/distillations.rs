@@ -2,7 +2,7 @@
 
 use super::flm::{Flm, Used};
 use super::{Arguments, build, report, write};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
@@ -99,8 +99,6 @@ struct Size {
 }
 
 const PRESET: &str = "grammar-tiny";
-/// Rows in a step of the preset.
-pub(crate) const BATCH: u64 = 32;
 
 /// A finished run: what it took and how good its samples are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -114,6 +112,9 @@ pub(crate) struct Finished {
     pub(crate) used: Used,
     /// The commands beside sampling and judging.
     pub(crate) command: String,
+    /// Of the project, when the run was finished.
+    #[serde(default)]
+    pub(crate) commit: Option<String>,
     pub(crate) figures: Vec<Figures>,
 }
 
@@ -271,15 +272,22 @@ impl Study {
         steps: &[usize],
     ) -> anyhow::Result<Finished> {
         let name = name(variant, seed);
-        let result = PathBuf::from(self.path(&["finished", &format!("{name}.json")]));
-        if result.is_file() {
-            return read(&result);
-        }
-        println!("{variant}, seed {seed}");
         let run = self.path(&["runs", &name]);
         arguments.extend(set("", self.size.training));
         arguments.extend(words(&["--out", &run]));
         let command = format!("flm {}", arguments.join(" "));
+        let result = PathBuf::from(self.path(&["finished", &format!("{name}.json")]));
+        if result.is_file() {
+            let finished: Finished = read(&result)?;
+            ensure!(
+                same_words(&finished.command, &command),
+                "{} was made by another command: remove it, or choose another --out\n  then {}\n  now  {command}",
+                result.display(),
+                finished.command
+            );
+            return Ok(finished);
+        }
+        println!("{variant}, seed {seed}");
         let folder = PathBuf::from(&run);
         let started = folder.join("config.toml").is_file();
         if started {
@@ -305,6 +313,7 @@ impl Study {
             seconds: card.seconds,
             used,
             command,
+            commit: commit(),
             figures,
         };
         write(&result, &serde_json::to_string_pretty(&finished)?)?;
@@ -352,7 +361,12 @@ impl Study {
         let folder = self.out.join("finished");
         let mut all = Vec::new();
         for entry in fs::read_dir(&folder)? {
-            let finished: Finished = read(&entry?.path())?;
+            let path = entry?.path();
+            // Beside them may lie one that was being written when the pipeline was stopped.
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let finished: Finished = read(&path)?;
             if let Some(place) = VARIANTS.iter().position(|v| v.name == finished.variant) {
                 all.push((place, finished.seed, finished));
             }
@@ -360,6 +374,26 @@ impl Study {
         all.sort_by_key(|(place, seed, _)| (*place, *seed));
         Ok(all.into_iter().map(|(_, _, finished)| finished).collect())
     }
+}
+
+/// Whether two commands say the same, in whatever order.
+fn same_words(one: &str, other: &str) -> bool {
+    let sorted = |command: &str| {
+        let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    sorted(one) == sorted(other)
+}
+
+/// The commit that is checked out, marked if something is changed; none without git.
+fn commit() -> Option<String> {
+    let git = std::process::Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=7"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8(git.stdout).ok()?.trim().to_owned())
 }
 
 fn words(words: &[&str]) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! The page of the study: tables, picture, numbers.
 
-use super::distillations::{BATCH, Figures, Finished, STEPS, VARIANTS, Variant};
+use super::distillations::{Figures, Finished, STEPS, VARIANTS, Variant};
 use super::{picture, write};
 use std::fmt::Write as _;
 use std::fs;
@@ -33,23 +33,37 @@ pub(crate) fn publish(
     Ok(())
 }
 
-/// The page with its figures in the place of the earlier ones, or a new page.
+/// The page with its figures in the place of the earlier ones, at its end, or a new page.
 fn around(page: &str, figures: &str) -> String {
     match (page.split_once(BEGIN), page.split_once(END)) {
         (Some((before, _)), Some((_, after))) => format!("{before}{figures}{after}"),
-        _ => format!("# Ways to a flow map\n\n{figures}\n"),
+        _ if page.trim().is_empty() => format!("# Ways to a flow map\n\n{figures}\n"),
+        _ => format!("{}\n\n{figures}\n", page.trim_end()),
     }
 }
 
 fn figures(runs: &[Finished], teacher: &Finished, budget: u64) -> anyhow::Result<String> {
     let mut out = String::new();
+    let samples = runs
+        .iter()
+        .flat_map(|run| &run.figures)
+        .map(|figures| figures.samples)
+        .max()
+        .unwrap_or(0);
+    let seeds = in_order(runs.iter().map(|run| run.seed.to_string()));
+    let commits = in_order(runs.iter().filter_map(|run| run.commit.clone()));
     writeln!(
         out,
         "One teacher ({} steps, {} evaluations of the network, {:.0} s), then every distillation from it for {budget} evaluations: a pass forward counts one, a pass back two,\n\
-         a derivative along a direction two. Those *alone* start from nothing and have the teacher's evaluations besides; the second stage of the\n\
-         residual recipe learns from the first, whose evaluations come besides. The first samples by two networks, so a step of it takes two evaluations. 1,000 samples a cell and seed, so a share of 20 % is known to\n\
-         ±2.5 points (two standard errors). Figures of the seeds stand side by side, in one order.\n",
-        teacher.steps, teacher.evaluations, teacher.seconds
+         a derivative along a direction two. Those *alone* start from nothing, at the teacher's learning rates, and have the teacher's evaluations besides; the second stage of the\n\
+         residual recipe learns from the first, whose evaluations come besides. The first samples by two networks, so a step of it takes two evaluations.\n\
+         {samples} samples a cell and seed, all from the same noise, so a share of 20 % of 1,000 is known to ±2.5 points (two standard errors) and differences to less. Figures side by side are of the seeds {}, in this order,\n\
+         as far as they are finished. Made by commit {}.\n",
+        teacher.steps,
+        teacher.evaluations,
+        teacher.seconds,
+        seeds.join(", "),
+        commits.join(", ")
     )?;
     writeln!(out, "![validity against steps](distillations.svg)\n")?;
     out += &validity(runs, teacher)?;
@@ -60,6 +74,17 @@ fn figures(runs: &[Finished], teacher: &Finished, budget: u64) -> anyhow::Result
     writeln!(out)?;
     out += &cost(runs)?;
     Ok(out)
+}
+
+/// Each word once, as they come.
+fn in_order(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for word in words {
+        if !seen.contains(&word) {
+            seen.push(word);
+        }
+    }
+    seen
 }
 
 /// Variants with the runs that are there.
@@ -146,7 +171,7 @@ fn quality(runs: &[Finished], steps: usize) -> anyhow::Result<String> {
 
 fn cost(runs: &[Finished]) -> anyhow::Result<String> {
     let mut out = String::from(
-        "| to train | steps | evaluations a row | seconds | of all cores | peak memory, MiB |\n| --- | --- | --- | --- | --- | --- |\n",
+        "| to train | steps | evaluations a step | seconds | of all cores | peak memory, MiB |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for (variant, mine) in variants(runs) {
         let each = |figure: &dyn Fn(&Finished) -> Option<f64>| {
@@ -158,10 +183,10 @@ fn cost(runs: &[Finished]) -> anyhow::Result<String> {
         let run = mine[0];
         writeln!(
             out,
-            "| {} | {} | {:.2} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} |",
             variant.name,
             run.steps,
-            run.evaluations as f64 / (run.steps * BATCH) as f64,
+            run.evaluations / run.steps.max(1),
             each(&|run| Some(run.seconds)),
             each(&|run| run.used.cpu_seconds),
             each(&|run| run.used.peak_mib)
@@ -199,6 +224,10 @@ mod tests {
         let told = first.replace("# Ways", "Told before.\n# Ways") + "Told after.\n";
         let second = around(&told, &format!("{BEGIN}\n2\n{END}"));
         assert_eq!(second, told.replace("\n1\n", "\n2\n"));
+        for page in ["Only told.\n".to_owned(), format!("Told.\n{BEGIN}\n")] {
+            let with = around(&page, &format!("{BEGIN}\n3\n{END}"));
+            assert!(with.starts_with(page.trim_end()) && with.ends_with(&format!("3\n{END}\n")));
+        }
     }
 
     #[test]
@@ -211,6 +240,7 @@ mod tests {
             seconds: 1.0,
             used: super::super::flm::Used::default(),
             command: String::new(),
+            commit: None,
             figures: vec![Figures {
                 steps: 1,
                 samples: 1,

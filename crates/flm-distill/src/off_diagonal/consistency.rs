@@ -8,7 +8,7 @@ use flm_simplex::flow_map::{semigroup_weights, transport};
 /// Cross-entropy against γ·D_s(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), the short step from s to u made by the [`Denoiser`], the rest by the student.
 ///
 /// As in consistency distillation. The target is a convex combination of distributions, so it stays on the simplex without a
-/// projection and without a derivative; in the limit of no step its distance to δ is the Eulerian residual times the step.
+/// projection and without a derivative; in the limit of no step its distance to δ is the Eulerian residual r times (u−s)/((1−s)(t−s)).
 #[derive(Clone, Copy, Debug)]
 pub struct Consistency(pub Denoiser);
 

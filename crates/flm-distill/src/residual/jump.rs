@@ -8,7 +8,7 @@
 //!
 //! In x + (1−s)·b̂ the state x has the coefficient 1 − (1−s)·(κ/c_s + β/c_u). As c_s − (u−s) = c_u, the bracket is (α + β)/c_s, and what
 //! is left is ε/c_s: nothing but for the guard. That last part, at most 1e-5/(1−s) of the state, is left out, for it alone would need the state V wide. Against the
-//! published losses it is 7e-5 of a row's at most, and its mean over noise that no network sees is zero. All else is the published formula, guards included.
+//! published losses it is 7e-5 of a row's at most. All else is the published formula, guards included.
 
 use crate::rows::TimeRow;
 use flm_simplex::Schedule;

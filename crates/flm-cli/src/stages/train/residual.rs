@@ -38,7 +38,14 @@ pub(super) fn stage(config: &Config) -> Result<Option<(Stage, PathBuf)>> {
         };
     }
     let path = files::model_folder(Path::new(&settings.teacher))?;
-    if folder::read_config(&path)?.residual {
+    let teacher = folder::read_config(&path)?;
+    if asked && teacher.two_time && !teacher.residual {
+        return Err(CliError::input(format!(
+            "the residual objective trains a second network beside a flow, but {} is a flow map: choose another distill.flow_map.objective",
+            path.display()
+        )));
+    }
+    if teacher.residual {
         check_settings(&settings.flow_map, &path)?;
         return Ok(Some((Stage::Student, path)));
     }
@@ -47,7 +54,7 @@ pub(super) fn stage(config: &Config) -> Result<Option<(Stage, PathBuf)>> {
 
 /// Refuses settings that the second stage does not look at: it is told where to go by its teacher alone.
 fn check_settings(settings: &FlowMapConfig, teacher: &Path) -> Result<()> {
-    // Whatever objective a preset names, it is not asked.
+    // Whatever objective a preset names: the run is of the residual recipe, and is recorded as such.
     let plain = FlowMapConfig {
         objective: settings.objective,
         loss_weight: settings.loss_weight,
@@ -81,6 +88,7 @@ impl Job for ResidualJob<'_> {
             stage,
             teacher,
         } = self;
+        request.config.distill.flow_map.objective = ObjectiveKind::Residual;
         let (device, seed) = (&place.device, request.config.distill.train.seed);
         let loss_weight = request.config.distill.flow_map.loss_weight;
         let mut rng = generator(seed, purpose::SECOND_TIME, 0, 0);
