@@ -268,7 +268,7 @@ mod tests {
         ] {
             assert_eq!(
                 message(config),
-                format!("flow map {key} is a setting of {whose}, found the objective {found}")
+                format!("flow map {key} is a setting of {whose}, found the objective residual")
             );
         }
     }
