@@ -73,20 +73,36 @@ impl Fixture {
     ///
     /// If there is no such file or it is not of this kind.
     pub fn open(path: &Path) -> Self {
-        let bytes =
-            std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let file = SafeTensors::deserialize(&bytes)
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self::read(path).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if there is no such file or it is not of this kind.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let bytes = std::fs::read(path).map_err(|error| fault(&error))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| fault(&error))?;
         let pinned = |view: safetensors::tensor::TensorView<'_>| Pinned {
             dtype: view.dtype(),
             shape: view.shape().to_vec(),
             bytes: view.data().to_vec(),
         };
-        Self(
+        Ok(Self(
             file.iter()
                 .map(|(name, view)| (name.to_owned(), pinned(view)))
                 .collect(),
-        )
+        ))
+    }
+
+    /// The tensors whose names begin with `prefix`, without it.
+    pub fn within(&self, prefix: &str) -> Self {
+        let inside = self.0.iter().filter_map(|(name, pinned)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), pinned.clone()))
+        });
+        Self(inside.collect())
     }
 
     /// A tensor as it is stored.
@@ -114,6 +130,23 @@ impl Fixture {
             .0
             .iter()
             .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect()
+    }
+
+    /// The values of an f64 tensor in row order.
+    ///
+    /// # Panics
+    ///
+    /// If there is none of this name and type.
+    pub fn doubles(&self, name: &str) -> Vec<f64> {
+        let pinned = self.pinned(name);
+        assert_eq!(pinned.dtype, Dtype::F64, "{name}");
+        pinned
+            .bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| f64::from_le_bytes(*bytes))
             .collect()
     }
 

@@ -1,9 +1,9 @@
 //! The golden file: what a clone without the full fixtures checks itself against.
 
-use crate::checkpoint::load_ema;
 use crate::fixture::{Fixture, Pinned, config, flat};
 use burn::tensor::Tensor;
 use burn_flex::Flex;
+use flm_denoiser::reference::{Foreign, Hints, Weights};
 use flm_denoiser::{Dit, Dropout, NamedTensor, apply_tensors, named_tensors};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -111,10 +111,13 @@ pub fn make(shared: &Path) -> Fixture {
     let folder = shared.join("parity/model");
     let expected = Fixture::open(&folder.join("expected.safetensors"));
     let flow_map = Fixture::open(&folder.join("flow_map.safetensors"));
-    let load = |file: &str, two_time| -> Dit<Flex> {
-        load_ema(&folder.join(file), &config(two_time)).unwrap_or_else(|error| panic!("{error}"))
+    let load = |file: &str| -> Dit<Flex> {
+        Foreign::open(&folder.join(file))
+            .and_then(|file| file.load(Weights::Averaged, &Hints::default(), &Default::default()))
+            .map(|(model, _)| model)
+            .unwrap_or_else(|error| panic!("{error}"))
     };
-    let (teacher, student) = (load("flm.ckpt", false), load("fmlm.ckpt", true));
+    let (teacher, student) = (load("flm.ckpt"), load("fmlm.ckpt"));
 
     let mut tensors = BTreeMap::new();
     for name in EXPECTED {

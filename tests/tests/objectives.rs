@@ -10,44 +10,17 @@ use flm_distill::{
     TimeRow,
 };
 use flm_simplex::{Schedule, projection::sparsemax};
-use flm_tests::fixture::{self, Fixture, flat, relative_error};
-use flm_tests::{checkpoint, golden, gradients::named_gradients};
+use flm_tests::fixture::{Fixture, flat, relative_error};
+use flm_tests::parity::{as_published, rows};
+use flm_tests::{golden, gradients::named_gradients};
 
 type Train = Autodiff<Flex>;
 
 /// As in the parity of the network, twice through it: the target is itself an answer of the network.
 const TOLERANCE: f64 = 1e-4;
 
-/// The rows of the pinned losses, in the fixture's order: diagonal, boundary, off-diagonal twice.
-fn rows(file: &Fixture, prefix: &str) -> Vec<TimeRow> {
-    let times = |name: &str| file.values(&format!("{prefix}{name}"));
-    let spans = times("row_tau_s").into_iter().zip(times("row_tau_t"));
-    file.integers(&format!("{prefix}row_kind"))
-        .into_iter()
-        .zip(spans)
-        .map(|(kind, (tau_s, tau_t))| match kind {
-            0 => TimeRow::diagonal(tau_s.into()),
-            1 => TimeRow::span(RowKind::Boundary, tau_s.into(), tau_t.into()),
-            _ => TimeRow::span(RowKind::OffDiagonal, tau_s.into(), tau_t.into()),
-        })
-        .collect()
-}
-
 fn schedule() -> Schedule {
     Schedule::new(61).expect("a vocabulary of 61")
-}
-
-/// An objective as it was published.
-fn of_kind(objective: ObjectiveKind) -> FlowMapConfig {
-    let measure = match objective {
-        ObjectiveKind::Eulerian => Measure::SquaredError,
-        _ => Measure::CrossEntropy,
-    };
-    FlowMapConfig {
-        objective,
-        measure,
-        ..FlowMapConfig::default()
-    }
 }
 
 fn losses(
@@ -64,56 +37,11 @@ fn losses(
     objective.losses(student, None, tokens, &noise, rows, &mut Dropout::off())
 }
 
-/// The pinned rows' losses by the published student and teacher.
-fn published(objective: ObjectiveKind) -> Option<(Fixture, Dit<Train>, RowLosses<Train>)> {
-    let folder = fixture::shared()?.join("parity/model");
-    let file = Fixture::open(&folder.join("expected.safetensors"));
-    let student: Dit<Train> =
-        checkpoint::load_ema(&folder.join("fmlm.ckpt"), &fixture::config(true)).unwrap();
-    let teacher: Dit<Flex> =
-        checkpoint::load_ema(&folder.join("flm.ckpt"), &fixture::config(false)).unwrap();
-    let rows = rows(&file, "");
-    let config = of_kind(objective);
-    let answer = losses(&file, "", &student, Some(teacher), &rows, config);
-    Some((file, student, answer))
-}
-
-#[test]
-fn the_semigroup_loss_and_its_gradient_agree() {
-    if let Some((file, student, answer)) = published(ObjectiveKind::Semigroup) {
-        let per_token = flat(answer.per_token);
-        assert_pinned(&student, answer.mean, &per_token, &file, "fmlm_psd");
-    }
-}
-
-#[test]
-fn the_lagrangian_loss_and_its_gradient_agree() {
-    if let Some((file, student, answer)) = published(ObjectiveKind::Lagrangian) {
-        let per_token = flat(answer.per_token);
-        assert_pinned(&student, answer.mean, &per_token, &file, "fmlm_lsd");
-    }
-}
-
-#[test]
-fn the_eulerian_loss_agrees_where_the_published_one_is_finite() {
-    if let Some((file, _, answer)) = published(ObjectiveKind::Eulerian) {
-        let found = flat(answer.per_token);
-        assert!(found.iter().all(|loss| loss.is_finite()));
-        let expected = file.values("fmlm_esd_loss_per_token");
-        let length = expected.len() / 4;
-        for row in [2, 3] {
-            let places = row * length..(row + 1) * length;
-            let error = relative_error(&found[places.clone()], &expected[places]);
-            assert!(error < TOLERANCE, "row {row}: relative error {error:.1e}");
-        }
-    }
-}
-
 #[test]
 fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     let file = golden::open();
     let student: Dit<Train> = golden::model(&file);
-    let rows = rows(&file, "expected.");
+    let rows = rows(&file.within("expected."));
     let diagonal = rows[0];
     assert!(diagonal.kind == RowKind::Diagonal && rows[1].kind != RowKind::Diagonal);
     let noise = Noise::<Flex>::pinned(file.float("expected.noise"));
@@ -137,7 +65,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     );
     let on = answer.soft_cross_entropy(&teacher, weights);
     // Off the diagonal nobody asks it.
-    let objective = FlowMapObjective::new(schedule(), of_kind(ObjectiveKind::Semigroup), None);
+    let objective = FlowMapObjective::new(schedule(), as_published(ObjectiveKind::Semigroup), None);
     let off = objective.losses(
         &student,
         None,
@@ -179,48 +107,6 @@ fn assert_pinned(
     );
 }
 
-/// On the diagonal of its Eulerian loss the published code tells the student t in place of τ; teacher and other rows are told τ. Ours
-/// tells τ everywhere, so the pinned row is met only by the published mistake.
-#[test]
-fn the_published_eulerian_diagonal_is_told_another_time() {
-    let Some((file, student, _)) = published(ObjectiveKind::Eulerian) else {
-        return;
-    };
-    let teacher: Dit<Flex> = checkpoint::load_ema(
-        &fixture::shared().unwrap().join("parity/model/flm.ckpt"),
-        &fixture::config(false),
-    )
-    .unwrap();
-    let tau = f64::from(file.values("row_tau_s")[0]);
-    let t = schedule().t_of_tau(tau);
-    let time = |value: f64| Tensor::<Train, 1>::full([1], value, &Default::default());
-    let tokens = file.int::<Train, 2>("tokens").narrow(0, 0, 1);
-    let [_, length] = tokens.dims();
-    let noise = Noise::<Flex>::pinned(file.float("noise")).narrow(0, 1);
-    let embed = teacher.embed();
-    let seen = noise.seen_by_teacher(embed).mul_scalar(1.0 - t)
-        + embed.tokens(tokens.clone().inner()).mul_scalar(t);
-    let told = time(tau).inner();
-    let target = teacher
-        .forward(seen, told.clone(), told, &mut Dropout::off())
-        .belief();
-    let weights = Tensor::ones([1, length], &Default::default());
-    let loss = |told: f64| {
-        let state = noise.interpolate(student.embed(), tokens.clone(), time(t));
-        let answer = student.forward(state, time(told), time(told), &mut Dropout::off());
-        flat(
-            answer
-                .soft_cross_entropy(&target, weights.clone())
-                .per_token,
-        )
-    };
-    let expected = &file.values("fmlm_esd_loss_per_token")[..length];
-    assert!(relative_error(&loss(t), expected) < TOLERANCE);
-    let [ours, diagonal] = [loss(tau), file.values("fmlm_psd_loss_per_token")];
-    assert!(relative_error(&ours, &diagonal[..length]) < TOLERANCE);
-    assert!(relative_error(&ours, expected) > 1e-2);
-}
-
 /// An inner row, one just before the end, the whole way, and no way at all at the end.
 fn spans() -> Vec<TimeRow> {
     [(0.2, 0.8), (0.5, 0.9999), (0.0, 1.0), (1.0, 1.0)]
@@ -234,7 +120,7 @@ fn by_hand(
     objective: ObjectiveKind,
     loss: impl Fn([f64; 2], [Tensor<Flex, 2>; 5]) -> Vec<f32>,
 ) -> [Vec<f32>; 2] {
-    by_hand_of(of_kind(objective), loss)
+    by_hand_of(as_published(objective), loss)
 }
 
 fn by_hand_of(
@@ -304,7 +190,7 @@ fn a_squared_error_to_the_semigroup_target_and_a_weight_off_the_diagonal() {
     let config = FlowMapConfig {
         measure: Measure::SquaredError,
         off_diagonal_weight: 2.0,
-        ..of_kind(ObjectiveKind::Semigroup)
+        ..as_published(ObjectiveKind::Semigroup)
     };
     let objective = FlowMapObjective::new(schedule(), config, None);
     let answer = objective.losses(
@@ -399,7 +285,8 @@ fn the_consistency_loss_is_that_of_its_formula_on_every_row() {
     let file = golden::open();
     let model: Dit<Flex> = golden::model(&file);
     let student: Dit<Train> = golden::model(&file);
-    let objective = FlowMapObjective::new(schedule(), of_kind(ObjectiveKind::Consistency), None);
+    let objective =
+        FlowMapObjective::new(schedule(), as_published(ObjectiveKind::Consistency), None);
     let noise = Noise::<Flex>::pinned(file.float("expected.noise"));
     let tokens = file.int("expected.tokens");
     let off = &mut Dropout::off();
@@ -472,7 +359,7 @@ fn the_eulerian_gradient_neither_vanishes_nor_explodes_at_the_end() {
     for measure in [Measure::CrossEntropy, Measure::SquaredError] {
         let config = FlowMapConfig {
             measure,
-            ..of_kind(ObjectiveKind::Eulerian)
+            ..as_published(ObjectiveKind::Eulerian)
         };
         let inner = gradient_of_row(&file, &config, 0.2, 0.6);
         for (tau_s, tau_t) in [(0.0, 1.0), (0.2, 1.0), (0.0, 0.9999), (0.2, 0.9999)] {
@@ -584,7 +471,7 @@ fn an_averaged_target_is_the_averages_own() {
     let per_token = |target| {
         let config = FlowMapConfig {
             target,
-            ..of_kind(ObjectiveKind::Semigroup)
+            ..as_published(ObjectiveKind::Semigroup)
         };
         let objective = FlowMapObjective::new(schedule(), config, None);
         let tokens = file.int("expected.tokens");
@@ -650,7 +537,7 @@ fn the_student_may_answer_for_the_denoiser_even_beside_a_teacher() {
 fn a_step_is_counted_in_evaluations_of_the_network() {
     let file = golden::open();
     let cost = |objective, teacher: bool| {
-        let config = of_kind(objective);
+        let config = as_published(objective);
         let teacher = teacher.then(|| golden::model(&file));
         FlowMapObjective::<Flex>::new(schedule(), config, teacher).evaluations::<Train>(32)
     };
@@ -679,7 +566,7 @@ fn without_a_teacher_the_diagonal_learns_from_the_tokens() {
         &student,
         None,
         &rows,
-        of_kind(ObjectiveKind::Semigroup),
+        as_published(ObjectiveKind::Semigroup),
     );
     let flow = flm_distill::FlowObjective::new(schedule());
     let (tokens, noise) = (

@@ -4,6 +4,7 @@
 mod architecture;
 mod bench;
 mod ci;
+mod parity;
 mod pipeline;
 
 use clap::Parser;
@@ -18,6 +19,8 @@ enum Command {
     Architecture,
     /// Time our work, and PyTorch's beside it.
     Bench(bench::Arguments),
+    /// Compare everything with the published implementation's own numbers.
+    Parity(parity::Arguments),
     /// Run an experiment and write its page.
     #[command(subcommand)]
     Pipeline(pipeline::Command),
@@ -28,6 +31,7 @@ fn main() -> anyhow::Result<()> {
         Command::Ci => ci::run(),
         Command::Architecture => architecture::check(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Parity(arguments) => parity::run(&arguments),
         Command::Pipeline(command) => pipeline::run(&command),
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn smoke(flm: PathBuf) -> anyhow::Result<()> {
 }
 
 /// Builds `flm` as it is released and says where it is.
-fn build() -> anyhow::Result<PathBuf> {
+pub(crate) fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Process::new(cargo)
         .args(["build", "--release", "--locked", "--bin", "flm"])

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Distill(DistillArgs),
     Sample(SampleArgs),
     Eval(EvalArgs),
+    Convert(ConvertArgs),
+    Inspect(InspectArgs),
     Presets(PresetsArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -36,7 +38,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
     Prepare(PrepareArgs),
-    Inspect(InspectArgs),
+    Inspect(DataInspectArgs),
 }
 
 /// Which settings hold.
@@ -133,7 +135,7 @@ pub(crate) struct PrepareArgs {
 
 /// Say what a data folder holds, check it, and show some rows
 #[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
+pub(crate) struct DataInspectArgs {
     /// The data folder
     #[arg(value_name = "DIR")]
     pub(crate) data: PathBuf,
@@ -256,6 +258,68 @@ pub(crate) struct EvalArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Bring in weights of the published implementation, or hand a model back to it
+///
+/// A checkpoint (.ckpt, .pt), a .safetensors file or a folder of the Hugging Face hub becomes a model folder. A model folder becomes a
+/// folder as on the hub or, if --out ends in .safetensors, one file of tensors. Nothing in a checkpoint is ever run.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm convert lm1b_fmlm.ckpt --tokenizer bert/tokenizer.json --out models/lm1b
+  flm convert second.ckpt --denoiser flow.ckpt --out models/residual
+  flm convert models/lm1b --out for-python")]
+pub(crate) struct ConvertArgs {
+    /// The file or folder to convert
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
+    /// The model folder to make; of a model folder, the folder or .safetensors file to make
+    #[arg(long, value_name = "TO")]
+    pub(crate) out: PathBuf,
+    /// Take the parameters as training left them, instead of their averages
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// The tokenizer.json of the model; without one it cannot be sampled as text
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
+    /// The frozen denoiser of a residual flow map: a file, a folder or a model folder
+    #[arg(long, value_name = "FROM")]
+    pub(crate) denoiser: Option<PathBuf>,
+    /// What the network is for, where its file does not say
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<NetworkKind>,
+    /// Tokens in a sequence, where the file does not say
+    #[arg(long, value_name = "L")]
+    pub(crate) length: Option<usize>,
+    /// Attention heads, where the file does not say
+    #[arg(long, value_name = "N")]
+    pub(crate) heads: Option<usize>,
+    /// Replace a model that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What a network is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum NetworkKind {
+    /// The denoiser of a flow
+    Flow,
+    /// A flow map
+    FlowMap,
+    /// The second network of a residual flow map
+    Residual,
+}
+
+/// Say what a file or folder holds: a model, a run, data, a checkpoint, tensors
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm inspect lm1b_fmlm.ckpt --tensors")]
+pub(crate) struct InspectArgs {
+    /// The file or folder
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// List every tensor with its shape
+    #[arg(long)]
+    pub(crate) tensors: bool,
 }
 
 /// List the presets, or show one

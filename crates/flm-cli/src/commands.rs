@@ -1,17 +1,17 @@
 //! What each command means: arguments and settings put together, then the stages.
 
 use crate::args::{
-    Cli, Command, DataCommand, DistillArgs, EvalArgs, InspectArgs, ManArgs, PrepareArgs,
+    Cli, Command, DataCommand, DataInspectArgs, DistillArgs, EvalArgs, ManArgs, PrepareArgs,
     PresetsArgs, RunArgs, SampleArgs, SettingsArgs, TrainArgs,
 };
 use crate::command_line::CommandLine;
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
-use crate::stages::{eval, prepare, sample, train};
+use crate::stages::{convert, eval, inspect, prepare, sample, train};
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
-use flm_data::{Dataset, Layout};
+use flm_data::Layout;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Distill(args) => run_distill(args).map_err(resumable),
         Command::Sample(args) => run_sample(&args),
         Command::Eval(args) => run_eval(&args),
+        Command::Convert(args) => print(&convert::convert(&args)?),
+        Command::Inspect(args) => print(&inspect::inspect(&args.path, args.tensors)?),
         Command::Presets(args) => show_presets(&args),
         Command::Completions(args) => {
             let mut script = Vec::new();
@@ -152,33 +154,8 @@ fn data_prepare(args: PrepareArgs) -> Result<()> {
     Ok(())
 }
 
-fn data_inspect(args: &InspectArgs) -> Result<()> {
-    let dataset = Dataset::open(&args.data)?;
-    dataset.verify()?;
-    let meta = dataset.meta();
-    let mut out = format!(
-        "corpus      {}\nvocabulary  {} tokens, tokenizer {:.12}\nrows        {} to train, {} to validate, of {} tokens ({})\n",
-        meta.source,
-        meta.vocabulary_size,
-        meta.tokenizer_hash,
-        meta.train.rows,
-        meta.validation.rows,
-        meta.length,
-        meta.layout.name(),
-    );
-    out += &format!(
-        "dropped     {} documents too long\n",
-        meta.train.dropped_too_long + meta.validation.dropped_too_long
-    );
-    out += &format!("hash        {}\n", prepare::identity(&args.data, meta)?);
-    for row in 0..args.rows.min(dataset.train().rows()) {
-        let text = match meta.layout {
-            Layout::Rows => dataset.tokenizer().decode(&dataset.train().row(row)?)?,
-            Layout::Packed => dataset.tokenizer().decode_all(&dataset.train().row(row)?)?,
-        };
-        out += &format!("row {row:<8}{}\n", text.replace('\n', "⏎"));
-    }
-    print(&out)
+fn data_inspect(args: &DataInspectArgs) -> Result<()> {
+    print(&inspect::data(&args.data, args.rows)?)
 }
 
 fn run_train(args: TrainArgs) -> Result<()> {

@@ -134,6 +134,7 @@ input_errors!(
     flm_denoiser::ConfigError,
     flm_denoiser::TemperatureError,
     flm_denoiser::folder::FolderError,
+    flm_denoiser::reference::ForeignError,
     flm_distill::FlowMapConfigError,
     flm_eval::GrammarError,
     flm_eval::NoSamples,

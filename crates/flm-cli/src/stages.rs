@@ -1,7 +1,10 @@
 //! The stages of making a model, shared by the single commands and the quickstart.
 
+pub(crate) mod convert;
 pub(crate) mod curve;
 pub(crate) mod eval;
+pub(crate) mod inspect;
+pub(crate) mod origin;
 pub(crate) mod prepare;
 pub(crate) mod sample;
 pub(crate) mod train;

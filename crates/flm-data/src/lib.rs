@@ -65,4 +65,5 @@ pub use error::DataError;
 pub use layout::Layout;
 pub use order::BatchOrder;
 pub use prepare::{PrepareOptions, Progress, Stage, TokenizerSource, prepare};
+pub use shard::ShardInfo;
 pub use tokenizer::{BOS, EOS, MINIMUM_BPE_VOCABULARY, PAD, TextTokenizer};

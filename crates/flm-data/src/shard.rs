@@ -21,6 +21,7 @@ mod write;
 use std::path::Path;
 
 pub(crate) use read::Shard;
+pub use read::ShardInfo;
 pub(crate) use write::ShardWriter;
 
 use crate::DataError;

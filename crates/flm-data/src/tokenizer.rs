@@ -114,13 +114,35 @@ impl TextTokenizer {
         Self::new(inner, &path.display().to_string())
     }
 
+    /// The same tokenizer with a token of its own for padding, `[PAD]`, after all others, if it has none. So the paper's code
+    /// makes 50,258 tokens of GPT-2's 50,257.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be written out again.
+    pub fn with_padding(mut self) -> Result<Self, DataError> {
+        if self.specials.pad != self.specials.eos {
+            return Ok(self);
+        }
+        self.inner
+            .add_special_tokens(&[tokenizers::AddedToken::from(PAD, true)]);
+        Self::new(self.inner, PAD)
+    }
+
+    /// The content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be written out.
+    pub fn to_json(&self) -> Result<String, DataError> {
+        self.inner.to_string(true).map_err(tokenizer_error)
+    }
+
     /// Writes a `tokenizer.json`, whole or not at all.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DataError> {
         let path = path.as_ref();
-        let json = self.inner.to_string(true).map_err(tokenizer_error)?;
+        let json = self.to_json()?;
         let folder = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),

@@ -8,7 +8,7 @@
 //! it, `denoiser`.
 
 mod read;
-mod staging;
+pub(crate) mod staging;
 mod write;
 
 pub use read::{load, load_residual, read_config};

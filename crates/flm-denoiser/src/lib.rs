@@ -68,6 +68,7 @@
 //! | [`Residual`] | a flow map of two networks, of the paper's first version |
 //! | [`Sampling`] | the network as the samplers of `flm_simplex` see it |
 //! | [`folder`] | models on disk, read strictly |
+//! | [`mod@reference`] | the published implementation's checkpoints, in and out |
 //! | [`named_tensors`], [`named_shapes`], [`apply_tensors`] | parameters by the reference's names |
 //!
 //! # What it leaves to others
@@ -86,8 +87,10 @@ mod init;
 mod loss_weight;
 mod mode;
 mod noise;
+pub mod reference;
 mod residual;
 mod sampling;
+mod tensor_file;
 mod tensors;
 
 pub use block::Block;

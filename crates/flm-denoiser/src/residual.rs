@@ -47,6 +47,20 @@ impl<B: Backend> Residual<B> {
         noise: Tensor<B, 3>,
         steps: usize,
     ) -> Result<Tensor<B, 2, Int>, SamplerError> {
+        Ok(self.carry(schedule, noise, steps)?.argmax())
+    }
+
+    /// The last state itself, whose entries are near the simplex and nothing holds there.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample).
+    pub fn carry(
+        &self,
+        schedule: &Schedule,
+        noise: Tensor<B, 3>,
+        steps: usize,
+    ) -> Result<Belief<B>, SamplerError> {
         if steps == 0 {
             return Err(SamplerError::NoSteps);
         }
@@ -60,7 +74,7 @@ impl<B: Backend> Residual<B> {
                 [ts[step], ts[step + 1]],
             );
         }
-        Ok(state.argmax())
+        Ok(state)
     }
 
     /// X_{s,t} of a state, for all sequences the same times.

@@ -5,8 +5,8 @@ mod trace;
 
 pub(crate) use trace::TracedSample;
 
+use super::origin::Origin;
 use super::purpose;
-use super::train::{Card, tokenizer_of};
 use crate::device::{self, Device, Job, Place};
 use crate::error::{CliError, Result};
 use crate::files;
@@ -97,12 +97,10 @@ pub(crate) fn sample(
 ) -> Result<()> {
     requests.iter().try_for_each(Request::validate)?;
     let folder = files::model_folder(model)?;
-    let card = Card::read(&folder)?;
-    let tokenizer = tokenizer_of(&folder, card.as_ref())?;
-    let layout = card.map_or(Layout::Rows, |card| card.layout);
+    let origin = Origin::read(&folder)?;
     let text = Text {
-        tokenizer,
-        layout,
+        tokenizer: origin.tokenizer(&folder)?,
+        layout: origin.layout,
         model: model.display().to_string(),
     };
     device::run(

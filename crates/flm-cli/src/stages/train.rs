@@ -1,10 +1,11 @@
 //! Training a flow and distilling a flow map: everything around `flm_train::Run`.
 
-mod card;
+pub(super) mod card;
 mod residual;
 
 pub(crate) use card::Card;
 
+use super::origin::Origin;
 use super::{curve, prepare, purpose};
 use crate::command_line::CommandLine;
 use crate::config::{Config, ModelSettings, first_difference};
@@ -15,7 +16,7 @@ use crate::plot;
 use crate::progress::{Progress, thousands};
 use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
-use flm_data::{Dataset, TOKENIZER_FILE, TextTokenizer};
+use flm_data::{Dataset, TOKENIZER_FILE};
 use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::{Dit, DitConfig, NoiseWidth};
 use flm_distill::{FlowMapObjective, FlowObjective};
@@ -88,7 +89,7 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
 /// Refuses a teacher that does not fit the data.
 fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Path) -> Result<()> {
     let ours = dataset.tokenizer();
-    let found = tokenizer_of(path, Card::read(path)?.as_ref())?;
+    let found = Origin::read(path)?.tokenizer(path)?;
     if found.hash() != ours.hash() {
         return Err(CliError::input(format!(
             "the tokenizer of the model {} ({} tokens, hash {:.12}) is not that of the data {} ({} tokens, hash {:.12})",
@@ -118,20 +119,6 @@ fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Pat
         }
     }
     Ok(())
-}
-
-/// The tokenizer of a model folder, which must be the one that the model was trained with.
-pub(crate) fn tokenizer_of(model: &Path, card: Option<&Card>) -> Result<TextTokenizer> {
-    let path = model.join(TOKENIZER_FILE);
-    let tokenizer = TextTokenizer::load(&path)?;
-    match card.and_then(|card| card.tokenizer_hash.as_deref()) {
-        Some(trained) if trained != tokenizer.hash() => Err(CliError::input(format!(
-            "{} has the hash {:.12}, but the model was trained with the tokenizer {trained:.12}",
-            path.display(),
-            tokenizer.hash(),
-        ))),
-        _ => Ok(tokenizer),
-    }
 }
 
 struct Plan<'a> {

@@ -1,6 +1,7 @@
 //! Reading one shard through a memory map.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -100,6 +101,55 @@ impl Shard {
             self.read(index, &mut row)?;
         }
         Ok(())
+    }
+}
+
+/// What a shard says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardInfo {
+    /// Rows in it.
+    pub rows: u64,
+    /// Tokens in a row.
+    pub length: u32,
+    /// Bits of a token: 16 or 32.
+    pub bits: u32,
+    /// Number of different tokens.
+    pub vocabulary: u32,
+    /// SHA-256 of the tokenizer, in hexadecimal.
+    pub tokenizer_hash: String,
+}
+
+impl ShardInfo {
+    /// Reads the header of a shard and compares the size of the file with it. Rows are not looked at.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no shard, or has another size than its header says.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
+        let mut bytes = Vec::with_capacity(HEADER);
+        let file = File::open(path).map_err(DataError::io("read", path))?;
+        let size = file.metadata().map_err(DataError::io("read", path))?.len();
+        file.take(HEADER as u64)
+            .read_to_end(&mut bytes)
+            .map_err(DataError::io("read", path))?;
+        let header = Header::parse(&bytes, path)?;
+        let row = u64::from(header.length) * u64::from(header.bits / 8);
+        let expected = (header.rows.checked_mul(row))
+            .and_then(|rows| rows.checked_add(HEADER as u64))
+            .unwrap_or(u64::MAX);
+        if size != expected {
+            return Err(DataError::WrongSize {
+                path: path.to_path_buf(),
+                expected,
+                found: size,
+            });
+        }
+        Ok(Self {
+            rows: header.rows,
+            length: header.length,
+            bits: header.bits,
+            vocabulary: header.vocabulary,
+            tokenizer_hash: header.tokenizer_hash,
+        })
     }
 }
 

@@ -4,13 +4,11 @@ use super::{
     CONFIG_FILE, ConfigFile, DENOISER_FOLDER, FORMAT_VERSION, FolderError, TENSORS_FILE,
     check_pair, io_error,
 };
+use crate::tensor_file::{self, Fault};
 use crate::{Dit, DitConfig, NamedTensor, Residual, apply_tensors};
 use burn::tensor::backend::Backend;
-use burn::tensor::{bf16, f16};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 use std::fs;
 use std::path::Path;
 
@@ -135,43 +133,11 @@ fn load_config(path: &Path) -> Result<DitConfig, FolderError> {
 
 fn load_tensors(path: &Path) -> Result<Vec<NamedTensor>, FolderError> {
     let bytes = fs::read(path).map_err(io_error("read", path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| FolderError::Corrupt {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-    })?;
-    file.iter()
-        .map(|(name, view)| {
-            let values = values(&view).ok_or_else(|| FolderError::Type {
-                path: path.to_path_buf(),
-                name: name.to_owned(),
-                found: view.dtype().to_string(),
-            })?;
-            Ok(NamedTensor {
-                name: name.to_owned(),
-                shape: view.shape().to_vec(),
-                values,
-            })
-        })
-        .collect()
-}
-
-/// The values of a tensor of one of the types that are read.
-fn values(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let bytes = view.data();
-    let halves = || bytes.as_chunks::<2>().0.iter();
-    Some(match view.dtype() {
-        Dtype::F32 => bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect(),
-        Dtype::F16 => halves()
-            .map(|bytes| f16::from_le_bytes(*bytes).to_f32())
-            .collect(),
-        Dtype::BF16 => halves()
-            .map(|bytes| bf16::from_le_bytes(*bytes).to_f32())
-            .collect(),
-        _ => return None,
+    tensor_file::parse(&bytes).map_err(|fault| {
+        let path = path.to_path_buf();
+        match fault {
+            Fault::Corrupt(reason) => FolderError::Corrupt { path, reason },
+            Fault::Type { name, found } => FolderError::Type { path, name, found },
+        }
     })
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A hidden folder beside its place, deleted unless it is put there.
-pub(super) struct Staging {
+pub(crate) struct Staging {
     place: PathBuf,
     folder: TempDir,
     replaces: bool,
@@ -15,7 +15,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Checks that the place may be written and makes the hidden folder.
-    pub(super) fn begin(place: &Path, existing: Existing) -> Result<Self, FolderError> {
+    pub(crate) fn begin(place: &Path, existing: Existing) -> Result<Self, FolderError> {
         let replaces = fs::symlink_metadata(place).is_ok();
         let mut place = place.to_path_buf();
         if replaces {
@@ -39,13 +39,13 @@ impl Staging {
     }
 
     /// Makes a folder inside the folder.
-    pub(super) fn folder(&self, name: &Path) -> Result<(), FolderError> {
+    pub(crate) fn folder(&self, name: &Path) -> Result<(), FolderError> {
         let path = self.path(name);
         fs::create_dir(&path).map_err(io_error("create", &path))
     }
 
     /// Writes a file of the folder and waits until it is on the disk.
-    pub(super) fn write(&self, name: &Path, content: &[u8]) -> Result<(), FolderError> {
+    pub(crate) fn write(&self, name: &Path, content: &[u8]) -> Result<(), FolderError> {
         let path = self.folder.path().join(name);
         fs::File::create(&path)
             .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
@@ -53,12 +53,12 @@ impl Staging {
     }
 
     /// Where `name` lies for now, for a writer of its own; [`sync`](Self::sync) it afterwards.
-    pub(super) fn path(&self, name: &Path) -> PathBuf {
+    pub(crate) fn path(&self, name: &Path) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Waits until a file of the folder is on the disk.
-    pub(super) fn sync(&self, name: &Path) -> Result<(), FolderError> {
+    pub(crate) fn sync(&self, name: &Path) -> Result<(), FolderError> {
         let path = self.path(name);
         fs::File::options()
             .write(true)
@@ -69,7 +69,7 @@ impl Staging {
 
     /// Puts the folder in its place. An older one there is set aside first and deleted last; should the machine stop between
     /// the two renames, it is in a folder `.flm-old-…` beside the place.
-    pub(super) fn commit(self) -> Result<(), FolderError> {
+    pub(crate) fn commit(self) -> Result<(), FolderError> {
         let (from, place) = (self.folder.path(), self.place.as_path());
         set_usual_permissions(from)?;
         for inner in fs::read_dir(from).map_err(io_error("read", from))? {

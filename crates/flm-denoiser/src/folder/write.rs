@@ -6,12 +6,8 @@ use super::{
     check_pair, io_error,
 };
 use crate::tensors::check_values;
-use crate::{Dit, DitConfig, NamedTensor, named_tensors};
+use crate::{Dit, DitConfig, NamedTensor, named_tensors, tensor_file};
 use burn::tensor::backend::Backend;
-use safetensors::{Dtype, SafeTensorError, View};
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 
 /// What to do with a folder that is there already.
@@ -110,18 +106,7 @@ impl<B: Backend> Content<'_, B> {
     ) -> Result<(), FolderError> {
         let file = inside.join(TENSORS_FILE);
         let path = staging.path(&file);
-        // PyTorch's loaders ask what a file's layout follows.
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let named = tensors
-            .iter()
-            .map(|tensor| (tensor.name.as_str(), F32View(tensor)));
-        safetensors::serialize_to_file(named, Some(metadata), &path).map_err(|error| {
-            let source = match error {
-                SafeTensorError::IoError(source) => source,
-                other => io::Error::other(other),
-            };
-            io_error("write", &path)(source)
-        })?;
+        tensor_file::write(&path, tensors).map_err(io_error("write", &path))?;
         staging.sync(&file)?;
 
         let config = ConfigFile {
@@ -212,30 +197,4 @@ fn check_extra(extra: &[(&str, &[u8])]) -> Result<(), FolderError> {
         }
     }
     Ok(())
-}
-
-/// A tensor as little-endian bytes.
-struct F32View<'a>(&'a NamedTensor);
-
-impl View for F32View<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.0
-            .values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect::<Vec<u8>>()
-            .into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.0.values.len() * size_of::<f32>()
-    }
 }

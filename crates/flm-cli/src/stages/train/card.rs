@@ -10,8 +10,9 @@ use std::path::Path;
 
 /// In a model folder: the card for programs.
 pub(crate) const FILE: &str = "run.json";
-/// Version of `run.json` that is written. Version 1 had no `tokenizer_hash`, version 2 no `evaluations`.
-pub(crate) const FORMAT: u32 = 3;
+/// Version of `run.json` that is written. Version 1 had no `tokenizer_hash`, version 2 no `evaluations`, and up to version 3 every model was
+/// made by a run.
+pub(crate) const FORMAT: u32 = 4;
 
 /// The run that made a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,29 +40,9 @@ pub(crate) struct Card {
 }
 
 impl Card {
-    /// The card of a model folder; models from elsewhere have none.
+    /// The card of a model folder that a run made; models from elsewhere have none.
     pub(crate) fn read(model: &Path) -> Result<Option<Self>> {
-        let path = model.join(FILE);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let text = files::read(&path)?;
-        let wrong = |error: serde_json::Error| {
-            CliError::input(format!("{} is not a model card: {error}", path.display()))
-        };
-        // The version first: what a later one changed should not look like a mistake.
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let Version { format_version } = serde_json::from_str(&text).map_err(wrong)?;
-        if !(1..=FORMAT).contains(&format_version) {
-            return Err(CliError::input(format!(
-                "{} has format version {format_version}, but only versions up to {FORMAT} are known",
-                path.display()
-            )));
-        }
-        Ok(Some(serde_json::from_str(&text).map_err(wrong)?))
+        parse(model)
     }
 
     /// The card for people.
@@ -122,4 +103,29 @@ impl Card {
             seed = self.seed,
         ))
     }
+}
+
+/// What is asked of the card of a model folder, if it has one.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(model: &Path) -> Result<Option<T>> {
+    let path = model.join(FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = files::read(&path)?;
+    let wrong = |error: serde_json::Error| {
+        CliError::input(format!("{} is not a model card: {error}", path.display()))
+    };
+    // The version first: what a later one changed should not look like a mistake.
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let Version { format_version } = serde_json::from_str(&text).map_err(wrong)?;
+    if !(1..=FORMAT).contains(&format_version) {
+        return Err(CliError::input(format!(
+            "{} has format version {format_version}, but only versions up to {FORMAT} are known",
+            path.display()
+        )));
+    }
+    Ok(Some(serde_json::from_str(&text).map_err(wrong)?))
 }

@@ -1,0 +1,376 @@
+//! Weights of the published implementation, in and out.
+
+use super::inspect;
+use super::train::card;
+use crate::args::{ConvertArgs, NetworkKind};
+use crate::command_line::CommandLine;
+use crate::device::{self, Device, Job, Place};
+use crate::error::{CliError, Result};
+use crate::files;
+use burn::tensor::backend::AutodiffBackend;
+use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
+use flm_denoiser::folder::{self, Content, Existing};
+use flm_denoiser::reference::{self, Foreign, Hints, Kind, Target, Weights};
+use flm_denoiser::{Dit, DitConfig};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Converts and says what became of what.
+pub(crate) fn convert(args: &ConvertArgs) -> Result<String> {
+    // Computing is not needed; the processor holds the tensors.
+    if is_model(&args.from) {
+        device::run(Device::Cpu, Out { args })
+    } else {
+        device::run(Device::Cpu, In { args })
+    }
+}
+
+/// Whether a path is a model folder of ours, or a run that has one.
+fn is_model(path: &Path) -> bool {
+    let folder = files::model_folder(path);
+    folder.is_ok_and(|folder| folder::read_config(&folder).is_ok())
+}
+
+fn existing(force: bool) -> Existing {
+    if force {
+        Existing::Replace
+    } else {
+        Existing::Refuse
+    }
+}
+
+/// Converting a model folder for the reference.
+struct Out<'a> {
+    args: &'a ConvertArgs,
+}
+
+impl Job for Out<'_> {
+    type Output = String;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<String> {
+        let args = self.args;
+        for (given, option) in [
+            (args.live, "--live"),
+            (args.tokenizer.is_some(), "--tokenizer"),
+            (args.denoiser.is_some(), "--denoiser"),
+            (args.kind.is_some(), "--kind"),
+            (args.length.is_some(), "--length"),
+            (args.heads.is_some(), "--heads"),
+        ] {
+            if given {
+                return Err(CliError::input(format!(
+                    "{} is a model folder, which is converted as it is: {option} is for other files",
+                    args.from.display()
+                )));
+            }
+        }
+        let folder = files::model_folder(&args.from)?;
+        let config = folder::read_config(&folder)?;
+        let (model, config) = if config.residual {
+            let (both, [config, _]) =
+                folder::load_residual::<B::InnerBackend>(&folder, &place.device)?;
+            (both.second, config)
+        } else {
+            folder::load::<B::InnerBackend>(&folder, &place.device)?
+        };
+        let target = match args.out.extension() {
+            Some(extension) if extension == "safetensors" => Target::StateDict,
+            _ => Target::HuggingFace,
+        };
+        reference::export(&args.out, &model, &config, target, existing(args.force))?;
+        let mut out = format!(
+            "network    {}\nwritten    {}\n",
+            inspect::network(&config),
+            args.out.display()
+        );
+        if config.residual {
+            out += &format!(
+                "denoiser   another file there: flm convert {} --out …\n",
+                folder.join(folder::DENOISER_FOLDER).display()
+            );
+        }
+        Ok(out)
+    }
+}
+
+/// Converting files of the reference to a model folder.
+struct In<'a> {
+    args: &'a ConvertArgs,
+}
+
+/// A network with what its folder holds besides.
+struct Network<B: AutodiffBackend> {
+    model: Dit<B::InnerBackend>,
+    config: DitConfig,
+    extra: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Job for In<'_> {
+    type Output = String;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<String> {
+        let args = self.args;
+        let foreign = Foreign::open(&args.from)?;
+        let kind = match args.kind {
+            Some(kind) => kind.into(),
+            None => foreign.kind()?,
+        };
+        let denoiser = match (&args.denoiser, kind) {
+            (Some(path), Kind::Residual) => Some(path),
+            (None, Kind::Residual) => {
+                return Err(CliError::input(format!(
+                    "{} is the second network of a residual flow map: name the file of its denoiser by --denoiser",
+                    args.from.display()
+                )));
+            }
+            (Some(path), _) => {
+                return Err(CliError::input(format!(
+                    "{} is a network of its own and takes no denoiser, found --denoiser {}",
+                    args.from.display(),
+                    path.display()
+                )));
+            }
+            (None, _) => None,
+        };
+        let network = self.read::<B>(&foreign, &args.from, Some(kind), place)?;
+        let existing = existing(args.force);
+        match denoiser {
+            None => {
+                let extra = network.extra();
+                folder::save(&args.out, &network.model, &network.config, &extra, existing)?;
+            }
+            Some(path) => {
+                let denoiser = self.denoiser::<B>(path, place)?;
+                let (of_second, of_denoiser) = (network.extra(), denoiser.extra());
+                folder::save_residual(
+                    &args.out,
+                    network.content(&of_second),
+                    denoiser.content(&of_denoiser),
+                    existing,
+                )?;
+            }
+        }
+        let text = match &args.tokenizer {
+            Some(_) => format!(
+                "next       flm sample --model {} --steps {}\n",
+                args.out.display(),
+                if network.config.two_time { 1 } else { 128 }
+            ),
+            None => format!(
+                "tokenizer  none{}: samples need one, by --tokenizer\n",
+                (foreign.settings().tokenizer.as_ref())
+                    .map_or_else(String::new, |name| format!(" (the file names {name})"))
+            ),
+        };
+        Ok(format!(
+            "{}model      {}\n{text}",
+            inspect::foreign(&foreign, &network.config),
+            args.out.display()
+        ))
+    }
+}
+
+impl In<'_> {
+    fn read<B: AutodiffBackend>(
+        &self,
+        foreign: &Foreign,
+        path: &Path,
+        kind: Option<Kind>,
+        place: &Place<B>,
+    ) -> Result<Network<B>> {
+        let args = self.args;
+        let hints = Hints {
+            length: args.length,
+            heads: args.heads,
+            kind,
+        };
+        let weights = if args.live {
+            Weights::Live
+        } else {
+            Weights::Averaged
+        };
+        let (model, config) = foreign.load::<B::InnerBackend>(weights, &hints, &place.device)?;
+        let tokenizer = match &args.tokenizer {
+            Some(path) => Some(fitting(path, config.vocab_size)?),
+            None => None,
+        };
+        let averaged = foreign.has_averages() && weights == Weights::Averaged;
+        let card = Card {
+            format_version: card::FORMAT,
+            kind: inspect::kind(&config),
+            command: CommandLine::current().shown(),
+            flm_version: env!("CARGO_PKG_VERSION"),
+            converted: Converted {
+                file: path.display().to_string(),
+                sha256: hash(&main_file(path))?,
+                algorithm: foreign.settings().algorithm.clone(),
+                weights: if averaged { "averaged" } else { "as they are" },
+            },
+            tokenizer_hash: tokenizer
+                .as_ref()
+                .map(|tokenizer| tokenizer.hash().to_owned()),
+            layout: Layout::Packed,
+            steps: foreign.settings().step,
+            parameters: config.parameter_count(),
+        };
+        let mut extra = vec![
+            (card::FILE, serde_json::to_vec_pretty(&card)?),
+            ("README.md", card.readme(&config).into_bytes()),
+        ];
+        if let Some(tokenizer) = tokenizer {
+            extra.push((TOKENIZER_FILE, tokenizer.to_json()?.into_bytes()));
+        }
+        Ok(Network {
+            model,
+            config,
+            extra,
+        })
+    }
+
+    /// The denoiser of a residual flow map, which may be a model folder of ours.
+    fn denoiser<B: AutodiffBackend>(&self, path: &Path, place: &Place<B>) -> Result<Network<B>> {
+        if !is_model(path) {
+            return self.read::<B>(&Foreign::open(path)?, path, Some(Kind::Flow), place);
+        }
+        let folder = files::model_folder(path)?;
+        let (model, config) = folder::load::<B::InnerBackend>(&folder, &place.device)?;
+        let mut extra = Vec::new();
+        for name in [TOKENIZER_FILE, card::FILE, "README.md"] {
+            let path = folder.join(name);
+            if path.is_file() {
+                let content = std::fs::read(&path).map_err(CliError::io("read", &path))?;
+                extra.push((name, content));
+            }
+        }
+        Ok(Network {
+            model,
+            config,
+            extra,
+        })
+    }
+}
+
+impl<B: AutodiffBackend> Network<B> {
+    fn extra(&self) -> Vec<(&str, &[u8])> {
+        (self.extra.iter())
+            .map(|(name, content)| (*name, content.as_slice()))
+            .collect()
+    }
+
+    fn content<'a>(&'a self, extra: &'a [(&'a str, &'a [u8])]) -> Content<'a, B::InnerBackend> {
+        Content {
+            model: &self.model,
+            config: &self.config,
+            extra,
+        }
+    }
+}
+
+/// The tokenizer of a model of `vocabulary` tokens. The reference gives one without a padding token one more, the last.
+fn fitting(path: &Path, vocabulary: usize) -> Result<TextTokenizer> {
+    let tokenizer = TextTokenizer::load(path)?;
+    let found = tokenizer.vocab_size();
+    if found == vocabulary {
+        return Ok(tokenizer);
+    }
+    if found + 1 == vocabulary && tokenizer.pad_id() == tokenizer.eos_id() {
+        return Ok(tokenizer.with_padding()?);
+    }
+    Err(CliError::input(format!(
+        "{} has {found} tokens, but the model has {vocabulary}",
+        path.display()
+    )))
+}
+
+/// The file of weights that a path means.
+fn main_file(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        path.join(folder::TENSORS_FILE)
+    } else {
+        path.to_path_buf()
+    }
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub(crate) fn hash(path: &Path) -> Result<String> {
+    let mut file = std::fs::File::open(path).map_err(CliError::io("read", path))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer).map_err(CliError::io("read", path))?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+impl From<NetworkKind> for Kind {
+    fn from(kind: NetworkKind) -> Self {
+        match kind {
+            NetworkKind::Flow => Self::Flow,
+            NetworkKind::FlowMap => Self::FlowMap,
+            NetworkKind::Residual => Self::Residual,
+        }
+    }
+}
+
+/// `run.json` of a converted model.
+#[derive(Serialize)]
+struct Card {
+    format_version: u32,
+    kind: &'static str,
+    command: String,
+    flm_version: &'static str,
+    converted: Converted,
+    tokenizer_hash: Option<String>,
+    layout: Layout,
+    steps: Option<u64>,
+    parameters: u128,
+}
+
+#[derive(Serialize)]
+struct Converted {
+    file: String,
+    sha256: String,
+    algorithm: Option<String>,
+    weights: &'static str,
+}
+
+impl Card {
+    /// The card for people.
+    fn readme(&self, config: &DitConfig) -> String {
+        let Converted {
+            file,
+            sha256,
+            algorithm,
+            weights,
+        } = &self.converted;
+        let unknown = || "not said".to_owned();
+        format!(
+            "# {kind}, converted\n\n\
+             | | |\n| --- | --- |\n\
+             | file | `{file}` |\n\
+             | SHA-256 | `{sha256}` |\n\
+             | its kind there | {algorithm} |\n\
+             | steps there | {steps} |\n\
+             | weights | {weights} |\n\
+             | network | {network} |\n\
+             | command | `{command}` |\n\
+             | version | flm {version} |\n",
+            kind = self.kind,
+            algorithm = algorithm.clone().unwrap_or_else(unknown),
+            steps = self.steps.map_or_else(unknown, |steps| steps.to_string()),
+            network = inspect::network(config),
+            command = self.command,
+            version = self.flm_version,
+        )
+    }
+}

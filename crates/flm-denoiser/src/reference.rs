@@ -1,0 +1,271 @@
+//! Weights of the reference's, in and out.
+//!
+//! What is read ([`Foreign::open`]):
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `.ckpt`, `.pt`, `.pth` | what `torch.save` writes: a Lightning checkpoint of a training, with parameters and their averages, or a dictionary of tensors |
+//! | `.safetensors` | tensors |
+//! | a folder of `config.json` and `model.safetensors` | a model of the Hugging Face hub, as the reference publishes it |
+//!
+//! Names may begin with `backbone.` and hold the `_orig_mod.` of compiled modules. Sizes are told from the tensors; what they do not tell
+//! (the length of sequences, and the number of heads where rotary frequencies are not among them) from the file's own
+//! settings, or by [`Hints`]. Every tensor must have its place in the network, but for those of a teacher, which some checkpoints carry
+//! along ([`Foreign::left_out`]).
+//!
+//! A checkpoint is a pickle, which is a program. It is read and never run.
+//!
+//! [`export`] goes the other way.
+
+mod archive;
+mod checkpoint;
+mod error;
+mod export;
+mod names;
+mod pickle;
+mod settings;
+mod sizes;
+
+pub use error::ForeignError;
+pub use export::{Target, export};
+pub use settings::Settings;
+
+use crate::{Dit, DitConfig, NamedTensor, TensorError, apply_tensors, folder, tensor_file};
+use burn::tensor::backend::Backend;
+use checkpoint::Checkpoint;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which of the weights in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// The averages over training that the reference samples from. A file of one set of weights has those.
+    Averaged,
+    /// The parameters as the last step of training left them.
+    Live,
+}
+
+/// What a network is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A one-time network: the denoiser of a flow.
+    Flow,
+    /// A two-time network.
+    FlowMap,
+    /// The second network of a residual flow map ([`Residual`](crate::Residual)), whose denoiser is another file.
+    Residual,
+}
+
+/// What is known about a network besides its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Tokens in a sequence.
+    pub length: Option<usize>,
+    /// Attention heads.
+    pub heads: Option<usize>,
+    /// What it is for, where that is not to be told from the file.
+    pub kind: Option<Kind>,
+}
+
+/// Weights of another program's.
+///
+/// ```no_run
+/// use burn_flex::Flex;
+/// use flm_denoiser::reference::{Foreign, Hints, Weights};
+///
+/// let foreign = Foreign::open("lm1b_fmlm.ckpt".as_ref())?;
+/// let (dit, config) = foreign.load::<Flex>(Weights::Averaged, &Hints::default(), &Default::default())?;
+/// # Ok::<(), flm_denoiser::reference::ForeignError>(())
+/// ```
+pub struct Foreign {
+    path: PathBuf,
+    source: Source,
+    settings: Settings,
+    /// Names and shapes of the network's tensors, by the reference's names.
+    shapes: Vec<(String, Vec<usize>)>,
+    left_out: Vec<String>,
+}
+
+enum Source {
+    Checkpoint(Box<Checkpoint>),
+    Tensors(Vec<NamedTensor>),
+}
+
+impl Foreign {
+    /// Opens a file or folder and lists what is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignError`] if it cannot be read or is none of the kinds that are.
+    pub fn open(path: &Path) -> Result<Self, ForeignError> {
+        if path.is_dir() {
+            return Self::open_folder(path);
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match extension {
+            Some("safetensors") => Self::of_tensors(path, path, Settings::default()),
+            Some("ckpt" | "pt" | "pth" | "bin") => Self::open_checkpoint(path),
+            _ => Err(ForeignError::Unknown {
+                path: path.to_path_buf(),
+                expected: "a checkpoint (.ckpt, .pt, .pth), a .safetensors file or a folder with config.json and model.safetensors",
+            }),
+        }
+    }
+
+    fn open_folder(folder: &Path) -> Result<Self, ForeignError> {
+        let path = folder.join(folder::CONFIG_FILE);
+        let text = fs::read_to_string(&path).map_err(ForeignError::io("read", &path))?;
+        let json = serde_json::from_str(&text).map_err(|source| ForeignError::Json {
+            path: path.clone(),
+            source,
+        })?;
+        Self::of_tensors(
+            folder,
+            &folder.join(folder::TENSORS_FILE),
+            Settings::of_json(&json),
+        )
+    }
+
+    fn of_tensors(path: &Path, file: &Path, settings: Settings) -> Result<Self, ForeignError> {
+        let bytes = fs::read(file).map_err(ForeignError::io("read", file))?;
+        let tensors = tensor_file::parse(&bytes).map_err(|fault| ForeignError::of(fault, file))?;
+        let listed = tensors.into_iter().map(|tensor| {
+            let shape = tensor.shape.clone();
+            (tensor.name.clone(), shape, tensor)
+        });
+        let sorted = names::sort(file, listed.collect())?;
+        let tensors = (sorted.network.into_iter())
+            .map(|(name, _, tensor)| NamedTensor { name, ..tensor })
+            .collect::<Vec<_>>();
+        Ok(Self {
+            path: path.to_path_buf(),
+            settings,
+            shapes: (tensors.iter())
+                .map(|tensor| (tensor.name.clone(), tensor.shape.clone()))
+                .collect(),
+            source: Source::Tensors(tensors),
+            left_out: sorted.left_out,
+        })
+    }
+
+    fn open_checkpoint(path: &Path) -> Result<Self, ForeignError> {
+        let (checkpoint, left_out) = Checkpoint::open(path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            settings: checkpoint.settings(),
+            shapes: checkpoint.shapes(),
+            source: Source::Checkpoint(Box::new(checkpoint)),
+            left_out,
+        })
+    }
+
+    /// What the file says about itself.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Names and shapes of the network's tensors, by the reference's names.
+    pub fn shapes(&self) -> &[(String, Vec<usize>)] {
+        &self.shapes
+    }
+
+    /// Tensors that are not the network's and are not read: a teacher's.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// Whether the file has averages besides the parameters.
+    pub fn has_averages(&self) -> bool {
+        matches!(&self.source, Source::Checkpoint(checkpoint) if checkpoint.has_averages())
+    }
+
+    /// What the network is for.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignError::Family`] if the file says that it is of another family of models, whose tensors may have the same names.
+    pub fn kind(&self) -> Result<Kind, ForeignError> {
+        let two_time = (self.shapes.iter()).any(|(name, _)| name.starts_with(sizes::SECOND_TIME));
+        match self.settings.algorithm.as_deref() {
+            Some("fmlm_twomodel") if two_time => Ok(Kind::Residual),
+            // The paper's first published model calls itself by an older name.
+            None | Some("flm" | "fmlm" | "fmlm_twomodel" | "fmlm_twostage" | "dos") => {
+                Ok(if two_time { Kind::FlowMap } else { Kind::Flow })
+            }
+            Some(other) => Err(ForeignError::Family {
+                path: self.path.clone(),
+                algorithm: other.to_owned(),
+            }),
+        }
+    }
+
+    /// The configuration of the network.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignError`] if the tensors are those of no network, or something about it is neither told nor given.
+    pub fn config(&self, hints: &Hints) -> Result<DitConfig, ForeignError> {
+        let kind = match hints.kind {
+            Some(kind) => kind,
+            None => self.kind()?,
+        };
+        let config = sizes::infer(&self.path, &self.shapes, &self.settings, hints, kind)?;
+        config.validate().map_err(|source| ForeignError::Sizes {
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(config)
+    }
+
+    /// Reads the network.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignError`] if the weights asked for are not there, or are not exactly the parameters of the network.
+    pub fn load<B: Backend>(
+        &self,
+        weights: Weights,
+        hints: &Hints,
+        device: &B::Device,
+    ) -> Result<(Dit<B>, DitConfig), ForeignError> {
+        let config = self.config(hints)?;
+        let mut tensors = match (&self.source, weights) {
+            (Source::Checkpoint(checkpoint), weights) => checkpoint.tensors(weights)?,
+            (Source::Tensors(tensors), Weights::Averaged) => tensors.clone(),
+            (Source::Tensors(_), Weights::Live) => {
+                return Err(ForeignError::OneSet {
+                    path: self.path.clone(),
+                });
+            }
+        };
+        sizes::check_rotary(&self.path, &mut tensors, &config)?;
+        self.check_names(&tensors, &config)?;
+        // Every parameter is replaced, so the seed does not matter.
+        let fresh = config
+            .init(&mut ChaCha8Rng::seed_from_u64(0), device)
+            .map_err(|source| ForeignError::Sizes {
+                path: self.path.clone(),
+                source,
+            })?;
+        Ok((apply_tensors(fresh, &self.path, tensors)?, config))
+    }
+
+    /// Refuses tensors that are far from making the network, before memory is taken for it.
+    fn check_names(&self, tensors: &[NamedTensor], config: &DitConfig) -> Result<(), ForeignError> {
+        let held: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
+        if config.parameter_count() <= 8 * held as u128 {
+            return Ok(());
+        }
+        Err(TensorError::Far {
+            file: self.path.clone(),
+            described: config.parameter_count(),
+            held,
+        }
+        .into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! A network in the files that the reference reads.
+
+use super::ForeignError;
+use super::names::BACKBONE;
+use super::sizes::{ROTARY, frequencies};
+use crate::folder::staging::Staging;
+use crate::folder::{CONFIG_FILE, Existing, TENSORS_FILE};
+use crate::{Dit, DitConfig, NamedTensor, named_tensors, tensor_file};
+use burn::tensor::backend::Backend;
+use serde_json::json;
+use std::path::Path;
+
+/// What to write a network as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A folder of `config.json`, the reference's settings, and `model.safetensors`, tensors by the names of its module `DIT`.
+    HuggingFace,
+    /// One `.safetensors` file, with the names of a training's `state_dict`.
+    StateDict,
+}
+
+/// Writes `model`, whole or not at all. Of a residual flow map it is the second network; the denoiser is another file there.
+///
+/// # Errors
+///
+/// [`ForeignError::NotOfReference`] if the network has a part that the reference's has not, [`ForeignError::Folder`] if the place is
+/// taken, [`ForeignError::Io`] if the system refuses.
+pub fn export<B: Backend>(
+    place: &Path,
+    model: &Dit<B>,
+    config: &DitConfig,
+    target: Target,
+    existing: Existing,
+) -> Result<(), ForeignError> {
+    check(config)?;
+    let mut tensors = named_tensors(model);
+    // A constant, which the reference keeps among the parameters' tensors and misses where it is not.
+    let values = frequencies(config);
+    tensors.push(NamedTensor {
+        name: ROTARY.to_owned(),
+        shape: vec![values.len()],
+        values,
+    });
+    match target {
+        Target::HuggingFace => {
+            let staging = Staging::begin(place, existing)?;
+            let file = Path::new(TENSORS_FILE);
+            let path = staging.path(file);
+            tensor_file::write(&path, &tensors).map_err(ForeignError::io("write", &path))?;
+            staging.sync(file)?;
+            let mut settings = serde_json::to_string_pretty(&settings(config))
+                .expect("texts, numbers and truth values");
+            settings.push('\n');
+            staging.write(Path::new(CONFIG_FILE), settings.as_bytes())?;
+            Ok(staging.commit()?)
+        }
+        Target::StateDict => {
+            for tensor in &mut tensors {
+                tensor.name.insert_str(0, BACKBONE);
+            }
+            write_file(place, &tensors, existing)
+        }
+    }
+}
+
+fn write_file(
+    place: &Path,
+    tensors: &[NamedTensor],
+    existing: Existing,
+) -> Result<(), ForeignError> {
+    if existing == Existing::Refuse && place.exists() {
+        return Err(crate::folder::FolderError::Exists {
+            path: place.to_path_buf(),
+        }
+        .into());
+    }
+    let folder = match place.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(folder).map_err(ForeignError::io("create", folder))?;
+    let file =
+        tempfile::NamedTempFile::new_in(folder).map_err(ForeignError::io("write in", folder))?;
+    tensor_file::write(file.path(), tensors).map_err(ForeignError::io("write", place))?;
+    file.as_file()
+        .sync_all()
+        .map_err(ForeignError::io("write", place))?;
+    file.persist(place)
+        .map_err(|error| ForeignError::io("write", place)(error.error))?;
+    Ok(())
+}
+
+/// The reference has constants where the configuration has keys.
+fn check(config: &DitConfig) -> Result<(), ForeignError> {
+    let plain = DitConfig::new(
+        config.vocab_size,
+        config.length,
+        config.width,
+        config.blocks,
+        config.heads,
+    );
+    let vocabulary = config.schedule_vocab == 0 || config.schedule_vocab == config.vocab_size;
+    let faults = [
+        ("anchor", !config.anchor, config.anchor.to_string(), "false"),
+        (
+            "schedule_vocab",
+            vocabulary,
+            config.schedule_vocab.to_string(),
+            "the vocabulary's own size",
+        ),
+        (
+            "mlp_ratio",
+            config.mlp_ratio == plain.mlp_ratio,
+            config.mlp_ratio.to_string(),
+            "4",
+        ),
+        (
+            "attention_softcap",
+            config.attention_softcap == plain.attention_softcap,
+            config.attention_softcap.to_string(),
+            "50",
+        ),
+        (
+            "logit_softcap",
+            config.logit_softcap == plain.logit_softcap,
+            config.logit_softcap.to_string(),
+            "30",
+        ),
+        (
+            "rope_base",
+            config.rope_base == plain.rope_base,
+            config.rope_base.to_string(),
+            "10000",
+        ),
+    ];
+    match faults.into_iter().find(|(_, holds, ..)| !holds) {
+        Some((key, _, found, expected)) => Err(ForeignError::NotOfReference {
+            key,
+            found,
+            expected,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The reference's settings for such a network.
+fn settings(config: &DitConfig) -> serde_json::Value {
+    let algorithm = match (config.residual, config.two_time) {
+        (true, _) => "fmlm_twomodel",
+        (false, true) => "fmlm",
+        (false, false) => "flm",
+    };
+    json!({
+        "config": {
+            "algo": {
+                "name": algorithm,
+                "backbone": "dit",
+                "parameterization": "mean",
+                "time_conditioning": true,
+                "causal_attention": false,
+                "double_temb": config.two_time,
+                "learnable_loss_weighting": config.loss_weight,
+            },
+            "model": {
+                "name": "flm",
+                "type": "ddit",
+                "hidden_size": config.width,
+                "cond_dim": config.cond_dim,
+                "length": config.length,
+                "n_blocks": config.blocks,
+                "n_heads": config.heads,
+                "dropout": config.dropout,
+                "scale_by_sigma": true,
+                "tie_word_embeddings": false,
+            },
+        },
+        "vocab_size": config.vocab_size,
+    })
+}

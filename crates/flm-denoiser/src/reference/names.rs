@@ -1,0 +1,55 @@
+//! The reference's names of parameters, out of what files make of them.
+
+use super::ForeignError;
+use std::path::Path;
+
+/// Before the names of a training's network.
+pub(super) const BACKBONE: &str = "backbone.";
+/// In the names of a compiled module's parameters.
+const COMPILED: &str = "_orig_mod.";
+
+/// A tensor: its name, its shape, and how to come by it.
+type Listed<T> = (String, Vec<usize>, T);
+
+/// The tensors of a file.
+pub(super) struct Sorted<T> {
+    /// Those of the network, by the reference's names.
+    pub(super) network: Vec<Listed<T>>,
+    /// Names of those that are a teacher's.
+    pub(super) left_out: Vec<String>,
+}
+
+/// Tells the network's tensors from a teacher's.
+///
+/// # Errors
+///
+/// [`ForeignError::Unreadable`] for a tensor that is neither's.
+pub(super) fn sort<T>(path: &Path, tensors: Vec<Listed<T>>) -> Result<Sorted<T>, ForeignError> {
+    let of_a_training = (tensors.iter()).any(|(name, ..)| name.starts_with(BACKBONE));
+    let mut sorted = Sorted {
+        network: Vec::new(),
+        left_out: Vec::new(),
+    };
+    for (name, shape, tensor) in tensors {
+        if name.starts_with("teacher") || name.starts_with("diag_teacher") {
+            sorted.left_out.push(name);
+            continue;
+        }
+        let plain = match name.strip_prefix(BACKBONE) {
+            Some(plain) => plain,
+            None if !of_a_training => &name,
+            None => {
+                return Err(ForeignError::Unreadable {
+                    path: path.to_path_buf(),
+                    reason: "belongs neither to the network (backbone.) nor to a teacher"
+                        .to_owned(),
+                    name,
+                });
+            }
+        };
+        sorted
+            .network
+            .push((plain.replace(COMPILED, ""), shape, tensor));
+    }
+    Ok(sorted)
+}

@@ -1,0 +1,112 @@
+//! What a file of the reference's says about its network.
+
+use super::pickle::{Heap, Id, Value};
+use serde_json::{Map, Value as Json};
+
+/// Settings have some hundred values. A pickle may hold one dictionary many times over in another, and that one again.
+const MOST_VALUES: usize = 10_000;
+
+/// The reference's settings, as far as they are asked for: those of its configuration files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// `algo.name`, such as `flm` or `fmlm`.
+    pub algorithm: Option<String>,
+    /// `model.length`, tokens in a sequence.
+    pub length: Option<usize>,
+    /// `model.n_heads`.
+    pub heads: Option<usize>,
+    /// `model.dropout`.
+    pub dropout: Option<f64>,
+    /// `data.tokenizer_name_or_path`.
+    pub tokenizer: Option<String>,
+    /// Steps of training, of a checkpoint.
+    pub step: Option<u64>,
+    /// Decay of the averages, of a checkpoint.
+    pub decay: Option<f64>,
+}
+
+impl Settings {
+    /// Out of a `config.json`, where they may be one level down, in `config`.
+    pub(super) fn of_json(json: &Json) -> Self {
+        let config = match json.get("config") {
+            Some(inner @ Json::Object(_)) => inner,
+            _ => json,
+        };
+        let text = |place| config.pointer(place)?.as_str().map(str::to_owned);
+        let count = |place| usize::try_from(config.pointer(place)?.as_u64()?).ok();
+        Self {
+            algorithm: text("/algo/name"),
+            length: count("/model/length"),
+            heads: count("/model/n_heads"),
+            dropout: config.pointer("/model/dropout").and_then(Json::as_f64),
+            tokenizer: text("/data/tokenizer_name_or_path"),
+            step: None,
+            decay: None,
+        }
+    }
+
+    /// Out of a Lightning checkpoint: its `hyper_parameters`, its step, its averages' decay.
+    pub(super) fn of_pickle(heap: &Heap) -> Self {
+        let root = heap.root();
+        let parameters = heap.get(root, "hyper_parameters");
+        let json = parameters.map_or(Json::Null, |id| plain(heap, id, &mut { MOST_VALUES }));
+        let step = heap
+            .get(root, "global_step")
+            .and_then(|id| match heap.value(id) {
+                Value::Int(step) => u64::try_from(*step).ok(),
+                _ => None,
+            });
+        let decay = heap
+            .get(root, "ema")
+            .and_then(|ema| heap.get(ema, "decay"))
+            .and_then(|id| match heap.value(id) {
+                Value::Float(decay) => Some(*decay),
+                _ => None,
+            });
+        Self {
+            step,
+            decay,
+            ..Self::of_json(&json)
+        }
+    }
+}
+
+/// A value without its wrappings: omegaconf has a dictionary's entries in `_content` of its state, and a value in `_val`.
+/// Beyond `left` values there are none.
+fn plain(heap: &Heap, id: Id, left: &mut usize) -> Json {
+    let Some(fewer) = left.checked_sub(1) else {
+        return Json::Null;
+    };
+    *left = fewer;
+    match heap.value(id) {
+        Value::Bool(value) => (*value).into(),
+        Value::Int(value) => (*value).into(),
+        Value::Float(value) => (*value).into(),
+        Value::Text(text) => text.as_str().into(),
+        Value::Object(_, Some(state)) => {
+            let inner = (heap.get(*state, "_content")).or_else(|| heap.get(*state, "_val"));
+            inner.map_or(Json::Null, |inner| plain(heap, inner, left))
+        }
+        Value::Dict(_) => {
+            let pairs = heap.entries(id).unwrap_or_default();
+            // Only what is asked for: a pickle may hold one dictionary in itself many times.
+            let wanted = pairs.into_iter().filter(|(key, _)| WANTED.contains(key));
+            let pairs = wanted.map(|(key, value)| (key.to_owned(), plain(heap, value, left)));
+            Json::Object(Map::from_iter(pairs))
+        }
+        _ => Json::Null,
+    }
+}
+
+/// Keys on the way to a setting.
+const WANTED: [&str; 9] = [
+    "config",
+    "algo",
+    "model",
+    "data",
+    "name",
+    "length",
+    "n_heads",
+    "dropout",
+    "tokenizer_name_or_path",
+];

@@ -1,0 +1,113 @@
+//! The sizes of a network, out of the shapes of its tensors.
+
+use super::{ForeignError, Hints, Kind, Settings};
+use crate::{DitConfig, NamedTensor};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+/// Before the names of what only a two-time network has.
+pub(super) const SECOND_TIME: &str = "sigma_map_prime.";
+/// Before the names of what learns a weight of the loss.
+const LOSS_WEIGHT: &str = "learnable_loss_weighting.";
+/// Frequencies of the rotation, which are constants that the reference saves: 10,000^(−2i/w) of a head of width w.
+pub(super) const ROTARY: &str = "rotary_emb.inv_freq";
+
+/// The configuration of the network with tensors of these names and shapes.
+pub(super) fn infer(
+    path: &Path,
+    shapes: &[(String, Vec<usize>)],
+    settings: &Settings,
+    hints: &Hints,
+    kind: Kind,
+) -> Result<DitConfig, ForeignError> {
+    let by_name: HashMap<&str, &[usize]> = shapes
+        .iter()
+        .map(|(name, shape)| (name.as_str(), shape.as_slice()))
+        .collect();
+    let matrix = |name: &'static str| match by_name.get(name) {
+        Some([rows, columns]) => Ok([*rows, *columns]),
+        Some(other) => Err(ForeignError::Unreadable {
+            path: path.to_path_buf(),
+            name: name.to_owned(),
+            reason: format!("must be a matrix, found shape {other:?}"),
+        }),
+        None => Err(ForeignError::NoNetwork {
+            path: path.to_path_buf(),
+            name,
+        }),
+    };
+    let [vocab_size, width] = matrix("vocab_embed.embedding")?;
+    let [cond_dim, _] = matrix("sigma_map.mlp.2.weight")?;
+    let [hidden, _] = matrix("blocks.0.mlp.0.weight")?;
+    let has = |prefix| by_name.keys().any(|name| name.starts_with(prefix));
+    let blocks: BTreeSet<&str> = (by_name.keys())
+        .filter_map(|name| name.strip_prefix("blocks.")?.split('.').next())
+        .collect();
+
+    // The rotation's frequencies are half as many as a head is wide.
+    let rotated = by_name.get(ROTARY).and_then(|shape| match shape {
+        [half] => width.checked_div(2 * half),
+        _ => None,
+    });
+    let told = |key, told: Option<usize>, given: Option<usize>| match (told, given) {
+        (Some(found), Some(given)) if found != given => Err(ForeignError::Contradiction {
+            path: path.to_path_buf(),
+            key,
+            found,
+            given,
+        }),
+        (Some(size), _) | (None, Some(size)) => Ok(size),
+        (None, None) => Err(ForeignError::Untold {
+            path: path.to_path_buf(),
+            key,
+        }),
+    };
+    let length = told("length", settings.length, hints.length)?;
+    let heads = told("heads", rotated.or(settings.heads), hints.heads)?;
+    let config = DitConfig::new(vocab_size, length, width, blocks.len(), heads);
+    Ok(DitConfig {
+        cond_dim,
+        // Where it does not divide, the tensor is found to have another shape than it should.
+        mlp_ratio: (hidden / width.max(1)).max(1),
+        two_time: has(SECOND_TIME),
+        loss_weight: has(LOSS_WEIGHT),
+        residual: kind == Kind::Residual,
+        dropout: settings.dropout.unwrap_or(config.dropout),
+        ..config
+    })
+}
+
+/// Takes the rotation's frequencies from among the tensors, once they are seen to be those of the network.
+pub(super) fn check_rotary(
+    path: &Path,
+    tensors: &mut Vec<NamedTensor>,
+    config: &DitConfig,
+) -> Result<(), ForeignError> {
+    let Some(place) = tensors.iter().position(|tensor| tensor.name == ROTARY) else {
+        return Ok(());
+    };
+    let found = tensors.remove(place);
+    let expected = frequencies(config);
+    // Computed in f32 there, by a power.
+    let near = |(found, expected): (&f32, &f32)| (found / expected - 1.0).abs() < 1e-4;
+    if found.values.len() == expected.len() && found.values.iter().zip(&expected).all(near) {
+        return Ok(());
+    }
+    Err(ForeignError::Unreadable {
+        path: path.to_path_buf(),
+        name: found.name,
+        reason: format!(
+            "must be the {} frequencies of a rotation of base {}, found others",
+            expected.len(),
+            config.rope_base
+        ),
+    })
+}
+
+/// The frequencies of a head's rotation.
+pub(super) fn frequencies(config: &DitConfig) -> Vec<f32> {
+    let head = config.width / config.heads;
+    (0..head / 2)
+        .map(|i| config.rope_base.powf(-2.0 * i as f64 / head as f64) as f32)
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! Files of tensors (`.safetensors`).
+
+use crate::NamedTensor;
+use burn::tensor::{bf16, f16};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+/// What is wrong with a file.
+pub(crate) enum Fault {
+    /// It is truncated or no such file.
+    Corrupt(String),
+    /// A tensor has a type that is not read.
+    Type {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+}
+
+/// The tensors of a file; those of 16 bits are widened.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<NamedTensor>, Fault> {
+    let file =
+        SafeTensors::deserialize(bytes).map_err(|error| Fault::Corrupt(error.to_string()))?;
+    file.iter()
+        .map(|(name, view)| {
+            let values = values(&view).ok_or_else(|| Fault::Type {
+                name: name.to_owned(),
+                found: view.dtype().to_string(),
+            })?;
+            Ok(NamedTensor {
+                name: name.to_owned(),
+                shape: view.shape().to_vec(),
+                values,
+            })
+        })
+        .collect()
+}
+
+/// The values of a tensor of one of the types that are read.
+fn values(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let bytes = view.data();
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    Some(match view.dtype() {
+        Dtype::F32 => bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect(),
+        Dtype::F16 => halves()
+            .map(|bytes| f16::from_le_bytes(*bytes).to_f32())
+            .collect(),
+        Dtype::BF16 => halves()
+            .map(|bytes| bf16::from_le_bytes(*bytes).to_f32())
+            .collect(),
+        _ => return None,
+    })
+}
+
+/// Writes tensors in f32.
+pub(crate) fn write(path: &Path, tensors: &[NamedTensor]) -> io::Result<()> {
+    // PyTorch's loaders ask what a file's layout follows.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let named = tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), F32View(tensor)));
+    safetensors::serialize_to_file(named, Some(metadata), path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => source,
+        other => io::Error::other(other),
+    })
+}
+
+/// A tensor as little-endian bytes.
+struct F32View<'a>(&'a NamedTensor);
+
+impl View for F32View<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0
+            .values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<u8>>()
+            .into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.values.len() * size_of::<f32>()
+    }
+}

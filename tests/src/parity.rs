@@ -1,0 +1,192 @@
+//! Every golden check on the numbers of the published implementation.
+//!
+//! [`Parity`] looks at each tensor of `expected.safetensors` and `flow_map.safetensors`, computes what it should be, and says in a
+//! [`Line`] how far the two are apart. Sizes and seed are the fixtures' own. The tests and `cargo xtask parity` call it alike.
+
+mod flow_map;
+mod losses;
+mod network;
+mod samples;
+mod schedule;
+mod source;
+
+pub use losses::{as_published, rows};
+pub use source::{Models, Source, convert};
+
+use crate::fixture::{Fixture, relative_error};
+use burn::tensor::backend::AutodiffBackend;
+use flm_denoiser::Dit;
+use flm_simplex::Schedule;
+use std::fmt;
+
+/// Agreement asked of f32 numbers: two implementations add the same few hundred terms in other orders through a few blocks.
+/// Rounding of 6e-8 grows to 1e-6 or 3e-6 on the way; a wrong constant or a wrong ε shows at 1e-3.
+const ANSWER: f64 = 2e-5;
+/// The same for losses, whose targets are answers about answers of networks, and for their gradients.
+const LOSS: f64 = 1e-4;
+
+/// What was found for one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// The tensor's name.
+    pub name: String,
+    /// How it compares.
+    pub verdict: Verdict,
+}
+
+/// How a tensor compares with ours.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Numbers: the largest difference relative to the largest expected value, and what is allowed.
+    Numbers {
+        /// The difference.
+        error: f64,
+        /// The tolerance.
+        tolerance: f64,
+    },
+    /// Tokens: how many there are, how many differ although one was clearly the likeliest, and how many where two were as likely.
+    Tokens {
+        /// All tokens.
+        count: usize,
+        /// Those that differ.
+        wrong: usize,
+        /// Those that differ where the two best logits are nearer than the tolerance.
+        ties: usize,
+    },
+    /// It is given to the networks, not made by them.
+    Input,
+    /// It cannot be compared, and why.
+    Skipped(&'static str),
+    /// There is no check for a tensor of this name.
+    Unknown,
+}
+
+impl Line {
+    /// Whether the tensor agrees, or need not.
+    pub fn holds(&self) -> bool {
+        match self.verdict {
+            // Not a number is not below any tolerance.
+            Verdict::Numbers { error, tolerance } => error <= tolerance,
+            Verdict::Tokens { wrong, .. } => wrong == 0,
+            Verdict::Input | Verdict::Skipped(_) => true,
+            Verdict::Unknown => false,
+        }
+    }
+}
+
+/// Numbers as they compare with the expected ones.
+fn numbers(found: &[f32], expected: &[f32], tolerance: f64) -> Verdict {
+    let comparable = found.len() == expected.len() && !found.iter().any(|value| value.is_nan());
+    let error = if comparable {
+        relative_error(found, expected)
+    } else {
+        f64::INFINITY
+    };
+    Verdict::Numbers { error, tolerance }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.verdict {
+            Verdict::Input | Verdict::Skipped(_) => "  ",
+            _ if self.holds() => "ok",
+            _ => "NO",
+        };
+        write!(f, "{mark} {:44} ", self.name)?;
+        match &self.verdict {
+            Verdict::Numbers { error, tolerance } => {
+                write!(f, "{error:.1e}, at most {tolerance:.0e}")
+            }
+            Verdict::Tokens { count, wrong, ties } => {
+                write!(f, "{wrong} of {count} tokens differ, and {ties} near ties")
+            }
+            Verdict::Input => f.write_str("input"),
+            Verdict::Skipped(reason) => write!(f, "not compared: {reason}"),
+            Verdict::Unknown => f.write_str("no check knows this tensor"),
+        }
+    }
+}
+
+/// The fixtures, and the networks that they are of.
+pub struct Parity<B: AutodiffBackend> {
+    /// `expected.safetensors`
+    pub expected: Fixture,
+    /// `flow_map.safetensors`
+    pub map_file: Fixture,
+    flow: Option<Dit<B>>,
+    flow_map: Option<Dit<B>>,
+    /// Both networks of the residual flow map: what answers D, and g, which is trained.
+    residual: Option<(Dit<B::InnerBackend>, Dit<B>)>,
+    schedule: Schedule,
+}
+
+/// Given to the networks. Whoever changes one changes what is made of it.
+const INPUTS: [&str; 14] = [
+    "noise",
+    "pair_tau_s",
+    "pair_tau_t",
+    "residual_boundary_uniform",
+    "residual_d",
+    "residual_uniform",
+    "row_kind",
+    "row_tau_s",
+    "row_tau_t",
+    "tau",
+    "tau_s",
+    "tau_t",
+    "tokens",
+    "z0",
+];
+
+impl<B: AutodiffBackend> Parity<B> {
+    /// Reads fixtures and networks.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if a file or a model is not there or not what it should be.
+    pub fn open(source: &Source) -> Result<Self, String> {
+        let (expected, map_file) = source.fixtures()?;
+        Ok(Self {
+            flow: source.flow()?,
+            flow_map: source.flow_map()?,
+            residual: source.residual()?,
+            schedule: source.schedule()?,
+            expected,
+            map_file,
+        })
+    }
+
+    /// Compares every tensor, in the order of the files and names.
+    pub fn lines(&self) -> Vec<Line> {
+        let of_expected = self.expected.0.keys().map(|name| self.of_expected(name));
+        let of_map = self.map_file.0.keys().map(|name| self.of_map(name));
+        of_expected.chain(of_map).collect()
+    }
+
+    /// Compares a tensor of `expected.safetensors`.
+    pub fn of_expected(&self, name: &str) -> Line {
+        let known = (self.table(name))
+            .or_else(|| self.answer(name))
+            .or_else(|| self.gradient(name))
+            .or_else(|| self.sample(name))
+            .or_else(|| self.loss(name));
+        line(name, known)
+    }
+
+    /// Compares a tensor of `flow_map.safetensors`.
+    pub fn of_map(&self, name: &str) -> Line {
+        line(name, self.along_the_map(name))
+    }
+}
+
+fn line(name: &str, known: Option<Verdict>) -> Line {
+    let input = INPUTS.contains(&name) || name.starts_with("fresh_noise_");
+    Line {
+        name: name.to_owned(),
+        verdict: known.unwrap_or(if input {
+            Verdict::Input
+        } else {
+            Verdict::Unknown
+        }),
+    }
+}

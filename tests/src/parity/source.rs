@@ -1,0 +1,148 @@
+//! Where fixtures and networks come from.
+
+use crate::fixture::Fixture;
+use crate::golden;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm_denoiser::folder::{self, DENOISER_FOLDER, Existing};
+use flm_denoiser::reference::{Foreign, Hints, Weights};
+use flm_denoiser::{Dit, DitConfig};
+use flm_simplex::Schedule;
+use std::path::{Path, PathBuf};
+
+/// Checkpoints of a folder of fixtures.
+const FLOW: &str = "flm.ckpt";
+const FLOW_MAP: &str = "fmlm.ckpt";
+const RESIDUAL: &str = "fmlm_residual.ckpt";
+
+/// The full fixtures, or what is in the repository.
+pub enum Source {
+    /// A folder with `expected.safetensors` and `flow_map.safetensors`, and the checkpoints as model folders.
+    Folder(PathBuf, Models),
+    /// The golden file, which has the flow map's weights alone.
+    Golden(Fixture),
+}
+
+/// The checkpoints of a folder of fixtures, converted.
+pub struct Models {
+    /// Of the flow.
+    pub flow: PathBuf,
+    /// Of the flow map.
+    pub flow_map: PathBuf,
+    /// Of the residual flow map.
+    pub residual: PathBuf,
+}
+
+impl Models {
+    /// Converts the checkpoints in `fixtures` to model folders in `out`, by `convert`, which is given the file, the model
+    /// folder to make and, of the residual flow map, the file of its denoiser.
+    ///
+    /// # Errors
+    ///
+    /// What `convert` says.
+    pub fn convert(
+        fixtures: &Path,
+        out: &Path,
+        convert: &dyn Fn(&Path, &Path, Option<&Path>) -> Result<(), String>,
+    ) -> Result<Self, String> {
+        let flow = fixtures.join(FLOW);
+        let models = Self {
+            flow: out.join("flow"),
+            flow_map: out.join("flow-map"),
+            residual: out.join("residual"),
+        };
+        convert(&flow, &models.flow, None)?;
+        convert(&fixtures.join(FLOW_MAP), &models.flow_map, None)?;
+        convert(&fixtures.join(RESIDUAL), &models.residual, Some(&flow))?;
+        Ok(models)
+    }
+}
+
+/// Converts a checkpoint as `flm convert` does, on a backend.
+///
+/// # Errors
+///
+/// A sentence, if it cannot be.
+pub fn convert<B: Backend>(from: &Path, out: &Path, denoiser: Option<&Path>) -> Result<(), String> {
+    let load = |path: &Path| -> Result<(Dit<B>, DitConfig), String> {
+        Foreign::open(path)
+            .and_then(|file| file.load(Weights::Averaged, &Hints::default(), &Default::default()))
+            .map_err(|error| error.to_string())
+    };
+    let (model, config) = load(from)?;
+    let done = match denoiser {
+        None => folder::save(out, &model, &config, &[], Existing::Refuse),
+        Some(path) => {
+            let (denoiser, of_denoiser) = load(path)?;
+            let content = |model, config| folder::Content {
+                model,
+                config,
+                extra: &[],
+            };
+            folder::save_residual(
+                out,
+                content(&model, &config),
+                content(&denoiser, &of_denoiser),
+                Existing::Refuse,
+            )
+        }
+    };
+    done.map_err(|error| error.to_string())
+}
+
+impl Source {
+    /// What is in the repository.
+    pub fn golden() -> Self {
+        Self::Golden(golden::open())
+    }
+
+    pub(super) fn fixtures(&self) -> Result<(Fixture, Fixture), String> {
+        match self {
+            Self::Folder(folder, _) => {
+                let read = |name: &str| Fixture::read(&folder.join(name));
+                Ok((read("expected.safetensors")?, read("flow_map.safetensors")?))
+            }
+            Self::Golden(file) => Ok((file.within("expected."), file.within("flow_map."))),
+        }
+    }
+
+    pub(super) fn schedule(&self) -> Result<Schedule, String> {
+        let config = match self {
+            Self::Folder(_, models) => {
+                folder::read_config(&models.flow).map_err(|error| error.to_string())?
+            }
+            Self::Golden(_) => crate::fixture::config(true),
+        };
+        config.schedule().map_err(|error| error.to_string())
+    }
+
+    pub(super) fn flow<B: Backend>(&self) -> Result<Option<Dit<B>>, String> {
+        match self {
+            Self::Folder(_, models) => load(&models.flow).map(Some),
+            Self::Golden(_) => Ok(None),
+        }
+    }
+
+    pub(super) fn flow_map<B: Backend>(&self) -> Result<Option<Dit<B>>, String> {
+        match self {
+            Self::Folder(_, models) => load(&models.flow_map).map(Some),
+            Self::Golden(file) => Ok(Some(golden::model(file))),
+        }
+    }
+
+    pub(super) fn residual<B: AutodiffBackend>(
+        &self,
+    ) -> Result<Option<(Dit<B::InnerBackend>, Dit<B>)>, String> {
+        let Self::Folder(_, models) = self else {
+            return Ok(None);
+        };
+        let (both, _) = folder::load_residual::<B>(&models.residual, &Default::default())
+            .map_err(|error| error.to_string())?;
+        let denoiser = load(&models.residual.join(DENOISER_FOLDER))?;
+        Ok(Some((denoiser, both.second)))
+    }
+}
+
+fn load<B: Backend>(path: &Path) -> Result<Dit<B>, String> {
+    let (model, _) = folder::load(path, &Default::default()).map_err(|error| error.to_string())?;
+    Ok(model)
+}
