@@ -87,6 +87,9 @@ mod quality;
 
 pub use estimate::Estimate;
 pub use grammar::{Grammar, GrammarError, GrammarErrorKind};
-pub use metrics::{distinct_share, mean_length, mean_unigram_entropy, unigram_entropy};
+pub use metrics::{
+    Variety, distinct_ngrams, distinct_share, mean_length, mean_unigram_entropy, repetition,
+    self_bleu, unigram_entropy,
+};
 pub use oracle::oracle_nats_per_token;
 pub use quality::{Diversity, NoSamples, Quality, corpus_quality};
