@@ -82,8 +82,10 @@
 mod estimate;
 mod grammar;
 mod metrics;
+pub mod ngram;
 mod oracle;
 mod quality;
+mod scorer;
 
 pub use estimate::Estimate;
 pub use grammar::{Grammar, GrammarError, GrammarErrorKind};
@@ -93,3 +95,4 @@ pub use metrics::{
 };
 pub use oracle::oracle_nats_per_token;
 pub use quality::{Diversity, NoSamples, Quality, corpus_quality};
+pub use scorer::{GenPpl, ScoreError, Scored, Scorer};
