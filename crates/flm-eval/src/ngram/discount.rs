@@ -12,10 +12,14 @@ impl Discounts {
     /// (`--discount_fallback`).
     const FALLBACK: [f64; 3] = [0.5, 1.0, 1.5];
 
+    /// Discounts below are none: they would leave nothing to what was not seen, and one such
+    /// token would make a text's nats infinite.
+    const LEAST: f64 = 0.01;
+
     /// Estimates discounts from all counts of one order; zeros among them are no counts.
     ///
-    /// Where one of n₁ to n₄ is zero or a discount falls below zero, as in small corpora and
-    /// among few and frequent unigrams, the whole order has the fallback. D_i ≤ i holds anyway.
+    /// Where one of n₁ to n₄ is zero or a discount falls below a hundredth, as in small corpora
+    /// and among few and frequent unigrams, the whole order has the fallback. D_i ≤ i holds anyway.
     pub(super) fn estimate(counts: &[u32]) -> Self {
         let mut n = [0.0; 4];
         for &count in counts {
@@ -26,7 +30,7 @@ impl Discounts {
         let y = n[0] / (n[0] + 2.0 * n[1]);
         let discount = |i: usize| i as f64 - (i + 1) as f64 * y * n[i] / n[i - 1];
         let discounts = [1, 2, 3].map(discount);
-        let is_sound = n.iter().all(|&n| n > 0.0) && discounts.iter().all(|&d| d >= 0.0);
+        let is_sound = n.iter().all(|&n| n > 0.0) && discounts.iter().all(|&d| d >= Self::LEAST);
         Self(if is_sound { discounts } else { Self::FALLBACK })
     }
 
@@ -59,5 +63,9 @@ mod tests {
         assert_eq!(Discounts::estimate(&[1, 2, 3, 9]), fallback);
         // n₁ to n₄ are 1, 1, 3, 1: D₂ = 2 − 3·⅓·3 is negative.
         assert_eq!(Discounts::estimate(&[1, 2, 3, 3, 3, 4]), fallback);
+        // 4, 2, 2, 3: D₃₊ = 3 − 4·½·3/2 is zero, and after a context with one count of 3 nothing
+        // else would be possible.
+        let none_left = [1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4];
+        assert_eq!(Discounts::estimate(&none_left), fallback);
     }
 }

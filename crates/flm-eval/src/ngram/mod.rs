@@ -14,8 +14,9 @@
 //! stands in the text, and of a shorter one before how many *different* tokens it is preceded by:
 //! a word that only follows one other is no likely guess elsewhere. Before a sequence stands a
 //! begin; n-grams that start with it have nothing before them and are counted as those of full
-//! order are. The discounts D, one for counts of one, two and more in every order, are
-//! estimated from the counts of counts; where those do not suffice, they are ½, 1 and 1½.
+//! order are. Every order has three discounts D, for counts of one, of two, and of three or more,
+//! estimated from the counts of counts; where those do not suffice, as in small corpora, they are
+//! ½, 1 and 1½ instead.
 //!
 //! ```
 //! use flm_eval::ngram::NGramCounts;
