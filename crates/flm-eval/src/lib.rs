@@ -1,5 +1,7 @@
-//! Judging text samples: an exact oracle where the law of the text is known, entropy and
-//! diversity everywhere.
+//! Judging text samples: an exact oracle where the law of the text is known, models that judge
+//! where it is not, entropy and diversity everywhere, and quality at equal entropy.
+//!
+//! # Where the law is known
 //!
 //! A language model is usually judged by another language model. Where the corpus is drawn from
 //! a [`Grammar`] that is not needed: the probability of every sentence is known, so one can say
@@ -25,6 +27,56 @@
 //! assert_eq!((model.valid, corpus.valid), (0.5, 1.0));
 //! # Ok::<(), flm_eval::NoSamples>(())
 //! ```
+//!
+//! # Where it is not
+//!
+//! Then another law must judge: a [`Scorer`] says how many nats it pays for a text, and
+//! [`GenPpl`] is the perplexity of all texts together. One scorer needs nothing but text, an
+//! [n-gram model](ngram) with modified Kneser–Ney smoothing, estimated in seconds. It knows how
+//! words follow each other and nothing else; a pretrained network stands behind the same trait.
+//!
+//! ```
+//! use flm_eval::ngram::{NGramCounts, NGramScorer};
+//! use flm_eval::{Diversity, GenPpl};
+//!
+//! let bytes = |text: &str| Ok(text.bytes().map(u32::from).collect());
+//! let mut counts = NGramCounts::new(3, 256)?;
+//! for line in ["the cat sat on the mat", "the dog sat on the cat"] {
+//!     let tokens: Vec<u32> = line.bytes().map(u32::from).collect();
+//!     counts.add(&tokens, true)?;
+//! }
+//! let scorer = NGramScorer::new(counts.estimate(), "bytes", true, bytes);
+//!
+//! let varied = ["the cat sat on the dog", "the dog on the mat sat"];
+//! let dull = ["the the the the the the", "the the the the the the"];
+//! // Perplexity alone does not see what is wrong with the second.
+//! assert!(GenPpl::of(&scorer, &dull)?.perplexity < 1.5 * GenPpl::of(&scorer, &varied)?.perplexity);
+//! let (varied, dull) = (Diversity::of(&varied)?, Diversity::of(&dull)?);
+//! assert!(dull.entropy == 0.0 && varied.entropy > 1.5);
+//! assert!(dull.variety.repetition_2 > varied.variety.repetition_2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Figures
+//!
+//! | figure | says | unit |
+//! | --- | --- | --- |
+//! | [`Quality::valid`] | samples that are sentences of the grammar | share |
+//! | [`oracle_nats_per_token`] | cross-entropy against the grammar, with a [floor](Grammar::floored_log_prob) for what is impossible | nats per token |
+//! | [`GenPpl`] | cross-entropy against a scorer, and its exponential | nats per token of the scorer |
+//! | [`mean_unigram_entropy`] | how varied the words of a sample are | nats |
+//! | [`distinct_share`] | samples that differ | share |
+//! | [`distinct_ngrams`] | n-grams that differ, of all samples together | share |
+//! | [`self_bleu`] | how well samples foretell each other | 0 to 1, high means alike |
+//! | [`repetition`] | n-grams that a sample repeats | share |
+//!
+//! [`Quality`] holds them with a grammar, [`Diversity`] those that remain without. All are pure
+//! functions of the samples. Those of whole sets (distinct shares, self-BLEU) depend on how many
+//! samples there are and how long they are: compare equal numbers.
+//!
+//! **No figure is to be read alone.** Fewer nats can be had by writing less varied text, so models
+//! are compared at equal entropy: [`frontier`] holds the points of a model's settings, the front
+//! they make, and the gap between fronts over the entropies that both cover.
 //!
 //! # The language of grammars
 //!
@@ -67,19 +119,14 @@
 //! The language must be finite: recursion is an error, and so are symbols without a rule and
 //! rules without a use ([`GrammarErrorKind`]).
 //!
-//! # Figures
-//!
-//! [`Quality`] holds the validity share, the [oracle cross-entropy](oracle_nats_per_token) with
-//! its [floor for impossible sentences](Grammar::floored_log_prob), the
-//! [entropy](unigram_entropy) and the share of distinct samples; [`Diversity`] what remains
-//! without a grammar. All are pure functions of the samples, in nats.
-//!
 //! # What it leaves to others
 //!
-//! It knows no model and no tokenizer: samples come as text, or as ids for the functions that
-//! are generic in the token. Randomness is passed in.
+//! It knows no model that writes and no tokenizer: samples come as text, or as ids for the
+//! functions that are generic in the token, and a scorer is given the way to cut text. Randomness
+//! is passed in.
 
 mod estimate;
+pub mod frontier;
 mod grammar;
 mod metrics;
 pub mod ngram;
