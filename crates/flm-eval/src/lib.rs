@@ -37,23 +37,31 @@
 //!
 //! ```
 //! use flm_eval::ngram::{NGramCounts, NGramScorer};
-//! use flm_eval::{Diversity, GenPpl};
+//! use flm_eval::{Diversity, GenPpl, Grammar};
+//! use rand_chacha::ChaCha8Rng;
+//! use rand_chacha::rand_core::SeedableRng;
 //!
-//! let bytes = |text: &str| Ok(text.bytes().map(u32::from).collect());
-//! let mut counts = NGramCounts::new(3, 256)?;
-//! for line in ["the cat sat on the mat", "the dog sat on the cat"] {
-//!     let tokens: Vec<u32> = line.bytes().map(u32::from).collect();
-//!     counts.add(&tokens, true)?;
+//! // Any text will do; this one is at hand. Tokens are bytes.
+//! let (grammar, mut rng) = (Grammar::small_english(), ChaCha8Rng::seed_from_u64(0));
+//! let bytes = |text: &str| -> Vec<u32> { text.bytes().map(u32::from).collect() };
+//! let mut counts = NGramCounts::new(5, 256)?;
+//! for _ in 0..1000 {
+//!     counts.add(&bytes(&grammar.sample_sentence(&mut rng)), true)?;
 //! }
-//! let scorer = NGramScorer::new(counts.estimate(), "bytes", true, bytes);
+//! let scorer = NGramScorer::new(counts.estimate(), "bytes", true, |text| Ok(bytes(text)));
 //!
-//! let varied = ["the cat sat on the dog", "the dog on the mat sat"];
-//! let dull = ["the the the the the the", "the the the the the the"];
-//! // Perplexity alone does not see what is wrong with the second.
-//! assert!(GenPpl::of(&scorer, &dull)?.perplexity < 1.5 * GenPpl::of(&scorer, &varied)?.perplexity);
-//! let (varied, dull) = (Diversity::of(&varied)?, Diversity::of(&dull)?);
-//! assert!(dull.entropy == 0.0 && varied.entropy > 1.5);
-//! assert!(dull.variety.repetition_2 > varied.variety.repetition_2);
+//! let good: Vec<String> = (0..20).map(|_| grammar.sample_sentence(&mut rng)).collect();
+//! let reversed: Vec<String> = good.iter().map(|text| text.chars().rev().collect()).collect();
+//! let judged = GenPpl::of(&scorer, &good)?;
+//! assert!(judged.perplexity < 2.0 && GenPpl::of(&scorer, &reversed)?.perplexity > 30.0);
+//!
+//! // A model that writes one likely sentence, always, beats the corpus in perplexity.
+//! let collapsed = ["the girl loses her book because she is tired ."; 20];
+//! assert!(GenPpl::of(&scorer, &collapsed)?.perplexity < judged.perplexity);
+//! // Entropy within a sample does not see that either; figures of the whole set do.
+//! let (good, collapsed) = (Diversity::of(&good)?, Diversity::of(&collapsed)?);
+//! assert!(collapsed.distinct < good.distinct);
+//! assert!(collapsed.variety.self_bleu > good.variety.self_bleu);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

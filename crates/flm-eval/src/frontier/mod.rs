@@ -14,6 +14,11 @@
 //! - [`Comparison`] puts the fronts of several models beside each other, over the entropies that
 //!   all of them cover. **Nothing is extrapolated**: where a model was not measured, it has no figure.
 //!
+//! Two things it does not see. Entropy within a sample grows with its length, so compare samples of
+//! one length. And it knows nothing of the other samples, so a model that always writes one varied
+//! text looks well: hold [`distinct_share`](crate::distinct_share) and
+//! [`self_bleu`](crate::self_bleu) beside it.
+//!
 //! ```
 //! use flm_eval::frontier::{Comparison, Curve, Front, Point};
 //!

@@ -1,8 +1,7 @@
 //! Interpolated n-gram models with modified Kneser–Ney smoothing (Chen & Goodman 1998).
 //!
-//! A judge that needs no network, no download and no second: estimated from the training text
-//! in seconds, it says how local statistics fit, and nothing about sense over more than its
-//! order. It is a law over all sequences of a closed vocabulary, so every sample has a finite
+//! A judge that needs no network and no download: estimated from the training text in seconds, it
+//! says how local statistics fit, and nothing about sense over more than its order. It is a law over all sequences of a closed vocabulary, so every sample has a finite
 //! score and two models' scores compare.
 //!
 //! After a context h of k−1 tokens, with h′ the context without its first,
