@@ -135,6 +135,8 @@
 
 mod estimate;
 pub mod frontier;
+#[cfg(feature = "gpt2")]
+pub mod gpt2;
 mod grammar;
 mod metrics;
 pub mod ngram;
