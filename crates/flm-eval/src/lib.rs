@@ -1,5 +1,7 @@
-//! Judging text samples: an exact oracle where the law of the text is known, entropy and
-//! diversity everywhere.
+//! Judging text samples: an exact oracle where the law of the text is known, models that judge
+//! where it is not, entropy and diversity everywhere, and quality at equal entropy.
+//!
+//! # Where the law is known
 //!
 //! A language model is usually judged by another language model. Where the corpus is drawn from
 //! a [`Grammar`] that is not needed: the probability of every sentence is known, so one can say
@@ -25,6 +27,64 @@
 //! assert_eq!((model.valid, corpus.valid), (0.5, 1.0));
 //! # Ok::<(), flm_eval::NoSamples>(())
 //! ```
+//!
+//! # Where it is not
+//!
+//! Then another law must judge: a [`Scorer`] says how many nats it pays for a text, and
+//! [`GenPpl`] is the perplexity of all texts together. One scorer needs nothing but text, an
+//! [n-gram model](ngram) with modified Kneser–Ney smoothing, estimated in seconds. It knows how
+//! words follow each other and nothing else; a pretrained network stands behind the same trait.
+//!
+//! ```
+//! use flm_eval::ngram::{NGramCounts, NGramScorer};
+//! use flm_eval::{Diversity, GenPpl, Grammar};
+//! use rand_chacha::ChaCha8Rng;
+//! use rand_chacha::rand_core::SeedableRng;
+//!
+//! // Any text will do; this one is at hand. Tokens are bytes.
+//! let (grammar, mut rng) = (Grammar::small_english(), ChaCha8Rng::seed_from_u64(0));
+//! let bytes = |text: &str| -> Vec<u32> { text.bytes().map(u32::from).collect() };
+//! let mut counts = NGramCounts::new(5, 256)?;
+//! for _ in 0..1000 {
+//!     counts.add(&bytes(&grammar.sample_sentence(&mut rng)), true)?;
+//! }
+//! let scorer = NGramScorer::new(counts.estimate(), "bytes", true, |text| Ok(bytes(text)));
+//!
+//! let good: Vec<String> = (0..20).map(|_| grammar.sample_sentence(&mut rng)).collect();
+//! let reversed: Vec<String> = good.iter().map(|text| text.chars().rev().collect()).collect();
+//! let judged = GenPpl::of(&scorer, &good)?;
+//! assert!(judged.perplexity < 2.0 && GenPpl::of(&scorer, &reversed)?.perplexity > 30.0);
+//!
+//! // A model that writes one likely sentence, always, beats the corpus in perplexity.
+//! let collapsed = ["the girl loses her book because she is tired ."; 20];
+//! assert!(GenPpl::of(&scorer, &collapsed)?.perplexity < judged.perplexity);
+//! // Entropy within a sample does not see that either; figures of the whole set do.
+//! let (good, collapsed) = (Diversity::of(&good)?, Diversity::of(&collapsed)?);
+//! assert!(collapsed.distinct < good.distinct);
+//! assert!(collapsed.variety.self_bleu > good.variety.self_bleu);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Figures
+//!
+//! | figure | says | unit |
+//! | --- | --- | --- |
+//! | [`Quality::valid`] | samples that are sentences of the grammar | share |
+//! | [`oracle_nats_per_token`] | cross-entropy against the grammar, with a [floor](Grammar::floored_log_prob) for what is impossible | nats per token |
+//! | [`GenPpl`] | cross-entropy against a scorer, and its exponential | nats per token of the scorer |
+//! | [`mean_unigram_entropy`] | how varied the words of a sample are | nats |
+//! | [`distinct_share`] | samples that differ | share |
+//! | [`distinct_ngrams`] | n-grams that differ, of all samples together | share |
+//! | [`self_bleu`] | how well samples foretell each other | 0 to 1, high means alike |
+//! | [`repetition`] | n-grams that a sample repeats | share |
+//!
+//! [`Quality`] holds them with a grammar, [`Diversity`] those that remain without. All are pure
+//! functions of the samples. Those of whole sets (distinct shares, self-BLEU) depend on how many
+//! samples there are and how long they are: compare equal numbers.
+//!
+//! **No figure is to be read alone.** Fewer nats can be had by writing less varied text, so models
+//! are compared at equal entropy: [`frontier`] holds the points of a model's settings, the front
+//! they make, and the gap between fronts over the entropies that both cover.
 //!
 //! # The language of grammars
 //!
@@ -67,26 +127,29 @@
 //! The language must be finite: recursion is an error, and so are symbols without a rule and
 //! rules without a use ([`GrammarErrorKind`]).
 //!
-//! # Figures
-//!
-//! [`Quality`] holds the validity share, the [oracle cross-entropy](oracle_nats_per_token) with
-//! its [floor for impossible sentences](Grammar::floored_log_prob), the
-//! [entropy](unigram_entropy) and the share of distinct samples; [`Diversity`] what remains
-//! without a grammar. All are pure functions of the samples, in nats.
-//!
 //! # What it leaves to others
 //!
-//! It knows no model and no tokenizer: samples come as text, or as ids for the functions that
-//! are generic in the token. Randomness is passed in.
+//! It knows no model that writes and no tokenizer: samples come as text, or as ids for the
+//! functions that are generic in the token, and a scorer is given the way to cut text. Randomness
+//! is passed in.
 
 mod estimate;
+pub mod frontier;
+#[cfg(feature = "gpt2")]
+pub mod gpt2;
 mod grammar;
 mod metrics;
+pub mod ngram;
 mod oracle;
 mod quality;
+mod scorer;
 
 pub use estimate::Estimate;
 pub use grammar::{Grammar, GrammarError, GrammarErrorKind};
-pub use metrics::{distinct_share, mean_length, mean_unigram_entropy, unigram_entropy};
+pub use metrics::{
+    Variety, distinct_ngrams, distinct_share, mean_length, mean_unigram_entropy, repetition,
+    self_bleu, unigram_entropy,
+};
 pub use oracle::oracle_nats_per_token;
 pub use quality::{Diversity, NoSamples, Quality, corpus_quality};
+pub use scorer::{GenPpl, ScoreError, Scored, Scorer};

@@ -4,7 +4,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::metrics::{distinct_share, mean_length, mean_unigram_entropy};
+use crate::metrics::{Variety, distinct_share, mean_length, mean_unigram_entropy};
 use crate::{Grammar, oracle_nats_per_token};
 
 /// There is nothing to judge.
@@ -26,6 +26,9 @@ pub struct Diversity {
     pub distinct: f64,
     /// Mean number of tokens in a sample.
     pub mean_length: f64,
+    /// N-grams within and among samples; its figures stand beside the others in JSON.
+    #[serde(flatten)]
+    pub variety: Variety,
 }
 
 impl Diversity {
@@ -44,6 +47,7 @@ impl Diversity {
             entropy: mean_unigram_entropy(samples).ok_or(NoSamples)?,
             distinct: distinct_share(samples).ok_or(NoSamples)?,
             mean_length: mean_length(samples).ok_or(NoSamples)?,
+            variety: Variety::of(samples),
         })
     }
 }
@@ -63,6 +67,9 @@ pub struct Quality {
     pub distinct: f64,
     /// As in [`Diversity`].
     pub mean_length: f64,
+    /// As in [`Diversity`].
+    #[serde(flatten)]
+    pub variety: Variety,
 }
 
 impl Quality {
@@ -81,6 +88,7 @@ impl Quality {
             entropy,
             distinct,
             mean_length,
+            variety,
         } = Diversity::of_tokens(samples)?;
         let valid = samples.iter().filter(|s| grammar.contains(s)).count();
         Ok(Self {
@@ -90,6 +98,7 @@ impl Quality {
             entropy,
             distinct,
             mean_length,
+            variety,
         })
     }
 }
@@ -134,6 +143,41 @@ mod tests {
         let diversity = Diversity::of(&sentences).unwrap();
         assert_eq!(diversity.entropy, quality.entropy);
         assert_eq!(diversity.distinct, quality.distinct);
+    }
+
+    #[test]
+    fn figures_lie_flat_in_json_and_old_results_still_read() {
+        let diversity = Diversity::of(&["a b a b", "a b"]).unwrap();
+        let json = serde_json::to_value(diversity).unwrap();
+        let keys: Vec<&str> = (json.as_object().unwrap().keys())
+            .map(String::as_str)
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "distinct",
+                "distinct_1",
+                "distinct_2",
+                "distinct_3",
+                "entropy",
+                "mean_length",
+                "repetition_2",
+                "repetition_3",
+                "repetition_4",
+                "samples",
+                "self_bleu",
+            ]
+        );
+        assert!(json["repetition_4"] == 0.0 && json["distinct_1"].is_f64());
+        assert_eq!(
+            serde_json::from_value::<Diversity>(json).unwrap(),
+            diversity
+        );
+
+        let old = r#"{"samples":2,"valid":1.0,"oracle_nats_per_token":1.2,"entropy":0.7,"distinct":1.0,"mean_length":3.0}"#;
+        let quality: Quality = serde_json::from_str(old).unwrap();
+        assert_eq!(quality.valid, 1.0);
+        assert_eq!(quality.variety, Variety::default());
     }
 
     #[test]

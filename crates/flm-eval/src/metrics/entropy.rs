@@ -1,7 +1,9 @@
-//! Entropy and diversity of samples, on words or token ids.
+//! Entropy of the words within a sample.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
+
+use super::mean;
 
 /// Entropy in nats of the empirical distribution of one sample's tokens; 0 for an empty sample.
 ///
@@ -29,24 +31,10 @@ pub fn mean_unigram_entropy<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S]) -> Optio
     )
 }
 
-/// Distinct sequences among all sequences, in (0, 1]; `None` without samples.
-pub fn distinct_share<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
-    let distinct: HashSet<&[T]> = samples.iter().map(AsRef::as_ref).collect();
-    (!samples.is_empty()).then(|| distinct.len() as f64 / samples.len() as f64)
-}
-
-/// Mean number of tokens; `None` without samples.
-pub fn mean_length<T, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
-    mean(samples.iter().map(|sample| sample.as_ref().len() as f64))
-}
-
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
-    let n = values.len();
-    (n > 0).then(|| values.sum::<f64>() / n as f64)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -60,28 +48,6 @@ mod tests {
         let skewed = unigram_entropy(&["a", "a", "a", "b"]);
         let expected = 4.0_f64.ln() - 0.75 * 3.0_f64.ln();
         assert!((skewed - expected).abs() < 1e-12);
-    }
-
-    #[test]
-    fn the_mean_is_over_samples_not_over_tokens() {
-        let samples = [vec![1, 2], vec![3, 3, 3, 3, 3, 3]];
-        let entropy = mean_unigram_entropy(&samples).unwrap();
-        assert!((entropy - 2.0_f64.ln() / 2.0).abs() < 1e-12);
-        assert_eq!(mean_length(&samples), Some(4.0));
-    }
-
-    #[test]
-    fn distinct_counts_whole_sequences() {
-        let samples = [vec![1, 2], vec![2, 1], vec![1, 2], vec![1]];
-        assert_eq!(distinct_share(&samples), Some(0.75));
-    }
-
-    #[test]
-    fn nothing_is_said_about_no_samples() {
-        let none: [Vec<u32>; 0] = [];
-        assert_eq!(mean_unigram_entropy(&none), None);
-        assert_eq!(distinct_share(&none), None);
-        assert_eq!(mean_length(&none), None);
     }
 
     proptest! {

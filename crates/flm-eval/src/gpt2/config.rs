@@ -1,0 +1,128 @@
+//! GPT-2's `config.json`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::Gpt2Error;
+
+/// The sizes of a model of GPT-2's architecture, by the names of its `config.json`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Gpt2Config {
+    /// Tokens.
+    pub vocab_size: usize,
+    /// Positions: the longest sequence.
+    pub n_positions: usize,
+    /// Width.
+    pub n_embd: usize,
+    /// Blocks.
+    pub n_layer: usize,
+    /// Attention heads.
+    pub n_head: usize,
+    /// Hidden width of the MLP; four times the width where it is not said.
+    #[serde(default)]
+    pub n_inner: Option<usize>,
+    /// ε of every LayerNorm.
+    #[serde(default = "epsilon")]
+    pub layer_norm_epsilon: f64,
+    #[serde(default = "activation")]
+    activation_function: String,
+    #[serde(default = "yes")]
+    scale_attn_weights: bool,
+    #[serde(default)]
+    scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
+}
+
+fn epsilon() -> f64 {
+    1e-5
+}
+
+fn activation() -> String {
+    "gelu_new".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// More numbers in one tensor than any GPT-2 has; the largest has 80 million.
+const MOST: usize = 1 << 32;
+
+impl Gpt2Config {
+    pub(super) fn read(path: &Path) -> Result<Self, Gpt2Error> {
+        let text = fs::read_to_string(path).map_err(Gpt2Error::io(path))?;
+        let config: Self = serde_json::from_str(&text).map_err(|source| Gpt2Error::Config {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// Hidden width of the MLP.
+    pub fn hidden(&self) -> usize {
+        self.n_inner.unwrap_or(4 * self.n_embd)
+    }
+
+    /// Refuses what is not GPT-2, or no network at all.
+    fn check(&self, path: &Path) -> Result<(), Gpt2Error> {
+        let refuse = |key: &'static str, expected: &'static str, found: String| {
+            Err(Gpt2Error::Setting {
+                path: PathBuf::from(path),
+                key,
+                expected,
+                found,
+            })
+        };
+        for (key, size) in [
+            ("vocab_size", self.vocab_size),
+            ("n_positions", self.n_positions),
+            ("n_embd", self.n_embd),
+            ("n_layer", self.n_layer),
+            ("n_head", self.n_head),
+        ] {
+            if size == 0 || size > 1 << 24 {
+                return refuse(key, "a size from 1 to 16,777,216", size.to_string());
+            }
+        }
+        let largest = self.vocab_size.max(3 * self.n_embd).max(self.hidden());
+        if largest.saturating_mul(self.n_embd) > MOST {
+            return refuse("n_embd", "a matrix of at most 2^32 numbers", self.n_embd.to_string());
+        }
+        if !self.n_embd.is_multiple_of(self.n_head) {
+            return refuse("n_head", "a divisor of n_embd", self.n_head.to_string());
+        }
+        if self.activation_function != "gelu_new" {
+            return refuse(
+                "activation_function",
+                "gelu_new, as GPT-2 has",
+                self.activation_function.clone(),
+            );
+        }
+        for (key, found, expected) in [
+            ("scale_attn_weights", self.scale_attn_weights, true),
+            (
+                "scale_attn_by_inverse_layer_idx",
+                self.scale_attn_by_inverse_layer_idx,
+                false,
+            ),
+            ("tie_word_embeddings", self.tie_word_embeddings, true),
+            ("add_cross_attention", self.add_cross_attention, false),
+        ] {
+            if found != expected {
+                let expected = if expected {
+                    "true, as GPT-2 has"
+                } else {
+                    "false, as GPT-2 has"
+                };
+                return refuse(key, expected, found.to_string());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! Numbers in place of n-grams.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// The n-grams of every sample, in place: equal ones have equal numbers, counted from 0 in the
+/// order of first sight, whichever sample they stand in.
+///
+/// A number is all that counting needs, and an (n+1)-gram is known by the numbers of its first n
+/// tokens and of its last. So nothing longer than a pair is ever hashed, and n-grams of all
+/// orders cost the same.
+#[derive(Debug)]
+pub(super) struct NGrams {
+    /// `[sample][place]`: a sample of m tokens has m−n+1 places, or none.
+    pub(super) samples: Vec<Vec<u32>>,
+    /// Distinct n-grams in all samples together.
+    pub(super) distinct: usize,
+}
+
+impl NGrams {
+    /// The n-grams for n = 1, 2, …, `order`.
+    pub(super) fn up_to<T: Eq + Hash, S: AsRef<[T]>>(order: usize, samples: &[S]) -> Vec<Self> {
+        let tokens = || samples.iter().map(|sample| sample.as_ref().iter());
+        let mut all: Vec<Self> = Vec::with_capacity(order);
+        for n in 1..=order {
+            let next = match all.last() {
+                None => Self::number(tokens()),
+                Some(shorter) => {
+                    let places = shorter.samples.iter().zip(&all[0].samples);
+                    Self::number(places.map(|(begins, tokens)| {
+                        let ends = tokens.iter().skip(n - 1);
+                        begins.iter().zip(ends)
+                    }))
+                }
+            };
+            all.push(next);
+        }
+        all
+    }
+
+    fn number<K: Eq + Hash>(samples: impl Iterator<Item = impl Iterator<Item = K>>) -> Self {
+        let mut numbers: HashMap<K, u32> = HashMap::new();
+        let samples = samples
+            .map(|sample| {
+                let number = |key| {
+                    let next = numbers.len() as u32;
+                    *numbers.entry(key).or_insert(next)
+                };
+                sample.map(number).collect()
+            })
+            .collect();
+        let distinct = numbers.len();
+        Self { samples, distinct }
+    }
+
+    /// How many there are, repeated ones included.
+    pub(super) fn total(&self) -> usize {
+        self.samples.iter().map(Vec::len).sum()
+    }
+}
+
+/// The distinct numbers of a sample and how often each stands in it, by number.
+pub(super) fn counts(ngrams: &[u32]) -> Vec<(u32, usize)> {
+    let mut sorted = ngrams.to_vec();
+    sorted.sort_unstable();
+    let runs = sorted.chunk_by(PartialEq::eq);
+    runs.map(|run| (run[0], run.len())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_ngrams_have_equal_numbers_across_samples() {
+        let all = NGrams::up_to(3, &[vec!["a", "b", "a", "b"], vec!["b", "a"], vec![]]);
+        assert_eq!(all[0].samples, [vec![0, 1, 0, 1], vec![1, 0], vec![]]);
+        assert_eq!(all[1].samples, [vec![0, 1, 0], vec![1], vec![]]);
+        assert_eq!(all[2].samples, [vec![0, 1], vec![], vec![]]);
+        let sizes: Vec<_> = all.iter().map(|n| (n.distinct, n.total())).collect();
+        assert_eq!(sizes, [(2, 6), (2, 4), (2, 2)]);
+    }
+
+    #[test]
+    fn counts_are_by_number() {
+        assert_eq!(counts(&[3, 1, 3, 3]), [(1, 1), (3, 3)]);
+        assert_eq!(counts(&[]), []);
+    }
+}
