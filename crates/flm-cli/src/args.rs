@@ -214,9 +214,9 @@ pub(crate) struct SampleArgs {
     /// A model folder or a finished run
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Evaluations of the network for each sample
-    #[arg(long, value_name = "N")]
-    pub(crate) steps: usize,
+    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out
+    #[arg(long, value_name = "N,N", value_delimiter = ',', required = true)]
+    pub(crate) steps: Vec<usize>,
     /// Samples to draw
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(crate) count: usize,
@@ -235,8 +235,8 @@ pub(crate) struct SampleArgs {
     /// Write what the network believed at each step to a JSON file
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
-    /// Write samples to a file, as JSON lines if it ends in .jsonl, instead of printing them
-    #[arg(long, value_name = "FILE")]
+    /// Write samples to a file, as JSON lines if it ends in .jsonl, instead of printing them; with several numbers of steps, a folder
+    #[arg(long, value_name = "FILE|DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Replace files that are there
     #[arg(long)]
@@ -245,19 +245,95 @@ pub(crate) struct SampleArgs {
     pub(crate) device: DeviceArgs,
 }
 
-/// Judge samples: validity and oracle cross-entropy for the grammar, entropy and diversity for any text
+/// Judge samples: validity for the grammar, perplexity under a scorer, entropy and diversity for any text
+///
+/// A scorer is another model that reads the samples: GPT-2, by its folder of the Hugging Face hub (with its tokenizer.json), or an n-gram
+/// model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several may be named.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm eval quickstart/samples --data quickstart/data")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:
+  flm eval quickstart/samples --data quickstart/data
+  flm eval samples.jsonl --scorer gpt2-large --scorer ngram:data:4"
+)]
 pub(crate) struct EvalArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<EvalCommand>,
     /// A .jsonl file of `flm sample`, a text file with a sample a line, or a folder of such files
-    #[arg(value_name = "SAMPLES")]
-    pub(crate) samples: PathBuf,
+    #[arg(value_name = "SAMPLES", required = true)]
+    pub(crate) samples: Option<PathBuf>,
     /// The data folder the model was trained on
     #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
+    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) score: ScoreArgs,
     /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    Frontier(FrontierArgs),
+}
+
+/// By what samples are scored.
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArgs {
+    /// A model that reads the samples: a folder of GPT-2, or ngram:DATA[:ORDER]; may be repeated
+    #[arg(long = "scorer", value_name = "SCORER")]
+    pub(crate) scorers: Vec<String>,
+    /// Tokens of the scorer at which GPT-2 cuts a sample; the samples' own length where it is not given
+    #[arg(long, value_name = "N")]
+    pub(crate) score_length: Option<usize>,
+    /// Samples that GPT-2 reads together; changes the speed and no figure
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub(crate) score_batch: usize,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// Sweep steps, gamma and temperature, and compare models at equal entropy
+///
+/// Quality alone is gamed by saying little: a model that repeats itself has a fine perplexity. So every model is sampled at every setting, the
+/// settings that no other beats in both quality and entropy make its frontier, and frontiers are compared where their entropies
+/// agree, interpolated between settings and never beyond them. Quality is the grammar's nats per token, or a scorer's. Makes a folder with
+/// `samples/`, `frontier.json` and `frontier.svg`; samples that are there already are not drawn again.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: flm eval frontier runs/a runs/b --data data --steps 1,4 --temperature 0.6,0.8,1 --out frontier"
+)]
+pub(crate) struct FrontierArgs {
+    /// Model folders or finished runs
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// The data folder the models were trained on; without a scorer its grammar judges
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) score: ScoreArgs,
+    /// Numbers of steps; models are compared at each of them
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4])]
+    pub(crate) steps: Vec<usize>,
+    /// Values of gamma, for flow maps
+    #[arg(long, value_name = "G,G", value_delimiter = ',', default_values_t = [0.0])]
+    pub(crate) gamma: Vec<f64>,
+    /// Temperatures
+    #[arg(long, value_name = "T,T", value_delimiter = ',', default_values_t = [0.5, 0.7, 0.85, 1.0])]
+    pub(crate) temperature: Vec<f64>,
+    /// Samples at each setting
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub(crate) count: usize,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Samples drawn together
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) batch: usize,
+    /// The folder to make, or to go on with
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
 }
 
 /// Bring in weights of the published implementation, or hand a model back to it

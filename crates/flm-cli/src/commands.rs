@@ -1,17 +1,16 @@
 //! What each command means: arguments and settings put together, then the stages.
 
 use crate::args::{
-    Cli, Command, DataCommand, DataInspectArgs, DistillArgs, EvalArgs, ManArgs, PrepareArgs,
-    PresetsArgs, RunArgs, SampleArgs, SettingsArgs, TrainArgs,
+    Cli, Command, DataCommand, DataInspectArgs, DistillArgs, EvalArgs, EvalCommand, ManArgs,
+    PrepareArgs, PresetsArgs, RunArgs, SampleArgs, SettingsArgs, TrainArgs,
 };
 use crate::command_line::CommandLine;
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
-use crate::stages::{convert, eval, inspect, prepare, sample, train};
+use crate::stages::{convert, eval, frontier, inspect, prepare, sample, train};
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
-use flm_data::Layout;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -199,7 +198,15 @@ fn run_distill(args: DistillArgs) -> Result<()> {
 }
 
 fn run_sample(args: &SampleArgs) -> Result<()> {
-    for path in [&args.out, &args.trace].into_iter().flatten() {
+    let several = args.steps.len() > 1;
+    if several {
+        sample_folder(args)?;
+    }
+    for path in args
+        .trace
+        .iter()
+        .chain(args.out.iter().filter(|_| !several))
+    {
         files::free(path, args.force)?;
     }
     let place = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute)?.ok();
@@ -208,67 +215,75 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
             "--out and --trace name the same file: samples and trace need one each",
         ));
     }
-    let request = sample::Request {
+    let request = |steps: &usize| sample::Request {
         count: args.count,
-        steps: args.steps,
+        steps: *steps,
         gamma: args.gamma,
         temperature: args.temperature,
         seed: args.seed,
         batch: args.batch,
         trace: args.trace.is_some(),
     };
+    let requests: Vec<_> = args.steps.iter().map(request).collect();
     sample::sample(
         &args.model,
         args.device.device,
         "samples",
-        &[request],
-        &mut |_, drawn| {
+        &requests,
+        &mut |request, drawn| {
             if let Some(path) = &args.trace {
                 files::write(path, &serde_json::to_vec(&sample::trace_file(&drawn))?)?;
             }
-            match &args.out {
-                Some(path) => {
-                    let json = path
-                        .extension()
-                        .is_some_and(|extension| extension == "jsonl");
-                    files::write(path, sample::lines(&drawn.samples, json)?.as_bytes())
-                }
-                None => print(&sample::lines(&drawn.samples, false)?),
-            }
+            let path = match &args.out {
+                Some(folder) if several => folder.join(steps_file(request.steps)),
+                Some(path) => path.clone(),
+                None => return print(&sample::lines(&drawn.samples, false)?),
+            };
+            let json = path
+                .extension()
+                .is_some_and(|extension| extension == "jsonl");
+            files::write(&path, sample::lines(&drawn.samples, json)?.as_bytes())
         },
     )
 }
 
-fn run_eval(args: &EvalArgs) -> Result<()> {
-    // What is no data folder is an error even where its grammar is not needed.
-    let layout = flm_data::DatasetMeta::read(&args.data)?.layout;
-    let grammar = prepare::grammar_of(&args.data)?;
-    let mut judged = Vec::new();
-    for path in eval::sample_files(&args.samples)? {
-        if layout == Layout::Packed
-            && path
-                .extension()
-                .is_none_or(|extension| extension != "jsonl")
-        {
-            return Err(CliError::input(format!(
-                "{} must be a .jsonl file: texts of packed blocks may have several lines",
-                path.display()
-            )));
-        }
-        let figures = eval::judge(grammar.as_ref(), &eval::texts(&path)?)?;
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        judged.push((name, figures));
+/// The samples of a number of steps, in a folder of several.
+fn steps_file(steps: usize) -> String {
+    format!("steps-{steps}.jsonl")
+}
+
+/// Checks that several sets of samples have a folder to go to.
+fn sample_folder(args: &SampleArgs) -> Result<()> {
+    let Some(folder) = &args.out else {
+        return Err(CliError::input(
+            "several numbers of steps make several sets of samples: name a folder for them by --out",
+        ));
+    };
+    if args.trace.is_some() {
+        return Err(CliError::input(
+            "--trace is for one number of steps, found several",
+        ));
     }
+    if folder.is_file() {
+        return Err(CliError::input(format!(
+            "{} is a file, expected a folder for several sets of samples",
+            folder.display()
+        )));
+    }
+    for steps in &args.steps {
+        files::free(&folder.join(steps_file(*steps)), args.force)?;
+    }
+    Ok(())
+}
+
+fn run_eval(args: &EvalArgs) -> Result<()> {
+    if let Some(EvalCommand::Frontier(args)) = &args.command {
+        return print(&frontier::frontier(args)?);
+    }
+    let samples = args.samples.as_ref().expect("clap asks for it");
+    let judged = eval::eval(samples, args.data.as_deref(), &args.score)?;
     if args.json {
-        let rows: Vec<_> = judged
-            .iter()
-            .map(|(name, figures)| serde_json::json!({ "name": name, "figures": figures }))
-            .collect();
-        return print(&(serde_json::to_string_pretty(&rows)? + "\n"));
+        return print(&(serde_json::to_string_pretty(&judged)? + "\n"));
     }
     print(&table::figures(&judged))
 }

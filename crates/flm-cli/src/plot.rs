@@ -58,6 +58,79 @@ pub(crate) fn losses(curves: &[(&Curve, RGBColor)]) -> Result<String, Failure> {
     })
 }
 
+/// A model at one number of steps.
+pub(crate) struct FrontierLine {
+    /// Lines of one model have one colour.
+    pub(crate) model: usize,
+    pub(crate) label: String,
+    /// Entropy and nats at every setting.
+    pub(crate) points: Vec<(f64, f64)>,
+    /// Those that no other beats in both.
+    pub(crate) front: Vec<(f64, f64)>,
+}
+
+/// Nats against entropy: a dot for every setting, a line along the best, and the data's own entropy upright.
+pub(crate) fn frontier(
+    lines: &[FrontierLine],
+    data_entropy: Option<f64>,
+) -> Result<String, Failure> {
+    const COLOURS: [RGBColor; 4] = [
+        FLOW,
+        FLOW_MAP,
+        RGBColor(0x7a, 0x5c, 0xc4),
+        RGBColor(0x5f, 0x8f, 0x2f),
+    ];
+    picture(|area| {
+        let points = || lines.iter().flat_map(|line| &line.points);
+        let range = |values: Vec<f64>| {
+            let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let room = (0.08 * (high - low)).max(0.05);
+            low - room..high + room
+        };
+        let entropies = points().map(|point| point.0).chain(data_entropy).collect();
+        let nats = range(points().map(|point| point.1).collect());
+        let (low, high) = (nats.start, nats.end);
+        let mut chart = ChartBuilder::on(area)
+            .margin(12)
+            .x_label_area_size(38)
+            .y_label_area_size(48)
+            .build_cartesian_2d(range(entropies), nats)?;
+        chart
+            .configure_mesh()
+            .x_labels(6)
+            .y_labels(6)
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(INK.mix(0.15))
+            .axis_style(INK.mix(0.4))
+            .label_style(ink())
+            .x_desc("unigram entropy of a sample, nats")
+            .y_desc("nats per token")
+            .draw()?;
+        if let Some(entropy) = data_entropy {
+            let upright = [(entropy, low), (entropy, high)];
+            chart.draw_series(LineSeries::new(upright, INK.mix(0.5)))?;
+        }
+        for line in lines {
+            let colour = COLOURS[line.model % COLOURS.len()];
+            chart.draw_series(
+                (line.points.iter()).map(|&point| Circle::new(point, 3, colour.filled())),
+            )?;
+            let front = line.front.iter().copied();
+            chart
+                .draw_series(LineSeries::new(front, colour.stroke_width(2)))?
+                .label(line.label.clone())
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 14, y)], colour));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .label_font(ink())
+            .draw()?;
+        Ok(())
+    })
+}
+
 /// A picture as a file of its own: on white, at its own size.
 pub(crate) fn standalone(svg: &str) -> String {
     let (width, height) = SIZE;

@@ -332,7 +332,7 @@ impl Quickstart<'_> {
             )?;
         }
         let judge = |&steps: &usize| {
-            let texts = eval::texts(&self.samples(model, steps))?;
+            let texts = eval::read(&self.samples(model, steps))?.texts;
             let quality = flm_eval::Quality::of(grammar, &texts)?;
             Ok(Row::new(model, steps, &quality))
         };
@@ -354,7 +354,7 @@ impl Quickstart<'_> {
     fn shown(&self) -> Result<Vec<String>> {
         let path = self.samples("fmlm", self.fewest());
         let mut texts = if path.is_file() {
-            eval::texts(&path)?
+            eval::read(&path)?.texts
         } else {
             Vec::new()
         };

@@ -3,10 +3,12 @@
 pub(crate) mod convert;
 pub(crate) mod curve;
 pub(crate) mod eval;
+pub(crate) mod frontier;
 pub(crate) mod inspect;
 pub(crate) mod origin;
 pub(crate) mod prepare;
 pub(crate) mod sample;
+pub(crate) mod score;
 pub(crate) mod train;
 
 /// What generators of the command line are for; `flm-train` has the numbers below 100. Never reuse one.

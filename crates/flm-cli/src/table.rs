@@ -1,39 +1,74 @@
 //! Tables in text.
 
-use crate::stages::eval::Figures;
+use crate::stages::eval::{Figures, Judged};
+use flm_eval::{Diversity, Quality};
 
 /// The figures of several sets of samples, one a line.
-pub(crate) fn figures(rows: &[(String, Figures)]) -> String {
+///
+/// Columns that no set has are left out. Of the grammar: share of valid samples and oracle nats per token. Of scorers: perplexity.
+pub(crate) fn figures(rows: &[Judged]) -> String {
     let is_grammar = rows
         .iter()
-        .any(|(_, figures)| matches!(figures, Figures::Grammar(_)));
+        .any(|row| matches!(row.figures, Figures::Grammar(_)));
+    let scorers = rows.iter().map(|row| row.scores.len()).max().unwrap_or(0);
+    let has_tokens = !is_grammar && rows.iter().any(|row| row.token_entropy.is_some());
     let mut header = vec!["samples", "count"];
     if is_grammar {
         header.extend(["valid", "nats/tok"]);
     }
-    header.extend(["entropy", "distinct", "length"]);
-    let mut lines = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
-    for (name, figures) in rows {
-        lines.push(match figures {
-            Figures::Grammar(q) => vec![
-                name.clone(),
-                q.samples.to_string(),
-                format!("{:.3}", q.valid),
-                format!("{:.2}", q.oracle_nats_per_token),
-                format!("{:.2}", q.entropy),
-                format!("{:.3}", q.distinct),
-                format!("{:.1}", q.mean_length),
-            ],
-            Figures::Open(d) => vec![
-                name.clone(),
-                d.samples.to_string(),
-                format!("{:.2}", d.entropy),
-                format!("{:.3}", d.distinct),
-                format!("{:.1}", d.mean_length),
-            ],
-        });
+    header.extend(vec!["perplexity"; scorers]);
+    header.push("entropy");
+    if has_tokens {
+        header.push("of tokens");
     }
-    aligned(&lines)
+    header.extend(["distinct", "pairs", "self-BLEU", "repeated", "length"]);
+    let mut lines = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    let optional = |value: Option<f64>, places: usize| {
+        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.places$}"))
+    };
+    for row in rows {
+        let (law, open) = match &row.figures {
+            Figures::Grammar(q) => (Some((q.valid, q.oracle_nats_per_token)), open_of(q)),
+            Figures::Open(d) => (None, *d),
+        };
+        let mut line = vec![row.name.clone(), open.samples.to_string()];
+        if let Some((valid, nats)) = law {
+            line.extend([format!("{valid:.3}"), format!("{nats:.2}")]);
+        }
+        line.extend((row.scores.iter()).map(|score| format!("{:.1}", score.perplexity)));
+        line.push(format!("{:.2}", open.entropy));
+        if has_tokens {
+            line.push(optional(row.token_entropy, 2));
+        }
+        line.extend([
+            format!("{:.3}", open.distinct),
+            optional(open.variety.distinct_2, 3),
+            optional(open.variety.self_bleu, 3),
+            optional(open.variety.repetition_2, 3),
+            format!("{:.1}", open.mean_length),
+        ]);
+        lines.push(line);
+    }
+    let mut out = aligned(&lines);
+    for (number, score) in rows
+        .iter()
+        .flat_map(|row| row.scores.iter().enumerate())
+        .take(scorers)
+    {
+        out += &format!("scorer {}  {}\n", number + 1, score.scorer);
+    }
+    out
+}
+
+/// What is known of samples besides the law of their text.
+fn open_of(quality: &Quality) -> Diversity {
+    Diversity {
+        samples: quality.samples,
+        entropy: quality.entropy,
+        distinct: quality.distinct,
+        mean_length: quality.mean_length,
+        variety: quality.variety,
+    }
 }
 
 /// Columns under one another: the first to the left, the others to the right.

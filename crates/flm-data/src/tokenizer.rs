@@ -128,6 +128,14 @@ impl TextTokenizer {
         Self::new(self.inner, PAD)
     }
 
+    /// The same tokenizer, but it reads a special token that is spelt in a text as that token, as published evaluations cut
+    /// samples: `<|endoftext|>` ends GPT-2's text.
+    #[must_use]
+    pub fn reading_specials(mut self) -> Self {
+        self.inner.set_encode_special_tokens(false);
+        self
+    }
+
     /// The content of a `tokenizer.json`.
     ///
     /// # Errors

@@ -1,18 +1,33 @@
 //! Judging samples.
 
+use super::prepare;
+use super::score::{self, Set};
+use crate::args::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::files;
-use flm_eval::{Diversity, Grammar, Quality};
+use flm_data::{DatasetMeta, Layout};
+use flm_eval::{Diversity, GenPpl, Grammar, Quality, mean_unigram_entropy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// What of a line of JSON is judged.
-#[derive(Deserialize)]
-struct Line {
-    text: String,
+/// The figures of one file of samples.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Judged {
+    /// The file's name, less its ending.
+    pub(crate) name: String,
+    pub(crate) figures: Figures,
+    /// Unigram entropy of a sample's tokens in nats, the model's own ones, as published; of files that have them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_entropy: Option<f64>,
+    /// By each scorer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) scores: Vec<GenPpl>,
+    /// How the samples were drawn, of files that say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) drawn: Option<Setting>,
 }
 
-/// The figures of one file of samples.
+/// What samples say about themselves.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Figures {
@@ -20,6 +35,69 @@ pub(crate) enum Figures {
     Grammar(Quality),
     /// It is not.
     Open(Diversity),
+}
+
+/// How samples were drawn: all of a file alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Setting {
+    pub(crate) model: String,
+    pub(crate) steps: usize,
+    pub(crate) seed: u64,
+    pub(crate) gamma: f64,
+    pub(crate) temperature: f64,
+    /// What the network computed in.
+    #[serde(default = "single")]
+    pub(crate) dtype: String,
+}
+
+fn single() -> String {
+    "f32".to_owned()
+}
+
+/// A file of samples.
+pub(crate) struct Samples {
+    pub(crate) texts: Vec<String>,
+    /// The model's tokens, if the file has them.
+    pub(crate) tokens: Option<Vec<Vec<u32>>>,
+    pub(crate) drawn: Option<Setting>,
+}
+
+/// Judges the files that `path` means.
+pub(crate) fn eval(path: &Path, data: Option<&Path>, score: &ScoreArgs) -> Result<Vec<Judged>> {
+    // What is no data folder is an error even where its grammar is not needed.
+    let layout = match data {
+        Some(data) => Some(DatasetMeta::read(data)?.layout),
+        None => None,
+    };
+    let grammar = match data {
+        Some(data) => prepare::grammar_of(data)?,
+        None => None,
+    };
+    let mut judged = Vec::new();
+    let mut sets = Vec::new();
+    for path in sample_files(path)? {
+        if layout == Some(Layout::Packed) && !is_json_lines(&path) {
+            return Err(CliError::input(format!(
+                "{} must be a .jsonl file: texts of packed blocks may have several lines",
+                path.display()
+            )));
+        }
+        let samples = read(&path)?;
+        let figures = judge(grammar.as_ref(), &samples.texts)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        judged.push(Judged {
+            name: name.into_owned(),
+            figures,
+            token_entropy: samples.token_entropy(),
+            scores: Vec::new(),
+            drawn: samples.drawn.clone(),
+        });
+        sets.push(Set::of(&samples));
+    }
+    for (judged, scores) in judged.iter_mut().zip(score::score(score, &sets)?) {
+        judged.scores = scores;
+    }
+    Ok(judged)
 }
 
 /// Judges texts, by the grammar if there is one.
@@ -31,7 +109,7 @@ pub(crate) fn judge<S: AsRef<str>>(grammar: Option<&Grammar>, texts: &[S]) -> Re
 }
 
 /// The files that are meant: one, or those of a folder in the order of their names.
-pub(crate) fn sample_files(path: &Path) -> Result<Vec<PathBuf>> {
+fn sample_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
@@ -56,37 +134,72 @@ pub(crate) fn sample_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The texts of a file of samples: the field `text` of JSON lines, or every line.
-pub(crate) fn texts(path: &Path) -> Result<Vec<String>> {
-    let content = files::read(path)?;
-    let texts: Vec<String> = if path
-        .extension()
+fn is_json_lines(path: &Path) -> bool {
+    path.extension()
         .is_some_and(|extension| extension == "jsonl")
-    {
-        let lines = content
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim().is_empty());
-        lines
-            .map(|(number, line)| {
-                let sample: std::result::Result<Line, _> = serde_json::from_str(line);
-                sample.map(|sample| sample.text).map_err(|error| {
-                    CliError::input(format!(
-                        "line {} of {} is no sample: {error}",
-                        number + 1,
-                        path.display()
-                    ))
-                })
-            })
-            .collect::<Result<_>>()?
+}
+
+/// Reads a file of samples: JSON lines, or a text a line.
+pub(crate) fn read(path: &Path) -> Result<Samples> {
+    let content = files::read(path)?;
+    let samples = if is_json_lines(path) {
+        json_lines(&content, path)?
     } else {
-        content.lines().map(str::to_owned).collect()
+        Samples {
+            texts: content.lines().map(str::to_owned).collect(),
+            tokens: None,
+            drawn: None,
+        }
     };
-    if texts.is_empty() {
+    if samples.texts.is_empty() {
         return Err(CliError::input(format!(
             "{} holds no sample",
             path.display()
         )));
     }
-    Ok(texts)
+    Ok(samples)
+}
+
+/// What of a line of JSON is judged.
+#[derive(Deserialize)]
+struct Line {
+    text: String,
+    tokens: Option<Vec<u32>>,
+}
+
+fn json_lines(content: &str, path: &Path) -> Result<Samples> {
+    let lines = || {
+        content
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+    };
+    let mut texts = Vec::new();
+    let mut tokens = Vec::new();
+    for (number, line) in lines() {
+        let line: Line = serde_json::from_str(line).map_err(|error| {
+            CliError::input(format!(
+                "line {} of {} is no sample: {error}",
+                number + 1,
+                path.display()
+            ))
+        })?;
+        texts.push(line.text);
+        tokens.extend(line.tokens);
+    }
+    let drawn = lines()
+        .next()
+        .and_then(|(_, line)| serde_json::from_str(line).ok());
+    Ok(Samples {
+        tokens: (tokens.len() == texts.len()).then_some(tokens),
+        texts,
+        drawn,
+    })
+}
+
+impl Samples {
+    /// Unigram entropy of a sample's tokens in nats.
+    pub(crate) fn token_entropy(&self) -> Option<f64> {
+        mean_unigram_entropy(self.tokens.as_ref()?)
+    }
 }

@@ -78,6 +78,13 @@ pub(crate) struct Sample {
     pub(crate) gamma: f64,
     pub(crate) temperature: f64,
     pub(crate) model: String,
+    /// What the network computed in.
+    #[serde(default = "single")]
+    pub(crate) dtype: String,
+}
+
+fn single() -> String {
+    "f32".to_owned()
 }
 
 /// The samples of one request.
@@ -190,6 +197,7 @@ impl Text {
             gamma: request.gamma,
             temperature: request.temperature,
             model: self.model.clone(),
+            dtype: single(),
         })
     }
 

@@ -92,7 +92,11 @@ impl Gpt2Config {
         }
         let largest = self.vocab_size.max(3 * self.n_embd).max(self.hidden());
         if largest.saturating_mul(self.n_embd) > MOST {
-            return refuse("n_embd", "a matrix of at most 2^32 numbers", self.n_embd.to_string());
+            return refuse(
+                "n_embd",
+                "a matrix of at most 2^32 numbers",
+                self.n_embd.to_string(),
+            );
         }
         if !self.n_embd.is_multiple_of(self.n_head) {
             return refuse("n_head", "a divisor of n_embd", self.n_head.to_string());

@@ -64,7 +64,9 @@ pub enum Gpt2Error {
         found: usize,
     },
     /// The tokenizer gives tokens that the model does not have.
-    #[error("the tokenizer gives token {token}, but the model has {vocabulary}: it is another model's")]
+    #[error(
+        "the tokenizer gives token {token}, but the model has {vocabulary}: it is another model's"
+    )]
     Token {
         /// The token.
         token: u32,

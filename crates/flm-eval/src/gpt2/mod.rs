@@ -89,14 +89,17 @@ impl<B: Backend> Gpt2<B> {
                 bias: weights.take(&format!("{name}.bias"), [outputs], device)?,
             })
         };
-        let wte: Tensor<B, 2> =
-            weights.take("wte.weight", [config.vocab_size, width], device)?;
+        let wte: Tensor<B, 2> = weights.take("wte.weight", [config.vocab_size, width], device)?;
         let wpe = weights.take("wpe.weight", [config.n_positions, width], device)?;
         let mut blocks = Vec::with_capacity(config.n_layer);
         for i in 0..config.n_layer {
             blocks.push(Block {
                 ln_1: norm(&mut weights, format!("h.{i}.ln_1"))?,
-                c_attn: map(&mut weights, format!("h.{i}.attn.c_attn"), [width, 3 * width])?,
+                c_attn: map(
+                    &mut weights,
+                    format!("h.{i}.attn.c_attn"),
+                    [width, 3 * width],
+                )?,
                 c_proj: map(&mut weights, format!("h.{i}.attn.c_proj"), [width, width])?,
                 ln_2: norm(&mut weights, format!("h.{i}.ln_2"))?,
                 c_fc: map(&mut weights, format!("h.{i}.mlp.c_fc"), [width, hidden])?,

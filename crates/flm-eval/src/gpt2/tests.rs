@@ -57,7 +57,12 @@ fn tensors() -> Tensors {
 
 fn write(path: &Path, tensors: &Tensors) {
     let bytes: Vec<Vec<u8>> = (tensors.iter())
-        .map(|(.., values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .map(|(.., values)| {
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect()
+        })
         .collect();
     let views = (tensors.iter().zip(&bytes)).map(|((name, shape, _), bytes)| {
         let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap();
@@ -117,7 +122,10 @@ fn names_may_have_a_prefix_and_parts_a_list() {
     let wte = prefixed[0].clone();
     prefixed.push(("lm_head.weight".to_owned(), wte.1, wte.2));
     let again = folder(CONFIG, &prefixed);
-    assert_eq!(nats(&load(again.path()).unwrap(), &[[1, 2, 3, 4, 5]]), expected);
+    assert_eq!(
+        nats(&load(again.path()).unwrap(), &[[1, 2, 3, 4, 5]]),
+        expected
+    );
 
     let parts = folder(CONFIG, &tensors());
     let mut first = tensors();
@@ -128,9 +136,16 @@ fn names_may_have_a_prefix_and_parts_a_list() {
     let index = r#"{"weight_map": {"wte.weight": "a.safetensors", "ln_f.bias": "b.safetensors"}}"#;
     let path = parts.path().join("model.safetensors.index.json");
     fs::write(&path, index).unwrap();
-    assert_eq!(nats(&load(parts.path()).unwrap(), &[[1, 2, 3, 4, 5]]), expected);
+    assert_eq!(
+        nats(&load(parts.path()).unwrap(), &[[1, 2, 3, 4, 5]]),
+        expected
+    );
     fs::write(&path, index.replace("a.safetensors", "../a.safetensors")).unwrap();
-    assert!(load(parts.path()).unwrap_err().contains("found ../a.safetensors"));
+    assert!(
+        load(parts.path())
+            .unwrap_err()
+            .contains("found ../a.safetensors")
+    );
 }
 
 #[test]
@@ -177,7 +192,11 @@ fn faults_name_the_tensor_or_the_key() {
     let path = cut.path().join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 5]).unwrap();
-    assert!(load(cut.path()).unwrap_err().contains("truncated or corrupt"));
+    assert!(
+        load(cut.path())
+            .unwrap_err()
+            .contains("truncated or corrupt")
+    );
 }
 
 /// Letters a to j are tokens, `.` is the end token.
@@ -214,8 +233,13 @@ fn what_counts_is_what_the_reference_counts() {
         }
     }
     // Cut to four tokens, every text but two is among the longest and charged for no end.
-    let cut = scorer(&model, 4, 2).score(&["abcde.f.", "abcd", "ab"]).unwrap();
-    assert_eq!(cut.iter().map(|scored| scored.tokens).collect::<Vec<_>>(), [3, 3, 2]);
+    let cut = scorer(&model, 4, 2)
+        .score(&["abcde.f.", "abcd", "ab"])
+        .unwrap();
+    assert_eq!(
+        cut.iter().map(|scored| scored.tokens).collect::<Vec<_>>(),
+        [3, 3, 2]
+    );
 }
 
 #[test]
@@ -223,7 +247,10 @@ fn a_scorer_says_who_it_is_and_what_it_cannot() {
     let home = folder(CONFIG, &tensors());
     let model = load(home.path()).unwrap();
     let scorer = scorer(&model, 9, 2);
-    assert_eq!(scorer.identity(), format!("gpt2-2x8-{:.16}-9", model.hash()));
+    assert_eq!(
+        scorer.identity(),
+        format!("gpt2-2x8-{:.16}-9", model.hash())
+    );
     let figure = GenPpl::of(&scorer, &["abc", "ab"]).unwrap();
     assert_eq!((figure.samples, figure.tokens), (2, 4));
     let encode = || Box::new(|_: &str| Ok(vec![11]));

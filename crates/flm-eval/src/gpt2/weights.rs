@@ -53,8 +53,12 @@ impl Weights {
                     name: name.to_owned(),
                     reason,
                 };
-                let values = floats(view.dtype(), view.data())
-                    .ok_or_else(|| fault(format!("has type {}, expected F32, F16 or BF16", view.dtype())))?;
+                let values = floats(view.dtype(), view.data()).ok_or_else(|| {
+                    fault(format!(
+                        "has type {}, expected F32, F16 or BF16",
+                        view.dtype()
+                    ))
+                })?;
                 if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                     return Err(fault(format!("holds {value}; every value must be finite")));
                 }
@@ -69,7 +73,11 @@ impl Weights {
         let mut weights = Self {
             folder: folder.to_path_buf(),
             tensors,
-            hash: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            hash: hash
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
         };
         weights.untie(config)?;
         Ok(weights)
@@ -81,9 +89,15 @@ impl Weights {
         match self.tensors.remove(name) {
             Some((shape, values))
                 if shape != [config.vocab_size, config.n_embd]
-                    || self.tensors.get("wte.weight").is_some_and(|wte| wte.1 != values) =>
+                    || self
+                        .tensors
+                        .get("wte.weight")
+                        .is_some_and(|wte| wte.1 != values) =>
             {
-                Err(self.fault(name, "differs from wte.weight, which it is tied to".to_owned()))
+                Err(self.fault(
+                    name,
+                    "differs from wte.weight, which it is tied to".to_owned(),
+                ))
             }
             _ => Ok(()),
         }
@@ -138,11 +152,10 @@ fn files(folder: &Path) -> Result<BTreeSet<String>, Gpt2Error> {
         return Ok(BTreeSet::from([WHOLE.to_owned()]));
     }
     let text = fs::read_to_string(&index).map_err(Gpt2Error::io(&index))?;
-    let Index { weight_map } =
-        serde_json::from_str(&text).map_err(|source| Gpt2Error::Config {
-            path: index.clone(),
-            source,
-        })?;
+    let Index { weight_map } = serde_json::from_str(&text).map_err(|source| Gpt2Error::Config {
+        path: index.clone(),
+        source,
+    })?;
     let files: BTreeSet<String> = weight_map.into_values().collect();
     match files.iter().find(|name| name.contains(['/', '\\'])) {
         Some(name) => Err(Gpt2Error::Setting {
