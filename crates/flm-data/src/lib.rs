@@ -48,6 +48,7 @@
 
 mod corpus;
 mod dataset;
+mod detokenizer;
 mod error;
 mod layout;
 mod mix;
@@ -61,6 +62,7 @@ pub use corpus::{Corpus, Documents, FileCorpus, FnCorpus, Piece, Pieces, TextUni
 pub use dataset::{
     Dataset, DatasetMeta, FORMAT_VERSION, ShardMeta, Split, SplitMeta, TOKENIZER_FILE,
 };
+pub use detokenizer::{Detokenizer, UnknownDetokenizer};
 pub use error::DataError;
 pub use layout::Layout;
 pub use order::BatchOrder;
