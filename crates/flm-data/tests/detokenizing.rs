@@ -43,7 +43,9 @@ proptest::proptest! {
 
 #[test]
 fn a_second_application_may_change_a_text_again() {
-    let once = Detokenizer::Lm1b.apply("barked and ' left ' .").into_owned();
+    let once = Detokenizer::Lm1b
+        .apply("barked and ' left ' .")
+        .into_owned();
     assert_eq!(once, "barked and 'left' .");
     assert_eq!(Detokenizer::Lm1b.apply(&once), "barked and'left' .");
 }
