@@ -115,30 +115,46 @@ pub fn fetch(
     let _lock = lock(&root)?;
     let client = Client::new(options);
     let mut wanted = Sources::of(manifest, &root);
-    wanted.resolve(&client, &root, progress)?;
+    if let Err(error) = wanted.resolve(&client, &root, progress) {
+        return Err(wanted.offline(manifest, &client, error));
+    }
 
     let items: Vec<&Item> = wanted.items().collect();
     for (index, item) in items.iter().enumerate() {
-        let mut poll = |bytes, size| {
-            let file = item.target.strip_prefix(&root).unwrap_or(&item.target);
-            let told = progress(&FetchProgress {
-                file: &file.to_string_lossy(),
-                index,
-                files: items.len(),
-                bytes,
-                size,
-            });
-            match told {
-                ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(()) => Err(FetchError::Cancelled),
-            }
-        };
+        let file = item.target.strip_prefix(&root).unwrap_or(&item.target);
+        let file = file.to_string_lossy();
+        let mut poll = polling(progress, &file, index, items.len());
         if !item.is_present()? {
             download::download(&client, item, &mut poll)
                 .map_err(|error| wanted.offline(manifest, &client, error))?;
         }
     }
     Ok(wanted.files())
+}
+
+/// Makes the caller's progress of what a download tells. In a pause it says what it has said before.
+fn polling<'a>(
+    progress: &'a mut dyn FnMut(&FetchProgress<'_>) -> ControlFlow<()>,
+    file: &'a str,
+    index: usize,
+    files: usize,
+) -> impl FnMut(Option<(u64, Option<u64>)>) -> Result<(), FetchError> + 'a {
+    let mut last = (0, None);
+    move |news| {
+        last = news.unwrap_or(last);
+        let (bytes, size) = last;
+        let told = FetchProgress {
+            file,
+            index,
+            files,
+            bytes,
+            size,
+        };
+        match progress(&told) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(FetchError::Cancelled),
+        }
+    }
 }
 
 /// Two programs that write to one file would spoil it.
@@ -189,19 +205,7 @@ impl<'a> Sources<'a> {
         let mut listings = Listings::open(root);
         let files = self.0.len();
         for (index, place) in self.0.iter_mut().enumerate() {
-            let mut poll = |bytes, size| {
-                let told = progress(&FetchProgress {
-                    file: place.source.file_name(),
-                    index,
-                    files,
-                    bytes,
-                    size,
-                });
-                match told {
-                    ControlFlow::Continue(()) => Ok(()),
-                    ControlFlow::Break(()) => Err(FetchError::Cancelled),
-                }
-            };
+            let mut poll = polling(progress, place.source.file_name(), index, files);
             place.items = place.resolve(client, &mut listings, &mut poll)?;
         }
         Ok(())
@@ -229,13 +233,7 @@ impl<'a> Sources<'a> {
         let FetchError::Unreachable { url, reason } = error else {
             return error;
         };
-        let missing = self
-            .items()
-            .filter(|item| !item.is_present().unwrap_or(false));
-        let files = missing.map(|item| Wanted {
-            from: item.url.clone(),
-            to: item.target.clone(),
-        });
+        let files = self.0.iter().flat_map(|place| place.missing(client));
         FetchError::Offline {
             name: manifest.name.clone(),
             url,
@@ -267,6 +265,31 @@ impl Place<'_> {
             Err(error @ FetchError::Unreachable { .. }) => self.by_hand().ok_or(error),
             items => items,
         }
+    }
+
+    /// What is not here yet. For a pattern that could not be listed, that is the pattern.
+    fn missing(&self, client: &Client<'_>) -> Vec<Wanted> {
+        let is_missing = |item: &&Item| !item.is_present().unwrap_or(false);
+        let wanted = |item: &Item| Wanted {
+            from: item.url.clone(),
+            to: item.target.clone(),
+        };
+        if !self.items.is_empty() {
+            return self.items.iter().filter(is_missing).map(wanted).collect();
+        }
+        if self.source.is_pattern() {
+            let pattern = self.source.wanted(&client.options.endpoint, &self.folder);
+            return match self.by_hand() {
+                Some(_) => Vec::new(),
+                None => vec![pattern],
+            };
+        }
+        let item = Item::of(self.source, client, self.target(self.source.file_name()));
+        Some(&item)
+            .filter(is_missing)
+            .map(wanted)
+            .into_iter()
+            .collect()
     }
 
     /// The files of a pattern that somebody has put in their place.

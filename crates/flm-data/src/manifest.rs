@@ -1,5 +1,6 @@
 //! Where a data set comes from and how it is read: one TOML file for each.
 
+mod check;
 mod error;
 mod local;
 mod raw;
@@ -9,13 +10,13 @@ use std::fs;
 use std::path::Path;
 
 #[cfg(feature = "fetch")]
+pub(crate) use check::is_inside;
+#[cfg(feature = "fetch")]
 pub(crate) use error::list;
 pub use error::{ManifestError, Wanted};
 pub use local::DataFiles;
 #[cfg(feature = "fetch")]
 pub(crate) use local::{candidates, hex, sha256};
-#[cfg(feature = "fetch")]
-pub(crate) use raw::is_inside;
 #[cfg(feature = "fetch")]
 pub(crate) use source::HUB;
 pub use source::{RepoKind, Source, SourceFile};

@@ -9,8 +9,9 @@ use ureq::{Agent, AgentBuilder, ErrorKind, RedirectAuthHeaders, Request, Respons
 use super::{FetchError, FetchOptions};
 use crate::RepoKind;
 
-/// Called with the bytes that are here and the size, if it is known; an error ends the fetching.
-pub(super) type Poll<'a> = &'a mut dyn FnMut(u64, Option<u64>) -> Result<(), FetchError>;
+/// Called with the bytes that are here and the size, if it is known, or with nothing in a pause; an error ends the
+/// fetching.
+pub(super) type Poll<'a> = &'a mut dyn FnMut(Option<(u64, Option<u64>)>) -> Result<(), FetchError>;
 
 /// The longest pause between two requests.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -108,7 +109,7 @@ impl<'a> Client<'a> {
             tracing::debug!(%error, ?pause, "trying again");
             let until = Instant::now() + pause;
             loop {
-                poll(0, None)?;
+                poll(None)?;
                 let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
@@ -151,10 +152,7 @@ pub(super) fn answer(
                     | ErrorKind::InvalidProxyUrl
                     | ErrorKind::ProxyUnauthorized
             );
-            let reason = match error.message() {
-                Some(message) => format!("{}: {message}", error.kind()),
-                None => without_url(&error.to_string(), url),
-            };
+            let reason = without_url(&error.to_string(), url);
             let error = unreachable(reason);
             Err(match hopeless {
                 true => Failure::Stop(error),

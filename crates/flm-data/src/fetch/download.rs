@@ -11,7 +11,7 @@ use ureq::Response;
 use super::FetchError;
 use super::client::{Client, Failure, Poll, answer};
 use super::listing::file_url;
-use crate::manifest::{hex, sha256};
+use crate::manifest::{HUB, hex, sha256};
 use crate::{Source, SourceFile};
 
 /// Bytes read at a time.
@@ -21,6 +21,8 @@ const BLOCK: usize = 1 << 17;
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) url: String,
+    /// The address without regard to mirrors, for the record.
+    pub(super) origin: String,
     /// Whether the host may see the token of the Hub.
     pub(super) for_hub: bool,
     pub(super) target: PathBuf,
@@ -39,18 +41,19 @@ struct Record {
 impl Item {
     /// The file of a source that is not a pattern.
     pub(super) fn of(source: &SourceFile, client: &Client<'_>, target: PathBuf) -> Self {
-        let (url, for_hub) = match &source.source {
-            Source::Url(url) => (url.clone(), false),
+        let address = |endpoint: &str| match &source.source {
+            Source::Url(url) => url.clone(),
             Source::Hub {
                 kind,
                 repo,
                 revision,
                 path,
-            } => (file_url(client.options, *kind, repo, revision, path), true),
+            } => file_url(endpoint, *kind, repo, revision, path),
         };
         Self {
-            url,
-            for_hub,
+            url: address(&client.options.endpoint),
+            origin: address(HUB),
+            for_hub: matches!(source.source, Source::Hub { .. }),
             target,
             bytes: source.bytes,
             sha256: source.sha256.clone(),
@@ -61,6 +64,7 @@ impl Item {
     pub(super) fn brought(target: PathBuf) -> Self {
         Self {
             url: String::new(),
+            origin: String::new(),
             for_hub: false,
             target,
             bytes: None,
@@ -78,7 +82,7 @@ impl Item {
             return Ok(false);
         }
         if let Some(record) = read_record(&self.beside(".json")) {
-            return Ok(record.url == self.url || self.url.is_empty());
+            return Ok(record.url == self.origin || self.origin.is_empty());
         }
         if let Some(expected) = &self.sha256 {
             let hash = sha256(&self.target).map_err(FetchError::io("read", &self.target))?;
@@ -88,7 +92,7 @@ impl Item {
             self.write_record(
                 &self.beside(".json"),
                 &Record {
-                    url: self.url.clone(),
+                    url: self.origin.clone(),
                     validator: None,
                     size: Some(found.len()),
                 },
@@ -182,7 +186,7 @@ impl<'a> Part<'a> {
         // Without a mark or a checksum nobody would notice that the rest is that of another file.
         let is_known = part.record.validator.is_some() || item.sha256.is_some();
         let fits = item.bytes.is_none_or(|bytes| length <= bytes);
-        if part.record.url == item.url && is_known && fits {
+        if part.record.url == item.origin && is_known && fits {
             part.hash_what_is_there()?;
         } else {
             part.clear()?;
@@ -278,7 +282,7 @@ impl<'a> Part<'a> {
                 let size = response.header("Content-Length");
                 let size = size.and_then(|size| size.parse().ok());
                 self.record = Record {
-                    url: self.item.url.clone(),
+                    url: self.item.origin.clone(),
                     validator,
                     size,
                 };
@@ -315,7 +319,7 @@ impl<'a> Part<'a> {
         let mut reader = response.into_reader();
         let mut block = vec![0; BLOCK];
         loop {
-            poll(self.length, size)?;
+            poll(Some((self.length, size)))?;
             let read = match reader.read(&mut block) {
                 Ok(0) if size.is_some_and(|size| self.length < size) => {
                     return Err(self.broke_off(before, "the answer ended early"));
@@ -404,7 +408,7 @@ impl<'a> Part<'a> {
         self.item.write_record(
             &record,
             &Record {
-                url: self.item.url.clone(),
+                url: self.item.origin.clone(),
                 validator: self.record.validator.clone(),
                 size: Some(self.length),
             },

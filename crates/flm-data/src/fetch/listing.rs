@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::FetchError;
 use super::client::{Client, Failure, Poll, answer};
 use super::download::Item;
-use super::{FetchError, FetchOptions};
-use crate::manifest::is_inside;
+use crate::manifest::{HUB, is_inside};
 use crate::{RepoKind, Source, SourceFile};
 
 /// A file of a repository. Of large files the Hub tells the hash.
@@ -62,7 +62,8 @@ impl Listings {
         }
         let items = |entries: &[Entry]| -> Vec<Item> {
             let item = |entry: &Entry| Item {
-                url: file_url(client.options, *kind, repo, revision, &entry.path),
+                url: file_url(&client.options.endpoint, *kind, repo, revision, &entry.path),
+                origin: file_url(HUB, *kind, repo, revision, &entry.path),
                 for_hub: true,
                 target: target(source.name_of(&entry.path)),
                 bytes: source.bytes.or(entry.bytes),
@@ -197,7 +198,7 @@ fn ask(
 
 /// The address of a file, by the rules of the Hub's client, which leaves unusual characters to its caller.
 pub(super) fn file_url(
-    options: &FetchOptions,
+    endpoint: &str,
     kind: RepoKind,
     repo: &str,
     revision: &str,
@@ -219,5 +220,5 @@ pub(super) fn file_url(
         bytes: None,
         files: None,
     };
-    source.address_on(&options.endpoint)
+    source.address_on(endpoint)
 }
