@@ -11,6 +11,7 @@ use crate::files::{self, RunFolder};
 use crate::stages::{convert, eval, frontier, inspect, prepare, sample, train};
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
+use flm_data::Layout;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

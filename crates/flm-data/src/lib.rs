@@ -43,13 +43,20 @@
 //! # Ok::<(), flm_data::DataError>(())
 //! ```
 //!
-//! What becomes of a batch is not known here: the crate has no tensors and no device. Where a data
-//! set comes from, and how its text is cleaned, is the caller's to say.
+//! Where a published data set comes from and how it is read is told by a [`Manifest`]: files, split, text column,
+//! [`Detokenizer`], tokenizer, length and layout. The feature `fetch` adds the function of that name, which
+//! downloads them; [`Manifest::take`] finds them in a copy that is there.
+//!
+//! What becomes of a batch is not known here: the crate has no tensors and no device.
 
 mod corpus;
 mod dataset;
+mod detokenizer;
 mod error;
+#[cfg(feature = "fetch")]
+mod fetch;
 mod layout;
+mod manifest;
 mod mix;
 mod order;
 mod pieces;
@@ -61,8 +68,15 @@ pub use corpus::{Corpus, Documents, FileCorpus, FnCorpus, Piece, Pieces, TextUni
 pub use dataset::{
     Dataset, DatasetMeta, FORMAT_VERSION, ShardMeta, Split, SplitMeta, TOKENIZER_FILE,
 };
+pub use detokenizer::{Detokenizer, UnknownDetokenizer};
 pub use error::DataError;
+#[cfg(feature = "fetch")]
+pub use fetch::{FetchError, FetchOptions, FetchProgress, fetch};
 pub use layout::Layout;
+pub use manifest::{
+    DataFiles, MANIFEST_VERSION, Manifest, ManifestError, ManifestTokenizer, RepoKind, Source,
+    SourceFile, SplitRule, Wanted,
+};
 pub use order::BatchOrder;
 pub use prepare::{PrepareOptions, Progress, Stage, TokenizerSource, prepare};
 pub use shard::ShardInfo;

@@ -74,7 +74,7 @@ pub(crate) fn eval(path: &Path, data: Option<&Path>, score: &ScoreArgs) -> Resul
         None => None,
     };
     let mut judged = Vec::new();
-    let mut sets = Vec::new();
+    let mut all = Vec::new();
     for path in sample_files(path)? {
         if layout == Some(Layout::Packed) && !is_json_lines(&path) {
             return Err(CliError::input(format!(
@@ -92,8 +92,9 @@ pub(crate) fn eval(path: &Path, data: Option<&Path>, score: &ScoreArgs) -> Resul
             scores: Vec::new(),
             drawn: samples.drawn.clone(),
         });
-        sets.push(Set::of(&samples));
+        all.push(samples);
     }
+    let sets: Vec<Set<'_>> = all.iter().map(Set::of).collect();
     for (judged, scores) in judged.iter_mut().zip(score::score(score, &sets)?) {
         judged.scores = scores;
     }

@@ -1,7 +1,7 @@
 use std::fs;
 
 use burn_flex::Flex;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::TensorView;
 

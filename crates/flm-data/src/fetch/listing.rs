@@ -1,0 +1,224 @@
+//! Which files of a repository a source stands for.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::FetchError;
+use super::client::{Client, Failure, Poll, answer};
+use super::download::Item;
+use crate::manifest::{HUB, is_inside};
+use crate::{RepoKind, Source, SourceFile};
+
+/// A file of a repository. Of large files the Hub tells the hash.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Entry {
+    path: String,
+    bytes: Option<u64>,
+    sha256: Option<String>,
+}
+
+/// What the Hub was asked before, so that a data set that is complete needs it no more.
+pub(super) struct Listings {
+    path: PathBuf,
+    known: BTreeMap<String, Vec<Entry>>,
+    /// Whole repositories, of this run.
+    repos: BTreeMap<String, Vec<Entry>>,
+}
+
+impl Listings {
+    /// Those kept in the folder of a data set. A file that cannot be read is as good as none: it is only a memory.
+    pub(super) fn open(root: &Path) -> Self {
+        let path = root.join(".files.json");
+        let json = fs::read(&path).unwrap_or_default();
+        Self {
+            known: serde_json::from_slice(&json).unwrap_or_default(),
+            repos: BTreeMap::new(),
+            path,
+        }
+    }
+
+    /// The files of a source. `target` says where the file of a name goes.
+    pub(super) fn entries(
+        &mut self,
+        client: &Client<'_>,
+        source: &SourceFile,
+        target: impl Fn(&str) -> PathBuf,
+        poll: Poll<'_>,
+    ) -> Result<Vec<Item>, FetchError> {
+        let Source::Hub {
+            kind,
+            repo,
+            revision,
+            path,
+        } = &source.source
+        else {
+            return Ok(vec![Item::of(source, client, target(source.file_name()))]);
+        };
+        if source.sha256.is_some() {
+            return Ok(vec![Item::of(source, client, target(source.file_name()))]);
+        }
+        let items = |entries: &[Entry]| -> Vec<Item> {
+            let item = |entry: &Entry| Item {
+                url: file_url(&client.options.endpoint, *kind, repo, revision, &entry.path),
+                origin: file_url(HUB, *kind, repo, revision, &entry.path),
+                for_hub: true,
+                target: target(source.name_of(&entry.path)),
+                bytes: source.bytes.or(entry.bytes),
+                sha256: source.sha256.clone().or(entry.sha256.clone()),
+            };
+            entries.iter().map(item).collect()
+        };
+        let key = format!("{kind:?} {repo} {revision} {path}");
+        if let Some(known) = self.known.get(&key) {
+            let items = items(known);
+            let is_commit = revision.len() == 40 && revision.chars().all(|c| c.is_ascii_hexdigit());
+            if is_commit || items.iter().all(|item| item.is_present().unwrap_or(false)) {
+                return Ok(items);
+            }
+        }
+        let found = match self.select(client, source, poll) {
+            // What a branch held when it was last seen is better than nothing.
+            Err(FetchError::Unreachable { .. }) if self.known.contains_key(&key) => {
+                return Ok(items(&self.known[&key]));
+            }
+            found => found?,
+        };
+        let items = items(&found);
+        self.known.insert(key, found);
+        let json = serde_json::to_vec_pretty(&self.known).unwrap_or_default();
+        fs::write(&self.path, json).map_err(FetchError::io("write", &self.path))?;
+        Ok(items)
+    }
+
+    /// Asks the Hub, and checks that the answer is what the manifest says.
+    fn select(
+        &mut self,
+        client: &Client<'_>,
+        source: &SourceFile,
+        poll: Poll<'_>,
+    ) -> Result<Vec<Entry>, FetchError> {
+        let Source::Hub {
+            kind,
+            repo,
+            revision,
+            path,
+        } = &source.source
+        else {
+            return Ok(Vec::new());
+        };
+        let key = format!("{kind:?} {repo} {revision}");
+        if !self.repos.contains_key(&key) {
+            let all = client.patiently(poll, |_| ask(client, *kind, repo, revision))?;
+            self.repos.insert(key.clone(), all);
+        }
+        let all = &self.repos[&key];
+        let names = source.select(all.iter().map(|entry| entry.path.as_str()));
+        let expected = source.files.unwrap_or(names.len().max(1));
+        if names.len() != expected {
+            return Err(FetchError::WrongCount {
+                address: source.address_on(&client.options.endpoint),
+                pattern: path.clone(),
+                expected: source
+                    .files
+                    .map_or_else(|| "at least one".to_owned(), |files| files.to_string()),
+                found: names.len(),
+            });
+        }
+        if let Some(name) = names.iter().find(|name| !is_inside(name)) {
+            return Err(FetchError::BadListing {
+                url: source.address_on(&client.options.endpoint),
+                reason: format!("`{name}` is no path in a repository"),
+            });
+        }
+        let entry = |name: &&str| all.iter().find(|entry| entry.path == **name).cloned();
+        Ok(names.iter().filter_map(entry).collect())
+    }
+}
+
+/// The answer of the Hub, as far as it matters.
+#[derive(Deserialize)]
+struct Info {
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+}
+
+fn ask(
+    client: &Client<'_>,
+    kind: RepoKind,
+    repo: &str,
+    revision: &str,
+) -> Result<Vec<Entry>, Failure> {
+    let unreachable = || FetchError::Unreachable {
+        url: client.options.endpoint.clone(),
+        reason: "the client of the Hub could not be made".to_owned(),
+    };
+    let api = client.repo(kind, repo, revision).ok_or_else(unreachable)?;
+    let request = api
+        .info_request()
+        // Sizes and hashes too.
+        .query("blobs", "true")
+        .timeout(client.options.timeout.saturating_mul(4));
+    let url = request.url().to_owned();
+    let response = answer(&url, request.call())?;
+    let info: Info = response.into_json().map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => Failure::Stop(FetchError::BadListing {
+            url: url.clone(),
+            reason: error.to_string(),
+        }),
+        _ => Failure::Again {
+            error: FetchError::Unreachable {
+                url: url.clone(),
+                reason: error.to_string(),
+            },
+            wait: None,
+            moved: false,
+        },
+    })?;
+    let entry = |sibling: Sibling| Entry {
+        path: sibling.rfilename,
+        bytes: sibling.size,
+        sha256: sibling.lfs.and_then(|lfs| lfs.sha256),
+    };
+    Ok(info.siblings.into_iter().map(entry).collect())
+}
+
+/// The address of a file, by the rules of the Hub's client, which leaves unusual characters to its caller.
+pub(super) fn file_url(
+    endpoint: &str,
+    kind: RepoKind,
+    repo: &str,
+    revision: &str,
+    path: &str,
+) -> String {
+    let source = SourceFile {
+        source: Source::Hub {
+            kind,
+            repo: repo.to_owned(),
+            revision: revision.to_owned(),
+            path: path
+                .replace('%', "%25")
+                .replace('?', "%3F")
+                .replace('#', "%23")
+                .replace('*', "%2A")
+                .replace('[', "%5B"),
+        },
+        sha256: None,
+        bytes: None,
+        files: None,
+    };
+    source.address_on(endpoint)
+}

@@ -1,0 +1,191 @@
+//! One file of a data set, or the files of a pattern, and where they are published.
+
+use glob::{MatchOptions, Pattern};
+
+/// What a repository of the Hub holds; it decides the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepoKind {
+    /// Data.
+    Dataset,
+    /// A model, of which only the tokenizer is wanted here.
+    Model,
+}
+
+/// Where a file is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A web address.
+    Url(String),
+    /// A repository of the Hugging Face Hub.
+    Hub {
+        /// What it holds.
+        kind: RepoKind,
+        /// Owner and name.
+        repo: String,
+        /// A commit, a branch, or `refs/convert/parquet` for the Hub's own conversion.
+        revision: String,
+        /// The path in the repository, or a pattern of `*` and `?`, neither of which stands for a `/`.
+        path: String,
+    },
+}
+
+/// A source with what is known of its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Where it is published.
+    pub source: Source,
+    /// Its SHA-256, in lower-case hexadecimal digits.
+    pub sha256: Option<String>,
+    /// Its size in bytes.
+    pub bytes: Option<u64>,
+    /// How many files match the pattern.
+    pub files: Option<usize>,
+}
+
+/// The host of the Hub, unless `HF_ENDPOINT` names another.
+pub(crate) const HUB: &str = "https://huggingface.co";
+
+const MATCH: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
+
+impl SourceFile {
+    /// Whether this stands for the files of a pattern.
+    pub fn is_pattern(&self) -> bool {
+        matches!(&self.source, Source::Hub { path, .. } if path.contains(['*', '?', '[']))
+    }
+
+    /// The name of the file below the folder of its split, or the pattern of the names: what follows the last `/` before
+    /// any wildcard.
+    pub fn file_name(&self) -> &str {
+        let path = match &self.source {
+            Source::Hub { path, .. } => path,
+            Source::Url(url) => url.split(['?', '#']).next().unwrap_or(url),
+        };
+        let literal = match &self.source {
+            Source::Hub { .. } => path.find(['*', '?', '[']).unwrap_or(path.len()),
+            Source::Url(_) => path.len(),
+        };
+        &path[path[..literal].rfind('/').map_or(0, |slash| slash + 1)..]
+    }
+
+    /// Where people find it: the file, or the folder that holds the files of a pattern.
+    pub fn address(&self) -> String {
+        self.address_on(HUB)
+    }
+
+    pub(crate) fn address_on(&self, endpoint: &str) -> String {
+        match &self.source {
+            Source::Url(url) => url.clone(),
+            Source::Hub {
+                kind,
+                repo,
+                revision,
+                path,
+            } => {
+                let revision = revision.replace('/', "%2F");
+                let kind = match kind {
+                    RepoKind::Dataset => "datasets/",
+                    RepoKind::Model => "",
+                };
+                if self.is_pattern() {
+                    let folder = path.strip_suffix(self.file_name()).unwrap_or_default();
+                    let folder = folder.trim_end_matches('/');
+                    return format!("{endpoint}/{kind}{repo}/tree/{revision}/{folder}");
+                }
+                format!("{endpoint}/{kind}{repo}/resolve/{revision}/{path}")
+            }
+        }
+    }
+
+    /// The names, below the folder of the split, of those repository paths that this source stands for; sorted.
+    #[cfg_attr(not(feature = "fetch"), allow(dead_code, reason = "for fetching"))]
+    pub(crate) fn select<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+        let Source::Hub { path, .. } = &self.source else {
+            return Vec::new();
+        };
+        let mut found: Vec<&str> = paths
+            .into_iter()
+            .filter(|candidate| matches(path, candidate))
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// What a repository path is called below the folder of the split.
+    #[cfg_attr(not(feature = "fetch"), allow(dead_code, reason = "for fetching"))]
+    pub(crate) fn name_of<'a>(&self, path: &'a str) -> &'a str {
+        match &self.source {
+            Source::Hub { path: pattern, .. } => {
+                &path[pattern.len().saturating_sub(self.file_name().len())..]
+            }
+            Source::Url(_) => path,
+        }
+    }
+}
+
+/// Whether a path is the one of the pattern. A pattern that is none matches nothing; manifests have been checked.
+pub(super) fn matches(pattern: &str, path: &str) -> bool {
+    Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(path, MATCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(path: &str) -> SourceFile {
+        SourceFile {
+            source: Source::Hub {
+                kind: RepoKind::Dataset,
+                repo: "me/letters".to_owned(),
+                revision: "refs/convert/parquet".to_owned(),
+                path: path.to_owned(),
+            },
+            sha256: None,
+            bytes: None,
+            files: None,
+        }
+    }
+
+    #[test]
+    fn names_begin_after_the_last_folder_without_a_wildcard() {
+        let one = hub("default/train/0000.parquet");
+        let some = hub("default/train/*.parquet");
+        let deep = hub("default/*/0000.parquet");
+        assert_eq!(one.file_name(), "0000.parquet");
+        assert_eq!(some.file_name(), "*.parquet");
+        assert_eq!(deep.file_name(), "*/0000.parquet");
+        assert_eq!(
+            deep.name_of("default/test/0000.parquet"),
+            "test/0000.parquet"
+        );
+        assert_eq!(hub("*.txt").name_of("a.txt"), "a.txt");
+        let url = SourceFile {
+            source: Source::Url("https://example.org/a/b.txt?download=1".to_owned()),
+            ..one
+        };
+        assert_eq!(url.file_name(), "b.txt");
+    }
+
+    #[test]
+    fn a_wildcard_stays_within_a_folder() {
+        let paths = ["a/2.txt", "a/1.txt", "a/b/3.txt", "a/1.json", "1.txt"];
+        assert_eq!(hub("a/*.txt").select(paths), ["a/1.txt", "a/2.txt"]);
+        assert_eq!(hub("a/b/3.txt").select(paths), ["a/b/3.txt"]);
+        assert!(hub("*.md").select(paths).is_empty());
+    }
+
+    #[test]
+    fn addresses_are_for_people() {
+        assert_eq!(
+            hub("default/train/*.parquet").address(),
+            "https://huggingface.co/datasets/me/letters/tree/refs%2Fconvert%2Fparquet/default/train"
+        );
+        assert_eq!(
+            hub("a.txt").address(),
+            "https://huggingface.co/datasets/me/letters/resolve/refs%2Fconvert%2Fparquet/a.txt"
+        );
+    }
+}
