@@ -5,7 +5,7 @@ use crate::error::{CliError, Result};
 use std::path::Path;
 
 /// Name and text of each preset.
-const PRESETS: [(&str, &str); 4] = [
+const PRESETS: [(&str, &str); 8] = [
     ("grammar-tiny", include_str!("../presets/grammar-tiny.toml")),
     ("grammar-long", include_str!("../presets/grammar-long.toml")),
     (
@@ -13,6 +13,13 @@ const PRESETS: [(&str, &str); 4] = [
         include_str!("../presets/shakespeare-char.toml"),
     ),
     ("small", include_str!("../presets/small.toml")),
+    ("lm1b", include_str!("../presets/lm1b.toml")),
+    ("lm1b-fmlm", include_str!("../presets/lm1b-fmlm.toml")),
+    ("openwebtext", include_str!("../presets/openwebtext.toml")),
+    (
+        "openwebtext-fmlm",
+        include_str!("../presets/openwebtext-fmlm.toml"),
+    ),
 ];
 
 /// Names and what they are for: the first line of each.
