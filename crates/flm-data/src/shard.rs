@@ -21,7 +21,7 @@ mod write;
 use std::path::Path;
 
 pub(crate) use read::Shard;
-pub(crate) use write::ShardWriter;
+pub(crate) use write::{ShardWriter, WriterState};
 
 use crate::DataError;
 

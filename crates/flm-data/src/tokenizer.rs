@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::{ModelWrapper, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
 
@@ -157,14 +158,8 @@ impl TextTokenizer {
     /// # Errors
     /// That of [`encode`](Self::encode) for the first text that has one.
     pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, DataError> {
-        match self.inner.encode_batch_fast(texts.to_vec(), false) {
-            Ok(encodings) => encodings
-                .into_iter()
-                .map(|encoding| self.checked(encoding.get_ids().to_vec()))
-                .collect(),
-            // One text after the other finds the first fault, whichever core met one first.
-            Err(_) => texts.iter().map(|text| self.encode(text)).collect(),
-        }
+        let encoded: Vec<_> = texts.par_iter().map(|text| self.encode(text)).collect();
+        encoded.into_iter().collect()
     }
 
     /// The text of a row, as far as it goes: a begin token at the front is dropped and the text

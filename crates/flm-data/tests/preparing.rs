@@ -417,5 +417,5 @@ fn progress_tells_the_stages_and_can_stop() {
         "the preparation was stopped before it was complete"
     );
     let names: Vec<String> = files(folder.path()).into_keys().collect();
-    assert_eq!(names, ["data"]);
+    assert_eq!(names, [".other.preparing", "data"]);
 }
