@@ -121,7 +121,10 @@ impl Packer {
     pub(crate) fn resume(&mut self, pending: &[u32]) -> Result<(), String> {
         let room = self.length - 2;
         if pending.len() >= room.max(1) {
-            return Err(format!("{} pending tokens in blocks of {room}", pending.len()));
+            return Err(format!(
+                "{} pending tokens in blocks of {room}",
+                pending.len()
+            ));
         }
         self.block.truncate(1);
         self.block.extend_from_slice(pending);

@@ -144,8 +144,7 @@ fn fill(
         validation: SplitMeta::default(),
     };
     let choice = Choice::new(options, journal.total)?;
-    let splits_blocks =
-        corpus.is_continuous() && matches!(options.validation, Validation::Share);
+    let splits_blocks = corpus.is_continuous() && matches!(options.validation, Validation::Share);
     let mut maker = RowMaker::new(folder, &tokenizer, &meta, options, choice, splits_blocks);
     if let Err(reason) = maker.resume(journal.rows.clone()) {
         tracing::warn!(folder = %folder.display(), reason, "what was prepared before is damaged");

@@ -167,7 +167,10 @@ impl Chunk {
                 Some(page) => self.values = Some(Values::new(page, self.pages.present())?),
             }
         }
-        self.left = self.left.checked_sub(1).ok_or("a row group has more values than rows")?;
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or("a row group has more values than rows")?;
         match &mut self.values {
             Some(values) => values.next(&self.dictionary).map(Some),
             None => Ok(None),
@@ -208,7 +211,10 @@ fn read_footer(file: &mut File, size: u64, path: &Path) -> Result<ParquetMetaDat
         return Err(wrong_kind(path, "parquet", MAGIC, &mark));
     }
     let tail = read(size.saturating_sub(TAIL), TAIL)?;
-    let Some((length, mark)) = tail.split_first_chunk::<4>() else {
+    let (Some((length, mark)), true) = (
+        tail.split_first_chunk::<4>(),
+        size >= MAGIC.len() as u64 + TAIL,
+    ) else {
         return Err(bad(path, format!("it has {size} bytes and no footer")));
     };
     if mark != MAGIC {

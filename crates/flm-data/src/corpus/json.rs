@@ -88,7 +88,10 @@ mod tests {
     fn only_a_string_of_the_object_itself_is_found() {
         let find = |json: &str| string_field(json, "text").unwrap();
         let found = |text: &str| Some(text.to_owned());
-        assert_eq!(find(r#"{"a": [{"text": 1}], "text": "x\ny"}"#), found("x\ny"));
+        assert_eq!(
+            find(r#"{"a": [{"text": 1}], "text": "x\ny"}"#),
+            found("x\ny")
+        );
         assert_eq!(find(r#"{"text": "a", "text": "b"}"#), found("b"));
         assert_eq!(find(r#"{"t\u0065xt": "a"}"#), found("a"));
         for json in [
@@ -110,7 +113,13 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_an_error_wherever_it_is() {
-        for json in ["", "{", r#"{"text": "a"} b"#, r#"{"a": [1, }"#, r#"{"text": "\ud800"}"#] {
+        for json in [
+            "",
+            "{",
+            r#"{"text": "a"} b"#,
+            r#"{"a": [1, }"#,
+            r#"{"text": "\ud800"}"#,
+        ] {
             assert!(string_field(json, "text").is_err(), "{json}");
         }
         // Nesting without end would be a stack without end.

@@ -168,8 +168,14 @@ mod tests {
             ("a.zst", (Form::Text, Packing::Zstd)),
             ("a.JSONL", (Form::JsonLines, Packing::Plain)),
             ("b.a.ndjson.zst", (Form::JsonLines, Packing::Zstd)),
-            ("c4-train.00000-of-01024.json.gz", (Form::JsonLines, Packing::Gzip)),
-            ("train-00000-of-00080.parquet", (Form::Parquet, Packing::Plain)),
+            (
+                "c4-train.00000-of-01024.json.gz",
+                (Form::JsonLines, Packing::Gzip),
+            ),
+            (
+                "train-00000-of-00080.parquet",
+                (Form::Parquet, Packing::Plain),
+            ),
         ] {
             assert_eq!(kind(Path::new(name)), expected, "{name}");
         }

@@ -51,7 +51,12 @@ impl Encoder<'_> {
                 self.save(batch.read)?;
             }
             stopped?;
-            if next.is_none() && self.journal.total.is_some_and(|all| all != batch.read.documents) {
+            if next.is_none()
+                && self
+                    .journal
+                    .total
+                    .is_some_and(|all| all != batch.read.documents)
+            {
                 return Err(changed(text));
             }
         }

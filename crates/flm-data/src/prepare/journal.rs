@@ -192,7 +192,10 @@ mod tests {
         consumed.add(&piece("on the"));
         consumed.add(&piece(" mat"));
         assert_eq!(consumed.checksum, crc32fast::hash(b"on the mat"));
-        assert_eq!((consumed.pieces, consumed.documents, consumed.bytes), (2, 2, 10));
+        assert_eq!(
+            (consumed.pieces, consumed.documents, consumed.bytes),
+            (2, 2, 10)
+        );
     }
 
     proptest! {

@@ -61,7 +61,9 @@ impl Corpus for AllText<'_> {
     }
 
     fn pieces(&self) -> Result<Pieces<'_>, DataError> {
-        let pieces = self.parts().flat_map(|(corpus, _)| or_error(corpus.pieces()));
+        let pieces = self
+            .parts()
+            .flat_map(|(corpus, _)| or_error(corpus.pieces()));
         Ok(match self.map {
             None => Box::new(pieces),
             Some(map) => Box::new(pieces.map(|piece| {

@@ -142,7 +142,9 @@ impl ShardWriter {
             bytes.and_then(|bytes| bytes.checked_add(HEADER as u64))
         };
         for (shard, expected) in state.shards.iter().zip(&known) {
-            let found = fs::metadata(self.folder.join(expected)).map(|file| file.len()).ok();
+            let found = fs::metadata(self.folder.join(expected))
+                .map(|file| file.len())
+                .ok();
             let is_full = shard.rows == self.rows_per_shard && shard.file == *expected;
             if !is_full || found.is_none() || found != size(shard.rows) {
                 return Err(format!("the shard {expected} is not as it was left"));
@@ -166,7 +168,8 @@ impl ShardWriter {
             });
         }
         self.shards = state.shards;
-        self.remove_others(&known).map_err(|error| error.to_string())
+        self.remove_others(&known)
+            .map_err(|error| error.to_string())
     }
 
     /// Removes the shards of this split that are not in a list.
@@ -235,7 +238,9 @@ fn reopen(path: &Path, size: u64, expected: u32) -> std::io::Result<File> {
     let mut buffer = vec![0; 1 << 16];
     file.seek(SeekFrom::Start(HEADER as u64))?;
     while left > 0 {
-        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         file.read_exact(&mut buffer[..wanted])?;
         checksum.update(&buffer[..wanted]);
         left -= wanted as u64;

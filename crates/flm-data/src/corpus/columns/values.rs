@@ -246,7 +246,10 @@ mod tests {
         }
         assert!(runs(&[0xff; 9], 9, 1).is_err());
         assert!(runs(&[], 33, 0).is_err());
-        assert_eq!(Dictionary::read(vec![1, 0, 0, 0, 7], 1).unwrap().places, [(4, 5)]);
+        assert_eq!(
+            Dictionary::read(vec![1, 0, 0, 0, 7], 1).unwrap().places,
+            [(4, 5)]
+        );
         assert!(Dictionary::read(vec![1, 0, 0, 0, 7], 2).is_err());
         assert!(Dictionary::read(vec![255, 255, 255, 255, 7], usize::MAX).is_err());
     }
