@@ -3,6 +3,7 @@
 pub(crate) mod bpe;
 pub(crate) mod closed;
 mod specials;
+mod words;
 
 use std::fs;
 use std::io::Write;
@@ -20,6 +21,7 @@ use crate::corpus::Piece;
 use crate::error::tokenizer_error;
 use crate::{Corpus, DataError};
 use specials::SpecialIds;
+use words::Words;
 
 /// Called with each piece of text that was read for a vocabulary; an error ends the reading.
 pub(crate) type Pass<'a> = &'a mut dyn FnMut(&Piece) -> Result<(), DataError>;
@@ -54,6 +56,8 @@ pub(crate) type Pass<'a> = &'a mut dyn FnMut(&Piece) -> Result<(), DataError>;
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
+    /// The quick way to the same tokens, where there is one.
+    words: Option<Words>,
     specials: SpecialIds,
     vocabulary: usize,
     hash: String,
@@ -146,6 +150,9 @@ impl TextTokenizer {
     /// [`DataError::UnknownWord`] for a word or character that a closed vocabulary lacks,
     /// [`DataError::BadWord`] for a special token spelt in a text of words.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        if let Some(tokens) = self.words.and_then(|words| words.encode(&self.inner, text)) {
+            return self.checked(tokens);
+        }
         match self.inner.encode_fast(text, false) {
             Ok(encoding) => self.checked(encoding.get_ids().to_vec()),
             Err(error) => Err(self.explain(text, error)),
@@ -246,6 +253,7 @@ impl TextTokenizer {
             specials,
             vocabulary: largest.map_or(0, |id| id as usize + 1),
             hash: hash(&inner)?,
+            words: Words::of(&inner),
             inner,
         })
     }

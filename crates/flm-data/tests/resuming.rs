@@ -296,9 +296,8 @@ fn a_corpus_that_does_not_tell_that_it_changed_is_found_out() {
 fn a_long_text_goes_on_in_its_middle() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.txt");
-    let text: String = (0..900_000)
-        .map(|n| if n % 70 == 69 { "\n" } else { "abc" })
-        .collect();
+    // More than a batch.
+    let text = "a text of long lines, cut in pieces\nof 64 KiB ".repeat(110_000);
     fs::write(&path, &text).unwrap();
     let mut options = options(Layout::Packed);
     options.tokenizer = TokenizerSource::Chars;
