@@ -2,7 +2,11 @@
 
 mod common;
 
+use std::fs;
+use std::ops::ControlFlow;
+
 use common::{Style, compressions, gzip, parquet, read, zstd};
+use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource, prepare};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -112,5 +116,27 @@ proptest! {
             texts.into_iter().filter(|text| !text.trim().is_empty()).collect::<Vec<_>>()
         );
         is_sound("a.jsonl", &harm(lines.into_bytes(), &harms));
+    }
+
+    #[test]
+    fn harmed_data_folders(file in 0_usize..4, harms in harms()) {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("data");
+        let corpus = FnCorpus::new("cats", || (0..9).map(|n| Ok(format!("the cat {}", n % 3))));
+        let options = PrepareOptions {
+            validation_share: 0.3,
+            ..PrepareOptions::new(TokenizerSource::Words, 5)
+        };
+        prepare(&corpus, &options, &out, false, &mut |_| ControlFlow::Continue(())).unwrap();
+        let names = ["train-00000.bin", "validation-00000.bin", "dataset.json", "tokenizer.json"];
+        let path = out.join(names[file]);
+        fs::write(&path, harm(fs::read(&path).unwrap(), &harms)).unwrap();
+        let opened = Dataset::open(&out).and_then(|data| {
+            data.verify()?;
+            (0..data.train().rows()).try_for_each(|row| data.train().row(row).map(drop))
+        });
+        if let Err(error) = opened {
+            prop_assert_eq!(error.to_string().lines().count(), 1);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -117,7 +118,10 @@ struct Lock {
 
 impl Lock {
     fn take(out: &Path, path: PathBuf) -> Result<Self, DataError> {
-        loop {
+        // A process that was killed holds its lock until the system has done with it.
+        const TRIES: u32 = 20;
+        const PAUSE: Duration = Duration::from_millis(50);
+        for _ in 0..TRIES {
             let file = File::options()
                 .create(true)
                 .truncate(false)
@@ -125,21 +129,18 @@ impl Lock {
                 .open(&path)
                 .map_err(DataError::io("create", &path))?;
             match file.try_lock() {
+                // The one who had it may have removed the file since it was opened here.
+                Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: file }),
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(DataError::BeingPrepared {
-                        path: out.to_path_buf(),
-                    });
-                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
                 Err(TryLockError::Error(error)) => {
                     return Err(DataError::io("lock", &path)(error));
                 }
             }
-            // The one who had it may have removed the file while we waited to open it.
-            if is_at(&file, &path) {
-                return Ok(Self { path, _file: file });
-            }
         }
+        Err(DataError::BeingPrepared {
+            path: out.to_path_buf(),
+        })
     }
 }
 
