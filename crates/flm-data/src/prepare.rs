@@ -148,6 +148,7 @@ fn fill(
     let mut maker = RowMaker::new(folder, &tokenizer, &meta, options, choice, splits_blocks);
     if let Err(reason) = maker.resume(journal.rows.clone()) {
         tracing::warn!(folder = %folder.display(), reason, "what was prepared before is damaged");
+        drop(maker);
         staging.clear()?;
         return fill(corpus, options, staging, progress);
     }

@@ -121,7 +121,10 @@ mod tests {
         };
         let mut made = Vec::new();
         let mut out = Vec::new();
-        with(new_key(), |fresh| Some(std::mem::swap(fresh, &mut cache)));
+        with(new_key(), |fresh| {
+            std::mem::swap(fresh, &mut cache);
+            Some(())
+        });
         for word in ["a", "many", "a", "many", long, long, "bad", "a"] {
             let made_one = cache.extend(word, &mut out, |word| {
                 made.push(word.to_owned());

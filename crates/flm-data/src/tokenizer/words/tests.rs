@@ -173,7 +173,10 @@ proptest! {
         GPT2.with(|tokenizer| {
             let mut units = Vec::new();
             let words = tokenizer.words.unwrap();
-            words.units(&text, |unit| Some(units.push(unit.to_owned()))).unwrap();
+            words.units(&text, |unit| {
+                units.push(unit.to_owned());
+                Some(())
+            }).unwrap();
             prop_assert_eq!(units.concat(), text.as_str());
             let byte_level = ByteLevel::new(false, true, true);
             let mut inner = tokenizer.inner.clone();
