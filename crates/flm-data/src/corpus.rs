@@ -1,7 +1,10 @@
 //! What a corpus is: documents that can be read again, from the start, without being held.
 
+mod columns;
 mod files;
+mod json;
 mod lines;
+mod source;
 
 pub use files::{FileCorpus, TextUnit};
 
@@ -37,6 +40,16 @@ pub trait Corpus {
     /// One line for people: what it is and how it is cut in documents. It is stored in
     /// `dataset.json` and named in errors.
     fn describe(&self) -> String;
+
+    /// What tells this corpus from others, and from itself after it was changed, for going on with
+    /// a preparation that was interrupted. [`describe`](Self::describe), unless the corpus knows
+    /// more.
+    ///
+    /// # Errors
+    /// When the source cannot be looked at.
+    fn fingerprint(&self) -> Result<String, DataError> {
+        Ok(self.describe())
+    }
 
     /// The documents in pieces of bounded size. Only a corpus of documents that may be too large
     /// to hold (a book read as one text) has reason to replace the default, which is one piece a

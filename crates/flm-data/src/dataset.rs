@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::shard::{Shard, ShardSpec};
 use crate::{DataError, Layout, TextTokenizer};
 
-/// The version of the format of data folders that this library writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the format of data folders that this library writes. Version 1, which knew one
+/// way to choose the validation split and no text map, is read as well.
+pub const FORMAT_VERSION: u32 = 2;
 
 pub(crate) const META_FILE: &str = "dataset.json";
 /// In a data folder: the tokenizer. Model folders have it by the same name.
@@ -21,7 +22,7 @@ pub(crate) const VALIDATION: &str = "validation";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetMeta {
-    /// [`FORMAT_VERSION`].
+    /// [`FORMAT_VERSION`], or the older one that was read.
     pub format_version: u32,
     /// The corpus, as it described itself.
     pub source: String,
@@ -33,12 +34,38 @@ pub struct DatasetMeta {
     pub length: usize,
     /// What a row holds.
     pub layout: Layout,
-    /// The share that was set apart for validation, as asked for.
+    /// Name of the [`TextMap`](crate::TextMap) that the text went through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_map: Option<String>,
+    /// How the validation split was chosen.
+    #[serde(default, skip_serializing_if = "ValidationFrom::is_share")]
+    pub validation_from: ValidationFrom,
+    /// The share that was set apart for validation, as asked for; 0 where the split was chosen in
+    /// another way.
     pub validation_share: f64,
     /// The rows to train on.
     pub train: SplitMeta,
     /// The rows that were set apart. A small corpus may leave none.
     pub validation: SplitMeta,
+}
+
+/// How the validation split of a data folder was chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValidationFrom {
+    /// A share of the corpus, spread over all of it.
+    #[default]
+    Share,
+    /// The last documents of the corpus, this many.
+    Last(u64),
+    /// A corpus of its own, as it described itself.
+    Corpus(String),
+}
+
+impl ValidationFrom {
+    fn is_share(&self) -> bool {
+        *self == Self::Share
+    }
 }
 
 /// What one split holds and what was left out of it.
@@ -95,7 +122,7 @@ impl DatasetMeta {
         // The version comes first: another one may have other fields.
         let value: serde_json::Value = serde_json::from_slice(&json).map_err(bad)?;
         if let Some(found) = value.get("format_version").and_then(|found| found.as_u64())
-            && found != u64::from(FORMAT_VERSION)
+            && !(1..=u64::from(FORMAT_VERSION)).contains(&found)
         {
             return Err(DataError::WrongVersion {
                 path,

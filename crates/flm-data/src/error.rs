@@ -31,6 +31,88 @@ pub enum DataError {
         offset: u64,
     },
 
+    /// A row of a column of text holds bytes that are not UTF-8.
+    #[error("row {row} of the column `{column}` of {} is not UTF-8", path.display())]
+    RowNotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The row in the file, from 1.
+        row: u64,
+    },
+
+    /// One document is more than is held in memory.
+    #[error(
+        "{unit} {number} of {} is longer than {limit} bytes, the most that is read as one document",
+        path.display()
+    )]
+    DocumentTooLong {
+        /// The file.
+        path: PathBuf,
+        /// "line" or "row".
+        unit: &'static str,
+        /// The line or row, from 1.
+        number: u64,
+        /// The most bytes.
+        limit: usize,
+    },
+
+    /// A file is not what its name says.
+    #[error("{} is not a {kind} file: it begins with `{found}`, expected `{expected}`", path.display())]
+    WrongKind {
+        /// The file.
+        path: PathBuf,
+        /// "gzip", "zstd" or "parquet".
+        kind: &'static str,
+        /// How such a file begins.
+        expected: String,
+        /// The first bytes of the file, escaped.
+        found: String,
+    },
+
+    /// A compressed file cannot be decompressed to its end.
+    #[error("{} is cut short or damaged: it cannot be read on as {kind}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// "gzip" or "zstd".
+        kind: &'static str,
+        /// The decompressor's reason.
+        source: std::io::Error,
+    },
+
+    /// A parquet file that is damaged, or made in a way that is not read here.
+    #[error("{} cannot be read as parquet: {reason}", path.display())]
+    BadParquet {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A parquet file lacks the column that holds the text.
+    #[error("{} has no column `{column}`: its columns are {columns}", path.display())]
+    NoColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column that was looked for.
+        column: String,
+        /// The columns there are.
+        columns: String,
+    },
+
+    /// A column of a parquet file holds something else than text.
+    #[error("the column `{column}` of {} holds {found}, expected text", path.display())]
+    ColumnNotText {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The type it has.
+        found: String,
+    },
+
     /// A line of a JSON lines file is not JSON.
     #[error("line {line} of {} is not JSON", path.display())]
     NotJson {
@@ -114,6 +196,33 @@ pub enum DataError {
     BadShare {
         /// The value that was asked for.
         found: f64,
+    },
+
+    /// The documents for validation would be all there are, or more.
+    #[error(
+        "the last {last} documents cannot be set apart for validation: the corpus has {documents}"
+    )]
+    LastTooMany {
+        /// The number that was asked for.
+        last: u64,
+        /// Documents in the corpus.
+        documents: u64,
+    },
+
+    /// Another process, or another thread, is preparing the same output.
+    #[error("{} is being prepared by another process: wait for it, or choose another folder", path.display())]
+    BeingPrepared {
+        /// The output folder.
+        path: PathBuf,
+    },
+
+    /// A corpus gave other documents when it was read again.
+    #[error(
+        "the corpus has changed since its preparation was begun, which has to begin afresh: {corpus}"
+    )]
+    CorpusChanged {
+        /// The corpus, as it describes itself.
+        corpus: String,
     },
 
     /// Shards of no rows were asked for.

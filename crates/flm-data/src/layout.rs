@@ -113,8 +113,22 @@ impl Packer {
     }
 
     /// Tokens of the stream that are in no complete block.
-    pub(crate) fn remainder(&self) -> u64 {
-        self.block.len() as u64 - 1
+    pub(crate) fn pending(&self) -> &[u32] {
+        &self.block[1..]
+    }
+
+    /// Takes the pending tokens of another packer, or says why they are none.
+    pub(crate) fn resume(&mut self, pending: &[u32]) -> Result<(), String> {
+        let room = self.length - 2;
+        if pending.len() >= room.max(1) {
+            return Err(format!(
+                "{} pending tokens in blocks of {room}",
+                pending.len()
+            ));
+        }
+        self.block.truncate(1);
+        self.block.extend_from_slice(pending);
+        Ok(())
     }
 }
 
@@ -147,7 +161,7 @@ mod tests {
             packer.end_document(&mut emit).unwrap();
         }
         assert_eq!(blocks, [[1, 3, 4, 2, 2], [1, 5, 5, 5, 2], [1, 5, 5, 2, 2]]);
-        assert_eq!(packer.remainder(), 2);
+        assert_eq!(packer.pending(), [3, 2]);
     }
 
     #[test]
@@ -164,10 +178,10 @@ mod tests {
                     })
                     .unwrap();
             }
-            (blocks, packer.remainder())
+            (blocks, packer.pending().len())
         };
         let whole = pack(100);
-        assert_eq!(whole.0.len() / 7 * 5 + whole.1 as usize, 100);
+        assert_eq!(whole.0.len() / 7 * 5 + whole.1, 100);
         for pieces in [1, 2, 5, 6, 33] {
             assert_eq!(pack(pieces), whole);
         }

@@ -7,13 +7,14 @@
 //! corpus ──> tokenizer ──> layout ──> data folder ──> order ──> batches
 //! ```
 //!
-//! - A [`Corpus`] yields documents and can be read again from the start: text files, JSON lines and
-//!   folders of them ([`FileCorpus`]), or whatever a function yields ([`FnCorpus`]).
+//! - A [`Corpus`] yields documents and can be read again from the start: text files, JSON lines,
+//!   parquet and folders of them, compressed or not ([`FileCorpus`]), or whatever a function yields
+//!   ([`FnCorpus`]). A [`TextMap`] changes each on its way.
 //! - A [`TextTokenizer`] turns documents into tokens: closed vocabularies of words or characters,
 //!   byte pairs learnt from the corpus, or any `tokenizer.json`.
 //! - A [`Layout`] makes rows of them: one document a row, or packed blocks of an endless stream.
-//! - [`prepare`] does all of this in a stream, in bounded memory, and leaves a data folder that is
-//!   complete or not there: `dataset.json` ([`DatasetMeta`]), `tokenizer.json`, and the rows in
+//! - [`prepare`] does all of this in a stream, in bounded memory, goes on where it was interrupted,
+//!   and leaves a data folder that is complete or not there: `dataset.json` ([`DatasetMeta`]), `tokenizer.json`, and the rows in
 //!   `train-00000.bin`, …, `validation-00000.bin`, … .
 //! - A [`Dataset`] opens such a folder. The rows are mapped, not loaded; everything that could be wrong
 //!   with the files is an error in one sentence.
@@ -62,11 +63,13 @@ mod order;
 mod pieces;
 mod prepare;
 mod shard;
+mod text_map;
 mod tokenizer;
 
 pub use corpus::{Corpus, Documents, FileCorpus, FnCorpus, Piece, Pieces, TextUnit};
 pub use dataset::{
     Dataset, DatasetMeta, FORMAT_VERSION, ShardMeta, Split, SplitMeta, TOKENIZER_FILE,
+    ValidationFrom,
 };
 pub use detokenizer::{Detokenizer, UnknownDetokenizer};
 pub use error::DataError;
@@ -78,6 +81,7 @@ pub use manifest::{
     SourceFile, SplitRule, Wanted,
 };
 pub use order::BatchOrder;
-pub use prepare::{PrepareOptions, Progress, Stage, TokenizerSource, prepare};
+pub use prepare::{PrepareOptions, Progress, Stage, TokenizerSource, Validation, prepare};
 pub use shard::ShardInfo;
+pub use text_map::TextMap;
 pub use tokenizer::{BOS, EOS, MINIMUM_BPE_VOCABULARY, PAD, TextTokenizer};

@@ -1,92 +1,35 @@
 //! From a corpus to a data folder.
 
+mod choice;
+mod encode;
+mod journal;
+mod options;
 mod rows;
 mod staging;
+mod text;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+pub use options::{PrepareOptions, TokenizerSource, Validation};
 
 use crate::dataset::{DatasetMeta, FORMAT_VERSION, META_FILE, SplitMeta, TOKENIZER_FILE};
 use crate::tokenizer::{bpe, closed};
-use crate::{Corpus, DataError, Layout, TextTokenizer, pieces};
+use crate::{Corpus, DataError, TextTokenizer};
+use choice::Choice;
+use encode::Encoder;
+use journal::{JOURNAL_FILE, Journal, identity};
 use rows::RowMaker;
 use staging::Staging;
-
-/// Where the tokenizer of a data folder comes from.
-#[derive(Debug, Clone)]
-pub enum TokenizerSource {
-    /// The closed vocabulary of all words of the corpus: [`TextTokenizer::words`].
-    Words,
-    /// The closed vocabulary of all characters of the corpus: [`TextTokenizer::chars`].
-    Chars,
-    /// Byte pairs learnt from the corpus, this many tokens: [`TextTokenizer::train_bpe`].
-    TrainBpe(usize),
-    /// A `tokenizer.json`: [`TextTokenizer::load`].
-    File(PathBuf),
-    /// One that is there already.
-    Given(Box<TextTokenizer>),
-}
-
-/// How to make a data folder.
-#[derive(Debug, Clone)]
-pub struct PrepareOptions {
-    /// Where the tokenizer comes from.
-    pub tokenizer: TokenizerSource,
-    /// Tokens in a row.
-    pub length: usize,
-    /// What a row holds.
-    pub layout: Layout,
-    /// The share of documents to set apart for validation, at least 0 and below 1; of blocks, if
-    /// the corpus is continuous. See [`prepare`].
-    pub validation_share: f64,
-    /// The most rows in one shard.
-    pub rows_per_shard: u64,
-    /// Further files of the folder, name and content: they appear with the rest of it.
-    pub extra: Vec<(String, Vec<u8>)>,
-}
-
-impl PrepareOptions {
-    /// One document a row, two documents in a hundred for validation, 65,536 rows a shard (16 MiB
-    /// for 128 tokens of 16 bits).
-    pub fn new(tokenizer: TokenizerSource, length: usize) -> Self {
-        Self {
-            tokenizer,
-            length,
-            layout: Layout::Rows,
-            validation_share: 0.02,
-            rows_per_shard: 1 << 16,
-            extra: Vec::new(),
-        }
-    }
-
-    fn check(&self, corpus: &dyn Corpus) -> Result<(), DataError> {
-        self.layout.check_length(self.length)?;
-        if u32::try_from(self.length).is_err() {
-            return Err(DataError::LengthTooLarge {
-                length: self.length,
-            });
-        }
-        if !(0.0..1.0).contains(&self.validation_share) {
-            return Err(DataError::BadShare {
-                found: self.validation_share,
-            });
-        }
-        if self.rows_per_shard == 0 {
-            return Err(DataError::BadShardSize);
-        }
-        if corpus.is_continuous() && self.layout == Layout::Rows {
-            return Err(DataError::WholeNeedsPacking);
-        }
-        Ok(())
-    }
-}
+use text::AllText;
 
 /// What [`prepare`] is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The first pass over the corpus, which gathers a vocabulary. Not every tokenizer needs it.
+    /// The first pass over the corpus, which gathers a vocabulary or counts the documents. It is
+    /// only made where one of these is asked for.
     Vocabulary,
     /// The pass that encodes the corpus and writes rows.
     Encoding,
@@ -97,7 +40,8 @@ pub enum Stage {
 pub struct Progress {
     /// The pass.
     pub stage: Stage,
-    /// Documents read in this pass.
+    /// Documents read in this pass. Where an interrupted preparation goes on, they are read from
+    /// the first on.
     pub documents: u64,
     /// Bytes of text read in this pass.
     pub bytes: u64,
@@ -107,19 +51,30 @@ pub struct Progress {
 
 /// Makes a data folder of a corpus.
 ///
-/// The same corpus and options give the same bytes in every file, on any number of cores. Memory
-/// holds a batch of documents (4 MiB of text, or one document if it is larger) and the
-/// vocabulary, however large the corpus is.
+/// The same corpus and options give the same bytes in every file, on any number of cores and
+/// however often the preparation was interrupted. Memory holds two batches of documents (4 MiB of
+/// text each, or one document if it is larger) and the vocabulary, however large the corpus is.
 ///
 /// **Validation.** Among every `1 / validation_share` documents in a row, a hash of their place
 /// chooses one for validation. No document is in both splits: packed blocks are made of the documents
 /// of one split. A continuous corpus ([`Corpus::is_continuous`]) has too few documents for this;
 /// there the finished blocks are split in the same way. A corpus of fewer than `1 /
-/// validation_share` documents or blocks may have an empty validation split.
+/// validation_share` documents or blocks may have an empty validation split. With
+/// [`Validation::Last`] it is the last documents instead (of a continuous corpus, the last files);
+/// unless a vocabulary is gathered anyway, this takes a pass of its own that only reads, to count
+/// them. With [`Validation::Corpus`] it is all of another corpus, whose text also counts for a
+/// vocabulary.
 ///
 /// **The folder.** Everything is written to a hidden folder beside `out`, which is renamed once it
-/// is complete; whatever fails before that leaves nothing behind. An existing data folder is only replaced with `force`, and only then. `force` replaces
-/// nothing that is not a data folder.
+/// is complete. An existing data folder is only replaced with `force`, and only then. `force`
+/// replaces nothing that is not a data folder. While one process prepares `out`, others are refused.
+///
+/// **Interruptions.** When it is stopped by `progress`, by the system (a full disk) or by force, the
+/// hidden folder `.NAME.preparing` stays beside `out`, with a journal of what is in it. The same
+/// call goes on from there: it reads over the documents that are in the folder, without encoding
+/// them, and checks that they are the same ones. A call with other options, or after the
+/// corpus was changed, begins afresh. Any other error (a fault in the corpus, say) leaves nothing
+/// behind.
 ///
 /// `progress` is called after every batch of documents and can stop the preparation.
 ///
@@ -133,9 +88,48 @@ pub fn prepare(
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<DatasetMeta, DataError> {
     options.check(corpus)?;
-    let staging = Staging::begin(out.as_ref(), force)?;
-    let tokenizer = make_tokenizer(corpus, &options.tokenizer, progress)?;
-    tokenizer.save(staging.path().join(TOKENIZER_FILE))?;
+    let mut staging = Staging::begin(out.as_ref(), force)?;
+    match fill(corpus, options, &staging, progress) {
+        Ok(meta) => {
+            staging.commit()?;
+            Ok(meta)
+        }
+        Err(error) => {
+            // What lies outside of corpus and options can be otherwise the next time.
+            if matches!(error, DataError::Cancelled | DataError::Io { .. }) {
+                staging.keep();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Makes everything that is to be in the folder.
+fn fill(
+    corpus: &dyn Corpus,
+    options: &PrepareOptions,
+    staging: &Staging,
+    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<DatasetMeta, DataError> {
+    let folder = staging.path();
+    let text = AllText::new(corpus, options);
+    let given = match &options.tokenizer {
+        TokenizerSource::File(path) => Some(TextTokenizer::load(path)?),
+        TokenizerSource::Given(tokenizer) => Some(TextTokenizer::clone(tokenizer)),
+        _ => None,
+    };
+    let identity = identity(corpus, options, given.as_ref())?;
+    let (tokenizer, journal) = match take_up(folder, &identity) {
+        Some(begun) => begun,
+        None => {
+            staging.clear()?;
+            let (tokenizer, total) = first_pass(text, options, given, progress)?;
+            tokenizer.save(folder.join(TOKENIZER_FILE))?;
+            let journal = Journal::begin(identity, &tokenizer, total);
+            (tokenizer, journal)
+        }
+    };
+    let (validation_from, validation_share) = options.validation_meta();
     let mut meta = DatasetMeta {
         format_version: FORMAT_VERSION,
         source: corpus.describe(),
@@ -143,40 +137,62 @@ pub fn prepare(
         vocabulary_size: tokenizer.vocab_size(),
         length: options.length,
         layout: options.layout,
-        validation_share: options.validation_share,
+        text_map: options.text_map.as_ref().map(|map| map.name().to_owned()),
+        validation_from,
+        validation_share,
         train: SplitMeta::default(),
         validation: SplitMeta::default(),
     };
-    let maker = RowMaker::new(
-        staging.path(),
-        &tokenizer,
-        &meta,
-        options,
-        corpus.is_continuous(),
-    );
-    (meta.train, meta.validation) = encode(corpus, &tokenizer, maker, progress)?;
+    let choice = Choice::new(options, journal.total)?;
+    let splits_blocks = corpus.is_continuous() && matches!(options.validation, Validation::Share);
+    let mut maker = RowMaker::new(folder, &tokenizer, &meta, options, choice, splits_blocks);
+    if let Err(reason) = maker.resume(journal.rows.clone()) {
+        tracing::warn!(folder = %folder.display(), reason, "what was prepared before is damaged");
+        drop(maker);
+        staging.clear()?;
+        return fill(corpus, options, staging, progress);
+    }
+    let mut encoder = Encoder {
+        tokenizer: &tokenizer,
+        maker,
+        journal,
+        folder,
+        checkpoint_bytes: options.checkpoint_bytes,
+    };
+    encoder.save(encoder.journal.read)?;
+    (meta.train, meta.validation) = encoder.run(text, progress)?;
     if meta.train.rows == 0 {
         return Err(too_small(corpus, &meta));
     }
-    if meta.validation.rows == 0 && options.validation_share > 0.0 {
+    if meta.validation.rows == 0 && options.wants_validation() {
         tracing::warn!(
             source = meta.source,
             "the corpus is too small for a validation row"
         );
     }
+    let journal = folder.join(JOURNAL_FILE);
+    fs::remove_file(&journal).map_err(DataError::io("remove", &journal))?;
     for (name, content) in &options.extra {
-        write_file(&staging.path().join(name), content)?;
+        write_file(&folder.join(name), content)?;
     }
-    write_meta(&meta, &staging.path().join(META_FILE))?;
-    staging.commit()?;
+    write_meta(&meta, &folder.join(META_FILE))?;
     Ok(meta)
 }
 
-fn make_tokenizer(
-    corpus: &dyn Corpus,
-    source: &TokenizerSource,
+/// What an interrupted preparation of this identity left, if it can be used.
+fn take_up(folder: &Path, identity: &str) -> Option<(TextTokenizer, Journal)> {
+    let journal = Journal::read(folder, identity)?;
+    let tokenizer = TextTokenizer::load(folder.join(TOKENIZER_FILE)).ok()?;
+    (tokenizer.hash() == journal.tokenizer_hash).then_some((tokenizer, journal))
+}
+
+/// Makes the tokenizer, unless it is given, and counts the documents, if that is asked for.
+fn first_pass(
+    text: AllText<'_>,
+    options: &PrepareOptions,
+    given: Option<TextTokenizer>,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-) -> Result<TextTokenizer, DataError> {
+) -> Result<(TextTokenizer, Option<u64>), DataError> {
     // A call for every piece would cost more than counting a short document does.
     const EVERY: u64 = 1000;
     let mut counts = Progress {
@@ -195,39 +211,21 @@ fn make_tokenizer(
         }
         Ok(())
     };
-    match source {
-        TokenizerSource::Words => closed::words(corpus, pass),
-        TokenizerSource::Chars => closed::chars(corpus, pass),
-        TokenizerSource::TrainBpe(size) => bpe::train(corpus, *size, pass),
-        TokenizerSource::File(path) => TextTokenizer::load(path),
-        TokenizerSource::Given(tokenizer) => Ok(TextTokenizer::clone(tokenizer)),
-    }
-}
-
-fn encode(
-    corpus: &dyn Corpus,
-    tokenizer: &TextTokenizer,
-    mut maker: RowMaker<'_>,
-    progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-) -> Result<(SplitMeta, SplitMeta), DataError> {
-    let mut counts = Progress {
-        stage: Stage::Encoding,
-        documents: 0,
-        bytes: 0,
-        rows: 0,
-    };
-    for batch in pieces::batches(corpus.pieces()?) {
-        let batch = batch?;
-        let texts: Vec<&str> = batch.iter().map(|piece| piece.text.as_str()).collect();
-        for (piece, tokens) in batch.iter().zip(tokenizer.encode_batch(&texts)?) {
-            maker.push(&tokens, piece.ends_document)?;
-            counts.documents += u64::from(piece.ends_document);
-            counts.bytes += piece.text.len() as u64;
+    let counts_documents = matches!(options.validation, Validation::Last(_));
+    let tokenizer = match (given, &options.tokenizer) {
+        (Some(tokenizer), _) => {
+            if counts_documents {
+                for piece in text.corpus.pieces()? {
+                    pass(&piece?)?;
+                }
+            }
+            tokenizer
         }
-        counts.rows = maker.rows();
-        report(progress, &counts)?;
-    }
-    maker.finish()
+        (None, TokenizerSource::TrainBpe(size)) => bpe::train(&text, *size, pass)?,
+        (None, TokenizerSource::Chars) => closed::chars(&text, pass)?,
+        (None, _) => closed::words(&text, pass)?,
+    };
+    Ok((tokenizer, counts_documents.then_some(counts.documents)))
 }
 
 fn report(

@@ -22,7 +22,7 @@ use std::path::Path;
 
 pub(crate) use read::Shard;
 pub use read::ShardInfo;
-pub(crate) use write::ShardWriter;
+pub(crate) use write::{ShardWriter, WriterState};
 
 use crate::DataError;
 

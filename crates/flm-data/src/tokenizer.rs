@@ -3,11 +3,13 @@
 pub(crate) mod bpe;
 pub(crate) mod closed;
 mod specials;
+mod words;
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::{ModelWrapper, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
 
@@ -19,6 +21,7 @@ use crate::corpus::Piece;
 use crate::error::tokenizer_error;
 use crate::{Corpus, DataError};
 use specials::SpecialIds;
+use words::Words;
 
 /// Called with each piece of text that was read for a vocabulary; an error ends the reading.
 pub(crate) type Pass<'a> = &'a mut dyn FnMut(&Piece) -> Result<(), DataError>;
@@ -53,6 +56,8 @@ pub(crate) type Pass<'a> = &'a mut dyn FnMut(&Piece) -> Result<(), DataError>;
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
+    /// The quick way to the same tokens, where there is one.
+    words: Option<Words>,
     specials: SpecialIds,
     vocabulary: usize,
     hash: String,
@@ -175,6 +180,9 @@ impl TextTokenizer {
     /// [`DataError::UnknownWord`] for a word or character that a closed vocabulary lacks,
     /// [`DataError::BadWord`] for a special token spelt in a text of words.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        if let Some(tokens) = self.words.and_then(|words| words.encode(&self.inner, text)) {
+            return self.checked(tokens);
+        }
         match self.inner.encode_fast(text, false) {
             Ok(encoding) => self.checked(encoding.get_ids().to_vec()),
             Err(error) => Err(self.explain(text, error)),
@@ -187,14 +195,8 @@ impl TextTokenizer {
     /// # Errors
     /// That of [`encode`](Self::encode) for the first text that has one.
     pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, DataError> {
-        match self.inner.encode_batch_fast(texts.to_vec(), false) {
-            Ok(encodings) => encodings
-                .into_iter()
-                .map(|encoding| self.checked(encoding.get_ids().to_vec()))
-                .collect(),
-            // One text after the other finds the first fault, whichever core met one first.
-            Err(_) => texts.iter().map(|text| self.encode(text)).collect(),
-        }
+        let encoded: Vec<_> = texts.par_iter().map(|text| self.encode(text)).collect();
+        encoded.into_iter().collect()
     }
 
     /// The text of a row, as far as it goes: a begin token at the front is dropped and the text
@@ -281,6 +283,7 @@ impl TextTokenizer {
             specials,
             vocabulary: largest.map_or(0, |id| id as usize + 1),
             hash: hash(&inner)?,
+            words: Words::of(&inner),
             inner,
         })
     }

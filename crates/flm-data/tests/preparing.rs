@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use flm_data::{
     Corpus, DataError, Dataset, DatasetMeta, FileCorpus, FnCorpus, Layout, PrepareOptions,
-    Progress, Split, Stage, TextTokenizer, TextUnit, TokenizerSource, prepare,
+    Progress, Split, Stage, TextMap, TextTokenizer, TextUnit, TokenizerSource, Validation,
+    ValidationFrom, prepare,
 };
 
 fn numbers(count: u64) -> impl Corpus {
@@ -417,5 +419,113 @@ fn progress_tells_the_stages_and_can_stop() {
         "the preparation was stopped before it was complete"
     );
     let names: Vec<String> = files(folder.path()).into_keys().collect();
-    assert_eq!(names, ["data"]);
+    assert_eq!(names, [".other.preparing", "data"]);
+}
+
+#[test]
+fn the_last_documents_are_for_validation() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = FnCorpus::new("words", || (0..1000).map(|n| Ok(format!("word{n:03}"))));
+    let words = TextTokenizer::words(&corpus).unwrap();
+    let given = TokenizerSource::Given(Box::new(words));
+    // With a pass that gathers a vocabulary, and with one that only counts.
+    for (name, source) in [("a", TokenizerSource::Words), ("b", given)] {
+        let options = PrepareOptions {
+            validation: Validation::Last(30),
+            ..PrepareOptions::new(source, 2)
+        };
+        let out = folder.path().join(name);
+        let meta = make(&corpus, &options, &out).unwrap();
+        assert_eq!(meta.validation_from, ValidationFrom::Last(30));
+        let data = Dataset::open(&out).unwrap();
+        assert_eq!(data.meta(), &meta);
+        let document = |token: u32| vec![token, 2];
+        assert_eq!(
+            rows(data.train()),
+            (3..973).map(document).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            rows(data.validation()),
+            (973..1003).map(document).collect::<Vec<_>>()
+        );
+    }
+    for last in [1000, 1001] {
+        let options = PrepareOptions {
+            validation: Validation::Last(last),
+            ..PrepareOptions::new(TokenizerSource::Words, 2)
+        };
+        let error = make(&corpus, &options, &folder.path().join("all")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the last {last} documents cannot be set apart for validation: the corpus has 1000"
+            )
+        );
+    }
+}
+
+#[test]
+fn validation_can_be_a_corpus_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("data");
+    let train = FnCorpus::new("training", || (0..40).map(|_| Ok("b a".to_owned())));
+    let held_out = FnCorpus::new("held out", || (0..3).map(|_| Ok("c a".to_owned())));
+    let options = PrepareOptions {
+        validation: Validation::Corpus(Arc::new(held_out)),
+        ..PrepareOptions::new(TokenizerSource::Words, 3)
+    };
+    let meta = make(&train, &options, &out).unwrap();
+    assert_eq!((meta.train.documents, meta.validation.documents), (40, 3));
+    assert_eq!(meta.source, "training");
+    let data = Dataset::open(&out).unwrap();
+    assert_eq!(
+        data.meta().validation_from,
+        ValidationFrom::Corpus("held out".to_owned())
+    );
+    assert_eq!(rows(data.train()), vec![vec![4, 3, 2]; 40]);
+    // Its words are in the vocabulary.
+    assert_eq!(rows(data.validation()), vec![vec![5, 3, 2]; 3]);
+}
+
+#[test]
+fn a_text_map_comes_before_the_vocabulary_and_is_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("data");
+    let corpus = FnCorpus::new("shouts", || (0..60).map(|_| Ok("A @-@ B".to_owned())));
+    let options = PrepareOptions {
+        text_map: Some(TextMap::new("quiet", |text| {
+            text.replace(" @-@ ", "-").to_lowercase()
+        })),
+        ..PrepareOptions::new(TokenizerSource::Words, 3)
+    };
+    let meta = make(&corpus, &options, &out).unwrap();
+    assert_eq!(meta.text_map.as_deref(), Some("quiet"));
+    let data = Dataset::open(&out).unwrap();
+    assert_eq!(data.meta(), &meta);
+    assert_eq!(data.tokenizer().token(3).as_deref(), Some("a-b"));
+    assert_eq!(data.train().row(0).unwrap(), [3, 2, 0]);
+}
+
+#[test]
+fn folders_of_the_first_version_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("data");
+    make(
+        &numbers(100),
+        &PrepareOptions::new(TokenizerSource::Words, 8),
+        &out,
+    )
+    .unwrap();
+    let path = out.join("dataset.json");
+    let json = fs::read_to_string(&path).unwrap();
+    // What the first version lacks is left out where it says nothing new.
+    assert!(!json.contains("text_map") && !json.contains("validation_from"));
+    fs::write(
+        &path,
+        json.replace("\"format_version\": 2", "\"format_version\": 1"),
+    )
+    .unwrap();
+    let data = Dataset::open(&out).unwrap();
+    assert_eq!(data.meta().format_version, 1);
+    assert_eq!(data.meta().validation_from, ValidationFrom::Share);
 }

@@ -82,6 +82,32 @@ fn published_files_keep_their_hash_when_saved() {
     }
 }
 
+/// Words are encoded one by one and remembered; the `tokenizers` crate alone takes each text whole.
+#[test]
+fn real_text_has_the_tokens_of_the_library() {
+    for (tokenizer, text) in [
+        (GPT2, "data/wikitext-2/valid.txt"),
+        (BERT, "data/wikitext-2/valid.txt"),
+        (GPT2, "data/tinyshakespeare/input.txt"),
+        (BERT, "data/tinyshakespeare/input.txt"),
+    ] {
+        let (Some(path), Some(text)) = (shared(tokenizer), shared(text)) else {
+            return;
+        };
+        let ours = TextTokenizer::load(&path).unwrap();
+        let mut library = tokenizers::Tokenizer::from_file(&path).unwrap();
+        library.with_truncation(None).unwrap();
+        let text = std::fs::read_to_string(text).unwrap();
+        // By lines, and in long pieces with their line ends.
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let pieces = text.split_inclusive("\n \n");
+        for text in lines.chain(pieces) {
+            let expected = library.encode_fast(text, false).unwrap();
+            assert_eq!(ours.encode(text).unwrap(), expected.get_ids(), "{text}");
+        }
+    }
+}
+
 #[test]
 fn packing_is_that_of_the_papers_code() {
     let json: serde_json::Value = serde_json::from_str(include_str!("golden/text.json")).unwrap();

@@ -1,9 +1,13 @@
-//! Text files, JSON lines and folders of them as a corpus.
+//! Files of text, JSON lines and parquet, and folders of them, as a corpus.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
+use super::columns::TextColumn;
+use super::json::string_field;
 use super::lines::{Chunks, Lines};
+use super::source::{Form, kind};
 use super::{Corpus, Documents, Piece, Pieces};
 use crate::DataError;
 
@@ -17,21 +21,32 @@ pub enum TextUnit {
     Whole,
 }
 
-/// A text file, a JSON lines file, or a folder of such files.
+/// Files of text, or a folder of them.
 ///
-/// A name that ends in `.jsonl` or `.ndjson` is JSON lines, every other file is text. A folder is
-/// walked with its subfolders in the order of the names; names that begin with a dot are left out,
-/// and links to folders are not followed.
+/// The name of a file tells what it is:
+///
+/// - `.jsonl`, `.ndjson`, `.json`: JSON lines, one document a line, in a field of the object;
+/// - `.parquet`: one document a row, in a column of text; values may be compressed with snappy,
+///   zstd or gzip, and null is no document;
+/// - anything else: text, see [`TextUnit`].
+///
+/// Text and JSON lines may be compressed as a whole, `.gz` or `.zst` after the rest of the name.
+/// Everything is read in a stream: memory holds a document of at most 64 MiB (a longer line or
+/// value is an error), for parquet a page and a dictionary as well, and for zstd its window of at most
+/// 128 MiB. Documents of white space alone are left out.
+///
+/// A folder is walked with its subfolders in the order of the names; names that begin with a dot
+/// are left out, and links to folders are not followed.
 #[derive(Debug, Clone)]
 pub struct FileCorpus {
-    root: PathBuf,
+    name: String,
     files: Vec<PathBuf>,
     unit: TextUnit,
     field: String,
 }
 
 impl FileCorpus {
-    /// The corpus at `path`, read by lines; JSON lines hold their text in the field `text`.
+    /// The corpus at `path`, read by lines; the text of JSON lines and parquet is in `text`.
     ///
     /// # Errors
     /// When `path` or a folder in it cannot be read, or a folder holds no file.
@@ -47,24 +62,30 @@ impl FileCorpus {
         } else {
             files.push(root.clone());
         }
-        Ok(Self {
-            root,
+        Ok(Self::of(root.display().to_string(), files))
+    }
+
+    /// The corpus of some files, in the given order; `name` stands for them in its description.
+    pub fn of(name: impl Into<String>, files: Vec<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
             files,
             unit: TextUnit::default(),
             field: "text".to_owned(),
-        })
+        }
     }
 
-    /// Sets what one document is in a text file; JSON lines are always one document a line.
+    /// Sets what one document is in a text file; the other kinds are not concerned.
     #[must_use]
     pub fn unit(mut self, unit: TextUnit) -> Self {
         self.unit = unit;
         self
     }
 
-    /// Sets the field of JSON lines that holds the text.
+    /// Sets where the text is: the field of JSON lines, the column of parquet. A column in a
+    /// struct is named with a dot, `article.body`.
     #[must_use]
-    pub fn json_field(mut self, field: impl Into<String>) -> Self {
+    pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = field.into();
         self
     }
@@ -75,20 +96,26 @@ impl FileCorpus {
     }
 
     fn read(&self, path: &Path) -> Result<Pieces<'_>, DataError> {
-        if is_json_lines(path) {
-            let lines = Lines::open(path)?;
-            let path = path.to_path_buf();
-            let documents = lines.filter_map(move |line| {
-                line.and_then(|(number, line)| json_text(&path, number, &line, &self.field))
-                    .map(|text| Some(text).filter(|text| !text.trim().is_empty()))
-                    .transpose()
-            });
-            return Ok(whole_pieces(documents));
-        }
-        Ok(match self.unit {
-            TextUnit::Lines => whole_pieces(Lines::open(path)?.map(|line| Ok(line?.1))),
-            TextUnit::Whole => Box::new(Chunks::open(path)?),
+        Ok(match (kind(path).0, self.unit) {
+            (Form::Parquet, _) => whole_pieces(TextColumn::open(path, &self.field)?),
+            (Form::JsonLines, _) => {
+                let lines = Lines::open(path)?;
+                let path = path.to_path_buf();
+                whole_pieces(lines.filter_map(move |line| {
+                    line.and_then(|(number, line)| json_text(&path, number, &line, &self.field))
+                        .map(|text| Some(text).filter(|text| !text.trim().is_empty()))
+                        .transpose()
+                }))
+            }
+            (Form::Text, TextUnit::Lines) => {
+                whole_pieces(Lines::open(path)?.map(|line| Ok(line?.1)))
+            }
+            (Form::Text, TextUnit::Whole) => Box::new(Chunks::open(path)?),
         })
+    }
+
+    fn has(&self, form: Form) -> bool {
+        self.files.iter().any(|path| kind(path).0 == form)
     }
 }
 
@@ -109,24 +136,43 @@ impl Corpus for FileCorpus {
     }
 
     fn describe(&self) -> String {
-        let json = self.files.iter().filter(|path| is_json_lines(path)).count();
         let unit = match self.unit {
             TextUnit::Lines => "a document a line",
             TextUnit::Whole => "each file one text",
         };
-        let what = match (json, self.files.len() - json) {
-            (0, _) => unit.to_owned(),
-            (_, 0) => format!("JSON lines, field `{}`", self.field),
-            _ => format!("{unit}; JSON lines, field `{}`", self.field),
-        };
+        let mut what = Vec::new();
+        if self.has(Form::Text) {
+            what.push(unit.to_owned());
+        }
+        if self.has(Form::JsonLines) {
+            what.push(format!("JSON lines, field `{}`", self.field));
+        }
+        if self.has(Form::Parquet) {
+            what.push(format!("parquet, column `{}`", self.field));
+        }
+        let what = what.join("; ");
         match self.files.len() {
-            1 => format!("{} ({what})", self.root.display()),
-            files => format!("{} ({files} files, {what})", self.root.display()),
+            1 => format!("{} ({what})", self.name),
+            files => format!("{} ({files} files, {what})", self.name),
         }
     }
 
+    /// The description, and each file with its size and the time of its last change.
+    fn fingerprint(&self) -> Result<String, DataError> {
+        let mut print = self.describe();
+        for path in &self.files {
+            let file = fs::metadata(path).map_err(DataError::io("read", path))?;
+            // A system without such a time still has the size.
+            let changed = file.modified().ok();
+            let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let changed = changed.unwrap_or_default().as_nanos();
+            print.push_str(&format!("\n{} {} {changed}", path.display(), file.len()));
+        }
+        Ok(print)
+    }
+
     fn is_continuous(&self) -> bool {
-        self.unit == TextUnit::Whole && !self.files.iter().any(|path| is_json_lines(path))
+        self.unit == TextUnit::Whole && !self.has(Form::JsonLines) && !self.has(Form::Parquet)
     }
 }
 
@@ -139,26 +185,17 @@ fn whole_pieces<'a>(documents: impl Iterator<Item = Result<String, DataError>> +
     }))
 }
 
-fn is_json_lines(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension == "jsonl" || extension == "ndjson")
-}
-
 fn json_text(path: &Path, line: u64, json: &str, field: &str) -> Result<String, DataError> {
-    let value: serde_json::Value =
-        serde_json::from_str(json).map_err(|source| DataError::NotJson {
-            path: path.to_path_buf(),
-            line,
-            source,
-        })?;
-    match value.get(field).and_then(|text| text.as_str()) {
-        Some(text) => Ok(text.to_owned()),
-        None => Err(DataError::NoTextField {
-            path: path.to_path_buf(),
-            line,
-            field: field.to_owned(),
-        }),
-    }
+    let text = string_field(json, field).map_err(|source| DataError::NotJson {
+        path: path.to_path_buf(),
+        line,
+        source,
+    })?;
+    text.ok_or_else(|| DataError::NoTextField {
+        path: path.to_path_buf(),
+        line,
+        field: field.to_owned(),
+    })
 }
 
 fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
@@ -288,7 +325,7 @@ mod tests {
     fn another_field_and_the_description() {
         let folder = folder(&[("a.jsonl", b"{\"body\": \"x\", \"text\": \"y\"}")]);
         let path = folder.path().join("a.jsonl");
-        let corpus = FileCorpus::open(&path).unwrap().json_field("body");
+        let corpus = FileCorpus::open(&path).unwrap().field("body");
         assert_eq!(documents(&corpus).unwrap(), ["x"]);
         assert_eq!(
             corpus.describe(),

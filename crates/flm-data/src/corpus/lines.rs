@@ -1,10 +1,10 @@
 //! Reading a text file piece by piece: by lines, or in chunks of bounded size.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::Piece;
+use super::source::{BUFFER, LARGEST_DOCUMENT, Source};
 use crate::DataError;
 
 /// The largest piece of a file that is read as a whole, in bytes. Large enough that the cuts are
@@ -14,7 +14,9 @@ const CHUNK: usize = 64 * 1024;
 /// The lines of a file that are not blank, with their numbers (from 1) and without line ends.
 pub(super) struct Lines {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: BufReader<Source>,
+    /// The most bytes of a line, with its end.
+    limit: usize,
     number: u64,
     offset: u64,
     failed: bool,
@@ -22,10 +24,10 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(DataError::io("read", path))?;
         Ok(Self {
             path: path.to_path_buf(),
-            reader: BufReader::with_capacity(CHUNK, file),
+            reader: BufReader::with_capacity(BUFFER, Source::open(path)?),
+            limit: LARGEST_DOCUMENT,
             number: 0,
             offset: 0,
             failed: false,
@@ -35,15 +37,23 @@ impl Lines {
     fn read(&mut self) -> Result<Option<(u64, String)>, DataError> {
         loop {
             let mut bytes = Vec::new();
-            let read = self
-                .reader
+            let read = (&mut self.reader)
+                .take(self.limit as u64 + 1)
                 .read_until(b'\n', &mut bytes)
-                .map_err(DataError::io("read", &self.path))?;
+                .map_err(|error| self.reader.get_ref().fault(error))?;
             if read == 0 {
                 return Ok(None);
             }
             let start = self.offset;
             self.number += 1;
+            if read > self.limit {
+                return Err(DataError::DocumentTooLong {
+                    path: self.path.clone(),
+                    unit: "line",
+                    number: self.number,
+                    limit: self.limit,
+                });
+            }
             self.offset += read as u64;
             let mut line = String::from_utf8(bytes).map_err(|error| DataError::NotUtf8 {
                 path: self.path.clone(),
@@ -81,9 +91,9 @@ impl Iterator for Lines {
 ///
 /// A line longer than a piece is cut before its last space instead, and a text without spaces
 /// between two characters.
-pub(super) struct Chunks<R = File> {
+pub(super) struct Chunks {
     path: PathBuf,
-    reader: R,
+    reader: Source,
     size: usize,
     /// Bytes that were read and not yet given out.
     pending: Vec<u8>,
@@ -94,15 +104,12 @@ pub(super) struct Chunks<R = File> {
     done: bool,
 }
 
-impl Chunks<File> {
+impl Chunks {
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(DataError::io("read", path))?;
-        Ok(Self::new(path, file, CHUNK))
+        Ok(Self::new(path, Source::open(path)?, CHUNK))
     }
-}
 
-impl<R: Read> Chunks<R> {
-    fn new(path: &Path, reader: R, size: usize) -> Self {
+    fn new(path: &Path, reader: Source, size: usize) -> Self {
         Self {
             path: path.to_path_buf(),
             reader,
@@ -123,7 +130,7 @@ impl<R: Read> Chunks<R> {
             .by_ref()
             .take(wanted)
             .read_to_end(&mut self.pending)
-            .map_err(DataError::io("read", &self.path))?;
+            .map_err(|error| self.reader.fault(error))?;
         self.at_end = (read as u64) < wanted;
         Ok(())
     }
@@ -177,7 +184,7 @@ fn cut(bytes: &[u8]) -> usize {
     }
 }
 
-impl<R: Read> Iterator for Chunks<R> {
+impl Iterator for Chunks {
     type Item = Result<Piece, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -194,8 +201,13 @@ impl<R: Read> Iterator for Chunks<R> {
 mod tests {
     use super::*;
 
+    fn chunks(text: &[u8], size: usize) -> Chunks {
+        let path = Path::new("text");
+        Chunks::new(path, Source::of(path, text.to_vec()), size)
+    }
+
     fn pieces(text: &[u8], size: usize) -> Result<Vec<Piece>, DataError> {
-        Chunks::new(Path::new("text"), text, size).collect()
+        chunks(text, size).collect()
     }
 
     fn texts(text: &str, size: usize) -> Vec<String> {
@@ -232,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_bad_byte_is_placed_in_the_file_and_ends_the_reading() {
-        let mut chunks = Chunks::new(Path::new("text"), &b"ab\ncd\ne\xff\n"[..], 4);
+        let mut chunks = chunks(b"ab\ncd\ne\xff\n", 4);
         assert_eq!(chunks.next().unwrap().unwrap().text, "ab\n");
         assert_eq!(chunks.next().unwrap().unwrap().text, "cd\n");
         let error = chunks.next().unwrap().unwrap_err();
@@ -246,5 +258,24 @@ mod tests {
     #[test]
     fn an_empty_file_has_no_pieces() {
         assert_eq!(pieces(b"", 4).unwrap(), []);
+    }
+    #[test]
+    fn a_line_beyond_the_limit_is_an_error_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, b"four\n12345\n").unwrap();
+        let read = |limit| {
+            let mut lines = Lines::open(&path).unwrap();
+            lines.limit = limit;
+            lines.collect::<Result<Vec<_>, _>>()
+        };
+        assert_eq!(read(6).unwrap().len(), 2);
+        assert_eq!(
+            read(5).unwrap_err().to_string(),
+            format!(
+                "line 2 of {} is longer than 5 bytes, the most that is read as one document",
+                path.display()
+            )
+        );
     }
 }

@@ -1,12 +1,14 @@
-//! Making rows of documents, and choosing their split.
+//! Making rows of documents, each in its split.
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::PrepareOptions;
+use super::choice::Choice;
 use crate::dataset::{DatasetMeta, SplitMeta, TRAIN, VALIDATION};
 use crate::layout::{Layout, Packer, row};
-use crate::mix::mix;
-use crate::shard::ShardWriter;
+use crate::shard::{ShardWriter, WriterState};
 use crate::{DataError, TextTokenizer};
 
 /// Takes the tokens of a corpus piece by piece and writes the shards of both splits.
@@ -33,6 +35,26 @@ struct Side {
     meta: SplitMeta,
 }
 
+/// All that a [`RowMaker`] knows and that is not in its files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RowState {
+    train: SideState,
+    validation: SideState,
+    placed: u64,
+    in_document: bool,
+    in_validation: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SideState {
+    meta: SplitMeta,
+    writer: WriterState,
+    /// Tokens of the stream that are in no complete block.
+    pending: Vec<u32>,
+}
+
 impl Side {
     fn write(&mut self, row: &[u32], tokens: usize) -> Result<(), DataError> {
         self.writer.push(row)?;
@@ -41,8 +63,30 @@ impl Side {
         Ok(())
     }
 
+    fn save(&mut self) -> Result<SideState, DataError> {
+        Ok(SideState {
+            meta: self.meta.clone(),
+            writer: self.writer.save()?,
+            pending: self.packer.pending().to_vec(),
+        })
+    }
+
+    fn resume(&mut self, state: SideState) -> Result<(), String> {
+        if state.meta.rows != state.writer.rows() || !state.meta.shards.is_empty() {
+            return Err(format!(
+                "{} rows in shards, expected {}",
+                state.writer.rows(),
+                state.meta.rows
+            ));
+        }
+        self.packer.resume(&state.pending)?;
+        self.writer.resume(state.writer)?;
+        self.meta = state.meta;
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<SplitMeta, DataError> {
-        self.meta.dropped_tokens = self.packer.remainder();
+        self.meta.dropped_tokens = self.packer.pending().len() as u64;
         self.meta.shards = self.writer.finish()?;
         Ok(self.meta)
     }
@@ -54,6 +98,7 @@ impl<'a> RowMaker<'a> {
         tokenizer: &'a TextTokenizer,
         dataset: &DatasetMeta,
         options: &PrepareOptions,
+        choice: Choice,
         splits_blocks: bool,
     ) -> Self {
         let side = |name| Side {
@@ -70,7 +115,7 @@ impl<'a> RowMaker<'a> {
             tokenizer,
             layout: options.layout,
             length: options.length,
-            choice: Choice::new(options.validation_share),
+            choice,
             splits_blocks,
             train: side(TRAIN),
             validation: side(VALIDATION),
@@ -80,17 +125,45 @@ impl<'a> RowMaker<'a> {
         }
     }
 
+    /// Goes on where a state was saved; the files lose what came after it. The error says in what
+    /// way state and files do not belong together, and then nothing of this can be used.
+    pub(super) fn resume(&mut self, state: RowState) -> Result<(), String> {
+        self.train.resume(state.train)?;
+        self.validation.resume(state.validation)?;
+        self.placed = state.placed;
+        self.in_document = state.in_document;
+        self.in_validation = state.in_validation;
+        Ok(())
+    }
+
+    /// The state, once all rows are safely on disk.
+    pub(super) fn save(&mut self) -> Result<RowState, DataError> {
+        Ok(RowState {
+            train: self.train.save()?,
+            validation: self.validation.save()?,
+            placed: self.placed,
+            in_document: self.in_document,
+            in_validation: self.in_validation,
+        })
+    }
+
     /// Rows written so far.
     pub(super) fn rows(&self) -> u64 {
         self.train.meta.rows + self.validation.meta.rows
     }
 
-    /// Takes the tokens of the next piece.
-    pub(super) fn push(&mut self, tokens: &[u32], ends_document: bool) -> Result<(), DataError> {
+    /// Takes the tokens of the next piece. A piece of the corpus that is all for validation is
+    /// `own`.
+    pub(super) fn push(
+        &mut self,
+        tokens: &[u32],
+        ends_document: bool,
+        own: bool,
+    ) -> Result<(), DataError> {
         let begins_document = !self.in_document;
         self.in_document = !ends_document;
         if begins_document && !self.splits_blocks {
-            self.in_validation = self.choice.is_validation(self.placed);
+            self.in_validation = own || self.choice.is_validation(self.placed);
             self.placed += 1;
         }
         let side = if self.in_validation {
@@ -173,79 +246,4 @@ fn pack_document(side: &mut Side, tokens: &[u32], ends_document: bool) -> Result
         packer.end_document(&mut emit)?;
     }
     Ok(())
-}
-
-/// Chooses one of every `1 / share` places in a row.
-#[derive(Debug, Clone, Copy)]
-struct Choice {
-    /// The share in millionths: whole numbers give the same choice on every machine.
-    millionths: u128,
-}
-
-const MILLION: u128 = 1_000_000;
-
-impl Choice {
-    fn new(share: f64) -> Self {
-        Self {
-            millionths: (share * MILLION as f64).round() as u128,
-        }
-    }
-
-    fn is_validation(self, place: u64) -> bool {
-        if self.millionths == 0 {
-            return false;
-        }
-        // Group g is the places with floor(place · share) = g; a hash of g chooses one of them.
-        let group = u128::from(place) * self.millionths / MILLION;
-        let first = (group * MILLION).div_ceil(self.millionths);
-        let next = ((group + 1) * MILLION).div_ceil(self.millionths);
-        let chosen = first + u128::from(mix(group as u64)) % (next - first);
-        u128::from(place) == chosen
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_group_has_one_place_for_validation() {
-        let choice = Choice::new(0.02);
-        for group in 0..1000 {
-            let places = group * 50..(group + 1) * 50;
-            let chosen = places.filter(|&place| choice.is_validation(place)).count();
-            assert_eq!(chosen, 1, "group {group}");
-        }
-    }
-
-    #[test]
-    fn the_share_is_met_whatever_it_is() {
-        for share in [0.0, 1e-6, 0.003, 0.1, 0.3, 0.5, 0.77, 0.999] {
-            let choice = Choice::new(share);
-            let chosen = (0..100_000)
-                .filter(|&place| choice.is_validation(place))
-                .count();
-            // Only the last group may be incomplete.
-            let error = chosen as f64 - share * 100_000.0;
-            assert!(error.abs() <= 1.0, "share {share}: {chosen}");
-        }
-    }
-
-    #[test]
-    fn the_choice_has_no_period() {
-        let choice = Choice::new(0.02);
-        let mut places = [0_u32; 50];
-        for place in 0..50 * 500 {
-            if choice.is_validation(place) {
-                places[place as usize % 50] += 1;
-            }
-        }
-        // 500 draws among 50 places: chi-square with 49 degrees of freedom is above 98 with a
-        // chance of 4e-5. The hash has no seed, so this passes always or never.
-        let chi: f64 = places
-            .iter()
-            .map(|&n| (f64::from(n) - 10.0).powi(2) / 10.0)
-            .sum();
-        assert!(chi < 98.0, "chi-square {chi}");
-    }
 }

@@ -1,57 +1,84 @@
-//! A folder that appears whole or not at all.
+//! A folder that appears whole or not at all, and can be taken up again until then.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::journal::JOURNAL_FILE;
 use crate::DataError;
 use crate::dataset::META_FILE;
 
-/// A hidden folder beside the output, deleted on drop unless it was committed.
+/// A hidden folder beside the output, `.NAME.preparing`, deleted on drop unless it was committed or
+/// kept. Nobody else prepares the same output for as long as it is held.
 #[derive(Debug)]
 pub(super) struct Staging {
     out: PathBuf,
-    // Before the parents, for they go only when they are empty.
-    folder: TempDir,
-    _parents: Parents,
+    folder: PathBuf,
+    keep: bool,
     replaces: bool,
+    // Given up last but for the parents, which go only when they are empty.
+    _lock: Lock,
+    _parents: Parents,
 }
 
 impl Staging {
-    /// Checks that the output may be written and makes the folder beside it.
+    /// Checks that the output may be written and makes the folder beside it, or takes up the one
+    /// that is there.
     pub(super) fn begin(out: &Path, force: bool) -> Result<Self, DataError> {
-        let replaces = fs::symlink_metadata(out).is_ok();
-        let out = if replaces {
-            if !force {
-                return Err(DataError::OutputExists {
-                    path: out.to_path_buf(),
-                });
-            }
-            // Through a link, the folder behind it is replaced and not the link.
-            let out = fs::canonicalize(out).map_err(DataError::io("read", out))?;
-            check_ours(&out)?;
-            out
-        } else {
-            out.to_path_buf()
+        // Through a link, the folder behind it is replaced and not the link.
+        let out = match fs::symlink_metadata(out) {
+            Ok(_) => fs::canonicalize(out).map_err(DataError::io("read", out))?,
+            Err(_) => out.to_path_buf(),
         };
         let parent = parent(&out);
         let parents = Parents::make(parent)?;
+        let lock = Lock::take(&out, beside(&out, "lock"))?;
+        // Another process may have completed it until the lock was free.
+        let replaces = fs::symlink_metadata(&out).is_ok();
+        if replaces && !force {
+            return Err(DataError::OutputExists { path: out });
+        }
+        if replaces {
+            check_ours(&out)?;
+        }
+        let folder = beside(&out, "preparing");
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(DataError::io("create", &folder)(error));
+            }
+            _ => {}
+        }
         Ok(Self {
-            folder: hidden_folder(parent, ".flm-data-")?,
-            _parents: parents,
             out,
+            folder,
+            keep: false,
             replaces,
+            _lock: lock,
+            _parents: parents,
         })
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder
+    }
+
+    /// Removes what an earlier preparation left.
+    pub(super) fn clear(&self) -> Result<(), DataError> {
+        fs::remove_dir_all(&self.folder).map_err(DataError::io("remove", &self.folder))?;
+        fs::create_dir(&self.folder).map_err(DataError::io("create", &self.folder))
+    }
+
+    /// Leaves the folder for another time, if it can be gone on with.
+    pub(super) fn keep(&mut self) {
+        self.keep = self.folder.join(JOURNAL_FILE).is_file();
     }
 
     /// Puts the folder in its place. An older one there is set aside first and deleted last; should
     /// the machine stop between the two renames, it is in a folder `.flm-old-…` beside the output.
-    pub(super) fn commit(self) -> Result<(), DataError> {
+    pub(super) fn commit(mut self) -> Result<(), DataError> {
         sync(self.path())?;
         let parent = parent(&self.out);
         if self.replaces {
@@ -68,9 +95,76 @@ impl Staging {
         } else {
             fs::rename(self.path(), &self.out).map_err(DataError::io("create", &self.out))?;
         }
-        sync(parent)?;
-        let _ = self.folder.keep();
-        Ok(())
+        self.keep = true;
+        sync(parent)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What cannot be removed is taken up, or cleared, the next time.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// A file that is locked as long as its process lives, and removed when it is given up.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take(out: &Path, path: PathBuf) -> Result<Self, DataError> {
+        // A process that was killed holds its lock until the system has done with it.
+        const TRIES: u32 = 20;
+        const PAUSE: Duration = Duration::from_millis(50);
+        for _ in 0..TRIES {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+                .map_err(DataError::io("create", &path))?;
+            match file.try_lock() {
+                // The one who had it may have removed the file since it was opened here.
+                Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: file }),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                Err(TryLockError::Error(error)) => {
+                    return Err(DataError::io("lock", &path)(error));
+                }
+            }
+        }
+        Err(DataError::BeingPrepared {
+            path: out.to_path_buf(),
+        })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before the lock itself is given up with the file.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether an open file is still the one of this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |file: fs::Metadata| (file.dev(), file.ino());
+        let found = fs::metadata(path).map(id).ok();
+        found.is_some() && found == file.metadata().map(id).ok()
+    }
+    #[cfg(not(unix))]
+    {
+        // There an open file keeps its name.
+        let _ = (file, path);
+        true
     }
 }
 
@@ -119,6 +213,15 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
+/// The hidden name beside an output that goes with it.
+fn beside(out: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(out.file_name().unwrap_or_default());
+    name.push(".");
+    name.push(ending);
+    parent(out).join(name)
+}
+
 fn hidden_folder(parent: &Path, prefix: &str) -> Result<TempDir, DataError> {
     tempfile::Builder::new()
         .prefix(prefix)
@@ -127,7 +230,7 @@ fn hidden_folder(parent: &Path, prefix: &str) -> Result<TempDir, DataError> {
 }
 
 /// Makes the names in a folder durable. Only Unix has a way to say so.
-fn sync(folder: &Path) -> Result<(), DataError> {
+pub(super) fn sync(folder: &Path) -> Result<(), DataError> {
     #[cfg(unix)]
     fs::File::open(folder)
         .and_then(|folder| folder.sync_all())

@@ -1,8 +1,10 @@
 //! Writing the shards of one split.
 
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::{HEADER, Header, ShardSpec};
 use crate::DataError;
@@ -25,6 +27,41 @@ struct Open {
     file: BufWriter<File>,
     checksum: crc32fast::Hasher,
     rows: u64,
+}
+
+/// What was written, as of a moment at which all of it was safely on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WriterState {
+    /// The complete shards.
+    shards: Vec<ShardMeta>,
+    open: Option<OpenState>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenState {
+    rows: u64,
+    /// CRC-32 of these rows.
+    checksum: u32,
+}
+
+impl WriterState {
+    /// All rows; more than a `u64` holds count as the most it does.
+    pub(crate) fn rows(&self) -> u64 {
+        let open = self.open.map_or(0, |open| open.rows);
+        let rows = self.shards.iter().map(|shard| shard.rows);
+        rows.fold(open, u64::saturating_add)
+    }
+
+    /// The names of the files, in their order.
+    fn files<'a>(&'a self, split: &'a str) -> impl Iterator<Item = String> + 'a {
+        (0..self.shards.len() + usize::from(self.open.is_some())).map(|n| name(split, n))
+    }
+}
+
+fn name(split: &str, number: usize) -> String {
+    format!("{split}-{number:05}.bin")
 }
 
 impl ShardWriter {
@@ -77,9 +114,79 @@ impl ShardWriter {
         Ok(self.shards)
     }
 
+    /// Brings all rows to the disk and says what there is.
+    pub(crate) fn save(&mut self) -> Result<WriterState, DataError> {
+        let mut state = WriterState {
+            shards: self.shards.clone(),
+            open: None,
+        };
+        if let Some(open) = &mut self.open {
+            open.file
+                .flush()
+                .and_then(|()| open.file.get_ref().sync_data())
+                .map_err(DataError::io("write", &open.path))?;
+            state.open = Some(OpenState {
+                rows: open.rows,
+                checksum: open.checksum.clone().finalize(),
+            });
+        }
+        Ok(state)
+    }
+
+    /// Goes on after a state: whatever the files hold beyond it is cut off, and files that it does
+    /// not know are removed. The error says why files and state do not belong together.
+    pub(crate) fn resume(&mut self, state: WriterState) -> Result<(), String> {
+        let known: Vec<String> = state.files(self.split).collect();
+        let size = |rows: u64| {
+            let bytes = rows.checked_mul(self.spec.row_bytes() as u64);
+            bytes.and_then(|bytes| bytes.checked_add(HEADER as u64))
+        };
+        for (shard, expected) in state.shards.iter().zip(&known) {
+            let found = fs::metadata(self.folder.join(expected))
+                .map(|file| file.len())
+                .ok();
+            let is_full = shard.rows == self.rows_per_shard && shard.file == *expected;
+            if !is_full || found.is_none() || found != size(shard.rows) {
+                return Err(format!("the shard {expected} is not as it was left"));
+            }
+        }
+        if let (Some(open), Some(file)) = (state.open, known.last()) {
+            let path = self.folder.join(file);
+            let size = size(open.rows)
+                .filter(|_| (1..self.rows_per_shard).contains(&open.rows))
+                .ok_or_else(|| format!("{} rows in the open shard {file}", open.rows))?;
+            let file = reopen(&path, size, open.checksum)
+                .map_err(|error| format!("the shard {file} cannot be gone on with: {error}"))?;
+            self.open = Some(Open {
+                path,
+                file: BufWriter::new(file),
+                checksum: crc32fast::Hasher::new_with_initial_len(
+                    open.checksum,
+                    size - HEADER as u64,
+                ),
+                rows: open.rows,
+            });
+        }
+        self.shards = state.shards;
+        self.remove_others(&known)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Removes the shards of this split that are not in a list.
+    fn remove_others(&self, known: &[String]) -> std::io::Result<()> {
+        let prefix = format!("{}-", self.split);
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&prefix) && !known.contains(&name) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     fn begin(&self) -> Result<Open, DataError> {
-        let name = format!("{}-{:05}.bin", self.split, self.shards.len());
-        let path = self.folder.join(name);
+        let path = self.folder.join(name(self.split, self.shards.len()));
         let mut file = File::create_new(&path)
             .map(BufWriter::new)
             .map_err(DataError::io("create", &path))?;
@@ -121,4 +228,27 @@ impl ShardWriter {
         });
         Ok(())
     }
+}
+
+/// Opens a shard behind its first `size` bytes, whose rows must have this checksum.
+fn reopen(path: &Path, size: u64, expected: u32) -> std::io::Result<File> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut checksum = crc32fast::Hasher::new();
+    let mut left = size - HEADER as u64;
+    let mut buffer = vec![0; 1 << 16];
+    file.seek(SeekFrom::Start(HEADER as u64))?;
+    while left > 0 {
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        file.read_exact(&mut buffer[..wanted])?;
+        checksum.update(&buffer[..wanted]);
+        left -= wanted as u64;
+    }
+    if checksum.finalize() != expected {
+        return Err(std::io::Error::other("its rows are damaged"));
+    }
+    file.set_len(size)?;
+    file.seek(SeekFrom::Start(size))?;
+    Ok(file)
 }

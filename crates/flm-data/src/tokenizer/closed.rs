@@ -60,13 +60,16 @@ pub(crate) fn chars(corpus: &dyn Corpus, pass: Pass<'_>) -> Result<TextTokenizer
     }
     not_empty(corpus, chars.is_empty())?;
     let mut tokenizer = word_level(chars.into_iter().map(String::from).collect())?;
-    // Not `(?s).`, which the regex engine of the Python package reads differently.
-    let any = SplitPattern::Regex(r"[\s\S]".to_owned());
-    let split =
-        Split::new(any, SplitDelimiterBehavior::Isolated, false).map_err(tokenizer_error)?;
-    tokenizer.with_pre_tokenizer(Some(split));
+    tokenizer.with_pre_tokenizer(Some(split_chars()?));
     tokenizer.with_decoder(Some(Fuse::new()));
     TextTokenizer::new(tokenizer, "of characters")
+}
+
+/// Splits a text in its characters.
+pub(super) fn split_chars() -> Result<Split, DataError> {
+    // Not `(?s).`, which the regex engine of the Python package reads differently.
+    let any = SplitPattern::Regex(r"[\s\S]".to_owned());
+    Split::new(any, SplitDelimiterBehavior::Isolated, false).map_err(tokenizer_error)
 }
 
 fn not_empty(corpus: &dyn Corpus, is_empty: bool) -> Result<(), DataError> {

@@ -1,0 +1,103 @@
+//! Which documents (or blocks) are for validation.
+
+use super::{PrepareOptions, Validation};
+use crate::DataError;
+use crate::mix::mix;
+
+/// Chooses the split of a place in the corpus.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Choice {
+    /// One of every `1 / share` places in a row.
+    Share {
+        /// The share in millionths: whole numbers give the same choice on every machine.
+        millionths: u128,
+    },
+    /// All places from this one on.
+    From(u64),
+}
+
+const MILLION: u128 = 1_000_000;
+
+impl Choice {
+    /// The choice that the options ask for, in a corpus of `documents` if that was counted.
+    pub(super) fn new(options: &PrepareOptions, documents: Option<u64>) -> Result<Self, DataError> {
+        match options.validation {
+            Validation::Share => Ok(Self::share(options.validation_share)),
+            // Its documents are marked as they are read.
+            Validation::Corpus(_) => Ok(Self::share(0.0)),
+            Validation::Last(last) => {
+                let documents = documents.unwrap_or_default();
+                let first = documents.checked_sub(last).filter(|&first| first > 0);
+                first
+                    .map(Self::From)
+                    .ok_or(DataError::LastTooMany { last, documents })
+            }
+        }
+    }
+
+    fn share(share: f64) -> Self {
+        Self::Share {
+            millionths: (share * MILLION as f64).round() as u128,
+        }
+    }
+
+    pub(super) fn is_validation(self, place: u64) -> bool {
+        let millionths = match self {
+            Self::From(first) => return place >= first,
+            Self::Share { millionths: 0 } => return false,
+            Self::Share { millionths } => millionths,
+        };
+        // Group g is the places with floor(place · share) = g; a hash of g chooses one of them.
+        let group = u128::from(place) * millionths / MILLION;
+        let first = (group * MILLION).div_ceil(millionths);
+        let next = ((group + 1) * MILLION).div_ceil(millionths);
+        let chosen = first + u128::from(mix(group as u64)) % (next - first);
+        u128::from(place) == chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_has_one_place_for_validation() {
+        let choice = Choice::share(0.02);
+        for group in 0..1000 {
+            let places = group * 50..(group + 1) * 50;
+            let chosen = places.filter(|&place| choice.is_validation(place)).count();
+            assert_eq!(chosen, 1, "group {group}");
+        }
+    }
+
+    #[test]
+    fn the_share_is_met_whatever_it_is() {
+        for share in [0.0, 1e-6, 0.003, 0.1, 0.3, 0.5, 0.77, 0.999] {
+            let choice = Choice::share(share);
+            let chosen = (0..100_000)
+                .filter(|&place| choice.is_validation(place))
+                .count();
+            // Only the last group may be incomplete.
+            let error = chosen as f64 - share * 100_000.0;
+            assert!(error.abs() <= 1.0, "share {share}: {chosen}");
+        }
+    }
+
+    #[test]
+    fn the_choice_has_no_period() {
+        let choice = Choice::share(0.02);
+        let mut places = [0_u32; 50];
+        for place in 0..50 * 500 {
+            if choice.is_validation(place) {
+                places[place as usize % 50] += 1;
+            }
+        }
+        // 500 draws among 50 places: chi-square with 49 degrees of freedom is above 98 with a
+        // chance of 4e-5. The hash has no seed, so this passes always or never.
+        let chi: f64 = places
+            .iter()
+            .map(|&n| (f64::from(n) - 10.0).powi(2) / 10.0)
+            .sum();
+        assert!(chi < 98.0, "chi-square {chi}");
+    }
+}

@@ -1,0 +1,154 @@
+//! A memory of fixed size for the tokens of short words.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Words that are remembered at once, by each thread. With it a thread holds 3.5 MiB.
+const SLOTS: usize = 1 << 16;
+/// Longest word in bytes, one less than a key.
+const WORD: usize = 23;
+/// The most tokens of a word.
+const TOKENS: usize = 6;
+
+/// A word and its length, as numbers.
+type Key = [u64; 3];
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    key: Key,
+    tokens: [u32; TOKENS],
+    count: u8,
+}
+
+/// Each word has one place and drives out the one that was there: frequent words are back at once.
+#[derive(Debug)]
+pub(super) struct Cache {
+    owner: u64,
+    slots: Vec<Slot>,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = const {
+        RefCell::new(Cache { owner: 0, slots: Vec::new() })
+    };
+}
+
+/// A key that no other tokenizer has.
+pub(super) fn new_key() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Runs `use_it` with this thread's memory of the tokenizer of this key; what it knows of another
+/// tokenizer is forgotten. `None` if that is what it gives, or if the memory is in use further up,
+/// which nothing does today.
+pub(super) fn with<T>(key: u64, use_it: impl FnOnce(&mut Cache) -> Option<T>) -> Option<T> {
+    CACHE.with(|cache| {
+        let cache = &mut *cache.try_borrow_mut().ok()?;
+        if cache.owner != key {
+            const EMPTY: Slot = Slot {
+                key: [0; 3],
+                tokens: [0; TOKENS],
+                count: 0,
+            };
+            cache.slots.clear();
+            cache.slots.resize(SLOTS, EMPTY);
+            cache.owner = key;
+        }
+        use_it(cache)
+    })
+}
+
+impl Cache {
+    /// Appends the tokens of a word, which are what `make` gives for it; `None` if that is.
+    pub(super) fn extend(
+        &mut self,
+        word: &str,
+        out: &mut Vec<u32>,
+        make: impl FnOnce(&str) -> Option<Vec<u32>>,
+    ) -> Option<()> {
+        let Some(key) = key(word) else {
+            out.extend(make(word)?);
+            return Some(());
+        };
+        let slot = &mut self.slots[place(key)];
+        if slot.key == key {
+            out.extend_from_slice(&slot.tokens[..usize::from(slot.count)]);
+            return Some(());
+        }
+        let tokens = make(word)?;
+        if let Some(room) = slot.tokens.get_mut(..tokens.len()) {
+            room.copy_from_slice(&tokens);
+            slot.count = tokens.len() as u8;
+            slot.key = key;
+        }
+        out.extend(tokens);
+        Some(())
+    }
+}
+
+/// The key of a word that is short enough. None is zero, because the last byte is the length.
+fn key(word: &str) -> Option<Key> {
+    if word.is_empty() || word.len() > WORD {
+        return None;
+    }
+    let mut bytes = [0; WORD + 1];
+    bytes[..word.len()].copy_from_slice(word.as_bytes());
+    bytes[WORD] = word.len() as u8;
+    let (numbers, _) = bytes.as_chunks::<8>();
+    Some([0, 1, 2].map(|n| u64::from_le_bytes(numbers[n])))
+}
+
+fn place(key: Key) -> usize {
+    // Odd numbers without a pattern (the digits of π); the upper bits of a product are the best
+    // mixed.
+    let mixed = key[0].wrapping_mul(0x243f_6a88_85a3_08d3).rotate_left(29)
+        ^ key[1].wrapping_mul(0x1319_8a2e_0370_7345).rotate_left(43)
+        ^ key[2];
+    (mixed.wrapping_mul(0xa409_3822_299f_31d1) >> (u64::BITS - SLOTS.trailing_zeros())) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_made_once_unless_it_is_long() {
+        let long = "a word of more than 23 bytes";
+        let mut cache = Cache {
+            owner: 0,
+            slots: Vec::new(),
+        };
+        let mut made = Vec::new();
+        let mut out = Vec::new();
+        with(new_key(), |fresh| {
+            std::mem::swap(fresh, &mut cache);
+            Some(())
+        });
+        for word in ["a", "many", "a", "many", long, long, "bad", "a"] {
+            let made_one = cache.extend(word, &mut out, |word| {
+                made.push(word.to_owned());
+                match word {
+                    "bad" => None,
+                    "many" => Some(vec![7; TOKENS + 1]),
+                    _ => Some(vec![word.len() as u32]),
+                }
+            });
+            assert_eq!(made_one.is_none(), word == "bad");
+        }
+        assert_eq!(made, ["a", "many", "many", long, long, "bad"]);
+        let many = [7; TOKENS + 1].as_slice();
+        assert_eq!(out, [&[1], many, &[1], many, &[28, 28, 1]].concat());
+    }
+
+    #[test]
+    fn words_are_told_apart() {
+        assert_ne!(key("a"), key("a\0"));
+        assert_eq!(key(""), None);
+        assert_eq!(key(&"x".repeat(24)), None);
+        // No two of these words share a place more often than chance would have it.
+        let words = (0..6000).map(|n| key(&format!("word {n}")).unwrap());
+        let places: std::collections::HashSet<usize> = words.map(place).collect();
+        assert!(places.len() > 5600, "{}", places.len());
+    }
+}
