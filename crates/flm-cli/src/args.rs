@@ -37,6 +37,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
+    List(DataListArgs),
+    Fetch(FetchArgs),
     Prepare(PrepareArgs),
     Inspect(DataInspectArgs),
 }
@@ -86,19 +88,68 @@ pub(crate) struct QuickstartArgs {
     pub(crate) device: DeviceArgs,
 }
 
-/// Turn a corpus into a data folder of token rows
+/// List the data sets that are known by name, or show the manifest of one
+#[derive(Debug, Args)]
+pub(crate) struct DataListArgs {
+    /// The data set whose manifest to show
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Bring the files of a data set here
 ///
-/// Reads a text file, a JSON lines file (field `text`) or a folder of such files, or draws sentences from the built-in
-/// grammar with `--input grammar`. What is not given is taken from the preset's `[data]` section, or from its defaults.
+/// Goes on with what was begun, and checks sizes and checksums where they are known. Without a network it says which files to bring from
+/// where. HF_ENDPOINT and HF_TOKEN are heeded.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  flm data fetch wikitext-2
+  flm data fetch lm1b --from /mnt/datasets/lm1b")]
+pub(crate) struct FetchArgs {
+    /// A data set by name (`flm data list`), or a manifest of your own
+    #[arg(value_name = "NAME|FILE")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// Where the files of a data set are.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// A copy of the data set that is here already: a folder, or its only file. Nothing is fetched, and nothing in it changed
+    #[arg(long, value_name = "PATH")]
+    pub(crate) from: Option<PathBuf>,
+    /// Where fetched files are kept; ~/.cache/flm/datasets, or $FLM_CACHE/datasets, where it is not given
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    pub(crate) cache: Option<PathBuf>,
+}
+
+/// Turn a corpus into a data folder of token rows
+///
+/// Takes a data set by name (`flm data list`), whose manifest says how it is read, fetching what is missing. Or reads, by --input, a file or a folder of
+/// files: text, JSON lines, Parquet, also compressed by gzip or zstd; or draws sentences from the built-in grammar with `--input grammar`.
+/// What is not given is taken from the manifest, or from the preset's `[data]` section, or from its defaults. A preparation that was interrupted is
+/// gone on with by the same command.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm data prepare wikitext-2 --train-bpe 4096 --length 64 --out data
   flm data prepare --input grammar --count 40000 --length 24 --out data
   flm data prepare --input corpus.txt --tokenizer chars --length 128 --pack --whole --out data
   flm data prepare --input docs/ --train-bpe 8000 --length 128 --pack --out data")]
 pub(crate) struct PrepareArgs {
+    /// A data set by name, or a manifest of your own
+    #[arg(value_name = "NAME|FILE", conflicts_with = "input")]
+    pub(crate) dataset: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     /// A file, a folder, or `grammar`
-    #[arg(long, value_name = "PATH", required_unless_present = "preset")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["preset", "dataset"])]
     pub(crate) input: Option<String>,
+    /// The column of Parquet files, or field of JSON lines, that holds the text
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
+    /// What makes ordinary text of an older corpus: lm1b, wikitext, ptb, lambada, scientific_papers or none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) detokenizer: Option<flm_data::Detokenizer>,
     /// `words` or `chars` of the corpus, or a tokenizer.json
     #[arg(long, value_name = "words|chars|FILE")]
     pub(crate) tokenizer: Option<String>,

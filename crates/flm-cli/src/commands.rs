@@ -8,7 +8,7 @@ use crate::command_line::CommandLine;
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
-use crate::stages::{convert, eval, frontier, inspect, prepare, sample, train};
+use crate::stages::{convert, datasets, eval, frontier, inspect, prepare, sample, train};
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
 use flm_data::Layout;
@@ -20,6 +20,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
     let resumable = |error: CliError| error.or_resume(&CommandLine::current());
     match command {
         Command::Quickstart(args) => quickstart::run(&args).map_err(resumable),
+        Command::Data(DataCommand::List(args)) => print(&datasets::list(args.name.as_deref())?),
+        Command::Data(DataCommand::Fetch(args)) => print(&datasets::fetch(&args)?),
         Command::Data(DataCommand::Prepare(args)) => data_prepare(args),
         Command::Data(DataCommand::Inspect(args)) => data_inspect(&args),
         Command::Train(args) => run_train(args).map_err(resumable),
@@ -131,6 +133,23 @@ fn next(run: &Path, steps: usize) -> String {
 
 fn data_prepare(args: PrepareArgs) -> Result<()> {
     let mut data = settings(&args.settings, None, &["data"])?.data;
+    let named = args.dataset.as_deref().or(match &args.input {
+        None => data.dataset(),
+        Some(_) => None,
+    });
+    if let Some(name) = named {
+        return datasets::prepare(name, &args);
+    }
+    for (given, option) in [
+        (args.place.from.is_some(), "--from"),
+        (args.place.cache.is_some(), "--cache"),
+    ] {
+        if given {
+            return Err(CliError::input(format!(
+                "{option} is for data sets by name: an --input is where it is"
+            )));
+        }
+    }
     if let Some(input) = args.input {
         data.source = input;
     }
@@ -146,6 +165,8 @@ fn data_prepare(args: PrepareArgs) -> Result<()> {
     if args.whole {
         data.unit = crate::config::Unit::Whole;
     }
+    data.column = args.column.unwrap_or(data.column);
+    data.detokenizer = args.detokenizer.unwrap_or(data.detokenizer);
     data.length = args.length.unwrap_or(data.length);
     data.sentences = args.count.unwrap_or(data.sentences);
     data.seed = args.seed.unwrap_or(data.seed);

@@ -5,7 +5,7 @@ mod keys;
 pub(crate) use keys::{Overrides, first_difference};
 
 use crate::error::{CliError, Result};
-use flm_data::{Layout, TextUnit, TokenizerSource};
+use flm_data::{Detokenizer, Layout, TextUnit, TokenizerSource};
 use flm_denoiser::DitConfig;
 use flm_distill::FlowMapConfig;
 use flm_train::TrainConfig;
@@ -27,7 +27,7 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DataSettings {
-    /// `grammar`, or a text file, a JSON lines file or a folder of such.
+    /// `grammar`, a file or a folder of files, or `dataset:` and the name of a data set, whose manifest then says all below.
     pub(crate) source: String,
     /// Sentences to draw from the grammar.
     pub(crate) sentences: u64,
@@ -35,6 +35,10 @@ pub(crate) struct DataSettings {
     pub(crate) seed: u64,
     /// What a document is in a text file.
     pub(crate) unit: Unit,
+    /// The column of Parquet files, or field of JSON lines, that holds the text.
+    pub(crate) column: String,
+    /// What makes ordinary text of the corpus.
+    pub(crate) detokenizer: Detokenizer,
     /// `words`, `chars`, `bpe:N`, or a `tokenizer.json`.
     pub(crate) tokenizer: String,
     /// Tokens in a row.
@@ -146,6 +150,8 @@ impl Default for DataSettings {
             sentences: 40_000,
             seed: 0,
             unit: Unit::default(),
+            column: "text".to_owned(),
+            detokenizer: Detokenizer::None,
             tokenizer: "words".to_owned(),
             length: 24,
             layout: Layout::Rows,
@@ -236,25 +242,14 @@ impl DataSettings {
         self.source == "grammar"
     }
 
+    /// The data set that is the corpus, if it is one with a manifest.
+    pub(crate) fn dataset(&self) -> Option<&str> {
+        self.source.strip_prefix("dataset:")
+    }
+
     /// Where the tokenizer comes from.
     pub(crate) fn tokenizer(&self) -> Result<TokenizerSource> {
-        Ok(match self.tokenizer.as_str() {
-            "words" => TokenizerSource::Words,
-            "chars" => TokenizerSource::Chars,
-            other => match other.strip_prefix("bpe:") {
-                Some(size) => TokenizerSource::TrainBpe(size.parse().map_err(|_| {
-                    CliError::input(format!(
-                        "data.tokenizer `{other}` must be `bpe:` and a number of tokens"
-                    ))
-                })?),
-                None if Path::new(other).exists() => TokenizerSource::File(PathBuf::from(other)),
-                None => {
-                    return Err(CliError::input(format!(
-                        "the tokenizer must be `words`, `chars`, `bpe:N` or a tokenizer.json, but there is no file {other}"
-                    )));
-                }
-            },
-        })
+        tokenizer_source(&self.tokenizer)
     }
 
     /// What a document is, as the reader of files has it.
@@ -264,6 +259,27 @@ impl DataSettings {
             Unit::Whole => TextUnit::Whole,
         }
     }
+}
+
+/// What is meant by `words`, `chars`, `bpe:N` or the path of a tokenizer.json.
+pub(crate) fn tokenizer_source(name: &str) -> Result<TokenizerSource> {
+    Ok(match name {
+        "words" => TokenizerSource::Words,
+        "chars" => TokenizerSource::Chars,
+        other => match other.strip_prefix("bpe:") {
+            Some(size) => TokenizerSource::TrainBpe(size.parse().map_err(|_| {
+                CliError::input(format!(
+                    "data.tokenizer `{other}` must be `bpe:` and a number of tokens"
+                ))
+            })?),
+            None if Path::new(other).exists() => TokenizerSource::File(PathBuf::from(other)),
+            None => {
+                return Err(CliError::input(format!(
+                    "the tokenizer must be `words`, `chars`, `bpe:N` or a tokenizer.json, but there is no file {other}"
+                )));
+            }
+        },
+    })
 }
 
 impl SampleSettings {

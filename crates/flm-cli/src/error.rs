@@ -1,7 +1,7 @@
 //! One readable sentence and an exit code for everything that can go wrong.
 
 use crate::command_line::CommandLine;
-use flm_data::DataError;
+use flm_data::{DataError, FetchError};
 use flm_train::TrainError;
 use std::error::Error;
 use std::fmt;
@@ -110,6 +110,20 @@ impl From<DataError> for CliError {
     }
 }
 
+impl From<FetchError> for CliError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Cancelled => Self::of(Kind::Cancelled, &error),
+            // With its list of files, a line each.
+            FetchError::Offline { .. } => Self {
+                kind: Kind::Failed,
+                message: error.to_string(),
+            },
+            _ => Self::of(Kind::Input, &error),
+        }
+    }
+}
+
 impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
         let kind = match error {
@@ -131,6 +145,7 @@ macro_rules! input_errors {
 }
 
 input_errors!(
+    flm_data::ManifestError,
     flm_denoiser::ConfigError,
     flm_denoiser::TemperatureError,
     flm_denoiser::folder::FolderError,

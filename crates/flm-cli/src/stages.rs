@@ -2,6 +2,7 @@
 
 pub(crate) mod convert;
 pub(crate) mod curve;
+pub(crate) mod datasets;
 pub(crate) mod eval;
 pub(crate) mod frontier;
 pub(crate) mod inspect;

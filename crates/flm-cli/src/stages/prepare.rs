@@ -7,8 +7,8 @@ use crate::files;
 use crate::progress::{Progress, thousands};
 use crate::stop;
 use flm_data::{
-    Corpus, DataError, DatasetMeta, FileCorpus, FnCorpus, PrepareOptions, Stage, TextTokenizer,
-    TokenizerSource,
+    Corpus, DataError, DatasetMeta, Detokenizer, FileCorpus, FnCorpus, PrepareOptions, Stage,
+    TextMap, TextTokenizer, TokenizerSource,
 };
 use flm_eval::Grammar;
 use flm_simplex::stream::generator;
@@ -44,9 +44,18 @@ pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Resul
             force,
         )
     } else {
-        let corpus = FileCorpus::open(&settings.source)?.unit(settings.text_unit());
+        let corpus = FileCorpus::open(&settings.source)?
+            .unit(settings.text_unit())
+            .field(&settings.column);
+        options.text_map = text_map(settings.detokenizer);
         write(&corpus, 0, &options, out, force)
     }
+}
+
+/// A detokenizer as preparing has it: none for none.
+pub(super) fn text_map(detokenizer: Detokenizer) -> Option<TextMap> {
+    let map = move |text: &str| detokenizer.apply(text).into_owned();
+    (detokenizer != Detokenizer::None).then(|| TextMap::new(detokenizer.name(), map))
 }
 
 fn sentences(settings: &DataSettings, grammar: &Arc<Grammar>) -> impl Corpus + use<> {
@@ -61,7 +70,7 @@ fn sentences(settings: &DataSettings, grammar: &Arc<Grammar>) -> impl Corpus + u
     )
 }
 
-fn write(
+pub(super) fn write(
     corpus: &dyn Corpus,
     documents: u64,
     options: &PrepareOptions,
