@@ -65,7 +65,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     // With the program that the tests have built.
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
     let flm = metadata.target_directory.join("debug/flm");
-    timed("smallest pipeline", || pipeline::smoke(flm.into()))?;
+    timed("smallest pipelines", || pipeline::smoke(flm.into()))?;
     println!("every check passed");
     Ok(())
 }

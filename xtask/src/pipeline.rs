@@ -1,4 +1,4 @@
-//! Experiments that write a page of the book: `cargo xtask pipeline distillations`.
+//! Experiments that write a page of the book: `cargo xtask pipeline distillations`, `… lm1b`, `… openwebtext`.
 //!
 //! A pipeline drives the program `flm` and nothing else, so whatever it does can be typed. It goes on where it was stopped: what
 //! is finished is not done again.
@@ -6,6 +6,7 @@
 mod distillations;
 mod flm;
 mod picture;
+mod published;
 mod report;
 
 use anyhow::{Context, ensure};
@@ -18,6 +19,10 @@ use std::process::Command as Process;
 pub(crate) enum Command {
     /// Every way to distill a flow map, from one teacher and at equal evaluations of the network.
     Distillations(Arguments),
+    /// LM1B as published: fetch, prepare, train, distill, sample, score.
+    Lm1b(published::Arguments),
+    /// OpenWebText as published: fetch, prepare, train, distill, sample, score.
+    Openwebtext(published::Arguments),
 }
 
 /// What every pipeline is told.
@@ -48,16 +53,23 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Distillations(arguments) if arguments.smoke => smoke(match &arguments.flm {
+        Command::Distillations(arguments) if arguments.smoke => smallest_distillations(match &arguments.flm {
             Some(program) => program.clone(),
             None => build()?,
         }),
         Command::Distillations(arguments) => distillations::run(arguments),
+        Command::Lm1b(arguments) => published::run(&published::LM1B, arguments),
+        Command::Openwebtext(arguments) => published::run(&published::OPENWEBTEXT, arguments),
     }
 }
 
-/// A smallest pipeline with a program that is there, its results beside its runs, in a folder that is removed.
+/// The smallest pipelines with a program that is there, results beside their runs, in folders that are removed.
 pub(crate) fn smoke(flm: PathBuf) -> anyhow::Result<()> {
+    published::smoke(&published::LM1B, flm.clone())?;
+    smallest_distillations(flm)
+}
+
+fn smallest_distillations(flm: PathBuf) -> anyhow::Result<()> {
     let folder = std::env::temp_dir().join(format!("flm-smoke-{}", std::process::id()));
     let done = distillations::run(&Arguments {
         out: folder.join("runs"),

@@ -18,6 +18,10 @@ fn help_for_newcomers() {
         "distill --help",
         "sample --help",
         "eval --help",
+        "eval frontier --help",
+        "data fetch --help",
+        "convert --help",
+        "inspect --help",
     ] {
         let output = folder
             .flm(words)
@@ -206,7 +210,9 @@ fn text_without_a_grammar_is_trained_sampled_and_judged() {
         .clone();
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(
-        table.starts_with("samples  count  entropy  distinct  length\nsamples      4  "),
+        table.starts_with(
+            "samples  count  entropy  of tokens  distinct  pairs  self-BLEU  repeated  length\nsamples      4  "
+        ),
         "{table}"
     );
 }

@@ -138,6 +138,8 @@ impl TextTokenizer {
     #[must_use]
     pub fn reading_specials(mut self) -> Self {
         self.inner.set_encode_special_tokens(false);
+        // It knows nothing of special tokens.
+        self.words = None;
         self
     }
 

@@ -1,0 +1,240 @@
+//! Scorers, the frontier, and data sets by name.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use support::Folder;
+
+fn printed(folder: &Folder, words: &str) -> String {
+    let output = folder.flm(words).assert().success().get_output().clone();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn several_steps_make_a_folder_that_a_scorer_reads() {
+    let folder = Folder::new();
+    folder.data("data", 500);
+    folder
+        .tiny("train --data data --out flow")
+        .assert()
+        .success();
+    folder
+        .flm("sample --model flow --steps 1,2 --count 5 --temperature 0.5 --out s")
+        .assert()
+        .success();
+    let judged = json(&printed(
+        &folder,
+        "eval s --data data --scorer ngram:data --scorer ngram:data:2 --json",
+    ));
+    assert_eq!(judged[0]["name"], "steps-1");
+    assert_eq!(judged[1]["drawn"]["steps"], 2);
+    assert_eq!(judged[1]["drawn"]["temperature"], 0.5);
+    assert_eq!(judged[1]["drawn"]["dtype"], "f32");
+    let score = |i: usize| &judged[0]["scores"][i];
+    assert!(
+        score(0)["scorer"]
+            .as_str()
+            .unwrap()
+            .starts_with("kneser-ney-4-")
+    );
+    assert!(
+        score(1)["scorer"]
+            .as_str()
+            .unwrap()
+            .starts_with("kneser-ney-2-")
+    );
+    assert!(score(0)["perplexity"].as_f64().unwrap() > 1.0);
+    // Sentences of the corpus are likelier than what a network that has learnt nothing says.
+    let corpus = printed(&folder, "data inspect data --rows 20");
+    let sentences: Vec<&str> = corpus
+        .lines()
+        .filter_map(|line| line.strip_prefix("row "))
+        .map(|row| row.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' '))
+        .collect();
+    fs::write(folder.path("corpus.txt"), sentences.join("\n")).unwrap();
+    let corpus = json(&printed(
+        &folder,
+        "eval corpus.txt --scorer ngram:data --json",
+    ));
+    let of = |judged: &Value| judged["scores"][0]["perplexity"].as_f64().unwrap();
+    assert!(of(&corpus[0]) < 0.1 * of(&judged[0]));
+    assert!(corpus[0].get("token_entropy").is_none());
+
+    let table = printed(&folder, "eval s --data data --scorer ngram:data");
+    let mut lines = table.lines();
+    assert_eq!(
+        lines.next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        [
+            "samples",
+            "count",
+            "valid",
+            "nats/tok",
+            "perplexity",
+            "entropy",
+            "distinct",
+            "pairs",
+            "self-BLEU",
+            "repeated",
+            "length"
+        ]
+    );
+    assert!(table.contains("\nscorer 1  kneser-ney-4-"), "{table}");
+
+    for (words, expected) in [
+        (
+            "sample --model flow --steps 1,2 --count 5",
+            "several numbers of steps make several sets of samples: name a folder for them by --out",
+        ),
+        (
+            "sample --model flow --steps 1,2 --count 5 --out t --trace t.json",
+            "--trace is for one number of steps, found several",
+        ),
+        (
+            "eval s --scorer nowhere",
+            "--scorer nowhere is neither ngram:DATA[:ORDER] nor a folder of GPT-2 with config.json, model.safetensors and tokenizer.json",
+        ),
+        (
+            "eval s --scorer ngram:data:x",
+            "--scorer ngram:data:x: expected ngram:DATA:ORDER, but \"x\" is no number",
+        ),
+    ] {
+        assert_eq!(folder.refused(folder.flm(words)), expected);
+    }
+    let message = folder.refused(folder.flm("sample --model flow --steps 1,2 --count 5 --out s"));
+    assert!(
+        message.starts_with("s/steps-1.jsonl exists already"),
+        "{message}"
+    );
+}
+
+#[test]
+fn models_are_compared_at_equal_entropy() {
+    let folder = Folder::new();
+    folder.data("data", 500);
+    for (name, steps) in [("a", 4), ("b", 8)] {
+        folder
+            .tiny(&format!(
+                "train --data data --out {name} --set train.steps={steps}"
+            ))
+            .assert()
+            .success();
+    }
+    let words = "eval frontier a b --data data --steps 2 --temperature 0.3,1 --count 8 --out f";
+    let told = printed(&folder, words);
+    assert!(
+        told.starts_with("judge      grammar\nmodel 1    a\nmodel 2    b\n"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("written    f/frontier.svg and frontier.json\n"),
+        "{told}"
+    );
+    let report = json(&fs::read_to_string(folder.path("f/frontier.json")).unwrap());
+    assert_eq!(report["at"][0]["steps"], 2);
+    let points = report["at"][0]["curves"][1]["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2);
+    assert_eq!(points[0]["temperature"], 0.3);
+    assert!(report["data_entropy"].as_f64().unwrap() > 1.0);
+    let svg = fs::read_to_string(folder.path("f/frontier.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("b in 2"), "{svg}");
+
+    // What is drawn is not drawn again, and what is other is not taken for it.
+    let sample = folder.path("f/samples/a_steps-2_gamma-0_temperature-1.jsonl");
+    let written = fs::metadata(&sample).unwrap().modified().unwrap();
+    assert_eq!(printed(&folder, words), told);
+    assert_eq!(fs::metadata(&sample).unwrap().modified().unwrap(), written);
+    let message = folder.refused(folder.flm(&words.replace("--count 8", "--count 9")));
+    assert!(
+        message.ends_with(
+            "holds other samples than are asked for: choose another --out, or remove it"
+        ),
+        "{message}"
+    );
+    assert_eq!(
+        folder.refused(folder.flm("eval frontier a --out g")),
+        "a frontier is of one judge: name one by --scorer, or by --data the data folder of a grammar"
+    );
+    assert_eq!(
+        folder.refused(folder.flm("eval frontier a a --data data --out g")),
+        "a is named twice"
+    );
+}
+
+const MANIFEST: &str = r#"
+format = 1
+title = "Two tales"
+license = "mine"
+page = "https://example.org"
+split = { last = 2 }
+column = "body"
+unit = "lines"
+detokenizer = "lm1b"
+tokenizer = { name = "words" }
+length = 12
+layout = "rows"
+
+[[train]]
+url = "https://example.org/tales.jsonl"
+"#;
+
+#[test]
+fn a_data_set_is_prepared_by_its_manifest() {
+    let folder = Folder::new();
+    let listed = printed(&folder, "data list");
+    assert!(
+        listed.contains("\nlm1b ") && listed.contains("openwebtext "),
+        "{listed}"
+    );
+    assert!(printed(&folder, "data list lm1b").contains("detokenizer = \"lm1b\""));
+    fs::write(folder.path("tales.toml"), MANIFEST).unwrap();
+    let line = |i: usize| format!("{{\"body\": \"once , tale {i} was told ; it ended .\"}}\n");
+    fs::create_dir(folder.path("copy")).unwrap();
+    let tales: String = (0..6).map(line).collect();
+    fs::write(folder.path("copy/tales.jsonl"), tales).unwrap();
+    let fetched = printed(&folder, "data fetch tales.toml --from copy");
+    assert!(
+        fetched.contains("train      copy/tales.jsonl\n")
+            && fetched.ends_with("next       flm data prepare tales.toml --from copy --out data\n"),
+        "{fetched}"
+    );
+    folder
+        .flm("data prepare tales.toml --from copy --out data")
+        .assert()
+        .success();
+    let out = printed(&folder, "inspect data");
+    assert!(
+        out.contains("rows        4 to train, 2 to validate, of 12 tokens (rows)")
+            && out.contains("once, tale 0 was told; it ended."),
+        "{out}"
+    );
+    // What is given wins over the manifest.
+    folder
+        .flm("data prepare tales.toml --from copy --out other --length 16 --detokenizer none --tokenizer chars --pack")
+        .assert()
+        .success();
+    let out = printed(&folder, "inspect other");
+    assert!(
+        out.contains("of 16 tokens (packed)") && out.contains("[BOS]once , tale 0"),
+        "{out}"
+    );
+    assert_eq!(
+        folder.refused(folder.flm("data prepare tales.toml --from copy --out x --seed 1")),
+        "--seed is for sentences of the grammar, and tales.toml is a data set"
+    );
+    let message = folder.refused(folder.flm("data fetch nothing"));
+    assert!(
+        message.starts_with("there is no data set `nothing`: known are "),
+        "{message}"
+    );
+    let message =
+        folder.refused(folder.flm("data prepare tales.toml --from copy --out x --column text"));
+    assert!(
+        message.contains("line 1 of copy/tales.jsonl has no string in the field `text`"),
+        "{message}"
+    );
+}

@@ -1,0 +1,100 @@
+//! What an experiment will take, before it is begun.
+
+use super::Experiment;
+use serde::Deserialize;
+
+/// What of a preset decides on cost.
+#[derive(Deserialize)]
+pub(super) struct Preset {
+    model: Model,
+    train: Option<Training>,
+    distill: Option<Distill>,
+}
+
+#[derive(Deserialize)]
+struct Distill {
+    train: Training,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    width: u64,
+    blocks: u64,
+    cond_dim: u64,
+}
+
+#[derive(Deserialize)]
+struct Training {
+    steps: u64,
+    batch: u64,
+    micro_batch: u64,
+}
+
+/// Evaluations of the network that a row of the flow's training takes: forward, and back at twice the cost.
+const FLOW: f64 = 3.0;
+/// The same of the semigroup: on the diagonal a teacher's answer besides, off it two of the student's own, half and half.
+const SEMIGROUP: f64 = 4.5;
+/// f32 numbers that are held for each parameter: itself, its gradient, two moments, its average.
+const PER_PARAMETER: f64 = 5.0;
+/// f32 numbers that a block keeps for each token and each of its width until the pass back: about sixteen, attention's
+/// scores, which are made again, not among them.
+const PER_BLOCK: f64 = 16.0;
+
+/// The plan in text.
+pub(super) fn told(experiment: &Experiment, flow: &Preset, map: &Preset) -> String {
+    let tokens = |training: &Training| {
+        (training.steps * training.batch) as f64 * experiment.length as f64
+    };
+    let mut out = format!(
+        "\ntext        about {:.0} million tokens, {} different ones\n",
+        experiment.million_tokens, experiment.vocabulary
+    );
+    let parts = [
+        ("flow", flow, flow.train.as_ref(), FLOW, 1.0),
+        (
+            "flow map",
+            map,
+            map.distill.as_ref().map(|distill| &distill.train),
+            SEMIGROUP,
+            2.0,
+        ),
+    ];
+    for (label, preset, training, per_row, networks) in parts {
+        let Some(training) = training else {
+            continue;
+        };
+        let parameters = parameters(&preset.model, experiment.vocabulary as f64);
+        let rows = (training.steps * training.batch) as f64;
+        let seen = tokens(training);
+        let held = parameters * (PER_PARAMETER + networks - 1.0)
+            + (training.micro_batch * preset.model.width) as f64
+                * experiment.length as f64
+                * (preset.model.blocks as f64 * PER_BLOCK);
+        out += &format!(
+            "{label:12}{:.0} million parameters, {} steps of {}: {:.1} billion tokens, {:.1} times the text, {:.2e} evaluations of a row, {:.1e} floating point operations; about {:.0} GiB in passes of {}\n",
+            parameters / 1e6,
+            training.steps,
+            training.batch,
+            seen / 1e9,
+            seen / (experiment.million_tokens * 1e6),
+            rows * per_row,
+            // Two operations a parameter and token in each evaluation, the embedding's table not being multiplied with.
+            rows * per_row * experiment.length as f64 * 2.0 * parameters,
+            4.0 * held / f64::from(1 << 30),
+            training.micro_batch,
+        );
+    }
+    out
+}
+
+/// Numbers that are learnt.
+fn parameters(model: &Model, vocabulary: f64) -> f64 {
+    let (width, blocks, cond) = (
+        model.width as f64,
+        model.blocks as f64,
+        model.cond_dim as f64,
+    );
+    // Four matrices of attention, two of the MLP four times as wide, and the modulation of six parts.
+    let block = 12.0 * width * width + 6.0 * cond * width + 15.0 * width;
+    blocks * block + 2.0 * vocabulary * width + vocabulary + 3.0 * cond * width + 257.0 * cond
+}
