@@ -53,10 +53,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Distillations(arguments) if arguments.smoke => smallest_distillations(match &arguments.flm {
-            Some(program) => program.clone(),
-            None => build()?,
-        }),
+        Command::Distillations(arguments) if arguments.smoke => {
+            smallest_distillations(match &arguments.flm {
+                Some(program) => program.clone(),
+                None => build()?,
+            })
+        }
         Command::Distillations(arguments) => distillations::run(arguments),
         Command::Lm1b(arguments) => published::run(&published::LM1B, arguments),
         Command::Openwebtext(arguments) => published::run(&published::OPENWEBTEXT, arguments),

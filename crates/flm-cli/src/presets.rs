@@ -5,13 +5,14 @@ use crate::error::{CliError, Result};
 use std::path::Path;
 
 /// Name and text of each preset.
-const PRESETS: [(&str, &str); 8] = [
+const PRESETS: [(&str, &str); 9] = [
     ("grammar-tiny", include_str!("../presets/grammar-tiny.toml")),
     ("grammar-long", include_str!("../presets/grammar-long.toml")),
     (
         "shakespeare-char",
         include_str!("../presets/shakespeare-char.toml"),
     ),
+    ("wikitext-2", include_str!("../presets/wikitext-2.toml")),
     ("small", include_str!("../presets/small.toml")),
     ("lm1b", include_str!("../presets/lm1b.toml")),
     ("lm1b-fmlm", include_str!("../presets/lm1b-fmlm.toml")),

@@ -297,9 +297,11 @@ impl Pipeline<'_> {
                     self.size.samples,
                     show(&out)
                 ));
-                command.extend(gamma.iter().flat_map(|gamma| {
-                    ["--gamma".to_owned(), gamma.to_string()]
-                }));
+                command.extend(
+                    gamma
+                        .iter()
+                        .flat_map(|gamma| ["--gamma".to_owned(), gamma.to_string()]),
+                );
                 command.extend(device.clone());
                 stages.push(Stage {
                     command,
@@ -359,7 +361,10 @@ impl Pipeline<'_> {
             }
         }
         let page = self.page(&rows)?;
-        let path = self.arguments.results.join(format!("{}.md", self.experiment.name));
+        let path = self
+            .arguments
+            .results
+            .join(format!("{}.md", self.experiment.name));
         write(&path, &page)?;
         println!("written: {}", path.display());
         Ok(())
@@ -386,7 +391,9 @@ impl Pipeline<'_> {
                 score.perplexity, judged.token_entropy, judged.figures.distinct
             );
         }
-        Ok(page + "\nPublished perplexities are gpt2-large's; other scorers' do not compare with them.\n")
+        Ok(
+            page + "\nPublished perplexities are gpt2-large's; other scorers' do not compare with them.\n"
+        )
     }
 }
 

@@ -4,7 +4,6 @@ use super::prepare;
 use super::train::card;
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
-use crate::progress::thousands;
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::DitConfig;
 use flm_denoiser::folder;
@@ -55,6 +54,19 @@ fn is_ours(path: &Path) -> bool {
     matches!(json, Ok(Ok(json)) if json.get("format_version").is_some())
 }
 
+/// A whole number with its thousands set apart.
+fn grouped(number: u128) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// What a network is for.
 pub(crate) fn kind(config: &DitConfig) -> &'static str {
     match (config.residual, config.two_time) {
@@ -69,12 +81,12 @@ pub(crate) fn network(config: &DitConfig) -> String {
     format!(
         "{} · {} tokens · length {} · width {} · {} blocks of {} heads · {} parameters",
         kind(config),
-        thousands(config.vocab_size as f64),
-        thousands(config.length as f64),
+        grouped(config.vocab_size as u128),
+        grouped(config.length as u128),
         config.width,
         config.blocks,
         config.heads,
-        thousands(config.parameter_count() as f64),
+        grouped(config.parameter_count()),
     )
 }
 
@@ -86,7 +98,7 @@ pub(crate) fn foreign(file: &Foreign, config: &DitConfig) -> String {
     about.extend(
         settings
             .step
-            .map(|step| format!("step {}", thousands(step as f64))),
+            .map(|step| format!("step {}", grouped(step.into()))),
     );
     about.push(match (file.has_averages(), settings.decay) {
         (true, Some(decay)) => format!("parameters and their averages (decay {decay})"),
@@ -140,7 +152,7 @@ fn model(path: &Path, tensors: bool) -> Result<String> {
         let _ = writeln!(
             out,
             "tokenizer  {} tokens, {:.12}",
-            thousands(tokenizer.vocab_size() as f64),
+            grouped(tokenizer.vocab_size() as u128),
             tokenizer.hash()
         );
     } else {
@@ -199,7 +211,7 @@ fn run(path: &Path, tensors: bool) -> Result<String> {
             let _ = writeln!(
                 out,
                 "checkpoint step {} in {}",
-                thousands(step as f64),
+                grouped(step.into()),
                 at.display()
             );
         }
@@ -224,7 +236,7 @@ fn checkpoint(path: &Path, tensors: bool) -> Result<String> {
     let shapes = state.get("parameters").and_then(Value::as_object);
     let mut out = format!(
         "checkpoint step {}, after {:.0} s; weights, their averages and the optimizer's state\nnetwork    {} tensors\n",
-        thousands(number("step")),
+        grouped(number("step") as u128),
         number("seconds"),
         shapes.map_or(0, serde_json::Map::len),
     );
@@ -272,10 +284,23 @@ fn shard(path: &Path) -> Result<String> {
     let shard = flm_data::ShardInfo::read(path)?;
     Ok(format!(
         "shard      {} rows of {} tokens of {} bits\nvocabulary {} tokens, tokenizer {:.12}\n",
-        thousands(shard.rows as f64),
-        thousands(f64::from(shard.length)),
+        grouped(shard.rows.into()),
+        grouped(shard.length.into()),
         shard.bits,
-        thousands(f64::from(shard.vocabulary)),
+        grouped(shard.vocabulary.into()),
         shard.tokenizer_hash,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (30_522, "30,522")] {
+            assert_eq!(grouped(number), expected);
+        }
+        assert_eq!(grouped(139_342_394), "139,342,394");
+    }
 }

@@ -19,7 +19,7 @@ use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, TOKENIZER_FILE};
 use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::{Dit, DitConfig, NoiseWidth};
-use flm_distill::{FlowMapObjective, FlowObjective};
+use flm_distill::{FlowMapObjective, FlowObjective, ObjectiveKind};
 use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
@@ -237,6 +237,11 @@ impl<'a> Plan<'a> {
             &plan.network,
             objective.wide_noise(),
         ));
+        if plan.network.two_time && plan.learns_badly_alone() {
+            progress.note(
+                "without a teacher the Eulerian objective seldom learns: --set flow_map.objective=lagrangian does (docs/results/distillations.md)",
+            );
+        }
         let mut metrics = plan.begin()?;
         let outcome = run.train(&mut |event| {
             progress.training(&event, tokens);
@@ -303,6 +308,12 @@ impl<'a> Plan<'a> {
         let is_this =
             |card: &Card| card.steps >= self.settings.steps && card.data_hash == self.data_hash;
         Ok(card.filter(is_this))
+    }
+
+    /// Whether this is the objective that needs the velocity of a flow that is there, and no flow is.
+    fn learns_badly_alone(&self) -> bool {
+        let settings = &self.request.config.distill;
+        settings.teacher.is_empty() && settings.flow_map.objective == ObjectiveKind::Eulerian
     }
 
     fn save<B: burn::tensor::backend::Backend>(

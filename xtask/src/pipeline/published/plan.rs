@@ -42,9 +42,8 @@ const PER_BLOCK: f64 = 16.0;
 
 /// The plan in text.
 pub(super) fn told(experiment: &Experiment, flow: &Preset, map: &Preset) -> String {
-    let tokens = |training: &Training| {
-        (training.steps * training.batch) as f64 * experiment.length as f64
-    };
+    let tokens =
+        |training: &Training| (training.steps * training.batch) as f64 * experiment.length as f64;
     let mut out = format!(
         "\ntext        about {:.0} million tokens, {} different ones\n",
         experiment.million_tokens, experiment.vocabulary
