@@ -3,7 +3,7 @@
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
-use flm_tests::parity::{Models, Parity, Source};
+use flm_tests::parity::{Models, Parity, Source, text};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -42,8 +42,13 @@ fn run(folder: &Path, flm: &Path) -> Result<bool, String> {
         }
         Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     })?;
-    let parity = Parity::<Autodiff<Flex>>::open(&Source::Folder(models, converted))?;
-    let lines = parity.lines();
+    let parity = Parity::<Autodiff<Flex>>::open(&Source::Folder(models.clone(), converted))?;
+    let mut lines = parity.lines();
+    let tokenizers = folder.join("../tokenizers");
+    lines.extend(text::<Flex>(&folder.join("text"), &tokenizers)?);
+    if models.join("discrete.safetensors").is_file() {
+        println!("discrete.safetensors is not compared: there are no discrete models here yet");
+    }
     for line in &lines {
         println!("{line}");
     }

@@ -9,9 +9,11 @@ mod network;
 mod samples;
 mod schedule;
 mod source;
+mod text;
 
 pub use losses::{as_published, rows};
 pub use source::{Models, Source, convert};
+pub use text::text;
 
 use crate::fixture::{Fixture, relative_error};
 use burn::tensor::backend::AutodiffBackend;
@@ -44,7 +46,7 @@ pub enum Verdict {
         /// The tolerance.
         tolerance: f64,
     },
-    /// Tokens: how many there are, how many differ although one was clearly the likeliest, and how many where two were as likely.
+    /// Tokens, or texts: how many there are, how many differ although one was clearly the likeliest, and how many where two were as likely.
     Tokens {
         /// All tokens.
         count: usize,
@@ -98,7 +100,7 @@ impl fmt::Display for Line {
                 write!(f, "{error:.1e}, at most {tolerance:.0e}")
             }
             Verdict::Tokens { count, wrong, ties } => {
-                write!(f, "{wrong} of {count} tokens differ, and {ties} near ties")
+                write!(f, "{wrong} of {count} differ, and {ties} near ties")
             }
             Verdict::Input => f.write_str("input"),
             Verdict::Skipped(reason) => write!(f, "not compared: {reason}"),

@@ -9,7 +9,7 @@ use burn_flex::Flex;
 use flm_denoiser::{Dit, Dropout};
 use flm_tests::fixture::{self, Pinned, flat, flat_int, relative_error};
 use flm_tests::golden;
-use flm_tests::parity::{Line, Models, Parity, Source, Verdict, convert};
+use flm_tests::parity::{Line, Models, Parity, Source, Verdict, convert, text};
 
 type Fused = Autodiff<Flex>;
 /// A backend for which `flm_ops` has no kernels, so that its compositions are checked as well.
@@ -118,6 +118,19 @@ fn a_flipped_bit_is_seen() {
     if let Some(parity) = full::<Fused>() {
         assert_flips_are_seen(parity);
     }
+}
+
+#[test]
+fn the_fixtures_of_text_agree() {
+    let Some(shared) = fixture::shared() else {
+        return;
+    };
+    let lines = text::<Flex>(&shared.join("parity/text"), &shared.join("tokenizers")).unwrap();
+    for line in &lines {
+        assert!(line.holds(), "{line}");
+    }
+    // Eight texts and what is made of them, four detokenizers, two layouts.
+    assert_eq!(compared(&lines).len(), 8 + 3 + 4 + 2);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod architecture;
 mod bench;
+mod bench_data;
 mod ci;
 mod parity;
 mod pipeline;
@@ -19,6 +20,8 @@ enum Command {
     Architecture,
     /// Time our work, and PyTorch's beside it.
     Bench(bench::Arguments),
+    /// Time how text becomes token rows, and Python's way beside it.
+    BenchData(bench_data::Arguments),
     /// Compare everything with the published implementation's own numbers.
     Parity(parity::Arguments),
     /// Run an experiment and write its page.
@@ -31,6 +34,7 @@ fn main() -> anyhow::Result<()> {
         Command::Ci => ci::run(),
         Command::Architecture => architecture::check(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::BenchData(arguments) => bench_data::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
         Command::Pipeline(command) => pipeline::run(&command),
     }

@@ -4,7 +4,7 @@
 //! is finished is not done again.
 
 mod distillations;
-mod flm;
+pub(crate) mod flm;
 mod picture;
 mod published;
 mod report;

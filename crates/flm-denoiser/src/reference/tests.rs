@@ -2,6 +2,7 @@ use super::*;
 use crate::folder::Existing;
 use crate::named_tensors;
 use burn_flex::Flex;
+use proptest::prelude::*;
 use std::io::Write;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -477,4 +478,104 @@ fn compressed_archives_are_refused_before_they_are_unpacked() {
     fs::write(&path, bytes).unwrap();
     let found = load(&path, Weights::Averaged, &Hints::default()).unwrap_err();
     assert!(found.contains("compress"), "{found}");
+}
+
+/// A `.safetensors` file of this header and so many bytes of numbers.
+fn safetensors_of(header: &str, bytes: usize) -> Vec<u8> {
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.resize(file.len() + bytes, 0);
+    file
+}
+
+#[test]
+fn files_of_tensors_that_lie_are_refused() {
+    let home = home();
+    let path = home.path().join("x.safetensors");
+    let tensor = |name: &str, shape: &str, from: usize, to: usize| {
+        format!(r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+    };
+    let overlapping = format!(
+        "{{{},{}}}",
+        tensor("a", "[2]", 0, 8),
+        tensor("b", "[2]", 4, 12)
+    );
+    let beyond = format!("{{{}}}", tensor("a", "[2]", 0, 8));
+    let huge = format!("{{{}}}", tensor("a", "[4611686018427387904,4]", 0, 8));
+    let other = r#"{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#;
+    for (content, expected) in [
+        (safetensors_of(&overlapping, 12), "truncated or corrupt"),
+        (safetensors_of(&beyond, 4), "truncated or corrupt"),
+        (safetensors_of(&huge, 8), "truncated or corrupt"),
+        (
+            safetensors_of(other, 8),
+            "tensor a has type I64, expected F32, F16 or BF16",
+        ),
+        (vec![0xff; 64], "truncated or corrupt"),
+        (Vec::new(), "truncated or corrupt"),
+    ] {
+        fs::write(&path, content).unwrap();
+        let found = load(&path, Weights::Averaged, &Hints::default()).unwrap_err();
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+/// Bytes of a valid file, a few of them changed, and cut somewhere.
+fn harmed(good: &[u8], changes: &[(prop::sample::Index, u8)], end: prop::sample::Index) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    for (place, byte) in changes {
+        bytes[place.index(good.len())] = *byte;
+    }
+    // Uncut as often as not.
+    let end = end.index(2 * good.len());
+    bytes.truncate(end.max(1));
+    bytes
+}
+
+fn harm() -> impl Strategy<Value = (Vec<(prop::sample::Index, u8)>, prop::sample::Index)> {
+    let change = (any::<prop::sample::Index>(), any::<u8>());
+    (
+        prop::collection::vec(change, 0..4),
+        any::<prop::sample::Index>(),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever becomes of a checkpoint, it is read or ends in a sentence.
+    #[test]
+    fn a_harmed_checkpoint_does_not_panic((changes, end) in harm()) {
+        let home = home();
+        let path = home.path().join("x.ckpt");
+        // Without numbers there is more to harm.
+        let mut small = checkpoint("fmlm");
+        small.live.truncate(4);
+        small.averages.truncate(3);
+        small.write(&path);
+        let good = fs::read(&path).unwrap();
+        fs::write(&path, harmed(&good, &changes, end)).unwrap();
+        if let Ok(file) = Foreign::open(&path) {
+            let _ = file.config(&Hints::default());
+            let _ = file.load::<Flex>(Weights::Averaged, &Hints::default(), &Default::default());
+        }
+    }
+
+    #[test]
+    fn a_harmed_file_of_tensors_does_not_panic((changes, end) in harm()) {
+        let home = home();
+        let path = home.path().join("x.safetensors");
+        let config = config(false);
+        export(&path, &network(&config, 3), &config, Target::StateDict, Existing::Refuse).unwrap();
+        let good = fs::read(&path).unwrap();
+        // The header is where harm is done.
+        let header = good.len().min(3000);
+        let mut bytes = harmed(&good[..header], &changes, end);
+        if bytes.len() == header {
+            bytes.extend(&good[header..]);
+        }
+        fs::write(&path, bytes).unwrap();
+        let hints = Hints { length: Some(3), ..Hints::default() };
+        let _ = load(&path, Weights::Averaged, &hints);
+    }
 }

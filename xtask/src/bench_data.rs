@@ -1,0 +1,144 @@
+//! How fast text becomes token rows, and Python's way beside it: `cargo xtask bench-data`.
+
+use crate::pipeline;
+use crate::pipeline::flm::Flm;
+use anyhow::{Context, ensure};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// What to time.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A text, a document a line, which is repeated
+    #[arg(value_name = "TEXT")]
+    text: PathBuf,
+    /// A tokenizer.json
+    #[arg(long, value_name = "FILE")]
+    tokenizer: PathBuf,
+    /// Sizes of text to prepare, in MB
+    #[arg(long, value_name = "MB,MB", value_delimiter = ',', default_values_t = [1, 50, 500])]
+    sizes: Vec<u64>,
+    /// A Python that has `datasets` and `tokenizers`, for the same
+    #[arg(long, value_name = "PYTHON")]
+    python: Option<PathBuf>,
+    /// The largest text that Python is given, in MB
+    #[arg(long, value_name = "MB", default_value_t = 50)]
+    python_most: u64,
+    /// Tokens in a block
+    #[arg(long, value_name = "L", default_value_t = 1024)]
+    length: usize,
+    /// An `flm` to use, instead of building one
+    #[arg(long, value_name = "PROGRAM")]
+    flm: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let home = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let flm = Flm {
+        program: match &arguments.flm {
+            Some(program) => program.clone(),
+            None => pipeline::build()?,
+        },
+        log: home.path().join("log"),
+    };
+    println!(
+        "| text, MB | | seconds | MB/s | peak memory, MiB |\n| ---: | --- | ---: | ---: | ---: |"
+    );
+    for size in &arguments.sizes {
+        let text = home.path().join(format!("{size}.txt"));
+        let bytes = repeat(&arguments.text, *size * 1_000_000, &text)?;
+        let line = |way: &str, seconds: f64, peak: Option<f64>| {
+            let peak = peak.map_or_else(|| "?".to_owned(), |peak| format!("{peak:.0}"));
+            println!(
+                "| {size} | {way} | {seconds:.1} | {:.1} | {peak} |",
+                bytes as f64 / 1e6 / seconds
+            );
+        };
+        let out = home.path().join("flm");
+        let started = Instant::now();
+        let used = flm.run(&[
+            "data".to_owned(),
+            "prepare".to_owned(),
+            "--input".to_owned(),
+            text.display().to_string(),
+            "--tokenizer".to_owned(),
+            arguments.tokenizer.display().to_string(),
+            "--length".to_owned(),
+            arguments.length.to_string(),
+            "--pack".to_owned(),
+            "--out".to_owned(),
+            out.display().to_string(),
+        ])?;
+        line("flm", started.elapsed().as_secs_f64(), used.peak_mib);
+        fs::remove_dir_all(&out).context("cannot remove what was prepared")?;
+        if let Some(python) = &arguments.python
+            && *size <= arguments.python_most
+        {
+            for threads in [1, 2] {
+                let seconds = by_python(arguments, python, &text, threads, home.path())?;
+                line(&format!("Python, {threads} processes"), seconds, None);
+            }
+        }
+        fs::remove_file(&text).context("cannot remove a text")?;
+    }
+    Ok(())
+}
+
+/// Writes `from` again and again until there are as many bytes; how many there are.
+fn repeat(from: &Path, bytes: u64, to: &Path) -> anyhow::Result<u64> {
+    let text = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    ensure!(!text.is_empty(), "{} is empty", from.display());
+    let mut file =
+        fs::File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
+    let mut written = 0;
+    while written < bytes {
+        let left = usize::try_from(bytes - written).unwrap_or(usize::MAX);
+        // To the end of a line, so that no document is cut in the middle of a character.
+        let part = if left >= text.len() {
+            &text[..]
+        } else {
+            let end = text[..left].iter().rposition(|byte| *byte == b'\n');
+            &text[..end.map_or(text.len(), |end| end + 1)]
+        };
+        file.write_all(part)
+            .with_context(|| format!("cannot write {}", to.display()))?;
+        written += part.len() as u64;
+        if part.len() < text.len() {
+            break;
+        }
+    }
+    Ok(written)
+}
+
+/// Seconds that Python says it took, without its start.
+fn by_python(
+    arguments: &Arguments,
+    python: &Path,
+    text: &Path,
+    threads: usize,
+    home: &Path,
+) -> anyhow::Result<f64> {
+    let out = home.join("python");
+    let output = Command::new(python)
+        .arg("xtask/bench/data_bench.py")
+        .args([text, &arguments.tokenizer])
+        .args([arguments.length.to_string(), threads.to_string()])
+        .arg(&out)
+        .output()
+        .with_context(|| format!("cannot start {}", python.display()))?;
+    ensure!(
+        output.status.success(),
+        "Python failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    fs::remove_dir_all(&out).context("cannot remove what Python made")?;
+    let printed = String::from_utf8(output.stdout)?;
+    let seconds = printed
+        .split_whitespace()
+        .next()
+        .context("Python said nothing")?;
+    Ok(seconds.parse()?)
+}
