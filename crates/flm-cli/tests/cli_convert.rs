@@ -15,7 +15,7 @@ fn trained() -> Folder {
         .assert()
         .success();
     folder
-        .tiny("distill --teacher flow --data data --out residual --set flow_map.objective=residual")
+        .flm("distill --teacher flow --data data --out residual --set flow_map.objective=residual --set train.steps=3")
         .assert()
         .success();
     folder
@@ -30,7 +30,7 @@ fn samples(folder: &Folder, model: &str) -> Vec<Value> {
     let out = format!("{}.jsonl", model.replace('/', "-"));
     folder
         .flm(&format!(
-            "sample --model {model} --steps 2 --count 3 --out {out}"
+            "sample --model {model} --steps 2 --count 3 --out {out} --force"
         ))
         .assert()
         .success();
@@ -117,7 +117,9 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
             ""
         };
         let words = format!("{words}{force}");
-        assert_eq!(folder.refused(folder.flm(&words)), expected);
+        // Some paths are told as the system has them.
+        let message = folder.refused(folder.flm(&words));
+        assert!(message.ends_with(expected), "{message}");
     }
     folder.flm("convert flow --out hub").assert().success();
     assert_eq!(
@@ -132,11 +134,6 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
         folder.refused(folder.flm("convert hub --out x --live")),
         "hub holds one set of weights, and does not say whether they are averages: take it as it is"
     );
-    folder.data("other", 5000);
-    let tokenizer = folder.path("data/tokenizer.json");
-    let text = fs::read_to_string(&tokenizer).unwrap();
-    let smaller = text.replacen("\"a\"", "\"aaa\"", 1);
-    fs::write(folder.path("t.json"), smaller).unwrap();
     fs::write(folder.path("cut.ckpt"), b"PK\x03\x04 and no more").unwrap();
     let message = folder.refused(folder.flm("convert cut.ckpt --out x"));
     assert!(

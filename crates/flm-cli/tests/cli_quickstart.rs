@@ -126,6 +126,7 @@ fn it_makes_what_it_promises() {
     assert_eq!(
         keys(&first),
         [
+            "dtype",
             "gamma",
             "model",
             "seed",

@@ -58,6 +58,8 @@ pub struct TextTokenizer {
     inner: Tokenizer,
     /// The quick way to the same tokens, where there is one.
     words: Option<Words>,
+    /// Whether a special token that is spelt in a text is that token.
+    reads_specials: bool,
     specials: SpecialIds,
     vocabulary: usize,
     hash: String,
@@ -140,6 +142,7 @@ impl TextTokenizer {
         self.inner.set_encode_special_tokens(false);
         // It knows nothing of special tokens.
         self.words = None;
+        self.reads_specials = true;
         self
     }
 
@@ -286,13 +289,14 @@ impl TextTokenizer {
             vocabulary: largest.map_or(0, |id| id as usize + 1),
             hash: hash(&inner)?,
             words: Words::of(&inner),
+            reads_specials: false,
             inner,
         })
     }
 
     /// Refuses special tokens in the text of a closed vocabulary, where they are words.
     fn checked(&self, tokens: Vec<u32>) -> Result<Vec<u32>, DataError> {
-        if matches!(self.inner.get_model(), ModelWrapper::WordLevel(_)) {
+        if !self.reads_specials && matches!(self.inner.get_model(), ModelWrapper::WordLevel(_)) {
             let specials = [self.specials.pad, self.specials.bos, self.specials.eos];
             if let Some(&token) = tokens.iter().find(|token| specials.contains(token)) {
                 return Err(bad_word(

@@ -47,6 +47,12 @@ fn gpt2_has_one_special_token_for_all() {
     let tokens = gpt2.encode(&long).unwrap();
     assert_eq!(gpt2.decode(&tokens).unwrap(), long);
     let spelt = gpt2.encode("a<|endoftext|>b").unwrap();
+    let read = gpt2.clone().reading_specials();
+    assert_eq!(read.encode("a<|endoftext|>b").unwrap(), [64, 50256, 65]);
+    // With a padding token of its own it has the published 50,258.
+    let padded = gpt2.clone().with_padding().unwrap();
+    assert_eq!((padded.pad_id(), padded.vocab_size()), (50257, 50258));
+    assert_eq!(padded.encode(&long).unwrap(), tokens);
     assert!(!spelt.contains(&50256), "text cannot end a row");
     assert_eq!(gpt2.decode(&spelt).unwrap(), "a<|endoftext|>b");
 }

@@ -94,9 +94,9 @@ pub(super) fn write(
         }
     });
     let meta = prepared.map_err(|error| match error {
-        DataError::OutputExists { path } => CliError::input(format!(
+        DataError::OutputExists { .. } => CliError::input(format!(
             "{} exists already: choose another folder, or add --force to replace it",
-            path.display()
+            out.display()
         )),
         other => other.into(),
     })?;

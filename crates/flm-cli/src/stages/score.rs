@@ -147,7 +147,8 @@ struct DataNGram {
 impl DataNGram {
     fn train(data: &Path, order: usize) -> Result<Self> {
         let dataset = Dataset::open(data)?;
-        let tokenizer = dataset.tokenizer().clone();
+        // Samples may hold special tokens where none belong.
+        let tokenizer = dataset.tokenizer().clone().reading_specials();
         let layout = dataset.meta().layout;
         let mut counts = NGramCounts::new(order, tokenizer.vocab_size())?;
         let (bos, eos) = (tokenizer.bos_id(), tokenizer.eos_id());

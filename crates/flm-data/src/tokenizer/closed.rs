@@ -176,6 +176,13 @@ mod tests {
     }
 
     #[test]
+    fn a_text_may_be_read_with_its_special_tokens() {
+        let tokenizer = TextTokenizer::from_words(["a", "b"]).unwrap();
+        let reading = tokenizer.reading_specials();
+        assert_eq!(reading.encode("a [PAD] b [EOS]").unwrap(), [3, 0, 4, 2]);
+    }
+
+    #[test]
     fn no_text_is_no_vocabulary() {
         let error = TextTokenizer::words(&corpus(&[" ", ""])).unwrap_err();
         assert_eq!(error.to_string(), "the corpus is empty: a test");
