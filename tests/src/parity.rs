@@ -12,7 +12,7 @@ mod source;
 mod text;
 
 pub use losses::{as_published, rows};
-pub use source::{Models, Source, convert};
+pub use source::{Convert, Models, Source, convert};
 pub use text::text;
 
 use crate::fixture::{Fixture, relative_error};
@@ -109,6 +109,9 @@ impl fmt::Display for Line {
     }
 }
 
+/// The networks of a residual flow map: what answers D, and g, which is trained.
+type TwoNetworks<B> = (Dit<<B as AutodiffBackend>::InnerBackend>, Dit<B>);
+
 /// The fixtures, and the networks that they are of.
 pub struct Parity<B: AutodiffBackend> {
     /// `expected.safetensors`
@@ -117,8 +120,7 @@ pub struct Parity<B: AutodiffBackend> {
     pub map_file: Fixture,
     flow: Option<Dit<B>>,
     flow_map: Option<Dit<B>>,
-    /// Both networks of the residual flow map: what answers D, and g, which is trained.
-    residual: Option<(Dit<B::InnerBackend>, Dit<B>)>,
+    residual: Option<TwoNetworks<B>>,
     schedule: Schedule,
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Command {
 pub(crate) enum DataCommand {
     List(DataListArgs),
     Fetch(FetchArgs),
-    Prepare(PrepareArgs),
+    Prepare(Box<PrepareArgs>),
     Inspect(DataInspectArgs),
 }
 
@@ -332,7 +332,7 @@ pub(crate) enum EvalCommand {
 /// By what samples are scored.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// A model that reads the samples: a folder of GPT-2, or ngram:DATA[:ORDER]; may be repeated
+    /// A model that reads the samples: a folder of GPT-2, ngram:DATA or ngram:DATA:ORDER; may be repeated
     #[arg(long = "scorer", value_name = "SCORER")]
     pub(crate) scorers: Vec<String>,
     /// Tokens of the scorer at which GPT-2 cuts a sample; the samples' own length where it is not given

@@ -22,7 +22,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Quickstart(args) => quickstart::run(&args).map_err(resumable),
         Command::Data(DataCommand::List(args)) => print(&datasets::list(args.name.as_deref())?),
         Command::Data(DataCommand::Fetch(args)) => print(&datasets::fetch(&args)?),
-        Command::Data(DataCommand::Prepare(args)) => data_prepare(args),
+        Command::Data(DataCommand::Prepare(args)) => data_prepare(*args),
         Command::Data(DataCommand::Inspect(args)) => data_inspect(&args),
         Command::Train(args) => run_train(args).map_err(resumable),
         Command::Distill(args) => run_distill(args).map_err(resumable),

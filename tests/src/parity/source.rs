@@ -32,6 +32,9 @@ pub struct Models {
     pub residual: PathBuf,
 }
 
+/// Converts a file to a model folder; of a residual flow map with the file of its denoiser.
+pub type Convert<'a> = dyn Fn(&Path, &Path, Option<&Path>) -> Result<(), String> + 'a;
+
 impl Models {
     /// Converts the checkpoints in `fixtures` to model folders in `out`, by `convert`, which is given the file, the model
     /// folder to make and, of the residual flow map, the file of its denoiser.
@@ -39,11 +42,7 @@ impl Models {
     /// # Errors
     ///
     /// What `convert` says.
-    pub fn convert(
-        fixtures: &Path,
-        out: &Path,
-        convert: &dyn Fn(&Path, &Path, Option<&Path>) -> Result<(), String>,
-    ) -> Result<Self, String> {
+    pub fn convert(fixtures: &Path, out: &Path, convert: &Convert<'_>) -> Result<Self, String> {
         let flow = fixtures.join(FLOW);
         let models = Self {
             flow: out.join("flow"),
@@ -131,7 +130,7 @@ impl Source {
 
     pub(super) fn residual<B: AutodiffBackend>(
         &self,
-    ) -> Result<Option<(Dit<B::InnerBackend>, Dit<B>)>, String> {
+    ) -> Result<Option<super::TwoNetworks<B>>, String> {
         let Self::Folder(_, models) = self else {
             return Ok(None);
         };
