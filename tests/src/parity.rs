@@ -78,13 +78,22 @@ impl Line {
 
 /// Numbers as they compare with the expected ones.
 fn numbers(found: &[f32], expected: &[f32], tolerance: f64) -> Verdict {
-    let comparable = found.len() == expected.len() && !found.iter().any(|value| value.is_nan());
-    let error = if comparable {
-        relative_error(found, expected)
-    } else {
-        f64::INFINITY
+    Verdict::Numbers {
+        error: relative_error(found, expected),
+        tolerance,
+    }
+}
+
+/// The largest of some errors; what is not a number is larger than any.
+fn worst(errors: impl IntoIterator<Item = f64>) -> f64 {
+    let larger = |worst: f64, error: f64| {
+        if error.is_nan() {
+            f64::INFINITY
+        } else {
+            worst.max(error)
+        }
     };
-    Verdict::Numbers { error, tolerance }
+    errors.into_iter().fold(0.0, larger)
 }
 
 impl fmt::Display for Line {
@@ -192,5 +201,28 @@ fn line(name: &str, known: Option<Verdict>) -> Line {
         } else {
             Verdict::Unknown
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, numbers, worst};
+
+    #[test]
+    fn what_is_not_a_number_never_agrees() {
+        for pair in [
+            [f32::NAN, 1.0],
+            [1.0, f32::NAN],
+            [f32::INFINITY, 1.0],
+            [1.0, f32::INFINITY],
+        ] {
+            let line = Line {
+                name: "x".to_owned(),
+                verdict: numbers(&[pair[0], 2.0], &[pair[1], 2.0], 1.0),
+            };
+            assert!(!line.holds(), "{line}");
+        }
+        assert_eq!(worst([0.5, f64::NAN, 1e-9]), f64::INFINITY);
+        assert_eq!(worst([0.5, 1e-9]), 0.5);
     }
 }

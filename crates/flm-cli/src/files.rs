@@ -2,7 +2,8 @@
 
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
-use std::io::Write;
+use sha2::{Digest, Sha256};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file beside its place, makes it durable and moves it there.
@@ -46,6 +47,25 @@ pub(crate) fn free(path: &Path, force: bool) -> Result<()> {
 /// Reads a text.
 pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(CliError::io("read", path))
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub(crate) fn hash(path: &Path) -> Result<String> {
+    let mut file = std::fs::File::open(path).map_err(CliError::io("read", path))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer).map_err(CliError::io("read", path))?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// What a folder of ours is of.

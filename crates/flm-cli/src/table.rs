@@ -50,12 +50,12 @@ pub(crate) fn figures(rows: &[Judged]) -> String {
         lines.push(line);
     }
     let mut out = aligned(&lines);
-    for (number, score) in rows
-        .iter()
-        .flat_map(|row| row.scores.iter().enumerate())
-        .take(scorers)
-    {
-        out += &format!("scorer {}  {}\n", number + 1, score.scorer);
+    for number in 0..scorers {
+        let mut names: Vec<&str> = (rows.iter())
+            .filter_map(|row| Some(row.scores.get(number)?.scorer.as_str()))
+            .collect();
+        names.dedup();
+        out += &format!("scorer {}  {}\n", number + 1, names.join(", "));
     }
     out
 }

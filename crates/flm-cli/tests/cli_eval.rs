@@ -155,6 +155,23 @@ fn models_are_compared_at_equal_entropy() {
         ),
         "{message}"
     );
+    folder
+        .tiny("train --data data --out a --force --set train.seed=7")
+        .assert()
+        .success();
+    let message = folder.refused(folder.flm(words));
+    assert!(
+        message.contains("holds other samples than are asked for"),
+        "{message}"
+    );
+    folder
+        .flm("data prepare --input grammar --count 300 --tokenizer chars --length 99 --out chars")
+        .assert()
+        .success();
+    assert_eq!(
+        folder.refused(folder.flm("eval frontier b --data chars --out g")),
+        "chars has another tokenizer than the models: entropies of different tokens do not compare"
+    );
     assert_eq!(
         folder.refused(folder.flm("eval frontier a --out g")),
         "a frontier is of one judge: name one by --scorer, or by --data the data folder of a grammar"
@@ -162,6 +179,49 @@ fn models_are_compared_at_equal_entropy() {
     assert_eq!(
         folder.refused(folder.flm("eval frontier a a --data data --out g")),
         "a is named twice"
+    );
+}
+
+/// Lines of a packed block may be documents or parts of one: the tokens tell.
+#[test]
+fn a_line_end_inside_a_document_is_no_end_of_it() {
+    let folder = Folder::new();
+    let text = "to be, or\nnot to be,\nthat is\n".repeat(60);
+    fs::write(folder.path("text.txt"), &text).unwrap();
+    folder
+        .flm(
+            "data prepare --input text.txt --tokenizer chars --length 18 --pack --whole --out data",
+        )
+        .assert()
+        .success();
+    let tokenizer: Value = json(&fs::read_to_string(folder.path("data/tokenizer.json")).unwrap());
+    let id = |c: char| tokenizer["model"]["vocab"][c.to_string()].as_u64().unwrap();
+    let (bos, eos) = (1, 2);
+    let line = |text: &str, tokens: Vec<u64>| {
+        serde_json::json!({"text": text, "tokens": tokens}).to_string() + "\n"
+    };
+    let whole = &text[..16];
+    let mut of_one = vec![bos];
+    of_one.extend(whole.chars().map(id));
+    of_one.push(eos);
+    fs::write(folder.path("one.jsonl"), line(whole, of_one.clone())).unwrap();
+    // The same letters, but where the line ends a document does.
+    let place = of_one.iter().position(|token| *token == id('\n')).unwrap();
+    of_one[place] = eos;
+    fs::write(folder.path("two.jsonl"), line(whole, of_one)).unwrap();
+    let score = |file: &str| {
+        let judged = json(&printed(
+            &folder,
+            &format!("eval {file} --scorer ngram:data --json"),
+        ));
+        judged[0]["scores"][0].clone()
+    };
+    let (one, two) = (score("one.jsonl"), score("two.jsonl"));
+    assert_eq!((&one["tokens"], &two["tokens"]), (&16.into(), &16.into()));
+    let nats = |score: &Value| score["nats_per_token"].as_f64().unwrap();
+    assert!(
+        nats(&one) < 0.6 && nats(&two) > nats(&one) + 0.2,
+        "{one} {two}"
     );
 }
 

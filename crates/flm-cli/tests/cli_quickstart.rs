@@ -133,7 +133,8 @@ fn it_makes_what_it_promises() {
             "steps",
             "temperature",
             "text",
-            "tokens"
+            "tokens",
+            "weights"
         ]
     );
     assert_eq!(first["tokens"].as_array().unwrap().len(), 22);

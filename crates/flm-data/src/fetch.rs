@@ -296,7 +296,7 @@ impl Place<'_> {
     fn by_hand(&self) -> Option<Vec<Item>> {
         let root = self.folder.parent()?;
         let found = candidates(root, self.split, self.source).ok()?;
-        let enough = found.len() >= self.source.files.unwrap_or(1);
-        enough.then(|| found.into_iter().map(Item::brought).collect())
+        let complete = self.source.is_complete(found.len());
+        complete.then(|| found.into_iter().map(Item::brought).collect())
     }
 }

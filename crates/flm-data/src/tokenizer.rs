@@ -283,10 +283,19 @@ impl TextTokenizer {
         inner.set_encode_special_tokens(true);
         let specials = SpecialIds::find(&inner, name)?;
         // A vocabulary may have holes, so its number of entries is not enough.
-        let largest = inner.get_vocab(true).into_values().max();
+        let vocabulary = inner.get_vocab(true);
+        let entries = vocabulary.len();
+        let largest = vocabulary.into_values().max().unwrap_or(0) as usize;
+        // Holes are written out one by one, and everything here is as large as the largest number.
+        if largest > 4 * entries + (1 << 16) {
+            return Err(DataError::BadTokenizer {
+                path: name.into(),
+                reason: format!("it has token {largest} in a vocabulary of {entries}"),
+            });
+        }
         Ok(Self {
             specials,
-            vocabulary: largest.map_or(0, |id| id as usize + 1),
+            vocabulary: if entries == 0 { 0 } else { largest + 1 },
             hash: hash(&inner)?,
             words: Words::of(&inner),
             reads_specials: false,

@@ -36,6 +36,34 @@ fn harms() -> impl Strategy<Value = Vec<(Index, u8, u8)>> {
     prop::collection::vec(any::<(Index, u8, u8)>(), 1..4)
 }
 
+#[test]
+fn a_tokenizer_of_absurd_numbers_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    let tokenizer = |largest: u64| {
+        format!(
+            r#"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[{{"id":2,"content":"[EOS]","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}}],"normalizer":null,"pre_tokenizer":{{"type":"WhitespaceSplit"}},"post_processor":null,"decoder":null,"model":{{"type":"WordLevel","vocab":{{"a":{largest},"b":1,"[EOS]":2}},"unk_token":"b"}}}}"#
+        )
+    };
+    fs::write(&path, tokenizer(0)).unwrap();
+    assert_eq!(
+        flm_data::TextTokenizer::load(&path).unwrap().vocab_size(),
+        3
+    );
+    for largest in [1 << 20, u64::from(u32::MAX) - 1, u64::from(u32::MAX)] {
+        fs::write(&path, tokenizer(largest)).unwrap();
+        let message = flm_data::TextTokenizer::load(&path)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.ends_with(&format!(
+                "tokenizer.json is not a tokenizer: it has token {largest} in a vocabulary of 3"
+            )),
+            "{message}"
+        );
+    }
+}
+
 fn is_sound(name: &str, bytes: &[u8]) {
     if let Err(message) = read(name, bytes) {
         assert!(

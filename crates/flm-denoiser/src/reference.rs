@@ -30,11 +30,14 @@ pub use error::ForeignError;
 pub use export::{Target, export};
 pub use settings::Settings;
 
-use crate::{Dit, DitConfig, NamedTensor, TensorError, apply_tensors, folder, tensor_file};
+use crate::{
+    Dit, DitConfig, NamedTensor, TensorError, apply_tensors, folder, named_shapes, tensor_file,
+};
 use burn::tensor::backend::Backend;
 use checkpoint::Checkpoint;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +84,8 @@ pub struct Hints {
 /// ```
 pub struct Foreign {
     path: PathBuf,
+    /// Size of the file of weights.
+    bytes: u64,
     source: Source,
     settings: Settings,
     /// Names and shapes of the network's tensors, by the reference's names.
@@ -141,6 +146,7 @@ impl Foreign {
             .collect::<Vec<_>>();
         Ok(Self {
             path: path.to_path_buf(),
+            bytes: bytes.len() as u64,
             settings,
             shapes: (tensors.iter())
                 .map(|tensor| (tensor.name.clone(), tensor.shape.clone()))
@@ -154,6 +160,7 @@ impl Foreign {
         let (checkpoint, left_out) = Checkpoint::open(path)?;
         Ok(Self {
             path: path.to_path_buf(),
+            bytes: (fs::metadata(path).map_err(ForeignError::io("read", path))?).len(),
             settings: checkpoint.settings(),
             shapes: checkpoint.shapes(),
             source: Source::Checkpoint(Box::new(checkpoint)),
@@ -231,6 +238,15 @@ impl Foreign {
         device: &B::Device,
     ) -> Result<(Dit<B>, DitConfig), ForeignError> {
         let config = self.config(hints)?;
+        self.check_size(&config)?;
+        // Every parameter is replaced, so the seed does not matter.
+        let fresh = config
+            .init::<B>(&mut ChaCha8Rng::seed_from_u64(0), device)
+            .map_err(|source| ForeignError::Sizes {
+                path: self.path.clone(),
+                source,
+            })?;
+        self.check_shapes(&fresh)?;
         let mut tensors = match (&self.source, weights) {
             (Source::Checkpoint(checkpoint), weights) => checkpoint.tensors(weights)?,
             (Source::Tensors(tensors), Weights::Averaged) => tensors.clone(),
@@ -241,29 +257,59 @@ impl Foreign {
             }
         };
         sizes::check_rotary(&self.path, &mut tensors, &config)?;
-        self.check_names(&tensors, &config)?;
-        // Every parameter is replaced, so the seed does not matter.
-        let fresh = config
-            .init(&mut ChaCha8Rng::seed_from_u64(0), device)
-            .map_err(|source| ForeignError::Sizes {
-                path: self.path.clone(),
-                source,
-            })?;
         Ok((apply_tensors(fresh, &self.path, tensors)?, config))
     }
 
-    /// Refuses tensors that are far from making the network, before memory is taken for it.
-    fn check_names(&self, tensors: &[NamedTensor], config: &DitConfig) -> Result<(), ForeignError> {
-        let held: usize = tensors.iter().map(|tensor| tensor.values.len()).sum();
-        if config.parameter_count() <= 8 * held as u128 {
+    /// Refuses a network of far more parameters than the file has bytes, before memory is taken for it.
+    fn check_size(&self, config: &DitConfig) -> Result<(), ForeignError> {
+        let described = config.parameter_count();
+        if described <= 8 * u128::from(self.bytes) {
             return Ok(());
         }
         Err(TensorError::Far {
             file: self.path.clone(),
-            described: config.parameter_count(),
-            held,
+            described,
+            held: self.bytes,
         }
         .into())
+    }
+
+    /// Compares names and shapes with those of the network, before any values are read: of one storage a file may have any number of tensors.
+    fn check_shapes<B: Backend>(&self, network: &Dit<B>) -> Result<(), ForeignError> {
+        let file = || self.path.clone();
+        let mut found: BTreeMap<&str, &Vec<usize>> = BTreeMap::new();
+        for (name, shape) in &self.shapes {
+            if name != sizes::ROTARY && found.insert(name, shape).is_some() {
+                let (file, name) = (file(), name.clone());
+                return Err(TensorError::Repeated { file, name }.into());
+            }
+        }
+        for (name, expected) in named_shapes(network) {
+            let fault = match found.remove(name.as_str()) {
+                Some(shape) if *shape == expected => continue,
+                Some(shape) => TensorError::Shape {
+                    file: file(),
+                    name,
+                    expected,
+                    found: shape.clone(),
+                },
+                None => TensorError::Missing {
+                    file: file(),
+                    name,
+                    expected,
+                },
+            };
+            return Err(fault.into());
+        }
+        match found.pop_first() {
+            Some((name, shape)) => Err(TensorError::Extra {
+                file: file(),
+                name: name.to_owned(),
+                found: shape.clone(),
+            }
+            .into()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Losses of the flow map's objectives, and their gradients to the head.
 
-use super::{LOSS, Parity, Verdict, numbers};
+use super::{LOSS, Parity, Verdict, numbers, worst};
 use crate::fixture::{Fixture, flat, relative_error};
 use crate::gradients::named_gradients;
 use burn::module::AutodiffModule;
@@ -107,22 +107,22 @@ impl<B: AutodiffBackend> Parity<B> {
         let rows = rows(&self.expected);
         let length = expected.len() / rows.len();
         let finite = found.iter().all(|loss| loss.is_finite());
-        let mut error = if finite { 0.0_f64 } else { f64::INFINITY };
-        for (row, time) in rows.iter().enumerate() {
+        let of_row = |(row, time): (usize, &TimeRow)| {
             let places = row * length..(row + 1) * length;
             let found = match time.kind {
                 RowKind::Diagonal => self.published_diagonal(row),
-                RowKind::Boundary => continue,
+                RowKind::Boundary => return None,
                 RowKind::OffDiagonal => Some(found[places.clone()].to_vec()),
             };
-            let here = found.map(|found| relative_error(&found, &expected[places]));
-            // What is not a number is worse than any.
-            error = match here {
-                Some(here) if here <= error => error,
-                Some(here) => here,
-                None => f64::INFINITY,
-            };
-        }
+            Some(found.map_or(f64::INFINITY, |found| {
+                relative_error(&found, &expected[places])
+            }))
+        };
+        let error = if finite {
+            worst(rows.iter().enumerate().filter_map(of_row))
+        } else {
+            f64::INFINITY
+        };
         Verdict::Numbers {
             error,
             tolerance: LOSS,
@@ -192,10 +192,7 @@ impl<B: AutodiffBackend> Parity<B> {
         let errors = (found.chunks(length).zip(expected.chunks(length)))
             .map(|(found, expected)| relative_error(found, expected));
         Some(Verdict::Numbers {
-            error: errors.fold(
-                0.0,
-                |worst, error| if error <= worst { worst } else { error },
-            ),
+            error: worst(errors),
             tolerance: LOSS,
         })
     }

@@ -1,6 +1,6 @@
 //! Tables of the schedule, of any vocabulary.
 
-use super::{Parity, Verdict};
+use super::{Parity, Verdict, worst};
 use burn::tensor::backend::AutodiffBackend;
 use flm_simplex::Schedule;
 
@@ -26,11 +26,7 @@ impl<B: AutodiffBackend> Parity<B> {
             (found - expected).abs()
         });
         Some(Verdict::Numbers {
-            // Not `f64::max`, which would pass over what is not a number.
-            error: error.fold(
-                0.0,
-                |worst, error| if error <= worst { worst } else { error },
-            ),
+            error: worst(error),
             tolerance: TIME,
         })
     }

@@ -123,6 +123,17 @@ fn scored<B: Backend>(
 ) -> Result<Vec<Line>, String> {
     let device = B::Device::default();
     let model = Gpt2::<B>::load(gpt2, &device).map_err(|error| error.to_string())?;
+    let counts = [
+        scores.texts.len(),
+        scores.encoded.len(),
+        scores.nll_per_token.len(),
+    ];
+    if counts.iter().any(|count| *count != counts[0]) {
+        return Err(format!(
+            "gen_ppl.json has {} texts, {} encoded and {} with losses: expected as many of each",
+            counts[0], counts[1], counts[2]
+        ));
+    }
     let mut lines = Vec::new();
     for (i, (tokens, expected)) in scores.encoded.iter().zip(&scores.nll_per_token).enumerate() {
         let ids: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
@@ -154,6 +165,7 @@ fn scored<B: Backend>(
     let scorer = Gpt2Scorer::new(
         &model,
         encode,
+        "pinned",
         EOS,
         scores.max_length,
         scores.batch_size,

@@ -7,7 +7,7 @@ mod plan;
 
 use super::flm::Flm;
 use super::{build, write};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use plan::Preset;
 use serde::Deserialize;
 use std::fs;
@@ -15,6 +15,12 @@ use std::path::{Path, PathBuf};
 
 /// Numbers of steps in the published tables.
 const STEPS: [usize; 7] = [1, 2, 4, 8, 32, 128, 1024];
+
+/// An n-gram model of more million tokens does not fit: it numbers them in 32 bits, and takes 20 bytes for each.
+const MOST_COUNTED: f64 = 2_000.0;
+
+/// Samples in each number of steps.
+const SAMPLES: usize = 1024;
 
 /// What the pipelines of published experiments are told.
 #[derive(clap::Args)]
@@ -138,7 +144,7 @@ pub(crate) fn run(experiment: &Experiment, arguments: &Arguments) -> anyhow::Res
             prepare: Vec::new(),
             training: Vec::new(),
             steps: STEPS.to_vec(),
-            samples: 1024,
+            samples: SAMPLES,
         },
         flm: Flm {
             program,
@@ -149,6 +155,11 @@ pub(crate) fn run(experiment: &Experiment, arguments: &Arguments) -> anyhow::Res
     if arguments.dry_run {
         return pipeline.plan();
     }
+    ensure!(
+        arguments.scorer.is_some() || experiment.million_tokens < MOST_COUNTED,
+        "name a folder of gpt2-large by --scorer: the n-gram model in its place cannot count {} million tokens",
+        experiment.million_tokens
+    );
     pipeline.go()
 }
 
@@ -192,8 +203,12 @@ pub(crate) fn smoke(experiment: &Experiment, program: PathBuf) -> anyhow::Result
         out,
     };
     pipeline.go()?;
-    // Again: nothing is left to do.
-    pipeline.go()
+    // A training that stopped just before its end goes on, and what is there stays.
+    let model = pipeline.path("flow-map/model");
+    fs::remove_dir_all(&model).with_context(|| format!("cannot remove {}", model.display()))?;
+    pipeline.go()?;
+    ensure!(model.is_dir(), "{} was not made again", model.display());
+    Ok(())
 }
 
 /// The manifest of a small data set.
@@ -342,22 +357,24 @@ impl Pipeline<'_> {
         };
         let mut rows = Vec::new();
         for (run, label) in [("flow", "flow"), ("flow-map", "flow map")] {
+            let folder = self.path("samples").join(run);
+            let command = [
+                "eval".to_owned(),
+                folder.display().to_string(),
+                "--scorer".to_owned(),
+                scorer.clone(),
+                "--device".to_owned(),
+                self.arguments.device.clone(),
+                "--json".to_owned(),
+            ];
+            let mut judged: Vec<Judged> = serde_json::from_str(&self.flm.ask(&command)?)?;
             for steps in &self.size.steps {
-                let file = self.samples(run, *steps);
-                let command = [
-                    "eval".to_owned(),
-                    file.display().to_string(),
-                    "--scorer".to_owned(),
-                    scorer.clone(),
-                    "--device".to_owned(),
-                    self.arguments.device.clone(),
-                    "--json".to_owned(),
-                ];
-                let judged: Vec<Judged> = serde_json::from_str(&self.flm.ask(&command)?)?;
-                let Some(judged) = judged.into_iter().next() else {
-                    bail!("nothing was said of {}", file.display());
-                };
-                rows.push((label, *steps, judged));
+                let name = format!("steps-{steps}");
+                let place = judged.iter().position(|judged| judged.name == name);
+                let place = place.with_context(|| {
+                    format!("nothing was said of {name} in {}", folder.display())
+                })?;
+                rows.push((label, *steps, judged.swap_remove(place)));
             }
         }
         let page = self.page(&rows)?;
@@ -400,6 +417,7 @@ impl Pipeline<'_> {
 /// What `flm eval --json` says.
 #[derive(Deserialize)]
 struct Judged {
+    name: String,
     figures: Figures,
     token_entropy: f64,
     scores: Vec<Score>,

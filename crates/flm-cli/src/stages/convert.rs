@@ -13,8 +13,6 @@ use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::reference::{self, Foreign, Hints, Kind, Target, Weights};
 use flm_denoiser::{Dit, DitConfig};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Converts and says what became of what.
@@ -30,7 +28,7 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<String> {
 /// Whether a path is a model folder of ours, or a run that has one.
 fn is_model(path: &Path) -> bool {
     let folder = files::model_folder(path);
-    folder.is_ok_and(|folder| folder::read_config(&folder).is_ok())
+    folder.is_ok_and(|folder| inspect::is_ours(&folder))
 }
 
 fn existing(force: bool) -> Existing {
@@ -204,7 +202,7 @@ impl In<'_> {
             flm_version: env!("CARGO_PKG_VERSION"),
             converted: Converted {
                 file: path.display().to_string(),
-                sha256: hash(&main_file(path))?,
+                sha256: files::hash(&main_file(path))?,
                 algorithm: foreign.settings().algorithm.clone(),
                 weights: if averaged { "averaged" } else { "as they are" },
             },
@@ -291,25 +289,6 @@ fn main_file(path: &Path) -> PathBuf {
     } else {
         path.to_path_buf()
     }
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub(crate) fn hash(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).map_err(CliError::io("read", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer).map_err(CliError::io("read", path))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }
 
 impl From<NetworkKind> for Kind {

@@ -1,7 +1,7 @@
 //! Judging samples.
 
-use super::prepare;
 use super::score::{self, Set};
+use super::{prepare, sample};
 use crate::args::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::files;
@@ -45,13 +45,12 @@ pub(crate) struct Setting {
     pub(crate) seed: u64,
     pub(crate) gamma: f64,
     pub(crate) temperature: f64,
+    /// Of the model's weights, of samples that say it.
+    #[serde(default)]
+    pub(crate) weights: String,
     /// What the network computed in.
-    #[serde(default = "single")]
+    #[serde(default = "sample::single")]
     pub(crate) dtype: String,
-}
-
-fn single() -> String {
-    "f32".to_owned()
 }
 
 /// A file of samples.

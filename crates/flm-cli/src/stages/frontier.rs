@@ -7,7 +7,7 @@ use super::{origin::Origin, prepare};
 use crate::args::FrontierArgs;
 use crate::error::{CliError, Result};
 use crate::{files, plot, table};
-use flm_data::{Dataset, Layout};
+use flm_data::{Dataset, DatasetMeta};
 use flm_denoiser::folder;
 use flm_eval::frontier::{Comparison, Curve, Front, Point};
 use flm_eval::{Grammar, mean_unigram_entropy};
@@ -43,6 +43,7 @@ struct At {
 struct Model {
     label: String,
     path: PathBuf,
+    weights: String,
     two_time: bool,
 }
 
@@ -57,7 +58,15 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
             "a frontier is of one judge: name one by --scorer, or by --data the data folder of a grammar",
         ));
     }
-    let models = models(args)?;
+    let (models, tokenizer) = models(args)?;
+    if let Some(data) = &args.data
+        && DatasetMeta::read(data)?.tokenizer_hash != tokenizer
+    {
+        return Err(CliError::input(format!(
+            "{} has another tokenizer than the models: entropies of different tokens do not compare",
+            data.display()
+        )));
+    }
     let mut curves: Vec<(usize, Vec<Curve>)> = Vec::new();
     let mut judge = "grammar".to_owned();
     for steps in &args.steps {
@@ -113,8 +122,8 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     Ok(told(&report, &args.out))
 }
 
-/// The models, told apart by as much of their paths as it takes.
-fn models(args: &FrontierArgs) -> Result<Vec<Model>> {
+/// The models, and the hash of their tokenizer.
+fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
     let mut models: Vec<Model> = Vec::new();
     let mut hash = None;
     for path in &args.models {
@@ -138,10 +147,11 @@ fn models(args: &FrontierArgs) -> Result<Vec<Model>> {
         models.push(Model {
             label,
             path: path.clone(),
+            weights: sample::weights(&folder)?,
             two_time: folder::read_config(&folder)?.two_time,
         });
     }
-    Ok(models)
+    Ok((models, hash.unwrap_or_default()))
 }
 
 /// Every setting at a number of steps. A flow has no gamma.
@@ -195,7 +205,8 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             seed: request.seed,
             gamma: request.gamma,
             temperature: request.temperature,
-            dtype: "f32".to_owned(),
+            weights: model.weights.clone(),
+            dtype: sample::single(),
         };
         if found.drawn.as_ref() != Some(&expected) || found.texts.len() != request.count {
             return Err(CliError::input(format!(
@@ -264,18 +275,15 @@ fn entropy_of(data: &Path, words: bool, count: usize) -> Result<Option<f64>> {
     let rows = 0..dataset.validation().rows().min(count);
     let rows = rows.map(|row| dataset.validation().row(row));
     let rows = rows.collect::<std::result::Result<Vec<_>, _>>()?;
-    if words || dataset.meta().layout == Layout::Rows {
-        let texts = rows.iter().map(|row| dataset.tokenizer().decode(row));
-        let texts = texts.collect::<std::result::Result<Vec<_>, _>>()?;
-        if words {
-            let words: Vec<Vec<&str>> = texts
-                .iter()
-                .map(|text| text.split_whitespace().collect())
-                .collect();
-            return Ok(mean_unigram_entropy(&words));
-        }
+    if !words {
+        return Ok(mean_unigram_entropy(&rows));
     }
-    Ok(mean_unigram_entropy(&rows))
+    let texts = rows.iter().map(|row| dataset.tokenizer().decode(row));
+    let texts = texts.collect::<std::result::Result<Vec<_>, _>>()?;
+    let words: Vec<Vec<&str>> = (texts.iter())
+        .map(|text| text.split_whitespace().collect())
+        .collect();
+    Ok(mean_unigram_entropy(&words))
 }
 
 /// The comparison in text.
@@ -326,6 +334,7 @@ fn told(report: &Report, out: &Path) -> String {
     for (number, curve) in (report.at.first().iter().flat_map(|at| &at.curves)).enumerate() {
         told += &format!("model {:<4} {}\n", number + 1, curve.label);
     }
+    told += &table::aligned(&points_of(report));
     if lines.len() > 1 {
         told += &table::aligned(&lines);
     }
@@ -334,6 +343,34 @@ fn told(report: &Report, out: &Path) -> String {
             "written    {} and frontier.json\n",
             out.join("frontier.svg").display()
         )
+}
+
+/// Every setting that was measured.
+fn points_of(report: &Report) -> Vec<Vec<String>> {
+    let header = [
+        "model",
+        "steps",
+        "gamma",
+        "temperature",
+        "entropy",
+        "nats/tok",
+    ];
+    let mut lines = vec![header.map(str::to_owned).to_vec()];
+    for at in &report.at {
+        for (model, curve) in at.curves.iter().enumerate() {
+            for point in &curve.points {
+                lines.push(vec![
+                    format!("{}", model + 1),
+                    at.steps.to_string(),
+                    point.gamma.unwrap_or(0.0).to_string(),
+                    point.temperature.unwrap_or(1.0).to_string(),
+                    format!("{:.3}", point.entropy),
+                    format!("{:.3}", point.nats),
+                ]);
+            }
+        }
+    }
+    lines
 }
 
 /// Entropy to the right, nats upwards, a colour for each model and a line for each number of steps.

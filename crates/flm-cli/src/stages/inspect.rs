@@ -48,7 +48,7 @@ pub(crate) fn inspect(path: &Path, tensors: bool) -> Result<String> {
 }
 
 /// Whether a folder's `config.json` has a format version, as ours have.
-fn is_ours(path: &Path) -> bool {
+pub(super) fn is_ours(path: &Path) -> bool {
     let config = files::read(&path.join("config.json"));
     let json = config.map(|text| serde_json::from_str::<Value>(&text));
     matches!(json, Ok(Ok(json)) if json.get("format_version").is_some())

@@ -78,12 +78,16 @@ pub(crate) struct Sample {
     pub(crate) gamma: f64,
     pub(crate) temperature: f64,
     pub(crate) model: String,
+    /// Of the model's weights: the beginning of their SHA-256.
+    #[serde(default)]
+    pub(crate) weights: String,
     /// What the network computed in.
     #[serde(default = "single")]
     pub(crate) dtype: String,
 }
 
-fn single() -> String {
+/// What every network computes in.
+pub(crate) fn single() -> String {
     "f32".to_owned()
 }
 
@@ -109,6 +113,7 @@ pub(crate) fn sample(
         tokenizer: origin.tokenizer(&folder)?,
         layout: origin.layout,
         model: model.display().to_string(),
+        weights: weights(&folder)?,
     };
     device::run(
         device,
@@ -120,6 +125,16 @@ pub(crate) fn sample(
             take,
         },
     )
+}
+
+/// What samples say about the weights they were drawn with: of both networks, where there are two.
+pub(crate) fn weights(folder: &Path) -> Result<String> {
+    let files = [folder.to_path_buf(), folder.join(folder::DENOISER_FOLDER)];
+    let files = files.iter().map(|folder| folder.join(folder::TENSORS_FILE));
+    let hashes = files
+        .filter(|file| file.is_file())
+        .map(|file| Ok(format!("{:.16}", files::hash(&file)?)));
+    Ok(hashes.collect::<Result<Vec<_>>>()?.join("+"))
 }
 
 struct SampleJob<'a> {
@@ -181,6 +196,7 @@ struct Text {
     tokenizer: TextTokenizer,
     layout: Layout,
     model: String,
+    weights: String,
 }
 
 impl Text {
@@ -197,6 +213,7 @@ impl Text {
             gamma: request.gamma,
             temperature: request.temperature,
             model: self.model.clone(),
+            weights: self.weights.clone(),
             dtype: single(),
         })
     }

@@ -9,7 +9,7 @@ use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_eval::gpt2::{Gpt2, Gpt2Scorer};
 use flm_eval::ngram::{NGramCounts, NGramModel};
-use flm_eval::{GenPpl, ScoreError, Scored, Scorer};
+use flm_eval::{GenPpl, Scored, Scorer};
 use std::path::{Path, PathBuf};
 
 /// Tokens that an n-gram model looks at, itself included, where it is not said.
@@ -18,15 +18,15 @@ const ORDER: usize = 4;
 /// Texts to be scored together.
 pub(crate) struct Set<'a> {
     texts: &'a [String],
-    /// Tokens in a sample of the model's.
-    length: Option<usize>,
+    /// The model's tokens of each text, if they are known.
+    tokens: Option<&'a [Vec<u32>]>,
 }
 
 impl<'a> Set<'a> {
     pub(crate) fn of(samples: &'a Samples) -> Self {
         Self {
             texts: &samples.texts,
-            length: (samples.tokens.iter().flatten()).map(Vec::len).max(),
+            tokens: samples.tokens.as_deref(),
         }
     }
 }
@@ -46,7 +46,7 @@ pub(crate) fn score(args: &ScoreArgs, sets: &[Set<'_>]) -> Result<Vec<Vec<GenPpl
     for name in &args.scorers {
         let found = match judge(name)? {
             Judge::NGram(scorer) => {
-                let score = |set: &Set<'_>| Ok(GenPpl::of(scorer.as_ref(), set.texts)?);
+                let score = |set: &Set<'_>| scorer.score(set);
                 sets.iter().map(score).collect::<Result<Vec<_>>>()?
             }
             Judge::Gpt2 { folder, tokenizer } => device::run(
@@ -90,7 +90,8 @@ fn judge(name: &str) -> Result<Judge> {
             "--scorer {name} is neither ngram:DATA[:ORDER] nor a folder of GPT-2 with config.json, model.safetensors and {TOKENIZER_FILE}"
         )));
     }
-    let tokenizer = TextTokenizer::load(folder.join(TOKENIZER_FILE))?.reading_specials();
+    let path = folder.join(TOKENIZER_FILE);
+    let tokenizer = TextTokenizer::load(&path)?.reading_specials();
     Ok(Judge::Gpt2 {
         folder,
         tokenizer: Box::new(tokenizer),
@@ -111,18 +112,30 @@ impl Job for Gpt2Job<'_> {
         let model = Gpt2::<B::InnerBackend>::load(self.folder, &place.device)?;
         let total: usize = self.sets.iter().map(|set| set.texts.len()).sum();
         let progress = Progress::new("scoring", total as u64);
+        let (found, expected) = (self.tokenizer.vocab_size(), model.config().vocab_size);
+        if found != expected {
+            return Err(CliError::input(format!(
+                "the tokenizer in {} has {found} tokens, but its GPT-2 has {expected}",
+                self.folder.display()
+            )));
+        }
+        let positions = model.config().n_positions;
+        // One cut for all: figures of different ones do not compare.
+        let longest = (self.sets.iter().filter_map(|set| set.tokens).flatten()).map(Vec::len);
+        let known = self.sets.iter().all(|set| set.tokens.is_some());
+        let length = match (self.args.score_length, longest.max()) {
+            (Some(length), _) => length,
+            (None, Some(longest)) if known => longest.clamp(2, positions),
+            _ => positions,
+        };
         let mut done = 0;
         let mut scores = Vec::with_capacity(self.sets.len());
         for set in self.sets {
-            let positions = model.config().n_positions;
-            let length = self.args.score_length.unwrap_or_else(|| {
-                set.length
-                    .map_or(positions, |length| length.clamp(2, positions))
-            });
             let encode = Box::new(|text: &str| Ok(self.tokenizer.encode(text)?));
             let scorer = Gpt2Scorer::new(
                 &model,
                 encode,
+                self.tokenizer.hash(),
                 self.tokenizer.eos_id(),
                 length,
                 self.args.score_batch,
@@ -151,16 +164,14 @@ impl DataNGram {
         let tokenizer = dataset.tokenizer().clone().reading_specials();
         let layout = dataset.meta().layout;
         let mut counts = NGramCounts::new(order, tokenizer.vocab_size())?;
-        let (bos, eos) = (tokenizer.bos_id(), tokenizer.eos_id());
+        let eos = tokenizer.eos_id();
         for row in 0..dataset.train().rows() {
             let row = dataset.train().row(row)?;
             match layout {
                 Layout::Rows => counts.add(until(&row, eos), true)?,
                 Layout::Packed => {
-                    // The frame of begin and end token is no text; a document may go on in the next block.
-                    let inside = row.strip_prefix(&[bos]).unwrap_or(&row);
-                    let inside = inside.strip_suffix(&[eos]).unwrap_or(inside);
-                    let mut documents = inside.split(|token| *token == eos).peekable();
+                    // A document may go on in the next block, which begins like one: samples do as well.
+                    let mut documents = inside(&row, &tokenizer).peekable();
                     while let Some(document) = documents.next() {
                         counts.add(document, documents.peek().is_some())?;
                     }
@@ -170,8 +181,9 @@ impl DataNGram {
         let model = counts.estimate();
         Ok(Self {
             identity: format!(
-                "{}-tokens-{:.12}",
+                "{}-{}-{:.12}",
                 model.identity(),
+                layout.name(),
                 dataset.meta().tokenizer_hash
             ),
             model,
@@ -180,42 +192,54 @@ impl DataNGram {
         })
     }
 
-    fn nats(
-        &self,
-        text: &str,
-    ) -> std::result::Result<Vec<f64>, Box<dyn std::error::Error + Send + Sync>> {
-        if self.layout == Layout::Rows {
-            return Ok(self.model.nats(&self.tokenizer.encode(text)?, true)?);
+    fn score(&self, set: &Set<'_>) -> Result<GenPpl> {
+        let mut scored = Vec::with_capacity(set.texts.len());
+        for (i, text) in set.texts.iter().enumerate() {
+            let tokens = set.tokens.map(|tokens| tokens[i].as_slice());
+            let mut nats = Vec::new();
+            for (document, ends) in self.documents(text, tokens) {
+                let tokens = self.tokenizer.encode(&document)?;
+                nats.extend(self.model.nats(&tokens, ends)?);
+            }
+            scored.push(Scored::of(&nats));
         }
-        // As `flm sample` writes a packed block: a document a line, the last of them cut.
-        let mut nats = Vec::new();
-        let mut documents = text.split('\n').peekable();
-        while let Some(document) = documents.next() {
-            let tokens = self.tokenizer.encode(document)?;
-            nats.extend(self.model.nats(&tokens, documents.peek().is_some())?);
-        }
-        Ok(nats)
+        Ok(GenPpl::of_scored(&self.identity, &scored)?)
     }
+
+    /// The documents of a text, and which of them end. Of a packed block the tokens tell, where they are those that the text was made of: lines
+    /// of it may be documents, or parts of one.
+    fn documents(&self, text: &str, tokens: Option<&[u32]>) -> Vec<(String, bool)> {
+        if self.layout == Layout::Rows {
+            return vec![(text.to_owned(), true)];
+        }
+        let parts = tokens.and_then(|tokens| {
+            let parts = inside(tokens, &self.tokenizer);
+            parts
+                .map(|part| self.tokenizer.decode_all(part).ok())
+                .collect::<Option<Vec<_>>>()
+        });
+        let parts = parts.filter(|parts| parts.join("\n") == text);
+        let parts = parts.unwrap_or_else(|| vec![text.to_owned()]);
+        let last = parts.len() - 1;
+        (parts.into_iter().enumerate())
+            .map(|(i, part)| (part, i < last))
+            .collect()
+    }
+}
+
+/// The documents in a packed block, the last of them cut. The frame of begin and end token is no text.
+fn inside<'a>(
+    block: &'a [u32],
+    tokenizer: &TextTokenizer,
+) -> impl Iterator<Item = &'a [u32]> + use<'a> {
+    let (bos, eos) = (tokenizer.bos_id(), tokenizer.eos_id());
+    let block = block.strip_prefix(&[bos]).unwrap_or(block);
+    let block = block.strip_suffix(&[eos]).unwrap_or(block);
+    block.split(move |token| *token == eos)
 }
 
 /// What of a row stands before its end.
 fn until(row: &[u32], eos: u32) -> &[u32] {
     let end = row.iter().position(|token| *token == eos);
     &row[..end.unwrap_or(row.len())]
-}
-
-impl Scorer for DataNGram {
-    fn identity(&self) -> &str {
-        &self.identity
-    }
-
-    fn score(&self, texts: &[&str]) -> std::result::Result<Vec<Scored>, ScoreError> {
-        let failed = |source| ScoreError::Failed {
-            scorer: self.identity.clone(),
-            source,
-        };
-        (texts.iter())
-            .map(|text| Ok(Scored::of(&self.nats(text).map_err(failed)?)))
-            .collect()
-    }
 }

@@ -46,7 +46,7 @@ impl Manifest {
                 };
                 // Side by side, a name may be that of a file of the other split.
                 let is_taken = found.iter().any(|path| taken.contains(path));
-                if is_taken || found.len() < source.files.unwrap_or(1) {
+                if is_taken || !source.is_complete(found.len()) {
                     missing.push(source.wanted(HUB, &from.join(split)));
                     continue;
                 }

@@ -52,6 +52,11 @@ const MATCH: MatchOptions = MatchOptions {
 };
 
 impl SourceFile {
+    /// Whether so many files are all that are meant; where it is not said how many, one is enough.
+    pub(crate) fn is_complete(&self, found: usize) -> bool {
+        self.files.map_or(found > 0, |files| found == files)
+    }
+
     /// Whether this stands for the files of a pattern.
     pub fn is_pattern(&self) -> bool {
         matches!(&self.source, Source::Hub { path, .. } if path.contains(['*', '?', '[']))

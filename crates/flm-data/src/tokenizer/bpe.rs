@@ -34,6 +34,9 @@ pub(crate) fn train(
     tokenizer.with_pre_tokenizer(Some(byte_level()));
     tokenizer.with_decoder(Some(byte_level()));
     let counts = count_words(&tokenizer, corpus, pass)?;
+    // There are no more pairs to merge than bytes, and the trainer takes memory for as many tokens as it is asked for.
+    let bytes: usize = counts.keys().map(String::len).sum();
+    let size = size.min(MINIMUM_BPE_VOCABULARY.saturating_add(bytes));
 
     let trainer = BpeTrainerBuilder::new()
         .show_progress(false)
@@ -143,6 +146,13 @@ mod tests {
         let tokenizer = TextTokenizer::train_bpe(&corpus(), 5000).unwrap();
         assert!(tokenizer.vocab_size() > MINIMUM_BPE_VOCABULARY);
         assert!(tokenizer.vocab_size() < 1000);
+    }
+
+    #[test]
+    fn a_vocabulary_beyond_all_bounds_is_what_the_text_gives() {
+        let most = TextTokenizer::train_bpe(&corpus(), usize::MAX).unwrap();
+        let many = TextTokenizer::train_bpe(&corpus(), 5000).unwrap();
+        assert_eq!(most.hash(), many.hash());
     }
 
     #[test]

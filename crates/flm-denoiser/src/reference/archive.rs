@@ -1,7 +1,8 @@
 //! A PyTorch file: a zip archive of a pickle and one file for each storage.
 
 use super::pickle::{Heap, Id, Value};
-use burn::tensor::{bf16, f16};
+use crate::tensor_file::widened;
+use safetensors::Dtype;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -9,7 +10,7 @@ use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
 /// The largest pickle that is read. Tensors lie outside it, so that a pickle of some megabytes is a large one.
-const MOST_PICKLE: u64 = 64 << 20;
+const MOST_PICKLE: u64 = 16 << 20;
 
 /// An open file: what its pickle says, and storages to be read one by one.
 pub(super) struct Archive {
@@ -111,22 +112,14 @@ fn read(zip: &mut ZipArchive<BufReader<File>>, name: &str, most: u64) -> Result<
 }
 
 fn floats(kind: &str, bytes: &[u8]) -> Option<Vec<f32>> {
-    let halves = || bytes.as_chunks::<2>().0.iter();
-    Some(match kind.rsplit('.').next()? {
-        "FloatStorage" => (bytes.as_chunks::<4>().0.iter())
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect(),
-        "DoubleStorage" => (bytes.as_chunks::<8>().0.iter())
-            .map(|bytes| f64::from_le_bytes(*bytes) as f32)
-            .collect(),
-        "HalfStorage" => halves()
-            .map(|bytes| f16::from_le_bytes(*bytes).to_f32())
-            .collect(),
-        "BFloat16Storage" => halves()
-            .map(|bytes| bf16::from_le_bytes(*bytes).to_f32())
-            .collect(),
+    let dtype = match kind.rsplit('.').next()? {
+        "FloatStorage" => Dtype::F32,
+        "DoubleStorage" => Dtype::F64,
+        "HalfStorage" => Dtype::F16,
+        "BFloat16Storage" => Dtype::BF16,
         _ => return None,
-    })
+    };
+    widened(dtype, bytes)
 }
 
 /// The numbers of a view of a storage in row order, if all of them are in it and they are no more than it holds.

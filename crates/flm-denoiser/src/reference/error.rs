@@ -137,7 +137,7 @@ pub enum ForeignError {
         /// Its value.
         found: String,
         /// The only value that can be written.
-        expected: &'static str,
+        expected: String,
     },
     /// The tensors are not the parameters of the network.
     #[error(transparent)]

@@ -79,8 +79,12 @@ fn write_file(
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder).map_err(ForeignError::io("create", folder))?;
-    let file =
-        tempfile::NamedTempFile::new_in(folder).map_err(ForeignError::io("write in", folder))?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder
+        .tempfile_in(folder)
+        .map_err(ForeignError::io("write in", folder))?;
     tensor_file::write(file.path(), tensors).map_err(ForeignError::io("write", place))?;
     file.as_file()
         .sync_all()
@@ -99,42 +103,43 @@ fn check(config: &DitConfig) -> Result<(), ForeignError> {
         config.blocks,
         config.heads,
     );
-    let vocabulary = config.schedule_vocab == 0 || config.schedule_vocab == config.vocab_size;
-    let faults = [
-        ("anchor", !config.anchor, config.anchor.to_string(), "false"),
+    let own_schedule = [0, config.vocab_size].contains(&config.schedule_vocab);
+    let differences = [
+        (
+            "anchor",
+            config.anchor.to_string(),
+            plain.anchor.to_string(),
+        ),
         (
             "schedule_vocab",
-            vocabulary,
             config.schedule_vocab.to_string(),
-            "the vocabulary's own size",
+            (if own_schedule { config } else { &plain })
+                .schedule_vocab
+                .to_string(),
         ),
         (
             "mlp_ratio",
-            config.mlp_ratio == plain.mlp_ratio,
             config.mlp_ratio.to_string(),
-            "4",
+            plain.mlp_ratio.to_string(),
         ),
         (
             "attention_softcap",
-            config.attention_softcap == plain.attention_softcap,
             config.attention_softcap.to_string(),
-            "50",
+            plain.attention_softcap.to_string(),
         ),
         (
             "logit_softcap",
-            config.logit_softcap == plain.logit_softcap,
             config.logit_softcap.to_string(),
-            "30",
+            plain.logit_softcap.to_string(),
         ),
         (
             "rope_base",
-            config.rope_base == plain.rope_base,
             config.rope_base.to_string(),
-            "10000",
+            plain.rope_base.to_string(),
         ),
     ];
-    match faults.into_iter().find(|(_, holds, ..)| !holds) {
-        Some((key, _, found, expected)) => Err(ForeignError::NotOfReference {
+    match (differences.into_iter()).find(|(_, found, expected)| found != expected) {
+        Some((key, found, expected)) => Err(ForeignError::NotOfReference {
             key,
             found,
             expected,

@@ -3,8 +3,11 @@
 use super::pickle::{Heap, Id, Value};
 use serde_json::{Map, Value as Json};
 
-/// Settings have some hundred values. A pickle may hold one dictionary many times over in another, and that one again.
-const MOST_VALUES: usize = 10_000;
+/// Settings have some hundred values, a few levels deep, in small dictionaries. A pickle may hold one dictionary many times over in
+/// another, and that one again.
+const MOST_VALUES: usize = 1_000;
+const DEEPEST: usize = 16;
+const MOST_ENTRIES: usize = 10_000;
 
 /// The reference's settings, as far as they are asked for: those of its configuration files.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,7 +52,9 @@ impl Settings {
     pub(super) fn of_pickle(heap: &Heap) -> Self {
         let root = heap.root();
         let parameters = heap.get(root, "hyper_parameters");
-        let json = parameters.map_or(Json::Null, |id| plain(heap, id, &mut { MOST_VALUES }));
+        let json = parameters.map_or(Json::Null, |id| {
+            plain(heap, id, DEEPEST, &mut { MOST_VALUES })
+        });
         let step = heap
             .get(root, "global_step")
             .and_then(|id| match heap.value(id) {
@@ -72,9 +77,9 @@ impl Settings {
 }
 
 /// A value without its wrappings: omegaconf has a dictionary's entries in `_content` of its state, and a value in `_val`.
-/// Beyond `left` values there are none.
-fn plain(heap: &Heap, id: Id, left: &mut usize) -> Json {
-    let Some(fewer) = left.checked_sub(1) else {
+/// Beyond `depth` levels and `left` values there are none.
+fn plain(heap: &Heap, id: Id, depth: usize, left: &mut usize) -> Json {
+    let (Some(depth), Some(fewer)) = (depth.checked_sub(1), left.checked_sub(1)) else {
         return Json::Null;
     };
     *left = fewer;
@@ -85,14 +90,17 @@ fn plain(heap: &Heap, id: Id, left: &mut usize) -> Json {
         Value::Text(text) => text.as_str().into(),
         Value::Object(_, Some(state)) => {
             let inner = (heap.get(*state, "_content")).or_else(|| heap.get(*state, "_val"));
-            inner.map_or(Json::Null, |inner| plain(heap, inner, left))
+            inner.map_or(Json::Null, |inner| plain(heap, inner, depth, left))
         }
-        Value::Dict(_) => {
-            let pairs = heap.entries(id).unwrap_or_default();
-            // Only what is asked for: a pickle may hold one dictionary in itself many times.
-            let wanted = pairs.into_iter().filter(|(key, _)| WANTED.contains(key));
-            let pairs = wanted.map(|(key, value)| (key.to_owned(), plain(heap, value, left)));
-            Json::Object(Map::from_iter(pairs))
+        Value::Dict(pairs) if pairs.len() <= MOST_ENTRIES => {
+            let mut found = Map::new();
+            // Only what is asked for.
+            for key in WANTED {
+                if let Some(value) = heap.get(id, key) {
+                    found.insert(key.to_owned(), plain(heap, value, depth, left));
+                }
+            }
+            Json::Object(found)
         }
         _ => Json::Null,
     }

@@ -88,8 +88,8 @@ pub(super) fn check_rotary(
     };
     let found = tensors.remove(place);
     let expected = frequencies(config);
-    // Computed in f32 there, by a power.
-    let near = |(found, expected): (&f32, &f32)| (found / expected - 1.0).abs() < 1e-4;
+    // Computed in f32 there, and saved in as few as 16 bits: bf16 rounds by 2⁻⁸. Another base is far off from the second on.
+    let near = |(found, expected): (&f32, &f32)| (found / expected - 1.0).abs() < 5e-3;
     if found.values.len() == expected.len() && found.values.iter().zip(&expected).all(near) {
         return Ok(());
     }

@@ -354,6 +354,95 @@ fn a_plain_dictionary_of_tensors_has_one_set_of_weights() {
 }
 
 #[test]
+fn files_made_to_take_memory_are_refused_before_they_do() {
+    let home = home();
+    // A thousand names for one storage: named before a value is read.
+    let path = home.path().join("names.pt");
+    let mut p = Pickler::default();
+    p.raw(b"\x80\x02}(");
+    for tensor in state(&network(&config(true), 1), &config(true), "") {
+        p.text(&tensor.name).tensor(&tensor);
+    }
+    let first = named_tensors(&network(&config(true), 1)).remove(0);
+    p.text("copy.0").tensor(&first).raw(b"q\x01");
+    for i in 1..1000 {
+        p.text(&format!("copy.{i}")).raw(b"h\x01");
+    }
+    p.raw(b"u.");
+    write_archive(&path, &p.bytes, &p.storages);
+    let hints = Hints {
+        length: Some(3),
+        ..Hints::default()
+    };
+    let found = load(&path, Weights::Averaged, &hints).unwrap_err();
+    assert!(
+        found.ends_with("tensor copy.0 of shape [5, 8] belongs to no parameter of this network"),
+        "{found}"
+    );
+    // A dictionary of settings in itself, under every key that is asked for.
+    let path = home.path().join("itself.ckpt");
+    let mut p = Pickler::default();
+    p.raw(b"\x80\x02}(")
+        .text("state_dict")
+        .raw(b"}")
+        .text("hyper_parameters")
+        .raw(b"}q\x01(");
+    for key in ["config", "algo", "model", "data"] {
+        p.text(key).raw(b"h\x01");
+    }
+    p.raw(b"uu.");
+    write_archive(&path, &p.bytes, &[]);
+    assert_eq!(
+        Foreign::open(&path).unwrap().settings(),
+        &Settings::default()
+    );
+}
+
+#[test]
+fn sixteen_bits_are_read_with_their_rotary_frequencies() {
+    let home = home();
+    let config = config(false);
+    let tensors = state(&network(&config, 1), &config, "");
+    for (dtype, bits) in [
+        (
+            ::safetensors::Dtype::F16,
+            burn::tensor::f16::to_le_bytes as fn(_) -> _,
+        ),
+        (::safetensors::Dtype::BF16, |half: burn::tensor::f16| {
+            burn::tensor::bf16::from_f32(half.to_f32()).to_le_bytes()
+        }),
+    ] {
+        let path = home.path().join(format!("{dtype}.safetensors"));
+        let bytes: Vec<Vec<u8>> = (tensors.iter())
+            .map(|tensor| {
+                let halves = tensor
+                    .values
+                    .iter()
+                    .map(|value| burn::tensor::f16::from_f32(*value));
+                halves.flat_map(bits).collect()
+            })
+            .collect();
+        let views = tensors.iter().zip(&bytes).map(|(tensor, bytes)| {
+            let shape = tensor.shape.clone();
+            let view = ::safetensors::tensor::TensorView::new(dtype, shape, bytes).unwrap();
+            (&tensor.name, view)
+        });
+        fs::write(&path, ::safetensors::serialize(views, None).unwrap()).unwrap();
+        let hints = Hints {
+            length: Some(3),
+            ..Hints::default()
+        };
+        let (found, _) = load(&path, Weights::Averaged, &hints).unwrap();
+        let expected = named_tensors(&network(&config, 1));
+        for (found, expected) in named_tensors(&found).iter().zip(&expected) {
+            for (a, b) in found.values.iter().zip(&expected.values) {
+                assert!((a - b).abs() <= 1e-2 * b.abs() + 1e-6, "{}", found.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn what_goes_out_comes_in_again() {
     let home = home();
     for (number, two_time, residual) in [(0, false, false), (1, true, false), (2, true, true)] {

@@ -57,15 +57,15 @@ pub enum TensorError {
         /// The number of its values.
         found: usize,
     },
-    /// There are far fewer values than the network has.
-    #[error("{} holds {held} numbers, but a network of {described} is described", file.display())]
+    /// There is far less in a file than the network has.
+    #[error("{} has {held} bytes, but a network of {described} parameters is described", file.display())]
     Far {
         /// Where the tensors come from.
         file: PathBuf,
         /// Parameters of the network.
         described: u128,
-        /// Numbers in the file.
-        held: usize,
+        /// Bytes of the file.
+        held: u64,
     },
     /// A value is infinite or not a number.
     #[error("{}: tensor {name} holds {found} at position {position}; every value must be finite", file.display())]

@@ -91,7 +91,8 @@ impl<B: Backend> Gpt2<B> {
         };
         let wte: Tensor<B, 2> = weights.take("wte.weight", [config.vocab_size, width], device)?;
         let wpe = weights.take("wpe.weight", [config.n_positions, width], device)?;
-        let mut blocks = Vec::with_capacity(config.n_layer);
+        // As many as there are tensors for, whatever is said.
+        let mut blocks = Vec::new();
         for i in 0..config.n_layer {
             blocks.push(Block {
                 ln_1: norm(&mut weights, format!("h.{i}.ln_1"))?,

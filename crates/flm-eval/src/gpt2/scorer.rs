@@ -30,7 +30,7 @@ pub struct Gpt2Scorer<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Gpt2Scorer<'a, B> {
-    /// A scorer with GPT-2's tokenizer, whose end token is `eos`. Texts are cut to `max_length` tokens and scored `batch` at a time, which
+    /// A scorer with GPT-2's tokenizer, called `tokenizer` in the [identity](Scorer::identity) by its hash, whose end token is `eos`. Texts are cut to `max_length` tokens and scored `batch` at a time, which
     /// changes the speed and no figure.
     ///
     /// # Errors
@@ -39,6 +39,7 @@ impl<'a, B: Backend> Gpt2Scorer<'a, B> {
     pub fn new(
         model: &'a Gpt2<B>,
         encode: Box<Retokenize<'a>>,
+        tokenizer: &str,
         eos: u32,
         max_length: usize,
         batch: usize,
@@ -53,7 +54,7 @@ impl<'a, B: Backend> Gpt2Scorer<'a, B> {
         }
         Ok(Self {
             identity: format!(
-                "gpt2-{}x{}-{:.16}-{max_length}",
+                "gpt2-{}x{}-{:.16}-{tokenizer:.12}-{max_length}",
                 config.n_layer,
                 config.n_embd,
                 model.hash()

@@ -186,6 +186,10 @@ fn faults_name_the_tensor_or_the_key() {
         setting("\"n_head\": 2", "\"n_head\": 3"),
         "folder/config.json: n_head must be a divisor of n_embd, found 3"
     );
+    assert_eq!(
+        setting("\"n_layer\": 2", "\"n_layer\": 16777216"),
+        "folder: tensor h.2.ln_1.weight of shape [8] is missing"
+    );
     assert!(setting("\"n_embd\": 8", "\"n_embd\": 16777216").contains("at most 2^32 numbers"));
     assert!(setting("\"n_layer\": 2,", "").contains("missing field `n_layer`"));
     let cut = folder(CONFIG, &tensors());
@@ -207,7 +211,16 @@ fn letters(text: &str) -> Vec<u32> {
 
 fn scorer(model: &Gpt2<Flex>, max_length: usize, batch: usize) -> Gpt2Scorer<'_, Flex> {
     let encode = Box::new(|text: &str| Ok(letters(text)));
-    Gpt2Scorer::new(model, encode, 10, max_length, batch, Default::default()).unwrap()
+    Gpt2Scorer::new(
+        model,
+        encode,
+        "letters",
+        10,
+        max_length,
+        batch,
+        Default::default(),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -249,17 +262,17 @@ fn a_scorer_says_who_it_is_and_what_it_cannot() {
     let scorer = scorer(&model, 9, 2);
     assert_eq!(
         scorer.identity(),
-        format!("gpt2-2x8-{:.16}-9", model.hash())
+        format!("gpt2-2x8-{:.16}-letters-9", model.hash())
     );
     let figure = GenPpl::of(&scorer, &["abc", "ab"]).unwrap();
     assert_eq!((figure.samples, figure.tokens), (2, 4));
     let encode = || Box::new(|_: &str| Ok(vec![11]));
-    let long = Gpt2Scorer::new(&model, encode(), 10, 10, 2, Default::default());
+    let long = Gpt2Scorer::new(&model, encode(), "x", 10, 10, 2, Default::default());
     assert_eq!(
         long.err().unwrap().to_string(),
         "texts must be cut to 2 to 9 tokens for this GPT-2, found 10"
     );
-    let other = Gpt2Scorer::new(&model, encode(), 10, 9, 2, Default::default()).unwrap();
+    let other = Gpt2Scorer::new(&model, encode(), "x", 10, 9, 2, Default::default()).unwrap();
     let error = other.score(&["x"]).unwrap_err();
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(

@@ -1,6 +1,6 @@
 //! What an experiment will take, before it is begun.
 
-use super::Experiment;
+use super::{Experiment, SAMPLES, STEPS};
 use serde::Deserialize;
 
 /// What of a preset decides on cost.
@@ -64,6 +64,7 @@ pub(super) fn told(experiment: &Experiment, flow: &Preset, map: &Preset) -> Stri
         };
         let parameters = parameters(&preset.model, experiment.vocabulary as f64);
         let rows = (training.steps * training.batch) as f64;
+        let operations = operations(preset, parameters, experiment);
         let seen = tokens(training);
         let held = parameters * (PER_PARAMETER + networks - 1.0)
             + (training.micro_batch * preset.model.width) as f64
@@ -77,13 +78,22 @@ pub(super) fn told(experiment: &Experiment, flow: &Preset, map: &Preset) -> Stri
             seen / 1e9,
             seen / (experiment.million_tokens * 1e6),
             rows * per_row,
-            // Two operations a parameter and token in each evaluation, the embedding's table not being multiplied with.
-            rows * per_row * experiment.length as f64 * 2.0 * parameters,
+            rows * per_row * operations,
             4.0 * held / f64::from(1 << 30),
             training.micro_batch,
         );
     }
+    let evaluations = (2 * STEPS.iter().sum::<usize>() * SAMPLES) as f64;
+    out += &format!("samples     {evaluations:.1e} evaluations of a row, of flow and flow map\n");
     out
+}
+
+/// Floating point operations of an evaluation of a row: two a parameter and token, but for the table that tokens are looked up in, and
+/// the products of attention, four a pair of positions, width and block.
+fn operations(preset: &Preset, parameters: f64, experiment: &Experiment) -> f64 {
+    let (width, length) = (preset.model.width as f64, experiment.length as f64);
+    let multiplied = parameters - experiment.vocabulary as f64 * width;
+    length * (2.0 * multiplied + 4.0 * length * width * preset.model.blocks as f64)
 }
 
 /// Numbers that are learnt.

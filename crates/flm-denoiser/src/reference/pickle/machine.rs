@@ -13,7 +13,13 @@ pub(super) fn run(bytes: &[u8]) -> Result<Heap, String> {
         marks: Vec::new(),
         memo: HashMap::new(),
     };
-    while machine.step()? {}
+    while machine.step()? {
+        if machine.values.len() > MOST_VALUES || machine.stack.len() > MOST_VALUES {
+            return Err(
+                "its pickle has more than a million values, which no checkpoint has".to_owned(),
+            );
+        }
+    }
     let root = machine.pop()?;
     Ok(Heap {
         values: machine.values,
@@ -21,10 +27,11 @@ pub(super) fn run(bytes: &[u8]) -> Result<Heap, String> {
     })
 }
 
-/// Tensors of more dimensions, and names of more bytes, are none that a checkpoint has. Values that instructions copy are bounded by them, so that
-/// memory is bounded by the length of the pickle: an instruction takes a byte at least and makes one value at most.
+/// Tensors of more dimensions, names of more bytes, and more values are none that a checkpoint has. What instructions copy is bounded by
+/// the first two, and how often by the third, so a pickle takes some hundred megabytes at most.
 const MOST_DIMENSIONS: usize = 16;
-const LONGEST_NAME: usize = 1024;
+const LONGEST_NAME: usize = 256;
+const MOST_VALUES: usize = 1 << 20;
 
 struct Machine<'a> {
     rest: &'a [u8],
@@ -289,9 +296,7 @@ impl<'a> Machine<'a> {
             ));
         }
         if module.len() + name.len() > LONGEST_NAME {
-            return Err(
-                "its pickle names a class by a text of more than a thousand bytes".to_owned(),
-            );
+            return Err("its pickle names a class by a text of more than 256 bytes".to_owned());
         }
         self.push(Value::Global(format!("{module}.{name}")));
         Ok(())
@@ -381,7 +386,10 @@ impl<'a> Machine<'a> {
             "torch._utils._rebuild_tensor_v2" => self.tensor(arguments).unwrap_or(Value::Opaque),
             // A tensor in a wrapping.
             "torch._utils._rebuild_parameter" => match self.tuple(arguments) {
-                Some([tensor, ..]) => self.values[*tensor].clone(),
+                Some([tensor, ..]) => match &self.values[*tensor] {
+                    tensor @ Value::Tensor(..) => tensor.clone(),
+                    _ => Value::Opaque,
+                },
                 _ => Value::Opaque,
             },
             _ => Value::Opaque,

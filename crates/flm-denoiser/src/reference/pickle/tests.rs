@@ -117,12 +117,27 @@ fn broken_programs_are_told() {
 #[test]
 fn names_and_shapes_without_bounds_are_not_copied() {
     let long = [b"cmodule\n", &[b'x'; 5000][..], b"\n."].concat();
-    assert!(fault(&long).contains("more than a thousand bytes"));
+    assert!(fault(&long).contains("more than 256 bytes"));
     let mut many = b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00(".to_vec();
     many.extend(b"K\x01".repeat(50));
     many.extend(b"t)tR.");
     let heap = Heap::read(&many).unwrap();
     assert_eq!(heap.value(heap.root()), &Value::Opaque);
+}
+
+#[test]
+fn copies_of_large_values_are_not_made() {
+    // A text of a megabyte, given a thousand times to what wraps tensors: one copy of it, and no more.
+    let mut bytes = b"ctorch._utils\n_rebuild_parameter\nq\x00X\x00\x00\x10\x00".to_vec();
+    bytes.extend(vec![b'x'; 1 << 20]);
+    bytes.extend(b"q\x010(");
+    bytes.extend(b"h\x00h\x01\x85R".repeat(1000));
+    bytes.extend(b"l.");
+    let heap = Heap::read(&bytes).unwrap();
+    let texts = |value: &&Value| matches!(value, Value::Text(_));
+    assert_eq!(heap.values.iter().filter(texts).count(), 1);
+    assert!(fault(&b"N".repeat(2 << 20)).contains("more than a million values"));
+    assert!(fault(&[&b"Nq\x00"[..], &b"h\x00".repeat(2 << 20)].concat()).contains("million"));
 }
 
 proptest! {
