@@ -1,7 +1,9 @@
 //! `cargo bench`: everything that is timed, side by side.
 
+use burn::backend::Autodiff;
+use burn_flex::Flex;
 use criterion::{Criterion, criterion_group, criterion_main};
-use flm_bench::Sizes;
+use flm_bench::{Bench, Sizes};
 use std::time::Duration;
 
 const BLOCK: Sizes = Sizes {
@@ -12,6 +14,7 @@ const BLOCK: Sizes = Sizes {
     heads: 4,
     cond: 128,
     batch: 16,
+    parts: 1,
     dropout: 0.0,
 };
 
@@ -24,6 +27,7 @@ const TINY: Sizes = Sizes {
     heads: 4,
     cond: 128,
     batch: 8,
+    parts: 1,
     dropout: 0.1,
 };
 
@@ -40,13 +44,14 @@ fn time(criterion: &mut Criterion, group: &str, works: Vec<(String, flm_bench::W
 
 fn all(criterion: &mut Criterion) {
     flm_alloc::keep_memory();
+    let bench = Bench::<Autodiff<Flex>>::default();
     let named = |name: &str, work| (name.to_owned(), work);
     time(
         criterion,
         "block",
         vec![
-            named("forward", flm_bench::block_forward(BLOCK)),
-            named("forward and backward", flm_bench::block_both(BLOCK)),
+            named("forward", bench.block_forward(BLOCK)),
+            named("forward and backward", bench.block_both(BLOCK)),
         ],
     );
     for vocab in [8_192, 30_522, 50_258] {
@@ -60,8 +65,8 @@ fn all(criterion: &mut Criterion) {
             criterion,
             &format!("head of {vocab}"),
             vec![
-                named("forward", flm_bench::head_forward(sizes)),
-                named("forward and backward", flm_bench::head_both(sizes)),
+                named("forward", bench.head_forward(sizes)),
+                named("forward and backward", bench.head_both(sizes)),
             ],
         );
     }
@@ -69,24 +74,24 @@ fn all(criterion: &mut Criterion) {
         criterion,
         "training step",
         vec![
-            named("flow", flm_bench::flow_step(TINY)),
-            named("semigroup", flm_bench::semigroup_step(TINY)),
+            named("flow", bench.flow_step(TINY)),
+            named("semigroup", bench.semigroup_step(TINY)),
         ],
     );
     time(
         criterion,
         "sampling",
         vec![
-            named("1 step", flm_bench::sample(TINY, 1)),
-            named("8 steps", flm_bench::sample(TINY, 8)),
+            named("1 step", bench.sample(TINY, 1)),
+            named("8 steps", bench.sample(TINY, 8)),
         ],
     );
     time(
         criterion,
         "network to its mean",
         vec![
-            named("value", flm_bench::evaluation(TINY)),
-            named("value and derivative", flm_bench::jvp(TINY)),
+            named("value", bench.evaluation(TINY)),
+            named("value and derivative", bench.jvp(TINY)),
         ],
     );
     time(

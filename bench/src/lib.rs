@@ -5,19 +5,26 @@
 
 mod training;
 
-pub use training::{batches, flow_step, semigroup_step};
+pub use training::batches;
 
-use burn::backend::Autodiff;
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Distribution, Int, Tensor, backend::Backend};
-use burn_flex::Flex;
-use flm_denoiser::{Block, Dit, DitConfig, Dropout, Dual, OutputLayer, Prior, Rope, Sampling};
+use flm_denoiser::{
+    Block, Dit, DitConfig, Dropout, Dual, Execution, OutputLayer, Prior, Rope, Sampling,
+};
 use flm_simplex::{Schedule, sampler, stream::generator};
-
-/// The differentiated CPU backend.
-pub type Train = Autodiff<Flex>;
 
 /// One repetition of a piece of work.
 pub type Work = Box<dyn FnMut()>;
+
+/// Where and how works are done. A repetition ends when the device has done it.
+#[derive(Clone, Debug, Default)]
+pub struct Bench<B: AutodiffBackend> {
+    /// Where.
+    pub device: B::Device,
+    /// In which numbers.
+    pub execution: Execution,
+}
 
 /// Sizes of a network and a batch.
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args)]
@@ -43,6 +50,9 @@ pub struct Sizes {
     /// Sequences in a batch.
     #[arg(long, default_value_t = 4)]
     pub batch: usize,
+    /// Parts of a batch that a step trains on one after the other.
+    #[arg(long, default_value_t = 1)]
+    pub parts: usize,
     /// Chance with which residual branches drop an entry in training.
     #[arg(long, default_value_t = 0.0)]
     pub dropout: f64,
@@ -57,152 +67,181 @@ impl Sizes {
         }
     }
 
-    fn rope<B: Backend>(&self) -> Rope<B> {
+    fn rope<B: Backend>(&self, device: &B::Device) -> Rope<B> {
         let head = self.width / self.heads;
-        Rope::new(
-            self.length,
-            head,
-            self.config().rope_base,
-            &Default::default(),
-        )
+        Rope::new(self.length, head, self.config().rope_base, device)
     }
 }
 
-fn normal<B: Backend, const D: usize>(shape: [usize; D]) -> Tensor<B, D> {
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Default::default())
+fn normal<B: Backend, const D: usize>(shape: [usize; D], device: &B::Device) -> Tensor<B, D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
 }
 
-/// A transformer block, forward alone.
-pub fn block_forward(sizes: Sizes) -> Work {
-    let mut rng = generator(0, 0, 0, 0);
-    let block = Block::<Flex>::new(&sizes.config(), &mut rng, &Default::default());
-    let x: Tensor<Flex, 3> = normal([sizes.batch, sizes.length, sizes.width]);
-    let cond: Tensor<Flex, 2> = normal([sizes.batch, sizes.cond]);
-    let rope = sizes.rope();
-    Box::new(move || {
-        let out = block.forward(x.clone(), cond.clone(), &rope, &mut Dropout::off());
-        std::hint::black_box(out);
-    })
-}
+impl<B: AutodiffBackend> Bench<B> {
+    /// Waits for the device behind every repetition, which holds its result until then: what nobody holds a lazy backend need not make.
+    fn waited<T>(&self, mut work: impl FnMut() -> T + 'static) -> Work {
+        let device = self.device.clone();
+        Box::new(move || {
+            let result = work();
+            B::sync(&device).expect("a device that answers");
+            drop(result)
+        })
+    }
 
-/// A transformer block, forward and backward.
-pub fn block_both(sizes: Sizes) -> Work {
-    let mut rng = generator(0, 0, 0, 0);
-    let block = Block::<Train>::new(&sizes.config(), &mut rng, &Default::default());
-    let x: Tensor<Train, 3> = normal([sizes.batch, sizes.length, sizes.width]);
-    let cond: Tensor<Train, 2> = normal([sizes.batch, sizes.cond]);
-    let rope = sizes.rope();
-    Box::new(move || {
-        let x = x.clone().require_grad();
-        let out = block.forward(x, cond.clone(), &rope, &mut Dropout::off());
-        std::hint::black_box(out.sum().backward());
-    })
-}
+    fn block<A: Backend<Device = B::Device>>(&self, sizes: Sizes) -> Block<A> {
+        let mut rng = generator(0, 0, 0, 0);
+        Block::new(&sizes.config(), &mut rng, &self.device).with_precision(self.execution.precision)
+    }
 
-fn tokens<B: Backend>(sizes: Sizes) -> Tensor<B, 2, Int> {
-    let range = Distribution::Uniform(0.0, sizes.vocab as f64);
-    Tensor::random([sizes.batch, sizes.length], range, &Default::default())
-}
+    fn head<A: Backend<Device = B::Device>>(&self, sizes: Sizes) -> OutputLayer<A> {
+        OutputLayer::new(&sizes.config(), &self.device).with_execution(self.execution)
+    }
 
-/// The vocabulary head and its cross-entropy against tokens, forward alone.
-pub fn head_forward(sizes: Sizes) -> Work {
-    let head = OutputLayer::<Flex>::new(&sizes.config(), &Default::default());
-    let x: Tensor<Flex, 3> = normal([sizes.batch, sizes.length, sizes.width]);
-    let cond: Tensor<Flex, 2> = normal([sizes.batch, sizes.cond]);
-    let tokens = tokens::<Flex>(sizes);
-    Box::new(move || {
-        let prediction = head.forward(x.clone(), cond.clone());
-        std::hint::black_box(prediction.log_probs(tokens.clone()));
-    })
-}
+    /// What goes into a block or a head: the residual stream and the condition.
+    fn inputs<A: Backend<Device = B::Device>>(&self, sizes: Sizes) -> (Tensor<A, 3>, Tensor<A, 2>) {
+        (
+            normal([sizes.batch, sizes.length, sizes.width], &self.device),
+            normal([sizes.batch, sizes.cond], &self.device),
+        )
+    }
 
-/// The vocabulary head and its cross-entropy against tokens, forward and backward.
-pub fn head_both(sizes: Sizes) -> Work {
-    let head = OutputLayer::<Train>::new(&sizes.config(), &Default::default());
-    let x: Tensor<Train, 3> = normal([sizes.batch, sizes.length, sizes.width]);
-    let cond: Tensor<Train, 2> = normal([sizes.batch, sizes.cond]);
-    let tokens = tokens::<Train>(sizes);
-    let weights = Tensor::full([sizes.batch, sizes.length], 1.0, &Default::default());
-    Box::new(move || {
-        let prediction = head.forward(x.clone().require_grad(), cond.clone());
-        let score = prediction.cross_entropy(tokens.clone(), weights.clone());
-        std::hint::black_box(score.loss.backward());
-    })
-}
+    fn tokens<A: Backend<Device = B::Device>>(&self, sizes: Sizes) -> Tensor<A, 2, Int> {
+        let range = Distribution::Uniform(0.0, sizes.vocab as f64);
+        Tensor::random([sizes.batch, sizes.length], range, &self.device)
+    }
 
-/// A two-time network, a state and a time.
-fn network(sizes: Sizes) -> (Dit<Flex>, Tensor<Flex, 3>, Tensor<Flex, 1>) {
-    let model = sizes
-        .config()
-        .with_two_time(true)
-        .init::<Flex>(&mut generator(0, 0, 0, 0), &Default::default())
-        .expect("possible sizes");
-    let state = normal([sizes.batch, sizes.length, sizes.width]);
-    (
-        model,
-        state,
-        Tensor::full([sizes.batch], 0.5, &Default::default()),
-    )
-}
+    /// A transformer block, forward alone.
+    pub fn block_forward(&self, sizes: Sizes) -> Work {
+        let block = self.block::<B::InnerBackend>(sizes);
+        let (x, cond) = self.inputs(sizes);
+        let rope = sizes.rope(&self.device);
+        self.waited(move || block.forward(x.clone(), cond.clone(), &rope, &mut Dropout::off()))
+    }
 
-/// One evaluation of a two-time network, to the mean D·E.
-pub fn evaluation(sizes: Sizes) -> Work {
-    let (model, state, tau) = network(sizes);
-    Box::new(move || {
-        let (state, tau) = (state.clone(), tau.clone());
-        let prediction = model.forward(state, tau.clone(), tau, &mut Dropout::off());
-        std::hint::black_box(prediction.belief().mean(model.embed()));
-    })
-}
+    /// A transformer block, forward and backward.
+    pub fn block_both(&self, sizes: Sizes) -> Work {
+        let block = self.block::<B>(sizes);
+        let (x, cond) = self.inputs::<B>(sizes);
+        let rope = sizes.rope(&self.device);
+        self.waited(move || {
+            let x = x.clone().require_grad();
+            let out = block.forward(x, cond.clone(), &rope, &mut Dropout::off());
+            out.sum().backward()
+        })
+    }
 
-/// The same with its derivative when state and both times move.
-pub fn jvp(sizes: Sizes) -> Work {
-    let (model, state, tau) = network(sizes);
-    let moves = normal([sizes.batch, sizes.length, sizes.width]);
-    Box::new(move || {
-        let state = Dual {
-            value: state.clone(),
-            tangent: moves.clone(),
+    /// The vocabulary head and its cross-entropy against tokens, forward alone.
+    pub fn head_forward(&self, sizes: Sizes) -> Work {
+        let head = self.head::<B::InnerBackend>(sizes);
+        let (x, cond) = self.inputs(sizes);
+        let tokens = self.tokens(sizes);
+        self.waited(move || {
+            let prediction = head.forward(x.clone(), cond.clone());
+            prediction.log_probs(tokens.clone())
+        })
+    }
+
+    /// The vocabulary head and its cross-entropy against tokens, forward and backward.
+    pub fn head_both(&self, sizes: Sizes) -> Work {
+        let head = self.head::<B>(sizes);
+        let (x, cond) = self.inputs::<B>(sizes);
+        let tokens = self.tokens::<B>(sizes);
+        let weights = Tensor::full([sizes.batch, sizes.length], 1.0, &self.device);
+        self.waited(move || {
+            let prediction = head.forward(x.clone().require_grad(), cond.clone());
+            let score = prediction.cross_entropy(tokens.clone(), weights.clone());
+            score.loss.backward()
+        })
+    }
+
+    /// A two-time network.
+    fn network(&self, sizes: Sizes) -> Dit<B::InnerBackend> {
+        sizes
+            .config()
+            .with_two_time(true)
+            .init(&mut generator(0, 0, 0, 0), &self.device)
+            .expect("possible sizes")
+            .with_execution(self.execution)
+    }
+
+    /// A state and a time.
+    #[allow(clippy::type_complexity, reason = "two tensors")]
+    fn state(&self, sizes: Sizes) -> (Tensor<B::InnerBackend, 3>, Tensor<B::InnerBackend, 1>) {
+        let state = normal([sizes.batch, sizes.length, sizes.width], &self.device);
+        (state, Tensor::full([sizes.batch], 0.5, &self.device))
+    }
+
+    /// One evaluation of a two-time network, to the mean D·E.
+    pub fn evaluation(&self, sizes: Sizes) -> Work {
+        let (model, (state, tau)) = (self.network(sizes), self.state(sizes));
+        self.waited(move || {
+            let (state, tau) = (state.clone(), tau.clone());
+            let prediction = model.forward(state, tau.clone(), tau, &mut Dropout::off());
+            prediction.belief().mean(model.embed())
+        })
+    }
+
+    /// The same with its derivative when state and both times move.
+    pub fn jvp(&self, sizes: Sizes) -> Work {
+        let (model, (state, tau)) = (self.network(sizes), self.state(sizes));
+        let moves = normal([sizes.batch, sizes.length, sizes.width], &self.device);
+        self.waited(move || {
+            let state = Dual {
+                value: state.clone(),
+                tangent: moves.clone(),
+            };
+            let tau = Dual {
+                value: tau.clone(),
+                tangent: tau.ones_like(),
+            };
+            model.jvp(state, tau.clone(), tau).mean(model.embed())
+        })
+    }
+
+    /// Samples of a flow map in `jumps` evaluations, from noise to tokens.
+    pub fn sample(&self, sizes: Sizes, jumps: usize) -> Work {
+        let model = self.network(sizes);
+        let schedule = schedule_of(sizes.vocab);
+        let prior = Prior::new(model.embed());
+        let prior = if flm_ops::on_host::<B>() {
+            prior
+        } else {
+            prior.on_device()
         };
-        let tau = Dual {
-            value: tau.clone(),
-            tangent: tau.ones_like(),
-        };
-        std::hint::black_box(model.jvp(state, tau.clone(), tau).mean(model.embed()));
-    })
+        let mut rng = generator(0, 0, 0, 0);
+        self.waited(move || {
+            let start = prior
+                .draw(sizes.batch, sizes.length, &mut rng)
+                .seen(model.embed());
+            let denoiser = Sampling::new(&model);
+            let none = || unreachable!("no noise is put back");
+            let belief = sampler::flow_map(&denoiser, &schedule, start, jumps, 0.0, none, |_| ());
+            belief.expect("possible settings").argmax().into_data()
+        })
+    }
+
+    /// A product of two square matrices: 2·`size`³ operations.
+    pub fn product(&self, size: usize) -> Work {
+        let precision = self.execution.precision;
+        let [a, b]: [Tensor<B::InnerBackend, 2>; 2] =
+            [0, 1].map(|_| precision.narrow(normal([size, size], &self.device)));
+        self.waited(move || a.clone().matmul(b.clone()))
+    }
+
+    /// One more than each of `size`² numbers in f32: 8·`size`² bytes read and written.
+    pub fn copy(&self, size: usize) -> Work {
+        let a: Tensor<B::InnerBackend, 2> = normal([size, size], &self.device);
+        self.waited(move || a.clone().add_scalar(1.0))
+    }
 }
 
-/// Samples of a flow map in `jumps` evaluations, from noise to tokens.
-pub fn sample(sizes: Sizes, jumps: usize) -> Work {
-    let config = sizes.config().with_two_time(true);
-    let mut rng = generator(0, 0, 0, 0);
-    let model = config
-        .init::<Flex>(&mut rng, &Default::default())
-        .expect("possible sizes");
-    let schedule = config.schedule().expect("a vocabulary with a schedule");
-    let prior = Prior::new(model.embed());
-    Box::new(move || {
-        let start = prior
-            .draw(sizes.batch, sizes.length, &mut rng)
-            .seen(model.embed());
-        let denoiser = Sampling::new(&model);
-        let none = || unreachable!("no noise is put back");
-        let belief = sampler::flow_map(&denoiser, &schedule, start, jumps, 0.0, none, |_| ());
-        std::hint::black_box(belief.expect("possible settings").argmax().into_data());
-    })
-}
-
-/// A product of two square matrices of 1,024: 2.15 GFLOP.
-pub fn peak() -> Work {
-    let [a, b]: [Tensor<Flex, 2>; 2] = [normal([1024, 1024]), normal([1024, 1024])];
-    Box::new(move || {
-        std::hint::black_box(a.clone().matmul(b.clone()));
-    })
+fn schedule_of(vocab: usize) -> Schedule {
+    Schedule::new(vocab).expect("a vocabulary with a schedule")
 }
 
 /// The time schedule of a vocabulary.
 pub fn schedule(vocab: usize) -> Work {
     Box::new(move || {
-        std::hint::black_box(Schedule::new(vocab).expect("a vocabulary with a schedule"));
+        std::hint::black_box(schedule_of(vocab));
     })
 }

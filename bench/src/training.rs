@@ -1,7 +1,8 @@
 //! Steps of real runs on made-up text.
 
-use crate::{Sizes, Train, Work};
+use crate::{Bench, Sizes, Work};
 use burn::module::AutodiffModule;
+use burn::tensor::backend::AutodiffBackend;
 use flm_data::{
     BatchOrder, Dataset, FnCorpus, Layout, PrepareOptions, TextTokenizer, TokenizerSource,
 };
@@ -39,67 +40,77 @@ fn data(sizes: Sizes) -> (&'static Dataset, TempDir) {
     (Box::leak(Box::new(dataset)), folder)
 }
 
-/// A training step of a flow.
-pub fn flow_step(sizes: Sizes) -> Work {
-    let config = sizes.config();
-    let objective = FlowObjective::new(config.schedule().expect("a vocabulary with a schedule"));
-    step(sizes, config, objective)
-}
+impl<B: AutodiffBackend> Bench<B> {
+    /// A training step of a flow.
+    pub fn flow_step(&self, sizes: Sizes) -> Work {
+        let config = sizes.config();
+        let objective =
+            FlowObjective::new(config.schedule().expect("a vocabulary with a schedule"));
+        self.step(sizes, config, objective)
+    }
 
-/// A step of distilling a flow map by the semigroup objective, with a teacher.
-pub fn semigroup_step(sizes: Sizes) -> Work {
-    let config = sizes.config().with_two_time(true);
-    let teacher = sizes
-        .config()
-        .init::<Train>(&mut generator(0, 0, 0, 0), &Default::default())
-        .expect("possible sizes");
-    let schedule = config.schedule().expect("a vocabulary with a schedule");
-    let semigroup = FlowMapConfig {
-        objective: ObjectiveKind::Semigroup,
-        ..FlowMapConfig::default()
-    };
-    let objective = FlowMapObjective::new(schedule, semigroup, Some(teacher.valid()));
-    step(sizes, config, objective)
-}
+    /// A step of distilling a flow map by the semigroup objective, with a teacher.
+    pub fn semigroup_step(&self, sizes: Sizes) -> Work {
+        let config = sizes.config().with_two_time(true);
+        let teacher = sizes
+            .config()
+            .init::<B>(&mut generator(0, 0, 0, 0), &self.device)
+            .expect("possible sizes")
+            .with_execution(self.execution);
+        let schedule = config.schedule().expect("a vocabulary with a schedule");
+        let semigroup = FlowMapConfig {
+            objective: ObjectiveKind::Semigroup,
+            ..FlowMapConfig::default()
+        };
+        let objective = FlowMapObjective::new(schedule, semigroup, Some(teacher.valid()));
+        self.step(sizes, config, objective)
+    }
 
-fn step<O: Objective<Train> + 'static>(sizes: Sizes, config: DitConfig, objective: O) -> Work {
-    let (dataset, folder) = data(sizes);
-    let settings = TrainConfig {
-        steps: u64::MAX,
-        batch: sizes.batch,
-        micro_batch: sizes.batch,
-        ..Default::default()
-    };
-    let (objective, settings) = (
-        Box::leak(Box::new(objective)),
-        Box::leak(Box::new(settings)),
-    );
-    let model = config
-        .init(&mut generator(0, 0, 0, 0), &Default::default())
-        .expect("possible sizes");
-    let run = Run {
-        model,
-        objective: &*objective,
-        train: dataset.train(),
-        validation: dataset.validation(),
-        data: String::new(),
-        config: &*settings,
-        dropout: sizes.dropout,
-        workers: 1,
-        checkpoints: folder.path().join("checkpoints"),
-        resume: false,
-        stop: &GO_ON,
-        device: Default::default(),
-    };
-    let mut ready = Some(run.ready().expect("possible settings"));
-    Box::new(move || {
-        // The folder stays for as long as the work.
-        let _ = &folder;
-        let before = ready.take().expect("the step before");
-        let (after, report) = before.step().expect("a step");
-        std::hint::black_box(report);
-        ready = Some(after);
-    })
+    fn step<O: Objective<B> + 'static>(
+        &self,
+        sizes: Sizes,
+        config: DitConfig,
+        objective: O,
+    ) -> Work {
+        let (dataset, folder) = data(sizes);
+        let settings = TrainConfig {
+            steps: u64::MAX,
+            batch: sizes.batch,
+            micro_batch: sizes.batch / sizes.parts,
+            ..Default::default()
+        };
+        let (objective, settings) = (
+            Box::leak(Box::new(objective)),
+            Box::leak(Box::new(settings)),
+        );
+        let model = config
+            .init(&mut generator(0, 0, 0, 0), &self.device)
+            .expect("possible sizes")
+            .with_execution(self.execution);
+        let run = Run {
+            model,
+            objective: &*objective,
+            train: dataset.train(),
+            validation: dataset.validation(),
+            data: String::new(),
+            config: &*settings,
+            dropout: sizes.dropout,
+            workers: 1,
+            checkpoints: folder.path().join("checkpoints"),
+            resume: false,
+            stop: &GO_ON,
+            device: self.device.clone(),
+        };
+        let mut ready = Some(run.ready().expect("possible settings"));
+        self.waited(move || {
+            // The folder stays for as long as the work.
+            let _ = &folder;
+            let before = ready.take().expect("the step before");
+            let (after, report) = before.step().expect("a step");
+            ready = Some(after);
+            report
+        })
+    }
 }
 
 /// Reading the tokens of a batch of 512 rows.

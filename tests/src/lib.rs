@@ -10,7 +10,10 @@
 //! ```
 //!
 //! and a test checks, where the fixtures are, that it is still what they say.
+//!
+//! [`backend`] holds the checks that every backend must pass.
 
+pub mod backend;
 pub mod fixture;
 pub mod golden;
 pub mod gradients;

@@ -17,7 +17,7 @@ pub use text::text;
 
 use crate::fixture::{Fixture, relative_error};
 use burn::tensor::backend::AutodiffBackend;
-use flm_denoiser::Dit;
+use flm_denoiser::{Dit, Execution};
 use flm_simplex::Schedule;
 use std::fmt;
 
@@ -167,6 +167,19 @@ impl<B: AutodiffBackend> Parity<B> {
             expected,
             map_file,
         })
+    }
+
+    /// The same with networks that are evaluated in this way.
+    pub fn with_execution(self, execution: Execution) -> Self {
+        Self {
+            flow: self.flow.map(|model| model.with_execution(execution)),
+            flow_map: self.flow_map.map(|model| model.with_execution(execution)),
+            residual: self.residual.map(|(denoiser, second)| {
+                let denoiser = denoiser.with_execution(execution);
+                (denoiser, second.with_execution(execution))
+            }),
+            ..self
+        }
     }
 
     /// Compares every tensor, in the order of the files and names.

@@ -6,14 +6,18 @@ Written for this project after the published description of flow language models
 - `lean`: the leanest plain formulation we know: rows of E gathered for the data, noise drawn as wide as the network
   (a Cholesky factor of EᵀE, its basis held constant), cross-entropy by PyTorch's own function
 
-Prints one line of JSON: seconds of each repetition and the peak resident memory of the process in MiB.
+Prints one line of JSON: seconds of each repetition and the peak resident memory of the process in MiB. With `--many FILE` each line
+of the file holds the options of one work, done one after the other in one process; each answers with a line. On CUDA products of f32
+are TF32, `--dtype bf16` is autocast, and `--attention sdpa` takes PyTorch's fused attention, which has no soft cap and so does less.
 """
 
 import argparse
+import contextlib
+import gc
 import json
 import math
 import resource
-import sys
+import subprocess
 import time
 
 import torch
@@ -51,6 +55,8 @@ def modulate(x, shift, scale):
 
 
 class Block(nn.Module):
+    fused_attention = False
+
     def __init__(self, width, heads, cond, dropout):
         super().__init__()
         self.heads, self.dropout = heads, dropout
@@ -67,6 +73,10 @@ class Block(nn.Module):
         batch, length, width = x.shape
         q, k, v = self.attn_qkv(x).view(batch, length, 3, self.heads, -1).unbind(2)
         q, k = rotate(q, cos, sin).transpose(1, 2), rotate(k, cos, sin).transpose(1, 2)
+        if self.fused_attention:
+            v = v.transpose(1, 2)
+            mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+            return self.attn_out(mixed.transpose(1, 2).reshape(batch, length, width))
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         scores = SOFTCAP_ATTENTION * torch.tanh(scores / SOFTCAP_ATTENTION)
         mixed = scores.softmax(dim=-1) @ v.transpose(1, 2)
@@ -151,7 +161,7 @@ class Lean(Released):
         embedding = model.embedding
         if self.root is not None:
             return torch.randn(batch, length, embedding.shape[1]) @ self.root
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(embedding.device.type, enabled=False):
             root = torch.linalg.cholesky(embedding.T @ embedding, upper=True)
             basis = torch.linalg.solve_triangular(root, embedding, upper=True, left=False)
         return torch.randn(batch, length, embedding.shape[1]) @ (basis.T @ embedding)
@@ -194,14 +204,17 @@ def flow_step(options):
     forward = torch.compile(model) if options.compile else model
 
     def step():
-        tokens = torch.randint(options.vocab, (options.batch, options.length))
-        tau = torch.rand(options.batch)
-        state = variant.state(tokens, variant.noise(model, *tokens.shape), tau)
-        logits = forward(variant.seen(model, state), tau, tau)
-        loss = variant.token_loss(logits, tokens)
-        loss.backward()
+        rows, total = options.batch // options.parts, 0.0
+        for _ in range(options.parts):
+            tokens = torch.randint(options.vocab, (rows, options.length))
+            tau = torch.rand(rows)
+            state = variant.state(tokens, variant.noise(model, *tokens.shape), tau)
+            logits = forward(variant.seen(model, state), tau, tau)
+            loss = variant.token_loss(logits, tokens) / options.parts
+            loss.backward()
+            total += loss.detach()
         update(model, average, optimizer)
-        return loss.item()
+        return total.item()
 
     return step
 
@@ -299,9 +312,16 @@ def head(options):
 
 
 def peak(options):
-    n = 1024
+    n = options.size
     a, b = torch.randn(n, n), torch.randn(n, n)
+    if options.dtype == "bf16":
+        a, b = a.bfloat16(), b.bfloat16()
     return lambda: a @ b
+
+
+def copy(options):
+    a = torch.randn(options.size, options.size)
+    return lambda: a + 1
 
 
 def sizes(options):
@@ -316,37 +336,86 @@ WORKS = {
     "semigroup": semigroup_step,
     "sample": sampling,
     "peak": peak,
+    "copy": copy,
 }
 
 
-def main():
+def parser():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", choices=WORKS)
-    for name in ["vocab", "length", "width", "blocks", "heads", "cond", "batch", "jumps"]:
+    parser.add_argument("work", choices=WORKS, nargs="?")
+    for name in ["vocab", "length", "width", "blocks", "heads", "cond", "batch", "jumps", "parts"]:
         parser.add_argument(f"--{name}", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--size", type=int, default=1024, help="rows of a square matrix")
     parser.add_argument("--backward", action="store_true")
     parser.add_argument("--variant", choices=["released", "lean"], default="released")
+    parser.add_argument("--attention", choices=["plain", "sdpa"], default="plain")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW")
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    parser.add_argument("--many", metavar="FILE")
+    return parser
+
+
+def run(options):
+    """Does one work and answers with what it took."""
     options.ways = {"released": Released, "lean": Lean}[options.variant]
-    torch.set_num_threads(options.threads)
+    Block.fused_attention = options.attention == "sdpa"
+    on_gpu = options.device == "cuda"
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
+    torch.set_default_device(options.device)
     torch.manual_seed(0)
+    cast = (
+        torch.autocast(options.device, dtype=torch.bfloat16)
+        if options.dtype == "bf16"
+        else contextlib.nullcontext()
+    )
+    if on_gpu:
+        torch.set_float32_matmul_precision("high")
+        torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
     step = WORKS[options.work](options)
+
+    def once():
+        with cast:
+            step()
+        wait()
+
     for _ in range(options.warmup):
-        step()
+        once()
+    ready = time.perf_counter() - started
     seconds = []
     for _ in range(options.repeat):
         started = time.perf_counter()
-        step()
+        once()
         seconds.append(time.perf_counter() - started)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    json.dump({"seconds": seconds, "peak_mib": memory, "torch": torch.__version__}, sys.stdout)
-    print()
+    answer = {"seconds": seconds, "warmup": ready, "peak_mib": memory, "torch": torch.__version__}
+    if on_gpu:
+        query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        answer["gpu_mib"] = float(subprocess.check_output(query, text=True).split()[0])
+    return answer
+
+
+def main():
+    options = parser().parse_args()
+    torch.set_num_threads(options.threads)
+    if options.many is None:
+        print(json.dumps(run(options)))
+        return
+    for line in open(options.many):
+        try:
+            answer = run(parser().parse_args(line.split()))
+        except Exception as error:
+            answer = {"seconds": [], "error": str(error).splitlines()[0]}
+        print(json.dumps(answer), flush=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 //! Our work and PyTorch's side by side: in turn, each repetition of a round in a process of its own.
 
+mod gpu;
+
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,25 @@ pub(crate) struct Arguments {
     /// Also PyTorch compiled by `torch.compile`, where it works
     #[arg(long)]
     compile: bool,
+    /// Where to compute: cpu, or a GPU by wgpu or cuda, with works of its size
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// A flm-bench that is built already, on a machine without cargo
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// The torch_bench.py to run, on a machine without this checkout
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// On a GPU: also write a line of JSON for each result
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn script(&self) -> PathBuf {
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/torch_bench.py");
+        self.script.clone().unwrap_or(ours)
+    }
 }
 
 /// Sizes of a network and a batch.
@@ -37,6 +58,8 @@ struct Sizes {
     blocks: usize,
     heads: usize,
     batch: usize,
+    /// Parts of the batch that a step trains on one after the other.
+    parts: usize,
 }
 
 const COND: usize = 128;
@@ -50,6 +73,7 @@ const BLOCK: Sizes = Sizes {
     blocks: 1,
     heads: 4,
     batch: 16,
+    parts: 1,
 };
 const SMALL: Sizes = Sizes {
     vocab: 30_522,
@@ -58,6 +82,7 @@ const SMALL: Sizes = Sizes {
     blocks: 12,
     heads: 12,
     batch: 4,
+    parts: 1,
 };
 const LONG: Sizes = Sizes {
     vocab: 50_258,
@@ -194,6 +219,7 @@ impl Work {
             ("--heads", sizes.heads),
             ("--cond", COND),
             ("--batch", sizes.batch),
+            ("--parts", sizes.parts),
             // Two: the second step still meets memory for the first time.
             ("--warmup", 2),
             ("--repeat", repeat),
@@ -262,6 +288,21 @@ fn flag(backward: bool) -> Vec<String> {
 struct Answer {
     seconds: Vec<f64>,
     peak_mib: Option<f64>,
+    warmup: Option<f64>,
+    gpu_mib: Option<f64>,
+    error: Option<String>,
+}
+
+impl Answer {
+    fn failed(reason: &str) -> Self {
+        Self {
+            seconds: Vec::new(),
+            peak_mib: None,
+            warmup: None,
+            gpu_mib: None,
+            error: Some(reason.to_owned()),
+        }
+    }
 }
 
 /// Somebody who can do a work.
@@ -303,7 +344,18 @@ struct Timing {
 }
 
 impl Timing {
+    fn of(answer: &Answer) -> Self {
+        Self {
+            seconds: answer.seconds.clone(),
+            peak: answer.peak_mib.unwrap_or_default(),
+            failed: answer.error.clone(),
+        }
+    }
+
     fn median(&self) -> f64 {
+        if self.seconds.is_empty() {
+            return f64::NAN;
+        }
         let mut sorted = self.seconds.clone();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
@@ -325,9 +377,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.rounds > 0 && arguments.repeat > 0,
         "a bench needs at least one repetition"
     );
+    let binary = match &arguments.binary {
+        Some(binary) => binary.clone(),
+        None => build(&arguments.device)?,
+    };
+    if arguments.device != "cpu" {
+        return gpu::run(arguments, binary);
+    }
     let ours = Contestant {
         name: "flm",
-        program: build()?,
+        program: binary,
         before: Vec::new(),
         after: Vec::new(),
     };
@@ -337,7 +396,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Some(folder) => install(python, folder)?,
             None => python.clone(),
         };
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/torch_bench.py");
+        let script = arguments.script();
         let torch = |name, options: &[&str]| Contestant {
             name,
             program: python.clone(),
@@ -447,8 +506,8 @@ fn time(contestants: &[Contestant], arguments: &[String], rounds: usize) -> Vec<
     timings
 }
 
-/// Builds the binary of our works and says where it is.
-fn build() -> anyhow::Result<PathBuf> {
+/// Builds the binary of our works, with what a device needs, and says where it is.
+fn build(device: &str) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args([
@@ -460,6 +519,7 @@ fn build() -> anyhow::Result<PathBuf> {
             "flm-bench",
             "--locked",
         ])
+        .args((device != "cpu").then(|| format!("--features={device}")))
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "flm-bench did not build");

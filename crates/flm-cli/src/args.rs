@@ -1,7 +1,8 @@
 //! What the user typed. What it means is worked out in `commands`.
 
-use crate::device::Device;
+use crate::device::{Compute, Device};
 use clap::{Args, Parser, Subcommand};
+use flm_denoiser::Precision;
 use std::path::PathBuf;
 
 /// Trains, distills and samples continuous flow language models.
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Convert(ConvertArgs),
     Inspect(InspectArgs),
     Presets(PresetsArgs),
+    Doctor(DoctorArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -54,12 +56,52 @@ pub(crate) struct SettingsArgs {
     pub(crate) set: Vec<String>,
 }
 
-/// Where to compute.
+/// Say on what this flm can compute here, how fast that is, and what a preset would take
+///
+/// Of each device: what is there, what is missing and where it was looked for, memory, and measured rates of products and of reading and writing.
+/// A GPU that is asked for the first time tries out ways to multiply, which takes a minute.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm doctor
+  flm doctor --device cuda:0 --preset lm1b --batch 256 --dtype bf16")]
+pub(crate) struct DoctorArgs {
+    /// Only this device: cpu, wgpu or cuda:N
+    #[arg(long)]
+    pub(crate) device: Option<Device>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    /// Sequences in a step of the preset
+    #[arg(long, value_name = "N", requires = "preset")]
+    pub(crate) batch: Option<usize>,
+    /// Tokens in the vocabulary, which the preset leaves to the data; 30,522 where it is not given
+    #[arg(long, value_name = "V", requires = "preset")]
+    pub(crate) vocab: Option<usize>,
+    /// Tokens in a sequence
+    #[arg(long, value_name = "L", requires = "preset")]
+    pub(crate) length: Option<usize>,
+    /// What matrix products are made of
+    #[arg(long, default_value_t = Precision::F32, value_name = "f32|bf16", requires = "preset")]
+    pub(crate) dtype: Precision,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Where to compute: cpu, wgpu or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Device,
+    /// What matrix products are made of: f32 or bf16. Weights, norms, losses and states are f32 in either case
+    #[arg(long, default_value_t = Precision::F32, value_name = "f32|bf16")]
+    pub(crate) dtype: Precision,
+}
+
+impl From<DeviceArgs> for Compute {
+    fn from(args: DeviceArgs) -> Self {
+        Self {
+            device: args.device,
+            precision: args.dtype,
+        }
+    }
 }
 
 /// See it work: grammar, flow, flow map and a report, in about ten minutes without a GPU

@@ -8,7 +8,7 @@ use crate::command_line::CommandLine;
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
-use crate::stages::{convert, datasets, eval, frontier, inspect, prepare, sample, train};
+use crate::stages::{convert, datasets, doctor, eval, frontier, inspect, prepare, sample, train};
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
 use flm_data::Layout;
@@ -31,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Convert(args) => print(&convert::convert(&args)?),
         Command::Inspect(args) => print(&inspect::inspect(&args.path, args.tensors)?),
         Command::Presets(args) => show_presets(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "flm", &mut script);
@@ -187,7 +188,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
         data: &args.data,
         start: start(&args.run),
         evaluations: args.run.evaluations,
-        device: args.run.device.device,
+        compute: args.run.device.into(),
         out: RunFolder::new(args.run.out),
         command: CommandLine::current(),
     })?;
@@ -212,7 +213,7 @@ fn run_distill(args: DistillArgs) -> Result<()> {
         data: &args.data,
         start: start(&args.run),
         evaluations: args.run.evaluations,
-        device: args.run.device.device,
+        compute: args.run.device.into(),
         out: RunFolder::new(args.run.out),
         command: CommandLine::current(),
     })?;
@@ -249,7 +250,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
     let requests: Vec<_> = args.steps.iter().map(request).collect();
     sample::sample(
         &args.model,
-        args.device.device,
+        args.device.into(),
         "samples",
         &requests,
         &mut |request, drawn| {

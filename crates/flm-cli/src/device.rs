@@ -4,6 +4,7 @@ use crate::error::{CliError, Result};
 use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
 use burn_flex::Flex;
+use flm_denoiser::{Execution, Precision};
 use std::fmt;
 use std::str::FromStr;
 
@@ -45,6 +46,23 @@ impl fmt::Display for Device {
     }
 }
 
+/// Where to compute, and in which numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Compute {
+    pub(crate) device: Device,
+    /// Of a network's matrix products.
+    pub(crate) precision: Precision,
+}
+
+impl From<Device> for Compute {
+    fn from(device: Device) -> Self {
+        Self {
+            device,
+            precision: Precision::default(),
+        }
+    }
+}
+
 /// Work that is generic over the backend. There are few of them: each is compiled once for every backend.
 pub(crate) trait Job {
     /// What it answers.
@@ -59,27 +77,39 @@ pub(crate) struct Place<B: AutodiffBackend> {
     pub(crate) device: B::Device,
     /// How many independent pieces of work are best done side by side.
     pub(crate) side_by_side: usize,
+    /// How networks are best evaluated.
+    pub(crate) execution: Execution,
 }
 
+/// Numbers in a V-wide tensor of a GPU: 512 MiB. It is idle where products are small.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+const HEAD_NUMBERS: usize = 1 << 27;
+
 /// Does a job on a device.
-pub(crate) fn run<J: Job>(device: Device, job: J) -> Result<J::Output> {
+pub(crate) fn run<J: Job>(compute: impl Into<Compute>, job: J) -> Result<J::Output> {
+    let Compute { device, precision } = compute.into();
     match device {
         Device::Cpu => {
             let side_by_side = std::thread::available_parallelism().map_or(1, usize::from);
             job.run::<Autodiff<Flex>>(&Place {
                 device: Default::default(),
                 side_by_side,
+                execution: Execution {
+                    precision,
+                    ..Default::default()
+                },
             })
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu => {
-            let place = gpu::place::<Autodiff<burn::backend::Wgpu>>(device, Default::default())?;
+            let place =
+                gpu::place::<Autodiff<burn::backend::Wgpu>>(device, Default::default(), precision)?;
             job.run(&place)
         }
         #[cfg(feature = "cuda")]
         Device::Cuda(number) => {
             let cuda = burn::backend::cuda::CudaDevice::new(number);
-            let place = gpu::place::<Autodiff<burn::backend::Cuda>>(device, cuda)?;
+            let place = gpu::place::<Autodiff<burn::backend::Cuda>>(device, cuda, precision)?;
             job.run(&place)
         }
         #[cfg(not(all(feature = "wgpu", feature = "cuda")))]
@@ -113,7 +143,11 @@ mod gpu {
     use std::panic;
 
     /// A GPU that answers. Drivers that find none panic, in words for their own developers.
-    pub(super) fn place<B: AutodiffBackend>(name: Device, device: B::Device) -> Result<Place<B>> {
+    pub(super) fn place<B: AutodiffBackend>(
+        name: Device,
+        device: B::Device,
+        precision: Precision,
+    ) -> Result<Place<B>> {
         let said = panic::take_hook();
         panic::set_hook(Box::new(|_| ()));
         let probe = device.clone();
@@ -129,6 +163,10 @@ mod gpu {
             Ok(Some(2.0)) => Ok(Place {
                 device,
                 side_by_side: 1,
+                execution: Execution {
+                    precision,
+                    head_numbers: HEAD_NUMBERS,
+                },
             }),
             Ok(_) => Err(CliError::input(format!(
                 "the device `{name}` gives wrong sums: it cannot be used"

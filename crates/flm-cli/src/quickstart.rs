@@ -223,7 +223,7 @@ impl Quickstart<'_> {
             out,
             start,
             evaluations: None,
-            device: self.args.device.device,
+            compute: self.args.device.into(),
             command: CommandLine::current(),
         })
     }
@@ -313,7 +313,7 @@ impl Quickstart<'_> {
             let mut started = Instant::now();
             sample(
                 &self.path(model),
-                self.args.device.device,
+                self.args.device.into(),
                 label,
                 &missing,
                 &mut |request, drawn| {

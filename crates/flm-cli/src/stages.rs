@@ -3,6 +3,7 @@
 pub(crate) mod convert;
 pub(crate) mod curve;
 pub(crate) mod datasets;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod frontier;
 pub(crate) mod inspect;

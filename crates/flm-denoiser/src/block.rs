@@ -11,7 +11,7 @@ use crate::{DitConfig, init};
 use burn::module::{Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Tensor, backend::Backend};
-use flm_ops::Rope;
+use flm_ops::{Precision, Rope};
 use rand::Rng;
 
 /// Attention and MLP, each between a modulated LayerNorm and a gated residual.
@@ -27,6 +27,8 @@ pub struct Block<B: Backend> {
     adaLN_modulation: Linear<B>,
     heads: usize,
     softcap: f64,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl<B: Backend> Block<B> {
@@ -46,7 +48,13 @@ impl<B: Backend> Block<B> {
             adaLN_modulation: init::zero_linear(config.cond_dim, 6 * width, device),
             heads: config.heads,
             softcap: config.attention_softcap,
+            precision: Precision::default(),
         }
+    }
+
+    /// The same block with matrix products of this precision.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// `x` `[batch, length, width]`, `cond` `[batch, cond_dim]`; tables of `rope` for the length and the width of a head.
@@ -70,12 +78,12 @@ impl<B: Backend> Block<B> {
         let cond = M::affine(&self.adaLN_modulation, cond);
         let [shift1, scale1, gate1, shift2, scale2, gate2] = chunks::<B, M, 6>(cond);
         let by = [shift1, scale1];
-        let qkv = M::norm_linear(&self.norm1, x.clone(), by, &self.attn_qkv);
+        let qkv = M::norm_linear(&self.norm1, x.clone(), by, &self.attn_qkv, self.precision);
         let mixed = M::attention(qkv, rope, self.heads, self.softcap);
         let branch = M::linear(&self.attn_out, mixed);
         let x = M::gated_residual(x, branch, gate1, dropout.mask());
         let by = [shift2, scale2];
-        let hidden = M::norm_linear(&self.norm2, x.clone(), by, &self.mlp.0);
+        let hidden = M::norm_linear(&self.norm2, x.clone(), by, &self.mlp.0, self.precision);
         let branch = M::gelu_linear(&self.mlp.2, hidden);
         M::gated_residual(x, branch, gate2, dropout.mask())
     }

@@ -104,6 +104,20 @@ impl DitConfig {
         }
     }
 
+    /// Floating-point operations of the matrix products of one sequence's evaluation: blocks, attention and head.
+    pub fn operations(&self) -> f64 {
+        let [length, width, blocks, ratio, vocab] = [
+            self.length,
+            self.width,
+            self.blocks,
+            self.mlp_ratio,
+            self.vocab_size,
+        ]
+        .map(|x| x as f64);
+        let block = (8.0 + 4.0 * ratio) * width * width + 4.0 * length * width;
+        length * (blocks * block + 2.0 * width * vocab)
+    }
+
     /// The same sizes for a two-time network.
     pub fn with_two_time(mut self, two_time: bool) -> Self {
         self.two_time = two_time;

@@ -6,7 +6,7 @@ use crate::embed::{TimeEmbed, VocabEmbed};
 use crate::head::{Jvp, OutputLayer, Prediction};
 use crate::loss_weight::LossWeight;
 use crate::mode::{Duals, Mode, Values};
-use crate::{ConfigError, DitConfig, init};
+use crate::{ConfigError, DitConfig, Execution, init};
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::Rope;
@@ -83,6 +83,17 @@ impl<B: Backend> Dit<B> {
     /// Number of attention heads in a block.
     pub fn heads(&self) -> usize {
         self.heads
+    }
+
+    /// The same network, evaluated in this way.
+    pub fn with_execution(mut self, execution: Execution) -> Self {
+        self.blocks = self
+            .blocks
+            .into_iter()
+            .map(|block| block.with_precision(execution.precision))
+            .collect();
+        self.output_layer = self.output_layer.with_execution(execution);
+        self
     }
 
     /// Whether the network is told a target time.

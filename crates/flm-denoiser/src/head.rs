@@ -17,15 +17,15 @@ pub use jvp::Jvp;
 
 use crate::block::{bias, chunks, layer_norm};
 use crate::mode::{Duals, Mode, Values};
-use crate::{DitConfig, init};
+use crate::{DitConfig, Execution, init};
 use aim::Aim;
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
-use flm_ops::Target;
 use flm_ops::dual::Dual;
+use flm_ops::{Precision, Target};
 
 /// The last layer: modulated LayerNorm and a linear map to the vocabulary, both silent at the start.
 #[derive(Module, Debug)]
@@ -34,6 +34,8 @@ pub struct OutputLayer<B: Backend> {
     linear: Linear<B>,
     adaLN_modulation: Linear<B>,
     softcap: f64,
+    #[module(skip)]
+    execution: Execution,
 }
 
 impl<B: Backend> OutputLayer<B> {
@@ -44,7 +46,13 @@ impl<B: Backend> OutputLayer<B> {
             linear: init::zero_linear(config.width, config.vocab_size, device),
             adaLN_modulation: init::zero_linear(config.cond_dim, 2 * config.width, device),
             softcap: config.logit_softcap,
+            execution: Execution::default(),
         }
+    }
+
+    /// The same head, evaluated in this way.
+    pub fn with_execution(self, execution: Execution) -> Self {
+        Self { execution, ..self }
     }
 
     /// The same head with a map that answers zero.
@@ -66,9 +74,11 @@ impl<B: Backend> OutputLayer<B> {
 
     /// [`forward`](Self::forward) with the derivative along a direction.
     pub(crate) fn jvp(&self, x: Dual<B, 3>, cond: Dual<B, 2>) -> Jvp<B> {
+        let mut head = self.head();
+        head.execution.precision = Precision::F32;
         Jvp {
             features: self.features::<Duals>(x, cond),
-            head: self.head(),
+            head,
         }
     }
 
@@ -82,7 +92,7 @@ impl<B: Backend> OutputLayer<B> {
             weight: self.linear.weight.val(),
             bias: bias(&self.linear),
             softcap: self.softcap,
-            budget: BUDGET,
+            execution: self.execution,
         }
     }
 
@@ -92,17 +102,13 @@ impl<B: Backend> OutputLayer<B> {
     }
 }
 
-/// Numbers in a V-wide tensor, unless a [`Prediction`] is told otherwise: 64 MiB in f32. While a mixture is scored, up to four such
-/// tensors are alive.
-const BUDGET: usize = 1 << 24;
-
 /// From features to the vocabulary.
 #[derive(Clone, Debug)]
 struct Head<B: Backend> {
     weight: Tensor<B, 2>,
     bias: Tensor<B, 1>,
     softcap: f64,
-    budget: usize,
+    execution: Execution,
 }
 
 impl<B: Backend> Head<B> {
@@ -112,7 +118,7 @@ impl<B: Backend> Head<B> {
 
     /// The positions below `rows` in runs, as many in each as the budget has room for, as (first, count).
     fn runs(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<B> {
-        let step = (self.budget / self.vocab_size()).max(1);
+        let step = (self.execution.head_numbers / self.vocab_size()).max(1);
         (0..rows)
             .step_by(step)
             .map(move |first| (first, step.min(rows - first)))
@@ -120,7 +126,10 @@ impl<B: Backend> Head<B> {
 
     /// features·weight, `[rows, vocabulary]`: logits but for the bias.
     fn product(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
-        flm_ops::product(features, self.weight.clone())
+        flm_ops::product(
+            self.execution.precision.narrow(features),
+            self.weight.clone(),
+        )
     }
 
     /// Logits, before their softcap.
@@ -140,7 +149,7 @@ impl<A: AutodiffBackend> Head<A> {
             weight: self.weight.clone().inner(),
             bias: self.bias.clone().inner(),
             softcap: self.softcap,
-            budget: self.budget,
+            execution: self.execution,
         }
     }
 
@@ -160,7 +169,7 @@ impl<A: AutodiffBackend> Head<A> {
             weight,
             bias,
             softcap: self.softcap,
-            budget: self.budget,
+            execution: self.execution,
         }
     }
 }
@@ -244,8 +253,10 @@ impl<A: AutodiffBackend> Prediction<A> {
     ) -> Score<A> {
         let [batch, length, width] = self.features.dims();
         let (rows, softcap) = (batch * length, self.head.softcap);
-        let head = self.head.inner();
-        let features = self.features.clone().inner().reshape([rows, width]);
+        let precision = self.head.execution.precision;
+        let narrow = |x| precision.narrow::<A::InnerBackend, 2>(x);
+        let mut head = self.head.inner();
+        let features = narrow(self.features.clone().inner().reshape([rows, width]));
         let flat_weights = weights.clone().reshape([rows]);
         let mut losses = Vec::new();
         let mut to_features = Vec::new();
@@ -254,6 +265,8 @@ impl<A: AutodiffBackend> Prediction<A> {
         let mut sums = self
             .takes_gradient()
             .then(|| (head.weight.full_like(0.0), head.bias.full_like(0.0)));
+        // Once, not in every run.
+        head.weight = narrow(head.weight);
         for (first, count) in head.runs(rows) {
             let features = features.clone().narrow(0, first, count);
             let product = head.product(features.clone());
@@ -265,12 +278,13 @@ impl<A: AutodiffBackend> Prediction<A> {
             let weights = flat_weights.clone().narrow(0, first, count);
             let scored = aim.gradient(product, bias, weights, softcap);
             losses.push(scored.loss);
+            let to_product = narrow(scored.product);
             to_features.push(flm_ops::product(
-                scored.product.clone(),
+                to_product.clone(),
                 head.weight.clone().transpose(),
             ));
             sums = Some((
-                flm_ops::add_product(to_weight, features.transpose(), scored.product),
+                flm_ops::add_product(to_weight, features.transpose(), to_product),
                 to_bias + scored.bias,
             ));
         }
@@ -369,7 +383,7 @@ impl<B: Backend> Prediction<B> {
     ///
     /// Results differ by rounding only.
     pub fn within(mut self, numbers: usize) -> Self {
-        self.head.budget = numbers;
+        self.head.execution.head_numbers = numbers;
         self
     }
 
@@ -384,7 +398,12 @@ impl<B: Backend> Prediction<B> {
     /// The logits before their softcap, V-wide: for tests and export, not for hot paths.
     pub fn dense_logits(&self) -> Tensor<B, 3> {
         let bias = self.head.bias.clone();
-        flm_ops::linear(self.features.clone(), self.head.weight.clone(), Some(bias))
+        let features = self.head.execution.precision.narrow(self.features.clone());
+        flm_ops::widen(flm_ops::linear(
+            features,
+            self.head.weight.clone(),
+            Some(bias),
+        ))
     }
 
     /// All log-probabilities, V-wide: for tests and export, not for hot paths.

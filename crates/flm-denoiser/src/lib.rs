@@ -64,6 +64,7 @@
 //! | [`Jvp`], [`Dual`] | its answer with the derivative along a direction |
 //! | [`Prior`], [`Noise`] | the noise that sequences start from, as the network sees it |
 //! | [`LossWeight`] | how hard each time is, learned beside the network |
+//! | [`Execution`] | in which numbers a network is evaluated, and how much memory its head may take |
 //! | [`Dropout`] | masks from a generator that the caller owns |
 //! | [`Residual`] | a flow map of two networks, of the paper's first version |
 //! | [`Sampling`] | the network as the samplers of `flm_simplex` see it |
@@ -81,6 +82,7 @@ mod config;
 mod dit;
 mod dropout;
 mod embed;
+mod execution;
 pub mod folder;
 mod head;
 mod init;
@@ -98,7 +100,8 @@ pub use config::{ConfigError, DitConfig, MAX_LENGTH};
 pub use dit::Dit;
 pub use dropout::Dropout;
 pub use embed::{TimeEmbed, VocabEmbed};
-pub use flm_ops::{Rope, dual::Dual};
+pub use execution::Execution;
+pub use flm_ops::{Precision, Rope, dual::Dual};
 pub use head::{Belief, Jvp, OutputLayer, Prediction, Score};
 pub use loss_weight::LossWeight;
 pub use noise::{Noise, NoiseWidth, Prior};

@@ -4,7 +4,7 @@ use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::dual::{self, Dual};
-use flm_ops::{Mask, Modulated, Rope};
+use flm_ops::{Mask, Modulated, Precision, Rope};
 
 /// ε of every LayerNorm.
 pub(crate) const EPSILON: f64 = 1e-5;
@@ -41,12 +41,13 @@ pub(crate) trait Mode<B: Backend> {
     /// LayerNorm, then x·(1 + scale) + shift, `by` shift and scale.
     fn norm(norm: &LayerNorm<B>, x: Self::Of<3>, by: [Self::Of<3>; 2]) -> Self::Of<3>;
 
-    /// A map of [`norm`](Self::norm).
+    /// A map of [`norm`](Self::norm). What follows, up to the [`gated_residual`](Self::gated_residual), is of its precision.
     fn norm_linear(
         norm: &LayerNorm<B>,
         x: Self::Of<3>,
         by: [Self::Of<3>; 2],
         map: &Linear<B>,
+        precision: Precision,
     ) -> Self::Of<3>;
 
     fn linear(map: &Linear<B>, x: Self::Of<3>) -> Self::Of<3>;
@@ -137,8 +138,14 @@ impl<B: Backend> Mode<B> for Values {
         x: Tensor<B, 3>,
         by: [Tensor<B, 3>; 2],
         map: &Linear<B>,
+        precision: Precision,
     ) -> Tensor<B, 3> {
-        flm_ops::norm_linear(modulated(norm, x, by), map.weight.val(), bias_of(map))
+        match precision {
+            Precision::F32 => {
+                flm_ops::norm_linear(modulated(norm, x, by), map.weight.val(), bias_of(map))
+            }
+            Precision::Bf16 => Self::linear(map, precision.narrow(Self::norm(norm, x, by))),
+        }
     }
 
     fn linear(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
@@ -238,6 +245,7 @@ impl<B: Backend> Mode<B> for Duals {
         x: Dual<B, 3>,
         by: [Dual<B, 3>; 2],
         map: &Linear<B>,
+        _: Precision,
     ) -> Dual<B, 3> {
         <Self as Mode<B>>::linear(map, Self::norm(norm, x, by))
     }

@@ -8,7 +8,7 @@ mod factor;
 
 use crate::embed::VocabEmbed;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Distribution, Int, Tensor};
 use factor::Factor;
 use flm_ops::Noisy;
 use flm_simplex::interpolant::interpolate;
@@ -45,6 +45,16 @@ impl NoiseWidth {
             Self::Vocabulary
         }
     }
+
+    /// The way for a device whose draws cost nothing and which would have to wait for the host's factor of EᵀE: as wide as the vocabulary, but
+    /// for parts whose noise would take more than 8 GiB.
+    pub fn on_device(vocab: usize, width: usize, tokens_of_a_part: usize) -> Self {
+        if vocab > width && vocab * tokens_of_a_part > 1 << 31 {
+            Self::Network
+        } else {
+            Self::Vocabulary
+        }
+    }
 }
 
 /// The prior as one network sees it, or a network and its teacher: what noise is drawn from.
@@ -55,6 +65,32 @@ pub struct Prior<B: Backend> {
     vocab: usize,
     device: B::Device,
     factor: Option<Factor<B>>,
+    source: Source,
+}
+
+/// Who draws.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Host,
+    Device,
+}
+
+impl Source {
+    /// Standard normal numbers.
+    fn normal<B: Backend, R: Rng + ?Sized, const D: usize>(
+        self,
+        shape: [usize; D],
+        rng: &mut R,
+        device: &B::Device,
+    ) -> Tensor<B, D> {
+        match self {
+            Self::Host => gaussian(shape, rng, device),
+            Self::Device => {
+                B::seed(device, rng.next_u64());
+                Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+            }
+        }
+    }
 }
 
 impl<B: Backend> Prior<B> {
@@ -86,14 +122,26 @@ impl<B: Backend> Prior<B> {
             vocab: matrix.dims()[0],
             device: matrix.device(),
             factor,
+            source: Source::Host,
+        }
+    }
+
+    /// The same, drawn by the backend from seeds of the generator: fast on a GPU, but other numbers than on the host or another backend.
+    pub fn on_device(self) -> Self {
+        Self {
+            source: Source::Device,
+            ..self
         }
     }
 
     /// Independent draws for `batch` sequences of `length` tokens.
     pub fn draw<R: Rng + ?Sized>(&self, batch: usize, length: usize, rng: &mut R) -> Noise<B> {
         match &self.factor {
-            None => Noise::pinned(gaussian([batch, length, self.vocab], rng, &self.device)),
-            Some(factor) => factor.draw(batch, length, rng),
+            None => {
+                let shape = [batch, length, self.vocab];
+                Noise::pinned(self.source.normal(shape, rng, &self.device))
+            }
+            Some(factor) => factor.draw(batch, length, self.source, rng),
         }
     }
 }

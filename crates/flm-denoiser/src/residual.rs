@@ -1,6 +1,6 @@
 //! The flow map of two networks, as the paper's first version has it.
 
-use crate::{Belief, Dit, Dropout};
+use crate::{Belief, Dit, Dropout, Execution};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_simplex::sampler::SamplerError;
 use flm_simplex::{Schedule, flow_map::EULER_GUARD, times};
@@ -35,6 +35,14 @@ pub struct Residual<B: Backend> {
 }
 
 impl<B: Backend> Residual<B> {
+    /// The same networks, evaluated in this way.
+    pub fn with_execution(self, execution: Execution) -> Self {
+        Self {
+            denoiser: self.denoiser.with_execution(execution),
+            second: self.second.with_execution(execution),
+        }
+    }
+
     /// Carries noise `[batch, length, vocabulary]` to tokens `[batch, length]` in `steps` jumps uniform in τ, of two evaluations each, one of either
     /// network. The tokens are the largest entries of the last state.
     ///

@@ -18,7 +18,8 @@
 //!
 //! Each works on every burn backend, differentiated or not, as a composition of burn's operations. Tensors of the CPU
 //! backend (`burn_flex::Flex`, and `Autodiff` over it) in f32 take a native kernel instead, with a backward rule of its
-//! own; the composition is what the kernels are tested against. The crate knows no model.
+//! own; the composition is what the kernels are tested against. Products follow their first factor's [`Precision`]. The
+//! crate knows no model.
 //!
 //! ```
 //! use burn::tensor::Tensor;
@@ -35,6 +36,7 @@ pub mod dual;
 mod flex;
 mod mask;
 mod noisy;
+mod precision;
 mod reference;
 mod rope;
 mod route;
@@ -46,7 +48,9 @@ mod agreement;
 
 pub use mask::Mask;
 pub use noisy::{Noisy, noisy_rows};
+pub use precision::{Precision, widen};
 pub use rope::Rope;
+pub use route::on_host;
 pub use update::{AdamW, adamw, blend, scale, sum_of_squares};
 pub use vocabulary::{CappedLoss, Target, capped_loss, capped_loss_gradient, capped_softmax};
 
@@ -169,7 +173,7 @@ fn check_attention<B: Backend>(qkv: &Tensor<B, 3>, rope: &Rope<B>, heads: usize)
 
 /// x + gate·mask·branch, with one gate for each sequence and, where given, a dropout of the branch.
 ///
-/// `x` and `branch` `[batch, length, width]`, `gate` `[batch, 1, width]`.
+/// `x` and `branch` `[batch, length, width]`, `gate` `[batch, 1, width]`; a narrowed branch is widened.
 ///
 /// # Panics
 ///
@@ -196,6 +200,7 @@ pub fn gated_residual<B: Backend>(
         &[batch, 1, width],
         beside,
     );
+    let branch = widen(branch);
     match route::<B>(x.dtype()) {
         Route::Flex => {
             let branch = contiguous(primitive::<Flex, B, 3>(branch));
@@ -264,7 +269,8 @@ pub fn with_gradients<A: AutodiffBackend, const N: usize>(
 
 /// x·weight + bias over the last dimension of `x` `[batch, length, inputs]`, `weight` `[inputs, outputs]`.
 ///
-/// One matrix product over all positions: a batched one would give the weight a gradient for each sequence first.
+/// One matrix product over all positions: a batched one would give the weight a gradient for each sequence first. Where `x` was
+/// narrowed, the parameters are narrowed for it, and so is the result.
 ///
 /// # Panics
 ///
@@ -293,7 +299,7 @@ pub fn linear<B: Backend>(
     }
 }
 
-/// a·b of matrices `[m, k]` and `[k, n]`, in any layout.
+/// a·b of matrices `[m, k]` and `[k, n]`, in any layout. Where `a` was narrowed, `b` is narrowed for it; the result is wide.
 ///
 /// The CPU backend's own product holds its result twice while it makes it.
 ///
@@ -308,13 +314,13 @@ pub fn product<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
             let [a, b] = [a, b].map(primitive::<Flex, B, 2>);
             wrap::<Flex, B, 2>(flex::linear::product(&a, &b))
         }
-        Route::AutodiffFlex | Route::Composed => a.matmul(b),
+        Route::AutodiffFlex | Route::Composed => reference::product(a, b),
     }
 }
 
 /// `sum` + a·b of matrices `[m, n]`, `[m, k]` and `[k, n]`, in the place of `sum` where nobody else holds it.
 ///
-/// For a product that comes in parts. No gradient is meant to flow through it.
+/// For a product that comes in parts, as [`product`]. No gradient is meant to flow through it.
 ///
 /// # Panics
 ///
@@ -328,12 +334,12 @@ pub fn add_product<B: Backend>(
     let beside = ("sum", &sum.dims()[..]);
     check::shape("add_product", "a", &a.dims(), &[m, k], beside);
     check::shape("add_product", "b", &b.dims(), &[k, n], beside);
-    match route::<B>(sum.dtype()) {
+    match route::<B>(a.dtype()) {
         Route::Flex => {
             let [sum, a, b] = [sum, a, b].map(primitive::<Flex, B, 2>);
             wrap::<Flex, B, 2>(flex::linear::add_product(sum, &a, &b))
         }
-        Route::AutodiffFlex | Route::Composed => sum + a.matmul(b),
+        Route::AutodiffFlex | Route::Composed => sum + reference::product(a, b),
     }
 }
 

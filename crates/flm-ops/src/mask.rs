@@ -1,6 +1,6 @@
 //! Dropout's masks as functions of a key, so that none is ever kept.
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{ElementConversion, Int, IntDType, Tensor, backend::Backend};
 
 /// Which entries of a tensor are dropped, and what the rest is multiplied by so that the mean stays.
 ///
@@ -34,23 +34,45 @@ impl Mask {
         }
     }
 
-    /// The factors of a tensor's entries in row order.
+    /// The factors of a tensor's entries in row order, made where the tensor is.
     pub(crate) fn dense<B: Backend, const D: usize>(
         &self,
         shape: [usize; D],
         device: &B::Device,
     ) -> Tensor<B, D> {
         let count: usize = shape.iter().product();
-        let factors: Vec<f32> = (0..count).map(|i| self.factor(i as u32)).collect();
-        Tensor::from_data(TensorData::new(factors, shape), device)
+        let [first, second] = self.key.map(|key| key as i32);
+        let numbers = Tensor::<B, 1, Int>::arange(0..count as i64, device).cast(IntDType::I32);
+        let mixed =
+            mix_all(numbers.bitwise_xor_scalar(first.elem())).bitwise_xor_scalar(second.elem());
+        let drawn = logical_shift(mix_all(mixed), 16);
+        let kept = drawn.greater_equal_elem(self.threshold as i32).float();
+        kept.mul_scalar(self.keep).reshape(shape)
     }
 }
+
+/// [`mix`] of 32-bit numbers, whose products wrap.
+fn mix_all<B: Backend>(x: Tensor<B, 1, Int>) -> Tensor<B, 1, Int> {
+    let folded = |x: Tensor<B, 1, Int>, by| x.clone().bitwise_xor(logical_shift(x, by));
+    let x = folded(x, 16).mul_scalar(MIX[0] as i32);
+    let x = folded(x, 15).mul_scalar(MIX[1] as i32);
+    folded(x, 16)
+}
+
+/// x ≫ `by` of 32-bit numbers taken as unsigned.
+fn logical_shift<B: Backend>(x: Tensor<B, 1, Int>, by: i32) -> Tensor<B, 1, Int> {
+    x.bitwise_right_shift_scalar(by.elem())
+        .bitwise_and_scalar(((u32::MAX >> by) as i32).elem())
+}
+
+/// The factors of [`mix`].
+const MIX: [u32; 2] = [0x7feb_352d, 0x846c_a68b];
 
 /// The 32-bit integer hash `lowbias32` of C. Wellons's hash prospector.
 #[inline(always)]
 fn mix(x: u32) -> u32 {
-    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
-    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    let x = (x ^ (x >> 16)).wrapping_mul(MIX[0]);
+    let x = (x ^ (x >> 15)).wrapping_mul(MIX[1]);
     x ^ (x >> 16)
 }
 
@@ -94,6 +116,17 @@ mod tests {
                     assert_share(count, drawn.len(), rate * rate, "keys");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_tensor_of_factors_is_what_the_hash_says() {
+        for key in [0, 0x1234_5678_9abc_def0, u64::MAX] {
+            let mask = Mask::new(0.1, key);
+            let dense = mask.dense::<burn_flex::Flex, 2>([40, 100], &Default::default());
+            let found: Vec<f32> = dense.into_data().iter::<f32>().collect();
+            let expected: Vec<f32> = (0..4_000).map(|i| mask.factor(i)).collect();
+            assert_eq!(found, expected, "key {key:x}");
         }
     }
 

@@ -1,16 +1,18 @@
 //! Every operation as a composition of burn's own: what runs where there is no native kernel, and what the kernels are
 //! tested against.
 
+use crate::precision::{to, widen};
 use crate::{AdamW, CappedLoss, Mask, Modulated, Noisy, Rope, Target};
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{IndexingUpdateOp, Tensor};
 
 pub(crate) fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    let (dtype, x) = (x.dtype(), widen(x));
     let slope = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
     let square = x.clone() * x.clone();
     let argument = square.mul_scalar(0.044715 * slope).add_scalar(slope) * x.clone();
-    x * sigmoid(argument)
+    to(x * sigmoid(argument), dtype)
 }
 
 pub(crate) fn norm_modulate<B: Backend>(input: Modulated<B>) -> Tensor<B, 3> {
@@ -35,17 +37,19 @@ pub(crate) fn attention<B: Backend>(
 ) -> Tensor<B, 3> {
     let [batch, length, triple] = qkv.dims();
     let (width, head_width) = (triple / 3, triple / 3 / heads);
+    let dtype = qkv.dtype();
     let qkv = qkv.reshape([batch, length, 3 * heads, head_width]);
     let turned = rope
-        .turn(qkv.clone().narrow(2, 0, 2 * heads))
+        .turn(widen(qkv.clone().narrow(2, 0, 2 * heads)))
         .swap_dims(1, 2);
     let value = qkv.narrow(2, 2 * heads, heads).swap_dims(1, 2);
     let query = turned.clone().narrow(1, 0, heads);
     let key = turned.narrow(1, heads, heads);
     // c·tanh(q·k/(c·√head_width)): the scale goes onto the query, which is smaller than the scores.
     let query = query.mul_scalar(1.0 / ((head_width as f64).sqrt() * softcap));
-    let scores = query.matmul(key.swap_dims(2, 3)).tanh().mul_scalar(softcap);
-    let mixed = softmax(scores, 3).matmul(value);
+    let products = widen(to(query, dtype).matmul(to(key, dtype).swap_dims(2, 3)));
+    let scores = products.tanh().mul_scalar(softcap);
+    let mixed = to(softmax(scores, 3), dtype).matmul(value);
     mixed.swap_dims(1, 2).reshape([batch, length, width])
 }
 
@@ -55,12 +59,20 @@ pub(crate) fn linear<B: Backend>(
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 3> {
     let ([batch, length, inputs], [_, outputs]) = (x.dims(), weight.dims());
-    let y = x.reshape([batch * length, inputs]).matmul(weight);
+    let dtype = x.dtype();
+    let y = x
+        .reshape([batch * length, inputs])
+        .matmul(to(weight, dtype));
     let y = match bias {
-        Some(bias) => y + bias.unsqueeze_dim(0),
+        Some(bias) => y + to(bias, dtype).unsqueeze_dim(0),
         None => y,
     };
     y.reshape([batch, length, outputs])
+}
+
+pub(crate) fn product<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
+    let dtype = a.dtype();
+    widen(a.matmul(to(b, dtype)))
 }
 
 pub(crate) fn gated_residual<B: Backend>(

@@ -35,6 +35,13 @@ pub(crate) fn route<B: Backend>(dtype: DType) -> Route {
     }
 }
 
+/// Whether tensors of `B` live in the host's memory and this crate has kernels for them.
+///
+/// Elsewhere the host is far away: what can be drawn or made on the device should be.
+pub fn on_host<B: Backend>() -> bool {
+    route::<B>(DType::F32) != Route::Composed
+}
+
 /// Moves a tensor between two names of one backend.
 ///
 /// Panics if the backends differ: [`route`] has been asked before.

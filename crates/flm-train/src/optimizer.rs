@@ -10,8 +10,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{GradientsParams, Optimizer};
 use burn::record::{FileRecorder, Recorder, RecorderError};
+use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{ElementConversion, Tensor};
 use flm_denoiser::Dit;
 use muon::MatrixMuon;
 use std::marker::PhantomData;
@@ -101,7 +101,7 @@ pub(crate) fn combine<B: AutodiffBackend>(
         backend: PhantomData::<B>,
     };
     model.visit(&mut sum);
-    let norm = sum.squares.iter().sum::<f64>().sqrt();
+    let norm = sum.norm();
     if norm <= clip || !norm.is_finite() {
         return (sum.total, norm);
     }
@@ -115,11 +115,23 @@ pub(crate) fn combine<B: AutodiffBackend>(
     (scale.to, norm)
 }
 
-struct Sum<B> {
+struct Sum<B: AutodiffBackend> {
     parts: Vec<GradientsParams>,
     total: GradientsParams,
-    squares: Vec<f64>,
+    squares: Vec<Tensor<B::InnerBackend, 1>>,
     backend: PhantomData<B>,
+}
+
+impl<B: AutodiffBackend> Sum<B> {
+    /// Of everything together. Read once: a GPU would stop at every parameter.
+    fn norm(&mut self) -> f64 {
+        let squares = std::mem::take(&mut self.squares);
+        if squares.is_empty() {
+            return 0.0;
+        }
+        let squares = Tensor::cat(squares, 0).into_data();
+        squares.iter::<f64>().sum::<f64>().sqrt()
+    }
 }
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Sum<B> {
@@ -129,8 +141,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Sum<B> {
             .iter_mut()
             .filter_map(|part| part.remove::<B::InnerBackend, D>(param.id));
         if let Some(total) = grads.reduce(|a, b| a + b) {
-            let square = flm_ops::sum_of_squares(total.clone());
-            self.squares.push(square.into_scalar().elem());
+            self.squares.push(flm_ops::sum_of_squares(total.clone()));
             self.total.register(param.id, total);
         }
     }

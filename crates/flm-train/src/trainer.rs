@@ -79,6 +79,9 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
         let [vocab, width] = self.model.embed().embedding.dims();
         let noise = if self.objective.wide_noise() {
             NoiseWidth::Vocabulary
+        } else if !flm_ops::on_host::<B>() {
+            let tokens = self.config.micro_batch * self.train.length();
+            NoiseWidth::on_device(vocab, width, tokens)
         } else {
             NoiseWidth::cheaper(
                 vocab,
@@ -210,7 +213,12 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
     /// The noise of a step, as `model` and the teacher see it.
     fn prior(&self, model: &Dit<B::InnerBackend>) -> Prior<B::InnerBackend> {
         let teacher = self.objective.teacher().map(Dit::embed);
-        Prior::of_width(model.embed(), teacher, self.noise)
+        let prior = Prior::of_width(model.embed(), teacher, self.noise);
+        if flm_ops::on_host::<B>() {
+            prior
+        } else {
+            prior.on_device()
+        }
     }
 
     fn draw<'p>(

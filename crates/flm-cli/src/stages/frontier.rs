@@ -206,7 +206,7 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             gamma: request.gamma,
             temperature: request.temperature,
             weights: model.weights.clone(),
-            dtype: sample::single(),
+            dtype: args.score.device.dtype.to_string(),
         };
         if found.drawn.as_ref() != Some(&expected) || found.texts.len() != request.count {
             return Err(CliError::input(format!(
@@ -218,7 +218,7 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
     if !missing.is_empty() {
         sample::sample(
             &model.path,
-            args.score.device.device,
+            args.score.device.into(),
             "samples",
             &missing,
             &mut |request, drawn| {

@@ -7,7 +7,7 @@ pub(crate) use trace::TracedSample;
 
 use super::origin::Origin;
 use super::purpose;
-use crate::device::{self, Device, Job, Place};
+use crate::device::{self, Compute, Job, Place};
 use crate::error::{CliError, Result};
 use crate::files;
 use crate::progress::Progress;
@@ -15,7 +15,7 @@ use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_data::{Layout, TextTokenizer};
-use flm_denoiser::{Dit, DitConfig, Prior, Residual, Sampling, folder};
+use flm_denoiser::{Dit, DitConfig, Precision, Prior, Residual, Sampling, folder};
 use flm_simplex::stream::generator;
 use flm_simplex::{Schedule, sampler};
 use flm_train::Workers;
@@ -86,7 +86,7 @@ pub(crate) struct Sample {
     pub(crate) dtype: String,
 }
 
-/// What every network computes in.
+/// What networks computed in before samples said so.
 pub(crate) fn single() -> String {
     "f32".to_owned()
 }
@@ -101,7 +101,7 @@ pub(crate) struct Drawn {
 /// Draws the samples of several requests from one model and hands each set to `take` as soon as it is there.
 pub(crate) fn sample(
     model: &Path,
-    device: Device,
+    compute: Compute,
     label: &str,
     requests: &[Request],
     take: &mut dyn FnMut(&Request, Drawn) -> Result<()>,
@@ -116,7 +116,7 @@ pub(crate) fn sample(
         weights: weights(&folder)?,
     };
     device::run(
-        device,
+        compute,
         SampleJob {
             folder,
             text,
@@ -171,17 +171,18 @@ impl Job for SampleJob<'_> {
                 .iter()
                 .try_for_each(|request| residual::check(request, &self.text.model))?;
             let (model, _) = folder::load_residual(&self.folder, &place.device)?;
-            Network::Residual(Box::new(model))
+            Network::Residual(Box::new(model.with_execution(place.execution)))
         } else {
-            let (model, _) = folder::load(&self.folder, &place.device)?;
+            let (model, _) = folder::load::<B::InnerBackend>(&self.folder, &place.device)?;
             let prior = Prior::new(model.embed());
-            let model = Box::new(model);
+            let model = Box::new(model.with_execution(place.execution));
             Network::One { model, prior }
         };
         let source: Source<B::InnerBackend> = Source {
             schedule: config.schedule()?,
             network,
             config,
+            dtype: place.execution.precision,
         };
         for request in self.requests {
             let drawn = source.draw(request, &self.text, self.label, place.side_by_side)?;
@@ -200,7 +201,7 @@ struct Text {
 }
 
 impl Text {
-    fn sample(&self, tokens: Vec<u32>, request: &Request) -> Result<Sample> {
+    fn sample(&self, tokens: Vec<u32>, request: &Request, dtype: Precision) -> Result<Sample> {
         let text = match self.layout {
             Layout::Rows => self.tokenizer.decode(&tokens)?,
             Layout::Packed => self.packed(&tokens)?,
@@ -214,7 +215,7 @@ impl Text {
             temperature: request.temperature,
             model: self.model.clone(),
             weights: self.weights.clone(),
-            dtype: single(),
+            dtype: dtype.to_string(),
         })
     }
 
@@ -236,6 +237,7 @@ struct Source<B: Backend> {
     network: Network<B>,
     config: DitConfig,
     schedule: Schedule,
+    dtype: Precision,
 }
 
 /// What samples are drawn with.
@@ -290,7 +292,7 @@ impl<B: Backend> Source<B> {
         for batch in drawn {
             let batch = batch?;
             for tokens in batch.tokens {
-                all.samples.push(text.sample(tokens, request)?);
+                all.samples.push(text.sample(tokens, request, self.dtype)?);
             }
             all.traces.extend(batch.traces);
         }

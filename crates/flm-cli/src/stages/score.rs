@@ -50,7 +50,7 @@ pub(crate) fn score(args: &ScoreArgs, sets: &[Set<'_>]) -> Result<Vec<Vec<GenPpl
                 sets.iter().map(score).collect::<Result<Vec<_>>>()?
             }
             Judge::Gpt2 { folder, tokenizer } => device::run(
-                args.device.device,
+                args.device,
                 Gpt2Job {
                     folder: &folder,
                     tokenizer: &tokenizer,

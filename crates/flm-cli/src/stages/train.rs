@@ -9,7 +9,7 @@ use super::origin::Origin;
 use super::{curve, prepare, purpose};
 use crate::command_line::CommandLine;
 use crate::config::{Config, ModelSettings, first_difference};
-use crate::device::{self, Device, Job, Place};
+use crate::device::{self, Compute, Job, Place};
 use crate::error::{CliError, Result};
 use crate::files::{self, Kind, RunFolder};
 use crate::plot;
@@ -45,7 +45,7 @@ pub(crate) struct Request<'a> {
     pub(crate) start: Start,
     /// How many evaluations of the network to spend, in the place of a number of steps.
     pub(crate) evaluations: Option<u64>,
-    pub(crate) device: Device,
+    pub(crate) compute: Compute,
     /// What was typed, for the model card.
     pub(crate) command: CommandLine,
 }
@@ -59,7 +59,7 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
         false,
     )?;
     let plan = Plan::new(request, &dataset, network, "flow")?;
-    device::run(plan.request.device, FlowJob(plan))
+    device::run(plan.request.compute, FlowJob(plan))
 }
 
 /// Distills a flow map: from the teacher that the configuration names, or from the tokens.
@@ -68,7 +68,7 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     request.config.distill.flow_map.validate()?;
     if let Some((stage, teacher)) = residual::stage(&request.config)? {
         return device::run(
-            request.device,
+            request.compute,
             ResidualJob {
                 dataset: &dataset,
                 request,
@@ -78,7 +78,7 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
         );
     }
     device::run(
-        request.device,
+        request.compute,
         FlowMapJob {
             dataset: &dataset,
             request,
@@ -218,7 +218,7 @@ impl<'a> Plan<'a> {
         let parameters = burn::module::Module::num_params(&model)
             + plan.beside.as_ref().map_or(0, Beside::parameters);
         let run = Run {
-            model,
+            model: model.with_execution(place.execution),
             objective,
             train: plan.dataset.train(),
             validation: plan.dataset.validation(),
@@ -272,6 +272,7 @@ impl<'a> Plan<'a> {
             steps: outcome.steps,
             evaluations: Some((outcome.steps as f64 * evaluations).round() as u64),
             seconds: outcome.seconds,
+            dtype: place.execution.precision.to_string(),
             parameters,
             validation_loss,
         };
@@ -412,7 +413,11 @@ impl Job for FlowMapJob<'_> {
                     ..network.with_two_time(true)
                 };
                 let student = student.with_loss_weight_of(&network, &mut rng, &place.device);
-                (network, student, Some(teacher))
+                (
+                    network,
+                    student,
+                    Some(teacher.with_execution(place.execution)),
+                )
             }
         };
         let flow_map = request.config.distill.flow_map.clone();

@@ -1,6 +1,7 @@
 //! What the network believes about the clean tokens.
 
-use super::{BUDGET, Head, Jvp, per_position};
+use super::{Head, Jvp, per_position};
+use crate::Execution;
 use crate::embed::VocabEmbed;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use flm_simplex::projection::sparsemax;
@@ -12,7 +13,7 @@ use rand::{Rng, RngExt};
 pub struct Belief<B: Backend> {
     batch: usize,
     length: usize,
-    budget: usize,
+    execution: Execution,
     source: Source<B>,
 }
 
@@ -125,7 +126,7 @@ impl<B: Backend> Belief<B> {
         temperature: f64,
         [batch, length]: [usize; 2],
     ) -> Self {
-        let source = if batch * length * head.vocab_size() <= head.budget {
+        let source = if batch * length * head.vocab_size() <= head.execution.head_numbers {
             Source::Held(head.softmax(features, temperature))
         } else {
             Source::Computed {
@@ -137,7 +138,7 @@ impl<B: Backend> Belief<B> {
         Self {
             batch,
             length,
-            budget: head.budget,
+            execution: head.execution,
             source,
         }
     }
@@ -148,7 +149,7 @@ impl<B: Backend> Belief<B> {
         head: &Head<B>,
         [batch, length]: [usize; 2],
     ) -> Self {
-        let source = if batch * length * head.vocab_size() <= head.budget {
+        let source = if batch * length * head.vocab_size() <= head.execution.head_numbers {
             Source::Held(head.outputs(features))
         } else {
             let head = head.clone();
@@ -157,7 +158,7 @@ impl<B: Backend> Belief<B> {
         Self {
             batch,
             length,
-            budget: head.budget,
+            execution: head.execution,
             source,
         }
     }
@@ -169,7 +170,7 @@ impl<B: Backend> Belief<B> {
         Self {
             batch,
             length,
-            budget: BUDGET,
+            execution: Execution::default(),
             source: Source::Held(probabilities.flatten(0, 1)),
         }
     }
@@ -251,7 +252,7 @@ impl<B: Backend> Belief<B> {
     /// The distributions, run by run.
     fn runs(&self) -> impl Iterator<Item = Tensor<B, 2>> {
         let rows = self.batch * self.length;
-        let step = (self.budget / self.source.vocab_size()).max(1);
+        let step = (self.execution.head_numbers / self.source.vocab_size()).max(1);
         (0..rows)
             .step_by(step)
             .map(move |first| self.rows(first, step.min(rows - first)))
@@ -259,11 +260,12 @@ impl<B: Backend> Belief<B> {
 
     /// D·E, the mean of the clean projected state, `[batch, length, width]`.
     pub fn mean(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
-        let embedding = embed.embedding.val();
+        let precision = self.execution.precision;
+        let embedding = precision.narrow(embed.embedding.val());
         let width = embedding.dims()[1];
         let runs = self
             .runs()
-            .map(|run| flm_ops::product(run, embedding.clone()));
+            .map(|run| flm_ops::product(precision.narrow(run), embedding.clone()));
         Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length, width])
     }
 

@@ -17,6 +17,8 @@ const BATCH: usize = 3;
 const LENGTH: usize = 5;
 const WIDTH: usize = 8;
 const VOCAB: usize = 37;
+/// Everybody's numbers at once.
+const BUDGET: usize = 1 << 24;
 /// Numbers held at once: one position's, two's, four's with a rest, and everybody's.
 const BUDGETS: [usize; 4] = [1, 2 * VOCAB, 4 * VOCAB + 5, BUDGET];
 
@@ -39,7 +41,10 @@ fn prediction<B: Backend>(seed: u64, budget: usize) -> Prediction<B> {
             weight: weight.mul_scalar(2.0).require_grad(),
             bias: bias.require_grad(),
             softcap: 30.0,
-            budget,
+            execution: Execution {
+                head_numbers: budget,
+                ..Default::default()
+            },
         },
     }
 }

@@ -1,8 +1,7 @@
 //! The triangular factor of an embedding's Gram matrix.
 
-use super::{Draws, Noise};
+use super::{Draws, Noise, Source};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
-use flm_simplex::noise::gaussian;
 use nalgebra::DMatrix;
 use rand::Rng;
 
@@ -56,10 +55,11 @@ impl<B: Backend> Factor<B> {
         &self,
         batch: usize,
         length: usize,
+        source: Source,
         rng: &mut R,
     ) -> Noise<B> {
         let ([width, _], device) = (self.root.dims(), self.root.device());
-        let mut rows = || gaussian::<B, _, 2>([batch * length, width], rng, &device);
+        let mut rows = || source.normal::<B, R, 2>([batch * length, width], rng, &device);
         let shaped = |x: Tensor<B, 2>| x.reshape([batch, length, width]);
         let z = rows();
         Noise(Draws::Narrow {
@@ -168,6 +168,7 @@ mod tests {
     use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
     use burn::tensor::Int;
     use burn_flex::Flex;
+    use flm_simplex::noise::gaussian;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 

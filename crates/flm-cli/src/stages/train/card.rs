@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::error::{CliError, Result};
 use crate::files;
+use crate::stages::sample;
 use flm_data::Layout;
 use flm_denoiser::DitConfig;
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,9 @@ use std::path::Path;
 
 /// In a model folder: the card for programs.
 pub(crate) const FILE: &str = "run.json";
-/// Version of `run.json` that is written. Version 1 had no `tokenizer_hash`, version 2 no `evaluations`, and up to version 3 every model was
-/// made by a run.
-pub(crate) const FORMAT: u32 = 4;
+/// Version of `run.json` that is written. Version 1 had no `tokenizer_hash`, version 2 no `evaluations`, up to version 3 every model was
+/// made by a run, and up to version 4 in f32.
+pub(crate) const FORMAT: u32 = 5;
 
 /// The run that made a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub(crate) struct Card {
     #[serde(default)]
     pub(crate) evaluations: Option<u64>,
     pub(crate) seconds: f64,
+    /// What matrix products were made of.
+    #[serde(default = "sample::single")]
+    pub(crate) dtype: String,
     pub(crate) parameters: usize,
     pub(crate) validation_loss: Option<f64>,
 }
@@ -75,6 +79,7 @@ impl Card {
              | steps | {steps} |\n\
              | network evaluations | {evaluations} |\n\
              | seconds | {seconds:.0} |\n\
+             | matrix products | {dtype} |\n\
              | seed | {seed} |\n\
              | validation loss | {loss} |\n\n\
              The weights are the exponential moving average of the run. Try them:\n\n\
@@ -100,6 +105,7 @@ impl Card {
                 .evaluations
                 .map_or_else(|| "not counted".to_owned(), |n| n.to_string()),
             seconds = self.seconds,
+            dtype = self.dtype,
             seed = self.seed,
         ))
     }

@@ -115,6 +115,7 @@ impl Job for ResidualJob<'_> {
             Stage::Second => {
                 let mut plan = Plan::new(request, dataset, network, "residual flow map")?;
                 let (denoiser, _) = folder::load::<B::InnerBackend>(&frozen, device)?;
+                let denoiser = denoiser.with_execution(place.execution);
                 plan.beside = Some(Beside::read(&frozen, of_flow)?);
                 let objective = ResidualObjective::new(plan.schedule.clone(), denoiser);
                 plan.train(place, model, &objective)
@@ -122,6 +123,7 @@ impl Job for ResidualJob<'_> {
             Stage::Student => {
                 let plan = Plan::new(request, dataset, network, "flow map")?;
                 let (teacher, _) = folder::load_residual::<B::InnerBackend>(&teacher, device)?;
+                let teacher = teacher.with_execution(place.execution);
                 let objective = ResidualStudent::new(plan.schedule.clone(), teacher);
                 plan.train(place, model, &objective)
             }

@@ -196,7 +196,7 @@ fn the_mean_moves_as_the_probabilities_do_in_any_runs() {
     let dense = jvp.dense();
     let expected = dense.map(|dense| model.embed().project(dense));
     for budget in [VOCAB, 4 * VOCAB, 1 << 20] {
-        jvp.head.budget = budget;
+        jvp.head.execution.head_numbers = budget;
         let found = jvp.mean(model.embed());
         assert_close(&flat(found.value), &flat(expected.value.clone()), 1e-5);
         assert_close(&flat(found.tangent), &flat(expected.tangent.clone()), 1e-5);
@@ -212,7 +212,7 @@ fn a_belief_is_moved_and_projected_in_any_runs() {
         let place = Place::<Flex>::of(4, 0.4, 0.8);
         let base = place.answer(&model).within(budget).belief();
         let mut moving = Place::point().jvp(direction.clone(), &model);
-        moving.head.budget = budget;
+        moving.head.execution.head_numbers = budget;
         let moved = base.clone().moved(moving.clone(), weight.clone());
         (
             base.dense(),
@@ -271,7 +271,7 @@ fn the_squared_tangent_and_its_gradient_are_those_of_the_dense_one_in_any_runs()
     let expected = gradients(&state, (squares * in_graph).sum());
     for budget in [VOCAB, 4 * VOCAB, 1 << 20] {
         let (state, mut jvp) = asked();
-        jvp.head.budget = budget;
+        jvp.head.execution.head_numbers = budget;
         let score = jvp.squared_tangent(weights.clone());
         assert_close(&flat(score.per_token.clone()), &per_token, 1e-5);
         let sum = flat((score.per_token * weights.clone()).sum());

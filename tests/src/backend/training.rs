@@ -1,0 +1,178 @@
+//! Steps of training, and a checkpoint.
+
+use super::{Bounds, VOCAB, WIDTH, line, network, objective};
+use crate::fixture::relative_error;
+use crate::parity::Line;
+use burn::module::AutodiffModule;
+use burn::tensor::backend::AutodiffBackend;
+use burn_flex::Flex;
+use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource};
+use flm_denoiser::folder::{self, Existing};
+use flm_denoiser::{Dit, DitConfig, Execution, Precision, named_tensors};
+use flm_train::{Event, Run, TrainConfig};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Rows of as many words as the network has tokens.
+fn data(folder: &Path) -> Result<Dataset, String> {
+    let corpus = FnCorpus::new("words in a circle", || {
+        (0..400_usize).map(|row| {
+            let words: Vec<String> = (0..14)
+                .map(|i| format!("w{}", (row * 7 + i * (row % 5 + 1)) % (VOCAB - 4)))
+                .collect();
+            Ok(words.join(" "))
+        })
+    });
+    let options = PrepareOptions::new(TokenizerSource::Words, 16);
+    let out = folder.join("data");
+    flm_data::prepare(&corpus, &options, &out, false, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .and_then(|_| Dataset::open(&out))
+    .map_err(|error| error.to_string())
+}
+
+/// Losses of each step, and the parameters at the end.
+struct Trained {
+    losses: Vec<f64>,
+    parameters: Vec<f32>,
+}
+
+fn train<B: AutodiffBackend>(
+    data: &Dataset,
+    checkpoints: &Path,
+    precision: Precision,
+    (resume, stop_after): (bool, Option<u64>),
+) -> Result<Trained, String> {
+    let stop = AtomicBool::new(false);
+    let config = TrainConfig {
+        steps: 8,
+        batch: 8,
+        micro_batch: 4,
+        log_every: 1,
+        checkpoint_every: 0,
+        validate_every: 0,
+        ..Default::default()
+    };
+    let objective = objective();
+    let run = Run {
+        model: network::<B>().with_execution(Execution {
+            precision,
+            ..Default::default()
+        }),
+        objective: &objective,
+        train: data.train(),
+        validation: data.validation(),
+        data: String::new(),
+        config: &config,
+        dropout: 0.1,
+        workers: 1,
+        checkpoints: checkpoints.to_owned(),
+        resume,
+        stop: &stop,
+        device: Default::default(),
+    };
+    let mut losses = Vec::new();
+    let outcome = run
+        .ready()
+        .and_then(|run| {
+            run.train(&mut |event| {
+                if let Event::Step(step) = event {
+                    losses.push(step.loss);
+                    if stop_after == Some(step.step) {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            })
+        })
+        .map_err(|error| error.to_string())?;
+    Ok(Trained {
+        losses,
+        parameters: parameters(&outcome.ema),
+    })
+}
+
+fn parameters<B: burn::tensor::backend::Backend>(model: &Dit<B>) -> Vec<f32> {
+    named_tensors(model)
+        .into_iter()
+        .flat_map(|tensor| tensor.values)
+        .collect()
+}
+
+fn mean(losses: &[f64]) -> f64 {
+    losses.iter().sum::<f64>() / losses.len() as f64
+}
+
+pub(super) fn lines<B: AutodiffBackend>(
+    bounds: &Bounds,
+    lines: &mut Vec<Line>,
+) -> Result<(), String> {
+    let home = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let data = data(home.path())?;
+    if data.tokenizer().vocab_size() != VOCAB {
+        return Err(format!(
+            "the words made a vocabulary of {}, not {VOCAB}",
+            data.tokenizer().vocab_size()
+        ));
+    }
+    let folder = |name: &str| home.path().join(name);
+    let here = train::<B>(&data, &folder("here"), Precision::F32, (false, None))?;
+    // Other noise is drawn there: losses agree as those of two seeds do.
+    let cpu = train::<burn::backend::Autodiff<Flex>>(
+        &data,
+        &folder("cpu"),
+        Precision::F32,
+        (false, None),
+    )?;
+    let error = (mean(&here.losses) / mean(&cpu.losses) - 1.0).abs();
+    line(
+        lines,
+        "f32: the loss of eight steps, as on the CPU",
+        error,
+        0.1,
+    );
+    let again = train::<B>(&data, &folder("again"), Precision::F32, (false, None))?;
+    let error = relative_error(&again.parameters, &here.parameters);
+    line(
+        lines,
+        "f32: the same run again",
+        error,
+        0.1 * bounds.half_operation,
+    );
+    let half = train::<B>(&data, &folder("half"), Precision::Bf16, (false, None))?;
+    let error = (mean(&half.losses) / mean(&here.losses) - 1.0).abs();
+    line(
+        lines,
+        "bf16: the loss of eight steps, as in f32",
+        error,
+        bounds.half_operation,
+    );
+    train::<B>(&data, &folder("broken"), Precision::F32, (false, Some(3)))?;
+    let resumed = train::<B>(&data, &folder("broken"), Precision::F32, (true, None))?;
+    let error = relative_error(&resumed.parameters, &here.parameters);
+    line(
+        lines,
+        "f32: a run stopped and resumed",
+        error,
+        0.1 * bounds.half_operation,
+    );
+    let model = network::<B>().valid();
+    let config = DitConfig {
+        cond_dim: 32,
+        ..DitConfig::new(VOCAB, 16, WIDTH, 2, 4)
+    };
+    let place = folder("model");
+    folder::save(&place, &model, &config, &[], Existing::Refuse).map_err(|e| e.to_string())?;
+    let (loaded, _) =
+        folder::load::<Flex>(&place, &Default::default()).map_err(|error| error.to_string())?;
+    let same = parameters(&loaded) == parameters(&model);
+    let error = if same { 0.0 } else { 1.0 };
+    line(
+        lines,
+        "a model saved here and loaded on the CPU",
+        error,
+        0.0,
+    );
+    Ok(())
+}
