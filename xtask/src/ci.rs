@@ -1,9 +1,17 @@
 //! The checks, cheapest first.
 
-use crate::{architecture, pipeline};
+use crate::{architecture, backend_tests, pipeline};
 use anyhow::{Context, bail};
 use std::process::Command;
 use std::time::Instant;
+
+/// How much to check.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Also the checks of backends on WGPU, which needs a Vulkan driver: Mesa's for the processor will do
+    #[arg(long)]
+    full: bool,
+}
 
 /// A named cargo call, and what it needs in its environment.
 struct Check {
@@ -57,7 +65,7 @@ const CHECKS: &[Check] = &[
     },
 ];
 
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     timed("architecture", architecture::check)?;
     for check in CHECKS {
         timed(check.name, || cargo(check))?;
@@ -66,6 +74,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
     let flm = metadata.target_directory.join("debug/flm");
     timed("smallest pipelines", || pipeline::smoke(flm.into()))?;
+    if arguments.full {
+        timed("checks on WGPU", || backend_tests::on("wgpu"))?;
+    }
     println!("every check passed");
     Ok(())
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 mod architecture;
+mod backend_tests;
 mod bench;
 mod bench_data;
 mod ci;
@@ -15,13 +16,15 @@ use clap::Parser;
 #[command(name = "cargo xtask")]
 enum Command {
     /// Run every check that must hold before a change lands.
-    Ci,
+    Ci(ci::Arguments),
     /// Check that crates depend on each other only in the direction of docs/architecture.md.
     Architecture,
     /// Time our work, and PyTorch's beside it.
     Bench(bench::Arguments),
     /// Time how text becomes token rows, and Python's way beside it.
     BenchData(bench_data::Arguments),
+    /// Check that a backend computes what it should.
+    BackendTests(backend_tests::Arguments),
     /// Compare everything with the published implementation's own numbers.
     Parity(parity::Arguments),
     /// Run an experiment and write its page.
@@ -31,10 +34,11 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
-        Command::Ci => ci::run(),
+        Command::Ci(arguments) => ci::run(&arguments),
         Command::Architecture => architecture::check(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BenchData(arguments) => bench_data::run(&arguments),
+        Command::BackendTests(arguments) => backend_tests::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
         Command::Pipeline(command) => pipeline::run(&command),
     }

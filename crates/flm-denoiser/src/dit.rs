@@ -85,6 +85,11 @@ impl<B: Backend> Dit<B> {
         self.heads
     }
 
+    /// How the network is evaluated.
+    pub fn execution(&self) -> Execution {
+        self.output_layer.execution()
+    }
+
     /// The same network, evaluated in this way.
     pub fn with_execution(mut self, execution: Execution) -> Self {
         self.blocks = self

@@ -50,6 +50,10 @@ impl<B: Backend> OutputLayer<B> {
         }
     }
 
+    pub(crate) fn execution(&self) -> Execution {
+        self.execution
+    }
+
     /// The same head, evaluated in this way.
     pub fn with_execution(self, execution: Execution) -> Self {
         Self { execution, ..self }

@@ -19,7 +19,7 @@ fn data(folder: &Path) -> Result<Dataset, String> {
     let corpus = FnCorpus::new("words in a circle", || {
         (0..400_usize).map(|row| {
             let words: Vec<String> = (0..14)
-                .map(|i| format!("w{}", (row * 7 + i * (row % 5 + 1)) % (VOCAB - 4)))
+                .map(|i| format!("w{}", (row * 7 + i * (row % 5 + 1)) % (VOCAB - 3)))
                 .collect();
             Ok(words.join(" "))
         })
