@@ -173,7 +173,12 @@ fn list<B: Backend>() -> Vec<Operation<B>> {
         ("attention", |p| {
             let rope = Rope::new(ROWS, 12, 1e4, &Default::default());
             let qkv = p.narrow(drawn([2, ROWS, 3 * WIDTH], 6));
-            flat2(flm_ops::attention(qkv, &rope, 4, 50.0))
+            let attention = flm_ops::Attention {
+                heads: 4,
+                softcap: 50.0,
+                causal: false,
+            };
+            flat2(flm_ops::attention(qkv, &rope, attention))
         }),
         ("linear", |p| {
             let x = p.narrow(drawn([2, ROWS, WIDTH], 7));

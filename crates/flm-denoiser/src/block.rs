@@ -11,7 +11,7 @@ use crate::{DitConfig, init};
 use burn::module::{Module, Param};
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Tensor, backend::Backend};
-use flm_ops::{Precision, Rope};
+use flm_ops::{Attention, Precision, Rope};
 use rand::Rng;
 
 /// Attention and MLP, each between a modulated LayerNorm and a gated residual.
@@ -29,6 +29,7 @@ pub struct Block<B: Backend> {
     softcap: f64,
     #[module(skip)]
     precision: Precision,
+    causal: bool,
 }
 
 impl<B: Backend> Block<B> {
@@ -49,6 +50,7 @@ impl<B: Backend> Block<B> {
             heads: config.heads,
             softcap: config.attention_softcap,
             precision: Precision::default(),
+            causal: config.family.is_causal(),
         }
     }
 
@@ -75,11 +77,28 @@ impl<B: Backend> Block<B> {
         rope: &Rope<B>,
         dropout: &mut Dropout<'_>,
     ) -> M::Of<3> {
+        let mix = |qkv, attention| M::attention(qkv, rope, attention);
+        self.evaluate_with::<M>(x, cond, mix, dropout)
+    }
+
+    /// [`evaluate`](Self::evaluate) with attention by `mix`.
+    pub(crate) fn evaluate_with<M: Mode<B>>(
+        &self,
+        x: M::Of<3>,
+        cond: M::Of<2>,
+        mix: impl FnOnce(M::Of<3>, Attention) -> M::Of<3>,
+        dropout: &mut Dropout<'_>,
+    ) -> M::Of<3> {
         let cond = M::affine(&self.adaLN_modulation, cond);
         let [shift1, scale1, gate1, shift2, scale2, gate2] = chunks::<B, M, 6>(cond);
         let by = [shift1, scale1];
         let qkv = M::norm_linear(&self.norm1, x.clone(), by, &self.attn_qkv, self.precision);
-        let mixed = M::attention(qkv, rope, self.heads, self.softcap);
+        let attention = Attention {
+            heads: self.heads,
+            softcap: self.softcap,
+            causal: self.causal,
+        };
+        let mixed = mix(qkv, attention);
         let branch = M::linear(&self.attn_out, mixed);
         let x = M::gated_residual(x, branch, gate1, dropout.mask());
         let by = [shift2, scale2];

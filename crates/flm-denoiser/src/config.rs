@@ -1,5 +1,6 @@
 //! The sizes of a denoiser, as they stand in `config.json`.
 
+use crate::Family;
 use crate::embed::TIME_FEATURES;
 use crate::loss_weight::HIDDEN as LOSS_WEIGHT_HIDDEN;
 use flm_simplex::{Schedule, ScheduleError};
@@ -54,6 +55,9 @@ pub struct DitConfig {
     /// Whether the network is the second of a residual flow map ([`Residual`](crate::Residual)); of a two-time network only.
     #[serde(default)]
     pub residual: bool,
+    /// What the network is made for.
+    #[serde(default)]
+    pub family: Family,
 }
 
 /// The longest sequence. No parameter has this size, so nothing else would stop a mistyped one.
@@ -101,6 +105,7 @@ impl DitConfig {
             schedule_vocab: 0,
             loss_weight: false,
             residual: false,
+            family: Family::Flow,
         }
     }
 
@@ -116,6 +121,12 @@ impl DitConfig {
         .map(|x| x as f64);
         let block = (8.0 + 4.0 * ratio) * width * width + 4.0 * length * width;
         length * (blocks * block + 2.0 * width * vocab)
+    }
+
+    /// The same sizes for a network of another family.
+    pub fn with_family(mut self, family: Family) -> Self {
+        self.family = family;
+        self
     }
 
     /// The same sizes for a two-time network.
@@ -169,7 +180,10 @@ impl DitConfig {
             product(&[1 + u128::from(self.two_time), time]),
             product(&[u128::from(self.loss_weight), loss_weight]),
             product(&[blocks, block]),
-            product(&[width, 1 + u128::from(self.anchor)]),
+            product(&[
+                width,
+                1 + u128::from(self.anchor) + u128::from(self.family.has_blank()),
+            ]),
             linear(width, vocab),
             linear(cond, product(&[2, width])),
         ])
@@ -207,6 +221,11 @@ impl DitConfig {
             if set && !self.two_time {
                 return Err(ConfigError::TwoTimeOnly { key });
             }
+        }
+        if self.two_time && self.family != Family::Flow {
+            return Err(ConfigError::FlowOnly {
+                family: self.family,
+            });
         }
         if !self.width.is_multiple_of(2 * self.heads) {
             return Err(ConfigError::Heads {
@@ -258,6 +277,12 @@ pub enum ConfigError {
     TwoTimeOnly {
         /// The configuration key.
         key: &'static str,
+    },
+    /// Two times in a network that knows one at most.
+    #[error("model two_time is of a flow map, but family is {family}")]
+    FlowOnly {
+        /// The family found.
+        family: Family,
     },
     /// A schedule for a single token, which always decodes correctly.
     #[error("model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1")]
@@ -346,6 +371,11 @@ mod tests {
             );
             assert_eq!(config.with_two_time(true).validate(), Ok(()));
         }
+        let family = good.clone().with_family(Family::Duo).with_two_time(true);
+        assert_eq!(
+            family.validate().unwrap_err().to_string(),
+            "model two_time is of a flow map, but family is duo"
+        );
         let schedule = DitConfig {
             schedule_vocab: 1,
             ..good
@@ -372,7 +402,8 @@ mod tests {
             loss_weight: true,
             ..other.clone()
         };
-        for config in [one, other, weighted] {
+        let blank = one.clone().with_family(Family::Mdlm);
+        for config in [one, other, weighted, blank] {
             let mut rng = rand_chacha::ChaCha8Rng::from_seed([0; 32]);
             let network = config
                 .init::<burn_flex::Flex>(&mut rng, &Default::default())

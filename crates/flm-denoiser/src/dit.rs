@@ -1,5 +1,9 @@
 //! The network: embedding, blocks, head.
 
+mod decode;
+
+pub use decode::Memory;
+
 use crate::block::Block;
 use crate::dropout::Dropout;
 use crate::embed::{TimeEmbed, VocabEmbed};
@@ -8,7 +12,7 @@ use crate::loss_weight::LossWeight;
 use crate::mode::{Duals, Mode, Values};
 use crate::{ConfigError, DitConfig, Execution, init};
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_ops::Rope;
 use flm_ops::dual::Dual;
 use rand::Rng;
@@ -26,8 +30,10 @@ pub struct Dit<B: Backend> {
     blocks: Vec<Block<B>>,
     output_layer: OutputLayer<B>,
     anchor: Option<Param<Tensor<B, 1>>>,
+    blank: Option<Param<Tensor<B, 1>>>,
     rope_base: f64,
     heads: usize,
+    causal: bool,
 }
 
 impl DitConfig {
@@ -55,6 +61,8 @@ impl DitConfig {
             .then(|| TimeEmbed::silent(self.cond_dim, rng, device));
         // After that, for the same reason.
         let learnable_loss_weighting = self.loss_weight.then(|| LossWeight::new(self, rng, device));
+        let blank =
+            (self.family.has_blank()).then(|| init::uniform([self.width], bound, rng, device));
         Ok(Dit {
             vocab_embed,
             sigma_map,
@@ -63,8 +71,10 @@ impl DitConfig {
             blocks,
             output_layer,
             anchor,
+            blank,
             rope_base: self.rope_base,
             heads: self.heads,
+            causal: self.family.is_causal(),
         })
     }
 }
@@ -109,6 +119,35 @@ impl<B: Backend> Dit<B> {
     /// Whether a token that is never noised stands before the sequence.
     pub fn has_anchor(&self) -> bool {
         self.anchor.is_some()
+    }
+
+    /// Whether one of its inputs stands for no token ([`read`](Self::read)).
+    pub fn has_blank(&self) -> bool {
+        self.blank.is_some()
+    }
+
+    /// Whether a position sees only itself and what stands before it.
+    pub fn is_causal(&self) -> bool {
+        self.causal
+    }
+
+    /// Tokens `[batch, length]` as the network reads them, `[batch, length, width]`. The id behind the last token is the blank, where
+    /// the network has one.
+    ///
+    /// # Panics
+    ///
+    /// If an id lies behind them.
+    pub fn read(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+        let Some(blank) = &self.blank else {
+            return self.vocab_embed.tokens(ids);
+        };
+        let [vocab, width] = self.vocab_embed.embedding.dims();
+        let [batch, length] = ids.dims();
+        let is_blank = ids.clone().equal_elem(vocab as i64);
+        let tokens = self.vocab_embed.tokens(ids.mask_fill(is_blank.clone(), 0));
+        let shape = [batch, length, width];
+        let blank = blank.val().reshape([1, 1, width]).expand(shape);
+        tokens.mask_where(is_blank.unsqueeze_dim::<3>(2).expand(shape), blank)
     }
 
     /// Whether a weight of the loss is learned beside the network.
@@ -197,12 +236,7 @@ impl<B: Backend> Dit<B> {
         let [_, positions, width] = M::value(&x).dims();
         let device = M::value(&x).device();
         let rope = Rope::new(positions, width / self.heads, self.rope_base, &device);
-        let time = self.sigma_map.evaluate::<M>(tau_s);
-        let time = match &self.sigma_map_prime {
-            Some(prime) => M::add(time, prime.evaluate::<M>(tau_t)),
-            None => time,
-        };
-        let cond = M::silu(time);
+        let cond = self.condition::<M>(tau_s, Some(tau_t));
         for block in &self.blocks {
             x = block.evaluate::<M>(x, cond.clone(), &rope, dropout);
         }
@@ -210,6 +244,15 @@ impl<B: Backend> Dit<B> {
             x = M::map(x, |x| x.narrow(1, 1, positions - 1));
         }
         (x, cond)
+    }
+
+    /// What steers the blocks, `[batch, cond_dim]`; a two-time network is asked with both times.
+    fn condition<M: Mode<B>>(&self, tau_s: M::Of<1>, tau_t: Option<M::Of<1>>) -> M::Of<2> {
+        let time = self.sigma_map.evaluate::<M>(tau_s);
+        M::silu(match self.sigma_map_prime.as_ref().zip(tau_t) {
+            Some((prime, tau_t)) => M::add(time, prime.evaluate::<M>(tau_t)),
+            None => time,
+        })
     }
 
     /// The sequence behind its anchor, if the network has one.

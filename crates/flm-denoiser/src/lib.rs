@@ -62,6 +62,8 @@
 //! | [`DitConfig`] | the sizes, checked; [`init`](DitConfig::init) makes a network of them |
 //! | [`Dit`], [`Prediction`], [`Belief`], [`Score`] | the network and its answers |
 //! | [`Jvp`], [`Dual`] | its answer with the derivative along a direction |
+//! | [`Family`] | whether it denoises states or tokens, or goes on with a text |
+//! | [`Memory`] | what a causal network keeps of the positions before |
 //! | [`Prior`], [`Noise`] | the noise that sequences start from, as the network sees it |
 //! | [`LossWeight`] | how hard each time is, learned beside the network |
 //! | [`Execution`] | in which numbers a network is evaluated, and how much memory its head may take |
@@ -83,6 +85,7 @@ mod dit;
 mod dropout;
 mod embed;
 mod execution;
+mod family;
 pub mod folder;
 mod head;
 mod init;
@@ -97,10 +100,11 @@ mod tensors;
 
 pub use block::Block;
 pub use config::{ConfigError, DitConfig, MAX_LENGTH};
-pub use dit::Dit;
+pub use dit::{Dit, Memory};
 pub use dropout::Dropout;
 pub use embed::{TimeEmbed, VocabEmbed};
 pub use execution::Execution;
+pub use family::Family;
 pub use flm_ops::{Precision, Rope, dual::Dual};
 pub use head::{Belief, Jvp, OutputLayer, Prediction, Score};
 pub use loss_weight::LossWeight;

@@ -4,7 +4,7 @@ use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::dual::{self, Dual};
-use flm_ops::{Mask, Modulated, Precision, Rope};
+use flm_ops::{Attention, Mask, Modulated, Precision, Rope};
 
 /// ε of every LayerNorm.
 pub(crate) const EPSILON: f64 = 1e-5;
@@ -55,7 +55,7 @@ pub(crate) trait Mode<B: Backend> {
     /// A map of a GELU.
     fn gelu_linear(map: &Linear<B>, x: Self::Of<3>) -> Self::Of<3>;
 
-    fn attention(qkv: Self::Of<3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Self::Of<3>;
+    fn attention(qkv: Self::Of<3>, rope: &Rope<B>, attention: Attention) -> Self::Of<3>;
 
     fn gated_residual(
         x: Self::Of<3>,
@@ -156,8 +156,8 @@ impl<B: Backend> Mode<B> for Values {
         flm_ops::gelu_linear(x, map.weight.val(), crate::block::bias(map))
     }
 
-    fn attention(qkv: Tensor<B, 3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Tensor<B, 3> {
-        flm_ops::attention(qkv, rope, heads, softcap)
+    fn attention(qkv: Tensor<B, 3>, rope: &Rope<B>, attention: Attention) -> Tensor<B, 3> {
+        flm_ops::attention(qkv, rope, attention)
     }
 
     fn gated_residual(
@@ -258,8 +258,8 @@ impl<B: Backend> Mode<B> for Duals {
         <Self as Mode<B>>::linear(map, dual::gelu_tanh(x))
     }
 
-    fn attention(qkv: Dual<B, 3>, rope: &Rope<B>, heads: usize, softcap: f64) -> Dual<B, 3> {
-        dual::attention(qkv, rope, heads, softcap)
+    fn attention(qkv: Dual<B, 3>, rope: &Rope<B>, attention: Attention) -> Dual<B, 3> {
+        dual::attention(qkv, rope, attention)
     }
 
     fn gated_residual(

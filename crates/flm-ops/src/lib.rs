@@ -6,6 +6,7 @@
 //!
 //! - [`norm_modulate`]: LayerNorm, weight, shift and scale
 //! - [`attention`]: rotary embedding, soft-capped scores, softmax and mixing, from the fused projection
+//! - [`attention_after`]: the same for the next positions of a sequence, with what is kept of those before
 //! - [`gelu_tanh`]
 //! - [`gated_residual`], with a dropout whose [`Mask`] is a function and never kept
 //! - [`capped_softmax`], [`capped_loss`], [`capped_loss_gradient`]: the head's soft-capped distribution
@@ -31,6 +32,7 @@
 //! ```
 
 mod autodiff;
+mod cache;
 mod check;
 pub mod dual;
 mod flex;
@@ -46,6 +48,7 @@ mod vocabulary;
 #[cfg(test)]
 mod agreement;
 
+pub use cache::{KeysAndValues, attention_after};
 pub use mask::Mask;
 pub use noisy::{Noisy, noisy_rows};
 pub use precision::{Precision, widen};
@@ -121,9 +124,20 @@ impl<B: Backend> Modulated<B> {
     }
 }
 
-/// Rotary self-attention over all positions, scores bounded by `softcap`·tanh(·/`softcap`).
+/// How positions attend to each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Heads that the width is cut into.
+    pub heads: usize,
+    /// Scores are bounded by `softcap`·tanh(·/`softcap`).
+    pub softcap: f64,
+    /// Whether a position sees only itself and what stands before it.
+    pub causal: bool,
+}
+
+/// Rotary self-attention with bounded scores, over all positions or over those before.
 ///
-/// `qkv` `[batch, length, 3·width]` holds queries, keys and values, each as `heads` heads; the result is
+/// `qkv` `[batch, length, 3·width]` holds queries, keys and values, each as so many heads; the result is
 /// `[batch, length, width]`. The tables of `rope` are those of this length and head width.
 ///
 /// # Panics
@@ -132,11 +146,10 @@ impl<B: Backend> Modulated<B> {
 pub fn attention<B: Backend>(
     qkv: Tensor<B, 3>,
     rope: &Rope<B>,
-    heads: usize,
-    softcap: f64,
+    attention: Attention,
 ) -> Tensor<B, 3> {
-    check_attention(&qkv, rope, heads);
-    let setting = |cos, sin| flex::attention::Setting::new(cos, sin, heads, softcap);
+    check_attention(&qkv, rope, attention.heads);
+    let setting = |cos, sin| flex::attention::Setting::new(cos, sin, attention);
     match route::<B>(qkv.dtype()) {
         Route::Flex => {
             let cos = primitive::<Flex, B, 2>(rope.cos.clone());
@@ -152,7 +165,7 @@ pub fn attention<B: Backend>(
             let qkv = primitive::<AutodiffFlex, B, 3>(qkv);
             wrap::<AutodiffFlex, B, 3>(autodiff::attention(qkv, setting(cos, sin)))
         }
-        Route::Composed => reference::attention(qkv, rope, heads, softcap),
+        Route::Composed => reference::attention(qkv, rope, attention),
     }
 }
 

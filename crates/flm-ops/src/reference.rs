@@ -2,10 +2,10 @@
 //! tested against.
 
 use crate::precision::{to, widen};
-use crate::{AdamW, CappedLoss, Mask, Modulated, Noisy, Rope, Target};
+use crate::{AdamW, Attention, CappedLoss, Mask, Modulated, Noisy, Rope, Target};
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{IndexingUpdateOp, Tensor};
+use burn::tensor::{Bool, IndexingUpdateOp, Tensor};
 
 pub(crate) fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     let (dtype, x) = (x.dtype(), widen(x));
@@ -32,25 +32,57 @@ pub(crate) fn norm_modulate<B: Backend>(input: Modulated<B>) -> Tensor<B, 3> {
 pub(crate) fn attention<B: Backend>(
     qkv: Tensor<B, 3>,
     rope: &Rope<B>,
-    heads: usize,
-    softcap: f64,
+    attention: Attention,
 ) -> Tensor<B, 3> {
-    let [batch, length, triple] = qkv.dims();
-    let (width, head_width) = (triple / 3, triple / 3 / heads);
-    let dtype = qkv.dtype();
-    let qkv = qkv.reshape([batch, length, 3 * heads, head_width]);
+    mixed(heads(qkv, rope, attention), attention)
+}
+
+/// Turned queries and turned keys, in f32, and values, each `[batch, heads, length, head_width]`.
+pub(crate) fn heads<B: Backend>(
+    qkv: Tensor<B, 3>,
+    rope: &Rope<B>,
+    attention: Attention,
+) -> [Tensor<B, 4>; 3] {
+    let ([batch, length, triple], heads) = (qkv.dims(), attention.heads);
+    let qkv = qkv.reshape([batch, length, 3 * heads, triple / 3 / heads]);
     let turned = rope
         .turn(widen(qkv.clone().narrow(2, 0, 2 * heads)))
         .swap_dims(1, 2);
-    let value = qkv.narrow(2, 2 * heads, heads).swap_dims(1, 2);
-    let query = turned.clone().narrow(1, 0, heads);
-    let key = turned.narrow(1, heads, heads);
+    [
+        turned.clone().narrow(1, 0, heads),
+        turned.narrow(1, heads, heads),
+        qkv.narrow(2, 2 * heads, heads).swap_dims(1, 2),
+    ]
+}
+
+/// The values of as many keys as each query sees, mixed, `[batch, queries, width]`; the products are of the values' precision.
+pub(crate) fn mixed<B: Backend>(
+    [query, key, value]: [Tensor<B, 4>; 3],
+    attention: Attention,
+) -> Tensor<B, 3> {
+    let ([batch, heads, queries, head_width], dtype) = (query.dims(), value.dtype());
+    let softcap = attention.softcap;
     // c·tanh(q·k/(c·√head_width)): the scale goes onto the query, which is smaller than the scores.
     let query = query.mul_scalar(1.0 / ((head_width as f64).sqrt() * softcap));
     let products = widen(to(query, dtype).matmul(to(key, dtype).swap_dims(2, 3)));
-    let scores = products.tanh().mul_scalar(softcap);
+    let scores = unseen(products.tanh().mul_scalar(softcap), attention);
     let mixed = to(softmax(scores, 3), dtype).matmul(value);
-    mixed.swap_dims(1, 2).reshape([batch, length, width])
+    mixed
+        .swap_dims(1, 2)
+        .reshape([batch, queries, heads * head_width])
+}
+
+/// A score that a softmax makes zero of, and no infinity, which not every device has.
+const UNSEEN: f32 = -1e30;
+
+/// Scores `[batch, heads, queries, keys]` of the last queries among as many keys, those of later keys as good as none if nobody looks ahead.
+pub(crate) fn unseen<B: Backend>(scores: Tensor<B, 4>, attention: Attention) -> Tensor<B, 4> {
+    if !attention.causal {
+        return scores;
+    }
+    let ([_, _, queries, keys], device) = (scores.dims(), scores.device());
+    let later = Tensor::<B, 2, Bool>::tril_mask([queries, keys], (keys - queries) as i64, &device);
+    scores.mask_fill(later.unsqueeze(), UNSEEN)
 }
 
 pub(crate) fn linear<B: Backend>(

@@ -12,9 +12,20 @@ pub struct Rope<B: Backend> {
 impl<B: Backend> Rope<B> {
     /// Tables for `length` positions and heads of even width `head_width`, with frequencies base^(−2j/head_width).
     pub fn new(length: usize, head_width: usize, base: f64, device: &B::Device) -> Self {
+        Self::after(0, length, head_width, base, device)
+    }
+
+    /// [`new`](Self::new) for `length` positions that come after `first` others.
+    pub fn after(
+        first: usize,
+        length: usize,
+        head_width: usize,
+        base: f64,
+        device: &B::Device,
+    ) -> Self {
         let half = head_width / 2;
         let angle = |i: usize| {
-            let (position, j) = (i / half, i % half);
+            let (position, j) = (first + i / half, i % half);
             position as f64 * base.powf(-2.0 * j as f64 / head_width as f64)
         };
         let table = |f: fn(f64) -> f64| {

@@ -321,8 +321,18 @@ fn a_damaged_file_is_one_sentence() {
 #[test]
 fn earlier_versions_are_read_without_what_they_did_not_know() {
     for (version, unknown) in [
-        (2, &["loss_weight", "residual"][..]),
-        (1, &["loss_weight", "residual", "anchor", "schedule_vocab"]),
+        (3, &["family"][..]),
+        (2, &["family", "loss_weight", "residual"]),
+        (
+            1,
+            &[
+                "family",
+                "loss_weight",
+                "residual",
+                "anchor",
+                "schedule_vocab",
+            ],
+        ),
     ] {
         read_without(version, unknown);
     }
@@ -361,8 +371,8 @@ fn faults_of_the_configuration_are_named() {
         failure(&path)
     };
     assert_eq!(
-        with("\"format_version\": 3", "\"format_version\": 4"),
-        "m/config.json has format version 4, but only versions up to 3 are known"
+        with("\"format_version\": 4", "\"format_version\": 5"),
+        "m/config.json has format version 5, but only versions up to 4 are known"
     );
     assert!(
         with("\"width\"", "\"widht\"")

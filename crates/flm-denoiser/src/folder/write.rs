@@ -6,7 +6,7 @@ use super::{
     check_pair, io_error,
 };
 use crate::tensors::check_values;
-use crate::{Dit, DitConfig, NamedTensor, named_tensors, tensor_file};
+use crate::{Dit, DitConfig, Family, NamedTensor, named_tensors, tensor_file};
 use burn::tensor::backend::Backend;
 use std::path::Path;
 
@@ -163,10 +163,27 @@ fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<(), Fo
             config.loss_weight.to_string(),
             model.has_loss_weight().to_string(),
         ),
+        // Of a blank and of causal blocks there are as many kinds as families, but for two that differ in nothing that is saved.
+        (
+            "family",
+            config.family.to_string(),
+            family_of(model, config.family).to_string(),
+        ),
     ] {
         mismatch(key, config, model)?;
     }
     Ok(())
+}
+
+/// The family of the network: `said`, if it can be.
+fn family_of<B: Backend>(model: &Dit<B>, said: Family) -> Family {
+    let is = |family: &Family| {
+        (family.has_blank(), family.is_causal()) == (model.has_blank(), model.is_causal())
+    };
+    [said, Family::Flow, Family::Mdlm, Family::Autoregressive]
+        .into_iter()
+        .find(is)
+        .unwrap_or(said)
 }
 
 fn mismatch<T: PartialEq + ToString>(

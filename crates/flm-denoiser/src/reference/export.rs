@@ -111,6 +111,11 @@ fn check(config: &DitConfig) -> Result<(), ForeignError> {
             plain.anchor.to_string(),
         ),
         (
+            "family",
+            config.family.to_string(),
+            plain.family.to_string(),
+        ),
+        (
             "schedule_vocab",
             config.schedule_vocab.to_string(),
             (if own_schedule { config } else { &plain })

@@ -1,7 +1,7 @@
 //! Every operation twice, as offered and as a composition, over inputs in flat leaves.
 
 use crate::dual::{self, Dual};
-use crate::{Mask, Modulated, Rope, reference};
+use crate::{Attention, Mask, Modulated, Rope, reference};
 use burn::tensor::{Tensor, backend::Backend};
 
 /// How an input lies in memory.
@@ -73,7 +73,7 @@ impl Input {
 pub(crate) enum Operation {
     Gelu,
     Norm,
-    Attention { heads: usize, softcap: f64 },
+    Attention(Attention),
     Residual { mask: Option<Mask> },
     Linear,
     GeluLinear,
@@ -117,8 +117,8 @@ impl Case {
         match self.operation {
             Operation::Gelu => crate::gelu_tanh(two(0)).flatten(0, 1),
             Operation::Norm => crate::norm_modulate(self.modulated(leaves)).flatten(0, 2),
-            Operation::Attention { heads, softcap } => {
-                crate::attention(three(0), &self.rope(heads), heads, softcap).flatten(0, 2)
+            Operation::Attention(attention) => {
+                crate::attention(three(0), &self.rope(attention.heads), attention).flatten(0, 2)
             }
             Operation::Residual { mask } => {
                 crate::gated_residual(three(0), three(1), three(2), mask).flatten(0, 2)
@@ -137,7 +137,7 @@ impl Case {
     /// Whether an input is a parameter, which stands still while others move.
     pub(crate) fn is_parameter(&self, input: usize) -> bool {
         match self.operation {
-            Operation::Gelu | Operation::Attention { .. } | Operation::Residual { .. } => false,
+            Operation::Gelu | Operation::Attention(_) | Operation::Residual { .. } => false,
             Operation::Linear | Operation::GeluLinear => input > 0,
             Operation::Norm | Operation::NormLinear { .. } => input == 1 || input > 3,
         }
@@ -168,8 +168,8 @@ impl Case {
                 return out.map(|out| out.flatten(0, 1));
             }
             Operation::Norm => dual::norm_modulate(modulated()),
-            Operation::Attention { heads, softcap } => {
-                dual::attention(three(0), &self.rope(heads), heads, softcap)
+            Operation::Attention(attention) => {
+                dual::attention(three(0), &self.rope(attention.heads), attention)
             }
             Operation::Residual { mask } => {
                 dual::gated_residual(three(0), three(1), three(2), mask)
@@ -193,8 +193,8 @@ impl Case {
         match self.operation {
             Operation::Gelu => reference::gelu_tanh(two(0)).flatten(0, 1),
             Operation::Norm => reference::norm_modulate(self.modulated(leaves)).flatten(0, 2),
-            Operation::Attention { heads, softcap } => {
-                reference::attention(three(0), &self.rope(heads), heads, softcap).flatten(0, 2)
+            Operation::Attention(attention) => {
+                reference::attention(three(0), &self.rope(attention.heads), attention).flatten(0, 2)
             }
             Operation::Residual { mask } => {
                 reference::gated_residual(three(0), three(1), three(2), mask).flatten(0, 2)
@@ -283,10 +283,17 @@ pub(crate) fn all() -> Vec<Case> {
             (2, 130, 2, 8, 50.0, 2.0),
         ] {
             let input = Input::new(&[batch, length, 3 * heads * head_width], view).scaled(scale);
-            cases.push(Case {
-                operation: Operation::Attention { heads, softcap },
-                inputs: vec![input],
-            });
+            for causal in [false, true] {
+                let attention = Attention {
+                    heads,
+                    softcap,
+                    causal,
+                };
+                cases.push(Case {
+                    operation: Operation::Attention(attention),
+                    inputs: vec![input.clone()],
+                });
+            }
         }
     }
     cases

@@ -1,7 +1,8 @@
 //! Tangents as compositions of burn's operations, differentiable where the backend is.
 
 use super::{Dual, Modulated};
-use crate::Rope;
+use crate::reference::unseen;
+use crate::{Attention, Rope};
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -45,9 +46,9 @@ pub(super) fn norm_modulate<B: Backend>(input: Modulated<B>) -> Tensor<B, 3> {
 pub(super) fn attention<B: Backend>(
     qkv: Dual<B, 3>,
     rope: &Rope<B>,
-    heads: usize,
-    softcap: f64,
+    attention: Attention,
 ) -> Tensor<B, 3> {
+    let Attention { heads, softcap, .. } = attention;
     let [batch, length, triple] = qkv.value.dims();
     let (width, head_width) = (triple / 3, triple / 3 / heads);
     let [(query, key, value), (query_moves, key_moves, value_moves)] = [qkv.value, qkv.tangent]
@@ -67,7 +68,7 @@ pub(super) fn attention<B: Backend>(
     let moved = query_moves.matmul(key) + query.matmul(key_moves);
     let slope = (t.clone() * t.clone()).neg().add_scalar(1.0);
     let moved = moved.mul_scalar(scale) * slope;
-    let weights = softmax(t.mul_scalar(softcap), 3);
+    let weights = softmax(unseen(t.mul_scalar(softcap), attention), 3);
     let mean = (weights.clone() * moved.clone()).sum_dim(3);
     let weights_move = weights.clone() * (moved - mean);
     let mixed = weights_move.matmul(value) + weights.matmul(value_moves);

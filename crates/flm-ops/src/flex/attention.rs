@@ -5,24 +5,27 @@
 
 use super::buffer::{contiguous, dims, rows_per_task, tensor, values};
 use super::math::{exp, max_by, sum_by, tanh};
+use crate::Attention;
 use burn_flex::FlexTensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// The fixed parts of an attention: heads, softcap, and the rotary tables `[length, head_width / 2]`.
+/// The fixed parts of an attention: heads, softcap, who sees whom, and the rotary tables `[length, head_width / 2]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) heads: usize,
     pub(crate) softcap: f32,
+    pub(crate) causal: bool,
     pub(crate) cos: FlexTensor,
     pub(crate) sin: FlexTensor,
 }
 
 impl Setting {
-    pub(crate) fn new(cos: FlexTensor, sin: FlexTensor, heads: usize, softcap: f64) -> Self {
+    pub(crate) fn new(cos: FlexTensor, sin: FlexTensor, attention: Attention) -> Self {
         Self {
-            heads,
-            softcap: softcap as f32,
+            heads: attention.heads,
+            softcap: attention.softcap as f32,
+            causal: attention.causal,
             cos: contiguous(cos),
             sin: contiguous(sin),
         }
@@ -35,6 +38,7 @@ struct Sizes {
     length: usize,
     heads: usize,
     head_width: usize,
+    causal: bool,
 }
 
 /// Queries whose scores are made together: few enough that they stay in a core's cache.
@@ -49,7 +53,14 @@ impl Sizes {
             length,
             heads: setting.heads,
             head_width: triple / 3 / setting.heads,
+            causal: setting.causal,
         }
+    }
+
+    /// How many positions, from the first on, a query sees.
+    #[inline(always)]
+    fn seen(self, query: usize) -> usize {
+        if self.causal { query + 1 } else { self.length }
     }
 
     fn width(self) -> usize {
@@ -212,11 +223,12 @@ fn forward_head(softcap: f32, sizes: Sizes, scratch: &mut Scratch, out: &mut [f3
         q, k, v, kt, t, p, ..
     } = scratch;
     transpose(k, columns, width, kt);
-    for (q, out) in q.chunks(TILE * width).zip(out.chunks_mut(TILE * width)) {
+    let tiles = q.chunks(TILE * width).zip(out.chunks_mut(TILE * width));
+    for (first, (q, out)) in (0..length).step_by(TILE).zip(tiles) {
         let rows = q.len() / width;
         let (t, p) = (&mut t[..rows * columns], &mut p[..rows * columns]);
-        weights(softcap, sizes, q, kt, t, p);
-        product(p, columns, v, length, width, out);
+        weights(softcap, sizes, first, q, kt, t, p);
+        product(p, columns, v, sizes.seen(first + rows - 1), width, out);
     }
 }
 
@@ -248,10 +260,11 @@ fn tangent_head(
     let outs = out
         .chunks_mut(TILE * width)
         .zip(out_moves.chunks_mut(TILE * width));
-    for ((q, q_moves), (out, out_moves)) in tiles.zip(outs) {
+    for (first, ((q, q_moves), (out, out_moves))) in (0..length).step_by(TILE).zip(tiles.zip(outs))
+    {
         let scores = q.len() / width * columns;
         let (t, p, dp) = (&mut t[..scores], &mut p[..scores], &mut dp[..scores]);
-        weights(softcap, sizes, q, kt, t, p);
+        weights(softcap, sizes, first, q, kt, t, p);
         dp.fill(0.0);
         product(q_moves, width, kt, width, columns, dp);
         product(q, width, &moving.kt, width, columns, dp);
@@ -299,16 +312,18 @@ fn backward_head(
     let (dq, rest) = out.split_at_mut(length * width);
     let (dk, dv) = rest.split_at_mut(length * width);
     let tiles = q.chunks(TILE * width).zip(g.chunks(TILE * width));
-    for ((q, g), dq) in tiles.zip(dq.chunks_mut(TILE * width)) {
+    let tiles = tiles.zip(dq.chunks_mut(TILE * width));
+    for (first, ((q, g), dq)) in (0..length).step_by(TILE).zip(tiles) {
         let rows = q.len() / width;
+        let seen = sizes.seen(first + rows - 1);
         let (t, p, dp) = (
             &mut t[..rows * columns],
             &mut p[..rows * columns],
             &mut dp[..rows * columns],
         );
-        weights(softcap, sizes, q, kt, t, p);
+        weights(softcap, sizes, first, q, kt, t, p);
         // dv = Pᵀ·g, dP = g·vᵀ
-        transposed_product(p, columns, g, rows, width, dv);
+        transposed_product(p, columns, g, rows, width, &mut dv[..seen * width]);
         dp.fill(0.0);
         product(g, width, vt, width, columns, dp);
         let scores = p.chunks_exact(columns).zip(t.chunks_exact(columns));
@@ -318,8 +333,8 @@ fn backward_head(
                 *dp = p * (*dp - mean) * (1.0 - t * t) * scale;
             }
         }
-        product(dp, columns, k, length, width, dq);
-        transposed_product(dp, columns, q, rows, width, dk);
+        product(dp, columns, k, seen, width, dq);
+        transposed_product(dp, columns, q, rows, width, &mut dk[..seen * width]);
     }
     turn(dq, cos, sin, width, -1.0);
     turn(dk, cos, sin, width, -1.0);
@@ -350,22 +365,33 @@ fn load_head(
     turn(&mut scratch.k, cos, sin, head_width, 1.0);
 }
 
-/// t = tanh(q·k/(c·√head_width)) and p = softmax(c·t) for the queries of a tile.
+/// t = tanh(q·k/(c·√head_width)) and p = softmax(c·t) for the queries of a tile, which begins at the position `first`; p is zero where
+/// a query does not see.
 #[inline(always)]
-fn weights(softcap: f32, sizes: Sizes, q: &[f32], kt: &[f32], t: &mut [f32], p: &mut [f32]) {
-    let (length, width, columns) = (sizes.length, sizes.head_width, sizes.columns());
+fn weights(
+    softcap: f32,
+    sizes: Sizes,
+    first: usize,
+    q: &[f32],
+    kt: &[f32],
+    t: &mut [f32],
+    p: &mut [f32],
+) {
+    let (width, columns) = (sizes.head_width, sizes.columns());
     t.fill(0.0);
     product(q, width, kt, width, columns, t);
     let inverse = 1.0 / (softcap * (width as f32).sqrt());
     for value in t.iter_mut() {
         *value = tanh(*value * inverse);
     }
-    for (t, p) in t.chunks_exact(columns).zip(p.chunks_exact_mut(columns)) {
-        let max = softcap * max_by(length, |i| t[i]);
+    let rows = t.chunks_exact(columns).zip(p.chunks_exact_mut(columns));
+    for (query, (t, p)) in rows.enumerate() {
+        let seen = sizes.seen(first + query);
+        let max = softcap * max_by(seen, |i| t[i]);
         for (p, &t) in p.iter_mut().zip(t) {
             *p = exp(softcap * t - max);
         }
-        p[length..].fill(0.0);
+        p[seen..].fill(0.0);
         let scale = 1.0 / sum_by(columns, |i| p[i]);
         for p in p.iter_mut() {
             *p *= scale;
