@@ -10,10 +10,13 @@
 
 mod aim;
 mod belief;
+mod divergence;
 mod jvp;
+mod uniform;
 
 pub use belief::Belief;
 pub use jvp::Jvp;
+pub use uniform::UniformNoise;
 
 use crate::block::{bias, chunks, layer_norm};
 use crate::mode::{Duals, Mode, Values};
@@ -23,7 +26,7 @@ use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use flm_ops::dual::Dual;
 use flm_ops::{Precision, Target};
 
@@ -105,6 +108,9 @@ impl<B: Backend> OutputLayer<B> {
         &self.linear.weight
     }
 }
+
+/// A softcap that no logit feels: tanh of what is small is that itself.
+const NO_SOFTCAP: f64 = 1e12;
 
 /// From features to the vocabulary.
 #[derive(Clone, Debug)]
@@ -249,6 +255,29 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
+    /// Divergence Σ p·(log p − log q) of the probabilities p from a distribution q, weighted as in
+    /// [`cross_entropy`](Self::cross_entropy): small where p is only where q is.
+    pub fn divergence(
+        &self,
+        target: &Belief<A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        self.score(weights, |first, count| {
+            Aim::Divergence(target.rows(first, count))
+        })
+    }
+
+    /// Rate of the bound of a uniform-state diffusion ([`UniformNoise`]), weighted as in [`cross_entropy`](Self::cross_entropy).
+    pub fn uniform_bound(
+        &self,
+        noise: &UniformNoise<A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        self.score(weights, |first, count| {
+            Aim::UniformBound(noise.rows(first, count))
+        })
+    }
+
     /// Losses with their gradients to features, weight and bias, run by run without a graph, then joined to it.
     fn score(
         &self,
@@ -340,6 +369,59 @@ fn per_position<B: Backend>(numbers: Tensor<B, 1>, [batch, length]: [usize; 2]) 
 }
 
 impl<B: Backend> Prediction<B> {
+    /// Given logits `[batch, length, vocabulary]`, without a softcap: for laws in closed form, and tests against pinned numbers.
+    pub fn pinned(logits: Tensor<B, 3>) -> Self {
+        let ([_, _, vocab], device) = (logits.dims(), logits.device());
+        Self {
+            features: logits,
+            head: Head {
+                weight: Tensor::eye(vocab, &device),
+                bias: Tensor::zeros([vocab], &device),
+                softcap: NO_SOFTCAP,
+                execution: Execution::default(),
+            },
+        }
+    }
+
+    /// How many sequences of how many positions it is about.
+    pub fn positions(&self) -> [usize; 2] {
+        let [batch, length, _] = self.features.dims();
+        [batch, length]
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> B::Device {
+        self.features.device()
+    }
+
+    /// The answers at some positions, counted through the batch, as those of one sequence.
+    ///
+    /// # Panics
+    ///
+    /// If a position is not there.
+    pub fn at(&self, positions: &[usize]) -> Self {
+        let [batch, length, width] = self.features.dims();
+        let indices: Vec<i32> = positions.iter().map(|&position| position as i32).collect();
+        let indices = TensorData::new(indices, [positions.len()]);
+        let indices = Tensor::<B, 1, Int>::from_data(indices, &self.features.device());
+        let rows = self.features.clone().reshape([batch * length, width]);
+        Self {
+            features: rows.select(0, indices).unsqueeze_dim(0),
+            head: self.head.clone(),
+        }
+    }
+
+    /// [`uniform_bound`](Prediction::uniform_bound) of each position, `[batch, length]`, without gradient.
+    pub fn uniform_bounds(&self, noise: &UniformNoise<B>) -> Tensor<B, 2> {
+        let [batch, length, width] = self.features.dims();
+        let features = self.features.clone().reshape([batch * length, width]);
+        let runs = self.head.runs(batch * length).map(|(first, count)| {
+            let p = (self.head).softmax(features.clone().narrow(0, first, count), 1.0);
+            noise.rows(first, count).loss(p).0
+        });
+        Tensor::cat(runs.collect(), 0).reshape([batch, length])
+    }
+
     /// Log-probabilities of tokens `[batch, length]`, in nats, `[batch, length]`. No gradient flows through them.
     pub fn log_probs(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
         let [batch, length, width] = self.features.dims();
@@ -369,7 +451,7 @@ impl<B: Backend> Prediction<B> {
             .clone()
             .detach()
             .reshape([batch * length, width]);
-        Belief::of(features, &self.head, temperature, [batch, length])
+        Belief::computed(features, &self.head, temperature, [batch, length])
     }
 
     /// The outputs of the head themselves, before softcap and softmax: no distribution, but weighted, added and projected as one is.

@@ -1,5 +1,8 @@
 //! What a run of positions is scored against.
 
+use super::divergence::divergence;
+use super::uniform::UniformNoise;
+use burn::tensor::activation::softmax;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::{CappedLoss, Target};
 
@@ -12,6 +15,10 @@ pub(super) enum Aim<B: Backend> {
         point: Tensor<B, 2>,
         scale: Tensor<B, 2>,
     },
+    /// Of their probabilities: Σ p·(log p − log q), q `[count, vocabulary]`.
+    Divergence(Tensor<B, 2>),
+    /// Of their probabilities: what they cost in a uniform-state diffusion.
+    UniformBound(UniformNoise<B>),
 }
 
 impl<B: Backend> Aim<B> {
@@ -25,6 +32,8 @@ impl<B: Backend> Aim<B> {
         match self {
             Self::Probabilities(target) => flm_ops::capped_loss(product, bias, target, softcap),
             Self::Outputs { point, scale } => squares((product + bias.unsqueeze()) * scale - point),
+            Self::Divergence(q) => divergence(Capped::of(product, bias, softcap).p, q).0,
+            Self::UniformBound(noise) => noise.loss(Capped::of(product, bias, softcap).p).0,
         }
     }
 
@@ -50,6 +59,44 @@ impl<B: Backend> Aim<B> {
                     product,
                 }
             }
+            Self::Divergence(q) => {
+                Capped::of(product, bias, softcap).gradient(weights, |p| divergence(p, q))
+            }
+            Self::UniformBound(noise) => {
+                Capped::of(product, bias, softcap).gradient(weights, |p| noise.loss(p))
+            }
+        }
+    }
+}
+
+/// Soft-capped logits as tanh((product + bias)/softcap), and their softmax, each `[count, vocabulary]`.
+struct Capped<B: Backend> {
+    t: Tensor<B, 2>,
+    p: Tensor<B, 2>,
+}
+
+impl<B: Backend> Capped<B> {
+    fn of(product: Tensor<B, 2>, bias: Tensor<B, 1>, softcap: f64) -> Self {
+        let t = (product + bias.unsqueeze()).div_scalar(softcap).tanh();
+        let p = softmax(t.clone().mul_scalar(softcap), 1);
+        Self { t, p }
+    }
+
+    /// A loss `[count]` that is a function of p, given with its slope along p `[count, vocabulary]`: the gradient of Σ weight·loss.
+    fn gradient(
+        self,
+        weights: Tensor<B, 1>,
+        loss: impl FnOnce(Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 2>),
+    ) -> CappedLoss<B> {
+        let Self { t, p } = self;
+        let (loss, slope) = loss(p.clone());
+        let mean = (p.clone() * slope.clone()).sum_dim(1);
+        let to_logits = p * (slope - mean) * weights.unsqueeze_dim::<2>(1);
+        let product = to_logits * (t.clone() * t).neg().add_scalar(1.0);
+        CappedLoss {
+            loss,
+            bias: product.clone().sum_dim(0).squeeze_dim(0),
+            product,
         }
     }
 }

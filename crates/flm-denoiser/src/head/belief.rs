@@ -1,9 +1,10 @@
 //! What the network believes about the clean tokens.
 
+use super::divergence::entropy;
 use super::{Head, Jvp, per_position};
 use crate::Execution;
 use crate::embed::VocabEmbed;
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
 use flm_simplex::projection::sparsemax;
 use rand::{Rng, RngExt};
 
@@ -31,6 +32,12 @@ enum Source<B: Backend> {
     /// weight·first + (1 − weight)·second, `weight` `[rows, 1]`.
     Mixed {
         weight: Tensor<B, 2>,
+        first: Box<Source<B>>,
+        second: Box<Source<B>>,
+    },
+    /// first where `here` says so, `[rows, 1]`, and second elsewhere.
+    Chosen {
+        here: Tensor<B, 2, Bool>,
         first: Box<Source<B>>,
         second: Box<Source<B>>,
     },
@@ -79,6 +86,15 @@ impl<B: Backend> Source<B> {
                 let second = second.rows(from, count);
                 (first.rows(from, count) - second.clone()) * weight + second
             }
+            Self::Chosen {
+                here,
+                first,
+                second,
+            } => {
+                let second = second.rows(from, count);
+                let here = here.clone().narrow(0, from, count).expand(second.dims());
+                second.mask_where(here, first.rows(from, count))
+            }
             Self::Moved {
                 base,
                 weight,
@@ -110,6 +126,7 @@ impl<B: Backend> Source<B> {
             Self::Held(probabilities) => probabilities.dims()[1],
             Self::Computed { head, .. } | Self::Outputs { head, .. } => head.vocab_size(),
             Self::Mixed { first: base, .. }
+            | Self::Chosen { first: base, .. }
             | Self::Moved { base, .. }
             | Self::Projected(base)
             | Self::Scaled { base, .. }
@@ -120,7 +137,7 @@ impl<B: Backend> Source<B> {
 
 impl<B: Backend> Belief<B> {
     /// What the head says of features `[batch·length, width]`.
-    pub(super) fn of(
+    pub(super) fn computed(
         features: Tensor<B, 2>,
         head: &Head<B>,
         temperature: f64,
@@ -180,6 +197,18 @@ impl<B: Backend> Belief<B> {
         Self {
             source: Source::Mixed {
                 weight: self.per_position(weight),
+                first: Box::new(self.source),
+                second: Box::new(other.source),
+            },
+            ..self
+        }
+    }
+
+    /// Self at the positions where `here` says so, `[batch, length]`, and other elsewhere; each to the bit, unlike in a mixture.
+    pub fn choose(self, other: Self, here: Tensor<B, 2, Bool>) -> Self {
+        Self {
+            source: Source::Chosen {
+                here: here.reshape([self.batch * self.length, 1]),
                 first: Box::new(self.source),
                 second: Box::new(other.source),
             },
@@ -285,14 +314,60 @@ impl<B: Backend> Belief<B> {
         )
     }
 
+    /// The probability of a token at each position, `[batch, length]` both.
+    pub fn of(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+        let tokens = tokens.reshape([self.batch * self.length, 1]);
+        let mut first = 0;
+        let runs = self.runs().map(|run| {
+            let [count, _] = run.dims();
+            let of = run.gather(1, tokens.clone().narrow(0, first, count));
+            first += count;
+            of
+        });
+        Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
+    }
+
+    /// The entropy at each position, in nats, `[batch, length]`.
+    pub fn entropy(&self) -> Tensor<B, 2> {
+        let runs = self.runs().map(entropy);
+        Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
+    }
+
     /// A token drawn at each position from its distribution, `[batch, length]`.
     pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Tensor<B, 2, Int> {
+        self.draw_within(1.0, rng)
+    }
+
+    /// A token drawn at each position from among the likeliest that together have the chance `nucleus`, `[batch, length]`.
+    ///
+    /// Of the last of them as much as is needed counts whole, so at least one token is left; with 1 all are.
+    pub fn draw_within<R: Rng + ?Sized>(&self, nucleus: f64, rng: &mut R) -> Tensor<B, 2, Int> {
+        let uniform: Vec<f64> = (0..self.batch * self.length)
+            .map(|_| rng.random())
+            .collect();
+        self.draw_by(nucleus, &uniform)
+    }
+
+    /// [`draw_within`](Self::draw_within) by given uniform numbers in [0, 1), one for each position, counted through the batch: each may come from
+    /// a generator of its own.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    pub fn draw_by(&self, nucleus: f64, uniform: &[f64]) -> Tensor<B, 2, Int> {
         let device = self.rows(0, 1).device();
-        let mut tokens = Vec::with_capacity(self.batch * self.length);
+        let mut tokens: Vec<i32> = Vec::with_capacity(uniform.len());
         for run in self.runs() {
             let [_, vocab] = run.dims();
             let probabilities: Vec<f32> = run.into_data().iter::<f32>().collect();
-            tokens.extend(probabilities.chunks_exact(vocab).map(|row| pick(row, rng)));
+            for row in probabilities.chunks_exact(vocab) {
+                let left = uniform[tokens.len()];
+                tokens.push(if nucleus < 1.0 {
+                    pick(&within(row, nucleus), left)
+                } else {
+                    pick(row, left)
+                });
+            }
         }
         Tensor::from_data(TensorData::new(tokens, [self.batch, self.length]), &device)
     }
@@ -305,9 +380,24 @@ impl<B: Backend> Belief<B> {
     }
 }
 
-/// A token from a distribution whose sum is one but for rounding.
-fn pick<R: Rng + ?Sized>(distribution: &[f32], rng: &mut R) -> i32 {
-    let mut left: f64 = rng.random();
+/// The distribution of the likeliest tokens that together have the chance `nucleus`.
+fn within(distribution: &[f32], nucleus: f64) -> Vec<f32> {
+    let mut order: Vec<usize> = (0..distribution.len()).collect();
+    order.sort_by(|&a, &b| distribution[b].total_cmp(&distribution[a]));
+    let (mut sum, mut kept) = (0.0, 0);
+    while kept == 0 || (kept < order.len() && sum < nucleus) {
+        sum += f64::from(distribution[order[kept]]);
+        kept += 1;
+    }
+    let mut within = vec![0.0; distribution.len()];
+    for &token in &order[..kept] {
+        within[token] = (f64::from(distribution[token]) / sum) as f32;
+    }
+    within
+}
+
+/// The token at the share `left` of a distribution whose sum is one but for rounding.
+fn pick(distribution: &[f32], mut left: f64) -> i32 {
     let mut last = 0;
     for (token, &probability) in distribution.iter().enumerate() {
         if probability > 0.0 {

@@ -271,3 +271,165 @@ fn squared_errors_of_outputs_in_runs_are_those_of_the_plain_composition() {
         assert_close(&found, &expected, &format!("{budget} numbers"));
     }
 }
+
+/// Tokens of which some were replaced, at three levels of noise.
+fn replaced() -> (Tensor<Flex, 2, Int>, [Tensor<Flex, 1>; 2]) {
+    let clean: Vec<i64> = tokens::<Flex>().into_data().iter::<i64>().collect();
+    let change = |(i, id): (usize, i64)| {
+        if i.is_multiple_of(3) {
+            (id + 5) % 37
+        } else {
+            id
+        }
+    };
+    let noisy: Vec<i64> = clean.into_iter().enumerate().map(change).collect();
+    let row = |numbers: [f32; 3]| Tensor::from_floats(numbers, &Default::default());
+    (
+        Tensor::from_data(TensorData::new(noisy, [BATCH, LENGTH]), &Default::default()),
+        [row([0.9, 0.4, 0.05]), row([-1.0, -0.999, -0.7])],
+    )
+}
+
+/// The bound of a uniform-state diffusion as a plain composition, `[batch, length]`.
+fn plain_bound<B: Backend>(log_probs: Tensor<B, 3>) -> Tensor<B, 2> {
+    let (noisy, [alpha, slope]) = replaced();
+    let shape = [BATCH, LENGTH, VOCAB];
+    let numbers = |x: Tensor<Flex, 1>| {
+        Tensor::<B, 1>::from_data(x.into_data(), &Default::default()).reshape([BATCH, 1, 1])
+    };
+    let (alpha, slope) = (numbers(alpha), numbers(slope));
+    let ids = |x: Tensor<Flex, 2, Int>| {
+        let data = x.into_data();
+        Tensor::<B, 2, Int>::from_data(data, &Default::default()).unsqueeze_dim::<3>(2)
+    };
+    let (clean, noisy) = (ids(tokens()), ids(noisy));
+    let spread = |q: Tensor<B, 3>| {
+        q * alpha.clone().mul_scalar(VOCAB as f64) + alpha.clone().neg().add_scalar(1.0)
+    };
+    let one_hot = Tensor::zeros(shape, &Default::default()).scatter(
+        2,
+        clean,
+        Tensor::ones([BATCH, LENGTH, 1], &Default::default()),
+        burn::tensor::IndexingUpdateOp::Add,
+    );
+    let (truth, mean) = (spread(one_hot), spread(log_probs.exp()));
+    let at = |x: &Tensor<B, 3>| x.clone().gather(2, noisy.clone());
+    let ratio = truth.clone() / at(&truth);
+    let gap = (at(&truth).recip() - at(&mean).recip()).mul_scalar(VOCAB as f64);
+    let log = at(&mean).log() - mean.log() + ratio.clone().log();
+    let inner = gap - (ratio * log).sum_dim(2);
+    (inner * slope / alpha.mul_scalar(VOCAB as f64)).squeeze_dim(2)
+}
+
+#[test]
+fn bounds_and_divergences_in_runs_are_those_of_the_plain_composition() {
+    let noise = || {
+        let (noisy, [alpha, slope]) = replaced();
+        UniformNoise::new(tokens(), noisy, alpha, slope)
+    };
+    let plain = || prediction::<Composed>(1, BUDGET);
+    // No mixture: what is left of a small number beside a large one may be negative.
+    let other = |budget| self::prediction::<Flex>(11, budget).belief();
+    let dense = Tensor::<Composed, 3>::from_inner(other(BUDGET).dense());
+    let expected = [true, false].map(|bound| {
+        let plain = plain();
+        let log_probs = plain.dense_log_probs();
+        let per_token = if bound {
+            plain_bound(log_probs)
+        } else {
+            (log_probs.clone().exp() * (log_probs - dense.clone().log()))
+                .sum_dim(2)
+                .squeeze_dim(2)
+        };
+        let loss = (per_token.clone() * Tensor::from_inner(weights())).sum();
+        numbers(&plain, loss, per_token.inner())
+    });
+    for budget in BUDGETS {
+        let prediction = prediction::<Autodiff<Flex>>(1, BUDGET).within(budget);
+        let scores = [
+            prediction.uniform_bound(&noise(), weights()),
+            prediction.divergence(&other(budget), weights()),
+        ];
+        let without_graph = prediction.inner().uniform_bounds(&noise());
+        let tolerance = Tolerance::relative(1e-4).set_absolute(1e-5);
+        without_graph
+            .into_data()
+            .assert_approx_eq::<f32>(&scores[0].per_token.to_data(), tolerance);
+        for (score, expected) in scores.into_iter().zip(&expected) {
+            let found = numbers(&prediction, score.loss, score.per_token);
+            assert_close(&found, expected, &format!("{budget} numbers"));
+        }
+    }
+}
+
+#[test]
+fn a_distribution_does_not_diverge_from_itself_and_its_entropy_is_its_loss() {
+    let prediction = prediction::<Autodiff<Flex>>(1, BUDGET);
+    let own = prediction.inner().belief();
+    let divergence: f32 = (prediction.divergence(&own, weights()).per_token.abs())
+        .max()
+        .into_scalar();
+    // A sum of 37 rounded numbers.
+    assert!(divergence < 1e-5, "{divergence}");
+    let loss = prediction.soft_cross_entropy(&own, weights()).per_token;
+    own.entropy()
+        .into_data()
+        .assert_approx_eq::<f32>(&loss.into_data(), Tolerance::absolute(1e-4));
+}
+
+#[test]
+fn some_positions_answer_as_all_do() {
+    let prediction = prediction::<Flex>(1, BUDGET);
+    let all = prediction.belief().of(tokens()).reshape([BATCH * LENGTH]);
+    let all: Vec<f32> = all.into_data().to_vec().unwrap();
+    let ids: Vec<i32> = tokens::<Flex>().into_data().iter::<i32>().collect();
+    let some = [13, 2, 2, 0];
+    let chosen = some.map(|position| ids[position]);
+    let chosen = Tensor::from_data(
+        TensorData::new(chosen.to_vec(), [1, 4]),
+        &Default::default(),
+    );
+    let found = prediction.at(&some).belief().of(chosen).into_data();
+    for (found, position) in found.iter::<f32>().zip(some) {
+        // Products of one row in a matrix of another height.
+        assert!((found - all[position]).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn a_nucleus_keeps_the_likeliest_and_at_least_one() {
+    let probabilities = Tensor::<Flex, 3>::from_floats([[[0.1, 0.5, 0.4]]], &Default::default());
+    let belief = Belief::pinned(probabilities);
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut seen = |nucleus| {
+        let mut counts = [0_u32; 3];
+        for _ in 0..2_000 {
+            let token: i64 = belief.draw_within(nucleus, &mut rng).into_scalar().into();
+            counts[token as usize] += 1;
+        }
+        counts
+    };
+    assert_eq!(seen(0.0), [0, 2_000, 0]);
+    let [none, first, second] = seen(0.6);
+    // 5/9 of 2,000 is 1,111, five standard deviations are 111.
+    assert!(none == 0 && first.abs_diff(1_111) < 111 && first + second == 2_000);
+    assert!(seen(1.0)[0] > 0);
+}
+
+#[test]
+fn a_choice_is_the_chosen_to_the_bit() {
+    let here: Vec<bool> = (0..BATCH * LENGTH).map(|at| at % 4 == 1).collect();
+    for budget in BUDGETS {
+        let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).belief());
+        let [own, other] = [&first, &second].map(|x| x.dense().into_data().to_vec::<f32>());
+        let (own, other) = (own.unwrap(), other.unwrap());
+        let data = TensorData::new(here.clone(), [BATCH, LENGTH]);
+        let chosen = first.choose(second, Tensor::from_data(data, &Default::default()));
+        let chosen: Vec<f32> = chosen.dense().into_data().to_vec().unwrap();
+        for (at, &here) in here.iter().enumerate() {
+            let row = at * VOCAB..(at + 1) * VOCAB;
+            let expected = if here { &own } else { &other };
+            assert_eq!(chosen[row.clone()], expected[row]);
+        }
+    }
+}
