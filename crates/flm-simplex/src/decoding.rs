@@ -110,7 +110,7 @@ fn hermite(degree: usize, x: f64) -> (f64, f64) {
 ///
 /// On the left through erfc, which keeps its relative accuracy in the tail; on the right through log(1 − tail),
 /// as Φ itself rounds to 1 there and would lose the tail that V−1 then multiplies.
-fn log_normal_cdf(x: f64) -> f64 {
+pub(crate) fn log_normal_cdf(x: f64) -> f64 {
     if x > CERTAIN {
         0.0
     } else if x > 0.0 {

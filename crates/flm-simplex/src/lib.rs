@@ -46,6 +46,7 @@
 //! | --- | --- |
 //! | [`schedule`] | τ(t), its inverse and its derivative ([`Schedule`]) |
 //! | [`decoding`] | the integral behind it, for other corruptions of one-hots |
+//! | [`extremes`] | the largest of many normal numbers, drawn alone |
 //! | [`times`] | stratified draws of τ, grids for samplers |
 //! | [`noise`] | Gaussian tensors from a generator the caller owns |
 //! | [`interpolant`] | I_t and the flow's velocity, a time for every row |
@@ -64,6 +65,7 @@
 //! the project's `mathematics.md`; constants that only the published implementation explains say so.
 
 pub mod decoding;
+pub mod extremes;
 pub mod flow_map;
 pub mod interpolant;
 pub mod law;
