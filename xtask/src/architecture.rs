@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flm-eval", &[]),
     ("flm-denoiser", &["flm-simplex", "flm-ops"]),
     ("flm-distill", &["flm-simplex", "flm-denoiser"]),
+    ("flm-discrete", &["flm-simplex", "flm-denoiser"]),
     (
         "flm-train",
         &[
@@ -21,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "flm-ops",
             "flm-denoiser",
             "flm-distill",
+            "flm-discrete",
             "flm-data",
         ],
     ),
@@ -31,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "flm-simplex",
             "flm-denoiser",
             "flm-distill",
+            "flm-discrete",
             "flm-train",
             "flm-data",
             "flm-eval",

@@ -1,0 +1,96 @@
+//! One token after the other: what every token is likely to be, after those before it.
+
+mod sampler;
+#[cfg(test)]
+mod tests;
+
+pub use sampler::{Decoding, sample};
+
+use crate::Tokens;
+use crate::losses::{TRAINED, TokenLosses, mean_weights};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor};
+use flm_denoiser::{Dit, Dropout, Prediction};
+
+/// Trains an autoregression: the cross-entropy of every token.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AutoregressiveObjective;
+
+impl AutoregressiveObjective {
+    /// What a step of `batch` rows costs, in evaluations of the network.
+    pub fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * TRAINED
+    }
+
+    /// Losses of `tokens` `[rows, length]`, each after those before it.
+    ///
+    /// # Panics
+    ///
+    /// If the network is of another family.
+    pub fn losses<A: AutodiffBackend>(
+        &self,
+        model: &Dit<A>,
+        tokens: Tensor<A, 2, Int>,
+        dropout: &mut Dropout<'_>,
+    ) -> TokenLosses<A> {
+        let ([rows, length], device) = (tokens.dims(), tokens.device());
+        let prediction = predict(model, tokens.clone(), dropout);
+        let weights = mean_weights(Tensor::ones([rows], &device), length);
+        let score = prediction.cross_entropy(tokens, weights);
+        TokenLosses {
+            mean: score.loss,
+            per_token: score.per_token,
+            names: vec!["token"; rows],
+            beside: Vec::new(),
+        }
+    }
+}
+
+/// What the network says of each token `[rows, length]` after those before it.
+fn predict<B: Backend>(
+    model: &Dit<B>,
+    tokens: Tensor<B, 2, Int>,
+    dropout: &mut Dropout<'_>,
+) -> Prediction<B> {
+    assert!(
+        model.is_causal() && model.has_blank(),
+        "a network of family autoregressive"
+    );
+    let ([rows, _], device) = (tokens.dims(), tokens.device());
+    let time = Tensor::zeros([rows], &device);
+    let state = model.read(shifted(tokens, model.embed().embedding.dims()[0]));
+    model.forward(state, time.clone(), time, dropout)
+}
+
+/// A blank, then all tokens but the last, `[rows, length]`.
+fn shifted<B: Backend>(tokens: Tensor<B, 2, Int>, blank: usize) -> Tensor<B, 2, Int> {
+    let ([rows, length], device) = (tokens.dims(), tokens.device());
+    let start = Tensor::full([rows, 1], blank as i64, &device);
+    if length == 1 {
+        return start;
+    }
+    Tensor::cat(vec![start, tokens.narrow(1, 0, length - 1)], 1)
+}
+
+/// The negative log-likelihood of each token after those before it, in nats, `[rows, length]`.
+///
+/// # Panics
+///
+/// If the network is of another family.
+pub fn nats_per_token<B: Backend>(model: &Dit<B>, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+    let prediction = predict(model, tokens.clone(), &mut Dropout::off());
+    prediction.log_probs(tokens).neg()
+}
+
+/// The negative log-likelihood of each text, in nats; no bound, the number itself.
+///
+/// # Panics
+///
+/// If the network is of another family.
+pub fn nats<B: Backend>(model: &Dit<B>, tokens: &Tokens) -> Vec<f64> {
+    let device = model.embed().embedding.device();
+    let of_tokens = nats_per_token(model, tokens.tensor(&device)).into_data();
+    let of_tokens: Vec<f64> = of_tokens.iter::<f64>().collect();
+    let rows = of_tokens.chunks_exact(tokens.length());
+    rows.map(|row| row.iter().sum()).collect()
+}

@@ -1,0 +1,125 @@
+//! On a small network whose every parameter is drawn.
+
+use super::*;
+use crate::{Sampling, SamplingError};
+use burn::backend::Autodiff;
+use burn_flex::Flex;
+use flm_denoiser::Family;
+use rand_chacha::ChaCha8Rng;
+
+const VOCAB: usize = 3;
+const LENGTH: usize = 3;
+
+/// A generator for each of some texts.
+fn rngs(count: usize, seed: u64) -> Vec<ChaCha8Rng> {
+    let one = |row| flm_simplex::stream::generator(seed, 0, row as u64, 0);
+    (0..count).map(one).collect()
+}
+
+fn loud<B: Backend>(family: Family) -> Dit<B> {
+    crate::toy::loud([VOCAB, LENGTH], family, 7)
+}
+
+/// Every text that there is.
+fn every() -> Tokens {
+    let texts = (0..27).flat_map(|text| [text / 9, text / 3 % 3, text % 3]);
+    Tokens::new(texts.collect(), LENGTH)
+}
+
+#[test]
+fn the_chances_of_all_texts_sum_to_one() {
+    let nats = nats(&loud::<Flex>(Family::Autoregressive), &every());
+    let sum: f64 = nats.iter().map(|nats| (-nats).exp()).sum();
+    // 81 logarithms in f32.
+    assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+}
+
+#[test]
+fn texts_are_written_as_often_as_they_are_likely() {
+    let model = loud::<Flex>(Family::Autoregressive);
+    let rows = 10_000;
+    let found = sample(
+        &model,
+        None,
+        LENGTH,
+        Sampling::new(1),
+        Decoding::Cached,
+        &mut rngs(rows, 1),
+    )
+    .unwrap();
+    assert_eq!(found.evaluations, 30_000);
+    let (texts, nats) = (every(), nats(&model, &every()));
+    for (text, nats) in nats.into_iter().enumerate() {
+        let is = |row: &usize| found.tokens.row(*row) == texts.row(text);
+        let (count, p) = ((0..rows).filter(is).count() as f64, (-nats).exp());
+        // Five standard deviations and one, 27 times: false alarm below 1e-4.
+        let bound = 5.0 * (rows as f64 * p * (1.0 - p)).sqrt() + 1.0;
+        assert!((count - rows as f64 * p).abs() < bound, "{count} at {p}");
+    }
+}
+
+#[test]
+fn with_what_is_kept_the_same_texts_are_written_as_without() {
+    let model = loud::<Flex>(Family::Autoregressive);
+    let beginning = Tokens::new(vec![1; 40], 1);
+    let write = |decoding| {
+        let sampling = Sampling::new(1);
+        sample(
+            &model,
+            Some(&beginning),
+            LENGTH,
+            sampling,
+            decoding,
+            &mut rngs(40, 2),
+        )
+        .unwrap()
+    };
+    let cached = write(Decoding::Cached);
+    assert_eq!(cached, write(Decoding::Whole));
+    assert!((0..40).all(|row| cached.tokens.row(row)[0] == 1));
+}
+
+#[test]
+fn the_loss_is_the_likelihood_that_is_measured() {
+    let model = loud::<Autodiff<Flex>>(Family::Autoregressive);
+    let (tokens, device) = (every(), Default::default());
+    let losses =
+        AutoregressiveObjective.losses(&model, tokens.tensor(&device), &mut Dropout::off());
+    let mean: f32 = losses.mean.clone().inner().into_scalar();
+    let measured = nats(&loud::<Flex>(Family::Autoregressive), &tokens);
+    let expected = measured.iter().sum::<f64>() / 81.0;
+    assert!((f64::from(mean) - expected).abs() < 1e-5);
+    let grads = losses.mean.backward();
+    let embedding = model.embed().embedding.val().grad(&grads).unwrap();
+    let size: f32 = embedding.abs().max().into_scalar();
+    assert!(size > 0.0);
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let (model, other) = (
+        loud::<Flex>(Family::Autoregressive),
+        loud::<Flex>(Family::Mdlm),
+    );
+    let write = |model: &Dit<Flex>, beginning: &Tokens| -> Result<_, SamplingError> {
+        let sampling = Sampling::new(1);
+        sample(
+            model,
+            Some(beginning),
+            LENGTH,
+            sampling,
+            Decoding::Cached,
+            &mut rngs(1, 2),
+        )
+    };
+    let long = Tokens::new(vec![0; 4], 4);
+    assert_eq!(
+        write(&model, &long).unwrap_err().to_string(),
+        "a text of 3 tokens cannot begin with 4"
+    );
+    let short = Tokens::new(vec![0], 1);
+    assert_eq!(
+        write(&other, &short).unwrap_err().to_string(),
+        "autoregressive samples by a network of family autoregressive"
+    );
+}

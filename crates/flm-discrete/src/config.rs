@@ -1,0 +1,274 @@
+//! Settings as they stand in a preset.
+
+use crate::dcd;
+use crate::duo::curriculum::{Curriculum, Gamma, Transform};
+use crate::sdtt::{self, Divergence};
+use serde::{Deserialize, Serialize};
+
+/// How a uniform-state diffusion begins to learn.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CurriculumConfig {
+    /// Share of the training steps with softened noise; 0 for none.
+    pub share: f64,
+    /// Temperature of the softmax.
+    pub temperature: f64,
+    /// The noise; without it, from as good as none to as good as nothing else ([`Transform::covering`]).
+    pub gamma: Option<Gamma>,
+}
+
+impl Default for CurriculumConfig {
+    /// The published share and temperature. The published noise is for vocabularies of tens of thousands.
+    fn default() -> Self {
+        Self {
+            share: 0.5,
+            temperature: 1e-3,
+            gamma: None,
+        }
+    }
+}
+
+impl CurriculumConfig {
+    /// The curriculum of a run of `steps` steps, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// An impossible setting.
+    pub fn curriculum(
+        &self,
+        vocab_size: usize,
+        steps: u64,
+    ) -> Result<Option<Curriculum>, DiscreteConfigError> {
+        check("curriculum.share", self.share, 0.0, 1.0)?;
+        check(
+            "curriculum.temperature",
+            self.temperature,
+            f64::MIN_POSITIVE,
+            1e3,
+        )?;
+        let gamma = noise("curriculum.gamma", self.gamma, vocab_size)?;
+        let steps = (steps as f64 * self.share).round() as u64;
+        let curriculum = || Curriculum::new(vocab_size, gamma, self.temperature, steps);
+        Ok((steps > 0).then(curriculum))
+    }
+}
+
+/// The rounds of a self-distillation through time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SdttConfig {
+    /// The teacher's step in the first round.
+    pub first: f64,
+    /// How many rounds.
+    pub rounds: u32,
+    /// How far the student is from its target.
+    pub divergence: Divergence,
+}
+
+impl Default for SdttConfig {
+    /// As published: seven rounds.
+    fn default() -> Self {
+        Self {
+            first: sdtt::FIRST_STEP,
+            rounds: 7,
+            divergence: Divergence::default(),
+        }
+    }
+}
+
+impl SdttConfig {
+    /// The teacher's step in each round.
+    ///
+    /// # Errors
+    ///
+    /// No round, or one whose two steps do not fit between 0 and 1.
+    pub fn steps(&self) -> Result<Vec<f64>, DiscreteConfigError> {
+        steps("sdtt", self.first, self.rounds, 0.5)
+    }
+}
+
+/// The rounds of a discrete consistency distillation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DcdConfig {
+    /// The step in the first round.
+    pub first: f64,
+    /// How many rounds.
+    pub rounds: u32,
+    /// The noise; without it, from as good as none to as good as nothing else ([`Transform::covering`]).
+    pub gamma: Option<Gamma>,
+}
+
+impl Default for DcdConfig {
+    /// As published: five rounds. The published noise is for vocabularies of tens of thousands.
+    fn default() -> Self {
+        Self {
+            first: dcd::FIRST_STEP,
+            rounds: 5,
+            gamma: None,
+        }
+    }
+}
+
+impl DcdConfig {
+    /// The step of each round.
+    ///
+    /// # Errors
+    ///
+    /// No round, or one whose step does not fit between 0 and 1.
+    pub fn steps(&self) -> Result<Vec<f64>, DiscreteConfigError> {
+        steps("dcd", self.first, self.rounds, 1.0)
+    }
+
+    /// The noise on a vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// One that does not grow.
+    pub fn noise(&self, vocab_size: usize) -> Result<Gamma, DiscreteConfigError> {
+        noise("dcd.gamma", self.gamma, vocab_size)
+    }
+}
+
+/// A setting that is impossible.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DiscreteConfigError {
+    /// A number out of its range.
+    #[error("{key} must lie between {least} and {most}, found {found}")]
+    Range {
+        /// The key.
+        key: &'static str,
+        /// The least it may be.
+        least: f64,
+        /// The most it may be.
+        most: f64,
+        /// What it is.
+        found: f64,
+    },
+    /// Noise that does not grow with time.
+    #[error("{key} must grow from first to last, found {first} and {last}")]
+    Gamma {
+        /// The key.
+        key: &'static str,
+        /// g at time 0.
+        first: f64,
+        /// g at time 1.
+        last: f64,
+    },
+    /// Rounds that there are not, or that take longer steps than time is.
+    #[error(
+        "{rounds} rounds of {key} from a step of {first} do not fit: the last one's may be {most} at most, and there is one at least"
+    )]
+    Rounds {
+        /// What the rounds are of.
+        key: &'static str,
+        /// How many.
+        rounds: u32,
+        /// The first step.
+        first: f64,
+        /// The longest step.
+        most: f64,
+    },
+}
+
+fn check(key: &'static str, found: f64, least: f64, most: f64) -> Result<(), DiscreteConfigError> {
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    Err(DiscreteConfigError::Range {
+        key,
+        least,
+        most,
+        found,
+    })
+}
+
+fn noise(
+    key: &'static str,
+    gamma: Option<Gamma>,
+    vocab_size: usize,
+) -> Result<Gamma, DiscreteConfigError> {
+    let Some(Gamma { first, last }) = gamma else {
+        return Ok(Transform::new(vocab_size).covering());
+    };
+    if first.is_finite() && last.is_finite() && first < last {
+        return Ok(Gamma { first, last });
+    }
+    Err(DiscreteConfigError::Gamma { key, first, last })
+}
+
+fn steps(
+    key: &'static str,
+    first: f64,
+    rounds: u32,
+    most: f64,
+) -> Result<Vec<f64>, DiscreteConfigError> {
+    let steps: Vec<f64> = sdtt::rounds(first, rounds.min(64)).collect();
+    match steps.last() {
+        Some(&last) if first > 0.0 && last <= most && rounds <= 64 => Ok(steps),
+        _ => Err(DiscreteConfigError::Rounds {
+            key,
+            rounds,
+            first,
+            most,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_rounds_fit_and_double() {
+        let steps = SdttConfig::default().steps().unwrap();
+        assert_eq!((steps[0], steps[6]), (1.0 / 1024.0, 1.0 / 16.0));
+        let steps = DcdConfig::default().steps().unwrap();
+        assert_eq!((steps[0], steps[4]), (1.0 / 512.0, 1.0 / 32.0));
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let long = SdttConfig {
+            rounds: 11,
+            ..SdttConfig::default()
+        };
+        assert_eq!(
+            long.steps().unwrap_err().to_string(),
+            "11 rounds of sdtt from a step of 0.0009765625 do not fit: the last one's may be 0.5 at most, and there is one at least"
+        );
+        let none = DcdConfig {
+            rounds: 0,
+            ..DcdConfig::default()
+        };
+        assert!(none.steps().is_err());
+        let back = DcdConfig {
+            gamma: Some(Gamma {
+                first: 1.0,
+                last: 0.0,
+            }),
+            ..DcdConfig::default()
+        };
+        assert_eq!(
+            back.noise(9).unwrap_err().to_string(),
+            "dcd.gamma must grow from first to last, found 1 and 0"
+        );
+        let much = CurriculumConfig {
+            share: 1.5,
+            ..CurriculumConfig::default()
+        };
+        assert_eq!(
+            much.curriculum(9, 10).unwrap_err().to_string(),
+            "curriculum.share must lie between 0 and 1, found 1.5"
+        );
+    }
+
+    #[test]
+    fn a_curriculum_takes_its_share_of_the_steps() {
+        let half = CurriculumConfig::default();
+        let curriculum = half.curriculum(9, 100).unwrap().unwrap();
+        assert!(curriculum.lasts(49) && !curriculum.lasts(50));
+        let none = CurriculumConfig { share: 0.0, ..half };
+        assert!(none.curriculum(9, 100).unwrap().is_none());
+    }
+}

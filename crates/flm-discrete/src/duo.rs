@@ -1,0 +1,172 @@
+//! Uniform-state diffusion: tokens are replaced by any others, and a network says what they were (Duo; `mathematics.md`, section 7).
+//!
+//! At time t a token is still there with chance α_t, and one of V drawn alike otherwise. No token says of itself that it is noise, so the
+//! network is told how much there is, and everything can change until the end.
+
+pub mod curriculum;
+mod sampler;
+#[cfg(test)]
+mod tests;
+
+pub use sampler::{Posterior, Tail, prior, sample};
+
+use crate::losses::{TRAINED, mean_weights};
+use crate::predict::row;
+use crate::schedule::{Level, LogLinear, quarter, training_times};
+use crate::{Measured, Predict, TokenLosses, Tokens};
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use curriculum::Curriculum;
+use flm_denoiser::{Dit, Dropout, Prediction, UniformNoise};
+use rand::{Rng, RngExt};
+
+/// Trains a uniform-state diffusion: the bound's rate at random times, if asked for first on softened Gaussian noise.
+#[derive(Clone, Debug, Default)]
+pub struct DuoObjective {
+    schedule: LogLinear,
+    curriculum: Option<Curriculum>,
+}
+
+impl DuoObjective {
+    /// The objective under a schedule, and with a curriculum before it.
+    pub fn new(schedule: LogLinear, curriculum: Option<Curriculum>) -> Self {
+        Self {
+            schedule,
+            curriculum,
+        }
+    }
+
+    /// Times for a whole batch.
+    pub fn times<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<f64> {
+        training_times(batch, rng)
+    }
+
+    /// What a step of `batch` rows costs, in evaluations of the network.
+    pub fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * TRAINED
+    }
+
+    /// Losses of `tokens` `[rows, length]` at the given times, in a step of this number; `rng` draws the noise.
+    pub fn losses<A: AutodiffBackend, R: Rng + ?Sized>(
+        &self,
+        model: &Dit<A>,
+        tokens: Tensor<A, 2, burn::tensor::Int>,
+        times: &[f64],
+        step: u64,
+        rng: &mut R,
+        dropout: &mut Dropout<'_>,
+    ) -> TokenLosses<A> {
+        let (tokens, device) = (Tokens::of(tokens), model.device());
+        let (noisy, levels, prediction) = match &self.curriculum {
+            Some(curriculum) if curriculum.lasts(step) => {
+                curriculum.predict(model, &tokens, times, rng, dropout)
+            }
+            _ => {
+                let level = |&t: &f64| self.schedule.level(t);
+                let levels: Vec<Level> = times.iter().map(level).collect();
+                let noisy = replaced(&tokens, &levels, model.vocab_size(), rng);
+                let prediction = model.predict(noisy.tensor(&device), &levels, dropout);
+                (noisy, levels, prediction)
+            }
+        };
+        let mut losses = losses_of(&prediction, &tokens, &noisy, &levels);
+        losses.names = times.iter().map(|&t| quarter(t)).collect();
+        losses
+    }
+}
+
+/// Tokens of which some are replaced, at a level of noise for each row.
+pub fn replaced<R: Rng + ?Sized>(
+    tokens: &Tokens,
+    levels: &[Level],
+    vocab_size: usize,
+    rng: &mut R,
+) -> Tokens {
+    let mut noisy = tokens.clone();
+    let rows = noisy.ids_mut().chunks_exact_mut(tokens.length());
+    for (row, level) in rows.zip(levels) {
+        for id in row {
+            if rng.random::<f64>() >= level.alpha {
+                *id = rng.random_range(0..vocab_size as i32);
+            }
+        }
+    }
+    noisy
+}
+
+/// What the bound is made of.
+pub(crate) fn noise_of<B: Backend>(
+    tokens: &Tokens,
+    noisy: &Tokens,
+    levels: &[Level],
+    device: &B::Device,
+) -> UniformNoise<B> {
+    UniformNoise::new(
+        tokens.tensor(device),
+        noisy.tensor(device),
+        row(levels.iter().map(|level| level.alpha), device),
+        row(levels.iter().map(|level| level.slope), device),
+    )
+}
+
+/// Losses for an answer about `noisy`: the rate of the bound at every token. All rows have one name.
+pub fn losses_of<A: AutodiffBackend>(
+    prediction: &Prediction<A>,
+    tokens: &Tokens,
+    noisy: &Tokens,
+    levels: &[Level],
+) -> TokenLosses<A> {
+    let (rows, length, device) = (tokens.rows(), tokens.length(), prediction.device());
+    let noise = noise_of(tokens, noisy, levels, &device);
+    let weights = mean_weights(Tensor::ones([rows], &device), length);
+    let score = prediction.uniform_bound(&noise, weights);
+    let pairs = tokens.ids().iter().zip(noisy.ids());
+    TokenLosses {
+        mean: score.loss,
+        per_token: score.per_token,
+        names: vec!["token"; rows],
+        beside: vec![Measured {
+            name: "replaced",
+            sum: pairs.filter(|(clean, noisy)| clean != noisy).count() as f64,
+            count: tokens.ids().len() as f64,
+        }],
+    }
+}
+
+/// An estimate of the bound of each text's negative log-likelihood, in nats: of the sampler with infinitely many steps, which starts from
+/// uniform tokens.
+///
+/// The mean over `draws` stratified times and noises, and what is left to be known of a token at the end of time.
+///
+/// # Panics
+///
+/// If there are no draws.
+pub fn nats<B: Backend, R: Rng + ?Sized>(
+    model: &impl Predict<B>,
+    tokens: &Tokens,
+    draws: usize,
+    rng: &mut R,
+) -> Vec<f64> {
+    let (schedule, vocab_size) = (LogLinear::default(), model.vocab_size());
+    let prior = tokens.length() as f64 * prior_nats(schedule.alpha(1.0), vocab_size);
+    let means = crate::bound::mean_over_times(tokens, draws, rng, |times, rng| {
+        let levels: Vec<Level> = times.iter().map(|&t| schedule.level(t)).collect();
+        let device = model.device();
+        let noisy = replaced(tokens, &levels, vocab_size, rng);
+        let prediction = model.predict(noisy.tensor(&device), &levels, &mut Dropout::off());
+        let noise = noise_of(tokens, &noisy, &levels, &device);
+        let bounds = prediction.uniform_bounds(&noise).into_data();
+        let bounds: Vec<f64> = bounds.iter::<f64>().collect();
+        let rows = bounds.chunks_exact(tokens.length());
+        rows.map(|row| row.iter().sum()).collect()
+    });
+    means.into_iter().map(|nats| nats + prior).collect()
+}
+
+/// Divergence of a token that is left with chance α, and uniform otherwise, from a uniform one, in nats.
+fn prior_nats(alpha: f64, vocab_size: usize) -> f64 {
+    let v = vocab_size as f64;
+    let (own, other) = (alpha + (1.0 - alpha) / v, (1.0 - alpha) / v);
+    let term = |p: f64| if p > 0.0 { p * (v * p).ln() } else { 0.0 };
+    term(own) + (v - 1.0) * term(other)
+}

@@ -1,0 +1,184 @@
+//! Masked diffusion: tokens disappear, and a network fills them in (MDLM; `mathematics.md`, section 7).
+//!
+//! At time t a token is still there with chance α_t and blank otherwise. The network never answers *blank*, since its head has no such
+//! column (zero-masking), and of tokens that are there it is not asked (carry-over). It is told no time: what is blank says it.
+
+mod sampler;
+#[cfg(test)]
+mod tests;
+
+pub use sampler::{sample, semi_autoregressive};
+
+use crate::losses::{TRAINED, per_token};
+use crate::schedule::{Level, LogLinear, quarter, training_times};
+use crate::{Measured, Predict, TokenLosses, Tokens};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor, TensorData};
+use flm_denoiser::{Dropout, Prediction};
+use rand::{Rng, RngExt};
+
+/// Trains a masked diffusion: the bound's rate at random times.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MdlmObjective {
+    schedule: LogLinear,
+}
+
+impl MdlmObjective {
+    /// The objective under a schedule.
+    pub fn new(schedule: LogLinear) -> Self {
+        Self { schedule }
+    }
+
+    /// Times for a whole batch.
+    pub fn times<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<f64> {
+        training_times(batch, rng)
+    }
+
+    /// What a step of `batch` rows costs, in evaluations of the network.
+    pub fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * TRAINED
+    }
+
+    /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are blank.
+    pub fn losses<A: AutodiffBackend, R: Rng + ?Sized>(
+        &self,
+        model: &impl Predict<A>,
+        tokens: Tensor<A, 2, Int>,
+        times: &[f64],
+        rng: &mut R,
+        dropout: &mut Dropout<'_>,
+    ) -> TokenLosses<A> {
+        let (levels, device) = (self.levels(times), tokens.device());
+        let (tokens, blank) = (Tokens::of(tokens), model.vocab_size());
+        let noisy = blanked(&tokens, &levels, blank, rng);
+        let prediction = model.predict(noisy.tensor(&device), &levels, dropout);
+        let mut losses = losses_of(&prediction, &tokens, &noisy, &levels, blank);
+        losses.names = times.iter().map(|&t| quarter(t)).collect();
+        losses
+    }
+
+    fn levels(&self, times: &[f64]) -> Vec<Level> {
+        times.iter().map(|&t| self.schedule.level(t)).collect()
+    }
+}
+
+/// Tokens of which some are blank, at a level of noise for each row.
+pub fn blanked<R: Rng + ?Sized>(
+    tokens: &Tokens,
+    levels: &[Level],
+    blank: usize,
+    rng: &mut R,
+) -> Tokens {
+    let mut noisy = tokens.clone();
+    let rows = noisy.ids_mut().chunks_exact_mut(tokens.length());
+    for (row, level) in rows.zip(levels) {
+        for id in row {
+            if rng.random::<f64>() >= level.alpha {
+                *id = blank as i32;
+            }
+        }
+    }
+    noisy
+}
+
+/// Where a text is blank, counted through the batch.
+pub(crate) fn blanks(noisy: &Tokens, blank: usize) -> Vec<usize> {
+    let is_blank = |(at, &id): (usize, &i32)| (id == blank as i32).then_some(at);
+    noisy
+        .ids()
+        .iter()
+        .enumerate()
+        .filter_map(is_blank)
+        .collect()
+}
+
+/// Losses for an answer about `noisy`: −log p·(−α′)/(1 − α) where it is blank, nothing elsewhere. The head is asked for the blanks alone.
+///
+/// All rows have one name.
+pub fn losses_of<A: AutodiffBackend>(
+    prediction: &Prediction<A>,
+    tokens: &Tokens,
+    noisy: &Tokens,
+    levels: &[Level],
+    blank: usize,
+) -> TokenLosses<A> {
+    let (length, device) = (tokens.length(), prediction.device());
+    let mut positions = blanks(noisy, blank);
+    let count = positions.len();
+    // Of nothing there is no tensor: one position that weighs nothing.
+    if positions.is_empty() {
+        positions.push(0);
+    }
+    let rate = |at: &usize| {
+        if count > 0 {
+            levels[at / length].rate()
+        } else {
+            0.0
+        }
+    };
+    let rates: Vec<f64> = positions.iter().map(rate).collect();
+    let chosen: Vec<i32> = positions.iter().map(|&at| tokens.ids()[at]).collect();
+    let shape = [1, positions.len()];
+    let target = Tensor::from_data(TensorData::new(chosen, shape), &device);
+    let all = tokens.ids().len() as f64;
+    let weights: Vec<f32> = rates.iter().map(|rate| (rate / all) as f32).collect();
+    let weights = Tensor::from_data(TensorData::new(weights, shape), &device);
+    let score = prediction.at(&positions).cross_entropy(target, weights);
+    let found: Vec<f32> = score.per_token.into_data().iter::<f32>().collect();
+    let mut numbers = vec![0.0; tokens.ids().len()];
+    let mut sum = 0.0;
+    for ((&at, rate), loss) in positions.iter().zip(rates).zip(found) {
+        if count > 0 {
+            numbers[at] = (rate * f64::from(loss)) as f32;
+            sum += f64::from(loss);
+        }
+    }
+    TokenLosses {
+        mean: score.loss,
+        per_token: per_token(numbers, length, &device),
+        names: vec!["token"; tokens.rows()],
+        beside: vec![
+            Measured {
+                name: "cross_entropy",
+                sum,
+                count: count as f64,
+            },
+            Measured {
+                name: "blank",
+                sum: count as f64,
+                count: all,
+            },
+        ],
+    }
+}
+
+/// An estimate of the bound of each text's negative log-likelihood, in nats: of the sampler with infinitely many steps.
+///
+/// The mean over `draws` stratified times and blanks; its own mean is the bound, however few they are.
+///
+/// # Panics
+///
+/// If there are no draws.
+pub fn nats<B: Backend, R: Rng + ?Sized>(
+    model: &impl Predict<B>,
+    tokens: &Tokens,
+    draws: usize,
+    rng: &mut R,
+) -> Vec<f64> {
+    crate::bound::mean_over_times(tokens, draws, rng, |times, rng| {
+        // Down to nothing, as the sampler starts from nothing.
+        let level = |&t: &f64| LogLinear::whole().level(t);
+        let levels: Vec<Level> = times.iter().map(level).collect();
+        let (blank, device) = (model.vocab_size(), model.device());
+        let noisy = blanked(tokens, &levels, blank, rng);
+        let prediction = model.predict(noisy.tensor(&device), &levels, &mut Dropout::off());
+        let log_probs = prediction.log_probs(tokens.tensor(&device)).into_data();
+        let log_probs: Vec<f64> = log_probs.iter::<f64>().collect();
+        let mut sums = vec![0.0; tokens.rows()];
+        for at in blanks(&noisy, blank) {
+            let row = at / tokens.length();
+            sums[row] -= log_probs[at] * levels[row].rate();
+        }
+        sums
+    })
+}

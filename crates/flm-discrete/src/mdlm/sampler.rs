@@ -1,0 +1,160 @@
+//! From blanks to text.
+
+use super::blanks;
+use crate::schedule::{Level, LogLinear};
+use crate::{Predict, Sampled, Sampling, SamplingError, Tokens};
+use burn::tensor::backend::Backend;
+use flm_denoiser::Dropout;
+use rand::{Rng, RngExt};
+
+/// Fills the blanks of `start` in `sampling.steps` ancestral steps; what is no blank stays.
+///
+/// In a step from α to α′ each blank becomes a token with chance (α′ − α)/(1 − α), whichever the network draws for it. The last step fills all
+/// that are left. Which blanks those are does not depend on the network, so it is drawn first: `cached`, a text of which none is filled
+/// in a step does not go through the network, which is told no time and would answer as before. The samples are the same.
+///
+/// # Errors
+///
+/// Impossible settings.
+///
+/// # Panics
+///
+/// If there are not as many generators as texts: each is drawn by its own, so that it does not depend on those beside it.
+pub fn sample<B: Backend, R: Rng>(
+    model: &impl Predict<B>,
+    start: Tokens,
+    sampling: Sampling,
+    cached: bool,
+    rngs: &mut [R],
+) -> Result<Sampled, SamplingError> {
+    sampling.check()?;
+    assert_eq!(start.rows(), rngs.len(), "a generator for each text");
+    let (blank, schedule) = (model.vocab_size(), LogLinear::default());
+    let (mut tokens, mut evaluations) = (start, 0);
+    for step in 0..sampling.steps {
+        let time = |step| 1.0 - step as f64 / sampling.steps as f64;
+        let level = schedule.level(time(step));
+        let chance = if step + 1 == sampling.steps {
+            1.0
+        } else {
+            (schedule.alpha(time(step + 1)) - level.alpha) / (1.0 - level.alpha)
+        };
+        let filled: Vec<usize> = blanks(&tokens, blank)
+            .into_iter()
+            .filter(|at| rngs[at / tokens.length()].random::<f64>() < chance)
+            .collect();
+        let rows = touched(&filled, &tokens, cached);
+        if rows.is_empty() {
+            continue;
+        }
+        evaluations += rows.len() as u64;
+        fill(model, &mut tokens, &rows, &filled, level, sampling, rngs);
+    }
+    Ok(Sampled {
+        tokens,
+        evaluations,
+    })
+}
+
+/// The rows to evaluate: those of these positions, or all.
+fn touched(positions: &[usize], tokens: &Tokens, cached: bool) -> Vec<usize> {
+    if !cached {
+        return (0..tokens.rows()).collect();
+    }
+    let mut rows: Vec<usize> = positions.iter().map(|at| at / tokens.length()).collect();
+    rows.dedup();
+    rows
+}
+
+/// Draws tokens for these positions, which lie in `rows`.
+fn fill<B: Backend, R: Rng>(
+    model: &impl Predict<B>,
+    tokens: &mut Tokens,
+    rows: &[usize],
+    positions: &[usize],
+    level: Level,
+    sampling: Sampling,
+    rngs: &mut [R],
+) {
+    let (length, seen) = (tokens.length(), tokens.select(rows).tensor(&model.device()));
+    let levels = vec![level; rows.len()];
+    let prediction = model.predict(seen, &levels, &mut Dropout::off());
+    if positions.is_empty() {
+        return;
+    }
+    let place = |at: &usize| {
+        let row = rows.partition_point(|&row| row < at / length);
+        row * length + at % length
+    };
+    let asked: Vec<usize> = positions.iter().map(place).collect();
+    let uniform: Vec<f64> = positions
+        .iter()
+        .map(|at| rngs[at / length].random())
+        .collect();
+    let drawn = prediction
+        .at(&asked)
+        .belief_at(sampling.temperature)
+        .draw_by(sampling.nucleus, &uniform)
+        .into_data();
+    for (&at, id) in positions.iter().zip(drawn.iter::<i32>()) {
+        tokens.ids_mut()[at] = id;
+    }
+}
+
+/// Texts longer than the network's: `windows` windows of the length of `start`, each `stride` further than the one before, whose
+/// tokens it begins with.
+///
+/// The first window is `start` filled, and every other one what is known of it and blanks; each takes `sampling.steps` steps. There are
+/// length + (windows − 1)·stride tokens in a text.
+///
+/// # Errors
+///
+/// Impossible settings.
+///
+/// # Panics
+///
+/// As [`sample`].
+pub fn semi_autoregressive<B: Backend, R: Rng>(
+    model: &impl Predict<B>,
+    start: Tokens,
+    stride: usize,
+    windows: usize,
+    sampling: Sampling,
+    rngs: &mut [R],
+) -> Result<Sampled, SamplingError> {
+    let (length, count) = (start.length(), start.rows());
+    if !(1..=length).contains(&stride) {
+        return Err(SamplingError::Stride {
+            length,
+            found: stride,
+        });
+    }
+    if windows == 0 {
+        return Err(SamplingError::NoSteps);
+    }
+    let blank = model.vocab_size() as i32;
+    let first = sample(model, start, sampling, true, rngs)?;
+    let mut evaluations = first.evaluations;
+    let mut texts: Vec<Vec<i32>> = (0..count)
+        .map(|row| first.tokens.row(row).to_vec())
+        .collect();
+    for _ in 1..windows {
+        let window = |text: &Vec<i32>| {
+            let known = &text[text.len() - (length - stride)..];
+            let mut window = known.to_vec();
+            window.resize(length, blank);
+            window
+        };
+        let next = Tokens::new(texts.iter().flat_map(window).collect(), length);
+        let next = sample(model, next, sampling, true, rngs)?;
+        evaluations += next.evaluations;
+        for (row, text) in texts.iter_mut().enumerate() {
+            text.extend(&next.tokens.row(row)[length - stride..]);
+        }
+    }
+    let length = length + (windows - 1) * stride;
+    Ok(Sampled {
+        tokens: Tokens::new(texts.concat(), length),
+        evaluations,
+    })
+}

@@ -1,0 +1,153 @@
+//! A law of a few short texts, with the denoisers that it has in closed form.
+
+use crate::schedule::Level;
+use crate::{Predict, Tokens};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use burn_flex::{Flex, FlexDevice};
+use flm_denoiser::{Dit, DitConfig, Dropout, Family, Prediction, apply_tensors, named_tensors};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+
+/// Tokens.
+pub(crate) const VOCAB: usize = 3;
+/// Tokens of a text.
+pub(crate) const LENGTH: usize = 2;
+
+/// How tokens become noise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    /// They become blank.
+    Blank,
+    /// They become any.
+    Uniform,
+}
+
+/// Texts with their chances, and how wrong their denoiser is.
+#[derive(Clone, Debug)]
+pub(crate) struct Toy {
+    pub(crate) kind: Kind,
+    pub(crate) texts: Vec<([i32; LENGTH], f64)>,
+    /// Log-probabilities are multiplied by this: 1 is the truth.
+    pub(crate) boldness: f64,
+}
+
+impl Toy {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            texts: vec![([0, 1], 0.4), ([2, 1], 0.1), ([1, 2], 0.3), ([2, 0], 0.2)],
+            boldness: 1.0,
+        }
+    }
+
+    /// Entropy of a text, in nats.
+    pub(crate) fn entropy(&self) -> f64 {
+        -self.texts.iter().map(|(_, p)| p * p.ln()).sum::<f64>()
+    }
+
+    /// The chance of a text.
+    pub(crate) fn chance(&self, text: &[i32]) -> f64 {
+        let found = self.texts.iter().find(|(known, _)| known == text);
+        found.map_or(0.0, |(_, p)| *p)
+    }
+
+    /// All texts, in their shares of a thousand.
+    pub(crate) fn thousand(&self) -> Tokens {
+        let rows = self.texts.iter().flat_map(|(text, p)| {
+            let count = (p * 1_000.0).round() as usize;
+            std::iter::repeat_n(*text, count).flatten()
+        });
+        Tokens::new(rows.collect(), LENGTH)
+    }
+
+    /// How likely a token becomes another at a level.
+    pub(crate) fn kernel(&self, from: i32, to: i32, alpha: f64) -> f64 {
+        let same = if from == to { alpha } else { 0.0 };
+        match self.kind {
+            Kind::Blank if to == VOCAB as i32 => 1.0 - alpha,
+            Kind::Blank => same,
+            Kind::Uniform => same + (1.0 - alpha) / VOCAB as f64,
+        }
+    }
+
+    /// How likely `token` is at `position`, by enumeration. Of a blank no more is known than the others say; where tokens are replaced, the bound and the
+    /// posterior ask for the same, what *others* say, and add themselves what the token says of itself.
+    fn posterior(&self, noisy: &[i32], position: usize, token: i32, alpha: f64) -> f64 {
+        let joint = |text: &[i32; LENGTH], p: f64| {
+            let others = (0..LENGTH).filter(|&at| at != position);
+            p * others
+                .map(|at| self.kernel(text[at], noisy[at], alpha))
+                .product::<f64>()
+        };
+        let all: f64 = self.texts.iter().map(|(text, p)| joint(text, *p)).sum();
+        let with = self
+            .texts
+            .iter()
+            .filter(|(text, _)| text[position] == token);
+        with.map(|(text, p)| joint(text, *p)).sum::<f64>() / all
+    }
+}
+
+impl Predict<Flex> for Toy {
+    fn predict(
+        &self,
+        noisy: Tensor<Flex, 2, Int>,
+        levels: &[Level],
+        _: &mut Dropout<'_>,
+    ) -> Prediction<Flex> {
+        let noisy = Tokens::of(noisy);
+        let mut logits = Vec::new();
+        for (row, level) in levels.iter().enumerate() {
+            // A kernel of nothing has no posterior, and its limit is that of next to nothing.
+            let alpha = level.alpha.max(1e-9);
+            for position in 0..LENGTH {
+                for token in 0..VOCAB as i32 {
+                    let p = self.posterior(noisy.row(row), position, token, alpha);
+                    logits.push((self.boldness * p.max(1e-30).ln()) as f32);
+                }
+            }
+        }
+        let shape = [noisy.rows(), LENGTH, VOCAB];
+        Prediction::pinned(Tensor::from_data(
+            TensorData::new(logits, shape),
+            &Default::default(),
+        ))
+    }
+
+    fn vocab_size(&self) -> usize {
+        VOCAB
+    }
+
+    fn device(&self) -> FlexDevice {
+        Default::default()
+    }
+}
+
+/// A small network whose every parameter is drawn.
+pub(crate) fn loud<B: Backend>([vocab, length]: [usize; 2], family: Family, seed: u64) -> Dit<B> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // A small condition, so that logits are of order one and nothing is certain.
+    let config = DitConfig {
+        cond_dim: 4,
+        ..DitConfig::new(vocab, length, 16, 2, 2).with_family(family)
+    };
+    let model = config.init::<B>(&mut rng, &Default::default()).unwrap();
+    let mut tensors = named_tensors(&model);
+    for tensor in &mut tensors {
+        tensor.values.fill_with(|| rng.random_range(-0.5..0.5));
+    }
+    apply_tensors(model, Path::new("drawn"), tensors).unwrap()
+}
+
+/// How often each text of all that there are was found.
+pub(crate) fn shares(tokens: &Tokens) -> Vec<([i32; LENGTH], f64)> {
+    let texts = (0..VOCAB as i32).flat_map(|a| (0..VOCAB as i32).map(move |b| [a, b]));
+    texts
+        .map(|text| {
+            let count = (0..tokens.rows()).filter(|&row| tokens.row(row) == text);
+            (text, count.count() as f64 / tokens.rows() as f64)
+        })
+        .collect()
+}
