@@ -1,9 +1,17 @@
 //! A run that is stopped and resumed is the run that was not.
 
 use burn::backend::Autodiff;
+use burn::module::AutodiffModule;
 use burn_flex::Flex;
 use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource};
-use flm_denoiser::{Dit, DitConfig, named_tensors};
+use flm_denoiser::{Dit, DitConfig, Family, named_tensors};
+use flm_discrete::LogLinear;
+use flm_discrete::autoregressive::AutoregressiveObjective;
+use flm_discrete::dcd::DcdObjective;
+use flm_discrete::duo::DuoObjective;
+use flm_discrete::duo::curriculum::{Curriculum, Transform};
+use flm_discrete::mdlm::MdlmObjective;
+use flm_discrete::sdtt::{Divergence, SdttObjective};
 use flm_distill::{FlowMapConfig, FlowMapObjective, FlowObjective};
 use flm_eval::Grammar;
 use flm_simplex::{Schedule, stream};
@@ -36,12 +44,18 @@ fn data(folder: &Path) -> Dataset {
 }
 
 fn model(data: &Dataset, two_time: bool) -> Dit<Train> {
-    let config = DitConfig {
+    made(sizes(data).with_two_time(two_time))
+}
+
+fn sizes(data: &Dataset) -> DitConfig {
+    DitConfig {
         cond_dim: 16,
         ..DitConfig::new(data.tokenizer().vocab_size(), LENGTH, 16, 1, 2)
-    };
+    }
+}
+
+fn made(config: DitConfig) -> Dit<Train> {
     config
-        .with_two_time(two_time)
         .init(&mut stream::generator(0, 4, 0, 0), &Default::default())
         .unwrap()
 }
@@ -109,7 +123,7 @@ fn assert_same_weights(a: &Dit<Flex>, b: &Dit<Flex>) {
 fn resumes_to_the_bit<O: Objective<Train>>(
     data: &Dataset,
     objective: &O,
-    two_time: bool,
+    sizes: &DitConfig,
     kind: OptimizerKind,
 ) {
     let folder = tempfile::tempdir().unwrap();
@@ -120,7 +134,7 @@ fn resumes_to_the_bit<O: Objective<Train>>(
         train(
             data,
             objective,
-            &model(data, two_time),
+            &made(sizes.clone()),
             &config,
             checkpoints,
             how,
@@ -144,7 +158,7 @@ fn a_flow_resumes_to_the_bit_with_either_optimizer() {
     let data = data(folder.path());
     let objective = FlowObjective::new(Schedule::new(data.tokenizer().vocab_size()).unwrap());
     for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
-        resumes_to_the_bit(&data, &objective, false, kind);
+        resumes_to_the_bit(&data, &objective, &sizes(&data), kind);
     }
 }
 
@@ -153,9 +167,33 @@ fn a_distillation_resumes_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path());
     let schedule = Schedule::new(data.tokenizer().vocab_size()).unwrap();
-    let teacher = burn::module::AutodiffModule::valid(&model(&data, false));
+    let teacher = model(&data, false).valid();
     let objective = FlowMapObjective::new(schedule, FlowMapConfig::default(), Some(teacher));
-    resumes_to_the_bit(&data, &objective, true, OptimizerKind::Adamw);
+    let sizes = sizes(&data).with_two_time(true);
+    resumes_to_the_bit(&data, &objective, &sizes, OptimizerKind::Adamw);
+}
+
+#[test]
+fn discrete_diffusion_and_autoregression_resume_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let of = |family| sizes(&data).with_family(family);
+    let [mdlm, duo, causal] = [Family::Mdlm, Family::Duo, Family::Autoregressive].map(of);
+    let kind = OptimizerKind::Adamw;
+    resumes_to_the_bit(&data, &MdlmObjective::default(), &mdlm, kind);
+    resumes_to_the_bit(&data, &AutoregressiveObjective, &causal, kind);
+    // Stopped after three steps, of which two are softened.
+    let gamma = Transform::new(duo.vocab_size).covering();
+    let curriculum = Curriculum::new(duo.vocab_size, gamma, 0.1, 2);
+    let objective = DuoObjective::new(LogLinear::default(), Some(curriculum));
+    resumes_to_the_bit(&data, &objective, &duo, kind);
+
+    let teacher = |sizes: &DitConfig| made(sizes.clone()).valid();
+    let schedule = LogLinear::default();
+    let objective = SdttObjective::new(schedule, teacher(&mdlm), 0.1, Divergence::Forward);
+    resumes_to_the_bit(&data, &objective, &mdlm, kind);
+    let objective = DcdObjective::new(gamma, teacher(&duo), 0.1);
+    resumes_to_the_bit(&data, &objective, &duo, kind);
 }
 
 #[test]

@@ -37,6 +37,6 @@ pub use checkpoint::latest as latest_checkpoint;
 pub use config::{Decay, OptimizerConfig, OptimizerKind, TrainConfig, TrainConfigError};
 pub use error::TrainError;
 pub use metrics::{Evaluation, Event, Line, MetricsFile, StepReport};
-pub use objective::{Draw, Objective};
+pub use objective::{Draw, Losses, Objective};
 pub use trainer::{Outcome, Ready, Run};
 pub use workers::Workers;

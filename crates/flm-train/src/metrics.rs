@@ -42,6 +42,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Mean loss of each kind of row.
     pub losses: BTreeMap<&'static str, f64>,
+    /// Means that the objective reports beside its loss.
+    pub beside: BTreeMap<&'static str, f64>,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Learning rate of AdamW.
@@ -57,19 +59,29 @@ pub struct Evaluation {
     pub loss: f64,
     /// Mean loss of each kind of row.
     pub losses: BTreeMap<&'static str, f64>,
+    /// Means that the objective reports beside its loss.
+    pub beside: BTreeMap<&'static str, f64>,
 }
 
-/// Sums and counts of row losses by name.
-pub(crate) struct Named(BTreeMap<&'static str, (f64, usize)>);
+/// Sums and counts by name.
+pub(crate) type Sums = BTreeMap<&'static str, (f64, f64)>;
 
-pub(crate) fn average_by_name(parts: Vec<BTreeMap<&'static str, (f64, usize)>>) -> Named {
-    let mut all = BTreeMap::new();
-    for (name, (sum, count)) in parts.into_iter().flatten() {
-        let entry = all.entry(name).or_insert((0.0, 0));
-        entry.0 += sum;
-        entry.1 += count;
+/// Sums and counts of all parts together.
+pub(crate) struct Named(Sums);
+
+/// The losses of all parts, and what is reported beside them.
+pub(crate) fn average_by_name(parts: Vec<[Sums; 2]>) -> (Named, Named) {
+    let [mut losses, mut beside] = [Sums::new(), Sums::new()];
+    for [part, part_beside] in parts {
+        for (all, part) in [(&mut losses, part), (&mut beside, part_beside)] {
+            for (name, (sum, count)) in part {
+                let entry = all.entry(name).or_insert((0.0, 0.0));
+                entry.0 += sum;
+                entry.1 += count;
+            }
+        }
     }
-    Named(all)
+    (Named(losses), Named(beside))
 }
 
 impl Named {
@@ -77,14 +89,16 @@ impl Named {
         let (sum, count) = self
             .0
             .values()
-            .fold((0.0, 0), |(s, c), (sum, count)| (s + sum, c + count));
-        sum / count as f64
+            .fold((0.0, 0.0), |(s, c), (sum, count)| (s + sum, c + count));
+        sum / count
     }
 
+    /// The mean of each name of which there is anything.
     pub(crate) fn means(&self) -> BTreeMap<&'static str, f64> {
         self.0
             .iter()
-            .map(|(name, (sum, count))| (*name, sum / *count as f64))
+            .filter(|(_, (_, count))| *count > 0.0)
+            .map(|(name, (sum, count))| (*name, sum / count))
             .collect()
     }
 }
@@ -130,16 +144,26 @@ impl MetricsFile {
 
     /// Adds a line for a step or a validation.
     pub fn write(&mut self, event: &Event<'_>) -> Result<(), TrainError> {
-        let line = match event {
-            Event::Step(line) => serde_json::json!({
-                "step": line.step, "loss": line.loss, "losses": line.last.losses, "grad_norm": line.last.grad_norm,
-                "lr": line.last.lr, "seconds": line.seconds, "tokens_per_second": line.tokens_per_second,
-            }),
-            Event::Validation(evaluation) => serde_json::json!({
-                "step": evaluation.step, "validation_loss": evaluation.loss, "validation_losses": evaluation.losses,
-            }),
+        let (mut line, beside) = match event {
+            Event::Step(line) => {
+                let json = serde_json::json!({
+                    "step": line.step, "loss": line.loss, "losses": line.last.losses, "grad_norm": line.last.grad_norm,
+                    "lr": line.last.lr, "seconds": line.seconds, "tokens_per_second": line.tokens_per_second,
+                });
+                (json, ("beside", &line.last.beside))
+            }
+            Event::Validation(evaluation) => {
+                let json = serde_json::json!({
+                    "step": evaluation.step, "validation_loss": evaluation.loss, "validation_losses": evaluation.losses,
+                });
+                (json, ("validation_beside", &evaluation.beside))
+            }
             Event::Checkpoint(_) => return Ok(()),
         };
+        let (key, means) = beside;
+        if !means.is_empty() {
+            line[key] = serde_json::json!(means);
+        }
         writeln!(self.file, "{line}").map_err(TrainError::io("write", &self.path))
     }
 }
@@ -163,6 +187,7 @@ mod tests {
             step,
             loss: 1.0,
             losses: BTreeMap::new(),
+            beside: BTreeMap::new(),
         };
         let mut file = MetricsFile::open(&path, None).unwrap();
         for step in [10, 20, 30] {

@@ -1,10 +1,14 @@
 //! What the loop trains: anything that scores a network on rows of tokens.
 
+mod discrete;
+
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Noise, Prior};
+use flm_discrete::{Measured, TokenLosses};
 use flm_distill::{
-    FlowMapObjective, FlowObjective, ResidualObjective, ResidualStudent, RowLosses, TimeRow,
+    FlowMapObjective, FlowObjective, ResidualObjective, ResidualStudent, RowKind, RowLosses,
+    TimeRow,
 };
 use flm_simplex::stream::Stream;
 
@@ -19,7 +23,7 @@ pub trait Objective<B: AutodiffBackend>: Sync {
         tokens: Tensor<B, 2, Int>,
         batch: usize,
         draw: &Draw<'_, B::InnerBackend>,
-    ) -> RowLosses<B>;
+    ) -> Losses<B>;
 
     /// What a step of `batch` sequences costs, in evaluations of the network (`flm_distill::cost`).
     fn evaluations(&self, batch: usize) -> f64;
@@ -32,6 +36,41 @@ pub trait Objective<B: AutodiffBackend>: Sync {
     /// A frozen network that sees the same noise, if there is one.
     fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
         None
+    }
+}
+
+/// The loss of one part of a step.
+#[derive(Clone, Debug)]
+pub struct Losses<B: AutodiffBackend> {
+    /// What is trained, the mean over all tokens, in the graph, `[1]`.
+    pub mean: Tensor<B, 1>,
+    /// The loss of each token, `[rows, length]`.
+    pub per_token: Tensor<B::InnerBackend, 2>,
+    /// Under which name each row is reported.
+    pub names: Vec<&'static str>,
+    /// Means that are reported beside the loss.
+    pub beside: Vec<Measured>,
+}
+
+impl<B: AutodiffBackend> From<RowLosses<B>> for Losses<B> {
+    fn from(losses: RowLosses<B>) -> Self {
+        Self {
+            mean: losses.mean,
+            per_token: losses.per_token,
+            names: losses.kinds.into_iter().map(RowKind::name).collect(),
+            beside: Vec::new(),
+        }
+    }
+}
+
+impl<B: AutodiffBackend> From<TokenLosses<B>> for Losses<B> {
+    fn from(losses: TokenLosses<B>) -> Self {
+        Self {
+            mean: losses.mean,
+            per_token: losses.per_token,
+            names: losses.names,
+            beside: losses.beside,
+        }
     }
 }
 
@@ -53,6 +92,7 @@ pub(crate) mod purpose {
     pub(crate) const TIMES: u64 = 1;
     pub(crate) const NOISE: u64 = 2;
     pub(crate) const DROPOUT: u64 = 3;
+    pub(crate) const CORRUPTION: u64 = 4;
 }
 
 impl<B: AutodiffBackend> Objective<B> for FlowObjective {
@@ -62,7 +102,7 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
         tokens: Tensor<B, 2, Int>,
         batch: usize,
         draw: &Draw<'_, B::InnerBackend>,
-    ) -> RowLosses<B> {
+    ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             FlowObjective::losses(self, model, tokens, noise, rows, dropout)
@@ -81,7 +121,7 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
         tokens: Tensor<B, 2, Int>,
         batch: usize,
         draw: &Draw<'_, B::InnerBackend>,
-    ) -> RowLosses<B> {
+    ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             let average = Some(draw.average);
@@ -109,7 +149,7 @@ impl<B: AutodiffBackend> Objective<B> for ResidualObjective<B::InnerBackend> {
         tokens: Tensor<B, 2, Int>,
         batch: usize,
         draw: &Draw<'_, B::InnerBackend>,
-    ) -> RowLosses<B> {
+    ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             ResidualObjective::losses(self, model, tokens, noise, rows, dropout)
@@ -132,7 +172,7 @@ impl<B: AutodiffBackend> Objective<B> for ResidualStudent<B::InnerBackend> {
         tokens: Tensor<B, 2, Int>,
         batch: usize,
         draw: &Draw<'_, B::InnerBackend>,
-    ) -> RowLosses<B> {
+    ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             ResidualStudent::losses(self, model, tokens, noise, rows, dropout)
@@ -156,13 +196,13 @@ impl<P: Backend> Draw<'_, P> {
         tokens: Tensor<B, 2, Int>,
         times: &[TimeRow],
         losses: impl FnOnce(Tensor<B, 2, Int>, &Noise<P>, &[TimeRow], &mut Dropout<'_>) -> RowLosses<B>,
-    ) -> RowLosses<B> {
+    ) -> Losses<B> {
         let [rows, length] = tokens.dims();
         let noise = self
             .prior
             .draw(rows, length, &mut self.stream.own(purpose::NOISE));
         let mut generator = self.stream.own(purpose::DROPOUT);
         let mut dropout = Dropout::on(self.dropout, &mut generator);
-        losses(tokens, &noise, &self.stream.share(times), &mut dropout)
+        losses(tokens, &noise, &self.stream.share(times), &mut dropout).into()
     }
 }

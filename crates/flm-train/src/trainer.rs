@@ -4,8 +4,8 @@ use crate::checkpoint::{self, Origin, State, Tensors};
 use crate::config::TrainConfig;
 use crate::ema;
 use crate::error::TrainError;
-use crate::metrics::{Evaluation, Event, StepReport, average_by_name, describe};
-use crate::objective::{Draw, Objective};
+use crate::metrics::{Evaluation, Event, StepReport, Sums, average_by_name, describe};
+use crate::objective::{Draw, Losses, Objective};
 use crate::optimizer::{Optimizers, combine};
 use crate::workers::Workers;
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
@@ -14,7 +14,6 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
 use flm_data::{BatchOrder, Split};
 use flm_denoiser::{Dit, NoiseWidth, Prior};
-use flm_distill::RowLosses;
 use flm_simplex::stream::Stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -182,7 +181,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             (grads, by_name(losses))
         });
         let (grads, named): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
-        let losses = average_by_name(named);
+        let (losses, beside) = average_by_name(named);
         let (grads, grad_norm) = combine(&model, grads, config.optimizer.clip);
         let loss = losses.mean();
         for (what, value) in [("the loss", loss), ("the gradient's norm", grad_norm)] {
@@ -199,6 +198,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         let report = StepReport {
             loss,
             losses: losses.means(),
+            beside: beside.means(),
             grad_norm,
             lr: config.optimizer.lr * factor,
         };
@@ -250,7 +250,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         tokens: &[u32],
         batch: usize,
         draw: &Draw<'_, B::InnerBackend>,
-    ) -> RowLosses<B> {
+    ) -> Losses<B> {
         let length = self.train.length();
         let rows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
         let mine = draw.stream.share(&rows);
@@ -295,11 +295,12 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             let draw = self.draw(VALIDATION_STEP, [part, parts], ema, &prior, 0.0);
             by_name(self.score(&model, &tokens, rows.len(), &draw))
         });
-        let losses = average_by_name(named);
+        let (losses, beside) = average_by_name(named);
         Ok(Some(Evaluation {
             step,
             loss: losses.mean(),
             losses: losses.means(),
+            beside: beside.means(),
         }))
     }
 
@@ -429,16 +430,22 @@ fn is_finite<B: Backend, M: Module<B>>(module: &M) -> bool {
     finite.0
 }
 
-/// Sums of the row losses by name, with their counts.
-fn by_name<B: AutodiffBackend>(losses: RowLosses<B>) -> BTreeMap<&'static str, (f64, usize)> {
+/// Sums of the row losses by name, with their counts, and of what is reported beside them.
+fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> [Sums; 2] {
     let rows = losses.per_token.mean_dim(1).into_data();
-    let mut sums = BTreeMap::new();
-    for (kind, loss) in losses.kinds.into_iter().zip(rows.iter::<f64>()) {
-        let entry = sums.entry(kind.name()).or_insert((0.0, 0));
-        entry.0 += loss;
-        entry.1 += 1;
+    let (mut sums, mut beside) = (Sums::new(), Sums::new());
+    let add = |sums: &mut Sums, name, sum: f64, count: f64| {
+        let entry = sums.entry(name).or_insert((0.0, 0.0));
+        entry.0 += sum;
+        entry.1 += count;
+    };
+    for (name, loss) in losses.names.into_iter().zip(rows.iter::<f64>()) {
+        add(&mut sums, name, loss, 1.0);
     }
-    sums
+    for measured in losses.beside {
+        add(&mut beside, measured.name, measured.sum, measured.count);
+    }
+    [sums, beside]
 }
 
 fn due(step: u64, every: u64) -> bool {
