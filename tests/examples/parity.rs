@@ -3,7 +3,7 @@
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
-use flm_tests::parity::{Line, Models, Parity, Source, Verdict, text};
+use flm_tests::parity::{Line, Models, Parity, Source, Verdict, discrete, text};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -46,9 +46,8 @@ fn run(folder: &Path, flm: &Path) -> Result<bool, String> {
     let mut lines = parity.lines();
     let tokenizers = folder.join("../tokenizers");
     lines.extend(text::<Flex>(&folder.join("text"), &tokenizers)?);
-    if models.join("discrete.safetensors").is_file() {
-        println!("discrete.safetensors is not compared: there are no discrete models here yet");
-    }
+    let of_discrete = models.join("discrete.safetensors");
+    lines.extend(discrete::discrete::<Autodiff<Flex>>(&of_discrete)?);
     for line in &lines {
         println!("{line}");
     }

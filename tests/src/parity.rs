@@ -3,6 +3,7 @@
 //! [`Parity`] looks at each tensor of `expected.safetensors` and `flow_map.safetensors`, computes what it should be, and says in a
 //! [`Line`] how far the two are apart. Sizes and seed are the fixtures' own. The tests and `cargo xtask parity` call it alike.
 
+pub mod discrete;
 mod flow_map;
 mod losses;
 mod network;
@@ -207,6 +208,11 @@ impl<B: AutodiffBackend> Parity<B> {
 
 fn line(name: &str, known: Option<Verdict>) -> Line {
     let input = INPUTS.contains(&name) || name.starts_with("fresh_noise_");
+    line_of(name, known, input)
+}
+
+/// A tensor that is compared, or given, or of which nobody knows.
+fn line_of(name: &str, known: Option<Verdict>, input: bool) -> Line {
     Line {
         name: name.to_owned(),
         verdict: known.unwrap_or(if input {

@@ -7,9 +7,9 @@ use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
 use burn::tensor::backend::AutodiffBackend;
 use burn_flex::Flex;
 use flm_denoiser::{Dit, Dropout};
-use flm_tests::fixture::{self, Pinned, flat, flat_int, relative_error};
+use flm_tests::fixture::{self, Fixture, Pinned, flat, flat_int, relative_error};
 use flm_tests::golden;
-use flm_tests::parity::{Line, Models, Parity, Source, Verdict, convert, text};
+use flm_tests::parity::{Line, Models, Parity, Source, Verdict, convert, discrete, text};
 use safetensors::Dtype;
 
 type Fused = Autodiff<Flex>;
@@ -154,6 +154,42 @@ fn the_fixtures_of_text_agree() {
     }
     // Eight texts and what is made of them, four detokenizers, two layouts.
     assert_eq!(compared(&lines).len(), 8 + 3 + 4 + 2);
+}
+
+/// Every tensor that is compared agrees, and none does with a number flipped.
+fn assert_discrete_agrees<B: AutodiffBackend>(file: &mut Fixture) {
+    let names: Vec<String> = file.0.keys().cloned().collect();
+    let mut count = 0;
+    for name in names {
+        let line = discrete::of::<B>(file, &name);
+        assert!(line.holds(), "{line}");
+        if compared(&[line]).is_empty() {
+            continue;
+        }
+        count += 1;
+        for place in places(file.pinned(&name)) {
+            let flip = |file: &mut Fixture| {
+                let tensor = file.0.get_mut(&name).expect("a tensor of this file");
+                tensor.bytes[(place + 1) * 4 - 1] ^= 0x40;
+            };
+            flip(file);
+            let line = discrete::of::<B>(file, &name);
+            assert!(!line.holds(), "{line}, number {place}");
+            flip(file);
+        }
+    }
+    assert_eq!(count, 4);
+}
+
+#[test]
+fn the_fixtures_of_discrete_diffusion_agree() {
+    let Some(shared) = fixture::shared() else {
+        return;
+    };
+    let path = shared.join("parity/model/discrete.safetensors");
+    let mut file = Fixture::open(&path);
+    assert_discrete_agrees::<Fused>(&mut file);
+    assert_discrete_agrees::<Composed>(&mut file);
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! Discrete diffusion on fixed logits: `discrete.safetensors`.
+//!
+//! The reference's masked network has a column for the blank, to which it gives no chance; ours has none. So of its logits the last column goes, and of its
+//! log-probabilities it must be as good as none.
+
+use super::{Line, Verdict, line_of, numbers, worst};
+use crate::fixture::{Fixture, flat, relative_error};
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm_denoiser::Prediction;
+use flm_discrete::duo::{self, Posterior};
+use flm_discrete::{Level, Tokens, mdlm};
+use std::path::Path;
+
+/// Agreement asked of formulas on given logits: f32 on both sides, sums of some sixty terms.
+const FORMULA: f64 = 1e-5;
+
+/// What the reference adds to a logit that must not be.
+const NEVER: f32 = -1e6;
+
+const INPUTS: [&str; 8] = [
+    "alpha_t",
+    "dalpha_t",
+    "duo_alpha_s",
+    "duo_logits",
+    "duo_x_t",
+    "mdlm_logits",
+    "mdlm_x_t",
+    "tokens",
+];
+
+/// Compares every tensor of the file with ours.
+///
+/// # Errors
+///
+/// A sentence, if the file cannot be read.
+pub fn discrete<B: AutodiffBackend>(path: &Path) -> Result<Vec<Line>, String> {
+    let file = Fixture::read(path)?;
+    Ok(file.0.keys().map(|name| of::<B>(&file, name)).collect())
+}
+
+/// Compares a tensor of the file with ours.
+pub fn of<B: AutodiffBackend>(file: &Fixture, name: &str) -> Line {
+    let known = match name {
+        "mdlm_log_probs" => Some(log_probs::<B>(file)),
+        "mdlm_nll_per_token" => Some(masked_loss::<B>(file)),
+        "duo_posterior" => Some(posterior::<B>(file)),
+        "duo_nll_per_token" => Some(uniform_loss::<B>(file)),
+        _ => None,
+    };
+    line_of(name, known, INPUTS.contains(&name))
+}
+
+fn tokens(file: &Fixture, name: &str) -> Tokens {
+    let ids = file.integers(name).into_iter().map(|id| id as i32);
+    Tokens::new(ids.collect(), file.pinned(name).shape[1])
+}
+
+fn levels(file: &Fixture) -> Vec<Level> {
+    let (alphas, slopes) = (file.values("alpha_t"), file.values("dalpha_t"));
+    let level = |(alpha, slope): (f32, f32)| Level {
+        alpha: alpha.into(),
+        slope: slope.into(),
+    };
+    alphas.into_iter().zip(slopes).map(level).collect()
+}
+
+/// The masked network's answer without the column of the blank, and the blank's id.
+fn masked<B: Backend>(file: &Fixture) -> (Prediction<B>, usize) {
+    let logits: Tensor<B, 3> = file.float("mdlm_logits");
+    let blank = logits.dims()[2] - 1;
+    (Prediction::pinned(logits.narrow(2, 0, blank)), blank)
+}
+
+fn uniform<B: Backend>(file: &Fixture) -> Prediction<B> {
+    Prediction::pinned(file.float("duo_logits"))
+}
+
+/// What the network says of blanks, and of what is there that it is itself.
+fn log_probs<B: Backend>(file: &Fixture) -> Verdict {
+    let (prediction, blank) = masked::<B>(file);
+    let answers = flat(prediction.dense_log_probs());
+    let seen = tokens(file, "mdlm_x_t");
+    let expected = file.values("mdlm_log_probs");
+    let rows = answers.chunks(blank).zip(expected.chunks(blank + 1));
+    let error = |((answers, expected), &id): ((&[f32], &[f32]), &i32)| {
+        let blank = blank as i32;
+        let never = |expected: f32| expected.is_finite() && expected <= 0.99 * NEVER;
+        if id == blank {
+            let (last, rest) = expected.split_last().expect("a column of the blank");
+            if never(*last) {
+                return relative_error(answers, rest);
+            }
+        } else if (0..=blank).zip(expected).all(|(token, &expected)| {
+            if token == id {
+                expected == 0.0
+            } else {
+                never(expected)
+            }
+        }) {
+            return 0.0;
+        }
+        f64::INFINITY
+    };
+    Verdict::Numbers {
+        error: worst(rows.zip(seen.ids()).map(error)),
+        tolerance: FORMULA,
+    }
+}
+
+fn masked_loss<B: AutodiffBackend>(file: &Fixture) -> Verdict {
+    let (prediction, blank) = masked::<B>(file);
+    let [clean, noisy] = ["tokens", "mdlm_x_t"].map(|name| tokens(file, name));
+    let losses = mdlm::losses_of(&prediction, &clean, &noisy, &levels(file), blank);
+    numbers(
+        &flat(losses.per_token),
+        &file.values("mdlm_nll_per_token"),
+        FORMULA,
+    )
+}
+
+/// The three chances of every token, spread out over the vocabulary.
+fn posterior<B: Backend>(file: &Fixture) -> Verdict {
+    let belief = uniform::<B>(file).belief();
+    let [batch, length, vocab] = belief.dense().dims();
+    let seen = tokens(file, "duo_x_t");
+    let own = flat(belief.of(file.int("duo_x_t")));
+    let (p, earlier) = (flat(belief.dense()), file.values("duo_alpha_s"));
+    let levels = levels(file);
+    let mut found = Vec::with_capacity(batch * length * vocab);
+    for (at, p) in p.chunks(vocab).enumerate() {
+        let (row, z) = (at / length, seen.ids()[at]);
+        let (alpha, earlier) = (levels[row].alpha, f64::from(earlier[row]));
+        let chances = Posterior::new(alpha, earlier, vocab, own[at].into());
+        found.extend((0..vocab).map(|token| {
+            let stay = if token as i32 == z { chances.stay } else { 0.0 };
+            let drawn = chances.drawn * f64::from(p[token]);
+            (stay + drawn + chances.uniform / vocab as f64) as f32
+        }));
+    }
+    numbers(&found, &file.values("duo_posterior"), FORMULA)
+}
+
+fn uniform_loss<B: AutodiffBackend>(file: &Fixture) -> Verdict {
+    let [clean, noisy] = ["tokens", "duo_x_t"].map(|name| tokens(file, name));
+    let losses = duo::losses_of(&uniform::<B>(file), &clean, &noisy, &levels(file));
+    numbers(
+        &flat(losses.per_token),
+        &file.values("duo_nll_per_token"),
+        FORMULA,
+    )
+}
