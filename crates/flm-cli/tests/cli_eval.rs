@@ -298,3 +298,53 @@ fn a_data_set_is_prepared_by_its_manifest() {
         "{message}"
     );
 }
+
+/// A tokenizer without a token for padding, as GPT-2's.
+const UNPADDED: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null, "decoder": null,
+"added_tokens": [{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+"pre_tokenizer": {"type": "WhitespaceSplit"},
+"model": {"type": "WordLevel", "vocab": {"<|endoftext|>": 0, "a": 1, "b": 2}, "unk_token": "b"}}"#;
+
+#[test]
+fn the_tokenizer_of_a_manifest_is_not_fetched_where_another_is_given() {
+    let folder = Folder::new();
+    let manifest = MANIFEST.replace(
+        "{ name = \"words\" }",
+        "{ name = \"theirs\", file = { url = \"https://localhost:1/tokenizer.json\" } }",
+    );
+    fs::write(folder.path("tales.toml"), manifest).unwrap();
+    fs::create_dir_all(folder.path("cache/tales/train")).unwrap();
+    let tales = "{\"body\": \"a b a\"}\n".repeat(6);
+    fs::write(folder.path("cache/tales/train/tales.jsonl"), tales).unwrap();
+    fs::write(folder.path("tokenizer.json"), UNPADDED).unwrap();
+    for (given, tokens) in [
+        ("--tokenizer tokenizer.json", 4),
+        ("--tokenizer words", 5),
+        ("--train-bpe 260", 260),
+    ] {
+        folder
+            .flm(&format!(
+                "data prepare tales.toml --cache cache --force --out data {given}"
+            ))
+            .assert()
+            .success();
+        let text = fs::read_to_string(folder.path("data/dataset.json")).unwrap();
+        let meta: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(meta["vocabulary_size"], tokens, "{given}");
+    }
+}
+
+#[test]
+fn a_tokenizer_without_padding_is_given_it_with_an_input_as_well() {
+    let folder = Folder::new();
+    fs::write(folder.path("text.txt"), "a b a\n".repeat(60)).unwrap();
+    fs::write(folder.path("tokenizer.json"), UNPADDED).unwrap();
+    folder
+        .flm("data prepare --input text.txt --tokenizer tokenizer.json --length 6 --out data")
+        .assert()
+        .success();
+    let text = fs::read_to_string(folder.path("data/tokenizer.json")).unwrap();
+    let tokenizer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(tokenizer["added_tokens"][1]["content"], "[PAD]");
+    assert_eq!(tokenizer["added_tokens"][1]["id"], 3);
+}
