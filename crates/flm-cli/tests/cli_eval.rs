@@ -139,6 +139,19 @@ fn models_are_compared_at_equal_entropy() {
     let points = report["at"][0]["curves"][1]["points"].as_array().unwrap();
     assert_eq!(points.len(), 2);
     assert_eq!(points[0]["temperature"], 0.3);
+    // How alike samples are stands beside: the same as of their file alone.
+    let file = "f/samples/b_steps-2_gamma-0_temperature-0.3.jsonl";
+    let alone = json(&printed(
+        &folder,
+        &format!("eval {file} --data data --json"),
+    ));
+    for figure in ["distinct", "distinct_2", "self_bleu"] {
+        assert_eq!(points[0][figure], alone[0]["figures"][figure], "{figure}");
+    }
+    assert!(
+        told.contains("nats/tok  distinct  pairs  self-BLEU\n"),
+        "{told}"
+    );
     assert!(report["data_entropy"].as_f64().unwrap() > 1.0);
     let svg = fs::read_to_string(folder.path("f/frontier.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("b in 2"), "{svg}");
@@ -175,6 +188,10 @@ fn models_are_compared_at_equal_entropy() {
     assert_eq!(
         folder.refused(folder.flm("eval frontier a --out g")),
         "a frontier is of one judge: name one by --scorer, or by --data the data folder of a grammar"
+    );
+    assert_eq!(
+        folder.refused(folder.flm("eval frontier b --scorer nobody --out g")),
+        "--scorer nobody is neither ngram:DATA[:ORDER] nor a folder of GPT-2 with config.json, model.safetensors and tokenizer.json"
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier a a --data data --out g")),

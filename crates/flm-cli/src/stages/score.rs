@@ -40,30 +40,51 @@ enum Judge {
     NGram(Box<DataNGram>),
 }
 
-/// What every scorer says of every set: of each set the scores in the order of the scorers.
-pub(crate) fn score(args: &ScoreArgs, sets: &[Set<'_>]) -> Result<Vec<Vec<GenPpl>>> {
-    let mut scores: Vec<Vec<GenPpl>> = sets.iter().map(|_| Vec::new()).collect();
-    for name in &args.scorers {
-        let found = match judge(name)? {
-            Judge::NGram(scorer) => {
-                let score = |set: &Set<'_>| scorer.score(set);
-                sets.iter().map(score).collect::<Result<Vec<_>>>()?
-            }
-            Judge::Gpt2 { folder, tokenizer } => device::run(
-                args.device.device,
-                Gpt2Job {
-                    folder: &folder,
-                    tokenizer: &tokenizer,
-                    sets,
-                    args,
-                },
-            )?,
-        };
-        for (all, one) in scores.iter_mut().zip(found) {
-            all.push(one);
-        }
+/// All who score.
+pub(crate) struct Judges<'a> {
+    judges: Vec<Judge>,
+    args: &'a ScoreArgs,
+}
+
+impl<'a> Judges<'a> {
+    /// Finds the scorers that are named, and counts n-grams.
+    pub(crate) fn open(args: &'a ScoreArgs) -> Result<Self> {
+        Ok(Self {
+            judges: args
+                .scorers
+                .iter()
+                .map(|name| judge(name))
+                .collect::<Result<_>>()?,
+            args,
+        })
     }
-    Ok(scores)
+
+    /// What every scorer says of every set: of each set the scores in the order of the scorers. The weights of a GPT-2 are read
+    /// in every call.
+    pub(crate) fn score(&self, sets: &[Set<'_>]) -> Result<Vec<Vec<GenPpl>>> {
+        let mut scores: Vec<Vec<GenPpl>> = sets.iter().map(|_| Vec::new()).collect();
+        for judge in &self.judges {
+            let found = match judge {
+                Judge::NGram(scorer) => {
+                    let score = |set: &Set<'_>| scorer.score(set);
+                    sets.iter().map(score).collect::<Result<Vec<_>>>()?
+                }
+                Judge::Gpt2 { folder, tokenizer } => device::run(
+                    self.args.device.device,
+                    Gpt2Job {
+                        folder,
+                        tokenizer,
+                        sets,
+                        args: self.args,
+                    },
+                )?,
+            };
+            for (all, one) in scores.iter_mut().zip(found) {
+                all.push(one);
+            }
+        }
+        Ok(scores)
+    }
 }
 
 fn judge(name: &str) -> Result<Judge> {
@@ -120,6 +141,14 @@ impl Job for Gpt2Job<'_> {
             )));
         }
         let positions = model.config().n_positions;
+        if let Some(length) = self.args.score_length
+            && !(2..=positions).contains(&length)
+        {
+            return Err(CliError::input(format!(
+                "--score-length must lie between 2 and {positions} for the GPT-2 in {}, found {length}",
+                self.folder.display()
+            )));
+        }
         // One cut for all: figures of different ones do not compare.
         let longest = (self.sets.iter().filter_map(|set| set.tokens).flatten()).map(Vec::len);
         let known = self.sets.iter().all(|set| set.tokens.is_some());
