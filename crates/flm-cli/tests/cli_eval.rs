@@ -105,6 +105,15 @@ fn several_steps_make_a_folder_that_a_scorer_reads() {
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected);
     }
+    fs::create_dir(folder.path("gpt")).unwrap();
+    let config = r#"{"vocab_size": 3, "n_positions": 8, "n_embd": 4, "n_layer": 1, "n_head": 1}"#;
+    fs::write(folder.path("gpt/config.json"), config).unwrap();
+    for length in [1, 9] {
+        assert_eq!(
+            folder.refused(folder.flm(&format!("eval s --scorer gpt --score-length {length}"))),
+            format!("--score-length must lie between 2 and 8 for --scorer gpt, found {length}")
+        );
+    }
     let message = folder.refused(folder.flm("sample --model flow --steps 1,2 --count 5 --out s"));
     assert!(
         message.starts_with("s/steps-1.jsonl exists already"),

@@ -7,7 +7,7 @@ use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
-use flm_eval::gpt2::{Gpt2, Gpt2Scorer};
+use flm_eval::gpt2::{Gpt2, Gpt2Config, Gpt2Scorer};
 use flm_eval::ngram::{NGramCounts, NGramModel};
 use flm_eval::{GenPpl, Scored, Scorer};
 use std::path::{Path, PathBuf};
@@ -47,13 +47,13 @@ pub(crate) struct Judges<'a> {
 }
 
 impl<'a> Judges<'a> {
-    /// Finds the scorers that are named, and counts n-grams.
+    /// Finds the scorers that are named, and counts n-grams: what cannot score is said before anything is scored.
     pub(crate) fn open(args: &'a ScoreArgs) -> Result<Self> {
         Ok(Self {
             judges: args
                 .scorers
                 .iter()
-                .map(|name| judge(name))
+                .map(|name| judge(name, args))
                 .collect::<Result<_>>()?,
             args,
         })
@@ -87,7 +87,7 @@ impl<'a> Judges<'a> {
     }
 }
 
-fn judge(name: &str) -> Result<Judge> {
+fn judge(name: &str, args: &ScoreArgs) -> Result<Judge> {
     if let Some(rest) = name.strip_prefix("ngram:") {
         let (data, order) = match rest.rsplit_once(':') {
             Some((data, order)) => {
@@ -109,6 +109,14 @@ fn judge(name: &str) -> Result<Judge> {
     if !folder.join("config.json").is_file() {
         return Err(CliError::input(format!(
             "--scorer {name} is neither ngram:DATA[:ORDER] nor a folder of GPT-2 with config.json, model.safetensors and {TOKENIZER_FILE}"
+        )));
+    }
+    let positions = Gpt2Config::read(&folder.join("config.json"))?.n_positions;
+    if let Some(length) = args.score_length
+        && !(2..=positions).contains(&length)
+    {
+        return Err(CliError::input(format!(
+            "--score-length must lie between 2 and {positions} for --scorer {name}, found {length}"
         )));
     }
     let path = folder.join(TOKENIZER_FILE);
@@ -141,14 +149,6 @@ impl Job for Gpt2Job<'_> {
             )));
         }
         let positions = model.config().n_positions;
-        if let Some(length) = self.args.score_length
-            && !(2..=positions).contains(&length)
-        {
-            return Err(CliError::input(format!(
-                "--score-length must lie between 2 and {positions} for the GPT-2 in {}, found {length}",
-                self.folder.display()
-            )));
-        }
         // One cut for all: figures of different ones do not compare.
         let longest = (self.sets.iter().filter_map(|set| set.tokens).flatten()).map(Vec::len);
         let known = self.sets.iter().all(|set| set.tokens.is_some());
