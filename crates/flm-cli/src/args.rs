@@ -463,9 +463,22 @@ pub(crate) struct ConvertArgs {
     /// Attention heads, where the file does not say
     #[arg(long, value_name = "N")]
     pub(crate) heads: Option<usize>,
+    /// What a sequence of tokens is: packed, as published models have it, or rows of one document; that of the model's card where it has
+    /// one, otherwise packed
+    #[arg(long, value_name = "LAYOUT")]
+    pub(crate) layout: Option<LayoutName>,
     /// Replace a model that is there
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// What a sequence of tokens is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LayoutName {
+    /// A block of a stream of documents
+    Packed,
+    /// One document, its end, and padding
+    Rows,
 }
 
 /// What a network is for.

@@ -247,11 +247,6 @@ impl DataSettings {
         self.source.strip_prefix("dataset:")
     }
 
-    /// Where the tokenizer comes from.
-    pub(crate) fn tokenizer(&self) -> Result<TokenizerSource> {
-        tokenizer_source(&self.tokenizer)
-    }
-
     /// What a document is, as the reader of files has it.
     pub(crate) fn text_unit(&self) -> TextUnit {
         match self.unit {

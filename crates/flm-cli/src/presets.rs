@@ -78,7 +78,7 @@ mod tests {
             config.distill.train.validate().unwrap();
             config.distill.flow_map.validate().unwrap();
             config.sample.validate().unwrap();
-            config.data.tokenizer().unwrap();
+            crate::config::tokenizer_source(&config.data.tokenizer).unwrap();
             config.model.network(100, config.data.length, true).unwrap();
             assert!(line.len() > 20, "{name} says what it is for");
         }

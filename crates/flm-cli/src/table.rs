@@ -1,7 +1,6 @@
 //! Tables in text.
 
 use crate::stages::eval::{Figures, Judged};
-use flm_eval::{Diversity, Quality};
 
 /// The figures of several sets of samples, one a line.
 ///
@@ -23,14 +22,12 @@ pub(crate) fn figures(rows: &[Judged]) -> String {
     }
     header.extend(["distinct", "pairs", "self-BLEU", "repeated", "length"]);
     let mut lines = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
-    let optional = |value: Option<f64>, places: usize| {
-        value.map_or_else(|| "-".to_owned(), |value| format!("{value:.places$}"))
-    };
     for row in rows {
-        let (law, open) = match &row.figures {
-            Figures::Grammar(q) => (Some((q.valid, q.oracle_nats_per_token)), open_of(q)),
-            Figures::Open(d) => (None, *d),
+        let law = match &row.figures {
+            Figures::Grammar(q) => Some((q.valid, q.oracle_nats_per_token)),
+            Figures::Open(_) => None,
         };
+        let open = row.figures.open();
         let mut line = vec![row.name.clone(), open.samples.to_string()];
         if let Some((valid, nats)) = law {
             line.extend([format!("{valid:.3}"), format!("{nats:.2}")]);
@@ -60,15 +57,9 @@ pub(crate) fn figures(rows: &[Judged]) -> String {
     out
 }
 
-/// What is known of samples besides the law of their text.
-fn open_of(quality: &Quality) -> Diversity {
-    Diversity {
-        samples: quality.samples,
-        entropy: quality.entropy,
-        distinct: quality.distinct,
-        mean_length: quality.mean_length,
-        variety: quality.variety,
-    }
+/// A figure that may not be defined.
+pub(crate) fn optional(value: Option<f64>, places: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.places$}"))
 }
 
 /// Columns under one another: the first to the left, the others to the right.

@@ -67,7 +67,11 @@ fn a_model_goes_out_and_comes_in_again_and_samples_the_same() {
         .success();
     assert_eq!(
         folder.refused(folder.flm("convert flow.safetensors --out third")),
-        "flow.safetensors does not tell the network's length: it has to be given"
+        "flow.safetensors does not tell the network's length: it has to be given by --length"
+    );
+    assert_eq!(
+        folder.refused(folder.flm("convert hub --length 25 --out third")),
+        "hub says that the network's length is 24, but 25 is given by --length"
     );
     folder
         .flm("convert flow.safetensors --length 24 --tokenizer data/tokenizer.json --out third")
@@ -132,7 +136,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
     );
     assert_eq!(
         folder.refused(folder.flm("convert hub --out x --live")),
-        "hub holds one set of weights, and does not say whether they are averages: take it as it is"
+        "hub holds one set of weights, and does not say whether they are averages: take it as it is, without --live"
     );
     fs::write(folder.path("cut.ckpt"), b"PK\x03\x04 and no more").unwrap();
     let message = folder.refused(folder.flm("convert cut.ckpt --out x"));
@@ -144,6 +148,44 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
     assert_eq!(
         folder.refused(folder.flm("sample --model bare --steps 1")),
         "the model folder bare has no tokenizer.json: its tokens cannot be read as text"
+    );
+}
+
+#[test]
+fn the_layout_is_packed_unless_it_is_said() {
+    let folder = trained();
+    let layout = |words: &str, model: &str| {
+        folder.flm(words).assert().success();
+        let card = fs::read_to_string(folder.path(model).join("run.json")).unwrap();
+        let card: Value = serde_json::from_str(&card).unwrap();
+        card["layout"].clone()
+    };
+    folder.flm("convert flow --out hub").assert().success();
+    folder
+        .flm("convert residual --out second")
+        .assert()
+        .success();
+    assert_eq!(layout("convert hub --out packed", "packed"), "packed");
+    assert_eq!(
+        layout("convert hub --layout rows --out rows", "rows"),
+        "rows"
+    );
+    // The card of a denoiser of ours, or of the folder, says it.
+    let both = "convert second --denoiser flow --out both";
+    assert_eq!(layout(both, "both"), "rows");
+    assert_eq!(
+        folder.refused(folder.flm(&format!("{both} --force --layout packed"))),
+        "the card of flow says that its layout is rows, which differs from --layout packed"
+    );
+    fs::copy(folder.path("rows/run.json"), folder.path("hub/run.json")).unwrap();
+    assert_eq!(layout("convert hub --out told", "told"), "rows");
+    assert_eq!(
+        folder.refused(folder.flm("convert hub --layout packed --out x")),
+        "the card of hub says that its layout is rows, which differs from --layout packed"
+    );
+    assert_eq!(
+        folder.refused(folder.flm("convert flow --layout rows --out x")),
+        "flow is a model folder, which is converted as it is: --layout is for other files"
     );
 }
 

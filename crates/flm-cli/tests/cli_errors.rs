@@ -94,7 +94,7 @@ fn corpora_that_give_no_row() {
     );
     assert_eq!(
         prepare("short.txt", "--length 8 --validation-share 1.5"),
-        "the validation share must be at least 0 and below 1, found 1.5"
+        "the validation share must be at least 0 and below 1, with at most six decimals, found 1.5"
     );
 }
 

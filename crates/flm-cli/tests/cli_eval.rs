@@ -105,6 +105,15 @@ fn several_steps_make_a_folder_that_a_scorer_reads() {
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected);
     }
+    fs::create_dir(folder.path("gpt")).unwrap();
+    let config = r#"{"vocab_size": 3, "n_positions": 8, "n_embd": 4, "n_layer": 1, "n_head": 1}"#;
+    fs::write(folder.path("gpt/config.json"), config).unwrap();
+    for length in [1, 9] {
+        assert_eq!(
+            folder.refused(folder.flm(&format!("eval s --scorer gpt --score-length {length}"))),
+            format!("--score-length must lie between 2 and 8 for --scorer gpt, found {length}")
+        );
+    }
     let message = folder.refused(folder.flm("sample --model flow --steps 1,2 --count 5 --out s"));
     assert!(
         message.starts_with("s/steps-1.jsonl exists already"),
@@ -139,6 +148,19 @@ fn models_are_compared_at_equal_entropy() {
     let points = report["at"][0]["curves"][1]["points"].as_array().unwrap();
     assert_eq!(points.len(), 2);
     assert_eq!(points[0]["temperature"], 0.3);
+    // How alike samples are stands beside: the same as of their file alone.
+    let file = "f/samples/b_steps-2_gamma-0_temperature-0.3.jsonl";
+    let alone = json(&printed(
+        &folder,
+        &format!("eval {file} --data data --json"),
+    ));
+    for figure in ["distinct", "distinct_2", "self_bleu"] {
+        assert_eq!(points[0][figure], alone[0]["figures"][figure], "{figure}");
+    }
+    assert!(
+        told.contains("nats/tok  distinct  pairs  self-BLEU\n"),
+        "{told}"
+    );
     assert!(report["data_entropy"].as_f64().unwrap() > 1.0);
     let svg = fs::read_to_string(folder.path("f/frontier.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("b in 2"), "{svg}");
@@ -175,6 +197,10 @@ fn models_are_compared_at_equal_entropy() {
     assert_eq!(
         folder.refused(folder.flm("eval frontier a --out g")),
         "a frontier is of one judge: name one by --scorer, or by --data the data folder of a grammar"
+    );
+    assert_eq!(
+        folder.refused(folder.flm("eval frontier b --scorer nobody --out g")),
+        "--scorer nobody is neither ngram:DATA[:ORDER] nor a folder of GPT-2 with config.json, model.safetensors and tokenizer.json"
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier a a --data data --out g")),
@@ -297,4 +323,54 @@ fn a_data_set_is_prepared_by_its_manifest() {
         message.contains("line 1 of copy/tales.jsonl has no string in the field `text`"),
         "{message}"
     );
+}
+
+/// A tokenizer without a token for padding, as GPT-2's.
+const UNPADDED: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null, "decoder": null,
+"added_tokens": [{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+"pre_tokenizer": {"type": "WhitespaceSplit"},
+"model": {"type": "WordLevel", "vocab": {"<|endoftext|>": 0, "a": 1, "b": 2}, "unk_token": "b"}}"#;
+
+#[test]
+fn the_tokenizer_of_a_manifest_is_not_fetched_where_another_is_given() {
+    let folder = Folder::new();
+    let manifest = MANIFEST.replace(
+        "{ name = \"words\" }",
+        "{ name = \"theirs\", file = { url = \"https://localhost:1/tokenizer.json\" } }",
+    );
+    fs::write(folder.path("tales.toml"), manifest).unwrap();
+    fs::create_dir_all(folder.path("cache/tales/train")).unwrap();
+    let tales = "{\"body\": \"a b a\"}\n".repeat(6);
+    fs::write(folder.path("cache/tales/train/tales.jsonl"), tales).unwrap();
+    fs::write(folder.path("tokenizer.json"), UNPADDED).unwrap();
+    for (given, tokens) in [
+        ("--tokenizer tokenizer.json", 4),
+        ("--tokenizer words", 5),
+        ("--train-bpe 260", 260),
+    ] {
+        folder
+            .flm(&format!(
+                "data prepare tales.toml --cache cache --force --out data {given}"
+            ))
+            .assert()
+            .success();
+        let text = fs::read_to_string(folder.path("data/dataset.json")).unwrap();
+        let meta: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(meta["vocabulary_size"], tokens, "{given}");
+    }
+}
+
+#[test]
+fn a_tokenizer_without_padding_is_given_it_with_an_input_as_well() {
+    let folder = Folder::new();
+    fs::write(folder.path("text.txt"), "a b a\n".repeat(60)).unwrap();
+    fs::write(folder.path("tokenizer.json"), UNPADDED).unwrap();
+    folder
+        .flm("data prepare --input text.txt --tokenizer tokenizer.json --length 6 --out data")
+        .assert()
+        .success();
+    let text = fs::read_to_string(folder.path("data/tokenizer.json")).unwrap();
+    let tokenizer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(tokenizer["added_tokens"][1]["content"], "[PAD]");
+    assert_eq!(tokenizer["added_tokens"][1]["id"], 3);
 }

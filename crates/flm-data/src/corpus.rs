@@ -7,6 +7,7 @@ mod lines;
 mod source;
 
 pub use files::{FileCorpus, TextUnit};
+pub(crate) use lines::cut;
 
 use crate::DataError;
 

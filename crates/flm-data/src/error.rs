@@ -71,6 +71,28 @@ pub enum DataError {
         found: String,
     },
 
+    /// A file is compressed in a way that is not read.
+    #[error(
+        "{} is compressed with {kind}, but gzip (.gz) and zstd (.zst) are what is read: decompress it first",
+        path.display()
+    )]
+    OtherCompression {
+        /// The file.
+        path: PathBuf,
+        /// "xz", "bzip2", …
+        kind: &'static str,
+    },
+
+    /// A zstd file refers further back than is held in memory.
+    #[error(
+        "{} was compressed with a window of more than 128 MiB, the most that is read: decompress it first, by `zstd -d --long=31`",
+        path.display()
+    )]
+    LargeWindow {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A compressed file cannot be decompressed to its end.
     #[error("{} is cut short or damaged: it cannot be read on as {kind}", path.display())]
     Damaged {
@@ -191,8 +213,10 @@ pub enum DataError {
     #[error("a text read as a whole has no sequences of its own: pack it, or read it by lines")]
     WholeNeedsPacking,
 
-    /// The validation share is not a share.
-    #[error("the validation share must be at least 0 and below 1, found {found}")]
+    /// The validation share is not a share, or finer than it is met.
+    #[error(
+        "the validation share must be at least 0 and below 1, with at most six decimals, found {found}"
+    )]
     BadShare {
         /// The value that was asked for.
         found: f64,

@@ -125,14 +125,13 @@ pub struct Manifest {
 }
 
 /// Which documents are for validation.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SplitRule {
     /// Those of files of their own.
     Files,
     /// The last ones, this many.
     Last(u64),
-    /// A share of all, above 0 and below 1.
+    /// A share of all, above 0 and below 1, in whole millionths.
     Share(f64),
 }
 

@@ -1,6 +1,6 @@
 //! From a corpus to a data folder.
 
-mod choice;
+pub(crate) mod choice;
 mod encode;
 mod journal;
 mod options;
@@ -170,12 +170,13 @@ fn fill(
             "the corpus is too small for a validation row"
         );
     }
-    let journal = folder.join(JOURNAL_FILE);
-    fs::remove_file(&journal).map_err(DataError::io("remove", &journal))?;
     for (name, content) in &options.extra {
         write_file(&folder.join(name), content)?;
     }
     write_meta(&meta, &folder.join(META_FILE))?;
+    // As long as anything can fail, it can be gone on with.
+    let journal = folder.join(JOURNAL_FILE);
+    fs::remove_file(&journal).map_err(DataError::io("remove", &journal))?;
     Ok(meta)
 }
 
@@ -269,7 +270,8 @@ fn write_meta(meta: &DatasetMeta, path: &Path) -> Result<(), DataError> {
 }
 
 fn write_file(path: &Path, content: &[u8]) -> Result<(), DataError> {
-    let mut file = File::create_new(path).map_err(DataError::io("create", path))?;
+    // One that is there is of a preparation that was interrupted after it.
+    let mut file = File::create(path).map_err(DataError::io("create", path))?;
     file.write_all(content)
         .and_then(|()| file.sync_all())
         .map_err(DataError::io("write", path))

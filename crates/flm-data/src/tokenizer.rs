@@ -17,7 +17,7 @@ pub use bpe::MINIMUM_BPE_VOCABULARY;
 pub(crate) use specials::SPECIALS;
 pub use specials::{BOS, EOS, PAD};
 
-use crate::corpus::Piece;
+use crate::corpus::{Piece, cut};
 use crate::error::tokenizer_error;
 use crate::{Corpus, DataError};
 use specials::SpecialIds;
@@ -25,6 +25,10 @@ use words::Words;
 
 /// Called with each piece of text that was read for a vocabulary; an error ends the reading.
 pub(crate) type Pass<'a> = &'a mut dyn FnMut(&Piece) -> Result<(), DataError>;
+
+/// The most of a text that is given to the `tokenizers` crate at once, in bytes; it takes some hundred times as
+/// much memory.
+const LONGEST: usize = 1 << 20;
 
 /// Turns text into tokens and back, and knows which tokens begin, end and pad a row.
 ///
@@ -53,6 +57,11 @@ pub(crate) type Pass<'a> = &'a mut dyn FnMut(&Piece) -> Result<(), DataError>;
 /// those characters and cannot end a row. In the closed word vocabulary, where it would be a word
 /// of its own, such a text is an error. Truncation, padding and dropout that a file asks for are
 /// switched off.
+///
+/// Tokens are those of the `tokenizers` crate, but for two cases in which it would take a hundred times the size of a
+/// text in memory. Of a word (a run of letters, of digits, of signs or of spaces) of more than 64 KiB, no token spans two
+/// segments of that size. A pipeline that is not known here takes a text of more than 1 MiB in parts, cut at a
+/// line end or else at a space, if there is one.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
@@ -188,10 +197,14 @@ impl TextTokenizer {
         if let Some(tokens) = self.words.and_then(|words| words.encode(&self.inner, text)) {
             return self.checked(tokens);
         }
-        match self.inner.encode_fast(text, false) {
-            Ok(encoding) => self.checked(encoding.get_ids().to_vec()),
-            Err(error) => Err(self.explain(text, error)),
+        let mut tokens = Vec::new();
+        for part in parts(text) {
+            match self.inner.encode_fast(part, false) {
+                Ok(encoding) => tokens.extend_from_slice(encoding.get_ids()),
+                Err(error) => return Err(self.explain(part, error)),
+            }
         }
+        self.checked(tokens)
     }
 
     /// The tokens of many texts, in their order; on several cores, which changes nothing in the
@@ -327,7 +340,7 @@ impl TextTokenizer {
         let unknown = words.into_iter().find(|word| self.token_id(word).is_none());
         match unknown {
             Some(word) => DataError::UnknownWord {
-                word: word.escape_debug().to_string(),
+                word: shown(&word),
                 vocabulary: self.vocabulary,
             },
             None => tokenizer_error(error),
@@ -337,9 +350,31 @@ impl TextTokenizer {
 
 fn bad_word(word: &str, reason: &'static str) -> DataError {
     DataError::BadWord {
-        word: word.escape_debug().to_string(),
+        word: shown(word),
         reason,
     }
+}
+
+/// A word in a message: a very long one by its beginning.
+fn shown(word: &str) -> String {
+    const MOST: usize = 80;
+    let end = word.floor_char_boundary(MOST);
+    let rest = if end < word.len() { "…" } else { "" };
+    format!("{}{rest}", word[..end].escape_debug())
+}
+
+/// A text in parts that are not too long for the `tokenizers` crate.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = match rest.as_bytes().get(..LONGEST) {
+            Some(full) if rest.len() > LONGEST => cut(full),
+            _ => rest.len(),
+        };
+        let (part, after) = rest.split_at(end);
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// The words that a tokenizer would look up in its model.

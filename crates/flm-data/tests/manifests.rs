@@ -123,7 +123,26 @@ fn every_fault_names_manifest_and_key() {
             "\"nine\"",
             "at `detokenizer`: unknown variant `nine`, expected one of ",
         ),
-        ("split = \"files\"", "split = { lost = 3 }", "at `split"),
+        (
+            "split = \"files\"",
+            "split = { lost = 3 }",
+            "says split = { lost = 3 }, expected \"files\", { last = N } or { share = S }",
+        ),
+        (
+            "split = \"files\"",
+            "split = \"last\"",
+            "says split = \"last\", expected \"files\", { last = N } or { share = S }",
+        ),
+        (
+            "split = \"files\"",
+            "split = { last = -1 }",
+            "says split = { last = -1 }, expected \"files\", { last = N }",
+        ),
+        (
+            "split = \"files\"",
+            "split = { last = 3, share = 0.5 }",
+            "says split = { last = 3, share = 0.5 }, expected \"files\", ",
+        ),
         (
             "format = 1",
             "format = 2",
@@ -222,9 +241,11 @@ fn every_fault_names_manifest_and_key() {
     let last = alone.replace("\"files\"", "{ last = 0 }");
     assert!(message(&last).contains("says split.last = 0, expected at least one document"));
     let share = alone.replace("\"files\"", "{ share = 1.0 }");
-    assert!(
-        message(&share).contains("says split.share = 1, expected a number above 0 and below 1")
-    );
+    assert!(message(&share).contains(
+        "says split.share = 1, expected a number above 0 and below 1, with at most six decimals"
+    ));
+    let share = alone.replace("\"files\"", "{ share = 0.0200001 }");
+    assert!(message(&share).contains("says split.share = 0.0200001, expected a number above 0"));
     let whole = alone
         .replace("\"files\"", "{ last = 9 }")
         .replace("\"lines\"", "\"whole\"");

@@ -312,7 +312,7 @@ fn what_fails_leaves_nothing_behind() {
                 ..words(8)
             }
         ),
-        "the validation share must be at least 0 and below 1, found 1"
+        "the validation share must be at least 0 and below 1, with at most six decimals, found 1"
     );
     assert_eq!(
         message(

@@ -281,6 +281,50 @@ fn a_compressed_file_cut_short_or_of_another_kind_is_a_sentence() {
     }
 }
 
+/// As `pzstd` writes: each part on its own, behind a frame that says how long it is.
+#[test]
+fn frames_that_hold_no_text_are_passed_over() {
+    let mut file = Vec::new();
+    for part in ["one\ntw", "o\nthree\n"] {
+        let part = zstd(part.as_bytes());
+        file.extend(b"\x50\x2a\x4d\x18\x04\0\0\0");
+        file.extend((part.len() as u32).to_le_bytes());
+        file.extend(part);
+    }
+    assert_eq!(read("a.txt.zst", &file).unwrap(), ["one", "two", "three"]);
+    assert_eq!(
+        read("a.txt.zst", &file[..file.len() - 3]).unwrap_err(),
+        "a.txt.zst is cut short or damaged: it cannot be read on as zstd"
+    );
+}
+
+#[test]
+fn a_window_that_is_too_large_is_said() {
+    // A frame without the size of its content, a window of 2^(10 + 18) bytes, and a raw block that is the last.
+    let frame = |window: u8| [b"\x28\xb5\x2f\xfd\0", &[window << 3][..], b"\x19\0\0hi\n"].concat();
+    assert_eq!(read("a.txt.zst", &frame(17)).unwrap(), ["hi"]);
+    assert_eq!(
+        read("a.txt.zst", &frame(18)).unwrap_err(),
+        "a.txt.zst was compressed with a window of more than 128 MiB, the most that is read: decompress it first, by `zstd -d --long=31`"
+    );
+}
+
+#[test]
+fn compression_that_is_not_read_is_named() {
+    for (name, kind) in [
+        ("a.txt.xz", "xz"),
+        ("a.jsonl.BZ2", "bzip2"),
+        ("a.parquet.zip", "zip"),
+    ] {
+        assert_eq!(
+            read(name, b"\xfd7zXZ\0").unwrap_err(),
+            format!(
+                "{name} is compressed with {kind}, but gzip (.gz) and zstd (.zst) are what is read: decompress it first"
+            )
+        );
+    }
+}
+
 #[test]
 fn a_bomb_is_streamed_and_ends_at_the_limit_of_a_document() {
     // 65 MiB without a line end, in some kilobytes.

@@ -339,6 +339,32 @@ fn a_vocabulary_is_not_gathered_again() {
 }
 
 #[test]
+fn what_fails_at_the_very_end_is_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("data");
+    let mut options = options(Layout::Packed);
+    let expected = whole(&numbers(), &options, &folder.path().join("whole"));
+    options.extra = vec![("no folder/a".to_owned(), Vec::new())];
+    let error = until(99, &numbers(), &options, &out).unwrap_err();
+    assert!(matches!(error, DataError::Io { .. }), "{error}");
+    assert!(unfinished(&out).join("journal.json").is_file());
+    // As if the machine had stopped once the last file was written.
+    fs::write(unfinished(&out).join("dataset.json"), "{").unwrap();
+    options.extra.clear();
+    let mut rows = Vec::new();
+    prepare(&numbers(), &options, &out, false, &mut |progress| {
+        rows.push(progress.rows);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(files(&out), expected);
+    assert!(
+        rows[0] > 0 && rows[0] == rows[5],
+        "nothing is encoded again"
+    );
+}
+
+#[test]
 fn two_at_once_are_one_too_many() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("data");

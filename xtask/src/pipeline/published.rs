@@ -1,7 +1,7 @@
 //! The published experiments, from fetching the text to the table: `cargo xtask pipeline lm1b`, `… openwebtext`.
 //!
-//! Every stage is a command of `flm`, printed before it runs; what is there already is not made again, and a training that was
-//! interrupted goes on.
+//! Every stage is a command of `flm`, printed before it runs; what is there already is not made again, but for samples of a model that was
+//! trained again since, and a training that was interrupted goes on.
 
 mod plan;
 
@@ -10,7 +10,9 @@ use super::{build, write};
 use anyhow::{Context, ensure};
 use plan::Preset;
 use serde::Deserialize;
-use std::fs;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Numbers of steps in the published tables.
@@ -122,6 +124,70 @@ struct Stage {
     done: PathBuf,
     /// Where a training that was begun can be gone on with.
     begun: Option<PathBuf>,
+    /// The model folder of samples.
+    model: Option<PathBuf>,
+}
+
+/// What there is of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Missing,
+    /// Samples of other weights than the model's.
+    Stale,
+    Done,
+}
+
+impl Stage {
+    fn state(&self) -> anyhow::Result<State> {
+        if !self.done.exists() {
+            return Ok(State::Missing);
+        }
+        match &self.model {
+            Some(model) if drawn_with(&self.done)? != weights(model)? => Ok(State::Stale),
+            _ => Ok(State::Done),
+        }
+    }
+}
+
+/// What samples say of the weights that they were drawn with; nothing if they were drawn before they said it.
+fn drawn_with(samples: &Path) -> anyhow::Result<String> {
+    #[derive(Deserialize)]
+    struct Line {
+        #[serde(default)]
+        weights: String,
+    }
+    let read = || format!("cannot read {}", samples.display());
+    let mut line = String::new();
+    BufReader::new(File::open(samples).with_context(read)?)
+        .read_line(&mut line)
+        .with_context(read)?;
+    let line: Line = serde_json::from_str(&line)
+        .with_context(|| format!("{} does not begin with a sample", samples.display()))?;
+    Ok(line.weights)
+}
+
+/// What samples of a model would say; nothing that samples say if there is no model.
+fn weights(model: &Path) -> anyhow::Result<String> {
+    let path = model.join("model.safetensors");
+    if !path.is_file() {
+        return Ok("no model".to_owned());
+    }
+    let read = || format!("cannot read {}", path.display());
+    let mut file = File::open(&path).with_context(read)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).with_context(read)? {
+            0 => break,
+            length => hash.update(&buffer[..length]),
+        }
+    }
+    let hash = hash.finalize();
+    Ok(hash
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 pub(crate) fn run(experiment: &Experiment, arguments: &Arguments) -> anyhow::Result<()> {
@@ -208,6 +274,21 @@ pub(crate) fn smoke(experiment: &Experiment, program: PathBuf) -> anyhow::Result
     fs::remove_dir_all(&model).with_context(|| format!("cannot remove {}", model.display()))?;
     pipeline.go()?;
     ensure!(model.is_dir(), "{} was not made again", model.display());
+    // Samples of other weights are drawn again.
+    let samples = pipeline.samples("flow-map", 1);
+    let (found, good) = (fs::read_to_string(&samples)?, weights(&model)?);
+    ensure!(
+        drawn_with(&samples)? == good,
+        "{} is of other weights",
+        samples.display()
+    );
+    fs::write(&samples, found.replace(&good, "0123456789abcdef"))?;
+    pipeline.go()?;
+    ensure!(
+        drawn_with(&samples)? == good,
+        "{} was not drawn again",
+        samples.display()
+    );
     Ok(())
 }
 
@@ -234,11 +315,19 @@ impl Pipeline<'_> {
         fs::create_dir_all(&self.out)
             .with_context(|| format!("cannot create {}", self.out.display()))?;
         for stage in self.stages() {
-            if stage.done.exists() {
+            let state = stage.state()?;
+            if state == State::Done {
                 println!("there already: {}", stage.done.display());
                 continue;
             }
             let mut command = stage.command;
+            if state == State::Stale {
+                println!(
+                    "the model was trained again since: {}",
+                    stage.done.display()
+                );
+                command.push("--force".to_owned());
+            }
             if stage.begun.is_some_and(|begun| begun.exists()) {
                 command.push("--resume".to_owned());
             }
@@ -275,6 +364,7 @@ impl Pipeline<'_> {
             command: prepare,
             done: self.path("data/dataset.json"),
             begun: None,
+            model: None,
         }];
         let mut train = words(format!(
             "train --preset {name} --data {data} --out {}",
@@ -301,6 +391,7 @@ impl Pipeline<'_> {
                 command,
                 done: run.join("model/config.json"),
                 begun: Some(run.join("config.toml")),
+                model: None,
             });
         }
         for (run, gamma) in [("flow", None), ("flow-map", Some(self.experiment.gamma))] {
@@ -322,6 +413,7 @@ impl Pipeline<'_> {
                     command,
                     done: out,
                     begun: None,
+                    model: Some(self.path(run).join("model")),
                 });
             }
         }
@@ -335,7 +427,11 @@ impl Pipeline<'_> {
     /// The commands, and what they will take.
     fn plan(&self) -> anyhow::Result<()> {
         for stage in self.stages() {
-            let there = if stage.done.exists() { "# done: " } else { "" };
+            let there = match stage.state()? {
+                State::Done => "# done: ",
+                State::Stale => "# of another training: ",
+                State::Missing => "",
+            };
             println!("{there}flm {}", stage.command.join(" "));
         }
         let preset = |name: String| -> anyhow::Result<Preset> {
@@ -432,4 +528,33 @@ struct Figures {
 struct Score {
     scorer: String,
     perplexity: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_other_weights_are_stale() {
+        let home = tempfile::tempdir().unwrap();
+        let (samples, model) = (home.path().join("s.jsonl"), home.path().join("model"));
+        let stage = Stage {
+            command: Vec::new(),
+            done: samples.clone(),
+            begun: None,
+            model: Some(model.clone()),
+        };
+        assert_eq!(stage.state().unwrap(), State::Missing);
+        fs::create_dir(&model).unwrap();
+        fs::write(model.join("model.safetensors"), "abc").unwrap();
+        // SHA-256 of `abc`, as in the standard.
+        let line = |weights: &str| format!("{{\"text\": \"a\", {weights}\"steps\": 1}}\n");
+        fs::write(&samples, line("\"weights\": \"ba7816bf8f01cfea\", ")).unwrap();
+        assert_eq!(stage.state().unwrap(), State::Done);
+        fs::write(&samples, line("")).unwrap();
+        assert_eq!(stage.state().unwrap(), State::Stale);
+        fs::write(&samples, line("\"weights\": \"ba7816bf8f01cfea\", ")).unwrap();
+        fs::write(model.join("model.safetensors"), "abd").unwrap();
+        assert_eq!(stage.state().unwrap(), State::Stale);
+    }
 }

@@ -1,8 +1,9 @@
 //! Weights of the published implementation, in and out.
 
 use super::inspect;
+use super::origin::Origin;
 use super::train::card;
-use crate::args::{ConvertArgs, NetworkKind};
+use crate::args::{ConvertArgs, LayoutName, NetworkKind};
 use crate::command_line::CommandLine;
 use crate::device::{self, Device, Job, Place};
 use crate::error::{CliError, Result};
@@ -10,7 +11,7 @@ use crate::files;
 use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Content, Existing};
-use flm_denoiser::reference::{self, Foreign, Hints, Kind, Target, Weights};
+use flm_denoiser::reference::{self, Foreign, ForeignError, Hints, Kind, Target, Weights};
 use flm_denoiser::{Dit, DitConfig};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,7 @@ impl Job for Out<'_> {
             (args.kind.is_some(), "--kind"),
             (args.length.is_some(), "--length"),
             (args.heads.is_some(), "--heads"),
+            (args.layout.is_some(), "--layout"),
         ] {
             if given {
                 return Err(CliError::input(format!(
@@ -132,7 +134,8 @@ impl Job for In<'_> {
             }
             (None, _) => None,
         };
-        let network = self.read::<B>(&foreign, &args.from, Some(kind), place)?;
+        let layout = self.layout()?;
+        let network = self.read::<B>(&foreign, &args.from, Some(kind), layout, place)?;
         let existing = existing(args.force);
         match denoiser {
             None => {
@@ -140,7 +143,7 @@ impl Job for In<'_> {
                 folder::save(&args.out, &network.model, &network.config, &extra, existing)?;
             }
             Some(path) => {
-                let denoiser = self.denoiser::<B>(path, place)?;
+                let denoiser = self.denoiser::<B>(path, layout, place)?;
                 let (of_second, of_denoiser) = (network.extra(), denoiser.extra());
                 folder::save_residual(
                     &args.out,
@@ -171,11 +174,45 @@ impl Job for In<'_> {
 }
 
 impl In<'_> {
+    /// What a sequence of the model is: what a card of ours says, or is given, and no two that differ.
+    fn layout(&self) -> Result<Layout> {
+        let args = self.args;
+        let mut found: Option<(String, Layout)> = (args.layout).map(|layout| {
+            (
+                format!("--layout {}", Layout::from(layout).name()),
+                layout.into(),
+            )
+        });
+        for path in std::iter::once(&args.from).chain(&args.denoiser) {
+            let card = if is_model(path) {
+                card::parse::<Origin>(&files::model_folder(path)?)?
+            } else {
+                // A file of this name elsewhere may be anything.
+                card::parse::<Origin>(path).ok().flatten()
+            };
+            let Some(layout) = card.map(|card| card.layout) else {
+                continue;
+            };
+            match &found {
+                Some((by, other)) if *other != layout => {
+                    return Err(CliError::input(format!(
+                        "the card of {} says that its layout is {}, which differs from {by}",
+                        path.display(),
+                        layout.name()
+                    )));
+                }
+                _ => found = Some((format!("that of {}", path.display()), layout)),
+            }
+        }
+        Ok(found.map_or(Layout::Packed, |(_, layout)| layout))
+    }
+
     fn read<B: AutodiffBackend>(
         &self,
         foreign: &Foreign,
         path: &Path,
         kind: Option<Kind>,
+        layout: Layout,
         place: &Place<B>,
     ) -> Result<Network<B>> {
         let args = self.args;
@@ -189,7 +226,8 @@ impl In<'_> {
         } else {
             Weights::Averaged
         };
-        let (model, config) = foreign.load::<B::InnerBackend>(weights, &hints, &place.device)?;
+        let loaded = foreign.load::<B::InnerBackend>(weights, &hints, &place.device);
+        let (model, config) = loaded.map_err(with_option)?;
         let tokenizer = match &args.tokenizer {
             Some(path) => Some(fitting(path, config.vocab_size)?),
             None => None,
@@ -209,7 +247,7 @@ impl In<'_> {
             tokenizer_hash: tokenizer
                 .as_ref()
                 .map(|tokenizer| tokenizer.hash().to_owned()),
-            layout: Layout::Packed,
+            layout,
             steps: foreign.settings().step,
             parameters: config.parameter_count(),
         };
@@ -228,9 +266,15 @@ impl In<'_> {
     }
 
     /// The denoiser of a residual flow map, which may be a model folder of ours.
-    fn denoiser<B: AutodiffBackend>(&self, path: &Path, place: &Place<B>) -> Result<Network<B>> {
+    fn denoiser<B: AutodiffBackend>(
+        &self,
+        path: &Path,
+        layout: Layout,
+        place: &Place<B>,
+    ) -> Result<Network<B>> {
         if !is_model(path) {
-            return self.read::<B>(&Foreign::open(path)?, path, Some(Kind::Flow), place);
+            let foreign = Foreign::open(path)?;
+            return self.read::<B>(&foreign, path, Some(Kind::Flow), layout, place);
         }
         let folder = files::model_folder(path)?;
         let (model, config) = folder::load::<B::InnerBackend>(&folder, &place.device)?;
@@ -282,12 +326,33 @@ fn fitting(path: &Path, vocabulary: usize) -> Result<TextTokenizer> {
     )))
 }
 
+/// The error with the option that it is about.
+fn with_option(error: ForeignError) -> CliError {
+    let option = match &error {
+        ForeignError::Untold { key, .. } => format!(" by --{key}"),
+        ForeignError::Contradiction { key, .. } => format!(" by --{key}"),
+        ForeignError::Averages { .. } | ForeignError::NoAverages { .. } => " by --live".to_owned(),
+        ForeignError::OneSet { .. } => ", without --live".to_owned(),
+        _ => return error.into(),
+    };
+    CliError::input(format!("{error}{option}"))
+}
+
 /// The file of weights that a path means.
 fn main_file(path: &Path) -> PathBuf {
     if path.is_dir() {
         path.join(folder::TENSORS_FILE)
     } else {
         path.to_path_buf()
+    }
+}
+
+impl From<LayoutName> for Layout {
+    fn from(name: LayoutName) -> Self {
+        match name {
+            LayoutName::Packed => Self::Packed,
+            LayoutName::Rows => Self::Rows,
+        }
     }
 }
 

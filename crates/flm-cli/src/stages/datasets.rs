@@ -2,13 +2,12 @@
 
 use super::prepare::{self, text_map};
 use crate::args::{FetchArgs, PlaceArgs, PrepareArgs};
-use crate::config::tokenizer_source;
 use crate::error::{CliError, Result};
 use crate::progress::{Progress, thousands};
 use crate::{stop, table};
 use flm_data::{
     DataFiles, FetchOptions, FileCorpus, Layout, Manifest, ManifestTokenizer, PrepareOptions,
-    SplitRule, TextTokenizer, TextUnit, TokenizerSource, Validation,
+    SplitRule, TextUnit, TokenizerSource, Validation,
 };
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -133,7 +132,7 @@ fn default_cache() -> Result<PathBuf> {
 
 /// Prepares a data set as its manifest says, but for what is given.
 pub(crate) fn prepare(name: &str, args: &PrepareArgs) -> Result<()> {
-    let manifest = manifest(name)?;
+    let mut manifest = manifest(name)?;
     for (given, option) in [
         (args.count.is_some(), "--count"),
         (args.seed.is_some(), "--seed"),
@@ -144,11 +143,21 @@ pub(crate) fn prepare(name: &str, args: &PrepareArgs) -> Result<()> {
             )));
         }
     }
+    let given = match (args.train_bpe, &args.tokenizer) {
+        (Some(size), _) => Some(TokenizerSource::TrainBpe(size)),
+        (None, Some(name)) => Some(prepare::tokenizer(name)?),
+        (None, None) => None,
+    };
+    if given.is_some() {
+        // One that has no file to fetch.
+        manifest.tokenizer = ManifestTokenizer::Words;
+    }
     let files = files(&manifest, &args.place)?;
-    let mut options = PrepareOptions::new(
-        tokenizer(&manifest, &files, args)?,
-        args.length.unwrap_or(manifest.length),
-    );
+    let tokenizer = match given {
+        Some(given) => given,
+        None => own_tokenizer(&manifest, &files)?,
+    };
+    let mut options = PrepareOptions::new(tokenizer, args.length.unwrap_or(manifest.length));
     options.layout = if args.pack {
         Layout::Packed
     } else {
@@ -180,34 +189,16 @@ pub(crate) fn prepare(name: &str, args: &PrepareArgs) -> Result<()> {
     Ok(())
 }
 
-/// The tokenizer that is asked for, or the manifest's. A published one without padding is given it, as the paper's code does.
-fn tokenizer(
-    manifest: &Manifest,
-    files: &DataFiles,
-    args: &PrepareArgs,
-) -> Result<TokenizerSource> {
-    if let Some(size) = args.train_bpe {
-        return Ok(TokenizerSource::TrainBpe(size));
-    }
-    if let Some(name) = &args.tokenizer {
-        return match tokenizer_source(name)? {
-            TokenizerSource::File(path) => padded(&path),
-            other => Ok(other),
-        };
-    }
+/// The tokenizer of a manifest.
+fn own_tokenizer(manifest: &Manifest, files: &DataFiles) -> Result<TokenizerSource> {
     match (&manifest.tokenizer, &files.tokenizer) {
         (ManifestTokenizer::Words, _) => Ok(TokenizerSource::Words),
         (ManifestTokenizer::Chars, _) => Ok(TokenizerSource::Chars),
         (ManifestTokenizer::Bpe(size), _) => Ok(TokenizerSource::TrainBpe(*size)),
-        (ManifestTokenizer::Published { .. }, Some(path)) => padded(path),
+        (ManifestTokenizer::Published { .. }, Some(path)) => prepare::padded(path),
         (ManifestTokenizer::Published { name, .. }, None) => Err(CliError::input(format!(
             "the copy of {} has no tokenizer.json: name that of {name} by --tokenizer",
             manifest.title
         ))),
     }
-}
-
-fn padded(path: &Path) -> Result<TokenizerSource> {
-    let tokenizer = TextTokenizer::load(path)?.with_padding()?;
-    Ok(TokenizerSource::Given(Box::new(tokenizer)))
 }

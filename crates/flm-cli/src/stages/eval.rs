@@ -1,6 +1,6 @@
 //! Judging samples.
 
-use super::score::{self, Set};
+use super::score::{Judges, Set};
 use super::{prepare, sample};
 use crate::args::ScoreArgs;
 use crate::error::{CliError, Result};
@@ -35,6 +35,22 @@ pub(crate) enum Figures {
     Grammar(Quality),
     /// It is not.
     Open(Diversity),
+}
+
+impl Figures {
+    /// What is known of samples besides the law of their text.
+    pub(crate) fn open(&self) -> Diversity {
+        match self {
+            Self::Grammar(quality) => Diversity {
+                samples: quality.samples,
+                entropy: quality.entropy,
+                distinct: quality.distinct,
+                mean_length: quality.mean_length,
+                variety: quality.variety,
+            },
+            Self::Open(diversity) => *diversity,
+        }
+    }
 }
 
 /// How samples were drawn: all of a file alike.
@@ -94,7 +110,7 @@ pub(crate) fn eval(path: &Path, data: Option<&Path>, score: &ScoreArgs) -> Resul
         all.push(samples);
     }
     let sets: Vec<Set<'_>> = all.iter().map(Set::of).collect();
-    for (judged, scores) in judged.iter_mut().zip(score::score(score, &sets)?) {
+    for (judged, scores) in judged.iter_mut().zip(Judges::open(score)?.score(&sets)?) {
         judged.scores = scores;
     }
     Ok(judged)

@@ -2,7 +2,7 @@
 
 use super::eval::{self, Figures, Samples, Setting};
 use super::sample::{self, Request};
-use super::score::{self, Set};
+use super::score::{Judges, Set};
 use super::{origin::Origin, prepare};
 use crate::args::FrontierArgs;
 use crate::error::{CliError, Result};
@@ -10,7 +10,7 @@ use crate::{files, plot, table};
 use flm_data::{Dataset, DatasetMeta};
 use flm_denoiser::folder;
 use flm_eval::frontier::{Comparison, Curve, Front, Point};
-use flm_eval::{Grammar, mean_unigram_entropy};
+use flm_eval::{GenPpl, Grammar, Variety, mean_unigram_entropy};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -34,9 +34,44 @@ struct Report {
 #[derive(Serialize)]
 struct At {
     steps: usize,
-    curves: Vec<Curve>,
+    curves: Vec<Swept>,
     /// Nothing for one model, or where no entropy is in reach of all.
     comparison: Option<Comparison>,
+}
+
+/// A model at every setting.
+#[derive(Serialize)]
+struct Swept {
+    label: String,
+    points: Vec<Measured>,
+}
+
+/// The figures at one setting. How alike samples are is no part of the comparison, but belongs beside it.
+#[derive(Serialize)]
+struct Measured {
+    #[serde(flatten)]
+    point: Point,
+    /// Different samples among all.
+    distinct: f64,
+    #[serde(flatten)]
+    variety: Variety,
+}
+
+impl Swept {
+    fn curve(&self) -> Curve {
+        Curve {
+            label: self.label.clone(),
+            points: self.points.iter().map(|measured| measured.point).collect(),
+        }
+    }
+}
+
+/// What a model wrote at a number of steps: samples of each setting.
+struct Drawn<'a> {
+    steps: usize,
+    model: &'a Model,
+    settings: Vec<Request>,
+    samples: Vec<Samples>,
 }
 
 /// A model and its name in the picture.
@@ -67,43 +102,43 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
             data.display()
         )));
     }
-    let mut curves: Vec<(usize, Vec<Curve>)> = Vec::new();
-    let mut judge = "grammar".to_owned();
+    // A scorer that is not there is said before anything is drawn.
+    let judges = Judges::open(&args.score)?;
+    let mut drawn = Vec::new();
     for steps in &args.steps {
-        let mut at = Vec::new();
         for model in &models {
             let settings = settings(args, *steps, model.two_time);
-            let drawn = draw(args, model, &settings)?;
-            let (points, identity) = points(args, grammar.as_ref(), &settings, &drawn)?;
-            judge = identity.unwrap_or(judge);
-            at.push(Curve {
-                label: model.label.clone(),
-                points,
+            let samples = draw(args, model, &settings)?;
+            drawn.push(Drawn {
+                steps: *steps,
+                model,
+                settings,
+                samples,
             });
         }
-        curves.push((*steps, at));
     }
+    // All at once, so that a scorer is read once and cuts all samples alike.
+    let sets: Vec<Set<'_>> = (drawn.iter().flat_map(|drawn| &drawn.samples))
+        .map(Set::of)
+        .collect();
+    let scores = judges.score(&sets)?;
+    let judge = (scores.iter().flatten().next())
+        .map_or_else(|| "grammar".to_owned(), |score| score.scorer.clone());
     let data_entropy = match &args.data {
         Some(data) => entropy_of(data, grammar.is_some(), args.count)?,
         None => None,
     };
-    let at = curves
-        .into_iter()
-        .map(|(steps, curves)| {
-            let fronts = curves
-                .iter()
-                .map(Front::of)
-                .collect::<std::result::Result<Vec<_>, _>>()?;
-            let comparison = if fronts.len() > 1 {
-                Comparison::of(&fronts, data_entropy, GRID)?
-            } else {
-                None
-            };
-            Ok(At {
-                steps,
-                curves,
-                comparison,
-            })
+    let mut scores = scores.iter();
+    let mut swept = drawn
+        .iter()
+        .map(|drawn| swept(grammar.as_ref(), drawn, scores.by_ref()))
+        .collect::<Result<Vec<_>>>()?
+        .into_iter();
+    let at = drawn
+        .chunks(models.len())
+        .map(|drawn| {
+            let curves: Vec<Swept> = swept.by_ref().take(drawn.len()).collect();
+            at(drawn[0].steps, curves, data_entropy)
         })
         .collect::<Result<Vec<_>>>()?;
     let report = Report {
@@ -120,6 +155,24 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     let svg = plot::standalone(&picture);
     files::write(&args.out.join("frontier.svg"), svg.as_bytes())?;
     Ok(told(&report, &args.out))
+}
+
+/// Compares models at a number of steps.
+fn at(steps: usize, curves: Vec<Swept>, data_entropy: Option<f64>) -> Result<At> {
+    let fronts = curves
+        .iter()
+        .map(|swept| Front::of(&swept.curve()))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let comparison = if fronts.len() > 1 {
+        Comparison::of(&fronts, data_entropy, GRID)?
+    } else {
+        None
+    };
+    Ok(At {
+        steps,
+        curves,
+        comparison,
+    })
 }
 
 /// The models, and the hash of their tokenizer.
@@ -235,21 +288,16 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
         .collect()
 }
 
-/// The figures at each setting, and who judged if it is a scorer.
-fn points(
-    args: &FrontierArgs,
+/// The figures at each setting; `scores` has those of a scorer, in the same order.
+fn swept<'a>(
     grammar: Option<&Grammar>,
-    requests: &[Request],
-    drawn: &[Samples],
-) -> Result<(Vec<Point>, Option<String>)> {
-    let sets: Vec<Set<'_>> = drawn.iter().map(Set::of).collect();
-    let scores = score::score(&args.score, &sets)?;
-    let identity = (scores.iter().flatten())
-        .map(|score| score.scorer.clone())
-        .next();
+    drawn: &Drawn<'_>,
+    scores: impl Iterator<Item = &'a Vec<GenPpl>>,
+) -> Result<Swept> {
     let mut points = Vec::new();
-    for ((request, samples), scores) in requests.iter().zip(drawn).zip(&scores) {
-        let (entropy, nats) = match (eval::judge(grammar, &samples.texts)?, scores.first()) {
+    for ((request, samples), scores) in drawn.settings.iter().zip(&drawn.samples).zip(scores) {
+        let figures = eval::judge(grammar, &samples.texts)?;
+        let (entropy, nats) = match (&figures, scores.first()) {
             (Figures::Grammar(q), None) => (q.entropy, q.oracle_nats_per_token),
             (Figures::Grammar(q), Some(score)) => (q.entropy, score.nats_per_token),
             (Figures::Open(d), Some(score)) => (
@@ -258,15 +306,23 @@ fn points(
             ),
             (Figures::Open(_), None) => unreachable!("there is a scorer or a grammar"),
         };
-        points.push(Point {
-            steps: request.steps,
-            gamma: Some(request.gamma),
-            temperature: Some(request.temperature),
-            entropy,
-            nats,
+        let open = figures.open();
+        points.push(Measured {
+            point: Point {
+                steps: request.steps,
+                gamma: Some(request.gamma),
+                temperature: Some(request.temperature),
+                entropy,
+                nats,
+            },
+            distinct: open.distinct,
+            variety: open.variety,
         });
     }
-    Ok((points, identity))
+    Ok(Swept {
+        label: drawn.model.label.clone(),
+        points,
+    })
 }
 
 /// Entropy of validation rows as that of samples is taken: of a grammar's words, or of tokens.
@@ -354,11 +410,15 @@ fn points_of(report: &Report) -> Vec<Vec<String>> {
         "temperature",
         "entropy",
         "nats/tok",
+        "distinct",
+        "pairs",
+        "self-BLEU",
     ];
     let mut lines = vec![header.map(str::to_owned).to_vec()];
     for at in &report.at {
         for (model, curve) in at.curves.iter().enumerate() {
-            for point in &curve.points {
+            for measured in &curve.points {
+                let Measured { point, variety, .. } = measured;
                 lines.push(vec![
                     format!("{}", model + 1),
                     at.steps.to_string(),
@@ -366,6 +426,9 @@ fn points_of(report: &Report) -> Vec<Vec<String>> {
                     point.temperature.unwrap_or(1.0).to_string(),
                     format!("{:.3}", point.entropy),
                     format!("{:.3}", point.nats),
+                    format!("{:.3}", measured.distinct),
+                    table::optional(variety.distinct_2, 3),
+                    table::optional(variety.self_bleu, 3),
                 ]);
             }
         }
@@ -376,9 +439,10 @@ fn points_of(report: &Report) -> Vec<Vec<String>> {
 /// Entropy to the right, nats upwards, a colour for each model and a line for each number of steps.
 fn picture(report: &Report) -> std::result::Result<String, plot::Failure> {
     let fronts = report.at.iter().flat_map(|at| {
-        at.curves.iter().enumerate().map(|(model, curve)| {
+        at.curves.iter().enumerate().map(|(model, swept)| {
+            let curve = swept.curve();
             let all = curve.points.iter().map(|point| (point.entropy, point.nats));
-            let front = Front::of(curve).map(|front| {
+            let front = Front::of(&curve).map(|front| {
                 let points = front.points().iter();
                 points.map(|point| (point.entropy, point.nats)).collect()
             });

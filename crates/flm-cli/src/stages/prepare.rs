@@ -1,7 +1,7 @@
 //! From a corpus to a data folder.
 
 use super::purpose;
-use crate::config::DataSettings;
+use crate::config::{DataSettings, tokenizer_source};
 use crate::error::{CliError, Result};
 use crate::files;
 use crate::progress::{Progress, thousands};
@@ -23,7 +23,7 @@ pub(crate) const GRAMMAR_FILE: &str = "corpus.grammar";
 
 /// Makes a data folder.
 pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Result<DatasetMeta> {
-    let mut options = PrepareOptions::new(settings.tokenizer()?, settings.length);
+    let mut options = PrepareOptions::new(tokenizer(&settings.tokenizer)?, settings.length);
     options.layout = settings.layout;
     options.validation_share = settings.validation_share;
     if settings.is_grammar() {
@@ -50,6 +50,20 @@ pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Resul
         options.text_map = text_map(settings.detokenizer);
         write(&corpus, 0, &options, out, force)
     }
+}
+
+/// The tokenizer that is meant by `words`, `chars`, `bpe:N` or the path of a tokenizer.json.
+pub(super) fn tokenizer(name: &str) -> Result<TokenizerSource> {
+    match tokenizer_source(name)? {
+        TokenizerSource::File(path) => padded(&path),
+        other => Ok(other),
+    }
+}
+
+/// A published tokenizer; one without padding is given it, as the paper's code does.
+pub(super) fn padded(path: &Path) -> Result<TokenizerSource> {
+    let tokenizer = TextTokenizer::load(path)?.with_padding()?;
+    Ok(TokenizerSource::Given(Box::new(tokenizer)))
 }
 
 /// A detokenizer as preparing has it: none for none.

@@ -7,7 +7,7 @@ use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
-use flm_eval::gpt2::{Gpt2, Gpt2Scorer};
+use flm_eval::gpt2::{Gpt2, Gpt2Config, Gpt2Scorer};
 use flm_eval::ngram::{NGramCounts, NGramModel};
 use flm_eval::{GenPpl, Scored, Scorer};
 use std::path::{Path, PathBuf};
@@ -40,33 +40,54 @@ enum Judge {
     NGram(Box<DataNGram>),
 }
 
-/// What every scorer says of every set: of each set the scores in the order of the scorers.
-pub(crate) fn score(args: &ScoreArgs, sets: &[Set<'_>]) -> Result<Vec<Vec<GenPpl>>> {
-    let mut scores: Vec<Vec<GenPpl>> = sets.iter().map(|_| Vec::new()).collect();
-    for name in &args.scorers {
-        let found = match judge(name)? {
-            Judge::NGram(scorer) => {
-                let score = |set: &Set<'_>| scorer.score(set);
-                sets.iter().map(score).collect::<Result<Vec<_>>>()?
-            }
-            Judge::Gpt2 { folder, tokenizer } => device::run(
-                args.device,
-                Gpt2Job {
-                    folder: &folder,
-                    tokenizer: &tokenizer,
-                    sets,
-                    args,
-                },
-            )?,
-        };
-        for (all, one) in scores.iter_mut().zip(found) {
-            all.push(one);
-        }
-    }
-    Ok(scores)
+/// All who score.
+pub(crate) struct Judges<'a> {
+    judges: Vec<Judge>,
+    args: &'a ScoreArgs,
 }
 
-fn judge(name: &str) -> Result<Judge> {
+impl<'a> Judges<'a> {
+    /// Finds the scorers that are named, and counts n-grams: what cannot score is said before anything is scored.
+    pub(crate) fn open(args: &'a ScoreArgs) -> Result<Self> {
+        Ok(Self {
+            judges: args
+                .scorers
+                .iter()
+                .map(|name| judge(name, args))
+                .collect::<Result<_>>()?,
+            args,
+        })
+    }
+
+    /// What every scorer says of every set: of each set the scores in the order of the scorers. The weights of a GPT-2 are read
+    /// in every call.
+    pub(crate) fn score(&self, sets: &[Set<'_>]) -> Result<Vec<Vec<GenPpl>>> {
+        let mut scores: Vec<Vec<GenPpl>> = sets.iter().map(|_| Vec::new()).collect();
+        for judge in &self.judges {
+            let found = match judge {
+                Judge::NGram(scorer) => {
+                    let score = |set: &Set<'_>| scorer.score(set);
+                    sets.iter().map(score).collect::<Result<Vec<_>>>()?
+                }
+                Judge::Gpt2 { folder, tokenizer } => device::run(
+                    self.args.device,
+                    Gpt2Job {
+                        folder,
+                        tokenizer,
+                        sets,
+                        args: self.args,
+                    },
+                )?,
+            };
+            for (all, one) in scores.iter_mut().zip(found) {
+                all.push(one);
+            }
+        }
+        Ok(scores)
+    }
+}
+
+fn judge(name: &str, args: &ScoreArgs) -> Result<Judge> {
     if let Some(rest) = name.strip_prefix("ngram:") {
         let (data, order) = match rest.rsplit_once(':') {
             Some((data, order)) => {
@@ -88,6 +109,14 @@ fn judge(name: &str) -> Result<Judge> {
     if !folder.join("config.json").is_file() {
         return Err(CliError::input(format!(
             "--scorer {name} is neither ngram:DATA[:ORDER] nor a folder of GPT-2 with config.json, model.safetensors and {TOKENIZER_FILE}"
+        )));
+    }
+    let positions = Gpt2Config::read(&folder.join("config.json"))?.n_positions;
+    if let Some(length) = args.score_length
+        && !(2..=positions).contains(&length)
+    {
+        return Err(CliError::input(format!(
+            "--score-length must lie between 2 and {positions} for --scorer {name}, found {length}"
         )));
     }
     let path = folder.join(TOKENIZER_FILE);

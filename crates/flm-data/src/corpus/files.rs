@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::columns::TextColumn;
-use super::json::string_field;
+use super::json::{Field, string_field};
 use super::lines::{Chunks, Lines};
 use super::source::{Form, kind};
 use super::{Corpus, Documents, Piece, Pieces};
@@ -25,7 +25,8 @@ pub enum TextUnit {
 ///
 /// The name of a file tells what it is:
 ///
-/// - `.jsonl`, `.ndjson`, `.json`: JSON lines, one document a line, in a field of the object;
+/// - `.jsonl`, `.ndjson`, `.json`: JSON lines, one document a line, in a field of the object; null is
+///   no document;
 /// - `.parquet`: one document a row, in a column of text; values may be compressed with snappy,
 ///   zstd or gzip, and null is no document;
 /// - anything else: text, see [`TextUnit`].
@@ -103,7 +104,7 @@ impl FileCorpus {
                 let path = path.to_path_buf();
                 whole_pieces(lines.filter_map(move |line| {
                     line.and_then(|(number, line)| json_text(&path, number, &line, &self.field))
-                        .map(|text| Some(text).filter(|text| !text.trim().is_empty()))
+                        .map(|text| text.filter(|text| !text.trim().is_empty()))
                         .transpose()
                 }))
             }
@@ -185,17 +186,22 @@ fn whole_pieces<'a>(documents: impl Iterator<Item = Result<String, DataError>> +
     }))
 }
 
-fn json_text(path: &Path, line: u64, json: &str, field: &str) -> Result<String, DataError> {
-    let text = string_field(json, field).map_err(|source| DataError::NotJson {
+/// The text of a line, or `None` where it is null.
+fn json_text(path: &Path, line: u64, json: &str, field: &str) -> Result<Option<String>, DataError> {
+    let found = string_field(json, field).map_err(|source| DataError::NotJson {
         path: path.to_path_buf(),
         line,
         source,
     })?;
-    text.ok_or_else(|| DataError::NoTextField {
-        path: path.to_path_buf(),
-        line,
-        field: field.to_owned(),
-    })
+    match found {
+        Field::Text(text) => Ok(Some(text)),
+        Field::Null => Ok(None),
+        Field::Missing => Err(DataError::NoTextField {
+            path: path.to_path_buf(),
+            line,
+            field: field.to_owned(),
+        }),
+    }
 }
 
 fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
@@ -256,7 +262,10 @@ mod tests {
     fn a_folder_is_read_in_the_order_of_its_names() {
         let folder = folder(&[
             ("b/2.txt", b"four"),
-            ("b/1.jsonl", b"{\"text\": \"three\"}\n\n{\"text\": \" \"}\n"),
+            (
+                "b/1.jsonl",
+                b"{\"text\": \"three\"}\n\n{\"text\": \" \"}\n{\"text\": null}\n",
+            ),
             ("c.txt", b"five"),
             ("a.txt", b"one\ntwo\n"),
             (".hidden", b"\xff"),

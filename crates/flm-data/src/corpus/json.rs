@@ -2,11 +2,19 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The string in a field of a JSON object, or `None` where the line is no object, or the field is
-/// missing or no string.
-pub(super) fn string_field(json: &str, field: &str) -> serde_json::Result<Option<String>> {
+/// What a line of JSON has in a field.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    Text(String),
+    Null,
+    /// The line is no object, or the field is missing or something else.
+    Missing,
+}
+
+/// The string in a field of a JSON object.
+pub(super) fn string_field(json: &str, field: &str) -> serde_json::Result<Field> {
     let mut reader = serde_json::Deserializer::from_str(json);
     let text = Pick { field: Some(field) }.deserialize(&mut reader)?;
     reader.end()?;
@@ -19,7 +27,7 @@ struct Pick<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Pick<'_> {
-    type Value = Option<String>;
+    type Value = Field;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
         reader.deserialize_any(self)
@@ -27,14 +35,14 @@ impl<'de> DeserializeSeed<'de> for Pick<'_> {
 }
 
 impl<'de> Visitor<'de> for Pick<'_> {
-    type Value = Option<String>;
+    type Value = Field;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("JSON")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
+        let mut found = Field::Missing;
         while let Some(key) = map.next_key::<String>()? {
             // Of a field that is there twice the last one counts, as in most readers.
             if self.field == Some(key.as_str()) {
@@ -48,35 +56,41 @@ impl<'de> Visitor<'de> for Pick<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
+        Ok(Field::Missing)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(self.field.is_none().then(|| text.to_owned()))
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        self.visit_string(text.to_owned())
     }
 
     fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
-        Ok(self.field.is_none().then_some(text))
+        Ok(match self.field {
+            None => Field::Text(text),
+            Some(_) => Field::Missing,
+        })
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Field::Missing)
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Field::Missing)
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Field::Missing)
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Field::Missing)
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(match self.field {
+            None => Field::Null,
+            Some(_) => Field::Missing,
+        })
     }
 }
 
@@ -87,7 +101,7 @@ mod tests {
     #[test]
     fn only_a_string_of_the_object_itself_is_found() {
         let find = |json: &str| string_field(json, "text").unwrap();
-        let found = |text: &str| Some(text.to_owned());
+        let found = |text: &str| Field::Text(text.to_owned());
         assert_eq!(
             find(r#"{"a": [{"text": 1}], "text": "x\ny"}"#),
             found("x\ny")
@@ -96,7 +110,6 @@ mod tests {
         assert_eq!(find(r#"{"t\u0065xt": "a"}"#), found("a"));
         for json in [
             r#"{"a": {"text": "x"}}"#,
-            r#"{"text": null}"#,
             r#"{"text": {"text": "x"}}"#,
             r#"{"text": ["x"]}"#,
             r#"{"text": "a", "text": 1.5}"#,
@@ -107,8 +120,15 @@ mod tests {
             "3",
             "null",
         ] {
-            assert_eq!(find(json), None, "{json}");
+            assert_eq!(find(json), Field::Missing, "{json}");
         }
+    }
+
+    #[test]
+    fn null_is_not_missing() {
+        let find = |json: &str| string_field(json, "text").unwrap();
+        assert_eq!(find(r#"{"a": 1, "text": null}"#), Field::Null);
+        assert_eq!(find(r#"{"a": null}"#), Field::Missing);
     }
 
     #[test]

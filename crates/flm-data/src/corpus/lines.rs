@@ -167,7 +167,7 @@ impl Chunks {
 }
 
 /// Where to cut a full piece; never 0.
-fn cut(bytes: &[u8]) -> usize {
+pub(crate) fn cut(bytes: &[u8]) -> usize {
     if let Some(newline) = bytes.iter().rposition(|&byte| byte == b'\n') {
         return newline + 1;
     }

@@ -50,12 +50,29 @@ impl Packing {
     }
 }
 
+/// Compression that is not read, told from the ending of a name.
+const OTHERS: [(&str, &str); 9] = [
+    ("xz", "xz"),
+    ("lzma", "lzma"),
+    ("bz2", "bzip2"),
+    ("lz4", "lz4"),
+    ("br", "brotli"),
+    ("z", "compress"),
+    ("zip", "zip"),
+    ("7z", "7z"),
+    ("rar", "rar"),
+];
+
+/// What a decompressor says of a frame that refers further back than it may. It has no number to go by.
+const LARGE_WINDOW: &str = "Frame requires too much memory for decoding";
+
+/// Whether four bytes begin a frame of zstd that holds no text: `pzstd` has one before each part.
+fn is_skippable(head: &[u8]) -> bool {
+    matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+}
+
 /// Tells from a name what is in the file.
 pub(super) fn kind(path: &Path) -> (Form, Packing) {
-    let ending = |path: &Path| {
-        let ending = path.extension().unwrap_or_default();
-        ending.to_string_lossy().to_ascii_lowercase()
-    };
     let (name, packing) = match ending(path).as_str() {
         "gz" => (path.with_extension(""), Packing::Gzip),
         "zst" => (path.with_extension(""), Packing::Zstd),
@@ -70,6 +87,11 @@ pub(super) fn kind(path: &Path) -> (Form, Packing) {
     (form, packing)
 }
 
+fn ending(path: &Path) -> String {
+    let ending = path.extension().unwrap_or_default();
+    ending.to_string_lossy().to_ascii_lowercase()
+}
+
 /// The bytes of a file, decompressed as they are read. Nothing is held but a window of at most
 /// 128 MiB, the most that zstd takes without being asked, so a bomb costs time and no memory.
 pub(super) struct Source {
@@ -81,6 +103,13 @@ pub(super) struct Source {
 impl Source {
     /// Opens a file that is compressed as its name says; another beginning is an error.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+        let found = ending(path);
+        if let Some((_, kind)) = OTHERS.iter().find(|(ending, _)| *ending == found) {
+            return Err(DataError::OtherCompression {
+                path: path.to_path_buf(),
+                kind,
+            });
+        }
         let (_, packing) = kind(path);
         let mut file = File::open(path).map_err(DataError::io("read", path))?;
         let reader: Box<dyn Read> = if packing == Packing::Plain {
@@ -92,7 +121,7 @@ impl Source {
                 .take(magic.len() as u64)
                 .read_to_end(&mut head)
                 .map_err(DataError::io("read", path))?;
-            if head != magic {
+            if head != magic && !(packing == Packing::Zstd && is_skippable(&head)) {
                 return Err(wrong_kind(path, packing.name(), magic, &head));
             }
             let whole = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(file));
@@ -125,6 +154,11 @@ impl Source {
         // A decompressor's errors have no number of the system.
         if self.packing == Packing::Plain || source.raw_os_error().is_some() {
             return DataError::io("read", &self.path)(source);
+        }
+        if self.packing == Packing::Zstd && source.to_string() == LARGE_WINDOW {
+            return DataError::LargeWindow {
+                path: self.path.clone(),
+            };
         }
         DataError::Damaged {
             path: self.path.clone(),

@@ -7,7 +7,25 @@ use super::{
     MANIFEST_VERSION, Manifest, ManifestError, ManifestTokenizer, RepoKind, Source, SourceFile,
     SplitRule,
 };
+use crate::prepare::choice::is_share;
 use crate::{Layout, MINIMUM_BPE_VOCABULARY, TextUnit};
+
+/// The rule that is written, if it is one.
+fn split_rule(written: &toml::Value) -> Option<SplitRule> {
+    if written.as_str() == Some("files") {
+        return Some(SplitRule::Files);
+    }
+    let mut entries = written.as_table()?.iter();
+    let rule = match entries.next()? {
+        (key, toml::Value::Integer(count)) if key == "last" => {
+            SplitRule::Last(u64::try_from(*count).ok()?)
+        }
+        (key, toml::Value::Integer(share)) if key == "share" => SplitRule::Share(*share as f64),
+        (key, toml::Value::Float(share)) if key == "share" => SplitRule::Share(*share),
+        _ => return None,
+    };
+    entries.next().is_none().then_some(rule)
+}
 
 /// Checks one manifest, which errors call by this name.
 pub(super) struct Checker<'a> {
@@ -50,7 +68,7 @@ impl Checker<'_> {
                 "a text read as a whole has no rows of its own, expected \"packed\"",
             ));
         }
-        self.split(&raw, unit)?;
+        let split = self.split(&raw, unit)?;
         let train = self.sources("train", raw.train, RepoKind::Dataset)?;
         let validation = self.sources("validation", raw.validation, RepoKind::Dataset)?;
         Ok(Manifest {
@@ -61,7 +79,7 @@ impl Checker<'_> {
             page: raw.page,
             train,
             validation,
-            split: raw.split,
+            split,
             column: raw.column,
             unit,
             detokenizer: raw.detokenizer,
@@ -70,11 +88,15 @@ impl Checker<'_> {
         })
     }
 
-    fn split(&self, raw: &RawManifest, unit: TextUnit) -> Result<(), ManifestError> {
+    fn split(&self, raw: &RawManifest, unit: TextUnit) -> Result<SplitRule, ManifestError> {
+        let split = split_rule(&raw.split).ok_or_else(|| {
+            let expected = "\"files\", { last = N } or { share = S }".to_owned();
+            self.bad("split", raw.split.to_string(), expected)
+        })?;
         if raw.train.is_empty() {
             return Err(self.inconsistent("train", "there is no file to train on"));
         }
-        match (raw.split, raw.validation.is_empty()) {
+        match (split, raw.validation.is_empty()) {
             (SplitRule::Files, true) => {
                 return Err(self.inconsistent(
                     "validation",
@@ -89,7 +111,7 @@ impl Checker<'_> {
             }
             _ => {}
         }
-        match raw.split {
+        match split {
             SplitRule::Files => Ok(()),
             SplitRule::Last(_) if unit == TextUnit::Whole => Err(self.inconsistent(
                 "split",
@@ -99,12 +121,13 @@ impl Checker<'_> {
                 "at least one document".to_owned()
             }),
             SplitRule::Share(share) => {
-                let is_share = share > 0.0 && share < 1.0;
+                let is_share = share > 0.0 && is_share(share);
                 self.must(is_share, "split.share", share, || {
-                    "a number above 0 and below 1".to_owned()
+                    "a number above 0 and below 1, with at most six decimals".to_owned()
                 })
             }
-        }
+        }?;
+        Ok(split)
     }
 
     fn tokenizer(&self, raw: RawTokenizer) -> Result<ManifestTokenizer, ManifestError> {

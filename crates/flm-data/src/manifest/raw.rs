@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::check::Checker;
-use super::{Manifest, ManifestError, SplitRule};
+use super::{Manifest, ManifestError};
 use crate::{Detokenizer, Layout};
 
 #[derive(Deserialize)]
@@ -13,7 +13,7 @@ pub(super) struct RawManifest {
     pub(super) title: String,
     pub(super) license: String,
     pub(super) page: String,
-    pub(super) split: SplitRule,
+    pub(super) split: toml::Value,
     pub(super) column: String,
     pub(super) unit: RawUnit,
     pub(super) detokenizer: Detokenizer,

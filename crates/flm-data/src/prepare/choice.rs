@@ -18,6 +18,13 @@ pub(super) enum Choice {
 
 const MILLION: u128 = 1_000_000;
 
+/// Whether a share can be met as it is: below 1, and in whole millionths.
+pub(crate) fn is_share(share: f64) -> bool {
+    let millionths = share * MILLION as f64;
+    // A number of at most six decimals is the quotient that is nearest to it.
+    (0.0..1.0).contains(&share) && millionths.round() / MILLION as f64 == share
+}
+
 impl Choice {
     /// The choice that the options ask for, in a corpus of `documents` if that was counted.
     pub(super) fn new(options: &PrepareOptions, documents: Option<u64>) -> Result<Self, DataError> {
@@ -59,6 +66,25 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_has_at_most_six_decimals() {
+        for millionths in (0..1_000_000).step_by(7).chain([1, 999_999]) {
+            let share: f64 = format!("0.{millionths:06}").parse().unwrap();
+            assert!(is_share(share), "{share}");
+        }
+        for share in [
+            -0.1,
+            1.0,
+            1e-7,
+            0.0200001,
+            0.999_999_9,
+            f64::NAN,
+            f64::INFINITY,
+        ] {
+            assert!(!is_share(share), "{share}");
+        }
+    }
 
     #[test]
     fn every_group_has_one_place_for_validation() {

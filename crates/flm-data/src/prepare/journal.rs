@@ -19,7 +19,7 @@ use crate::{Corpus, DataError, TextTokenizer};
 pub(super) const JOURNAL_FILE: &str = "journal.json";
 
 /// Changes with the meaning of a journal, and where other code would make other rows.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A state of a preparation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::choice::is_share;
 use crate::{Corpus, DataError, Layout, TextMap, TextTokenizer, ValidationFrom};
 
 /// Where the tokenizer of a data folder comes from.
@@ -57,7 +58,7 @@ pub struct PrepareOptions {
     pub layout: Layout,
     /// Where the validation split comes from.
     pub validation: Validation,
-    /// For [`Validation::Share`], the share of documents to set apart, at least 0 and below 1; of
+    /// For [`Validation::Share`], the share of documents to set apart, at least 0 and below 1, in whole millionths; of
     /// blocks, if the corpus is continuous. See [`prepare`](crate::prepare).
     pub validation_share: f64,
     /// A change to every document before it is encoded; to every piece, where a text is read as a
@@ -96,7 +97,7 @@ impl PrepareOptions {
                 length: self.length,
             });
         }
-        if !(0.0..1.0).contains(&self.validation_share) {
+        if !is_share(self.validation_share) {
             return Err(DataError::BadShare {
                 found: self.validation_share,
             });

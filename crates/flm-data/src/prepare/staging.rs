@@ -35,7 +35,7 @@ impl Staging {
         };
         let parent = parent(&out);
         let parents = Parents::make(parent)?;
-        let lock = Lock::take(&out, beside(&out, "lock"))?;
+        let lock = Lock::take(&out, beside(&out, "lock"), File::try_lock)?;
         // Another process may have completed it until the lock was free.
         let replaces = fs::symlink_metadata(&out).is_ok();
         if replaces && !force {
@@ -117,7 +117,11 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(out: &Path, path: PathBuf) -> Result<Self, DataError> {
+    fn take(
+        out: &Path,
+        path: PathBuf,
+        try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Self, DataError> {
         // A process that was killed holds its lock until the system has done with it.
         const TRIES: u32 = 20;
         const PAUSE: Duration = Duration::from_millis(50);
@@ -128,13 +132,19 @@ impl Lock {
                 .write(true)
                 .open(&path)
                 .map_err(DataError::io("create", &path))?;
-            match file.try_lock() {
+            match try_lock(&file) {
                 // The one who had it may have removed the file since it was opened here.
                 Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: file }),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                // Some file systems know no locks; then it is for the user to prepare once at a time.
                 Err(TryLockError::Error(error)) => {
-                    return Err(DataError::io("lock", &path)(error));
+                    tracing::warn!(
+                        path = %path.display(),
+                        %error,
+                        "the file system has no locks: nothing else may prepare this folder now"
+                    );
+                    return Ok(Self { path, _file: file });
                 }
             }
         }
@@ -237,4 +247,24 @@ pub(super) fn sync(folder: &Path) -> Result<(), DataError> {
         .map_err(DataError::io("write", folder))?;
     let _ = folder;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_locks_is_worked_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".data.lock");
+        let out = folder.path().join("data");
+        let none = |_: &File| {
+            let error = std::io::ErrorKind::Unsupported;
+            Err(TryLockError::Error(error.into()))
+        };
+        let lock = Lock::take(&out, path.clone(), none).unwrap();
+        assert!(path.is_file());
+        drop(lock);
+        assert!(!path.exists());
+    }
 }

@@ -8,6 +8,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use super::specials::added_tokens;
+use super::words::{LONGEST, Words, segments};
 use super::{Pass, SPECIALS, TextTokenizer, pre_tokens};
 use crate::error::tokenizer_error;
 use crate::pieces::batches;
@@ -18,6 +19,13 @@ pub const MINIMUM_BPE_VOCABULARY: usize = 256 + SPECIALS.len();
 
 // A pair that occurs once shortens nothing else, and would make tokens of single names.
 const MINIMUM_OCCURRENCES: u64 = 2;
+
+/// The most text of words of more than [`LONGEST`] bytes that is learnt from, in bytes. Each is as good as a text of its own, so
+/// that memory would grow with the corpus, and a vocabulary needs no more of it.
+const LONG_WORDS: usize = 4 << 20;
+
+/// The words that these are counted as, in bytes: the trainer's time grows with the square of a word.
+const SEGMENT: usize = 1 << 10;
 
 pub(crate) fn train(
     corpus: &dyn Corpus,
@@ -33,6 +41,7 @@ pub(crate) fn train(
     let mut tokenizer = Tokenizer::new(BPE::default());
     tokenizer.with_pre_tokenizer(Some(byte_level()));
     tokenizer.with_decoder(Some(byte_level()));
+    tokenizer.set_encode_special_tokens(true);
     let counts = count_words(&tokenizer, corpus, pass)?;
     // There are no more pairs to merge than bytes, and the trainer takes memory for as many tokens as it is asked for.
     let bytes: usize = counts.keys().map(String::len).sum();
@@ -72,21 +81,33 @@ fn count_words(
     corpus: &dyn Corpus,
     pass: Pass<'_>,
 ) -> Result<HashMap<String, u64>, DataError> {
+    let words = Words::of(tokenizer)
+        .ok_or_else(|| tokenizer_error("byte pairs without their words".into()))?;
     let mut total: HashMap<String, u64> = HashMap::new();
+    let mut room = LONG_WORDS;
     for batch in batches(corpus.pieces()?) {
         let batch = batch?;
-        let counted: Vec<HashMap<String, u64>> = batch
+        let counted: Vec<Counted<'_>> = batch
             .par_iter()
-            .map(|piece| {
-                let mut counts = HashMap::new();
-                for word in pre_tokens(tokenizer, &piece.text)? {
-                    *counts.entry(word).or_default() += 1;
-                }
-                Ok(counts)
-            })
+            .map(|piece| count(tokenizer, words, &piece.text))
             .collect::<Result<_, DataError>>()?;
-        for (word, count) in counted.into_iter().flatten() {
-            *total.entry(word).or_default() += count;
+        for counted in counted {
+            for (word, count) in counted.words {
+                *total.entry(word).or_default() += count;
+            }
+            let long = counted.long.into_iter();
+            for segment in long.flat_map(|word| segments(word, SEGMENT)) {
+                if let Some(left) = room.checked_sub(segment.len()) {
+                    room = left;
+                    count_in(&mut total, tokenizer, segment)?;
+                } else if room > 0 {
+                    room = 0;
+                    tracing::warn!(
+                        limit = LONG_WORDS,
+                        "the corpus has more text in overlong words than a vocabulary is learnt from"
+                    );
+                }
+            }
         }
         for piece in &batch {
             pass(piece)?;
@@ -98,6 +119,53 @@ fn count_words(
         });
     }
     Ok(total)
+}
+
+/// The words of a text.
+struct Counted<'a> {
+    words: HashMap<String, u64>,
+    /// Those that are too long to be counted as they are.
+    long: Vec<&'a str>,
+}
+
+/// Counts the words of a text, a part of it at a time: the `tokenizers` crate takes many times the size of what it is
+/// given. Between two words it makes no difference where a part ends.
+fn count<'a>(tokenizer: &Tokenizer, words: Words, text: &'a str) -> Result<Counted<'a>, DataError> {
+    let mut counted = Counted {
+        words: HashMap::new(),
+        long: Vec::new(),
+    };
+    let mut parts = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    words.units(text, |unit| {
+        let is_long = unit.len() > LONGEST;
+        if is_long || end - start > LONGEST {
+            parts.push(&text[start..end]);
+            start = end;
+        }
+        end += unit.len();
+        if is_long {
+            counted.long.push(unit);
+            start = end;
+        }
+        Some(())
+    });
+    parts.push(&text[start..end]);
+    for part in parts {
+        count_in(&mut counted.words, tokenizer, part)?;
+    }
+    Ok(counted)
+}
+
+fn count_in(
+    counts: &mut HashMap<String, u64>,
+    tokenizer: &Tokenizer,
+    text: &str,
+) -> Result<(), DataError> {
+    for word in pre_tokens(tokenizer, text)? {
+        *counts.entry(word).or_default() += 1;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -153,6 +221,34 @@ mod tests {
         let most = TextTokenizer::train_bpe(&corpus(), usize::MAX).unwrap();
         let many = TextTokenizer::train_bpe(&corpus(), 5000).unwrap();
         assert_eq!(most.hash(), many.hash());
+    }
+
+    #[test]
+    fn words_are_counted_alike_in_parts_and_at_once() {
+        let line = "  the lower 's the  lowest,\n\n Löwe  日本 don't ½ 12 \t\r\n ";
+        let text = line.repeat(4 * LONGEST / line.len());
+        let mut tokenizer = Tokenizer::new(BPE::default());
+        tokenizer.with_pre_tokenizer(Some(byte_level()));
+        tokenizer.set_encode_special_tokens(true);
+        let words = Words::of(&tokenizer).unwrap();
+        let counted = count(&tokenizer, words, &text).unwrap();
+        let mut at_once = HashMap::new();
+        count_in(&mut at_once, &tokenizer, &text).unwrap();
+        assert_eq!(counted.words, at_once);
+        assert!(counted.long.is_empty());
+    }
+
+    #[test]
+    fn long_words_are_learnt_from_up_to_a_limit() {
+        let gene = |letters: &'static str, times| {
+            FnCorpus::new("a gene", move || std::iter::once(Ok(letters.repeat(times))))
+        };
+        let learnt = TextTokenizer::train_bpe(&gene("acgtt", LONGEST), 270).unwrap();
+        assert_eq!(learnt.vocab_size(), 270);
+        assert!(learnt.encode("acgttacgtt").unwrap().len() < 5);
+        let more = TextTokenizer::train_bpe(&gene("acgtt", 2 * LONG_WORDS / 5), 270).unwrap();
+        let most = TextTokenizer::train_bpe(&gene("acgtt", 4 * LONG_WORDS / 5), 270).unwrap();
+        assert_eq!(more.hash(), most.hash());
     }
 
     #[test]

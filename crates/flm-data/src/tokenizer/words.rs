@@ -29,6 +29,10 @@
 //! no other tokens were added, where truncation is off, and where the post-processor only adds
 //! special tokens (and is told not to). Whatever is not recognized as one of these goes to the crate as it
 //! is, and so does any text of which the crate refuses a unit, so that errors are its own.
+//!
+//! **Where they are not.** The crate takes some hundred times the size of a unit in memory, so one beyond
+//! [`LONGEST`] is encoded in segments, and no token spans two of them. Words of the text between spaces, as they
+//! are looked up in a vocabulary, stay whole.
 
 mod cache;
 mod classes;
@@ -36,14 +40,14 @@ mod classes;
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::PostProcessorWrapper;
-use tokenizers::{ModelWrapper, Tokenizer};
+use tokenizers::{Model, ModelWrapper, Tokenizer};
 
 use super::closed::split_chars;
 use classes::{Class, classes};
 
-/// A unit longer than this is left to the crate together with its text: on a run of a million
-/// spaces its expression gives up, and what then comes out is not for us to know.
-const LONGEST: usize = 1 << 16;
+/// A unit longer than this, in bytes, is encoded in segments of at most this size. (On a run of a million spaces
+/// the crate's expression gives up as well.)
+pub(super) const LONGEST: usize = 1 << 16;
 
 /// How to cut texts in units for one tokenizer.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +111,7 @@ impl Words {
             let mut tokens = Vec::with_capacity(text.len() / 4);
             self.units(text, |unit| {
                 if unit.len() > LONGEST {
-                    return None;
+                    return self.encode_long(tokenizer, unit, &mut tokens);
                 }
                 cache.extend(unit, &mut tokens, |unit| {
                     let encoding = tokenizer.encode_fast(unit, false).ok()?;
@@ -118,8 +122,31 @@ impl Words {
         })
     }
 
+    /// Appends the tokens of a unit that is too long for the crate, without holding more than a segment's share of
+    /// its memory.
+    fn encode_long(self, tokenizer: &Tokenizer, unit: &str, out: &mut Vec<u32>) -> Option<()> {
+        let model = tokenizer.get_model();
+        if self.cut == Cut::Spaces && !matches!(model, ModelWrapper::BPE(_)) {
+            // Looked up as it is, so its size does not matter.
+            return unit.split_whitespace().try_for_each(|word| {
+                let tokens = model.tokenize(word).ok()?;
+                out.extend(tokens.iter().map(|token| token.id));
+                Some(())
+            });
+        }
+        segments(unit, LONGEST).try_for_each(|segment| {
+            let encoding = tokenizer.encode_fast(segment, false).ok()?;
+            out.extend_from_slice(encoding.get_ids());
+            Some(())
+        })
+    }
+
     /// Calls `take` with each unit until one is refused.
-    fn units(self, text: &str, mut take: impl FnMut(&str) -> Option<()>) -> Option<()> {
+    pub(super) fn units<'a>(
+        self,
+        text: &'a str,
+        mut take: impl FnMut(&'a str) -> Option<()>,
+    ) -> Option<()> {
         match self.cut {
             Cut::ByteLevel => {
                 let classes = classes()?;
@@ -156,6 +183,31 @@ impl Words {
                 .try_for_each(|(at, c)| take(&text[at..at + c.len_utf8()])),
         }
     }
+}
+
+/// A long unit in segments of at most so many bytes, at least four. They begin at white space or at an ideograph where there is
+/// one: a tokenizer of BERT's kind, whose units may hold many words, separates words there as well.
+pub(super) fn segments(unit: &str, longest: usize) -> impl Iterator<Item = &str> {
+    let mut rest = unit;
+    std::iter::from_fn(move || {
+        let most = rest.floor_char_boundary(longest);
+        let end = if most == rest.len() {
+            most
+        } else {
+            let starts =
+                |&(at, c): &(usize, char)| at > 0 && (c.is_whitespace() || is_ideograph(c));
+            let start = rest[..most].char_indices().rfind(starts);
+            start.map_or(most, |(at, _)| at)
+        };
+        let (segment, after) = rest.split_at(end);
+        rest = after;
+        (!segment.is_empty()).then_some(segment)
+    })
+}
+
+/// The ideographs of everyday text.
+fn is_ideograph(c: char) -> bool {
+    matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{20000}'..='\u{2a6df}')
 }
 
 /// Whether a post-processor gives the tokens of a text as they are, when it may add none.

@@ -54,7 +54,12 @@ fn yes() -> bool {
 const MOST: usize = 1 << 32;
 
 impl Gpt2Config {
-    pub(super) fn read(path: &Path) -> Result<Self, Gpt2Error> {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is none of GPT-2.
+    pub fn read(path: &Path) -> Result<Self, Gpt2Error> {
         let text = fs::read_to_string(path).map_err(Gpt2Error::io(path))?;
         let config: Self = serde_json::from_str(&text).map_err(|source| Gpt2Error::Config {
             path: path.to_path_buf(),

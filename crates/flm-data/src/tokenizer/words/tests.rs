@@ -118,12 +118,59 @@ fn what_is_not_known_exactly_is_left_to_the_library() {
 }
 
 #[test]
-fn a_run_of_a_million_spaces_is_left_to_the_library() {
+fn a_long_word_has_the_tokens_of_its_segments() {
     let tokenizer = TextTokenizer::train_bpe(&corpus(), 300).unwrap();
-    let words = tokenizer.words.unwrap();
-    let spaces = format!("a{}b", " ".repeat(LONGEST + 2));
-    assert_eq!(words.encode(&tokenizer.inner, &spaces), None);
+    let library = |text: &str| {
+        let encoding = tokenizer.inner.encode_fast(text, false).unwrap();
+        encoding.get_ids().to_vec()
+    };
+    // Segments of letters end between characters: ö takes two bytes.
+    let word = format!("the{}", "ö".repeat(LONGEST / 2));
+    let (first, rest) = word.split_at(LONGEST - 1);
+    let tokens = tokenizer.encode(&format!("{word}, low")).unwrap();
+    assert_eq!(
+        tokens,
+        [library(first), library(rest), library(", low")].concat()
+    );
+    // Of a million spaces, on which the library's expression gives up.
+    let spaces = format!("a{}b", " ".repeat(1 << 20));
+    let tokens = tokenizer.encode(&spaces).unwrap();
+    assert_eq!(tokenizer.decode(&tokens).unwrap(), spaces);
     check(&tokenizer, &format!("a{}b", " ".repeat(1000)));
+    // What is just short enough is one word.
+    check(&tokenizer, &"lowe".repeat(LONGEST / 4));
+}
+
+/// Words end at ideographs, so there it makes no difference where the segments are cut.
+#[test]
+fn a_long_text_without_ascii_spaces_has_the_tokens_of_the_library() {
+    for tokenizer in [
+        word_piece(None),
+        word_piece(Some(BertNormalizer::default())),
+    ] {
+        let ideographs = "日本…low「est」".repeat(LONGEST / 12);
+        if tokenizer.inner.get_normalizer().is_some() {
+            check(&tokenizer, &ideographs);
+        }
+        check(&tokenizer, &ideographs.replace('日', "\u{3000}"));
+    }
+}
+
+#[test]
+fn a_long_word_of_a_closed_vocabulary_is_one_word() {
+    let long = "word".repeat(LONGEST);
+    let tokenizer = TextTokenizer::from_words(["a".to_owned(), long.clone()]).unwrap();
+    check(&tokenizer, &format!("a {long}\u{3000}a"));
+    let text = format!("a {long}\u{3000}a");
+    assert_eq!(tokenizer.encode(&text).unwrap(), [3, 4, 3]);
+    let error = tokenizer.encode(&format!("{long}s")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "`{}…` is not in the vocabulary of 5 tokens",
+            "word".repeat(20)
+        )
+    );
 }
 
 #[test]
