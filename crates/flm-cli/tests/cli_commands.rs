@@ -22,6 +22,7 @@ fn help_for_newcomers() {
         "data fetch --help",
         "convert --help",
         "inspect --help",
+        "doctor --help",
     ] {
         let output = folder
             .flm(words)
@@ -46,6 +47,41 @@ fn help_for_newcomers() {
         .get_output()
         .clone();
     insta::assert_snapshot!("presets", String::from_utf8(output.stdout).unwrap());
+}
+
+#[test]
+fn a_doctor_tells_what_the_processor_can_do_and_what_a_gpu_lacks() {
+    let folder = Folder::new();
+    let told = |words: &str| {
+        let output = folder.flm(words).assert().success().get_output().clone();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = told("doctor --device cpu --preset lm1b --batch 8");
+    for part in [
+        "built for cpu",
+        "Tflop/s of f32",
+        "Tflop/s of bf16",
+        "V 30522, L 128",
+        "a batch of 8",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    // Whatever is installed: three parts that are there or missing, and no panic.
+    let text = told("doctor --device cuda:0");
+    for part in ["driver", "NVRTC", "headers"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let output = folder
+        .flm("doctor --preset lm1b --batch 0")
+        .assert()
+        .code(2)
+        .get_output()
+        .clone();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("--batch must be at least 1, found 0"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) fn list(name: Option<&str>) -> Result<String> {
 }
 
 /// A manifest by name, or one of the user's by path.
-fn manifest(name: &str) -> Result<Manifest> {
+pub(crate) fn manifest(name: &str) -> Result<Manifest> {
     let path = Path::new(name);
     if path
         .extension()

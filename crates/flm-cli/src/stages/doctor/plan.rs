@@ -5,6 +5,7 @@ use crate::args::DoctorArgs;
 use crate::config::Config;
 use crate::device::Device;
 use crate::error::{CliError, Result};
+use crate::stages::datasets;
 use flm_denoiser::{DitConfig, Precision};
 use flm_distill::cost;
 
@@ -30,7 +31,11 @@ pub(super) struct Wish<'a> {
 impl<'a> Wish<'a> {
     pub(super) fn of(preset: &'a str, config: &Config, args: &DoctorArgs) -> Result<Self> {
         let vocab = args.vocab.unwrap_or(30_522);
-        let length = args.length.unwrap_or(config.data.length);
+        let length = match (args.length, config.data.dataset()) {
+            (Some(length), _) => length,
+            (None, Some(name)) => datasets::manifest(name)?.length,
+            (None, None) => config.data.length,
+        };
         let network = config.model.network(vocab, length, false)?;
         let batch = args.batch.unwrap_or(config.train.batch);
         if batch == 0 {
