@@ -56,6 +56,7 @@ mod detokenizer;
 mod error;
 #[cfg(feature = "fetch")]
 mod fetch;
+mod guard;
 mod layout;
 mod manifest;
 mod mix;

@@ -19,6 +19,7 @@ pub use specials::{BOS, EOS, PAD};
 
 use crate::corpus::{Piece, cut};
 use crate::error::tokenizer_error;
+use crate::guard::guarded;
 use crate::{Corpus, DataError};
 use specials::SpecialIds;
 use words::Words;
@@ -123,10 +124,14 @@ impl TextTokenizer {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        let inner = Tokenizer::from_bytes(&bytes).map_err(|error| DataError::BadTokenizer {
+        let bad = |reason: String| DataError::BadTokenizer {
             path: path.to_path_buf(),
-            reason: error.to_string(),
-        })?;
+            reason,
+        };
+        // The library takes for granted that its decoder, for one, is JSON.
+        let inner = guarded(|| Tokenizer::from_bytes(&bytes))
+            .ok_or_else(|| bad("its parts cannot be read".to_owned()))?
+            .map_err(|error| bad(error.to_string()))?;
         Self::new(inner, &path.display().to_string())
     }
 

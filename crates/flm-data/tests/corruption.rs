@@ -228,6 +228,16 @@ fn another_tokenizer() {
     let message = folder.message();
     let start = format!("{} is not a tokenizer: ", folder.name("tokenizer.json"));
     assert!(message.starts_with(&start), "{message}");
+    // A decoder that is no JSON, which the library takes for granted.
+    larger.save(folder.path("tokenizer.json")).unwrap();
+    let text = fs::read_to_string(folder.path("tokenizer.json")).unwrap();
+    let (before, _) = text.split_once("\"decoder\": ").unwrap();
+    fs::write(
+        folder.path("tokenizer.json"),
+        format!("{before}\"decoder\": %}}"),
+    )
+    .unwrap();
+    assert_eq!(folder.message(), format!("{start}its parts cannot be read"));
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! The pages of one column of one row group, decompressed.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{self, PageReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
+
+use crate::guard;
 
 /// The most bytes of a page after decompression. Writers aim at 1 MiB and check after every 1,000
 /// values or so, which makes some hundred MiB where the values are books.
@@ -227,60 +227,12 @@ fn reason(error: ParquetError) -> String {
     }
 }
 
-static QUIET_HOOK: Once = Once::new();
-
-thread_local! {
-    /// Whether a panic of this thread is caught, and no news.
-    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Runs a parser of the `parquet` crate. Its readers of footers and page headers assert some of
 /// what they are told and add some of it without looking (the lengths of a page's levels, for
-/// one), so bytes from elsewhere can make them panic; that is a damaged file and not a fault of
-/// the program. Nothing that a panic could leave half done is used again: an error ends the reading
-/// of the file, and nothing is printed of it.
+/// one). An error ends the reading of the file.
 pub(super) fn guarded<T>(parse: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
-    QUIET_HOOK.call_once(|| {
-        let loud = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            if !IS_GUARDED.get() {
-                loud(panic);
-            }
-        }));
-    });
-    IS_GUARDED.set(true);
-    let result = catch_unwind(AssertUnwindSafe(parse));
-    IS_GUARDED.set(false);
-    match result {
-        Ok(result) => result.map_err(reason),
-        Err(_) => Err("its headers contradict themselves".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    /// What is printed is seen from outside: the test runs itself once more, in a process of its own.
-    #[test]
-    fn a_panic_that_is_caught_is_silent() {
-        const INSIDE: &str = "FLM_TEST_PANICS";
-        if std::env::var_os(INSIDE).is_some() {
-            let caught = guarded::<()>(|| panic!("a footer asserts"));
-            assert_eq!(caught.unwrap_err(), "its headers contradict themselves");
-            catch_unwind(|| panic!("a real one")).unwrap_err();
-            return;
-        }
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--nocapture", "a_panic_that_is_caught_is_silent"])
-            .env(INSIDE, "1")
-            .output()
-            .unwrap();
-        let printed = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{printed}");
-        assert!(printed.contains("a real one"), "{printed}");
-        assert!(!printed.contains("a footer asserts"), "{printed}");
+    match guard::guarded(parse) {
+        Some(result) => result.map_err(reason),
+        None => Err("its headers contradict themselves".to_owned()),
     }
 }

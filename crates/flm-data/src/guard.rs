@@ -1,0 +1,55 @@
+//! Parsers of other crates that assert what files say.
+
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+static QUIET_HOOK: Once = Once::new();
+
+thread_local! {
+    /// Whether a panic of this thread is caught, and no news.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a parser, and gives nothing where it panics: bytes from elsewhere that make it do so are a damaged file and not a fault of the
+/// program. Nothing is printed of it, and nothing that it could leave half done may be used again.
+pub(crate) fn guarded<T>(parse: impl FnOnce() -> T) -> Option<T> {
+    QUIET_HOOK.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IS_GUARDED.get() {
+                loud(panic);
+            }
+        }));
+    });
+    IS_GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(parse));
+    IS_GUARDED.set(false);
+    result.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// What is printed is seen from outside: the test runs itself once more, in a process of its own.
+    #[test]
+    fn a_panic_that_is_caught_is_silent() {
+        const INSIDE: &str = "FLM_TEST_PANICS";
+        if std::env::var_os(INSIDE).is_some() {
+            assert_eq!(guarded::<()>(|| panic!("a footer asserts")), None);
+            catch_unwind(|| panic!("a real one")).unwrap_err();
+            return;
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--nocapture", "a_panic_that_is_caught_is_silent"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{printed}");
+        assert!(printed.contains("a real one"), "{printed}");
+        assert!(!printed.contains("a footer asserts"), "{printed}");
+    }
+}
