@@ -119,7 +119,8 @@ fn backend_faults(package: &Package) -> anyhow::Result<Vec<String>> {
                 .iter()
                 .any(|name| line.contains(name))
         };
-        if !path.ends_with("tests.rs") && code.lines().any(|line| named(&line)) {
+        let tests = path.ends_with("tests.rs") || path.iter().any(|part| part == "tests");
+        if !tests && code.lines().any(|line| named(&line)) {
             faults.push(format!("{} names a backend", path.display()));
         }
     })?;

@@ -45,17 +45,15 @@ mod bound;
 mod config;
 pub mod dcd;
 pub mod duo;
-#[cfg(test)]
-mod learning;
 mod losses;
 pub mod mdlm;
 mod predict;
 mod schedule;
 pub mod sdtt;
 mod settings;
-mod tokens;
 #[cfg(test)]
-mod toy;
+mod tests;
+mod tokens;
 
 pub use bound::{Bound, bound};
 pub use config::{CurriculumConfig, DcdConfig, DiscreteConfigError, SdttConfig};

@@ -190,7 +190,7 @@ impl<B: Backend> SdttObjective<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::toy::loud;
+    use crate::tests::toy::loud;
     use burn::backend::Autodiff;
     use burn_flex::Flex;
     use flm_denoiser::Family;

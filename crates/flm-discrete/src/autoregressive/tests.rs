@@ -17,7 +17,7 @@ fn rngs(count: usize, seed: u64) -> Vec<ChaCha8Rng> {
 }
 
 fn loud<B: Backend>(family: Family) -> Dit<B> {
-    crate::toy::loud([VOCAB, LENGTH], family, 7)
+    crate::tests::toy::loud([VOCAB, LENGTH], family, 7)
 }
 
 /// Every text that there is.

@@ -2,7 +2,7 @@
 
 use super::curriculum::{Gamma, Noise, Transform};
 use super::*;
-use crate::toy::{Kind, LENGTH, Toy, VOCAB, shares};
+use crate::tests::toy::{Kind, LENGTH, Toy, VOCAB, shares};
 use crate::{Bound, Sampling};
 use burn_flex::Flex;
 use flm_denoiser::{DitConfig, Family};

@@ -1,7 +1,7 @@
 //! Against a law whose denoiser is known.
 
 use super::*;
-use crate::toy::{Kind, LENGTH, Toy, VOCAB, shares};
+use crate::tests::toy::{Kind, LENGTH, Toy, VOCAB, shares};
 use crate::{Bound, Sampling};
 use burn::backend::Autodiff;
 use burn_flex::Flex;

@@ -4,7 +4,7 @@ use crate::autoregressive::{self, AutoregressiveObjective};
 use crate::duo::curriculum::{Curriculum, Transform};
 use crate::duo::{self, DuoObjective};
 use crate::mdlm::{self, MdlmObjective};
-use crate::toy::{Kind, LENGTH, Toy, VOCAB};
+use crate::tests::toy::{Kind, LENGTH, Toy, VOCAB};
 use crate::{Bound, LogLinear, TokenLosses, Tokens};
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;

@@ -1,0 +1,4 @@
+//! What the crate's tests share, and tests of all its families.
+
+mod learning;
+pub(crate) mod toy;
