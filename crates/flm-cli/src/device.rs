@@ -139,8 +139,31 @@ pub(crate) fn check(device: Device) -> Result<()> {
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu {
     use super::*;
+    use crate::files;
     use burn::tensor::Tensor;
+    use cubecl_runtime::config::cache::CacheConfig;
+    use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
     use std::panic;
+    use std::sync::Once;
+
+    static KERNELS: Once = Once::new();
+
+    /// Keeps compiled kernels and the chosen ways of products from one run to the next, which burn does for the ways alone. What a `cubecl.toml`
+    /// says about it is heeded.
+    fn keep_kernels() {
+        KERNELS.call_once(|| {
+            let Some(folder) = files::cache().map(|root| root.join("kernels")) else {
+                return;
+            };
+            let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+            let place = || CacheConfig::File(folder.clone());
+            config.compilation.cache.get_or_insert_with(place);
+            if matches!(config.autotune.cache, CacheConfig::Target) {
+                config.autotune.cache = place();
+            }
+            CubeClRuntimeConfig::set(config);
+        });
+    }
 
     /// A GPU that answers. Drivers that find none panic, in words for their own developers.
     pub(super) fn place<B: AutodiffBackend>(
@@ -148,6 +171,7 @@ mod gpu {
         device: B::Device,
         precision: Precision,
     ) -> Result<Place<B>> {
+        keep_kernels();
         let said = panic::take_hook();
         panic::set_hook(Box::new(|_| ()));
         let probe = device.clone();

@@ -6,6 +6,14 @@ use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+/// Where what can be made or fetched again is kept: `$FLM_CACHE`, or `.cache/flm` of the home folder, if there is one.
+pub(crate) fn cache() -> Option<PathBuf> {
+    match std::env::var_os("FLM_CACHE") {
+        Some(root) => Some(PathBuf::from(root)),
+        None => Some(std::env::home_dir()?.join(".cache/flm")),
+    }
+}
+
 /// Writes a file beside its place, makes it durable and moves it there.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     let folder = match path.parent() {

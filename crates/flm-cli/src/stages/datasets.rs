@@ -3,6 +3,7 @@
 use super::prepare::{self, text_map};
 use crate::args::{FetchArgs, PlaceArgs, PrepareArgs};
 use crate::error::{CliError, Result};
+use crate::files;
 use crate::progress::{Progress, thousands};
 use crate::{stop, table};
 use flm_data::{
@@ -117,16 +118,9 @@ fn files(manifest: &Manifest, place: &PlaceArgs) -> Result<DataFiles> {
 }
 
 fn default_cache() -> Result<PathBuf> {
-    let root = match std::env::var_os("FLM_CACHE") {
-        Some(root) => PathBuf::from(root),
-        None => std::env::home_dir()
-            .ok_or_else(|| {
-                CliError::input(
-                    "there is no home folder to keep data sets in: name a place by --cache",
-                )
-            })?
-            .join(".cache/flm"),
-    };
+    let root = files::cache().ok_or_else(|| {
+        CliError::input("there is no home folder to keep data sets in: name a place by --cache")
+    })?;
     Ok(root.join("datasets"))
 }
 
