@@ -101,6 +101,10 @@ pub(crate) fn run<J: Job>(compute: impl Into<Compute>, job: J) -> Result<J::Outp
             })
         }
         #[cfg(feature = "wgpu")]
+        Device::Wgpu if precision == Precision::Bf16 => Err(CliError::input(
+            "--dtype bf16 is not to be had on the device `wgpu`, whose language has no such numbers: use f32, or --device cuda",
+        )),
+        #[cfg(feature = "wgpu")]
         Device::Wgpu => {
             let place =
                 gpu::place::<Autodiff<burn::backend::Wgpu>>(device, Default::default(), precision)?;

@@ -140,14 +140,16 @@ pub(super) fn lines<B: AutodiffBackend>(
         error,
         0.1 * bounds.half_operation,
     );
-    let half = train::<B>(&data, &folder("half"), Precision::Bf16, (false, None))?;
-    let error = (mean(&half.losses) / mean(&here.losses) - 1.0).abs();
-    line(
-        lines,
-        "bf16: the loss of eight steps, as in f32",
-        error,
-        bounds.half_operation,
-    );
+    if bounds.precisions.contains(&Precision::Bf16) {
+        let half = train::<B>(&data, &folder("half"), Precision::Bf16, (false, None))?;
+        let error = (mean(&half.losses) / mean(&here.losses) - 1.0).abs();
+        line(
+            lines,
+            "bf16: the loss of eight steps, as in f32",
+            error,
+            bounds.half_operation,
+        );
+    }
     train::<B>(&data, &folder("broken"), Precision::F32, (false, Some(3)))?;
     let resumed = train::<B>(&data, &folder("broken"), Precision::F32, (true, None))?;
     let error = relative_error(&resumed.parameters, &here.parameters);

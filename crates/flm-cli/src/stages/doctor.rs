@@ -17,12 +17,13 @@ use std::time::{Duration, Instant};
 
 /// How long a rate is measured.
 const MEASURE: Duration = Duration::from_millis(300);
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
 /// What a device does in a second, measured.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
-    /// Floating-point operations of a matrix product, in f32 and in bf16.
-    product: [f64; 2],
+    /// Floating-point operations of a matrix product, in f32 and in bf16 where there is such.
+    product: [Option<f64>; 2],
     /// Bytes read and written by one operation on every number of a tensor.
     bytes: f64,
 }
@@ -92,7 +93,8 @@ fn told(device: Device, wish: Option<&Wish<'_>>) -> String {
     match device::run(device, Measure(device)) {
         Err(error) => line("", &error.to_string()),
         Ok(rates) => {
-            for (precision, rate) in [Precision::F32, Precision::Bf16].iter().zip(rates.product) {
+            for (precision, rate) in PRECISIONS.iter().zip(rates.product) {
+                let Some(rate) = rate else { continue };
                 line(
                     "products",
                     &format!("{:.2} Tflop/s of {precision}", rate / 1e12),
@@ -158,10 +160,13 @@ impl Job for Measure {
         let normal = |shape: [usize; 2]| {
             Tensor::<B::InnerBackend, 2>::random(shape, Distribution::Normal(0.0, 1.0), device)
         };
-        let product = [Precision::F32, Precision::Bf16].map(|precision| {
+        let product = PRECISIONS.map(|precision| {
+            if self.0 == Device::Wgpu && precision == Precision::Bf16 {
+                return None;
+            }
             let [a, b] = [0, 1].map(|_| precision.narrow(normal([size, size])));
             let seconds = seconds::<B::InnerBackend, _>(device, || a.clone().matmul(b.clone()));
-            2.0 * (size as f64).powi(3) / seconds
+            Some(2.0 * (size as f64).powi(3) / seconds)
         });
         let x = normal([numbers >> 10, 1 << 10]);
         let seconds = seconds::<B::InnerBackend, _>(device, || x.clone().add_scalar(1.0));

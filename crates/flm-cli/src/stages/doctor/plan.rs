@@ -59,7 +59,9 @@ impl<'a> Wish<'a> {
     ) -> Vec<(&'static str, String)> {
         let network = &self.network;
         let operations = cost::TRAINED * network.operations() * self.batch as f64;
-        let rate = SHARE * rates.product[usize::from(self.dtype == Precision::Bf16)];
+        let Some(rate) = rates.product[usize::from(self.dtype == Precision::Bf16)] else {
+            return vec![("step", format!("this device has no {}", self.dtype))];
+        };
         let mut lines = vec![(
             "step",
             format!(
@@ -68,7 +70,7 @@ impl<'a> Wish<'a> {
                 network.parameter_count() / 1_000_000,
                 network.vocab_size,
                 network.length,
-                operations / rate,
+                operations / (SHARE * rate),
                 self.batch,
                 self.dtype
             ),
