@@ -6,7 +6,7 @@ pub(crate) use keys::{Overrides, first_difference};
 
 use crate::error::{CliError, Result};
 use flm_data::{Detokenizer, Layout, TextUnit, TokenizerSource};
-use flm_denoiser::DitConfig;
+use flm_denoiser::{DitConfig, Family};
 use flm_distill::FlowMapConfig;
 use flm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
@@ -60,10 +60,12 @@ pub(crate) enum Unit {
     Whole,
 }
 
-/// `[model]`: the sizes of the network that the data does not decide.
+/// `[model]`: what the network is for, and its sizes that the data does not decide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ModelSettings {
+    /// `flow`, `mdlm`, `duo` or `autoregressive`.
+    pub(crate) family: Family,
     pub(crate) width: usize,
     pub(crate) blocks: usize,
     pub(crate) heads: usize,
@@ -198,6 +200,7 @@ impl ModelSettings {
     /// The settings of a network that is there.
     pub(crate) fn of(config: &DitConfig) -> Self {
         Self {
+            family: config.family,
             width: config.width,
             blocks: config.blocks,
             heads: config.heads,
@@ -220,6 +223,7 @@ impl ModelSettings {
         two_time: bool,
     ) -> Result<DitConfig> {
         let config = DitConfig {
+            family: self.family,
             cond_dim: self.cond_dim,
             dropout: self.dropout,
             mlp_ratio: self.mlp_ratio,

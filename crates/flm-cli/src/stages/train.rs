@@ -1,4 +1,4 @@
-//! Training a flow and distilling a flow map: everything around `flm_train::Run`.
+//! Training a model and distilling a flow map: everything around `flm_train::Run`.
 
 pub(super) mod card;
 mod residual;
@@ -6,7 +6,7 @@ mod residual;
 pub(crate) use card::Card;
 
 use super::origin::Origin;
-use super::{curve, prepare, purpose};
+use super::{curve, inspect, prepare, purpose};
 use crate::command_line::CommandLine;
 use crate::config::{Config, ModelSettings, first_difference};
 use crate::device::{self, Compute, Job, Place};
@@ -18,7 +18,11 @@ use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, TOKENIZER_FILE};
 use flm_denoiser::folder::{self, Content, Existing};
-use flm_denoiser::{Dit, DitConfig, NoiseWidth};
+use flm_denoiser::{Dit, DitConfig, Family, NoiseWidth};
+use flm_discrete::autoregressive::AutoregressiveObjective;
+use flm_discrete::duo::DuoObjective;
+use flm_discrete::mdlm::MdlmObjective;
+use flm_discrete::{CurriculumConfig, LogLinear};
 use flm_distill::{FlowMapObjective, FlowObjective, ObjectiveKind};
 use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
@@ -37,7 +41,7 @@ pub(crate) enum Start {
     Resume,
 }
 
-/// A flow or a flow map to be trained.
+/// A model to be trained.
 pub(crate) struct Request<'a> {
     pub(crate) config: Config,
     pub(crate) data: &'a Path,
@@ -50,7 +54,7 @@ pub(crate) struct Request<'a> {
     pub(crate) command: CommandLine,
 }
 
-/// Trains a flow.
+/// Trains a flow, or a model of the family that the configuration names.
 pub(crate) fn train(request: Request<'_>) -> Result<Card> {
     let dataset = Dataset::open(request.data)?;
     let network = request.config.model.network(
@@ -58,14 +62,16 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
         dataset.meta().length,
         false,
     )?;
-    let plan = Plan::new(request, &dataset, network, "flow")?;
-    device::run(plan.request.compute, FlowJob(plan))
+    let label = inspect::kind(&network);
+    let plan = Plan::new(request, &dataset, network, label)?;
+    device::run(plan.request.compute, TrainJob(plan))
 }
 
 /// Distills a flow map: from the teacher that the configuration names, or from the tokens.
 pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     let dataset = Dataset::open(request.data)?;
     request.config.distill.flow_map.validate()?;
+    check_flow(&request.config)?;
     if let Some((stage, teacher)) = residual::stage(&request.config)? {
         return device::run(
             request.compute,
@@ -84,6 +90,24 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
             request,
         },
     )
+}
+
+/// Refuses to distill what is no flow.
+fn check_flow(config: &Config) -> Result<()> {
+    let (what, family) = match config.distill.teacher.as_str() {
+        "" => ("model.family".to_owned(), config.model.family),
+        teacher => {
+            let path = files::model_folder(Path::new(teacher))?;
+            let family = folder::read_config(&path)?.family;
+            (format!("the family of {}", path.display()), family)
+        }
+    };
+    if family == Family::Flow {
+        return Ok(());
+    }
+    Err(CliError::input(format!(
+        "only a flow can be distilled, but {what} is {family}"
+    )))
 }
 
 /// Refuses a teacher that does not fit the data.
@@ -232,11 +256,13 @@ impl<'a> Plan<'a> {
             device: place.device.clone(),
         };
         let run = run.ready()?;
-        progress.note(&noise_line(
-            run.noise(),
-            &plan.network,
-            objective.wide_noise(),
-        ));
+        if plan.network.family == Family::Flow {
+            progress.note(&noise_line(
+                run.noise(),
+                &plan.network,
+                objective.wide_noise(),
+            ));
+        }
         if plan.network.two_time && plan.learns_badly_alone() {
             progress.note(
                 "without a teacher the Eulerian objective seldom learns: --set flow_map.objective=lagrangian does (docs/results/distillations.md)",
@@ -360,17 +386,32 @@ fn noise_line(noise: NoiseWidth, network: &DitConfig, wide: bool) -> String {
     format!("noise of {drawn} numbers a position, cheaper here than of {other}")
 }
 
-struct FlowJob<'a>(Plan<'a>);
+struct TrainJob<'a>(Plan<'a>);
 
-impl Job for FlowJob<'_> {
+impl Job for TrainJob<'_> {
     type Output = Card;
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Card> {
         let plan = self.0;
         let mut rng = generator(plan.settings.seed, purpose::INITIALIZATION, 0, 0);
         let model = plan.network.init::<B>(&mut rng, &place.device)?;
-        let objective = FlowObjective::new(plan.schedule.clone());
-        plan.train(place, model, &objective)
+        match plan.network.family {
+            Family::Flow => {
+                let objective = FlowObjective::new(plan.schedule.clone());
+                plan.train(place, model, &objective)
+            }
+            Family::Mdlm => plan.train(place, model, &MdlmObjective::default()),
+            Family::Duo => {
+                // The curriculum lasts a share of the steps, which --evaluations may decide.
+                let step = DuoObjective::default().evaluations(plan.settings.batch);
+                let plan = plan.spending(step)?;
+                let curriculum = CurriculumConfig::default()
+                    .curriculum(plan.network.vocab_size, plan.settings.steps)?;
+                let objective = DuoObjective::new(LogLinear::default(), curriculum);
+                plan.train(place, model, &objective)
+            }
+            Family::Autoregressive => plan.train(place, model, &AutoregressiveObjective),
+        }
     }
 }
 
