@@ -300,15 +300,19 @@ pub(crate) struct RunArgs {
 
 /// Draw samples from a model
 ///
-/// A flow is sampled with Euler steps, a flow map with jumps. The same seed gives the same samples, whatever the batch.
+/// A flow is sampled with Euler steps, a flow map with jumps, a masked (mdlm) or uniform-state (duo) diffusion with ancestral steps. An
+/// autoregressive model writes a token after the other and takes no --steps. The same seed gives the same samples, whatever the batch.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm sample --model quickstart/fmlm --steps 1 --count 10")]
+#[command(after_help = "Examples:
+  flm sample --model quickstart/fmlm --steps 1 --count 10
+  flm sample --model runs/duo --steps 16 --top-p 0.9 --greedy-tail")]
 pub(crate) struct SampleArgs {
     /// A model folder or a finished run
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out
-    #[arg(long, value_name = "N,N", value_delimiter = ',', required = true)]
+    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out. Needed for every model but an
+    /// autoregressive one
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub(crate) steps: Vec<usize>,
     /// Samples to draw
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -322,10 +326,16 @@ pub(crate) struct SampleArgs {
     /// Divides the logits: below 1 likely tokens gain
     #[arg(long, default_value_t = 1.0, value_name = "T")]
     pub(crate) temperature: f64,
+    /// Draw each token from the likeliest that together have this chance; for mdlm, duo and autoregressive models
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub(crate) top_p: f64,
+    /// Take in the last step the likeliest tokens instead of drawing them; for duo models
+    #[arg(long)]
+    pub(crate) greedy_tail: bool,
     /// Samples drawn together; changes the speed and no sample
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) batch: usize,
-    /// Write what the network believed at each step to a JSON file
+    /// Write what a flow or flow map believed at each step to a JSON file
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
     /// Write samples to a file, as JSON lines if it ends in .jsonl, instead of printing them; with several numbers of steps, a folder
