@@ -350,15 +350,16 @@ pub(crate) struct SampleArgs {
 
 /// Judge samples: validity for the grammar, perplexity under a scorer, entropy and diversity for any text
 ///
-/// A scorer is another model that reads the samples: GPT-2, by its folder of the Hugging Face hub (with its tokenizer.json), or an n-gram
-/// model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several may be named.
+/// A scorer is another model that reads the samples: GPT-2, by its folder of the Hugging Face hub (with its tokenizer.json), an autoregressive
+/// model that flm trained, by its folder, or an n-gram model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several
+/// may be named.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Examples:
   flm eval quickstart/samples --data quickstart/data
-  flm eval samples.jsonl --scorer gpt2-large --scorer ngram:data:4"
+  flm eval samples.jsonl --scorer gpt2-large --scorer runs/ar --scorer ngram:data:4"
 )]
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
@@ -384,13 +385,13 @@ pub(crate) enum EvalCommand {
 /// By what samples are scored.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// A model that reads the samples: a folder of GPT-2, ngram:DATA or ngram:DATA:ORDER; may be repeated
+    /// A model that reads the samples: a folder of GPT-2 or of an autoregressive model of ours, ngram:DATA or ngram:DATA:ORDER; may be repeated
     #[arg(long = "scorer", value_name = "SCORER")]
     pub(crate) scorers: Vec<String>,
     /// Tokens of the scorer at which GPT-2 cuts a sample; the samples' own length where it is not given
     #[arg(long, value_name = "N")]
     pub(crate) score_length: Option<usize>,
-    /// Samples that GPT-2 reads together; changes the speed and no figure
+    /// Samples that a network reads together; changes the speed and no figure
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub(crate) score_batch: usize,
     #[command(flatten)]
