@@ -380,6 +380,7 @@ pub(crate) struct EvalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
     Frontier(FrontierArgs),
+    Bound(BoundArgs),
 }
 
 /// By what samples are scored.
@@ -438,6 +439,35 @@ pub(crate) struct FrontierArgs {
     /// The folder to make, or to go on with
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+}
+
+/// Measure how likely models find validation rows: in full if autoregressive, at most if a diffusion of tokens
+///
+/// The likelihood of a masked (mdlm) or uniform-state (duo) diffusion is known by a bound, which is estimated at random times. Figures are nats
+/// per token of text and its end, so that beside them those of a grammar can stand, which no model can beat.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm eval bound runs/mdlm runs/duo runs/ar --data data")]
+pub(crate) struct BoundArgs {
+    /// Model folders or finished runs
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// The data folder the models were trained on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Validation rows to read, from the first on; all where it is not given
+    #[arg(long, value_name = "N")]
+    pub(crate) rows: Option<usize>,
+    /// Times at which each row is asked for, where a bound is estimated
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub(crate) draws: usize,
+    /// Seed of times and noise
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 /// Bring in weights of the published implementation, or hand a model back to it

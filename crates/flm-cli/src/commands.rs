@@ -8,7 +8,9 @@ use crate::command_line::CommandLine;
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
-use crate::stages::{convert, datasets, doctor, eval, frontier, inspect, prepare, sample, train};
+use crate::stages::{
+    bound, convert, datasets, doctor, eval, frontier, inspect, prepare, sample, train,
+};
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
 use flm_data::Layout;
@@ -306,8 +308,10 @@ fn sample_folder(args: &SampleArgs) -> Result<()> {
 }
 
 fn run_eval(args: &EvalArgs) -> Result<()> {
-    if let Some(EvalCommand::Frontier(args)) = &args.command {
-        return print(&frontier::frontier(args)?);
+    match &args.command {
+        Some(EvalCommand::Frontier(args)) => return print(&frontier::frontier(args)?),
+        Some(EvalCommand::Bound(args)) => return print(&bound::bound(args)?),
+        None => {}
     }
     let samples = args.samples.as_ref().expect("clap asks for it");
     let judged = eval::eval(samples, args.data.as_deref(), &args.score)?;

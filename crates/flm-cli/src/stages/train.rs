@@ -110,8 +110,13 @@ fn check_flow(config: &Config) -> Result<()> {
     )))
 }
 
-/// Refuses a teacher that does not fit the data.
-fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Path) -> Result<()> {
+/// Refuses a model that does not fit the data.
+pub(crate) fn check_fits(
+    path: &Path,
+    network: &DitConfig,
+    dataset: &Dataset,
+    data: &Path,
+) -> Result<()> {
     let ours = dataset.tokenizer();
     let found = Origin::read(path)?.tokenizer(path)?;
     if found.hash() != ours.hash() {
@@ -444,7 +449,7 @@ impl Job for FlowMapJob<'_> {
             path => {
                 let path = files::model_folder(Path::new(path))?;
                 let (teacher, network) = folder::load::<B::InnerBackend>(&path, &place.device)?;
-                check_teacher(&path, &network, dataset, request.data)?;
+                check_fits(&path, &network, dataset, request.data)?;
                 request.config.model = ModelSettings::of(&network);
                 let (student, _) = folder::load::<B>(&path, &place.device)?;
                 let mut rng = generator(seed, purpose::SECOND_TIME, 0, 0);

@@ -32,7 +32,9 @@ pub(super) fn check(request: &Request, config: &DitConfig, model: &str) -> Resul
     } else {
         format!("of family {kind}")
     };
-    Err(CliError::input(format!("{model} is {kind}: only {refusal}")))
+    Err(CliError::input(format!(
+        "{model} is {kind}: only {refusal}"
+    )))
 }
 
 impl<B: Backend> Source<B> {

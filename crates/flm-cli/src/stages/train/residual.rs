@@ -1,7 +1,7 @@
 //! The residual recipe: a second network beside a frozen flow, then one network after both.
 
 use super::card;
-use super::{Card, Plan, Request, check_teacher};
+use super::{Card, Plan, Request, check_fits};
 use crate::config::{Config, ModelSettings};
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
@@ -97,7 +97,7 @@ impl Job for ResidualJob<'_> {
             Stage::Student => teacher.join(DENOISER_FOLDER),
         };
         let (model, of_flow) = folder::load::<B>(&frozen, device)?;
-        check_teacher(&teacher, &of_flow, dataset, request.data)?;
+        check_fits(&teacher, &of_flow, dataset, request.data)?;
         request.config.model = ModelSettings::of(&of_flow);
         let network = DitConfig {
             two_time: true,
