@@ -258,13 +258,14 @@ pub(crate) struct TrainArgs {
 /// Distill a flow into a flow map, which samples in one step or a few
 ///
 /// Without a preset the settings are those of the teacher's run. Without a teacher (`--self`) the flow map learns from the
-/// tokens, and from itself.
+/// tokens, and from itself. A teacher that is a masked (mdlm) or uniform-state (duo) diffusion becomes one of fewer steps, by SDTT or DCD: in
+/// rounds of `distill.train.steps` each, where each doubles the step of the one before.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map"
-)]
+#[command(after_help = "Examples:
+  flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map
+  flm distill --teacher runs/mdlm --data data --set sdtt.rounds=5 --out runs/sdtt")]
 pub(crate) struct DistillArgs {
-    /// The flow to learn from: a model folder or a finished run
+    /// The model to learn from: a model folder or a finished run
     #[arg(long, value_name = "MODEL", required_unless_present_any = ["no_teacher", "resume"])]
     pub(crate) teacher: Option<PathBuf>,
     /// Distill without a teacher

@@ -7,6 +7,7 @@ pub(crate) use keys::{Overrides, first_difference};
 use crate::error::{CliError, Result};
 use flm_data::{Detokenizer, Layout, TextUnit, TokenizerSource};
 use flm_denoiser::{DitConfig, Family};
+use flm_discrete::{DcdConfig, SdttConfig};
 use flm_distill::FlowMapConfig;
 use flm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
@@ -79,13 +80,18 @@ pub(crate) struct ModelSettings {
     pub(crate) schedule_vocab: usize,
 }
 
-/// `[distill]`: from the flow to its flow map.
+/// `[distill]`: from the flow to its flow map, or from many steps of another model to a few.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DistillSettings {
     /// Model folder of the teacher; empty for self-distillation.
     pub(crate) teacher: String,
     pub(crate) flow_map: FlowMapConfig,
+    /// Of a masked diffusion.
+    pub(crate) sdtt: SdttConfig,
+    /// Of a uniform-state diffusion.
+    pub(crate) dcd: DcdConfig,
+    /// Of one round, where there are several.
     pub(crate) train: TrainConfig,
 }
 
@@ -110,9 +116,9 @@ pub(crate) struct SampleSettings {
 }
 
 impl Config {
-    /// The settings by which a flow is trained or, `two_time`, its flow map distilled.
-    pub(crate) fn training(&self, two_time: bool) -> &TrainConfig {
-        if two_time {
+    /// The settings by which a model is trained or, `distilled`, made of another.
+    pub(crate) fn training(&self, distilled: bool) -> &TrainConfig {
+        if distilled {
             &self.distill.train
         } else {
             &self.train
@@ -120,8 +126,8 @@ impl Config {
     }
 
     /// The same, to be changed.
-    pub(crate) fn training_mut(&mut self, two_time: bool) -> &mut TrainConfig {
-        if two_time {
+    pub(crate) fn training_mut(&mut self, distilled: bool) -> &mut TrainConfig {
+        if distilled {
             &mut self.distill.train
         } else {
             &mut self.train
@@ -177,6 +183,8 @@ impl Default for DistillSettings {
         Self {
             teacher: String::new(),
             flow_map: FlowMapConfig::default(),
+            sdtt: SdttConfig::default(),
+            dcd: DcdConfig::default(),
             train,
         }
     }

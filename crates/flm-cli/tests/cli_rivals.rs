@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::Value;
 use std::fs;
-use support::Folder;
+use support::{Folder, contents};
 
 const FAMILIES: [&str; 3] = ["mdlm", "duo", "autoregressive"];
 
@@ -214,6 +214,57 @@ fn a_run_that_is_resumed_ends_where_one_that_was_not_does() {
 }
 
 #[test]
+fn diffusions_are_distilled_in_rounds() {
+    let folder = trained(&[]);
+    // Evaluations for each row: forward and back, and those of the teacher.
+    for (family, recipe, cost) in [("mdlm", "sdtt", 3 + 2), ("duo", "dcd", 3 + 1)] {
+        let distill = format!(
+            "distill --teacher {family} --data data --out {recipe} --set {recipe}.rounds=3"
+        );
+        printed(&folder, &distill);
+        let card = read(&folder, &format!("{recipe}/model/run.json"));
+        assert_eq!(card["kind"], family);
+        // Three rounds of three steps of eight rows.
+        assert_eq!(card["evaluations"], 3 * 3 * 8 * cost);
+        let rounds = fs::read_dir(folder.path(&format!("{recipe}/rounds"))).unwrap();
+        assert_eq!(rounds.count(), 2);
+        let weights =
+            |run: &str| fs::read(folder.path(&format!("{run}/model/model.safetensors"))).unwrap();
+        let whole = weights(recipe);
+        assert!(whole != weights(&format!("{recipe}/rounds/2")));
+        let text = printed(
+            &folder,
+            &format!("sample --model {recipe} --steps 2 --count 4"),
+        );
+        assert_eq!(text.lines().count(), 4);
+
+        // Stopped before the second round, and gone on with.
+        for gone in ["rounds/2", "model", "checkpoints"] {
+            fs::remove_dir_all(folder.path(&format!("{recipe}/{gone}"))).unwrap();
+        }
+        let resume = format!("distill --data data --out {recipe} --resume");
+        printed(&folder, &resume);
+        assert!(weights(recipe) == whole, "{recipe}");
+        // What is finished stays finished.
+        let before = contents(&folder.path(recipe));
+        printed(&folder, &resume);
+        assert!(contents(&folder.path(recipe)) == before);
+        assert_eq!(
+            folder.refused(folder.flm(&format!("{resume} --set train.steps=9"))),
+            format!(
+                "{recipe} is distilled in rounds and cannot be resumed with other settings: distill.train.steps was 3, now 9"
+            )
+        );
+        // A shorter one in its place leaves nothing of it.
+        printed(
+            &folder,
+            &format!("{distill} --set {recipe}.rounds=1 --force"),
+        );
+        assert!(!folder.path(&format!("{recipe}/rounds")).exists());
+    }
+}
+
+#[test]
 fn what_a_family_does_not_have_is_refused() {
     let folder = trained(&[]);
     folder
@@ -267,12 +318,24 @@ fn what_a_family_does_not_have_is_refused() {
             "--draws must be at least 1, found 0",
         ),
         (
-            "distill --teacher mdlm --data data --out map",
-            "only a flow can be distilled, but the family of mdlm/model is mdlm",
+            "distill --teacher autoregressive --data data --out map",
+            "autoregressive/model is autoregressive, and there is no distillation of such a model",
         ),
         (
             "distill --self --data data --out map --set model.family=duo",
-            "only a flow can be distilled, but model.family is duo",
+            "only a flow map is distilled without a teacher, but model.family is duo",
+        ),
+        (
+            "distill --teacher mdlm --data data --out few --set sdtt.rounds=0",
+            "0 rounds of sdtt from a step of 0.0009765625 do not fit: the last one's may be 0.5 at most, and there is one at least",
+        ),
+        (
+            "distill --teacher mdlm --data data --out mdlm --force",
+            "the teacher mdlm/model lies in the run that would be replaced, mdlm",
+        ),
+        (
+            "distill --teacher duo --data data --out few --evaluations 1000",
+            "--evaluations is for runs of one round: each round of a distillation of tokens takes distill.train.steps",
         ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");

@@ -1,7 +1,8 @@
-//! Training a model and distilling a flow map: everything around `flm_train::Run`.
+//! Training a model and distilling one: everything around `flm_train::Run`.
 
 pub(super) mod card;
 mod residual;
+mod rounds;
 
 pub(crate) use card::Card;
 
@@ -28,6 +29,7 @@ use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
 use residual::{Beside, ResidualJob};
+use rounds::{RoundsJob, Spent};
 use std::path::Path;
 
 /// What to do where a run's folder is already.
@@ -63,15 +65,25 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
         false,
     )?;
     let label = inspect::kind(&network);
-    let plan = Plan::new(request, &dataset, network, label)?;
+    let plan = Plan::new(request, &dataset, network, label, false)?;
     device::run(plan.request.compute, TrainJob(plan))
 }
 
-/// Distills a flow map: from the teacher that the configuration names, or from the tokens.
+/// Distills a flow map, from the teacher that the configuration names or from the tokens; or, of a teacher of another family, a model of that.
 pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     let dataset = Dataset::open(request.data)?;
     request.config.distill.flow_map.validate()?;
-    check_flow(&request.config)?;
+    if let Some(teacher) = rounds::teacher(&request.config)? {
+        let dataset = &dataset;
+        return device::run(
+            request.compute,
+            RoundsJob {
+                request,
+                dataset,
+                teacher,
+            },
+        );
+    }
     if let Some((stage, teacher)) = residual::stage(&request.config)? {
         return device::run(
             request.compute,
@@ -90,24 +102,6 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
             request,
         },
     )
-}
-
-/// Refuses to distill what is no flow.
-fn check_flow(config: &Config) -> Result<()> {
-    let (what, family) = match config.distill.teacher.as_str() {
-        "" => ("model.family".to_owned(), config.model.family),
-        teacher => {
-            let path = files::model_folder(Path::new(teacher))?;
-            let family = folder::read_config(&path)?.family;
-            (format!("the family of {}", path.display()), family)
-        }
-    };
-    if family == Family::Flow {
-        return Ok(());
-    }
-    Err(CliError::input(format!(
-        "only a flow can be distilled, but {what} is {family}"
-    )))
 }
 
 /// Refuses a model that does not fit the data.
@@ -158,6 +152,10 @@ struct Plan<'a> {
     label: &'static str,
     data_hash: String,
     schedule: Schedule,
+    /// Whether the model is made of another, by the settings of `[distill]`.
+    distilled: bool,
+    /// What rounds before this one took.
+    spent: Spent,
     /// Of a residual flow map: what is saved beside the network in training.
     beside: Option<Beside>,
     /// The step of the checkpoint to go on from.
@@ -171,8 +169,9 @@ impl<'a> Plan<'a> {
         dataset: &'a Dataset,
         network: DitConfig,
         label: &'static str,
+        distilled: bool,
     ) -> Result<Self> {
-        let settings = request.config.training(network.two_time).clone();
+        let settings = request.config.training(distilled).clone();
         settings.validate()?;
         dataset.verify()?;
         let schedule = network.schedule()?;
@@ -195,6 +194,8 @@ impl<'a> Plan<'a> {
             label,
             data_hash,
             schedule,
+            distilled,
+            spent: Spent::default(),
             beside: None,
             resume_at,
         })
@@ -212,10 +213,7 @@ impl<'a> Plan<'a> {
             )));
         }
         self.settings.steps = steps;
-        self.request
-            .config
-            .training_mut(self.network.two_time)
-            .steps = steps;
+        self.request.config.training_mut(self.distilled).steps = steps;
         Ok(self)
     }
 
@@ -301,8 +299,10 @@ impl<'a> Plan<'a> {
             tokenizer_hash: Some(plan.dataset.meta().tokenizer_hash.clone()),
             layout: plan.dataset.meta().layout,
             steps: outcome.steps,
-            evaluations: Some((outcome.steps as f64 * evaluations).round() as u64),
-            seconds: outcome.seconds,
+            evaluations: Some(
+                plan.spent.evaluations + (outcome.steps as f64 * evaluations).round() as u64,
+            ),
+            seconds: plan.spent.seconds + outcome.seconds,
             dtype: place.execution.precision.to_string(),
             parameters,
             validation_loss,
@@ -467,7 +467,7 @@ impl Job for FlowMapJob<'_> {
             }
         };
         let flow_map = request.config.distill.flow_map.clone();
-        let plan = Plan::new(request, dataset, network, "flow map")?;
+        let plan = Plan::new(request, dataset, network, "flow map", true)?;
         let objective = FlowMapObjective::new(plan.schedule.clone(), flow_map, teacher);
         plan.train(place, student, &objective)
     }

@@ -113,7 +113,7 @@ impl Job for ResidualJob<'_> {
         let model = model.with_loss_weight_of(&network, &mut rng, device);
         match stage {
             Stage::Second => {
-                let mut plan = Plan::new(request, dataset, network, "residual flow map")?;
+                let mut plan = Plan::new(request, dataset, network, "residual flow map", true)?;
                 let (denoiser, _) = folder::load::<B::InnerBackend>(&frozen, device)?;
                 let denoiser = denoiser.with_execution(place.execution);
                 plan.beside = Some(Beside::read(&frozen, of_flow)?);
@@ -121,7 +121,7 @@ impl Job for ResidualJob<'_> {
                 plan.train(place, model, &objective)
             }
             Stage::Student => {
-                let plan = Plan::new(request, dataset, network, "flow map")?;
+                let plan = Plan::new(request, dataset, network, "flow map", true)?;
                 let (teacher, _) = folder::load_residual::<B::InnerBackend>(&teacher, device)?;
                 let teacher = teacher.with_execution(place.execution);
                 let objective = ResidualStudent::new(plan.schedule.clone(), teacher);
