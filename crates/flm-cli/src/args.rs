@@ -258,13 +258,14 @@ pub(crate) struct TrainArgs {
 /// Distill a flow into a flow map, which samples in one step or a few
 ///
 /// Without a preset the settings are those of the teacher's run. Without a teacher (`--self`) the flow map learns from the
-/// tokens, and from itself.
+/// tokens, and from itself. A teacher that is a masked (mdlm) or uniform-state (duo) diffusion becomes one of fewer steps, by SDTT or DCD: in
+/// rounds of `distill.train.steps` each, where each doubles the step of the one before.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map"
-)]
+#[command(after_help = "Examples:
+  flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map
+  flm distill --teacher runs/mdlm --data data --set sdtt.rounds=5 --out runs/sdtt")]
 pub(crate) struct DistillArgs {
-    /// The flow to learn from: a model folder or a finished run
+    /// The model to learn from: a model folder or a finished run
     #[arg(long, value_name = "MODEL", required_unless_present_any = ["no_teacher", "resume"])]
     pub(crate) teacher: Option<PathBuf>,
     /// Distill without a teacher
@@ -300,15 +301,19 @@ pub(crate) struct RunArgs {
 
 /// Draw samples from a model
 ///
-/// A flow is sampled with Euler steps, a flow map with jumps. The same seed gives the same samples, whatever the batch.
+/// A flow is sampled with Euler steps, a flow map with jumps, a masked (mdlm) or uniform-state (duo) diffusion with ancestral steps. An
+/// autoregressive model writes a token after the other and takes no --steps. The same seed gives the same samples, whatever the batch.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm sample --model quickstart/fmlm --steps 1 --count 10")]
+#[command(after_help = "Examples:
+  flm sample --model quickstart/fmlm --steps 1 --count 10
+  flm sample --model runs/duo --steps 16 --top-p 0.9 --greedy-tail")]
 pub(crate) struct SampleArgs {
     /// A model folder or a finished run
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out
-    #[arg(long, value_name = "N,N", value_delimiter = ',', required = true)]
+    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out. Needed for every model but an
+    /// autoregressive one
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub(crate) steps: Vec<usize>,
     /// Samples to draw
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -322,10 +327,16 @@ pub(crate) struct SampleArgs {
     /// Divides the logits: below 1 likely tokens gain
     #[arg(long, default_value_t = 1.0, value_name = "T")]
     pub(crate) temperature: f64,
+    /// Draw each token from the likeliest that together have this chance; for mdlm, duo and autoregressive models
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub(crate) top_p: f64,
+    /// Take in the last step the likeliest tokens instead of drawing them; for duo models
+    #[arg(long)]
+    pub(crate) greedy_tail: bool,
     /// Samples drawn together; changes the speed and no sample
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) batch: usize,
-    /// Write what the network believed at each step to a JSON file
+    /// Write what a flow or flow map believed at each step to a JSON file
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
     /// Write samples to a file, as JSON lines if it ends in .jsonl, instead of printing them; with several numbers of steps, a folder
@@ -340,15 +351,16 @@ pub(crate) struct SampleArgs {
 
 /// Judge samples: validity for the grammar, perplexity under a scorer, entropy and diversity for any text
 ///
-/// A scorer is another model that reads the samples: GPT-2, by its folder of the Hugging Face hub (with its tokenizer.json), or an n-gram
-/// model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several may be named.
+/// A scorer is another model that reads the samples: GPT-2, by its folder of the Hugging Face hub (with its tokenizer.json), an autoregressive
+/// model that flm trained, by its folder, or an n-gram model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several
+/// may be named.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Examples:
   flm eval quickstart/samples --data quickstart/data
-  flm eval samples.jsonl --scorer gpt2-large --scorer ngram:data:4"
+  flm eval samples.jsonl --scorer gpt2-large --scorer runs/ar --scorer ngram:data:4"
 )]
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
@@ -369,18 +381,19 @@ pub(crate) struct EvalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
     Frontier(FrontierArgs),
+    Bound(BoundArgs),
 }
 
 /// By what samples are scored.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// A model that reads the samples: a folder of GPT-2, ngram:DATA or ngram:DATA:ORDER; may be repeated
+    /// A model that reads the samples: a folder of GPT-2 or of an autoregressive model of ours, ngram:DATA or ngram:DATA:ORDER; may be repeated
     #[arg(long = "scorer", value_name = "SCORER")]
     pub(crate) scorers: Vec<String>,
     /// Tokens of the scorer at which GPT-2 cuts a sample; the samples' own length where it is not given
     #[arg(long, value_name = "N")]
     pub(crate) score_length: Option<usize>,
-    /// Samples that GPT-2 reads together; changes the speed and no figure
+    /// Samples that a network reads together; changes the speed and no figure
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub(crate) score_batch: usize,
     #[command(flatten)]
@@ -427,6 +440,35 @@ pub(crate) struct FrontierArgs {
     /// The folder to make, or to go on with
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+}
+
+/// Measure how likely models find validation rows: in full if autoregressive, at most if a diffusion of tokens
+///
+/// The likelihood of a masked (mdlm) or uniform-state (duo) diffusion is known by a bound, which is estimated at random times. Figures are nats
+/// per token of text and its end, so that beside them those of a grammar can stand, which no model can beat.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm eval bound runs/mdlm runs/duo runs/ar --data data")]
+pub(crate) struct BoundArgs {
+    /// Model folders or finished runs
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// The data folder the models were trained on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Validation rows to read, from the first on; all where it is not given
+    #[arg(long, value_name = "N")]
+    pub(crate) rows: Option<usize>,
+    /// Times at which each row is asked for, where a bound is estimated
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub(crate) draws: usize,
+    /// Seed of times and noise
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
 
 /// Bring in weights of the published implementation, or hand a model back to it

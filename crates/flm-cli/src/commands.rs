@@ -8,10 +8,13 @@ use crate::command_line::CommandLine;
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
-use crate::stages::{convert, datasets, doctor, eval, frontier, inspect, prepare, sample, train};
+use crate::stages::{
+    bound, convert, datasets, doctor, eval, frontier, inspect, prepare, sample, train,
+};
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
 use flm_data::Layout;
+use flm_denoiser::Family;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -124,10 +127,11 @@ fn start(run: &RunArgs) -> train::Start {
 }
 
 /// Where the model is, and what to do with it.
-fn next(run: &Path, steps: usize) -> String {
+fn next(run: &Path, steps: Option<usize>) -> String {
     let (model, run) = (run.join("model"), run.display());
+    let steps = steps.map_or_else(String::new, |steps| format!(" --steps {steps}"));
     format!(
-        "model      {}\nnext       flm sample --model {run} --steps {steps}\n",
+        "model      {}\nnext       flm sample --model {run}{steps}\n",
         model.display()
     )
 }
@@ -183,6 +187,7 @@ fn data_inspect(args: &DataInspectArgs) -> Result<()> {
 fn run_train(args: TrainArgs) -> Result<()> {
     let config = run_settings(&args.settings, &args.run, None, &["train"])?;
     let out = args.run.out.clone();
+    let steps = (config.model.family != Family::Autoregressive).then_some(128);
     train::train(train::Request {
         config,
         data: &args.data,
@@ -192,7 +197,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
         out: RunFolder::new(args.run.out),
         command: CommandLine::current(),
     })?;
-    print(&next(&out, 128))
+    print(&next(&out, steps))
 }
 
 fn run_distill(args: DistillArgs) -> Result<()> {
@@ -217,7 +222,7 @@ fn run_distill(args: DistillArgs) -> Result<()> {
         out: RunFolder::new(args.run.out),
         command: CommandLine::current(),
     })?;
-    print(&next(&out, 4))
+    print(&next(&out, Some(4)))
 }
 
 fn run_sample(args: &SampleArgs) -> Result<()> {
@@ -238,6 +243,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
             "--out and --trace name the same file: samples and trace need one each",
         ));
     }
+    let steps = sample::steps(&args.model, &args.steps)?;
     let request = |steps: &usize| sample::Request {
         count: args.count,
         steps: *steps,
@@ -246,8 +252,10 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         seed: args.seed,
         batch: args.batch,
         trace: args.trace.is_some(),
+        top_p: args.top_p,
+        greedy_tail: args.greedy_tail,
     };
-    let requests: Vec<_> = args.steps.iter().map(request).collect();
+    let requests: Vec<_> = steps.iter().map(request).collect();
     sample::sample(
         &args.model,
         args.device.into(),
@@ -300,8 +308,10 @@ fn sample_folder(args: &SampleArgs) -> Result<()> {
 }
 
 fn run_eval(args: &EvalArgs) -> Result<()> {
-    if let Some(EvalCommand::Frontier(args)) = &args.command {
-        return print(&frontier::frontier(args)?);
+    match &args.command {
+        Some(EvalCommand::Frontier(args)) => return print(&frontier::frontier(args)?),
+        Some(EvalCommand::Bound(args)) => return print(&bound::bound(args)?),
+        None => {}
     }
     let samples = args.samples.as_ref().expect("clap asks for it");
     let judged = eval::eval(samples, args.data.as_deref(), &args.score)?;

@@ -6,7 +6,8 @@ pub(crate) use keys::{Overrides, first_difference};
 
 use crate::error::{CliError, Result};
 use flm_data::{Detokenizer, Layout, TextUnit, TokenizerSource};
-use flm_denoiser::DitConfig;
+use flm_denoiser::{DitConfig, Family};
+use flm_discrete::{DcdConfig, SdttConfig};
 use flm_distill::FlowMapConfig;
 use flm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
@@ -60,10 +61,12 @@ pub(crate) enum Unit {
     Whole,
 }
 
-/// `[model]`: the sizes of the network that the data does not decide.
+/// `[model]`: what the network is for, and its sizes that the data does not decide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ModelSettings {
+    /// `flow`, `mdlm`, `duo` or `autoregressive`.
+    pub(crate) family: Family,
     pub(crate) width: usize,
     pub(crate) blocks: usize,
     pub(crate) heads: usize,
@@ -77,13 +80,18 @@ pub(crate) struct ModelSettings {
     pub(crate) schedule_vocab: usize,
 }
 
-/// `[distill]`: from the flow to its flow map.
+/// `[distill]`: from the flow to its flow map, or from many steps of another model to a few.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DistillSettings {
     /// Model folder of the teacher; empty for self-distillation.
     pub(crate) teacher: String,
     pub(crate) flow_map: FlowMapConfig,
+    /// Of a masked diffusion.
+    pub(crate) sdtt: SdttConfig,
+    /// Of a uniform-state diffusion.
+    pub(crate) dcd: DcdConfig,
+    /// Of one round, where there are several.
     pub(crate) train: TrainConfig,
 }
 
@@ -108,9 +116,9 @@ pub(crate) struct SampleSettings {
 }
 
 impl Config {
-    /// The settings by which a flow is trained or, `two_time`, its flow map distilled.
-    pub(crate) fn training(&self, two_time: bool) -> &TrainConfig {
-        if two_time {
+    /// The settings by which a model is trained or, `distilled`, made of another.
+    pub(crate) fn training(&self, distilled: bool) -> &TrainConfig {
+        if distilled {
             &self.distill.train
         } else {
             &self.train
@@ -118,8 +126,8 @@ impl Config {
     }
 
     /// The same, to be changed.
-    pub(crate) fn training_mut(&mut self, two_time: bool) -> &mut TrainConfig {
-        if two_time {
+    pub(crate) fn training_mut(&mut self, distilled: bool) -> &mut TrainConfig {
+        if distilled {
             &mut self.distill.train
         } else {
             &mut self.train
@@ -175,6 +183,8 @@ impl Default for DistillSettings {
         Self {
             teacher: String::new(),
             flow_map: FlowMapConfig::default(),
+            sdtt: SdttConfig::default(),
+            dcd: DcdConfig::default(),
             train,
         }
     }
@@ -198,6 +208,7 @@ impl ModelSettings {
     /// The settings of a network that is there.
     pub(crate) fn of(config: &DitConfig) -> Self {
         Self {
+            family: config.family,
             width: config.width,
             blocks: config.blocks,
             heads: config.heads,
@@ -220,6 +231,7 @@ impl ModelSettings {
         two_time: bool,
     ) -> Result<DitConfig> {
         let config = DitConfig {
+            family: self.family,
             cond_dim: self.cond_dim,
             dropout: self.dropout,
             mlp_ratio: self.mlp_ratio,

@@ -150,6 +150,8 @@ input_errors!(
     flm_denoiser::TemperatureError,
     flm_denoiser::folder::FolderError,
     flm_denoiser::reference::ForeignError,
+    flm_discrete::DiscreteConfigError,
+    flm_discrete::SamplingError,
     flm_distill::FlowMapConfigError,
     flm_eval::GrammarError,
     flm_eval::ScoreError,

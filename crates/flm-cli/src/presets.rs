@@ -5,8 +5,11 @@ use crate::error::{CliError, Result};
 use std::path::Path;
 
 /// Name and text of each preset.
-const PRESETS: [(&str, &str); 9] = [
+const PRESETS: [(&str, &str); 12] = [
     ("grammar-tiny", include_str!("../presets/grammar-tiny.toml")),
+    ("grammar-ar", include_str!("../presets/grammar-ar.toml")),
+    ("grammar-mdlm", include_str!("../presets/grammar-mdlm.toml")),
+    ("grammar-duo", include_str!("../presets/grammar-duo.toml")),
     ("grammar-long", include_str!("../presets/grammar-long.toml")),
     (
         "shakespeare-char",
@@ -69,6 +72,7 @@ pub(crate) fn load(preset: &str) -> Result<Overrides> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flm_denoiser::Family;
 
     #[test]
     fn every_preset_can_be_trained() {
@@ -79,7 +83,11 @@ mod tests {
             config.distill.flow_map.validate().unwrap();
             config.sample.validate().unwrap();
             crate::config::tokenizer_source(&config.data.tokenizer).unwrap();
-            config.model.network(100, config.data.length, true).unwrap();
+            let is_flow = config.model.family == Family::Flow;
+            config
+                .model
+                .network(100, config.data.length, is_flow)
+                .unwrap();
             assert!(line.len() > 20, "{name} says what it is for");
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// A stage of `total` units; 0 if nobody knows how many.
     pub(crate) fn new(label: &str, total: u64) -> Self {
+        // A long one does not run into what follows.
+        let label = format!("{label} ");
         let bar = std::io::stderr().is_terminal().then(|| {
             let template = if total > 0 {
                 "{prefix:11}{bar:24} {pos}/{len}  {msg}"
@@ -30,12 +32,12 @@ impl Progress {
             let style = ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(total).with_style(style.progress_chars("██░"));
-            bar.set_prefix(label.to_owned());
+            bar.set_prefix(label.clone());
             bar
         });
         let now = Instant::now();
         Self {
-            label: label.to_owned(),
+            label,
             total,
             bar,
             started: now,

@@ -307,6 +307,8 @@ impl Quickstart<'_> {
                 seed: settings.seed,
                 batch: settings.batch,
                 trace: false,
+                top_p: 1.0,
+                greedy_tail: false,
             })
             .collect();
         if !missing.is_empty() {

@@ -1,5 +1,6 @@
 //! The stages of making a model, shared by the single commands and the quickstart.
 
+pub(crate) mod bound;
 pub(crate) mod convert;
 pub(crate) mod curve;
 pub(crate) mod datasets;
@@ -21,4 +22,5 @@ pub(crate) mod purpose {
     pub(crate) const START: u64 = 103;
     pub(crate) const FRESH: u64 = 104;
     pub(crate) const REFERENCE: u64 = 105;
+    pub(crate) const LIKELIHOOD: u64 = 106;
 }

@@ -19,6 +19,7 @@ fn help_for_newcomers() {
         "sample --help",
         "eval --help",
         "eval frontier --help",
+        "eval bound --help",
         "data fetch --help",
         "convert --help",
         "inspect --help",

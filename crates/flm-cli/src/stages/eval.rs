@@ -61,6 +61,11 @@ pub(crate) struct Setting {
     pub(crate) seed: u64,
     pub(crate) gamma: f64,
     pub(crate) temperature: f64,
+    /// Chance of the tokens that were drawn from.
+    #[serde(default = "sample::all", skip_serializing_if = "sample::is_all")]
+    pub(crate) top_p: f64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) greedy_tail: bool,
     /// Of the model's weights, of samples that say it.
     #[serde(default)]
     pub(crate) weights: String,

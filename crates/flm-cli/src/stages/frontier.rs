@@ -8,7 +8,7 @@ use crate::args::FrontierArgs;
 use crate::error::{CliError, Result};
 use crate::{files, plot, table};
 use flm_data::{Dataset, DatasetMeta};
-use flm_denoiser::folder;
+use flm_denoiser::{DitConfig, Family, folder};
 use flm_eval::frontier::{Comparison, Curve, Front, Point};
 use flm_eval::{GenPpl, Grammar, Variety, mean_unigram_entropy};
 use serde::Serialize;
@@ -79,7 +79,7 @@ struct Model {
     label: String,
     path: PathBuf,
     weights: String,
-    two_time: bool,
+    network: DitConfig,
 }
 
 /// Sweeps, compares, draws, and says what came out.
@@ -107,7 +107,7 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     let mut drawn = Vec::new();
     for steps in &args.steps {
         for model in &models {
-            let settings = settings(args, *steps, model.two_time);
+            let settings = settings(args, *steps, &model.network);
             let samples = draw(args, model, &settings)?;
             drawn.push(Drawn {
                 steps: *steps,
@@ -201,15 +201,24 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
             label,
             path: path.clone(),
             weights: sample::weights(&folder)?,
-            two_time: folder::read_config(&folder)?.two_time,
+            network: folder::read_config(&folder)?,
         });
     }
     Ok((models, hash.unwrap_or_default()))
 }
 
-/// Every setting at a number of steps. A flow has no gamma.
-fn settings(args: &FrontierArgs, steps: usize, two_time: bool) -> Vec<Request> {
-    let gammas: &[f64] = if two_time { &args.gamma } else { &[0.0] };
+/// Every setting at a number of steps. Only a flow map has a gamma; an autoregressive model takes a step for each token, so that its samples
+/// are the same ones at every number.
+fn settings(args: &FrontierArgs, steps: usize, network: &DitConfig) -> Vec<Request> {
+    let gammas: &[f64] = if network.two_time {
+        &args.gamma
+    } else {
+        &[0.0]
+    };
+    let steps = match network.family {
+        Family::Autoregressive => network.length,
+        _ => steps,
+    };
     let mut requests = Vec::new();
     for &gamma in gammas {
         for &temperature in &args.temperature {
@@ -221,6 +230,8 @@ fn settings(args: &FrontierArgs, steps: usize, two_time: bool) -> Vec<Request> {
                 seed: args.seed,
                 batch: args.batch,
                 trace: false,
+                top_p: 1.0,
+                greedy_tail: false,
             });
         }
     }
@@ -258,6 +269,8 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             seed: request.seed,
             gamma: request.gamma,
             temperature: request.temperature,
+            top_p: request.top_p,
+            greedy_tail: request.greedy_tail,
             weights: model.weights.clone(),
             dtype: args.score.device.dtype.to_string(),
         };

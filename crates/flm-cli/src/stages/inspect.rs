@@ -5,9 +5,9 @@ use super::train::card;
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
-use flm_denoiser::DitConfig;
 use flm_denoiser::folder;
 use flm_denoiser::reference::{Foreign, Hints};
+use flm_denoiser::{DitConfig, Family};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
@@ -69,10 +69,11 @@ fn grouped(number: u128) -> String {
 
 /// What a network is for.
 pub(crate) fn kind(config: &DitConfig) -> &'static str {
-    match (config.residual, config.two_time) {
-        (true, _) => "residual flow map",
-        (false, true) => "flow map",
-        (false, false) => "flow",
+    match (config.family, config.residual, config.two_time) {
+        (Family::Flow, true, _) => "residual flow map",
+        (Family::Flow, false, true) => "flow map",
+        (Family::Flow, false, false) => "flow",
+        (family, _, _) => family.name(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Drawing samples from a model.
 
 mod residual;
+mod tokens;
 mod trace;
 
 pub(crate) use trace::TracedSample;
@@ -15,7 +16,7 @@ use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_data::{Layout, TextTokenizer};
-use flm_denoiser::{Dit, DitConfig, Precision, Prior, Residual, Sampling, folder};
+use flm_denoiser::{Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, folder};
 use flm_simplex::stream::generator;
 use flm_simplex::{Schedule, sampler};
 use flm_train::Workers;
@@ -35,6 +36,10 @@ pub(crate) struct Request {
     /// Samples drawn together. It changes the speed and no sample.
     pub(crate) batch: usize,
     pub(crate) trace: bool,
+    /// Tokens are drawn from among the likeliest that together have this chance; 1 for all.
+    pub(crate) top_p: f64,
+    /// Whether the last step takes the likeliest tokens.
+    pub(crate) greedy_tail: bool,
 }
 
 impl Request {
@@ -64,7 +69,31 @@ impl Request {
             }
             .into());
         }
+        if !(0.0..=1.0).contains(&self.top_p) {
+            return Err(CliError::input(format!(
+                "top-p must lie between 0 and 1, found {}",
+                self.top_p
+            )));
+        }
         Ok(())
+    }
+}
+
+/// The numbers of steps to sample a model in: those that are asked for or, of one that writes token after token, one for each.
+pub(crate) fn steps(model: &Path, asked: &[usize]) -> Result<Vec<usize>> {
+    let config = folder::read_config(&files::model_folder(model)?)?;
+    match (config.family, asked) {
+        (Family::Autoregressive, []) => Ok(vec![config.length]),
+        (Family::Autoregressive, _) => Err(CliError::input(format!(
+            "{} is autoregressive and takes a step for each of its {} tokens: leave --steps out",
+            model.display(),
+            config.length
+        ))),
+        (_, []) => Err(CliError::input(format!(
+            "{} is sampled in a number of steps: name it by --steps",
+            model.display()
+        ))),
+        _ => Ok(asked.to_vec()),
     }
 }
 
@@ -77,6 +106,12 @@ pub(crate) struct Sample {
     pub(crate) seed: u64,
     pub(crate) gamma: f64,
     pub(crate) temperature: f64,
+    /// Chance of the tokens that were drawn from; left out where it is 1.
+    #[serde(default = "all", skip_serializing_if = "is_all")]
+    pub(crate) top_p: f64,
+    /// Whether the last step took the likeliest tokens; left out where it did not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) greedy_tail: bool,
     pub(crate) model: String,
     /// Of the model's weights: the beginning of their SHA-256.
     #[serde(default)]
@@ -89,6 +124,16 @@ pub(crate) struct Sample {
 /// What networks computed in before samples said so.
 pub(crate) fn single() -> String {
     "f32".to_owned()
+}
+
+/// A top-p that leaves no token out.
+pub(crate) fn all() -> f64 {
+    1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+pub(crate) fn is_all(top_p: &f64) -> bool {
+    *top_p == all()
 }
 
 /// The samples of one request.
@@ -158,13 +203,8 @@ impl Job for SampleJob<'_> {
                 config.vocab_size
             )));
         }
-        if let Some(request) = self.requests.iter().find(|request| request.gamma > 0.0)
-            && !config.two_time
-        {
-            return Err(CliError::input(format!(
-                "{} is a flow: only a flow map takes a gamma above 0, found {}",
-                self.text.model, request.gamma
-            )));
+        for request in self.requests {
+            tokens::check(request, &config, &self.text.model)?;
         }
         let network = if config.residual {
             self.requests
@@ -176,7 +216,10 @@ impl Job for SampleJob<'_> {
             let (model, _) = folder::load::<B::InnerBackend>(&self.folder, &place.device)?;
             let prior = Prior::new(model.embed());
             let model = Box::new(model.with_execution(place.execution));
-            Network::One { model, prior }
+            match config.family {
+                Family::Flow => Network::One { model, prior },
+                _ => Network::OfTokens(model),
+            }
         };
         let source: Source<B::InnerBackend> = Source {
             schedule: config.schedule()?,
@@ -213,6 +256,8 @@ impl Text {
             seed: request.seed,
             gamma: request.gamma,
             temperature: request.temperature,
+            top_p: request.top_p,
+            greedy_tail: request.greedy_tail,
             model: self.model.clone(),
             weights: self.weights.clone(),
             dtype: dtype.to_string(),
@@ -246,6 +291,14 @@ enum Network<B: Backend> {
     One { model: Box<Dit<B>>, prior: Prior<B> },
     /// Two networks, on states as wide as the vocabulary.
     Residual(Box<Residual<B>>),
+    /// One network, on tokens.
+    OfTokens(Box<Dit<B>>),
+}
+
+/// Tokens, row by row.
+fn ids<B: Backend>(tokens: Tensor<B, 2, Int>) -> Vec<u32> {
+    let ids = tokens.into_data();
+    ids.iter::<i64>().map(|token| token as u32).collect()
 }
 
 /// The tokens of some samples, and how they came about.
@@ -309,15 +362,11 @@ impl<B: Backend> Source<B> {
         let mut trace = Trace::new(numbers.len());
         let tokens = match &self.network {
             Network::One { model, prior } => {
-                self.by_one(model, prior, request, text, numbers, &mut trace)?
+                ids(self.by_one(model, prior, request, text, numbers, &mut trace)?)
             }
-            Network::Residual(model) => self.by_two(model, request, numbers)?,
+            Network::Residual(model) => ids(self.by_two(model, request, numbers)?),
+            Network::OfTokens(model) => self.by_tokens(model, request, numbers)?,
         };
-        let tokens: Vec<u32> = tokens
-            .into_data()
-            .iter::<i64>()
-            .map(|token| token as u32)
-            .collect();
         let tokens = tokens
             .chunks_exact(self.config.length)
             .map(<[u32]>::to_vec)

@@ -1,4 +1,6 @@
-//! Other models as judges of samples: GPT-2, and n-gram models of a data folder.
+//! Other models as judges of samples: GPT-2, n-gram models of a data folder, and autoregressive models of our own.
+
+mod own;
 
 use super::eval::Samples;
 use crate::args::ScoreArgs;
@@ -10,6 +12,7 @@ use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_eval::gpt2::{Gpt2, Gpt2Config, Gpt2Scorer};
 use flm_eval::ngram::{NGramCounts, NGramModel};
 use flm_eval::{GenPpl, Scored, Scorer};
+use own::{Own, OwnJob};
 use std::path::{Path, PathBuf};
 
 /// Tokens that an n-gram model looks at, itself included, where it is not said.
@@ -38,6 +41,7 @@ enum Judge {
         tokenizer: Box<TextTokenizer>,
     },
     NGram(Box<DataNGram>),
+    Own(Box<Own>),
 }
 
 /// All who score.
@@ -59,7 +63,7 @@ impl<'a> Judges<'a> {
         })
     }
 
-    /// What every scorer says of every set: of each set the scores in the order of the scorers. The weights of a GPT-2 are read
+    /// What every scorer says of every set: of each set the scores in the order of the scorers. The weights of a network are read
     /// in every call.
     pub(crate) fn score(&self, sets: &[Set<'_>]) -> Result<Vec<Vec<GenPpl>>> {
         let mut scores: Vec<Vec<GenPpl>> = sets.iter().map(|_| Vec::new()).collect();
@@ -69,6 +73,14 @@ impl<'a> Judges<'a> {
                     let score = |set: &Set<'_>| scorer.score(set);
                     sets.iter().map(score).collect::<Result<Vec<_>>>()?
                 }
+                Judge::Own(own) => device::run(
+                    self.args.device,
+                    OwnJob {
+                        own,
+                        sets,
+                        batch: self.args.score_batch,
+                    },
+                )?,
                 Judge::Gpt2 { folder, tokenizer } => device::run(
                     self.args.device,
                     Gpt2Job {
@@ -105,10 +117,13 @@ fn judge(name: &str, args: &ScoreArgs) -> Result<Judge> {
             order,
         )?)));
     }
+    if let Some(own) = Own::find(name)? {
+        return Ok(Judge::Own(Box::new(own)));
+    }
     let folder = PathBuf::from(name);
     if !folder.join("config.json").is_file() {
         return Err(CliError::input(format!(
-            "--scorer {name} is neither ngram:DATA[:ORDER] nor a folder of GPT-2 with config.json, model.safetensors and {TOKENIZER_FILE}"
+            "--scorer {name} is neither ngram:DATA[:ORDER] nor a model of ours nor a folder of GPT-2 with config.json, model.safetensors and {TOKENIZER_FILE}"
         )));
     }
     let positions = Gpt2Config::read(&folder.join("config.json"))?.n_positions;
@@ -226,7 +241,7 @@ impl DataNGram {
         for (i, text) in set.texts.iter().enumerate() {
             let tokens = set.tokens.map(|tokens| tokens[i].as_slice());
             let mut nats = Vec::new();
-            for (document, ends) in self.documents(text, tokens) {
+            for (document, ends) in documents(self.layout, &self.tokenizer, text, tokens) {
                 let tokens = self.tokenizer.encode(&document)?;
                 nats.extend(self.model.nats(&tokens, ends)?);
             }
@@ -234,26 +249,31 @@ impl DataNGram {
         }
         Ok(GenPpl::of_scored(&self.identity, &scored)?)
     }
+}
 
-    /// The documents of a text, and which of them end. Of a packed block the tokens tell, where they are those that the text was made of: lines
-    /// of it may be documents, or parts of one.
-    fn documents(&self, text: &str, tokens: Option<&[u32]>) -> Vec<(String, bool)> {
-        if self.layout == Layout::Rows {
-            return vec![(text.to_owned(), true)];
-        }
-        let parts = tokens.and_then(|tokens| {
-            let parts = inside(tokens, &self.tokenizer);
-            parts
-                .map(|part| self.tokenizer.decode_all(part).ok())
-                .collect::<Option<Vec<_>>>()
-        });
-        let parts = parts.filter(|parts| parts.join("\n") == text);
-        let parts = parts.unwrap_or_else(|| vec![text.to_owned()]);
-        let last = parts.len() - 1;
-        (parts.into_iter().enumerate())
-            .map(|(i, part)| (part, i < last))
-            .collect()
+/// The documents of a text, and which of them end. Of a packed block the tokens tell, where they are those that the text was made of: lines
+/// of it may be documents, or parts of one.
+fn documents(
+    layout: Layout,
+    tokenizer: &TextTokenizer,
+    text: &str,
+    tokens: Option<&[u32]>,
+) -> Vec<(String, bool)> {
+    if layout == Layout::Rows {
+        return vec![(text.to_owned(), true)];
     }
+    let parts = tokens.and_then(|tokens| {
+        let parts = inside(tokens, tokenizer);
+        parts
+            .map(|part| tokenizer.decode_all(part).ok())
+            .collect::<Option<Vec<_>>>()
+    });
+    let parts = parts.filter(|parts| parts.join("\n") == text);
+    let parts = parts.unwrap_or_else(|| vec![text.to_owned()]);
+    let last = parts.len() - 1;
+    (parts.into_iter().enumerate())
+        .map(|(i, part)| (part, i < last))
+        .collect()
 }
 
 /// The documents in a packed block, the last of them cut. The frame of begin and end token is no text.

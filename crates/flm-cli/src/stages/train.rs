@@ -1,12 +1,13 @@
-//! Training a flow and distilling a flow map: everything around `flm_train::Run`.
+//! Training a model and distilling one: everything around `flm_train::Run`.
 
 pub(super) mod card;
 mod residual;
+mod rounds;
 
 pub(crate) use card::Card;
 
 use super::origin::Origin;
-use super::{curve, prepare, purpose};
+use super::{curve, inspect, prepare, purpose};
 use crate::command_line::CommandLine;
 use crate::config::{Config, ModelSettings, first_difference};
 use crate::device::{self, Compute, Job, Place};
@@ -18,12 +19,17 @@ use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, TOKENIZER_FILE};
 use flm_denoiser::folder::{self, Content, Existing};
-use flm_denoiser::{Dit, DitConfig, NoiseWidth};
+use flm_denoiser::{Dit, DitConfig, Family, NoiseWidth};
+use flm_discrete::autoregressive::AutoregressiveObjective;
+use flm_discrete::duo::DuoObjective;
+use flm_discrete::mdlm::MdlmObjective;
+use flm_discrete::{CurriculumConfig, LogLinear};
 use flm_distill::{FlowMapObjective, FlowObjective, ObjectiveKind};
 use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
 use residual::{Beside, ResidualJob};
+use rounds::{RoundsJob, Spent};
 use std::path::Path;
 
 /// What to do where a run's folder is already.
@@ -37,7 +43,7 @@ pub(crate) enum Start {
     Resume,
 }
 
-/// A flow or a flow map to be trained.
+/// A model to be trained.
 pub(crate) struct Request<'a> {
     pub(crate) config: Config,
     pub(crate) data: &'a Path,
@@ -50,7 +56,7 @@ pub(crate) struct Request<'a> {
     pub(crate) command: CommandLine,
 }
 
-/// Trains a flow.
+/// Trains a flow, or a model of the family that the configuration names.
 pub(crate) fn train(request: Request<'_>) -> Result<Card> {
     let dataset = Dataset::open(request.data)?;
     let network = request.config.model.network(
@@ -58,14 +64,26 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
         dataset.meta().length,
         false,
     )?;
-    let plan = Plan::new(request, &dataset, network, "flow")?;
-    device::run(plan.request.compute, FlowJob(plan))
+    let label = inspect::kind(&network);
+    let plan = Plan::new(request, &dataset, network, label, false)?;
+    device::run(plan.request.compute, TrainJob(plan))
 }
 
-/// Distills a flow map: from the teacher that the configuration names, or from the tokens.
+/// Distills a flow map, from the teacher that the configuration names or from the tokens; or, of a teacher of another family, a model of that.
 pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     let dataset = Dataset::open(request.data)?;
     request.config.distill.flow_map.validate()?;
+    if let Some(teacher) = rounds::teacher(&request.config)? {
+        let dataset = &dataset;
+        return device::run(
+            request.compute,
+            RoundsJob {
+                request,
+                dataset,
+                teacher,
+            },
+        );
+    }
     if let Some((stage, teacher)) = residual::stage(&request.config)? {
         return device::run(
             request.compute,
@@ -86,8 +104,13 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     )
 }
 
-/// Refuses a teacher that does not fit the data.
-fn check_teacher(path: &Path, network: &DitConfig, dataset: &Dataset, data: &Path) -> Result<()> {
+/// Refuses a model that does not fit the data.
+pub(crate) fn check_fits(
+    path: &Path,
+    network: &DitConfig,
+    dataset: &Dataset,
+    data: &Path,
+) -> Result<()> {
     let ours = dataset.tokenizer();
     let found = Origin::read(path)?.tokenizer(path)?;
     if found.hash() != ours.hash() {
@@ -129,6 +152,10 @@ struct Plan<'a> {
     label: &'static str,
     data_hash: String,
     schedule: Schedule,
+    /// Whether the model is made of another, by the settings of `[distill]`.
+    distilled: bool,
+    /// What rounds before this one took.
+    spent: Spent,
     /// Of a residual flow map: what is saved beside the network in training.
     beside: Option<Beside>,
     /// The step of the checkpoint to go on from.
@@ -142,8 +169,9 @@ impl<'a> Plan<'a> {
         dataset: &'a Dataset,
         network: DitConfig,
         label: &'static str,
+        distilled: bool,
     ) -> Result<Self> {
-        let settings = request.config.training(network.two_time).clone();
+        let settings = request.config.training(distilled).clone();
         settings.validate()?;
         dataset.verify()?;
         let schedule = network.schedule()?;
@@ -166,6 +194,8 @@ impl<'a> Plan<'a> {
             label,
             data_hash,
             schedule,
+            distilled,
+            spent: Spent::default(),
             beside: None,
             resume_at,
         })
@@ -183,10 +213,7 @@ impl<'a> Plan<'a> {
             )));
         }
         self.settings.steps = steps;
-        self.request
-            .config
-            .training_mut(self.network.two_time)
-            .steps = steps;
+        self.request.config.training_mut(self.distilled).steps = steps;
         Ok(self)
     }
 
@@ -232,11 +259,13 @@ impl<'a> Plan<'a> {
             device: place.device.clone(),
         };
         let run = run.ready()?;
-        progress.note(&noise_line(
-            run.noise(),
-            &plan.network,
-            objective.wide_noise(),
-        ));
+        if plan.network.family == Family::Flow {
+            progress.note(&noise_line(
+                run.noise(),
+                &plan.network,
+                objective.wide_noise(),
+            ));
+        }
         if plan.network.two_time && plan.learns_badly_alone() {
             progress.note(
                 "without a teacher the Eulerian objective seldom learns: --set flow_map.objective=lagrangian does (docs/results/distillations.md)",
@@ -270,8 +299,10 @@ impl<'a> Plan<'a> {
             tokenizer_hash: Some(plan.dataset.meta().tokenizer_hash.clone()),
             layout: plan.dataset.meta().layout,
             steps: outcome.steps,
-            evaluations: Some((outcome.steps as f64 * evaluations).round() as u64),
-            seconds: outcome.seconds,
+            evaluations: Some(
+                plan.spent.evaluations + (outcome.steps as f64 * evaluations).round() as u64,
+            ),
+            seconds: plan.spent.seconds + outcome.seconds,
             dtype: place.execution.precision.to_string(),
             parameters,
             validation_loss,
@@ -360,17 +391,32 @@ fn noise_line(noise: NoiseWidth, network: &DitConfig, wide: bool) -> String {
     format!("noise of {drawn} numbers a position, cheaper here than of {other}")
 }
 
-struct FlowJob<'a>(Plan<'a>);
+struct TrainJob<'a>(Plan<'a>);
 
-impl Job for FlowJob<'_> {
+impl Job for TrainJob<'_> {
     type Output = Card;
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Card> {
         let plan = self.0;
         let mut rng = generator(plan.settings.seed, purpose::INITIALIZATION, 0, 0);
         let model = plan.network.init::<B>(&mut rng, &place.device)?;
-        let objective = FlowObjective::new(plan.schedule.clone());
-        plan.train(place, model, &objective)
+        match plan.network.family {
+            Family::Flow => {
+                let objective = FlowObjective::new(plan.schedule.clone());
+                plan.train(place, model, &objective)
+            }
+            Family::Mdlm => plan.train(place, model, &MdlmObjective::default()),
+            Family::Duo => {
+                // The curriculum lasts a share of the steps, which --evaluations may decide.
+                let step = DuoObjective::default().evaluations(plan.settings.batch);
+                let plan = plan.spending(step)?;
+                let curriculum = CurriculumConfig::default()
+                    .curriculum(plan.network.vocab_size, plan.settings.steps)?;
+                let objective = DuoObjective::new(LogLinear::default(), curriculum);
+                plan.train(place, model, &objective)
+            }
+            Family::Autoregressive => plan.train(place, model, &AutoregressiveObjective),
+        }
     }
 }
 
@@ -403,7 +449,7 @@ impl Job for FlowMapJob<'_> {
             path => {
                 let path = files::model_folder(Path::new(path))?;
                 let (teacher, network) = folder::load::<B::InnerBackend>(&path, &place.device)?;
-                check_teacher(&path, &network, dataset, request.data)?;
+                check_fits(&path, &network, dataset, request.data)?;
                 request.config.model = ModelSettings::of(&network);
                 let (student, _) = folder::load::<B>(&path, &place.device)?;
                 let mut rng = generator(seed, purpose::SECOND_TIME, 0, 0);
@@ -421,7 +467,7 @@ impl Job for FlowMapJob<'_> {
             }
         };
         let flow_map = request.config.distill.flow_map.clone();
-        let plan = Plan::new(request, dataset, network, "flow map")?;
+        let plan = Plan::new(request, dataset, network, "flow map", true)?;
         let objective = FlowMapObjective::new(plan.schedule.clone(), flow_map, teacher);
         plan.train(place, student, &objective)
     }

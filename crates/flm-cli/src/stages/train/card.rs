@@ -5,7 +5,7 @@ use crate::error::{CliError, Result};
 use crate::files;
 use crate::stages::sample;
 use flm_data::Layout;
-use flm_denoiser::DitConfig;
+use flm_denoiser::{DitConfig, Family};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(crate) const FORMAT: u32 = 5;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Card {
     pub(crate) format_version: u32,
-    /// "flow", "flow map" or "residual flow map".
+    /// "flow", "flow map", "residual flow map", or another family: "mdlm", "duo", "autoregressive".
     pub(crate) kind: String,
     pub(crate) command: String,
     pub(crate) flm_version: String,
@@ -52,13 +52,7 @@ impl Card {
     /// The card for people.
     pub(crate) fn readme(&self, network: &DitConfig, config: &Config) -> Result<String> {
         let settings = config.of_run()?;
-        let what = if network.residual {
-            "A residual flow map language model: a flow (in `denoiser`) and a second network beside it, which jump from noise to text in a few steps."
-        } else if network.two_time {
-            "A flow map language model: it jumps from noise to text in one step or a few."
-        } else {
-            "A flow language model: it denoises noise to text in many small steps."
-        };
+        let (title, what) = about(network);
         let loss = self.validation_loss.map_or_else(
             || "none: too few validation rows".to_owned(),
             // Of a flow map some rows may be squared distances.
@@ -67,9 +61,13 @@ impl Card {
                 format!("{loss:.4}{unit} a token")
             },
         );
-        let sample = if network.two_time { 4 } else { 128 };
+        let sample = match (network.family, network.two_time) {
+            (Family::Autoregressive, _) => "",
+            (_, true) => " --steps 4",
+            _ => " --steps 128",
+        };
         Ok(format!(
-            "# {kind}\n\n{what}\n\n\
+            "# {title}\n\n{what}\n\n\
              | | |\n| --- | --- |\n\
              | command | `{command}` |\n\
              | version | flm {version} |\n\
@@ -83,13 +81,8 @@ impl Card {
              | seed | {seed} |\n\
              | validation loss | {loss} |\n\n\
              The weights are the exponential moving average of the run. Try them:\n\n\
-             ```console\n$ flm sample --model . --steps {sample} --count 10\n```\n\n\
+             ```console\n$ flm sample --model .{sample} --count 10\n```\n\n\
              ## Settings\n\n```toml\n{settings}```\n",
-            kind = match (network.residual, network.two_time) {
-                (true, _) => "Residual flow map",
-                (_, true) => "Flow map",
-                _ => "Flow",
-            },
             command = self.command,
             version = self.flm_version,
             blocks = network.blocks,
@@ -108,6 +101,36 @@ impl Card {
             dtype = self.dtype,
             seed = self.seed,
         ))
+    }
+}
+
+/// What a network is, and what it does.
+fn about(network: &DitConfig) -> (&'static str, &'static str) {
+    match (network.family, network.residual, network.two_time) {
+        (Family::Flow, true, _) => (
+            "Residual flow map",
+            "A residual flow map language model: a flow (in `denoiser`) and a second network beside it, which jump from noise to text in a few steps.",
+        ),
+        (Family::Flow, _, true) => (
+            "Flow map",
+            "A flow map language model: it jumps from noise to text in one step or a few.",
+        ),
+        (Family::Flow, _, _) => (
+            "Flow",
+            "A flow language model: it denoises noise to text in many small steps.",
+        ),
+        (Family::Mdlm, _, _) => (
+            "Masked diffusion",
+            "A masked diffusion language model (family `mdlm`): it fills blanks with tokens, some in each step.",
+        ),
+        (Family::Duo, _, _) => (
+            "Uniform-state diffusion",
+            "A uniform-state diffusion language model (family `duo`): it turns random tokens into text, some in each step.",
+        ),
+        (Family::Autoregressive, _, _) => (
+            "Autoregression",
+            "An autoregressive language model (family `autoregressive`): it writes one token after the other.",
+        ),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The residual recipe: a second network beside a frozen flow, then one network after both.
 
 use super::card;
-use super::{Card, Plan, Request, check_teacher};
+use super::{Card, Plan, Request, check_fits};
 use crate::config::{Config, ModelSettings};
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
@@ -97,7 +97,7 @@ impl Job for ResidualJob<'_> {
             Stage::Student => teacher.join(DENOISER_FOLDER),
         };
         let (model, of_flow) = folder::load::<B>(&frozen, device)?;
-        check_teacher(&teacher, &of_flow, dataset, request.data)?;
+        check_fits(&teacher, &of_flow, dataset, request.data)?;
         request.config.model = ModelSettings::of(&of_flow);
         let network = DitConfig {
             two_time: true,
@@ -113,7 +113,7 @@ impl Job for ResidualJob<'_> {
         let model = model.with_loss_weight_of(&network, &mut rng, device);
         match stage {
             Stage::Second => {
-                let mut plan = Plan::new(request, dataset, network, "residual flow map")?;
+                let mut plan = Plan::new(request, dataset, network, "residual flow map", true)?;
                 let (denoiser, _) = folder::load::<B::InnerBackend>(&frozen, device)?;
                 let denoiser = denoiser.with_execution(place.execution);
                 plan.beside = Some(Beside::read(&frozen, of_flow)?);
@@ -121,7 +121,7 @@ impl Job for ResidualJob<'_> {
                 plan.train(place, model, &objective)
             }
             Stage::Student => {
-                let plan = Plan::new(request, dataset, network, "flow map")?;
+                let plan = Plan::new(request, dataset, network, "flow map", true)?;
                 let (teacher, _) = folder::load_residual::<B::InnerBackend>(&teacher, device)?;
                 let teacher = teacher.with_execution(place.execution);
                 let objective = ResidualStudent::new(plan.schedule.clone(), teacher);

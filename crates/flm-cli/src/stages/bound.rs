@@ -1,0 +1,244 @@
+//! How likely models find validation rows.
+
+use super::{prepare, purpose, sample};
+use crate::args::BoundArgs;
+use crate::device::{self, Job, Place};
+use crate::error::{CliError, Result};
+use crate::progress::Progress;
+use crate::stages::train::check_fits;
+use crate::{files, table};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm_data::{Dataset, Layout};
+use flm_denoiser::{Dit, Family, folder};
+use flm_discrete::{Bound, Tokens, autoregressive, duo, mdlm};
+use flm_eval::Grammar;
+use flm_simplex::stream::generator;
+use flm_train::Workers;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Rows that are read together. Times and noise are drawn batch by batch, so it is part of what a seed means.
+const BATCH: usize = 16;
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report {
+    data: String,
+    rows: usize,
+    /// Tokens of text in these rows, each with its end.
+    tokens: usize,
+    /// Times at which each row of a diffusion was asked for.
+    draws: usize,
+    seed: u64,
+    dtype: String,
+    /// What the law of the text says of the same rows, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grammar_nats_per_token: Option<f64>,
+    models: Vec<Likelihood>,
+}
+
+/// What one model says.
+#[derive(Serialize)]
+struct Likelihood {
+    model: String,
+    family: Family,
+    weights: String,
+    /// Whether the nats are a bound from above, and not the number itself.
+    bound: bool,
+    nats_per_token: f64,
+    /// Of the choice of rows and, of a bound, of what was drawn; none of a single row.
+    std_err: Option<f64>,
+    nats_per_text: f64,
+}
+
+/// Has every model read the same rows.
+pub(crate) fn bound(args: &BoundArgs) -> Result<String> {
+    for (option, found) in [("--draws", Some(args.draws)), ("--rows", args.rows)] {
+        if found == Some(0) {
+            return Err(CliError::input(format!(
+                "{option} must be at least 1, found 0"
+            )));
+        }
+    }
+    let dataset = Dataset::open(&args.data)?;
+    let grammar = prepare::grammar_of(&args.data)?;
+    let rows = Rows::read(&dataset, args)?;
+    // What cannot be measured is said before anything is.
+    let models = (args.models.iter())
+        .map(|path| model(path, &dataset, &args.data))
+        .collect::<Result<Vec<_>>>()?;
+    let mut measured = Vec::new();
+    for (path, (folder, family)) in args.models.iter().zip(models) {
+        let job = BoundJob {
+            folder: &folder,
+            family,
+            rows: &rows,
+            args,
+        };
+        let nats = device::run(args.device, job)?;
+        let texts = Bound::of(&nats, 1);
+        let per_text = rows.tokens as f64 / rows.rows.len() as f64;
+        measured.push(Likelihood {
+            model: path.display().to_string(),
+            family,
+            weights: sample::weights(&folder)?,
+            bound: family != Family::Autoregressive,
+            nats_per_token: texts.nats / per_text,
+            std_err: (texts.texts > 1).then_some(texts.error / per_text),
+            nats_per_text: texts.nats,
+        });
+    }
+    let report = Report {
+        data: args.data.display().to_string(),
+        rows: rows.rows.len(),
+        tokens: rows.tokens,
+        draws: args.draws,
+        seed: args.seed,
+        dtype: args.device.dtype.to_string(),
+        grammar_nats_per_token: match &grammar {
+            Some(grammar) => Some(rows.nats_of(grammar, &dataset)? / rows.tokens as f64),
+            None => None,
+        },
+        models: measured,
+    };
+    if args.json {
+        return Ok(serde_json::to_string_pretty(&report)? + "\n");
+    }
+    Ok(told(&report))
+}
+
+/// The folder and the family of a model whose likelihood is known.
+fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<(PathBuf, Family)> {
+    let folder = files::model_folder(path)?;
+    let config = folder::read_config(&folder)?;
+    if config.family == Family::Flow {
+        return Err(CliError::input(format!(
+            "{} must be of family mdlm, duo or autoregressive to have a likelihood here, found flow",
+            path.display()
+        )));
+    }
+    check_fits(&folder, &config, dataset, data)?;
+    Ok((folder, config.family))
+}
+
+/// Rows to be read.
+struct Rows {
+    rows: Vec<Vec<u32>>,
+    /// Tokens that count: of a row of one document those up to its end, of a packed one all.
+    tokens: usize,
+}
+
+impl Rows {
+    fn read(dataset: &Dataset, args: &BoundArgs) -> Result<Self> {
+        let split = dataset.validation();
+        let count = args.rows.unwrap_or(usize::MAX).min(split.rows());
+        if count == 0 {
+            return Err(CliError::input(format!(
+                "{} has no validation rows",
+                args.data.display()
+            )));
+        }
+        let rows = (0..count)
+            .map(|row| split.row(row))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let eos = dataset.tokenizer().eos_id();
+        let counted = |row: &Vec<u32>| match dataset.meta().layout {
+            Layout::Rows => {
+                let end = row.iter().position(|&token| token == eos);
+                end.map_or(row.len(), |end| end + 1)
+            }
+            Layout::Packed => row.len(),
+        };
+        Ok(Self {
+            tokens: rows.iter().map(counted).sum(),
+            rows,
+        })
+    }
+
+    /// What the law of the text says of all of them together, in nats.
+    fn nats_of(&self, grammar: &Grammar, dataset: &Dataset) -> Result<f64> {
+        let mut nats = 0.0;
+        for row in &self.rows {
+            let text = dataset.tokenizer().decode(row)?;
+            let words: Vec<&str> = text.split_whitespace().collect();
+            nats -= grammar.floored_log_prob(&words);
+        }
+        Ok(nats)
+    }
+}
+
+/// Answers for each row with its nats.
+struct BoundJob<'a> {
+    folder: &'a Path,
+    family: Family,
+    rows: &'a Rows,
+    args: &'a BoundArgs,
+}
+
+impl Job for BoundJob<'_> {
+    type Output = Vec<f64>;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Vec<f64>> {
+        let (model, _) = folder::load::<B::InnerBackend>(self.folder, &place.device)?;
+        let model = model.with_execution(place.execution);
+        let batches: Vec<&[Vec<u32>]> = self.rows.rows.chunks(BATCH).collect();
+        let progress = Progress::new("reading", self.rows.rows.len() as u64);
+        let done = AtomicU64::new(0);
+        let workers = Workers::new(place.side_by_side.min(batches.len()))?;
+        let nats = workers.map(batches.len(), |batch| {
+            let nats = self.batch(&model, batches[batch], batch as u64);
+            let count = nats.len() as u64;
+            let done = done.fetch_add(count, Ordering::Relaxed) + count;
+            progress.update(done, self.family.name());
+            nats
+        });
+        Ok(nats.into_iter().flatten().collect())
+    }
+}
+
+impl BoundJob<'_> {
+    fn batch<B: Backend>(&self, model: &Dit<B>, rows: &[Vec<u32>], number: u64) -> Vec<f64> {
+        let ids = rows.iter().flatten().map(|&id| id as i32).collect();
+        let tokens = Tokens::new(ids, rows[0].len());
+        let mut rng = generator(self.args.seed, purpose::LIKELIHOOD, number, 0);
+        match self.family {
+            Family::Mdlm => mdlm::nats(model, &tokens, self.args.draws, &mut rng),
+            Family::Duo => duo::nats(model, &tokens, self.args.draws, &mut rng),
+            Family::Autoregressive | Family::Flow => autoregressive::nats(model, &tokens),
+        }
+    }
+}
+
+/// The report in text.
+fn told(report: &Report) -> String {
+    let header = ["model", "family", "nats/tok", "±", "nats/text"];
+    let mut lines = vec![header.map(str::to_owned).to_vec()];
+    for found in &report.models {
+        let most = if found.bound { "≤ " } else { "" };
+        lines.push(vec![
+            found.model.clone(),
+            found.family.to_string(),
+            format!("{most}{:.3}", found.nats_per_token),
+            table::optional(found.std_err, 3),
+            format!("{most}{:.2}", found.nats_per_text),
+        ]);
+    }
+    if let Some(nats) = report.grammar_nats_per_token {
+        let of_text = nats * report.tokens as f64 / report.rows as f64;
+        lines.push(vec![
+            "the grammar".to_owned(),
+            "-".to_owned(),
+            format!("{nats:.3}"),
+            "-".to_owned(),
+            format!("{of_text:.2}"),
+        ]);
+    }
+    format!(
+        "{}{} validation rows of {}, {} tokens\n",
+        table::aligned(&lines),
+        report.rows,
+        report.data,
+        report.tokens
+    )
+}

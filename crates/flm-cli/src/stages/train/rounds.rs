@@ -1,0 +1,192 @@
+//! Distilling diffusions of tokens, round by round: each has the student of the one before for a teacher, and a step twice as long.
+//!
+//! A round is a run. The last is that of the run folder itself, those before it are in its `rounds/`.
+
+use super::{Card, Plan, Request, Start, check_fits};
+use crate::config::{Config, ModelSettings};
+use crate::device::{Job, Place};
+use crate::error::{CliError, Result};
+use crate::files::{self, Kind, RunFolder};
+use crate::stages::inspect;
+use burn::tensor::backend::AutodiffBackend;
+use flm_data::Dataset;
+use flm_denoiser::{DitConfig, Family, folder};
+use flm_discrete::LogLinear;
+use flm_discrete::dcd::DcdObjective;
+use flm_discrete::sdtt::SdttObjective;
+use std::path::{Path, PathBuf};
+
+/// In a run folder: the rounds before the last.
+const ROUNDS: &str = "rounds";
+
+/// What rounds took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Spent {
+    pub(super) evaluations: u64,
+    pub(super) seconds: f64,
+}
+
+/// The folder of the teacher that the configuration names, if it is distilled in rounds.
+pub(super) fn teacher(config: &Config) -> Result<Option<PathBuf>> {
+    let teacher = config.distill.teacher.as_str();
+    if teacher.is_empty() {
+        return match config.model.family {
+            Family::Flow => Ok(None),
+            family => Err(CliError::input(format!(
+                "only a flow map is distilled without a teacher, but model.family is {family}"
+            ))),
+        };
+    }
+    let path = files::model_folder(Path::new(teacher))?;
+    match folder::read_config(&path)?.family {
+        Family::Flow => Ok(None),
+        Family::Mdlm | Family::Duo => Ok(Some(path)),
+        Family::Autoregressive => Err(CliError::input(format!(
+            "{} is autoregressive, and there is no distillation of such a model",
+            path.display()
+        ))),
+    }
+}
+
+/// All rounds, one after the other.
+pub(super) struct RoundsJob<'a> {
+    pub(super) request: Request<'a>,
+    pub(super) dataset: &'a Dataset,
+    /// The first teacher's folder.
+    pub(super) teacher: PathBuf,
+}
+
+impl Job for RoundsJob<'_> {
+    type Output = Card;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Card> {
+        let Self {
+            mut request,
+            dataset,
+            mut teacher,
+        } = self;
+        let network = folder::read_config(&teacher)?;
+        check_fits(&teacher, &network, dataset, request.data)?;
+        request.config.model = ModelSettings::of(&network);
+        let settings = &request.config.distill;
+        let steps = match network.family {
+            Family::Duo => {
+                settings.dcd.noise(network.vocab_size)?;
+                settings.dcd.steps()?
+            }
+            _ => settings.sdtt.steps()?,
+        };
+        settings.train.validate()?;
+        dataset.verify()?;
+        if request.evaluations.is_some() {
+            return Err(CliError::input(
+                "--evaluations is for runs of one round: each round of a distillation of tokens takes distill.train.steps",
+            ));
+        }
+        begin(&request, &teacher)?;
+        let mut spent = Spent::default();
+        let count = steps.len();
+        for (number, step) in (1..).zip(steps) {
+            let request = of_round(&request, number, count);
+            let out = request.out.clone();
+            let card = round(place, request, dataset, &network, &teacher, step, spent)?;
+            if number == count {
+                return Ok(card);
+            }
+            // What its card says holds for all rounds so far.
+            spent = Spent {
+                evaluations: card.evaluations.unwrap_or(0),
+                seconds: card.seconds,
+            };
+            teacher = out.model();
+        }
+        unreachable!("there is a round at least")
+    }
+}
+
+/// Makes the folder ready, so that from now on it can be resumed, or checks that it is resumed as it was begun.
+fn begin(request: &Request<'_>, teacher: &Path) -> Result<()> {
+    if request.start == Start::Resume {
+        super::check_same(&request.config, &request.out)?;
+        let steps = |config: &Config| config.distill.train.steps;
+        let (then, now) = (steps(&request.out.saved()?), steps(&request.config));
+        if then == now {
+            return Ok(());
+        }
+        // Later rounds have begun from where earlier ones ended.
+        return Err(CliError::input(format!(
+            "{} is distilled in rounds and cannot be resumed with other settings: distill.train.steps was {then}, now {now}",
+            request.out.root().display()
+        )));
+    }
+    let force = request.start == Start::Replace;
+    request.out.check_free(force, Kind::Run)?;
+    let whole = |path: &Path| std::fs::canonicalize(path).ok();
+    if let (Some(out), Some(model)) = (whole(request.out.root()), whole(teacher))
+        && model.starts_with(&out)
+    {
+        return Err(CliError::input(format!(
+            "the teacher {} lies in the run that would be replaced, {}",
+            teacher.display(),
+            request.out.root().display()
+        )));
+    }
+    request.out.create()?;
+    let rounds = request.out.root().join(ROUNDS);
+    if rounds.exists() {
+        std::fs::remove_dir_all(&rounds).map_err(CliError::io("remove", &rounds))?;
+    }
+    request.out.save(&request.config.of_run()?)
+}
+
+/// What is asked of a round: to go on where there is something of it.
+fn of_round<'a>(request: &Request<'a>, number: usize, count: usize) -> Request<'a> {
+    let out = if number == count {
+        request.out.clone()
+    } else {
+        RunFolder::new(request.out.root().join(ROUNDS).join(number.to_string()))
+    };
+    let start = if out.config().is_file() {
+        Start::Resume
+    } else {
+        // A folder without its first file is of a run that was stopped before it.
+        Start::Replace
+    };
+    Request {
+        config: request.config.clone(),
+        out,
+        start,
+        command: request.command.clone(),
+        ..*request
+    }
+}
+
+fn round<B: AutodiffBackend>(
+    place: &Place<B>,
+    request: Request<'_>,
+    dataset: &Dataset,
+    network: &DitConfig,
+    teacher: &Path,
+    step: f64,
+    spent: Spent,
+) -> Result<Card> {
+    let settings = request.config.distill.clone();
+    let label = inspect::kind(network);
+    let mut plan = Plan::new(request, dataset, network.clone(), label, true)?;
+    plan.spent = spent;
+    let (student, _) = folder::load::<B>(teacher, &place.device)?;
+    let (teacher, _) = folder::load::<B::InnerBackend>(teacher, &place.device)?;
+    let teacher = teacher.with_execution(place.execution);
+    match network.family {
+        Family::Duo => {
+            let noise = settings.dcd.noise(network.vocab_size)?;
+            let objective = DcdObjective::new(noise, teacher, step);
+            plan.train(place, student, &objective)
+        }
+        _ => {
+            let divergence = settings.sdtt.divergence;
+            let objective = SdttObjective::new(LogLinear::default(), teacher, step, divergence);
+            plan.train(place, student, &objective)
+        }
+    }
+}

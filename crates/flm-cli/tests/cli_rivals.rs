@@ -1,0 +1,350 @@
+//! What a flow is measured against, by the same commands: masked and uniform-state diffusion, autoregression.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use support::{Folder, contents};
+
+const FAMILIES: [&str; 3] = ["mdlm", "duo", "autoregressive"];
+
+fn printed(folder: &Folder, words: &str) -> String {
+    let output = folder.flm(words).assert().success().get_output().clone();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn read(folder: &Folder, name: &str) -> Value {
+    json(&fs::read_to_string(folder.path(name)).unwrap())
+}
+
+/// Trains a family in a run of its name.
+fn train(folder: &Folder, family: &str, rest: &[&str]) {
+    let mut command = folder.tiny(&format!("train --data data --out {family}"));
+    command.args(["--set", &format!("model.family={family}")]);
+    for setting in rest {
+        command.args(["--set", setting]);
+    }
+    command.assert().success();
+}
+
+/// A folder with data and a run of each family.
+fn trained(rest: &[&str]) -> Folder {
+    let folder = Folder::new();
+    folder.data("data", 500);
+    for family in FAMILIES {
+        train(&folder, family, rest);
+    }
+    folder
+}
+
+/// The option that says how many steps, for whom there is a number.
+fn steps(family: &str) -> &'static str {
+    if family == "autoregressive" {
+        ""
+    } else {
+        "--steps 3"
+    }
+}
+
+#[test]
+fn every_family_is_trained_sampled_and_judged() {
+    let folder = trained(&[]);
+    for family in FAMILIES {
+        let config = read(&folder, &format!("{family}/model/config.json"));
+        assert_eq!(config["model"]["family"], family);
+        let card = read(&folder, &format!("{family}/model/run.json"));
+        assert_eq!(card["kind"], family);
+        // Four steps of eight rows, forward and back.
+        assert_eq!(card["evaluations"], 4 * 8 * 3);
+        let readme = fs::read_to_string(folder.path(&format!("{family}/model/README.md"))).unwrap();
+        assert!(readme.contains(&format!("(family `{family}`)")), "{readme}");
+        let told = printed(&folder, &format!("inspect {family}"));
+        assert!(told.contains(&format!("network    {family} · ")), "{told}");
+
+        // The same samples, whatever is drawn beside them, and others of another seed.
+        let sample = |rest: &str| {
+            let steps = steps(family);
+            printed(
+                &folder,
+                &format!("sample --model {family} {steps} --count 7 {rest}"),
+            )
+        };
+        let whole = sample("--seed 5 --batch 7");
+        assert_eq!(whole.lines().count(), 7, "{whole}");
+        for rest in ["--seed 5 --batch 3", "--seed 5 --batch 1"] {
+            assert_eq!(sample(rest), whole, "{family} {rest}");
+        }
+        assert_ne!(sample("--seed 6"), whole);
+        // The likeliest token alone, drawn at any temperature.
+        assert_eq!(
+            sample("--top-p 0 --temperature 0.5"),
+            sample("--top-p 0 --temperature 2"),
+            "{family}"
+        );
+
+        let steps = steps(family);
+        printed(
+            &folder,
+            &format!(
+                "sample --model {family} {steps} --count 6 --top-p 0.5 --out s/{family}.jsonl"
+            ),
+        );
+    }
+    let judged = json(&printed(
+        &folder,
+        "eval s --data data --scorer autoregressive --scorer ngram:data --json",
+    ));
+    for (judged, (family, steps)) in
+        judged
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip([("autoregressive", 24), ("duo", 3), ("mdlm", 3)])
+    {
+        assert_eq!(judged["name"], family);
+        let drawn = &judged["drawn"];
+        assert_eq!(
+            (&drawn["steps"], &drawn["top_p"]),
+            (&steps.into(), &0.5.into())
+        );
+        let scores = judged["scores"].as_array().unwrap();
+        let scorer = scores[0]["scorer"].as_str().unwrap();
+        assert!(scorer.starts_with("autoregressive-1x16-"), "{scorer}");
+        assert!(scores[0]["nats_per_token"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(judged.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn nobody_beats_the_law_of_the_text() {
+    let folder = trained(&["train.steps=40"]);
+    let words = "eval bound mdlm duo autoregressive --data data --rows 8 --draws 64";
+    let measured = json(&printed(&folder, &format!("{words} --json")));
+    assert_eq!(measured["rows"], 8);
+    let law = measured["grammar_nats_per_token"].as_f64().unwrap();
+    let models = measured["models"].as_array().unwrap();
+    for (model, family) in models.iter().zip(FAMILIES) {
+        assert_eq!(model["family"], family);
+        assert_eq!(model["bound"], family != "autoregressive");
+        let nats = model["nats_per_token"].as_f64().unwrap();
+        assert!(nats > law, "{family}: {nats} below {law}");
+    }
+    let table = printed(&folder, words);
+    assert!(
+        table.contains("≤ ") && table.contains("the grammar"),
+        "{table}"
+    );
+    assert_eq!(table, printed(&folder, words));
+}
+
+#[test]
+fn a_scorer_of_ours_says_of_a_text_what_its_likelihood_is() {
+    let folder = Folder::new();
+    // All rows are one sentence that fills them.
+    let sentence = "every dog saw one small cat\n";
+    fs::write(folder.path("corpus.txt"), sentence.repeat(40)).unwrap();
+    printed(
+        &folder,
+        "data prepare --input corpus.txt --tokenizer words --length 7 --validation-share 0.2 --out data",
+    );
+    train(&folder, "autoregressive", &[]);
+    fs::write(
+        folder.path("texts.txt"),
+        sentence.repeat(5) + "dog dog dog dog dog dog dog dog dog\n",
+    )
+    .unwrap();
+    fs::write(folder.path("one.txt"), sentence).unwrap();
+    let score = |rest: &str| {
+        let words = format!("eval {rest} --scorer autoregressive --json");
+        json(&printed(&folder, &words))[0]["scores"][0].clone()
+    };
+    let one = score("one.txt");
+    let nats = one["nats_per_token"].as_f64().unwrap();
+    let measured = json(&printed(
+        &folder,
+        "eval bound autoregressive --data data --json",
+    ));
+    let likelihood = measured["models"][0]["nats_per_token"].as_f64().unwrap();
+    // Sums of a few f32 numbers in another order.
+    assert!((nats - likelihood).abs() < 1e-5, "{nats} and {likelihood}");
+    assert_eq!(one["perplexity"].as_f64().unwrap(), nats.exp());
+    // Six words and an end of each, and of what is too long as much as stands before the end of a row.
+    let several = score("texts.txt --score-batch 4");
+    assert_eq!(several["tokens"], 5 * 7 + 6);
+    assert_eq!(several["scorer"], one["scorer"]);
+}
+
+#[test]
+fn a_frontier_compares_families_by_a_scorer_of_ours() {
+    let folder = trained(&[]);
+    let words = "eval frontier mdlm autoregressive --scorer autoregressive --steps 1,2 --temperature 0.5,1 --count 6 --out frontier";
+    let told = printed(&folder, words);
+    assert!(told.contains("judge      autoregressive-1x16-"), "{told}");
+    // A token is a step: the samples of both numbers of steps are the same ones.
+    let samples = fs::read_dir(folder.path("frontier/samples")).unwrap();
+    assert_eq!(samples.count(), 2 * 2 + 2);
+    assert_eq!(printed(&folder, words), told);
+}
+
+#[test]
+fn a_run_that_is_resumed_ends_where_one_that_was_not_does() {
+    let folder = trained(&["train.checkpoint_every=2"]);
+    for family in FAMILIES {
+        let model = folder.path(&format!("{family}/model/model.safetensors"));
+        let whole = fs::read(&model).unwrap();
+        let checkpoints = folder.path(&format!("{family}/checkpoints"));
+        let mut all: Vec<_> = fs::read_dir(&checkpoints)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        all.sort();
+        assert_eq!(all.len(), 2);
+        fs::remove_dir_all(&all[1]).unwrap();
+        fs::remove_dir_all(folder.path(&format!("{family}/model"))).unwrap();
+        printed(
+            &folder,
+            &format!("train --data data --out {family} --resume"),
+        );
+        assert!(fs::read(&model).unwrap() == whole, "{family}");
+    }
+}
+
+#[test]
+fn diffusions_are_distilled_in_rounds() {
+    let folder = trained(&[]);
+    // Evaluations for each row: forward and back, and those of the teacher.
+    for (family, recipe, cost) in [("mdlm", "sdtt", 3 + 2), ("duo", "dcd", 3 + 1)] {
+        let distill = format!(
+            "distill --teacher {family} --data data --out {recipe} --set {recipe}.rounds=3"
+        );
+        printed(&folder, &distill);
+        let card = read(&folder, &format!("{recipe}/model/run.json"));
+        assert_eq!(card["kind"], family);
+        // Three rounds of three steps of eight rows.
+        assert_eq!(card["evaluations"], 3 * 3 * 8 * cost);
+        let rounds = fs::read_dir(folder.path(&format!("{recipe}/rounds"))).unwrap();
+        assert_eq!(rounds.count(), 2);
+        let weights =
+            |run: &str| fs::read(folder.path(&format!("{run}/model/model.safetensors"))).unwrap();
+        let whole = weights(recipe);
+        assert!(whole != weights(&format!("{recipe}/rounds/2")));
+        let text = printed(
+            &folder,
+            &format!("sample --model {recipe} --steps 2 --count 4"),
+        );
+        assert_eq!(text.lines().count(), 4);
+
+        // Stopped before the second round, and gone on with.
+        for gone in ["rounds/2", "model", "checkpoints"] {
+            fs::remove_dir_all(folder.path(&format!("{recipe}/{gone}"))).unwrap();
+        }
+        let resume = format!("distill --data data --out {recipe} --resume");
+        printed(&folder, &resume);
+        assert!(weights(recipe) == whole, "{recipe}");
+        // What is finished stays finished.
+        let before = contents(&folder.path(recipe));
+        printed(&folder, &resume);
+        assert!(contents(&folder.path(recipe)) == before);
+        assert_eq!(
+            folder.refused(folder.flm(&format!("{resume} --set train.steps=9"))),
+            format!(
+                "{recipe} is distilled in rounds and cannot be resumed with other settings: distill.train.steps was 3, now 9"
+            )
+        );
+        // A shorter one in its place leaves nothing of it.
+        printed(
+            &folder,
+            &format!("{distill} --set {recipe}.rounds=1 --force"),
+        );
+        assert!(!folder.path(&format!("{recipe}/rounds")).exists());
+    }
+}
+
+#[test]
+fn what_a_family_does_not_have_is_refused() {
+    let folder = trained(&[]);
+    folder
+        .tiny("train --data data --out flow")
+        .assert()
+        .success();
+    fs::write(folder.path("corpus.txt"), "a sentence\n").unwrap();
+    for (words, expected) in [
+        (
+            "sample --model mdlm --steps 2 --gamma 0.5",
+            "mdlm is of family mdlm: only a flow map takes a gamma above 0, found 0.5",
+        ),
+        (
+            "sample --model duo --steps 2 --trace trace.json",
+            "duo is of family duo: only a flow or a flow map has a trace",
+        ),
+        (
+            "sample --model mdlm --steps 2 --greedy-tail",
+            "mdlm is of family mdlm: only a duo model takes --greedy-tail",
+        ),
+        (
+            "sample --model flow --steps 2 --top-p 0.9",
+            "flow is a flow: only an mdlm, duo or autoregressive model takes a top-p below 1, found 0.9",
+        ),
+        (
+            "sample --model duo --steps 2 --top-p 1.5",
+            "top-p must lie between 0 and 1, found 1.5",
+        ),
+        (
+            "sample --model autoregressive --steps 4",
+            "autoregressive is autoregressive and takes a step for each of its 24 tokens: leave --steps out",
+        ),
+        (
+            "sample --model duo",
+            "duo is sampled in a number of steps: name it by --steps",
+        ),
+        (
+            "eval corpus.txt --scorer flow",
+            "--scorer flow: of the models of ours only an autoregressive one scores, found flow",
+        ),
+        (
+            "eval corpus.txt --scorer mdlm",
+            "--scorer mdlm: of the models of ours only an autoregressive one scores, found mdlm",
+        ),
+        (
+            "eval bound mdlm flow --data data",
+            "flow must be of family mdlm, duo or autoregressive to have a likelihood here, found flow",
+        ),
+        (
+            "eval bound mdlm --data data --draws 0",
+            "--draws must be at least 1, found 0",
+        ),
+        (
+            "distill --teacher autoregressive --data data --out map",
+            "autoregressive/model is autoregressive, and there is no distillation of such a model",
+        ),
+        (
+            "distill --self --data data --out map --set model.family=duo",
+            "only a flow map is distilled without a teacher, but model.family is duo",
+        ),
+        (
+            "distill --teacher mdlm --data data --out few --set sdtt.rounds=0",
+            "0 rounds of sdtt from a step of 0.0009765625 do not fit: the last one's may be 0.5 at most, and there is one at least",
+        ),
+        (
+            "distill --teacher mdlm --data data --out mdlm --force",
+            "the teacher mdlm/model lies in the run that would be replaced, mdlm",
+        ),
+        (
+            "distill --teacher duo --data data --out few --evaluations 1000",
+            "--evaluations is for runs of one round: each round of a distillation of tokens takes distill.train.steps",
+        ),
+    ] {
+        assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");
+    }
+    let message = folder.refused(folder.flm("train --data data --out x --set model.family=mdlmm"));
+    assert!(
+        message.contains(
+            "unknown variant `mdlmm`, expected one of `flow`, `mdlm`, `duo`, `autoregressive`"
+        ),
+        "{message}"
+    );
+}
