@@ -81,6 +81,8 @@ mod tests {
             config.train.validate().unwrap();
             config.distill.train.validate().unwrap();
             config.distill.flow_map.validate().unwrap();
+            config.distill.sdtt.steps().unwrap();
+            config.distill.dcd.steps().unwrap();
             config.sample.validate().unwrap();
             crate::config::tokenizer_source(&config.data.tokenizer).unwrap();
             let is_flow = config.model.family == Family::Flow;

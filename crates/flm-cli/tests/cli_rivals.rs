@@ -179,6 +179,30 @@ fn a_scorer_of_ours_says_of_a_text_what_its_likelihood_is() {
 }
 
 #[test]
+fn a_packed_block_is_scored_between_its_begin_and_its_end() {
+    let folder = Folder::new();
+    let text = "the cat saw a dog\na dog saw the cat\n".repeat(60);
+    fs::write(folder.path("corpus.txt"), text).unwrap();
+    printed(
+        &folder,
+        "data prepare --input corpus.txt --tokenizer chars --length 20 --pack --out data",
+    );
+    train(&folder, "autoregressive", &["train.steps=30"]);
+    printed(
+        &folder,
+        "sample --model autoregressive --count 5 --out s.jsonl",
+    );
+    let judged = json(&printed(
+        &folder,
+        "eval s.jsonl --scorer autoregressive --json",
+    ));
+    let score = &judged[0]["scores"][0];
+    assert!(score["scorer"].as_str().unwrap().contains("-packed-20-"));
+    // All but the begin token, which is given, and the last one, which is never text.
+    assert_eq!(score["tokens"], 5 * 18);
+}
+
+#[test]
 fn a_frontier_compares_families_by_a_scorer_of_ours() {
     let folder = trained(&[]);
     let words = "eval frontier mdlm autoregressive --scorer autoregressive --steps 1,2 --temperature 0.5,1 --count 6 --out frontier";
