@@ -60,6 +60,7 @@ enum Kind {
 enum Device {
     Cpu,
     Wgpu,
+    #[value(alias = "cuda:0")]
     Cuda,
 }
 

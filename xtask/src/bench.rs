@@ -519,7 +519,10 @@ fn build(device: &str) -> anyhow::Result<PathBuf> {
             "flm-bench",
             "--locked",
         ])
-        .args((device != "cpu").then(|| format!("--features={device}")))
+        .args((device != "cpu").then(|| {
+            let feature = device.split(':').next().unwrap_or_default();
+            format!("--features={feature}")
+        }))
         .status()
         .context("cannot start cargo")?;
     ensure!(status.success(), "flm-bench did not build");

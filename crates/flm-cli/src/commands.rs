@@ -14,7 +14,7 @@ use crate::stages::{
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
 use flm_data::Layout;
-use flm_denoiser::Family;
+use flm_denoiser::{Family, Precision, folder};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -200,6 +200,33 @@ fn run_train(args: TrainArgs) -> Result<()> {
     print(&next(&out, steps))
 }
 
+/// Refuses settings of a way of distilling that is not for the teacher's family.
+fn heeded(set: &[String], teacher: &str) -> Result<()> {
+    let ways = [
+        ("flow_map", Family::Flow),
+        ("sdtt", Family::Mdlm),
+        ("dcd", Family::Duo),
+    ];
+    for assignment in set {
+        let key = assignment.split('=').next().unwrap_or_default();
+        let of = |section: &str| key.split('.').any(|part| part.trim() == section);
+        let Some((section, of)) = ways.iter().find(|(section, _)| of(section)) else {
+            continue;
+        };
+        let family = if teacher.is_empty() {
+            Family::Flow
+        } else {
+            folder::read_config(&files::model_folder(Path::new(teacher))?)?.family
+        };
+        if family != *of {
+            return Err(CliError::input(format!(
+                "--set {assignment}: [{section}] is for teachers of family {of}, found {family}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn run_distill(args: DistillArgs) -> Result<()> {
     let mut config = run_settings(
         &args.settings,
@@ -212,6 +239,7 @@ fn run_distill(args: DistillArgs) -> Result<()> {
     } else if args.no_teacher {
         config.distill.teacher.clear();
     }
+    heeded(&args.settings.set, &config.distill.teacher)?;
     let out = args.run.out.clone();
     train::distill(train::Request {
         config,
@@ -312,6 +340,12 @@ fn run_eval(args: &EvalArgs) -> Result<()> {
         Some(EvalCommand::Frontier(args)) => return print(&frontier::frontier(args)?),
         Some(EvalCommand::Bound(args)) => return print(&bound::bound(args)?),
         None => {}
+    }
+    if args.score.device.dtype != Precision::F32 {
+        return Err(CliError::input(format!(
+            "--dtype {}: nothing is drawn here, and judges compute in f32",
+            args.score.device.dtype
+        )));
     }
     let samples = args.samples.as_ref().expect("clap asks for it");
     let judged = eval::eval(samples, args.data.as_deref(), &args.score)?;

@@ -6,6 +6,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn_flex::Flex;
 use flm_denoiser::{Execution, Precision};
 use std::fmt;
+use std::panic;
 use std::str::FromStr;
 
 /// Where tensors live.
@@ -127,8 +128,8 @@ pub(crate) fn run<J: Job>(compute: impl Into<Compute>, job: J) -> Result<J::Outp
     }
 }
 
-/// Checks that work can be done on a device.
-pub(crate) fn check(device: Device) -> Result<()> {
+/// Checks that work can be done there.
+pub(crate) fn check(compute: impl Into<Compute>) -> Result<()> {
     struct Nothing;
     impl Job for Nothing {
         type Output = ();
@@ -137,7 +138,16 @@ pub(crate) fn check(device: Device) -> Result<()> {
             Ok(())
         }
     }
-    run(device, Nothing)
+    run(compute, Nothing)
+}
+
+/// What something answers, or nothing where it panics: drivers do, in words for their own developers.
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let said = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let answer = panic::catch_unwind(panic::AssertUnwindSafe(work));
+    panic::set_hook(said);
+    answer.ok()
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -147,7 +157,6 @@ mod gpu {
     use burn::tensor::Tensor;
     use cubecl_runtime::config::cache::CacheConfig;
     use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
-    use std::panic;
     use std::sync::Once;
 
     static KERNELS: Once = Once::new();
@@ -169,26 +178,20 @@ mod gpu {
         });
     }
 
-    /// A GPU that answers. Drivers that find none panic, in words for their own developers.
+    /// A GPU that answers.
     pub(super) fn place<B: AutodiffBackend>(
         name: Device,
         device: B::Device,
         precision: Precision,
     ) -> Result<Place<B>> {
         keep_kernels();
-        let said = panic::take_hook();
-        panic::set_hook(Box::new(|_| ()));
-        let probe = device.clone();
-        let answer = panic::catch_unwind(panic::AssertUnwindSafe(move || {
-            Tensor::<B, 1>::ones([2], &probe)
-                .sum()
-                .into_data()
-                .iter::<f32>()
-                .next()
-        }));
-        panic::set_hook(said);
+        let answer = quietly(|| {
+            let ones = precision.narrow(Tensor::<B, 1>::ones([2], &device));
+            let sum = flm_denoiser::widen(ones.clone() + ones).sum();
+            sum.into_data().iter::<f32>().next()
+        });
         match answer {
-            Ok(Some(2.0)) => Ok(Place {
+            Some(Some(4.0)) => Ok(Place {
                 device,
                 side_by_side: 1,
                 execution: Execution {
@@ -196,11 +199,11 @@ mod gpu {
                     head_numbers: HEAD_NUMBERS,
                 },
             }),
-            Ok(_) => Err(CliError::input(format!(
+            Some(_) => Err(CliError::input(format!(
                 "the device `{name}` gives wrong sums: it cannot be used"
             ))),
-            Err(_) => Err(CliError::input(format!(
-                "no adapter answers for the device `{name}`: check its driver, or use --device cpu"
+            None => Err(CliError::input(format!(
+                "no adapter answers for the device `{name}` in {precision}: check its driver, or use --device cpu"
             ))),
         }
     }

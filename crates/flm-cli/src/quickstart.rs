@@ -40,7 +40,7 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<()> {
         config.sample.seed = seed;
     }
     check(&config)?;
-    device::check(args.device.device)?;
+    device::check(args.device)?;
     let quickstart = Quickstart {
         config,
         out: args.out.clone(),

@@ -350,6 +350,18 @@ fn what_a_family_does_not_have_is_refused() {
             "only a flow map is distilled without a teacher, but model.family is duo",
         ),
         (
+            "distill --teacher mdlm --data data --out few --set flow_map.objective=semigroup",
+            "--set flow_map.objective=semigroup: [flow_map] is for teachers of family flow, found mdlm",
+        ),
+        (
+            "distill --teacher mdlm --data data --out few --set dcd.rounds=2",
+            "--set dcd.rounds=2: [dcd] is for teachers of family duo, found mdlm",
+        ),
+        (
+            "doctor --set train.batch=3",
+            "--set train.batch=3 changes a preset: name one by --preset",
+        ),
+        (
             "distill --teacher mdlm --data data --out few --set sdtt.rounds=0",
             "0 rounds of sdtt from a step of 0.0009765625 do not fit: the last one's may be 0.5 at most, and there is one at least",
         ),

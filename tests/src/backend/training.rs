@@ -150,8 +150,15 @@ pub(super) fn lines<B: AutodiffBackend>(
             bounds.half_operation,
         );
     }
-    train::<B>(&data, &folder("broken"), Precision::F32, (false, Some(3)))?;
+    let broken = train::<B>(&data, &folder("broken"), Precision::F32, (false, Some(3)))?;
     let resumed = train::<B>(&data, &folder("broken"), Precision::F32, (true, None))?;
+    if (broken.losses.len(), resumed.losses.len()) != (3, 5) {
+        return Err(format!(
+            "a run of 8 steps was stopped after {} and went on for {}, not 3 and 5",
+            broken.losses.len(),
+            resumed.losses.len()
+        ));
+    }
     let error = relative_error(&resumed.parameters, &here.parameters);
     line(
         lines,

@@ -6,7 +6,7 @@ use crate::device::{self, Job, Place};
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use crate::stages::train::check_fits;
-use crate::{files, table};
+use crate::{files, stop, table};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_data::{Dataset, Layout};
 use flm_denoiser::{Dit, Family, folder};
@@ -97,8 +97,11 @@ pub(crate) fn bound(args: &BoundArgs) -> Result<String> {
         seed: args.seed,
         dtype: args.device.dtype.to_string(),
         grammar_nats_per_token: match &grammar {
-            Some(grammar) => Some(rows.nats_of(grammar, &dataset)? / rows.tokens as f64),
-            None => None,
+            // Of a block the law knows whole sentences only.
+            Some(grammar) if dataset.meta().layout == Layout::Rows => {
+                Some(rows.nats_of(grammar, &dataset)? / rows.tokens as f64)
+            }
+            _ => None,
         },
         models: measured,
     };
@@ -187,12 +190,16 @@ impl Job for BoundJob<'_> {
         let done = AtomicU64::new(0);
         let workers = Workers::new(place.side_by_side.min(batches.len()))?;
         let nats = workers.map(batches.len(), |batch| {
+            if stop::asked() {
+                return Err(CliError::interrupted("stopped before all rows were read"));
+            }
             let nats = self.batch(&model, batches[batch], batch as u64);
             let count = nats.len() as u64;
             let done = done.fetch_add(count, Ordering::Relaxed) + count;
             progress.update(done, self.family.name());
-            nats
+            Ok(nats)
         });
+        let nats = nats.into_iter().collect::<Result<Vec<_>>>()?;
         Ok(nats.into_iter().flatten().collect())
     }
 }

@@ -5,8 +5,8 @@ mod plan;
 
 use crate::args::DoctorArgs;
 use crate::commands::{print, settings};
-use crate::device::{self, Device, Job, Place};
-use crate::error::Result;
+use crate::device::{self, Compute, Device, Job, Place};
+use crate::error::{CliError, Result};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Distribution, Tensor};
 use flm_denoiser::Precision;
@@ -36,7 +36,14 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<()> {
             &settings(&args.settings, None, &[])?,
             args,
         )?),
-        None => None,
+        None => match args.settings.set.first() {
+            Some(setting) => {
+                return Err(CliError::input(format!(
+                    "--set {setting} changes a preset: name one by --preset"
+                )));
+            }
+            None => None,
+        },
     };
     print(&format!(
         "flm {}, built for {}\n",
@@ -90,7 +97,8 @@ fn told(device: Device, wish: Option<&Wish<'_>>) -> String {
     if let Some([total, free]) = memory {
         line("memory", &format!("{}, {} free", gib(total), gib(free)));
     }
-    match device::run(device, Measure(device)) {
+    let failed = || Err(CliError::input("the device failed while it was measured"));
+    match device::quietly(|| device::run(device, Measure(device))).unwrap_or_else(failed) {
         Err(error) => line("", &error.to_string()),
         Ok(rates) => {
             for (precision, rate) in PRECISIONS.iter().zip(rates.product) {
@@ -161,9 +169,11 @@ impl Job for Measure {
             Tensor::<B::InnerBackend, 2>::random(shape, Distribution::Normal(0.0, 1.0), device)
         };
         let product = PRECISIONS.map(|precision| {
-            if self.0 == Device::Wgpu && precision == Precision::Bf16 {
-                return None;
-            }
+            let place = Compute {
+                device: self.0,
+                precision,
+            };
+            device::check(place).ok()?;
             let [a, b] = [0, 1].map(|_| precision.narrow(normal([size, size])));
             let seconds = seconds::<B::InnerBackend, _>(device, || a.clone().matmul(b.clone()));
             Some(2.0 * (size as f64).powi(3) / seconds)

@@ -74,7 +74,7 @@ impl<'a> Judges<'a> {
                     sets.iter().map(score).collect::<Result<Vec<_>>>()?
                 }
                 Judge::Own(own) => device::run(
-                    self.args.device,
+                    self.args.device.device,
                     OwnJob {
                         own,
                         sets,
@@ -82,7 +82,7 @@ impl<'a> Judges<'a> {
                     },
                 )?,
                 Judge::Gpt2 { folder, tokenizer } => device::run(
-                    self.args.device,
+                    self.args.device.device,
                     Gpt2Job {
                         folder,
                         tokenizer,

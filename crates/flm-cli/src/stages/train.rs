@@ -484,7 +484,10 @@ fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
     }
     let mut saved = out.saved()?;
     saved.data.clone_from(&config.data);
-    saved.train.steps = config.train.steps;
+    // A curriculum lasts a share of the steps: others would begin it again.
+    if config.model.family != Family::Duo {
+        saved.train.steps = config.train.steps;
+    }
     saved.distill.train.steps = config.distill.train.steps;
     // One teacher may be reached by several paths.
     let teacher = |config: &Config| std::fs::canonicalize(&config.distill.teacher).ok();

@@ -138,13 +138,16 @@ impl Lock {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
                 // Some file systems know no locks; then it is for the user to prepare once at a time.
-                Err(TryLockError::Error(error)) => {
+                Err(TryLockError::Error(error)) if knows_none(&error) => {
                     tracing::warn!(
                         path = %path.display(),
                         %error,
                         "the file system has no locks: nothing else may prepare this folder now"
                     );
                     return Ok(Self { path, _file: file });
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(DataError::io("lock", &path)(error));
                 }
             }
         }
@@ -247,6 +250,13 @@ pub(super) fn sync(folder: &Path) -> Result<(), DataError> {
         .map_err(DataError::io("write", folder))?;
     let _ = folder;
     Ok(())
+}
+
+/// Whether a lock failed because there are none: ENOLCK is what a network file system without its lock service answers.
+fn knows_none(error: &std::io::Error) -> bool {
+    const ENOLCK: i32 = 37;
+    error.kind() == std::io::ErrorKind::Unsupported
+        || cfg!(target_os = "linux") && error.raw_os_error() == Some(ENOLCK)
 }
 
 #[cfg(test)]

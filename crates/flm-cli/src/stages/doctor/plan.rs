@@ -16,7 +16,7 @@ const PER_PARAMETER: f64 = 5.0;
 const KEPT: [f64; 2] = [16.0, 60.0];
 /// V-wide tensors of the head that are alive at once, of 64 MiB on the CPU and 512 MiB on a GPU.
 const HEAD_TENSORS: f64 = 4.0;
-/// Share of a device's best products that a step has reached where it was measured (docs/performance.md).
+/// Share of the processor's best products that a step reaches there (docs/performance.md). On a GPU it was less.
 const SHARE: f64 = 0.55;
 
 /// A preset to be trained.
@@ -65,11 +65,16 @@ impl<'a> Wish<'a> {
         let mut lines = vec![(
             "step",
             format!(
-                "{}, {} million parameters, V {}, L {}: about {:.2} s for a batch of {} in {}",
+                "{}, {} million parameters, V {}, L {}: {} {:.2} s for a batch of {} in {}",
                 self.preset,
                 network.parameter_count() / 1_000_000,
                 network.vocab_size,
                 network.length,
+                if device == Device::Cpu {
+                    "about"
+                } else {
+                    "more than"
+                },
                 operations / (SHARE * rate),
                 self.batch,
                 self.dtype

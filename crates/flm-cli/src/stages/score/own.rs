@@ -7,6 +7,7 @@ use crate::files;
 use crate::progress::Progress;
 use crate::stages::origin::Origin;
 use crate::stages::{inspect, sample};
+use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_data::{Layout, TextTokenizer};
 use flm_denoiser::{Dit, Execution, Family, Precision, folder};
@@ -151,12 +152,18 @@ impl Job for OwnJob<'_> {
             let batches: Vec<&[Row]> = rows.chunks(batch).collect();
             let workers = Workers::new(place.side_by_side.min(batches.len().max(1)))?;
             let scored = workers.map(batches.len(), |number| {
+                if stop::asked() {
+                    return Err(CliError::interrupted(
+                        "stopped before all texts were scored",
+                    ));
+                }
                 let scored = own.score(&model, batches[number]);
                 let count = scored.len() as u64;
                 let done = done.fetch_add(count, Ordering::Relaxed) + count;
                 progress.update(done, &own.identity);
-                scored
+                Ok(scored)
             });
+            let scored = scored.into_iter().collect::<Result<Vec<_>>>()?;
             let scored: Vec<Scored> = scored.into_iter().flatten().collect();
             scores.push(GenPpl::of_scored(&own.identity, &scored)?);
         }
