@@ -165,7 +165,6 @@ impl<B: AutodiffBackend> Bench<B> {
     }
 
     /// A state and a time.
-    #[allow(clippy::type_complexity, reason = "two tensors")]
     fn state(&self, sizes: Sizes) -> (Tensor<B::InnerBackend, 3>, Tensor<B::InnerBackend, 1>) {
         let state = normal([sizes.batch, sizes.length, sizes.width], &self.device);
         (state, Tensor::full([sizes.batch], 0.5, &self.device))

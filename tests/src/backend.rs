@@ -348,7 +348,6 @@ fn head<B: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
         let weights = Tensor::full([3, 16], 1.0 / 48.0, &Default::default());
         let score = prediction.cross_entropy(tokens(), weights);
         let grads = score.loss.backward();
-        let embed = model.embed();
         let mean = prediction.inner().belief().mean(model.valid().embed());
         // The head's own gradient is the largest of all.
         let gradient = model
@@ -357,7 +356,6 @@ fn head<B: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
             .and_then(|(_, weight)| weight.grad(&grads))
             .map(flat)
             .unwrap_or_default();
-        let _ = embed;
         [flat(score.per_token), flat(mean), gradient]
     };
     let whole = answer(1 << 24);

@@ -18,3 +18,4 @@ pub mod fixture;
 pub mod golden;
 pub mod gradients;
 pub mod parity;
+pub mod sentences;

@@ -4,14 +4,13 @@ use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::Flex;
-use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource};
+use flm_data::Dataset;
 use flm_denoiser::{Dit, DitConfig, Dropout, Execution, Precision, Prior, Sampling};
 use flm_distill::FlowObjective;
-use flm_eval::Grammar;
 use flm_simplex::{sampler, stream};
+use flm_tests::sentences;
 use flm_train::{Event, Run, TrainConfig};
 use rand::SeedableRng;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -24,21 +23,7 @@ const BF16: Execution = Execution {
 };
 
 fn data(folder: &Path) -> Dataset {
-    let corpus = FnCorpus::new("grammar", || {
-        let grammar = Grammar::small_english();
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
-        let sentences: Vec<_> = (0..2_000)
-            .map(|_| Ok(grammar.sample_sentence(&mut rng)))
-            .collect();
-        sentences.into_iter()
-    });
-    let options = PrepareOptions::new(TokenizerSource::Words, LENGTH);
-    let out = folder.join("data");
-    flm_data::prepare(&corpus, &options, &out, false, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    Dataset::open(&out).unwrap()
+    sentences::prepare(folder, 2_000, LENGTH)
 }
 
 /// The averaged network after some hundred steps, its last losses' mean, and its configuration.

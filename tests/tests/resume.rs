@@ -3,7 +3,7 @@
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn_flex::Flex;
-use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource};
+use flm_data::Dataset;
 use flm_denoiser::{Dit, DitConfig, Family, named_tensors};
 use flm_discrete::LogLinear;
 use flm_discrete::autoregressive::AutoregressiveObjective;
@@ -13,11 +13,9 @@ use flm_discrete::duo::curriculum::{Curriculum, Transform};
 use flm_discrete::mdlm::MdlmObjective;
 use flm_discrete::sdtt::{Divergence, SdttObjective};
 use flm_distill::{FlowMapConfig, FlowMapObjective, FlowObjective};
-use flm_eval::Grammar;
 use flm_simplex::{Schedule, stream};
+use flm_tests::sentences;
 use flm_train::{Event, Objective, OptimizerKind, Outcome, Run, TrainConfig, TrainError};
-use rand::SeedableRng;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,21 +24,7 @@ type Train = Autodiff<Flex>;
 const LENGTH: usize = 24;
 
 fn data(folder: &Path) -> Dataset {
-    let corpus = FnCorpus::new("grammar", || {
-        let grammar = Grammar::small_english();
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
-        let sentences: Vec<_> = (0..400)
-            .map(|_| Ok(grammar.sample_sentence(&mut rng)))
-            .collect();
-        sentences.into_iter()
-    });
-    let options = PrepareOptions::new(TokenizerSource::Words, LENGTH);
-    let out = folder.join("data");
-    flm_data::prepare(&corpus, &options, &out, false, &mut |_| {
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    Dataset::open(&out).unwrap()
+    sentences::prepare(folder, 400, LENGTH)
 }
 
 fn model(data: &Dataset, two_time: bool) -> Dit<Train> {

@@ -317,6 +317,17 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
+    fn operations_are_those_of_the_products() {
+        let (length, width, vocab) = (5.0, 16.0, 11.0);
+        let map = |inputs: f64, outputs: f64| 2.0 * length * inputs * outputs;
+        let attention = 2.0 * map(width, length);
+        let block =
+            map(width, 3.0 * width) + attention + map(width, width) + 2.0 * map(width, 4.0 * width);
+        let config = DitConfig::new(11, 5, 16, 3, 2);
+        assert_eq!(config.operations(), 3.0 * block + map(width, vocab));
+    }
+
+    #[test]
     fn impossible_sizes_are_named() {
         let good = DitConfig::new(10, 8, 16, 2, 4);
         assert_eq!(good.validate(), Ok(()));

@@ -82,16 +82,7 @@ pub fn replaced<R: Rng + ?Sized>(
     vocab_size: usize,
     rng: &mut R,
 ) -> Tokens {
-    let mut noisy = tokens.clone();
-    let rows = noisy.ids_mut().chunks_exact_mut(tokens.length());
-    for (row, level) in rows.zip(levels) {
-        for id in row {
-            if rng.random::<f64>() >= level.alpha {
-                *id = rng.random_range(0..vocab_size as i32);
-            }
-        }
-    }
-    noisy
+    tokens.corrupted(levels, rng, |rng| rng.random_range(0..vocab_size as i32))
 }
 
 /// What the bound is made of.

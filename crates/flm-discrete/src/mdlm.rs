@@ -15,7 +15,7 @@ use crate::{Measured, Predict, TokenLosses, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use flm_denoiser::{Dropout, Prediction};
-use rand::{Rng, RngExt};
+use rand::Rng;
 
 /// Trains a masked diffusion: the bound's rate at random times.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,16 +69,7 @@ pub fn blanked<R: Rng + ?Sized>(
     blank: usize,
     rng: &mut R,
 ) -> Tokens {
-    let mut noisy = tokens.clone();
-    let rows = noisy.ids_mut().chunks_exact_mut(tokens.length());
-    for (row, level) in rows.zip(levels) {
-        for id in row {
-            if rng.random::<f64>() >= level.alpha {
-                *id = blank as i32;
-            }
-        }
-    }
-    noisy
+    tokens.corrupted(levels, rng, |_| blank as i32)
 }
 
 /// Where a text is blank, counted through the batch.

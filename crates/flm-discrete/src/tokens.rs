@@ -1,6 +1,8 @@
 //! Tokens on the host, where they are drawn.
 
+use crate::Level;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use rand::{Rng, RngExt};
 
 /// Rows of tokens of one length.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +68,25 @@ impl Tokens {
     /// All tokens, row by row, to be changed.
     pub fn ids_mut(&mut self) -> &mut [i32] {
         &mut self.ids
+    }
+
+    /// The same with others in the place of those that are lost at a level of noise for each row.
+    pub(crate) fn corrupted<R: Rng + ?Sized>(
+        &self,
+        levels: &[Level],
+        rng: &mut R,
+        mut other: impl FnMut(&mut R) -> i32,
+    ) -> Self {
+        let mut noisy = self.clone();
+        let rows = noisy.ids.chunks_exact_mut(self.length);
+        for (row, level) in rows.zip(levels) {
+            for id in row {
+                if rng.random::<f64>() >= level.alpha {
+                    *id = other(rng);
+                }
+            }
+        }
+        noisy
     }
 
     /// How many rows there are.

@@ -131,7 +131,6 @@ pub(crate) fn all() -> f64 {
     1.0
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 pub(crate) fn is_all(top_p: &f64) -> bool {
     *top_p == all()
 }

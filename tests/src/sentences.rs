@@ -1,0 +1,30 @@
+//! Sentences of the built-in grammar as rows of tokens.
+
+use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource};
+use flm_eval::Grammar;
+use rand::SeedableRng;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Prepares `count` sentences of seed 0, a word a token, as rows of `length` in `folder/data`.
+///
+/// # Panics
+///
+/// If they cannot be written.
+pub fn prepare(folder: &Path, count: usize, length: usize) -> Dataset {
+    let corpus = FnCorpus::new("grammar", || {
+        let grammar = Grammar::small_english();
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+        let sentences: Vec<_> = (0..count)
+            .map(|_| Ok(grammar.sample_sentence(&mut rng)))
+            .collect();
+        sentences.into_iter()
+    });
+    let options = PrepareOptions::new(TokenizerSource::Words, length);
+    let out = folder.join("data");
+    flm_data::prepare(&corpus, &options, &out, false, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .expect("rows of sentences");
+    Dataset::open(&out).expect("the rows that were prepared")
+}
