@@ -15,8 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// Steps in which every model is sampled but the autoregressive one, which takes a step a token.
-pub(crate) const STEPS: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 /// Up to so many steps models are sampled at all temperatures, to be compared at equal entropy.
 const FEW: usize = 8;
 /// The first is how models were trained; lower ones trade entropy for quality.
@@ -55,6 +53,9 @@ pub(crate) struct Arguments {
     /// Seeds of trainings, distillations and samples
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [0, 1, 2])]
     seeds: Vec<u64>,
+    /// Steps in which every model is sampled but the autoregressive one, which takes a step a token
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64, 128])]
+    steps: Vec<usize>,
     /// Samples for each figure
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     samples: usize,
@@ -162,10 +163,6 @@ pub(crate) struct Text {
 struct Size {
     /// Settings of the data beside the preset.
     data: &'static [&'static str],
-    steps: &'static [usize],
-    samples: usize,
-    evaluations: u64,
-    distillation: u64,
     /// Settings of every training, and of every distillation.
     training: Vec<String>,
     distilling: Vec<String>,
@@ -190,10 +187,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         runs: Runs::new(program, &arguments.out)?,
         size: Size {
             data: &[],
-            steps: &STEPS,
-            samples: arguments.samples,
-            evaluations: arguments.evaluations,
-            distillation: arguments.distillation,
             training: arguments.set.clone(),
             distilling: arguments.set_distilled.clone(),
         },
@@ -216,6 +209,7 @@ pub(crate) fn smoke(program: PathBuf) -> anyhow::Result<()> {
         evaluations: 100,
         distillation: 300,
         seeds: vec![0],
+        steps: vec![1, 2],
         samples: 4,
         jobs: 2,
         train_only: false,
@@ -239,10 +233,6 @@ pub(crate) fn smoke(program: PathBuf) -> anyhow::Result<()> {
             runs: Runs::new(program.clone(), &arguments.out)?,
             size: Size {
                 data: &["data.sentences=600"],
-                steps: &[1, 2],
-                samples: arguments.samples,
-                evaluations: arguments.evaluations,
-                distillation: arguments.distillation,
                 training: settings(
                     "model.width=16 model.blocks=1 model.heads=2 model.cond_dim=8 \
                      train.batch=4 train.micro_batch=2 train.validation_rows=2",
@@ -315,7 +305,7 @@ impl Study<'_> {
                 finished.push(self.finish(entrant, seed)?);
             }
         }
-        let budgets = (self.size.evaluations, self.size.distillation);
+        let budgets = (self.arguments.evaluations, self.arguments.distillation);
         let (folder, page) = (&self.arguments.results, self.arguments.page.as_str());
         report::publish(&finished, &text, budgets, folder, page)
     }
@@ -392,7 +382,7 @@ impl Study<'_> {
                 (
                     words(&["distill", "--preset", preset, "--teacher", &run]),
                     "distill.train.",
-                    self.size.distillation,
+                    self.arguments.distillation,
                 )
             }
             None => {
@@ -400,7 +390,7 @@ impl Study<'_> {
                 (
                     words(&["train", "--preset", preset]),
                     "train.",
-                    self.size.evaluations,
+                    self.arguments.evaluations,
                 )
             }
         };
@@ -434,7 +424,7 @@ impl Study<'_> {
                 figures.push(self.sample(entrant, seed, None, temperature)?);
                 continue;
             }
-            let steps = self.size.steps.iter().copied();
+            let steps = self.arguments.steps.iter().copied();
             for steps in steps.filter(|&steps| temperature == 1.0 || steps <= FEW) {
                 figures.push(self.sample(entrant, seed, Some(steps), temperature)?);
             }
@@ -465,7 +455,7 @@ impl Study<'_> {
             arguments.extend(words(&["--steps", &steps.to_string()]));
         }
         for (option, value) in [
-            ("--count", self.size.samples.to_string()),
+            ("--count", self.arguments.samples.to_string()),
             ("--seed", seed.to_string()),
             ("--temperature", temperature.to_string()),
             ("--out", samples.clone()),
@@ -493,7 +483,7 @@ impl Study<'_> {
                 .and_then(serde_json::Value::as_u64)
                 .context("samples do not tell their steps")? as usize,
             temperature,
-            samples: self.size.samples,
+            samples: self.arguments.samples,
             seconds,
             cpu_seconds: used.cpu_seconds,
             valid: judged
