@@ -99,6 +99,16 @@ impl<B: Backend, S: Steer<B> + ?Sized> Steer<B> for &S {
     }
 }
 
+/// Where there is nothing, states stay.
+impl<B: Backend, S: Steer<B>> Steer<B> for Option<S> {
+    fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {
+        match self {
+            Some(by) => by.steer(state, tau),
+            None => state,
+        }
+    }
+}
+
 /// A denoiser whose states are moved before each evaluation, the first and the last as well.
 #[derive(Clone, Copy, Debug)]
 pub struct Steered<D, S> {
