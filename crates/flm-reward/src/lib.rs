@@ -71,6 +71,16 @@ pub trait Reward<A: AutodiffBackend> {
     fn of(&self, means: Tensor<A, 3>) -> Tensor<A, 1>;
 }
 
+impl<A: AutodiffBackend, R: Reward<A> + ?Sized> Reward<A> for &R {
+    fn vectors(&self) -> Tensor<A::InnerBackend, 2> {
+        (**self).vectors()
+    }
+
+    fn of(&self, means: Tensor<A, 3>) -> Tensor<A, 1> {
+        (**self).of(means)
+    }
+}
+
 impl<A: AutodiffBackend, R: Reward<A> + ?Sized> Reward<A> for Box<R> {
     fn vectors(&self) -> Tensor<A::InnerBackend, 2> {
         (**self).vectors()

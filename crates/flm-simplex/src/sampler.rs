@@ -3,7 +3,7 @@
 //! Both take a grid uniform in τ and a [`Denoiser`], and carry the state in whatever linear coordinates the denoiser
 //! reads: every update is affine in (state, mean of the belief, noise), so dense states and projected ones
 //! h = xE give the same samples (`mathematics.md`, section 6). The answer is always the last belief, whose
-//! most likely tokens are the sample; the state itself is thrown away.
+//! most likely tokens are the sample; the state itself is thrown away. Before each evaluation a denoiser may [steer](Denoiser::steer) the state.
 
 use burn::tensor::{Tensor, backend::Backend};
 
