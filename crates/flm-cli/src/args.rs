@@ -469,7 +469,7 @@ pub(crate) struct ScoreArgs {
     pub(crate) device: DeviceArgs,
 }
 
-/// Sweep steps, gamma and temperature, and compare models at equal entropy
+/// Sweep steps, gamma, temperature and guidance, and compare models at equal entropy
 ///
 /// Quality alone is gamed by saying little: a model that repeats itself has a fine perplexity. So every model is sampled at every setting, the
 /// settings that no other beats in both quality and entropy make its frontier, and frontiers are compared where their entropies

@@ -1,6 +1,7 @@
 //! Drawing samples from a model.
 
 mod guidance;
+mod guides;
 mod residual;
 mod tokens;
 mod trace;
@@ -23,7 +24,7 @@ use flm_simplex::guidance::{Guided, Steered};
 use flm_simplex::stream::generator;
 use flm_simplex::{Denoiser, Schedule, sampler};
 use flm_train::Workers;
-use guidance::{Guides, Strong};
+use guides::{Guides, Read, Strong};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -239,6 +240,7 @@ impl Job for SampleJob<'_> {
             dtype: place.execution.precision,
         };
         // All of them before the first samples are drawn, as what they need may not be there.
+        let mut read = Read::new();
         let guides = |request: &Request| {
             let Network::One { model, .. } = &source.network else {
                 return Ok(Guides::none());
@@ -250,7 +252,13 @@ impl Job for SampleJob<'_> {
                 name: &self.text.model,
                 device: &place.device,
             };
-            Guides::load(&request.guidance, request.temperature, &strong, place)
+            Guides::load(
+                &request.guidance,
+                request.temperature,
+                &strong,
+                place,
+                &mut read,
+            )
         };
         let guides = self
             .requests
