@@ -31,14 +31,14 @@ impl<'a> Dropout<'a> {
 
     /// The same for sequences that are part of a larger batch, from its sequence `first` on: what is dropped in one does not depend on
     /// how the batch is cut.
-    pub fn from(self, first: usize) -> Self {
+    pub fn starting_at(self, first: usize) -> Self {
         Self { first, ..self }
     }
 
     /// The mask of the next residual branch, of `entries` in a sequence, with a key of its own.
     pub(crate) fn mask(&mut self, entries: usize) -> Option<Mask> {
         let (rate, rng) = self.active.as_mut()?;
-        Some(Mask::new(*rate, rng.next_u64()).from(self.first * entries))
+        Some(Mask::new(*rate, rng.next_u64()).starting_at(self.first * entries))
     }
 }
 
@@ -64,9 +64,9 @@ mod tests {
     fn a_part_of_a_batch_has_its_part_of_the_mask() {
         let mask = |first| {
             let mut rng = ChaCha8Rng::seed_from_u64(3);
-            Dropout::on(0.1, &mut rng).from(first).mask(6)
+            Dropout::on(0.1, &mut rng).starting_at(first).mask(6)
         };
-        assert_eq!(mask(2), mask(0).map(|mask| mask.from(12)));
+        assert_eq!(mask(2), mask(0).map(|mask| mask.starting_at(12)));
     }
 
     #[test]

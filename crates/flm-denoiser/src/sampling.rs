@@ -141,7 +141,9 @@ impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
         });
         let (weakness, mut rng) = weakness.unzip();
         let mut dropout = match (weakness, &mut rng) {
-            (Some(weakness), Some(rng)) => Dropout::on(weakness.rate, rng).from(weakness.first),
+            (Some(weakness), Some(rng)) => {
+                Dropout::on(weakness.rate, rng).starting_at(weakness.first)
+            }
             _ => Dropout::off(),
         };
         let state = self.seen(state);

@@ -26,7 +26,7 @@ impl Mask {
     }
 
     /// The same for a tensor that is part of a larger one, from its entry `first` on. Masks repeat after 2³² entries.
-    pub fn from(self, first: usize) -> Self {
+    pub fn starting_at(self, first: usize) -> Self {
         Self {
             first: first as u32,
             ..self
@@ -136,7 +136,7 @@ mod tests {
         for key in [0, 0x1234_5678_9abc_def0, u64::MAX] {
             // From the beginning, and across the largest number of either sign.
             for first in [0, (1 << 31) - 2_000, (1 << 32) - 2_000] {
-                let mask = Mask::new(0.1, key).from(first);
+                let mask = Mask::new(0.1, key).starting_at(first);
                 let dense = mask.dense::<burn_flex::Flex, 2>([40, 100], &Default::default());
                 let found: Vec<f32> = dense.into_data().iter::<f32>().collect();
                 let expected: Vec<f32> = (0..4_000).map(|i| mask.factor(i)).collect();
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_part_has_the_mask_of_its_place_in_the_whole() {
         let whole = Mask::new(0.3, 9);
-        let part = whole.from(1_000);
+        let part = whole.starting_at(1_000);
         let expected: Vec<f32> = (1_000..2_000).map(|i| whole.factor(i)).collect();
         let found: Vec<f32> = (0..1_000).map(|i| part.factor(i)).collect();
         assert_eq!(found, expected);
