@@ -107,10 +107,15 @@ fn a_nucleus_is_of_every_belief_of_a_flow() {
     let few = samples(&folder, "--top-p 0.2");
     assert_eq!(few[0]["top_p"], 0.2);
     assert_ne!(tokens(&few), tokens(&alone));
-    // With the likeliest token alone, a belief is what a temperature of nearly nought makes of it.
-    let [greedy, cold] =
-        ["--top-p 0", "--temperature 0.0001"].map(|options| samples(&folder, options));
-    assert_eq!(tokens(&greedy), tokens(&cold));
+    // With the likeliest token alone, a belief is what a temperature of nearly nought makes of it, but where the two likeliest are as good as equal:
+    // then the cold one is a mixture.
+    let [greedy, cold] = ["--top-p 0", "--temperature 0.0001"].map(|options| {
+        let samples = samples(&folder, options);
+        let ids = |sample: &Value| sample["tokens"].as_array().unwrap().clone();
+        samples.iter().flat_map(ids).collect::<Vec<_>>()
+    });
+    let same = greedy.iter().zip(&cold).filter(|(a, b)| a == b).count();
+    assert!(10 * same > 9 * greedy.len(), "{same} of {}", greedy.len());
 }
 
 #[test]
