@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flm-denoiser", &["flm-simplex", "flm-ops"]),
     ("flm-distill", &["flm-simplex", "flm-denoiser"]),
     ("flm-discrete", &["flm-simplex", "flm-denoiser"]),
+    ("flm-reward", &["flm-simplex", "flm-ops", "flm-denoiser"]),
     (
         "flm-train",
         &[
@@ -34,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "flm-denoiser",
             "flm-distill",
             "flm-discrete",
+            "flm-reward",
             "flm-train",
             "flm-data",
             "flm-eval",

@@ -27,7 +27,8 @@ pub(crate) enum Command {
     Data(DataCommand),
     Train(TrainArgs),
     Distill(DistillArgs),
-    Sample(SampleArgs),
+    TrainReward(TrainRewardArgs),
+    Sample(Box<SampleArgs>),
     Eval(EvalArgs),
     Convert(ConvertArgs),
     Inspect(InspectArgs),
@@ -328,12 +329,21 @@ pub(crate) struct SampleArgs {
     /// Divides the logits: below 1 likely tokens gain
     #[arg(long, default_value_t = 1.0, value_name = "T")]
     pub(crate) temperature: f64,
-    /// Draw each token from the likeliest that together have this chance; for mdlm, duo and autoregressive models
+    /// Keep of each belief the likeliest tokens that together have this chance: tokens are drawn from them or, in a flow, the mean is theirs
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     pub(crate) top_p: f64,
     /// Take in the last step the likeliest tokens instead of drawing them; for duo models
     #[arg(long)]
     pub(crate) greedy_tail: bool,
+    /// Lead away from a weaker network, so many times as far from it as the model is: 1 is the model alone. A second evaluation a step; for
+    /// flows and flow maps
+    #[arg(long, value_name = "ETA")]
+    pub(crate) guidance: Option<f64>,
+    #[command(flatten)]
+    pub(crate) guides: GuidesArgs,
+    /// How far states are moved along the reward's gradient before each evaluation
+    #[arg(long, value_name = "LAMBDA", requires = "reward")]
+    pub(crate) reward_scale: Option<f64>,
     /// Samples drawn together; changes the speed and no sample
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) batch: usize,
@@ -380,9 +390,68 @@ pub(crate) struct EvalArgs {
     pub(crate) json: bool,
 }
 
+/// What samples are led away from, and what to.
+#[derive(Debug, Args)]
+pub(crate) struct GuidesArgs {
+    /// The weaker network of --guidance: the same with dropout on, at the model's own rate or P, or another model of the same kind
+    /// and tokens, such as an early one; dropout where it is not given
+    #[arg(long, value_name = "dropout|dropout:P|DIR", requires = "guidance")]
+    pub(crate) weak: Option<String>,
+    /// Move states towards a reward before each evaluation, which costs three more: words that should occur, or a classifier of real text
+    /// (`flm train-reward`)
+    #[arg(long, value_name = "keyword:WORDS|classifier:DIR")]
+    pub(crate) reward: Option<String>,
+}
+
+impl GuidesArgs {
+    /// As the stages take it.
+    pub(crate) fn typed(&self) -> crate::stages::sample::Typed<'_> {
+        crate::stages::sample::Typed {
+            weak: self.weak.as_deref(),
+            reward: self.reward.as_deref(),
+        }
+    }
+}
+
+/// Train a reward: a small classifier that tells rows of a corpus from corrupted ones
+///
+/// Corrupted rows have a few tokens replaced or exchanged, or go on as another row does, which is how samples drawn in few steps go wrong. The
+/// folder holds `config.json` and `model.safetensors`; `flm sample --reward classifier:DIR` steers samples with it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm train-reward --data data --out runs/reward")]
+pub(crate) struct TrainRewardArgs {
+    /// The data folder whose rows are real
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The folder to make
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Steps of the optimizer
+    #[arg(long, default_value_t = 2_000, value_name = "N")]
+    pub(crate) steps: u64,
+    /// Real rows in a step; as many corrupted ones are made of them
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(crate) batch: usize,
+    /// Width of the classifier
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(crate) width: usize,
+    /// Learning rate, which falls to nothing
+    #[arg(long, default_value_t = 2e-3, value_name = "RATE")]
+    pub(crate) lr: f64,
+    /// Seed of weights, rows and corruption
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Replace a reward that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Where to compute: cpu, wgpu or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: Device,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
-    Frontier(FrontierArgs),
+    Frontier(Box<FrontierArgs>),
     Bound(BoundArgs),
 }
 
@@ -402,7 +471,7 @@ pub(crate) struct ScoreArgs {
     pub(crate) device: DeviceArgs,
 }
 
-/// Sweep steps, gamma and temperature, and compare models at equal entropy
+/// Sweep steps, gamma, temperature and guidance, and compare models at equal entropy
 ///
 /// Quality alone is gamed by saying little: a model that repeats itself has a fine perplexity. So every model is sampled at every setting, the
 /// settings that no other beats in both quality and entropy make its frontier, and frontiers are compared where their entropies
@@ -430,6 +499,22 @@ pub(crate) struct FrontierArgs {
     /// Temperatures
     #[arg(long, value_name = "T,T", value_delimiter = ',', default_values_t = [0.5, 0.7, 0.85, 1.0])]
     pub(crate) temperature: Vec<f64>,
+    /// Values of eta for autoguidance, of flows and flow maps: 1 is the model alone
+    #[arg(long, value_name = "ETA,ETA", value_delimiter = ',')]
+    pub(crate) guidance: Vec<f64>,
+    #[command(flatten)]
+    pub(crate) guides: GuidesArgs,
+    /// How far states are moved along the reward's gradient: 0 is the model alone
+    #[arg(
+        long,
+        value_name = "LAMBDA,LAMBDA",
+        value_delimiter = ',',
+        requires = "reward"
+    )]
+    pub(crate) reward_scale: Vec<f64>,
+    /// Keep of each belief the likeliest tokens that together have this chance
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub(crate) top_p: f64,
     /// Samples at each setting
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub(crate) count: usize,

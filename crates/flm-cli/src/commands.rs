@@ -9,7 +9,7 @@ use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use crate::stages::{
-    bound, convert, datasets, doctor, eval, frontier, inspect, prepare, sample, train,
+    bound, convert, datasets, doctor, eval, frontier, inspect, prepare, reward, sample, train,
 };
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
@@ -29,6 +29,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Data(DataCommand::Inspect(args)) => data_inspect(&args),
         Command::Train(args) => run_train(args).map_err(resumable),
         Command::Distill(args) => run_distill(args).map_err(resumable),
+        Command::TrainReward(args) => print(&reward::train(&args)?),
         Command::Sample(args) => run_sample(&args),
         Command::Eval(args) => run_eval(&args),
         Command::Convert(args) => print(&convert::convert(&args)?),
@@ -272,6 +273,11 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         ));
     }
     let steps = sample::steps(&args.model, &args.steps)?;
+    let (eta, scale) = (
+        args.guidance.unwrap_or(1.0),
+        args.reward_scale.unwrap_or(1.0),
+    );
+    let guidance = sample::Guidance::new(&args.model, args.guides.typed(), eta, scale)?;
     let request = |steps: &usize| sample::Request {
         count: args.count,
         steps: *steps,
@@ -282,6 +288,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         trace: args.trace.is_some(),
         top_p: args.top_p,
         greedy_tail: args.greedy_tail,
+        guidance: guidance.clone(),
     };
     let requests: Vec<_> = steps.iter().map(request).collect();
     sample::sample(

@@ -159,6 +159,7 @@ input_errors!(
     flm_eval::gpt2::Gpt2Error,
     flm_eval::ngram::NGramError,
     flm_eval::NoSamples,
+    flm_reward::RewardError,
     flm_simplex::SamplerError,
     flm_simplex::ScheduleError,
     flm_train::TrainConfigError,

@@ -10,6 +10,7 @@ pub(crate) mod frontier;
 pub(crate) mod inspect;
 pub(crate) mod origin;
 pub(crate) mod prepare;
+pub(crate) mod reward;
 pub(crate) mod sample;
 pub(crate) mod score;
 pub(crate) mod train;
@@ -23,4 +24,6 @@ pub(crate) mod purpose {
     pub(crate) const FRESH: u64 = 104;
     pub(crate) const REFERENCE: u64 = 105;
     pub(crate) const LIKELIHOOD: u64 = 106;
+    pub(crate) const WEAK: u64 = 110;
+    pub(crate) const CORRUPTED: u64 = 111;
 }

@@ -16,6 +16,7 @@ fn help_for_newcomers() {
         "data prepare --help",
         "train --help",
         "distill --help",
+        "train-reward --help",
         "sample --help",
         "eval --help",
         "eval frontier --help",

@@ -147,6 +147,14 @@ fn what_the_recipe_does_not_have_is_refused() {
             "residual is a residual flow map: only a model of one network takes a temperature other than 1, found 0.5",
         ),
         (
+            "sample --model residual --steps 2 --top-p 0.5",
+            "residual is a residual flow map: only a model of one network takes a top-p below 1, found 0.5",
+        ),
+        (
+            "sample --model residual --steps 2 --guidance 2 --weak dropout:0.1",
+            "residual is of kind residual flow map: only a flow or a flow map of one network takes --guidance",
+        ),
+        (
             "sample --model residual --steps 2 --trace trace.json",
             "residual is a residual flow map: only a model of one network has a trace",
         ),

@@ -318,10 +318,6 @@ fn what_a_family_does_not_have_is_refused() {
             "mdlm is of family mdlm: only a duo model takes --greedy-tail",
         ),
         (
-            "sample --model flow --steps 2 --top-p 0.9",
-            "flow is a flow: only an mdlm, duo or autoregressive model takes a top-p below 1, found 0.9",
-        ),
-        (
             "sample --model duo --steps 2 --top-p 1.5",
             "top-p must lie between 0 and 1, found 1.5",
         ),

@@ -89,6 +89,8 @@ impl<B: Backend> Block<B> {
         mix: impl FnOnce(M::Of<3>, Attention) -> M::Of<3>,
         dropout: &mut Dropout<'_>,
     ) -> M::Of<3> {
+        let [_, positions, width] = M::value(&x).dims();
+        let entries = positions * width;
         let cond = M::affine(&self.adaLN_modulation, cond);
         let [shift1, scale1, gate1, shift2, scale2, gate2] = chunks::<B, M, 6>(cond);
         let by = [shift1, scale1];
@@ -100,11 +102,11 @@ impl<B: Backend> Block<B> {
         };
         let mixed = mix(qkv, attention);
         let branch = M::linear(&self.attn_out, mixed);
-        let x = M::gated_residual(x, branch, gate1, dropout.mask());
+        let x = M::gated_residual(x, branch, gate1, dropout.mask(entries));
         let by = [shift2, scale2];
         let hidden = M::norm_linear(&self.norm2, x.clone(), by, &self.mlp.0, self.precision);
         let branch = M::gelu_linear(&self.mlp.2, hidden);
-        M::gated_residual(x, branch, gate2, dropout.mask())
+        M::gated_residual(x, branch, gate2, dropout.mask(entries))
     }
 
     /// The weights of attention and MLP.

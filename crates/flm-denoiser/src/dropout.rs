@@ -9,25 +9,36 @@ use rand_chacha::ChaCha8Rng;
 /// Inference uses [`Dropout::off`]. Training passes a generator that it owns, so that a step can be repeated exactly.
 pub struct Dropout<'a> {
     active: Option<(f64, &'a mut ChaCha8Rng)>,
+    first: usize,
 }
 
 impl<'a> Dropout<'a> {
     /// Nothing is dropped.
     pub fn off() -> Self {
-        Self { active: None }
+        Self {
+            active: None,
+            first: 0,
+        }
     }
 
     /// Each entry is dropped with chance `rate`, in steps of 1/65,536, and the rest scaled up so that the mean stays.
     pub fn on(rate: f64, rng: &'a mut ChaCha8Rng) -> Self {
         Self {
             active: (rate > 0.0).then_some((rate, rng)),
+            first: 0,
         }
     }
 
-    /// The mask of the next residual branch, with a key of its own.
-    pub(crate) fn mask(&mut self) -> Option<Mask> {
+    /// The same for sequences that are part of a larger batch, from its sequence `first` on: what is dropped in one does not depend on
+    /// how the batch is cut.
+    pub fn starting_at(self, first: usize) -> Self {
+        Self { first, ..self }
+    }
+
+    /// The mask of the next residual branch, of `entries` in a sequence, with a key of its own.
+    pub(crate) fn mask(&mut self, entries: usize) -> Option<Mask> {
         let (rate, rng) = self.active.as_mut()?;
-        Some(Mask::new(*rate, rng.next_u64()))
+        Some(Mask::new(*rate, rng.next_u64()).starting_at(self.first * entries))
     }
 }
 
@@ -41,7 +52,7 @@ mod tests {
         let masks = |seed| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let mut dropout = Dropout::on(0.1, &mut rng);
-            [dropout.mask(), dropout.mask()]
+            [dropout.mask(6), dropout.mask(6)]
         };
         let [first, second] = masks(3);
         assert!(first.is_some() && first != second);
@@ -50,10 +61,19 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_batch_has_its_part_of_the_mask() {
+        let mask = |first| {
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            Dropout::on(0.1, &mut rng).starting_at(first).mask(6)
+        };
+        assert_eq!(mask(2), mask(0).map(|mask| mask.starting_at(12)));
+    }
+
+    #[test]
     fn off_and_a_rate_of_zero_drop_nothing() {
-        assert_eq!(Dropout::off().mask(), None);
+        assert_eq!(Dropout::off().mask(6), None);
         assert_eq!(
-            Dropout::on(0.0, &mut ChaCha8Rng::seed_from_u64(3)).mask(),
+            Dropout::on(0.0, &mut ChaCha8Rng::seed_from_u64(3)).mask(6),
             None
         );
     }

@@ -34,6 +34,18 @@ impl<B: Backend> VocabEmbed<B> {
         }
     }
 
+    /// The embedding whose states are those of self and of another, side by side: x·\[E, F\] = \[xE, xF\].
+    ///
+    /// # Panics
+    ///
+    /// If the vocabularies differ in size.
+    pub fn beside(&self, other: &Self) -> Self {
+        let both = vec![self.embedding.val(), other.embedding.val()];
+        Self {
+            embedding: Param::from_tensor(Tensor::cat(both, 1)),
+        }
+    }
+
     /// Rows of E for token ids `[batch, length]`: the projected state of one-hot data, `[batch, length, width]`.
     pub fn tokens(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         embedding(self.embedding.val(), ids)

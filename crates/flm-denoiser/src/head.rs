@@ -11,10 +11,12 @@
 mod aim;
 mod belief;
 mod divergence;
+mod expected;
 mod jvp;
 mod uniform;
 
 pub use belief::Belief;
+pub use expected::Expected;
 pub use jvp::Jvp;
 pub use uniform::UniformNoise;
 

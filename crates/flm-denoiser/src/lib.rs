@@ -69,7 +69,8 @@
 //! | [`Execution`] | in which numbers a network is evaluated, and how much memory its head may take |
 //! | [`Dropout`] | masks from a generator that the caller owns |
 //! | [`Residual`] | a flow map of two networks, of the paper's first version |
-//! | [`Sampling`] | the network as the samplers of `flm_simplex` see it |
+//! | [`Sampling`], [`Weakness`] | the network as the samplers of `flm_simplex` see it, and how it is made a weaker one |
+//! | [`Expected`] | a score of its answers' means, with the gradient to the state: what rewards are made of |
 //! | [`folder`] | models on disk, read strictly |
 //! | [`mod@reference`] | the published implementation's checkpoints, in and out |
 //! | [`named_tensors`], [`named_shapes`], [`apply_tensors`] | parameters by the reference's names |
@@ -106,9 +107,9 @@ pub use embed::{TimeEmbed, VocabEmbed};
 pub use execution::Execution;
 pub use family::Family;
 pub use flm_ops::{Precision, Rope, dual::Dual, widen};
-pub use head::{Belief, Jvp, OutputLayer, Prediction, Score, UniformNoise};
+pub use head::{Belief, Expected, Jvp, OutputLayer, Prediction, Score, UniformNoise};
 pub use loss_weight::LossWeight;
 pub use noise::{Noise, NoiseWidth, Prior};
 pub use residual::Residual;
-pub use sampling::{Sampling, TemperatureError};
+pub use sampling::{Sampling, TemperatureError, Weakness};
 pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};

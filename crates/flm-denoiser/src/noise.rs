@@ -96,13 +96,22 @@ impl Source {
 impl<B: Backend> Prior<B> {
     /// The prior for sampling: narrow where V > d.
     pub fn new(embed: &VocabEmbed<B>) -> Self {
+        Self::of_width(embed, None, Self::width_for_sampling(embed))
+    }
+
+    /// The prior for sampling with two networks that see the same noise, each through an embedding of its own
+    /// ([`seen_beside`](Noise::seen_beside)). What the first sees is what it would see alone.
+    pub fn beside(embed: &VocabEmbed<B>, other: &VocabEmbed<B>) -> Self {
+        Self::of_width(embed, Some(other), Self::width_for_sampling(embed))
+    }
+
+    fn width_for_sampling(embed: &VocabEmbed<B>) -> NoiseWidth {
         let [vocab, width] = embed.embedding.dims();
-        let noise = if vocab > width {
+        if vocab > width {
             NoiseWidth::Network
         } else {
             NoiseWidth::Vocabulary
-        };
-        Self::of_width(embed, None, noise)
+        }
     }
 
     /// The prior of this width, for a network and, where given, a teacher to see the same noise through its own embedding.
@@ -208,6 +217,15 @@ impl<B: Backend> Noise<B> {
                 .clone()
                 .expect("the prior was made without a teacher"),
         }
+    }
+
+    /// x₀·\[E, F\] for the two networks of [`Prior::beside`], `[batch, length, both widths]`.
+    ///
+    /// # Panics
+    ///
+    /// If the prior was made for one network.
+    pub fn seen_beside(&self, embed: &VocabEmbed<B>, other: &VocabEmbed<B>) -> Tensor<B, 3> {
+        Tensor::cat(vec![self.seen(embed), self.seen_by_teacher(other)], 2)
     }
 
     /// x₀E for any network.

@@ -1,8 +1,9 @@
 //! The network as the samplers of `flm_simplex` see it: a denoiser of projected states.
 
-use crate::{Belief, Dit, Dropout};
+use crate::{Belief, Dit, Dropout, VocabEmbed};
 use burn::tensor::{Tensor, backend::Backend};
 use flm_simplex::Denoiser;
+use flm_simplex::stream::generator;
 
 /// A temperature that no distribution has.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
@@ -12,7 +13,23 @@ pub struct TemperatureError {
     pub found: f64,
 }
 
-/// A [`Dit`] without dropout, on projected states h = xE.
+/// Dropout while sampling, which makes of a network the weaker one of autoguidance ([`Guided`](flm_simplex::guidance::Guided)).
+///
+/// What is dropped is a function of the seed, the times of an evaluation and the number of a sample: nothing of it depends on the samples drawn
+/// beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weakness {
+    /// Chance of an entry of a residual branch to be dropped, in [0, 1).
+    pub rate: f64,
+    /// Of all samples.
+    pub seed: u64,
+    /// What its generators are for ([`generator`]).
+    pub purpose: u64,
+    /// The number of the first sample of the batch.
+    pub first: usize,
+}
+
+/// A [`Dit`], without dropout unless it is [weakened](Self::weakened), on projected states h = xE.
 ///
 /// Samplers that carry h instead of x draw the same samples from states V/d times smaller (`mathematics.md`, section 6).
 /// Start them from noise as the network sees it ([`Prior`](crate::Prior)) and give them fresh noise of the same kind. A one-time network
@@ -36,6 +53,18 @@ pub struct TemperatureError {
 pub struct Sampling<'a, B: Backend> {
     model: &'a Dit<B>,
     temperature: f64,
+    nucleus: f64,
+    weakness: Option<Weakness>,
+    within: Option<Within<'a, B>>,
+}
+
+/// States that hold more than what this network sees.
+#[derive(Debug)]
+struct Within<'a, B: Backend> {
+    /// The first of its columns.
+    first: usize,
+    /// What carries tokens to whole states.
+    embed: &'a VocabEmbed<B>,
 }
 
 impl<'a, B: Backend> Sampling<'a, B> {
@@ -44,6 +73,9 @@ impl<'a, B: Backend> Sampling<'a, B> {
         Self {
             model,
             temperature: 1.0,
+            nucleus: 1.0,
+            weakness: None,
+            within: None,
         }
     }
 
@@ -62,6 +94,38 @@ impl<'a, B: Backend> Sampling<'a, B> {
             Err(TemperatureError { found: temperature })
         }
     }
+
+    /// The same with every belief [within](Belief::within) the likeliest tokens that together have the chance `nucleus`; 1 for all.
+    pub fn within_nucleus(self, nucleus: f64) -> Self {
+        Self { nucleus, ..self }
+    }
+
+    /// The same network with dropout on.
+    pub fn weakened(self, weakness: Weakness) -> Self {
+        Self {
+            weakness: Some(weakness),
+            ..self
+        }
+    }
+
+    /// The same on states that `embed` carries tokens to, of which this network sees its width of columns from `first` on.
+    ///
+    /// So two networks share a sampler: with `embed` that of both [side by side](VocabEmbed::beside), each sees its own part of the same x.
+    pub fn within_states(self, first: usize, embed: &'a VocabEmbed<B>) -> Self {
+        Self {
+            within: Some(Within { first, embed }),
+            ..self
+        }
+    }
+
+    /// The part of a state that the network sees.
+    fn seen(&self, state: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [_, width] = self.model.embed().embedding.dims();
+        match &self.within {
+            Some(within) => state.narrow(2, within.first, width),
+            None => state,
+        }
+    }
 }
 
 impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
@@ -70,14 +134,29 @@ impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
     fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Belief<B> {
         let ([batch, ..], device) = (state.dims(), state.device());
         let row = |tau: f64| Tensor::full([batch], tau, &device);
+        let weakness = self.weakness.map(|weakness| {
+            let times = [tau_s, tau_t].map(f64::to_bits);
+            let rng = generator(weakness.seed, weakness.purpose, times[0], times[1]);
+            (weakness, rng)
+        });
+        let (weakness, mut rng) = weakness.unzip();
+        let mut dropout = match (weakness, &mut rng) {
+            (Some(weakness), Some(rng)) => {
+                Dropout::on(weakness.rate, rng).starting_at(weakness.first)
+            }
+            _ => Dropout::off(),
+        };
+        let state = self.seen(state);
         let prediction = self
             .model
-            .forward(state, row(tau_s), row(tau_t), &mut Dropout::off());
-        prediction.belief_at(self.temperature)
+            .forward(state, row(tau_s), row(tau_t), &mut dropout);
+        let belief = prediction.belief_at(self.temperature);
+        belief.within(self.nucleus)
     }
 
     fn mean(&self, belief: &Belief<B>) -> Tensor<B, 3> {
-        belief.mean(self.model.embed())
+        let embed = self.within.as_ref().map(|within| within.embed);
+        belief.mean(embed.unwrap_or(self.model.embed()))
     }
 }
 

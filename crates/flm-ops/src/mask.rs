@@ -8,6 +8,7 @@ use burn::tensor::{ElementConversion, Int, IntDType, Tensor, backend::Backend};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mask {
     key: [u32; 2],
+    first: u32,
     threshold: u32,
     keep: f32,
 }
@@ -18,14 +19,24 @@ impl Mask {
         let threshold = (rate * 65_536.0).round();
         Self {
             key: [key as u32, (key >> 32) as u32],
+            first: 0,
             threshold: threshold as u32,
             keep: (1.0 / (1.0 - threshold / 65_536.0)) as f32,
+        }
+    }
+
+    /// The same for a tensor that is part of a larger one, from its entry `first` on. Masks repeat after 2³² entries.
+    pub fn starting_at(self, first: usize) -> Self {
+        Self {
+            first: first as u32,
+            ..self
         }
     }
 
     /// What entry `i` is multiplied by.
     #[inline(always)]
     pub(crate) fn factor(&self, i: u32) -> f32 {
+        let i = i.wrapping_add(self.first);
         let drawn = mix(mix(i ^ self.key[0]) ^ self.key[1]) >> 16;
         if drawn < self.threshold {
             0.0
@@ -43,6 +54,7 @@ impl Mask {
         let count: usize = shape.iter().product();
         let [first, second] = self.key.map(|key| key as i32);
         let numbers = Tensor::<B, 1, Int>::arange(0..count as i64, device).cast(IntDType::I32);
+        let numbers = numbers.add_scalar((self.first as i32).elem::<i32>());
         let mixed =
             mix_all(numbers.bitwise_xor_scalar(first.elem())).bitwise_xor_scalar(second.elem());
         let drawn = logical_shift(mix_all(mixed), 16);
@@ -122,12 +134,24 @@ mod tests {
     #[test]
     fn a_tensor_of_factors_is_what_the_hash_says() {
         for key in [0, 0x1234_5678_9abc_def0, u64::MAX] {
-            let mask = Mask::new(0.1, key);
-            let dense = mask.dense::<burn_flex::Flex, 2>([40, 100], &Default::default());
-            let found: Vec<f32> = dense.into_data().iter::<f32>().collect();
-            let expected: Vec<f32> = (0..4_000).map(|i| mask.factor(i)).collect();
-            assert_eq!(found, expected, "key {key:x}");
+            // From the beginning, and across the largest number of either sign.
+            for first in [0, (1 << 31) - 2_000, (1 << 32) - 2_000] {
+                let mask = Mask::new(0.1, key).starting_at(first);
+                let dense = mask.dense::<burn_flex::Flex, 2>([40, 100], &Default::default());
+                let found: Vec<f32> = dense.into_data().iter::<f32>().collect();
+                let expected: Vec<f32> = (0..4_000).map(|i| mask.factor(i)).collect();
+                assert_eq!(found, expected, "key {key:x} from {first}");
+            }
         }
+    }
+
+    #[test]
+    fn a_part_has_the_mask_of_its_place_in_the_whole() {
+        let whole = Mask::new(0.3, 9);
+        let part = whole.starting_at(1_000);
+        let expected: Vec<f32> = (1_000..2_000).map(|i| whole.factor(i)).collect();
+        let found: Vec<f32> = (0..1_000).map(|i| part.factor(i)).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]

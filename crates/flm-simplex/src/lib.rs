@@ -52,6 +52,7 @@
 //! | [`interpolant`] | I_t and the flow's velocity, a time for every row |
 //! | [`flow_map`] | X_{s,t}, the semigroup weight, the small constants of the reference |
 //! | [`projection`] | sparsemax and α-entmax |
+//! | [`guidance`] | denoisers made of others: away from a weaker one, or towards a reward |
 //! | [`sampler`] | Euler and flow-map sampling over any [`Denoiser`] |
 //! | [`law`] | small discrete laws with exact denoisers, to test against |
 //!
@@ -67,6 +68,7 @@
 pub mod decoding;
 pub mod extremes;
 pub mod flow_map;
+pub mod guidance;
 pub mod interpolant;
 pub mod law;
 pub mod noise;

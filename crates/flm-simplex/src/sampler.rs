@@ -3,7 +3,7 @@
 //! Both take a grid uniform in τ and a [`Denoiser`], and carry the state in whatever linear coordinates the denoiser
 //! reads: every update is affine in (state, mean of the belief, noise), so dense states and projected ones
 //! h = xE give the same samples (`mathematics.md`, section 6). The answer is always the last belief, whose
-//! most likely tokens are the sample; the state itself is thrown away.
+//! most likely tokens are the sample; the state itself is thrown away. Before each evaluation a denoiser may [steer](Denoiser::steer) the state.
 
 use burn::tensor::{Tensor, backend::Backend};
 
@@ -20,6 +20,12 @@ pub trait Denoiser<B: Backend> {
 
     /// The belief's mean in the state's coordinates, `[batch, length, width]`: D for dense states, D·E for projected ones.
     fn mean(&self, belief: &Self::Belief) -> Tensor<B, 3>;
+
+    /// Moves a state of network time `tau` before it is evaluated there; nothing does unless it is [`Steered`](crate::guidance::Steered). A
+    /// denoiser that wraps another passes this on.
+    fn steer(&self, state: Tensor<B, 3>, _tau: f64) -> Tensor<B, 3> {
+        state
+    }
 }
 
 /// What can be wrong with a sampler's settings.
@@ -73,6 +79,7 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
     let mut index = 0;
     loop {
         let (tau, t) = (taus[index], ts[index]);
+        state = denoiser.steer(state, tau);
         let belief = denoiser.believe(state.clone(), tau, tau);
         observer(Step {
             index,
@@ -121,6 +128,7 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
         let (tau, t) = (taus[index], ts[index]);
         let jump = Jump::new(t, ts[index + 1], gamma);
         let tau_target = schedule.tau_of_t(jump.t_evaluated);
+        state = denoiser.steer(state, tau);
         let belief = denoiser.believe(state.clone(), tau, tau_target);
         observer(Step {
             index,

@@ -66,6 +66,8 @@ pub(crate) struct Setting {
     pub(crate) top_p: f64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) greedy_tail: bool,
+    #[serde(default, skip_serializing_if = "sample::Guidance::is_none")]
+    pub(crate) guidance: sample::Guidance,
     /// Of the model's weights, of samples that say it.
     #[serde(default)]
     pub(crate) weights: String,

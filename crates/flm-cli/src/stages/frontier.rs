@@ -1,7 +1,7 @@
 //! Quality against entropy, over settings, and models compared where their entropies agree.
 
 use super::eval::{self, Figures, Samples, Setting};
-use super::sample::{self, Request};
+use super::sample::{self, Guidance, Request};
 use super::score::{Judges, Set};
 use super::{origin::Origin, prepare};
 use crate::args::FrontierArgs;
@@ -51,6 +51,14 @@ struct Swept {
 struct Measured {
     #[serde(flatten)]
     point: Point,
+    /// What guided the samples.
+    #[serde(skip_serializing_if = "Guidance::is_none")]
+    guidance: Guidance,
+    /// Evaluations of the network for each sample.
+    evaluations: usize,
+    /// Share of samples that the grammar knows, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid: Option<f64>,
     /// Different samples among all.
     distinct: f64,
     #[serde(flatten)]
@@ -107,7 +115,7 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     let mut drawn = Vec::new();
     for steps in &args.steps {
         for model in &models {
-            let settings = settings(args, *steps, &model.network);
+            let settings = settings(args, *steps, model)?;
             let samples = draw(args, model, &settings)?;
             drawn.push(Drawn {
                 steps: *steps,
@@ -207,9 +215,10 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
     Ok((models, hash.unwrap_or_default()))
 }
 
-/// Every setting at a number of steps. Only a flow map has a gamma; an autoregressive model takes a step for each token, so that its samples
-/// are the same ones at every number.
-fn settings(args: &FrontierArgs, steps: usize, network: &DitConfig) -> Vec<Request> {
+/// Every setting at a number of steps. Only a flow map has a gamma, and only flows are guided; an autoregressive model takes a step for each
+/// token, so that its samples are the same ones at every number.
+fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Result<Vec<Request>> {
+    let network = &model.network;
     let gammas: &[f64] = if network.two_time {
         &args.gamma
     } else {
@@ -220,22 +229,54 @@ fn settings(args: &FrontierArgs, steps: usize, network: &DitConfig) -> Vec<Reque
         _ => steps,
     };
     let mut requests = Vec::new();
-    for &gamma in gammas {
-        for &temperature in &args.temperature {
-            requests.push(Request {
-                count: args.count,
-                steps,
-                gamma,
-                temperature,
-                seed: args.seed,
-                batch: args.batch,
-                trace: false,
-                top_p: 1.0,
-                greedy_tail: false,
-            });
+    for guidance in guidances(args, model)? {
+        for &gamma in gammas {
+            for &temperature in &args.temperature {
+                requests.push(Request {
+                    count: args.count,
+                    steps,
+                    gamma,
+                    temperature,
+                    seed: args.seed,
+                    batch: args.batch,
+                    trace: false,
+                    top_p: args.top_p,
+                    greedy_tail: false,
+                    guidance: guidance.clone(),
+                });
+            }
         }
     }
-    requests
+    Ok(requests)
+}
+
+/// Every η with every λ.
+fn guidances(args: &FrontierArgs, model: &Model) -> Result<Vec<Guidance>> {
+    if model.network.family != Family::Flow || model.network.residual {
+        return Ok(vec![Guidance::default()]);
+    }
+    let or_one = |values: &[f64]| {
+        if values.is_empty() {
+            vec![1.0]
+        } else {
+            values.to_vec()
+        }
+    };
+    let (etas, scales) = (or_one(&args.guidance), or_one(&args.reward_scale));
+    let pairs = etas
+        .iter()
+        .flat_map(|eta| scales.iter().map(move |scale| (*eta, *scale)));
+    let typed = args.guides.typed();
+    pairs
+        .map(|(eta, scale)| Guidance::new(&model.path, typed, eta, scale))
+        .collect()
+}
+
+/// η and λ; 1 and 0 where they guide nothing.
+fn strengths(guidance: &Guidance) -> [f64; 2] {
+    let eta = guidance.auto.as_ref().map_or(1.0, |auto| auto.eta);
+    let scale = guidance.reward.as_ref().map_or(0.0, |reward| reward.scale);
+    [eta, scale]
 }
 
 /// The samples of each request: those that are there already, and the others drawn.
@@ -250,10 +291,18 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
                 }
             })
             .collect();
-        args.out.join("samples").join(format!(
-            "{name}_steps-{}_gamma-{}_temperature-{}.jsonl",
+        let mut setting = format!(
+            "steps-{}_gamma-{}_temperature-{}",
             request.steps, request.gamma, request.temperature
-        ))
+        );
+        if request.top_p < 1.0 {
+            setting += &format!("_top-p-{}", request.top_p);
+        }
+        if !request.guidance.is_none() {
+            let [eta, scale] = strengths(&request.guidance);
+            setting += &format!("_eta-{eta}_lambda-{scale}");
+        }
+        (args.out.join("samples")).join(format!("{name}_{setting}.jsonl"))
     };
     let mut missing = Vec::new();
     for request in requests {
@@ -271,6 +320,7 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             temperature: request.temperature,
             top_p: request.top_p,
             greedy_tail: request.greedy_tail,
+            guidance: request.guidance.clone(),
             weights: model.weights.clone(),
             dtype: args.score.device.dtype.to_string(),
         };
@@ -327,6 +377,12 @@ fn swept<'a>(
                 temperature: Some(request.temperature),
                 entropy,
                 nats,
+            },
+            guidance: request.guidance.clone(),
+            evaluations: request.guidance.evaluations(request.steps),
+            valid: match &figures {
+                Figures::Grammar(quality) => Some(quality.valid),
+                Figures::Open(_) => None,
             },
             distinct: open.distinct,
             variety: open.variety,
@@ -414,35 +470,57 @@ fn told(report: &Report, out: &Path) -> String {
         )
 }
 
-/// Every setting that was measured.
+/// Every setting that was measured; columns of what nothing was asked of are left out.
 fn points_of(report: &Report) -> Vec<Vec<String>> {
+    let measured =
+        || (report.at.iter()).flat_map(|at| at.curves.iter().flat_map(|curve| &curve.points));
+    let guided = measured().any(|measured| !measured.guidance.is_none());
+    let judged = measured().any(|measured| measured.valid.is_some());
+    let shown = |column: &str| match column {
+        "eta" | "lambda" | "evaluations" => guided,
+        "valid" => judged,
+        _ => true,
+    };
     let header = [
         "model",
         "steps",
         "gamma",
         "temperature",
+        "eta",
+        "lambda",
+        "evaluations",
+        "valid",
         "entropy",
         "nats/tok",
         "distinct",
         "pairs",
         "self-BLEU",
     ];
-    let mut lines = vec![header.map(str::to_owned).to_vec()];
+    let line = |cells: [String; 13]| -> Vec<String> {
+        let cells = header.iter().zip(cells).filter(|(column, _)| shown(column));
+        cells.map(|(_, cell)| cell).collect()
+    };
+    let mut lines = vec![line(header.map(str::to_owned))];
     for at in &report.at {
         for (model, curve) in at.curves.iter().enumerate() {
             for measured in &curve.points {
                 let Measured { point, variety, .. } = measured;
-                lines.push(vec![
+                let [eta, scale] = strengths(&measured.guidance);
+                lines.push(line([
                     format!("{}", model + 1),
                     at.steps.to_string(),
                     point.gamma.unwrap_or(0.0).to_string(),
                     point.temperature.unwrap_or(1.0).to_string(),
+                    eta.to_string(),
+                    scale.to_string(),
+                    measured.evaluations.to_string(),
+                    table::optional(measured.valid, 3),
                     format!("{:.3}", point.entropy),
                     format!("{:.3}", point.nats),
                     format!("{:.3}", measured.distinct),
                     table::optional(variety.distinct_2, 3),
                     table::optional(variety.self_bleu, 3),
-                ]);
+                ]));
             }
         }
     }

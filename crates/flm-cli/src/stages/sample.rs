@@ -1,9 +1,12 @@
 //! Drawing samples from a model.
 
+mod guidance;
+mod guides;
 mod residual;
 mod tokens;
 mod trace;
 
+pub(crate) use guidance::{Guidance, Typed};
 pub(crate) use trace::TracedSample;
 
 use super::origin::Origin;
@@ -16,10 +19,12 @@ use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_data::{Layout, TextTokenizer};
-use flm_denoiser::{Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, folder};
+use flm_denoiser::{Belief, Dit, DitConfig, Family, Precision, Prior, Residual, folder};
+use flm_simplex::guidance::{Guided, Steered};
 use flm_simplex::stream::generator;
-use flm_simplex::{Schedule, sampler};
+use flm_simplex::{Denoiser, Schedule, sampler};
 use flm_train::Workers;
+use guides::{Guides, Read, Strong};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,10 +41,12 @@ pub(crate) struct Request {
     /// Samples drawn together. It changes the speed and no sample.
     pub(crate) batch: usize,
     pub(crate) trace: bool,
-    /// Tokens are drawn from among the likeliest that together have this chance; 1 for all.
+    /// Tokens are drawn from among the likeliest that together have this chance, or a flow's belief is theirs; 1 for all.
     pub(crate) top_p: f64,
     /// Whether the last step takes the likeliest tokens.
     pub(crate) greedy_tail: bool,
+    /// What guides a flow.
+    pub(crate) guidance: Guidance,
 }
 
 impl Request {
@@ -112,6 +119,11 @@ pub(crate) struct Sample {
     /// Whether the last step took the likeliest tokens; left out where it did not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) greedy_tail: bool,
+    /// What guided it, and the evaluations that it took then; left out where nothing did.
+    #[serde(default, skip_serializing_if = "Guidance::is_none")]
+    pub(crate) guidance: Guidance,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) evaluations: Option<usize>,
     pub(crate) model: String,
     /// Of the model's weights: the beginning of their SHA-256.
     #[serde(default)]
@@ -204,6 +216,7 @@ impl Job for SampleJob<'_> {
         }
         for request in self.requests {
             tokens::check(request, &config, &self.text.model)?;
+            request.guidance.check(&config, &self.text.model)?;
         }
         let network = if config.residual {
             self.requests
@@ -226,8 +239,34 @@ impl Job for SampleJob<'_> {
             config,
             dtype: place.execution.precision,
         };
-        for request in self.requests {
-            let drawn = source.draw(request, &self.text, self.label, place.side_by_side)?;
+        // All of them before the first samples are drawn, as what they need may not be there.
+        let mut read = Read::new();
+        let guides = |request: &Request| {
+            let Network::One { model, .. } = &source.network else {
+                return Ok(Guides::none());
+            };
+            let strong = Strong {
+                model,
+                config: &source.config,
+                tokenizer: &self.text.tokenizer,
+                name: &self.text.model,
+                device: &place.device,
+            };
+            Guides::load(
+                &request.guidance,
+                request.temperature,
+                &strong,
+                place,
+                &mut read,
+            )
+        };
+        let guides = self
+            .requests
+            .iter()
+            .map(guides)
+            .collect::<Result<Vec<_>>>()?;
+        for (request, guides) in self.requests.iter().zip(&guides) {
+            let drawn = source.draw(request, guides, &self.text, self.label, place.side_by_side)?;
             (self.take)(request, drawn)?;
         }
         Ok(())
@@ -254,6 +293,9 @@ impl Text {
             temperature: request.temperature,
             top_p: request.top_p,
             greedy_tail: request.greedy_tail,
+            guidance: request.guidance.clone(),
+            evaluations: (!request.guidance.is_none())
+                .then(|| request.guidance.evaluations(request.steps)),
             model: self.model.clone(),
             weights: self.weights.clone(),
             dtype: dtype.to_string(),
@@ -310,6 +352,7 @@ impl<B: Backend> Source<B> {
     fn draw(
         &self,
         request: &Request,
+        guides: &Guides<B>,
         text: &Text,
         label: &str,
         side_by_side: usize,
@@ -331,7 +374,7 @@ impl<B: Backend> Source<B> {
             }
             let first = batch * request.batch;
             let last = request.count.min(first + request.batch);
-            let drawn = self.batch(request, text, first..last)?;
+            let drawn = self.batch(request, guides, text, first..last)?;
             let done =
                 done.fetch_add((last - first) as u64, Ordering::Relaxed) + (last - first) as u64;
             progress.update(done, &format!("sampling in {steps}"));
@@ -355,13 +398,14 @@ impl<B: Backend> Source<B> {
     fn batch(
         &self,
         request: &Request,
+        guides: &Guides<B>,
         text: &Text,
         numbers: std::ops::Range<usize>,
     ) -> Result<Batch> {
         let mut trace = Trace::new(numbers.len());
         let tokens = match &self.network {
             Network::One { model, prior } => {
-                ids(self.by_one(model, prior, request, text, numbers, &mut trace)?)
+                ids(self.by_one((model, prior, guides), request, text, numbers, &mut trace)?)
             }
             Network::Residual(model) => ids(self.by_two(model, request, numbers)?),
             Network::OfTokens(model) => self.by_tokens(model, request, numbers)?,
@@ -380,11 +424,10 @@ impl<B: Backend> Source<B> {
         })
     }
 
-    /// Tokens by one network, `[samples, length]`.
+    /// Tokens by one network, and what guides it, `[samples, length]`.
     fn by_one(
         &self,
-        model: &Dit<B>,
-        prior: &Prior<B>,
+        (model, prior, guides): (&Dit<B>, &Prior<B>, &Guides<B>),
         request: &Request,
         text: &Text,
         numbers: std::ops::Range<usize>,
@@ -394,37 +437,61 @@ impl<B: Backend> Source<B> {
         let noise = |purpose, jump| {
             let rows = numbers.clone().map(|number| {
                 let mut rng = generator(request.seed, purpose, number as u64, jump);
-                let noise = prior.draw(1, self.config.length, &mut rng);
-                noise.seen(model.embed())
+                guides.noise(model, prior, self.config.length, &mut rng)
             });
             Tensor::cat(rows.collect(), 0)
         };
-        let denoiser = Sampling::new(model).at_temperature(request.temperature)?;
-        let start = noise(purpose::START, 0);
-        let observe = |step: sampler::Step<'_, flm_denoiser::Belief<B>>| {
+        let observe = |step: sampler::Step<'_, Belief<B>>| {
             if request.trace {
                 trace.record(&step, &text.tokenizer, self.config.vocab_size);
             }
         };
-        let belief = if self.config.two_time {
-            let mut jump = 0;
-            let fresh = || {
-                jump += 1;
-                noise(purpose::FRESH, jump)
-            };
-            sampler::flow_map(
-                &denoiser,
+        let (strong, weak) = guides.networks(model, request.seed, numbers.start);
+        let strong = strong.at_temperature(request.temperature)?;
+        let strong = strong.within_nucleus(request.top_p);
+        let by = guides.steer();
+        let belief = match weak {
+            None => {
+                let denoiser = strong;
+                self.carry(&Steered { denoiser, by }, request, noise, observe)
+            }
+            Some((eta, weak)) => {
+                let weak = weak.at_temperature(request.temperature)?;
+                let weak = weak.within_nucleus(request.top_p);
+                let denoiser = Guided { strong, weak, eta };
+                self.carry(&Steered { denoiser, by }, request, noise, observe)
+            }
+        }?;
+        Ok(belief.argmax())
+    }
+
+    /// The last belief of the sampler that the model has; `noise` of a purpose and a jump.
+    fn carry<D: Denoiser<B>>(
+        &self,
+        denoiser: &D,
+        request: &Request,
+        noise: impl Fn(u64, u64) -> Tensor<B, 3>,
+        observe: impl FnMut(sampler::Step<'_, D::Belief>),
+    ) -> Result<D::Belief> {
+        let (start, steps) = (noise(purpose::START, 0), request.steps);
+        if !self.config.two_time {
+            return Ok(sampler::euler(
+                denoiser,
                 &self.schedule,
                 start,
-                request.steps,
-                request.gamma,
-                fresh,
+                steps,
                 observe,
-            )?
-        } else {
-            sampler::euler(&denoiser, &self.schedule, start, request.steps, observe)?
+            )?);
+        }
+        let mut jump = 0;
+        let fresh = || {
+            jump += 1;
+            noise(purpose::FRESH, jump)
         };
-        Ok(belief.argmax())
+        let (schedule, gamma) = (&self.schedule, request.gamma);
+        Ok(sampler::flow_map(
+            denoiser, schedule, start, steps, gamma, fresh, observe,
+        )?)
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Head, Jvp, per_position};
 use crate::Execution;
 use crate::embed::VocabEmbed;
 use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
+use flm_simplex::guidance::Blend;
 use flm_simplex::projection::sparsemax;
 use rand::{Rng, RngExt};
 
@@ -49,6 +50,8 @@ enum Source<B: Backend> {
     },
     /// The next point of the simplex.
     Projected(Box<Source<B>>),
+    /// The likeliest tokens that together have the chance `nucleus`, and no other.
+    Within { base: Box<Source<B>>, nucleus: f64 },
     /// What the head says of features `[rows, width]`, before softcap and softmax.
     Outputs {
         features: Tensor<B, 2>,
@@ -104,6 +107,7 @@ impl<B: Backend> Source<B> {
                 base.rows(from, count) + moving.rows(from, count).tangent * weight
             }
             Self::Projected(base) => sparsemax(base.rows(from, count)),
+            Self::Within { base, nucleus } => restricted(base.rows(from, count), *nucleus),
             Self::Outputs { features, head } => {
                 head.outputs(features.clone().narrow(0, from, count))
             }
@@ -129,6 +133,7 @@ impl<B: Backend> Source<B> {
             | Self::Chosen { first: base, .. }
             | Self::Moved { base, .. }
             | Self::Projected(base)
+            | Self::Within { base, .. }
             | Self::Scaled { base, .. }
             | Self::Added { base, .. } => base.vocab_size(),
         }
@@ -237,6 +242,22 @@ impl<B: Backend> Belief<B> {
         }
     }
 
+    /// At each position only the likeliest tokens that together have the chance `nucleus`, scaled to sum to one. Of the last of them as much as is
+    /// needed counts whole, so at least one token is left; with 1 all are.
+    pub fn within(self, nucleus: f64) -> Self {
+        if nucleus >= 1.0 {
+            return self;
+        }
+        let source = match self.source {
+            Source::Held(distributions) => Source::Held(restricted(distributions, nucleus)),
+            base => Source::Within {
+                base: Box::new(base),
+                nucleus,
+            },
+        };
+        Self { source, ..self }
+    }
+
     /// `weight`·self, with one weight for each sequence, `[batch]`: no distribution any more, unless sums make it one.
     pub fn scaled(self, weight: Tensor<B, 1>) -> Self {
         Self {
@@ -267,6 +288,11 @@ impl<B: Backend> Belief<B> {
             source: Source::Held(numbers),
             ..self
         }
+    }
+
+    /// Whether its numbers are all there.
+    fn is_held(&self) -> bool {
+        matches!(self.source, Source::Held(_))
     }
 
     fn per_position(&self, weight: Tensor<B, 1>) -> Tensor<B, 2> {
@@ -378,6 +404,27 @@ impl<B: Backend> Belief<B> {
         self.rows(0, self.batch * self.length)
             .reshape([self.batch, self.length, vocab])
     }
+}
+
+impl<B: Backend> Blend for Belief<B> {
+    /// Held where both are, and so no larger than either.
+    fn blend(self, other: Self, weight: f64) -> Self {
+        let held = self.is_held() && other.is_held();
+        let device = self.rows(0, 1).device();
+        let row = |weight: f64| Tensor::full([self.batch], weight, &device);
+        let (own, rest) = (row(weight), row(1.0 - weight));
+        let blended = self.scaled(own).plus(other, rest);
+        if held { blended.held() } else { blended }
+    }
+}
+
+/// Distributions `[rows, vocabulary]`, each [`within`] a nucleus.
+fn restricted<B: Backend>(distributions: Tensor<B, 2>, nucleus: f64) -> Tensor<B, 2> {
+    let (shape, device) = (distributions.dims(), distributions.device());
+    let numbers: Vec<f32> = distributions.into_data().iter::<f32>().collect();
+    let rows = numbers.chunks_exact(shape[1]);
+    let kept: Vec<f32> = rows.flat_map(|row| within(row, nucleus)).collect();
+    Tensor::from_data(TensorData::new(kept, shape), &device)
 }
 
 /// The distribution of the likeliest tokens that together have the chance `nucleus`.

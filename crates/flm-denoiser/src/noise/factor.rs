@@ -23,7 +23,7 @@ pub(super) struct Factor<B: Backend> {
     root: Tensor<B, 2>,
     /// R⁻¹.
     inverse: Tensor<B, 2>,
-    /// QᵀT and W, `[width, width]`.
+    /// QᵀT, `[width, the teacher's]`, and W, square.
     teacher: Option<[Tensor<B, 2>; 2]>,
 }
 
@@ -59,13 +59,17 @@ impl<B: Backend> Factor<B> {
         rng: &mut R,
     ) -> Noise<B> {
         let ([width, _], device) = (self.root.dims(), self.root.device());
-        let mut rows = || source.normal::<B, R, 2>([batch * length, width], rng, &device);
-        let shaped = |x: Tensor<B, 2>| x.reshape([batch, length, width]);
-        let z = rows();
+        let mut rows = |width| source.normal::<B, R, 2>([batch * length, width], rng, &device);
+        let shaped = |x: Tensor<B, 2>| {
+            let [_, width] = x.dims();
+            x.reshape([batch, length, width])
+        };
+        let z = rows(width);
         Noise(Draws::Narrow {
             seen: shaped(z.clone().matmul(self.root.clone())),
             by_teacher: self.teacher.as_ref().map(|[along, rest]| {
-                shaped(z.clone().matmul(along.clone()) + rows().matmul(rest.clone()))
+                let [_, width] = rest.dims();
+                shaped(z.clone().matmul(along.clone()) + rows(width).matmul(rest.clone()))
             }),
             z: shaped(z),
             inverse: self.inverse.clone(),

@@ -16,6 +16,11 @@ pub(super) fn check(request: &Request, model: &str) -> Result<()> {
             "takes a gamma above 0",
             format!(", found {}", request.gamma),
         )
+    } else if request.top_p < 1.0 {
+        (
+            "takes a top-p below 1",
+            format!(", found {}", request.top_p),
+        )
     } else if request.temperature == 1.0 {
         if !request.trace {
             return Ok(());

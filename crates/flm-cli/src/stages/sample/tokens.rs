@@ -16,11 +16,6 @@ pub(super) fn check(request: &Request, config: &DitConfig, model: &str) -> Resul
         format!("a flow map takes a gamma above 0, found {}", request.gamma)
     } else if request.trace && !of_points {
         "a flow or a flow map has a trace".to_owned()
-    } else if request.top_p < 1.0 && of_points {
-        format!(
-            "an mdlm, duo or autoregressive model takes a top-p below 1, found {}",
-            request.top_p
-        )
     } else if request.greedy_tail && config.family != Family::Duo {
         "a duo model takes --greedy-tail".to_owned()
     } else {

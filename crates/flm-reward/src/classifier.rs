@@ -1,0 +1,124 @@
+//! A small network that tells real rows from corrupted ones.
+
+use crate::Reward;
+use burn::module::{AutodiffModule, Module, Param, ParamId};
+use burn::nn::Linear;
+use burn::tensor::activation::log_sigmoid;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+/// The sizes of a [`Classifier`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// Tokens that it knows.
+    pub vocab_size: usize,
+    /// Of what it knows of a token, and of every layer.
+    pub width: usize,
+    /// Layers, each of which looks at a window of what is below it.
+    pub layers: usize,
+    /// Positions to either side in a window.
+    pub reach: usize,
+}
+
+impl ClassifierConfig {
+    /// Three layers of five positions: a judgement sees six positions to either side.
+    pub fn new(vocab_size: usize) -> Self {
+        Self {
+            vocab_size,
+            width: 64,
+            layers: 3,
+            reach: 2,
+        }
+    }
+
+    /// A network of these sizes with fresh parameters.
+    pub fn init<B: Backend>(&self, rng: &mut impl Rng, device: &B::Device) -> Classifier<B> {
+        let window = (2 * self.reach + 1) * self.width;
+        Classifier {
+            embedding: uniform([self.vocab_size, self.width], 1.0, rng, device),
+            layers: (0..self.layers)
+                .map(|_| linear(window, self.width, rng, device))
+                .collect(),
+            output: linear(self.width, 1, rng, device),
+        }
+    }
+}
+
+/// The log-odds that a row is a real one: a sum of local judgements, each by a few residual layers over windows of positions.
+///
+/// A sum, as one mistake makes a sentence wrong however long it is.
+#[derive(Module, Debug)]
+pub struct Classifier<B: Backend> {
+    pub(crate) embedding: Param<Tensor<B, 2>>,
+    pub(crate) layers: Vec<Linear<B>>,
+    pub(crate) output: Linear<B>,
+}
+
+impl<B: Backend> Classifier<B> {
+    /// The log-odds `[batch]` of means of the embedding, `[batch, length, width]`.
+    pub fn log_odds(&self, means: Tensor<B, 3>) -> Tensor<B, 1> {
+        let [batch, ..] = means.dims();
+        let mut x = means;
+        for layer in &self.layers {
+            let [inputs, width] = layer.weight.dims();
+            let hidden = apply(layer, windows(x.clone(), inputs / width));
+            x = x + flm_ops::gelu_tanh(hidden);
+        }
+        let judgements = apply(&self.output, x);
+        judgements.sum_dim(1).reshape([batch])
+    }
+}
+
+/// Each position with its neighbours side by side, `[batch, length, count·width]`; beyond the ends there is nothing.
+fn windows<B: Backend>(x: Tensor<B, 3>, count: usize) -> Tensor<B, 3> {
+    let ([batch, length, width], reach) = (x.dims(), count / 2);
+    let nothing = Tensor::zeros([batch, reach, width], &x.device());
+    let framed = Tensor::cat(vec![nothing.clone(), x, nothing], 1);
+    let shifted = (0..count).map(|shift| framed.clone().narrow(1, shift, length));
+    Tensor::cat(shifted.collect(), 2)
+}
+
+fn apply<B: Backend>(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    let bias = map.bias.as_ref().map(Param::val);
+    flm_ops::linear(x, map.weight.val(), bias)
+}
+
+impl<A: AutodiffBackend> Reward<A> for Classifier<A> {
+    fn vectors(&self) -> Tensor<A::InnerBackend, 2> {
+        self.valid().embedding.val()
+    }
+
+    /// The log-probability that the row is a real one.
+    fn of(&self, means: Tensor<A, 3>) -> Tensor<A, 1> {
+        log_sigmoid(self.log_odds(means))
+    }
+}
+
+fn uniform<B: Backend, const D: usize>(
+    shape: [usize; D],
+    bound: f32,
+    rng: &mut impl Rng,
+    device: &B::Device,
+) -> Param<Tensor<B, D>> {
+    let count = shape.iter().product();
+    let draw = |_| rng.random_range(-bound..=bound);
+    let values: Vec<f32> = (0..count).map(draw).collect();
+    let tensor = Tensor::from_data(TensorData::new(values, shape), device);
+    Param::initialized(ParamId::new(), tensor.require_grad())
+}
+
+fn linear<B: Backend>(
+    inputs: usize,
+    outputs: usize,
+    rng: &mut impl Rng,
+    device: &B::Device,
+) -> Linear<B> {
+    let bound = 1.0 / (inputs as f32).sqrt();
+    Linear {
+        weight: uniform([inputs, outputs], bound, rng, device),
+        bias: Some(uniform([outputs], bound, rng, device)),
+    }
+}

@@ -1,0 +1,135 @@
+//! Guidance: denoisers made of others, for any sampler (`mathematics.md`, section 5).
+//!
+//! *Autoguidance* extrapolates from a weaker denoiser through a stronger one, b = b_weak + η·(b_strong − b_weak), away from what the weaker
+//! one gets wrong ([`Guided`]). The velocity b = (D − x)/(1 − t) is affine in D, with coefficients that sum to one, so that is
+//! D = D_weak + η·(D_strong − D_weak); the same holds of the average velocity of a flow map and its δ. Where η > 1, D sums to one
+//! at each position but need not be positive: a point off the simplex, whose largest entry is still the answer.
+//!
+//! *Reward guidance* moves the state itself before each evaluation, z ← z + λ·∇_z r(X_{t,1}(z)) ([`Steered`]). Whose gradient that
+//! is, and how it is had, is the business of a [`Steer`].
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::sampler::Denoiser;
+
+/// Beliefs of which affine combinations are made.
+pub trait Blend {
+    /// `weight`·self + (1 − `weight`)·other; self to the bit where `weight` is 1.
+    fn blend(self, other: Self, weight: f64) -> Self;
+}
+
+impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
+    fn blend(self, other: Self, weight: f64) -> Self {
+        // As two products, so that at 1 nothing is rounded.
+        self * weight + other * (1.0 - weight)
+    }
+}
+
+/// Autoguidance: D_weak + η·(D_strong − D_weak), of two denoisers that see the same state and answer in its coordinates.
+///
+/// At η = 0 it is the weak one, at 1 the strong one to the bit, and beyond 1 it leads away from the weak one. An evaluation takes one of
+/// each. The belief, and so a sampler's answer, is the guided one.
+///
+/// ```
+/// use burn_flex::Flex;
+/// use flm_simplex::{Schedule, guidance::Guided, law::DiscreteLaw, noise::gaussian, sampler};
+/// use rand::SeedableRng;
+///
+/// // The weak law knows the letters of "aa" and "bb", not that they agree.
+/// let strong = DiscreteLaw::new(2, vec![vec![0, 0], vec![1, 1]], &[0.5, 0.5])?;
+/// let all = vec![vec![0, 0], vec![0, 1], vec![1, 0], vec![1, 1]];
+/// let weak = DiscreteLaw::new(2, all, &[0.25; 4])?;
+/// let schedule = Schedule::new(2)?;
+/// let guided = Guided {
+///     strong: strong.denoiser(&schedule),
+///     weak: weak.denoiser(&schedule),
+///     eta: 3.0,
+/// };
+/// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+/// let noise = gaussian::<Flex, _, 3>([200, 2, 2], &mut rng, &Default::default());
+/// // Four steps are too few for the strong one alone.
+/// let wrong = |belief| strong.decode(belief).iter().filter(|word| word.is_none()).count();
+/// let alone = sampler::euler(&guided.strong, &schedule, noise.clone(), 4, |_| ())?;
+/// let guided = sampler::euler(&guided, &schedule, noise, 4, |_| ())?;
+/// assert!(wrong(guided) < wrong(alone));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Guided<S, W> {
+    /// What is led away from the weak one.
+    pub strong: S,
+    /// What knows less.
+    pub weak: W,
+    /// η.
+    pub eta: f64,
+}
+
+impl<B, S, W> Denoiser<B> for Guided<S, W>
+where
+    B: Backend,
+    S: Denoiser<B, Belief: Blend>,
+    W: Denoiser<B, Belief = S::Belief>,
+{
+    type Belief = S::Belief;
+
+    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> S::Belief {
+        let weak = self.weak.believe(state.clone(), tau_s, tau_t);
+        let strong = self.strong.believe(state, tau_s, tau_t);
+        strong.blend(weak, self.eta)
+    }
+
+    fn mean(&self, belief: &S::Belief) -> Tensor<B, 3> {
+        self.strong.mean(belief)
+    }
+
+    fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {
+        self.strong.steer(state, tau)
+    }
+}
+
+/// What moves states before they are evaluated.
+pub trait Steer<B: Backend> {
+    /// The state `[batch, length, width]` of network time `tau`, moved.
+    fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3>;
+}
+
+impl<B: Backend, S: Steer<B> + ?Sized> Steer<B> for &S {
+    fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {
+        (**self).steer(state, tau)
+    }
+}
+
+/// Where there is nothing, states stay.
+impl<B: Backend, S: Steer<B>> Steer<B> for Option<S> {
+    fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {
+        match self {
+            Some(by) => by.steer(state, tau),
+            None => state,
+        }
+    }
+}
+
+/// A denoiser whose states are moved before each evaluation, the first and the last as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Steered<D, S> {
+    /// What is evaluated then.
+    pub denoiser: D,
+    /// What moves them.
+    pub by: S,
+}
+
+impl<B: Backend, D: Denoiser<B>, S: Steer<B>> Denoiser<B> for Steered<D, S> {
+    type Belief = D::Belief;
+
+    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> D::Belief {
+        self.denoiser.believe(state, tau_s, tau_t)
+    }
+
+    fn mean(&self, belief: &D::Belief) -> Tensor<B, 3> {
+        self.denoiser.mean(belief)
+    }
+
+    fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {
+        self.by.steer(self.denoiser.steer(state, tau), tau)
+    }
+}
