@@ -53,6 +53,7 @@
 //! | [`flow_map`] | X_{s,t}, the semigroup weight, the small constants of the reference |
 //! | [`projection`] | sparsemax and α-entmax |
 //! | [`sampler`] | Euler and flow-map sampling over any [`Denoiser`] |
+//! | [`pinned`] | the same with some positions known |
 //! | [`law`] | small discrete laws with exact denoisers, to test against |
 //!
 //! Two conventions hold throughout. **The network sees τ, geometry uses t**: arguments say which by their name. And
@@ -70,6 +71,7 @@ pub mod flow_map;
 pub mod interpolant;
 pub mod law;
 pub mod noise;
+pub mod pinned;
 pub mod projection;
 pub mod sampler;
 pub mod schedule;
@@ -77,5 +79,6 @@ mod spline;
 pub mod stream;
 pub mod times;
 
+pub use pinned::Pinned;
 pub use sampler::{Denoiser, SamplerError};
 pub use schedule::{Schedule, ScheduleError};
