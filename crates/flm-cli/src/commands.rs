@@ -9,7 +9,7 @@ use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use crate::stages::{
-    bound, convert, datasets, doctor, eval, frontier, inspect, prepare, sample, train,
+    bound, convert, datasets, doctor, eval, frontier, infill, inspect, prepare, sample, train,
 };
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
@@ -272,6 +272,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         ));
     }
     let steps = sample::steps(&args.model, &args.steps)?;
+    let given = args.given.given()?;
     let request = |steps: &usize| sample::Request {
         count: args.count,
         steps: *steps,
@@ -282,6 +283,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         trace: args.trace.is_some(),
         top_p: args.top_p,
         greedy_tail: args.greedy_tail,
+        given: given.clone(),
     };
     let requests: Vec<_> = steps.iter().map(request).collect();
     sample::sample(
@@ -339,6 +341,7 @@ fn run_eval(args: &EvalArgs) -> Result<()> {
     match &args.command {
         Some(EvalCommand::Frontier(args)) => return print(&frontier::frontier(args)?),
         Some(EvalCommand::Bound(args)) => return print(&bound::bound(args)?),
+        Some(EvalCommand::Infill(args)) => return print(&infill::infill(args)?),
         None => {}
     }
     if args.score.device.dtype != Precision::F32 {

@@ -1,7 +1,7 @@
 //! Quality against entropy, over settings, and models compared where their entropies agree.
 
 use super::eval::{self, Figures, Samples, Setting};
-use super::sample::{self, Request};
+use super::sample::{self, Given, Request};
 use super::score::{Judges, Set};
 use super::{origin::Origin, prepare};
 use crate::args::FrontierArgs;
@@ -232,6 +232,7 @@ fn settings(args: &FrontierArgs, steps: usize, network: &DitConfig) -> Vec<Reque
                 trace: false,
                 top_p: 1.0,
                 greedy_tail: false,
+                given: Given::Nothing,
             });
         }
     }

@@ -1,9 +1,11 @@
 //! Drawing samples from a model.
 
+mod given;
 mod residual;
 mod tokens;
 mod trace;
 
+pub(crate) use given::{Given, Infill};
 pub(crate) use trace::TracedSample;
 
 use super::origin::Origin;
@@ -16,10 +18,12 @@ use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_data::{Layout, TextTokenizer};
-use flm_denoiser::{Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, folder};
+use flm_denoiser::{Belief, Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, folder};
+use flm_discrete::Tokens;
 use flm_simplex::stream::generator;
-use flm_simplex::{Schedule, sampler};
+use flm_simplex::{Denoiser, Pinned, Schedule, sampler};
 use flm_train::Workers;
+use given::{Condition, Frame, Held, Known};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +44,8 @@ pub(crate) struct Request {
     pub(crate) top_p: f64,
     /// Whether the last step takes the likeliest tokens.
     pub(crate) greedy_tail: bool,
+    /// What of the samples is known; of several texts, `count` samples of each.
+    pub(crate) given: Given,
 }
 
 impl Request {
@@ -119,6 +125,9 @@ pub(crate) struct Sample {
     /// What the network computed in.
     #[serde(default = "single")]
     pub(crate) dtype: String,
+    /// What was given of it; left out where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) condition: Option<Condition>,
 }
 
 /// What networks computed in before samples said so.
@@ -205,6 +214,14 @@ impl Job for SampleJob<'_> {
         for request in self.requests {
             tokens::check(request, &config, &self.text.model)?;
         }
+        let frame = Frame {
+            tokenizer: &self.text.tokenizer,
+            layout: self.text.layout,
+            length: config.length,
+        };
+        let known = self.requests.iter();
+        let known = known.map(|request| request.given.known(&frame));
+        let known = known.collect::<Result<Vec<_>>>()?;
         let network = if config.residual {
             self.requests
                 .iter()
@@ -226,8 +243,9 @@ impl Job for SampleJob<'_> {
             config,
             dtype: place.execution.precision,
         };
-        for request in self.requests {
-            let drawn = source.draw(request, &self.text, self.label, place.side_by_side)?;
+        for (request, known) in self.requests.iter().zip(&known) {
+            let text = &self.text;
+            let drawn = source.draw(request, known, text, self.label, place.side_by_side)?;
             (self.take)(request, drawn)?;
         }
         Ok(())
@@ -243,7 +261,13 @@ struct Text {
 }
 
 impl Text {
-    fn sample(&self, tokens: Vec<u32>, request: &Request, dtype: Precision) -> Result<Sample> {
+    fn sample(
+        &self,
+        tokens: Vec<u32>,
+        request: &Request,
+        known: Option<&Known>,
+        dtype: Precision,
+    ) -> Result<Sample> {
         let text = match self.layout {
             Layout::Rows => self.tokenizer.decode(&tokens)?,
             Layout::Packed => self.packed(&tokens)?,
@@ -260,6 +284,7 @@ impl Text {
             model: self.model.clone(),
             weights: self.weights.clone(),
             dtype: dtype.to_string(),
+            condition: known.map(|known| known.condition.clone()),
         })
     }
 
@@ -294,12 +319,6 @@ enum Network<B: Backend> {
     OfTokens(Box<Dit<B>>),
 }
 
-/// Tokens, row by row.
-fn ids<B: Backend>(tokens: Tensor<B, 2, Int>) -> Vec<u32> {
-    let ids = tokens.into_data();
-    ids.iter::<i64>().map(|token| token as u32).collect()
-}
-
 /// The tokens of some samples, and how they came about.
 struct Batch {
     tokens: Vec<Vec<u32>>,
@@ -307,20 +326,23 @@ struct Batch {
 }
 
 impl<B: Backend> Source<B> {
+    /// All samples of a request: of each text of which something is known, or of none.
     fn draw(
         &self,
         request: &Request,
+        known: &[Known],
         text: &Text,
         label: &str,
         side_by_side: usize,
     ) -> Result<Drawn> {
-        let batches = request.count.div_ceil(request.batch);
+        let count = request.count * known.len().max(1);
+        let batches = count.div_ceil(request.batch);
         let steps = if request.steps == 1 {
             "1 step".to_owned()
         } else {
             format!("{} steps", request.steps)
         };
-        let progress = Progress::new(label, request.count as u64);
+        let progress = Progress::new(label, count as u64);
         let done = AtomicU64::new(0);
         let workers = Workers::new(side_by_side.min(batches))?;
         let drawn = workers.map(batches, |batch| {
@@ -330,21 +352,24 @@ impl<B: Backend> Source<B> {
                 ));
             }
             let first = batch * request.batch;
-            let last = request.count.min(first + request.batch);
-            let drawn = self.batch(request, text, first..last)?;
+            let last = count.min(first + request.batch);
+            let held = Held::of(known, request.count, first..last);
+            let drawn = self.batch(request, held.as_ref(), text, first..last)?;
             let done =
                 done.fetch_add((last - first) as u64, Ordering::Relaxed) + (last - first) as u64;
             progress.update(done, &format!("sampling in {steps}"));
             Ok(drawn)
         });
         let mut all = Drawn {
-            samples: Vec::with_capacity(request.count),
+            samples: Vec::with_capacity(count),
             traces: Vec::new(),
         };
         for batch in drawn {
             let batch = batch?;
             for tokens in batch.tokens {
-                all.samples.push(text.sample(tokens, request, self.dtype)?);
+                let known = known.get(all.samples.len() / request.count);
+                let sample = text.sample(tokens, request, known, self.dtype)?;
+                all.samples.push(sample);
             }
             all.traces.extend(batch.traces);
         }
@@ -355,21 +380,23 @@ impl<B: Backend> Source<B> {
     fn batch(
         &self,
         request: &Request,
+        held: Option<&Held>,
         text: &Text,
         numbers: std::ops::Range<usize>,
     ) -> Result<Batch> {
         let mut trace = Trace::new(numbers.len());
-        let tokens = match &self.network {
+        let mut tokens = match &self.network {
             Network::One { model, prior } => {
-                ids(self.by_one(model, prior, request, text, numbers, &mut trace)?)
+                Tokens::of(self.by_one(model, prior, request, held, text, numbers, &mut trace)?)
             }
-            Network::Residual(model) => ids(self.by_two(model, request, numbers)?),
-            Network::OfTokens(model) => self.by_tokens(model, request, numbers)?,
+            Network::Residual(model) => Tokens::of(self.by_two(model, request, numbers)?),
+            Network::OfTokens(model) => self.by_tokens(model, request, held, numbers)?,
         };
-        let tokens = tokens
-            .chunks_exact(self.config.length)
-            .map(<[u32]>::to_vec)
-            .collect();
+        if let Some(held) = held {
+            held.write(&mut tokens);
+        }
+        let row = |row| tokens.row(row).iter().map(|&id| id as u32).collect();
+        let tokens = (0..tokens.rows()).map(row).collect();
         Ok(Batch {
             tokens,
             traces: if request.trace {
@@ -386,6 +413,7 @@ impl<B: Backend> Source<B> {
         model: &Dit<B>,
         prior: &Prior<B>,
         request: &Request,
+        held: Option<&Held>,
         text: &Text,
         numbers: std::ops::Range<usize>,
         trace: &mut Trace,
@@ -401,28 +429,45 @@ impl<B: Backend> Source<B> {
         };
         let denoiser = Sampling::new(model).at_temperature(request.temperature)?;
         let start = noise(purpose::START, 0);
-        let observe = |step: sampler::Step<'_, flm_denoiser::Belief<B>>| {
+        let observe = |step: sampler::Step<'_, Belief<B>>| {
             if request.trace {
                 trace.record(&step, &text.tokenizer, self.config.vocab_size);
             }
         };
+        let mut jump = 0;
+        let fresh = || {
+            jump += 1;
+            noise(purpose::FRESH, jump)
+        };
+        let Some(held) = held else {
+            return self.carry(&denoiser, start, request, fresh, observe);
+        };
+        let device = start.device();
+        let (known, tokens) = (held.mask(&device), held.tokens.tensor(&device));
+        if self.config.conditioning {
+            let denoiser = denoiser.knowing(known, tokens);
+            return self.carry(&denoiser, start, request, fresh, observe);
+        }
+        let clean = model.embed().tokens(tokens);
+        let pinned = Pinned::new(&denoiser, &self.schedule, known, start.clone(), clean);
+        self.carry(&pinned, start, request, fresh, observe)
+    }
+
+    /// From noise to tokens: by Euler steps, or by the jumps of a flow map.
+    fn carry<D: Denoiser<B, Belief = Belief<B>>>(
+        &self,
+        denoiser: &D,
+        start: Tensor<B, 3>,
+        request: &Request,
+        fresh: impl FnMut() -> Tensor<B, 3>,
+        observe: impl FnMut(sampler::Step<'_, Belief<B>>),
+    ) -> Result<Tensor<B, 2, Int>> {
+        let (schedule, steps) = (&self.schedule, request.steps);
         let belief = if self.config.two_time {
-            let mut jump = 0;
-            let fresh = || {
-                jump += 1;
-                noise(purpose::FRESH, jump)
-            };
-            sampler::flow_map(
-                &denoiser,
-                &self.schedule,
-                start,
-                request.steps,
-                request.gamma,
-                fresh,
-                observe,
-            )?
+            let gamma = request.gamma;
+            sampler::flow_map(denoiser, schedule, start, steps, gamma, fresh, observe)?
         } else {
-            sampler::euler(&denoiser, &self.schedule, start, request.steps, observe)?
+            sampler::euler(denoiser, schedule, start, steps, observe)?
         };
         Ok(belief.argmax())
     }
