@@ -104,3 +104,111 @@ impl FlowObjective {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::Autodiff;
+    use burn_flex::Flex;
+    use flm_denoiser::{DitConfig, apply_tensors, named_tensors};
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use std::path::Path;
+
+    type Train = Autodiff<Flex>;
+
+    const SHAPE: [usize; 2] = [2, 4];
+
+    /// A network whose every parameter is drawn.
+    fn loud() -> Dit<Train> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let config = DitConfig::new(9, 4, 16, 1, 2);
+        let model = config.init::<Train>(&mut rng, &Default::default()).unwrap();
+        let mut tensors = named_tensors(&model);
+        for tensor in &mut tensors {
+            tensor.values.fill_with(|| rng.random_range(-0.5..0.5));
+        }
+        apply_tensors(model, Path::new("drawn"), tensors).unwrap()
+    }
+
+    fn tokens() -> Tensor<Train, 2, Int> {
+        Tensor::from_ints([[1, 2, 3, 4], [5, 6, 7, 8]], &Default::default())
+    }
+
+    fn noise(seed: u64) -> Noise<Flex> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let device = Default::default();
+        Noise::pinned(flm_simplex::noise::gaussian([2, 4, 9], &mut rng, &device))
+    }
+
+    fn losses(model: &Dit<Train>, known: &[bool], seed: u64) -> RowLosses<Train> {
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let objective = FlowObjective::new(Schedule::new(9).unwrap());
+        let off = &mut Dropout::off();
+        objective.losses_given(model, tokens(), known, &noise(seed), &rows, off)
+    }
+
+    fn flat<const D: usize>(x: Tensor<Flex, D>) -> Vec<f32> {
+        x.into_data().to_vec().unwrap()
+    }
+
+    #[test]
+    fn where_nothing_is_known_it_is_the_flows_loss() {
+        let model = loud();
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let objective = FlowObjective::new(Schedule::new(9).unwrap());
+        let off = &mut Dropout::off();
+        let plain = objective.losses(&model, tokens(), &noise(1), &rows, off);
+        let given = losses(&model, &[false; 8], 1);
+        for (found, expected) in flat(given.per_token).into_iter().zip(flat(plain.per_token)) {
+            // The same sums of f32, fused and not.
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn known_tokens_cost_nothing_and_their_noise_is_not_seen() {
+        let model = loud();
+        let mut known = [false; 8];
+        known[1] = true;
+        known[6..].fill(true);
+        let found = losses(&model, &known, 1);
+        let per_token = flat(found.per_token.clone());
+        for (loss, known) in per_token.iter().zip(known) {
+            assert_eq!(*loss == 0.0, known, "{per_token:?}");
+        }
+        let mean = per_token.iter().sum::<f32>() / 8.0;
+        let [trained] = flat(found.mean.clone().inner())[..] else {
+            panic!("one number")
+        };
+        assert!((trained - mean).abs() < 1e-6, "{trained} {mean}");
+        // Other noise at the known positions alone.
+        let here = Tensor::<Flex, 2>::from_floats(
+            [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]],
+            &Default::default(),
+        );
+        let here = here.bool().unsqueeze_dim::<3>(2).expand([2, 4, 9]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let own = flm_simplex::noise::gaussian([2, 4, 9], &mut rng, &Default::default());
+        let other = own.mask_fill(here, 3.0);
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let objective = FlowObjective::new(Schedule::new(9).unwrap());
+        let noise = Noise::pinned(other);
+        let off = &mut Dropout::off();
+        let again = objective.losses_given(&model, tokens(), &known, &noise, &rows, off);
+        assert_eq!(flat(again.per_token), per_token);
+        // The clean tokens are read, so they learn.
+        let grads = found.mean.backward();
+        let embedding = model.embed().embedding.val().grad(&grads).unwrap();
+        let of_token = |token| -> f32 {
+            embedding
+                .clone()
+                .narrow(0, token, 1)
+                .abs()
+                .max()
+                .into_scalar()
+        };
+        assert!(of_token(2) > 0.0);
+        assert_eq!(SHAPE, found.per_token.dims());
+    }
+}
