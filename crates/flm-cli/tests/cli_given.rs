@@ -30,7 +30,7 @@ fn trained(folder: &Folder) {
     }
     // Of the teacher that was trained with known positions, which its flow map is not.
     folder
-        .tiny("distill --teacher clean --data data --out map")
+        .flm("distill --teacher clean --data data --out map")
         .assert()
         .success();
 }
@@ -198,11 +198,11 @@ fn holes_are_judged() {
 fn what_cannot_be_given_is_answered_with_a_sentence() {
     let folder = grammar();
     folder
-        .tiny("distill --teacher flow --data data --out residual")
+        .flm("distill --teacher flow --data data --out residual")
         .args(["--set", "distill.flow_map.objective=residual"])
         .assert()
         .success();
-    fs::write(folder.path("holes.txt"), "a ___\nthe zebra ___\n").unwrap();
+    fs::write(folder.path("holes.txt"), "the ___\nthe zebra ___\n").unwrap();
     fs::write(folder.path("holes.jsonl"), "{\"text\": \"a ___\"}\n").unwrap();
     fs::write(folder.path("empty.txt"), "\n").unwrap();
     let long = "the ".repeat(30);
