@@ -387,7 +387,12 @@ impl<B: Backend> Source<B> {
         let mut trace = Trace::new(numbers.len());
         let mut tokens = match &self.network {
             Network::One { model, prior } => {
-                Tokens::of(self.by_one(model, prior, request, held, text, numbers, &mut trace)?)
+                let observe = |step: sampler::Step<'_, Belief<B>>| {
+                    if request.trace {
+                        trace.record(&step, &text.tokenizer, self.config.vocab_size);
+                    }
+                };
+                Tokens::of(self.by_one(model, prior, request, held, numbers, observe)?)
             }
             Network::Residual(model) => Tokens::of(self.by_two(model, request, numbers)?),
             Network::OfTokens(model) => self.by_tokens(model, request, held, numbers)?,
@@ -414,9 +419,8 @@ impl<B: Backend> Source<B> {
         prior: &Prior<B>,
         request: &Request,
         held: Option<&Held>,
-        text: &Text,
         numbers: std::ops::Range<usize>,
-        trace: &mut Trace,
+        observe: impl FnMut(sampler::Step<'_, Belief<B>>),
     ) -> Result<Tensor<B, 2, Int>> {
         // Projected noise, one generator for each sample: a sample does not depend on the ones drawn beside it.
         let noise = |purpose, jump| {
@@ -429,11 +433,6 @@ impl<B: Backend> Source<B> {
         };
         let denoiser = Sampling::new(model).at_temperature(request.temperature)?;
         let start = noise(purpose::START, 0);
-        let observe = |step: sampler::Step<'_, Belief<B>>| {
-            if request.trace {
-                trace.record(&step, &text.tokenizer, self.config.vocab_size);
-            }
-        };
         let mut jump = 0;
         let fresh = || {
             jump += 1;
