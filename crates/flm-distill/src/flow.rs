@@ -126,7 +126,7 @@ mod tests {
         let model = config.init::<Train>(&mut rng, &Default::default()).unwrap();
         let mut tensors = named_tensors(&model);
         for tensor in &mut tensors {
-            tensor.values.fill_with(|| rng.random_range(-0.5..0.5));
+            tensor.values.fill_with(|| rng.random_range(-0.2..0.2));
         }
         apply_tensors(model, Path::new("drawn"), tensors).unwrap()
     }
