@@ -1,5 +1,9 @@
 //! What the user typed. What it means is worked out in `commands`.
 
+mod given;
+
+pub(crate) use given::GivenArgs;
+
 use crate::device::{Compute, Device};
 use clap::{Args, Parser, Subcommand};
 use flm_denoiser::Precision;
@@ -308,6 +312,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm sample --model quickstart/fmlm --steps 1 --count 10
+  flm sample --model quickstart/flm --steps 16 --infill 'the ___ sold two ___ .'
   flm sample --model runs/duo --steps 16 --top-p 0.9 --greedy-tail")]
 pub(crate) struct SampleArgs {
     /// A model folder or a finished run
@@ -317,6 +322,8 @@ pub(crate) struct SampleArgs {
     /// autoregressive one
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub(crate) steps: Vec<usize>,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
     /// Samples to draw
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(crate) count: usize,
@@ -453,6 +460,7 @@ pub(crate) struct TrainRewardArgs {
 pub(crate) enum EvalCommand {
     Frontier(Box<FrontierArgs>),
     Bound(BoundArgs),
+    Infill(InfillArgs),
 }
 
 /// By what samples are scored.
@@ -551,6 +559,53 @@ pub(crate) struct BoundArgs {
     /// Seed of times and noise
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// Have models fill holes in validation rows, and compare with what is there and with waiting for a sample that fits
+///
+/// Of each row a span of words is taken out, and the rest is given, end and padding as well. Reported are how often the very words come back, how often the
+/// whole row is a sentence of the grammar, and how many fills differ. Beside them stands rejection: samples that the same model draws with
+/// nothing given, of which those count that agree with all that is known of a row.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: flm eval infill runs/flm runs/fmlm runs/mdlm --data data --span 1,3,5 --steps 1,4,16"
+)]
+pub(crate) struct InfillArgs {
+    /// Model folders or finished runs
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// The data folder the models were trained on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Tokens in a hole
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 3, 5])]
+    pub(crate) span: Vec<usize>,
+    /// Numbers of steps; an autoregressive model takes one for each token
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4, 16])]
+    pub(crate) steps: Vec<usize>,
+    /// Validation rows with a hole, the first that have room for it
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub(crate) count: usize,
+    /// Samples with nothing given, for rejection; 0 for none
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub(crate) free: usize,
+    /// Noise put back after each jump of a flow map
+    #[arg(long, default_value_t = 0.0, value_name = "G")]
+    pub(crate) gamma: f64,
+    /// Divides the logits
+    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    pub(crate) temperature: f64,
+    /// Seed of holes and noise
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Samples drawn together
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) batch: usize,
     /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,

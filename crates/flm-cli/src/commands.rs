@@ -9,7 +9,8 @@ use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use crate::stages::{
-    bound, convert, datasets, doctor, eval, frontier, inspect, prepare, reward, sample, train,
+    bound, convert, datasets, doctor, eval, frontier, infill, inspect, prepare, reward, sample,
+    train,
 };
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
@@ -278,6 +279,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         args.reward_scale.unwrap_or(1.0),
     );
     let guidance = sample::Guidance::new(&args.model, args.guides.typed(), eta, scale)?;
+    let given = args.given.given()?;
     let request = |steps: &usize| sample::Request {
         count: args.count,
         steps: *steps,
@@ -289,6 +291,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         top_p: args.top_p,
         greedy_tail: args.greedy_tail,
         guidance: guidance.clone(),
+        given: given.clone(),
     };
     let requests: Vec<_> = steps.iter().map(request).collect();
     sample::sample(
@@ -346,6 +349,7 @@ fn run_eval(args: &EvalArgs) -> Result<()> {
     match &args.command {
         Some(EvalCommand::Frontier(args)) => return print(&frontier::frontier(args)?),
         Some(EvalCommand::Bound(args)) => return print(&bound::bound(args)?),
+        Some(EvalCommand::Infill(args)) => return print(&infill::infill(args)?),
         None => {}
     }
     if args.score.device.dtype != Precision::F32 {

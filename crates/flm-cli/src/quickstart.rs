@@ -11,7 +11,7 @@ use crate::config::{Config, first_difference};
 use crate::device;
 use crate::error::{CliError, Result};
 use crate::files::{self, Kind, RunFolder};
-use crate::stages::sample::{Guidance, Request, lines, sample};
+use crate::stages::sample::{Given, Guidance, Request, lines, sample};
 use crate::stages::train::{self, Card, Start};
 use crate::stages::{curve, eval, prepare, purpose};
 use flm_data::DatasetMeta;
@@ -310,6 +310,7 @@ impl Quickstart<'_> {
                 top_p: 1.0,
                 greedy_tail: false,
                 guidance: Guidance::default(),
+                given: Given::Nothing,
             })
             .collect();
         if !missing.is_empty() {

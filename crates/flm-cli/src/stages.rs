@@ -7,6 +7,7 @@ pub(crate) mod datasets;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod frontier;
+pub(crate) mod infill;
 pub(crate) mod inspect;
 pub(crate) mod origin;
 pub(crate) mod prepare;
@@ -24,6 +25,7 @@ pub(crate) mod purpose {
     pub(crate) const FRESH: u64 = 104;
     pub(crate) const REFERENCE: u64 = 105;
     pub(crate) const LIKELIHOOD: u64 = 106;
+    pub(crate) const HOLE: u64 = 107;
     pub(crate) const WEAK: u64 = 110;
     pub(crate) const CORRUPTED: u64 = 111;
 }

@@ -67,32 +67,34 @@ impl<B: Backend> Block<B> {
         rope: &Rope<B>,
         dropout: &mut Dropout<'_>,
     ) -> Tensor<B, 3> {
-        self.evaluate::<Values>(x, cond, rope, dropout)
+        let steer = |map: &Linear<B>| modulation::<B, Values>(map, cond.clone());
+        self.evaluate::<Values>(x, steer, rope, dropout)
     }
 
+    /// `steer` makes of a map what modulates the positions: `[batch, 1, outputs]` alike, or `[batch, length, outputs]`.
     pub(crate) fn evaluate<M: Mode<B>>(
         &self,
         x: M::Of<3>,
-        cond: M::Of<2>,
+        steer: impl Fn(&Linear<B>) -> M::Of<3>,
         rope: &Rope<B>,
         dropout: &mut Dropout<'_>,
     ) -> M::Of<3> {
         let mix = |qkv, attention| M::attention(qkv, rope, attention);
-        self.evaluate_with::<M>(x, cond, mix, dropout)
+        self.evaluate_with::<M>(x, steer, mix, dropout)
     }
 
     /// [`evaluate`](Self::evaluate) with attention by `mix`.
     pub(crate) fn evaluate_with<M: Mode<B>>(
         &self,
         x: M::Of<3>,
-        cond: M::Of<2>,
+        steer: impl Fn(&Linear<B>) -> M::Of<3>,
         mix: impl FnOnce(M::Of<3>, Attention) -> M::Of<3>,
         dropout: &mut Dropout<'_>,
     ) -> M::Of<3> {
         let [_, positions, width] = M::value(&x).dims();
         let entries = positions * width;
-        let cond = M::affine(&self.adaLN_modulation, cond);
-        let [shift1, scale1, gate1, shift2, scale2, gate2] = chunks::<B, M, 6>(cond);
+        let modulation = steer(&self.adaLN_modulation);
+        let [shift1, scale1, gate1, shift2, scale2, gate2] = chunks::<B, M, 6>(modulation);
         let by = [shift1, scale1];
         let qkv = M::norm_linear(&self.norm1, x.clone(), by, &self.attn_qkv, self.precision);
         let attention = Attention {
@@ -133,12 +135,17 @@ pub(crate) fn layer_norm<B: Backend>(width: usize, device: &B::Device) -> LayerN
         .init(device)
 }
 
-/// Cuts `[batch, N·width]` into N parts `[batch, 1, width]`.
-pub(crate) fn chunks<B: Backend, M: Mode<B>, const N: usize>(x: M::Of<2>) -> [M::Of<3>; N] {
+/// What a map makes of a condition `[batch, cond_dim]` for all positions alike, `[batch, 1, outputs]`.
+pub(crate) fn modulation<B: Backend, M: Mode<B>>(map: &Linear<B>, cond: M::Of<2>) -> M::Of<3> {
+    M::map(M::affine(map, cond), |x| x.unsqueeze_dim::<3>(1))
+}
+
+/// Cuts `[batch, positions, N·width]` into N parts `[batch, positions, width]`.
+pub(crate) fn chunks<B: Backend, M: Mode<B>, const N: usize>(x: M::Of<3>) -> [M::Of<3>; N] {
     std::array::from_fn(|i| {
         M::map(x.clone(), |x| {
-            let width = x.dims()[1] / N;
-            x.unsqueeze_dim::<3>(1).narrow(2, i * width, width)
+            let width = x.dims()[2] / N;
+            x.narrow(2, i * width, width)
         })
     })
 }

@@ -58,6 +58,10 @@ pub struct DitConfig {
     /// What the network is made for.
     #[serde(default)]
     pub family: Family,
+    /// Whether the network was trained with some positions known and clean, at time 1
+    /// ([`Dit::forward_given`](crate::Dit::forward_given)); of a flow only.
+    #[serde(default)]
+    pub conditioning: bool,
 }
 
 /// The longest sequence. No parameter has this size, so nothing else would stop a mistyped one.
@@ -106,6 +110,7 @@ impl DitConfig {
             loss_weight: false,
             residual: false,
             family: Family::Flow,
+            conditioning: false,
         }
     }
 
@@ -222,6 +227,9 @@ impl DitConfig {
                 return Err(ConfigError::TwoTimeOnly { key });
             }
         }
+        if self.conditioning && (self.two_time || self.family != Family::Flow) {
+            return Err(ConfigError::Conditioning);
+        }
         if self.two_time && self.family != Family::Flow {
             return Err(ConfigError::FlowOnly {
                 family: self.family,
@@ -284,6 +292,11 @@ pub enum ConfigError {
         /// The family found.
         family: Family,
     },
+    /// Clean positions beside noisy ones in a network that no objective trains so.
+    #[error(
+        "model conditioning is of a flow: a flow map is not trained so, and other families need not be"
+    )]
+    Conditioning,
     /// A schedule for a single token, which always decodes correctly.
     #[error("model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1")]
     ScheduleVocabulary,
@@ -386,6 +399,19 @@ mod tests {
         assert_eq!(
             family.validate().unwrap_err().to_string(),
             "model two_time is of a flow map, but family is duo"
+        );
+        let conditioning = DitConfig {
+            conditioning: true,
+            ..good.clone()
+        };
+        assert_eq!(conditioning.validate(), Ok(()));
+        assert_eq!(
+            conditioning
+                .with_two_time(true)
+                .validate()
+                .unwrap_err()
+                .to_string(),
+            "model conditioning is of a flow: a flow map is not trained so, and other families need not be"
         );
         let schedule = DitConfig {
             schedule_vocab: 1,

@@ -1,10 +1,11 @@
 //! The network: embedding, blocks, head.
 
 mod decode;
+mod given;
 
 pub use decode::Memory;
 
-use crate::block::Block;
+use crate::block::{Block, modulation};
 use crate::dropout::Dropout;
 use crate::embed::{TimeEmbed, VocabEmbed};
 use crate::head::{Jvp, OutputLayer, Prediction};
@@ -12,6 +13,7 @@ use crate::loss_weight::LossWeight;
 use crate::mode::{Duals, Mode, Values};
 use crate::{ConfigError, DitConfig, Execution, init};
 use burn::module::{Module, Param, ParamId};
+use burn::nn::Linear;
 use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_ops::Rope;
 use flm_ops::dual::Dual;
@@ -211,8 +213,10 @@ impl<B: Backend> Dit<B> {
         tau_t: Tensor<B, 1>,
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B> {
-        let (x, cond) = self.evaluate::<Values>(state, tau_s, tau_t, dropout);
-        self.output_layer.forward(x, cond)
+        let cond = self.condition::<Values>(tau_s, Some(tau_t));
+        let steer = |map: &Linear<B>| modulation::<B, Values>(map, cond.clone());
+        let x = self.evaluate::<Values>(state, steer, dropout);
+        self.output_layer.answer(x, steer)
     }
 
     /// Evaluates the network, without dropout, together with the derivative of its answer when state and times move.
@@ -220,30 +224,30 @@ impl<B: Backend> Dit<B> {
     /// Shapes are those of [`forward`](Self::forward). Two evaluations' worth of products, no graph, and on a differentiated backend
     /// differentiable in turn.
     pub fn jvp(&self, state: Dual<B, 3>, tau_s: Dual<B, 1>, tau_t: Dual<B, 1>) -> Jvp<B> {
-        let (x, cond) = self.evaluate::<Duals>(state, tau_s, tau_t, &mut Dropout::off());
-        self.output_layer.jvp(x, cond)
+        let cond = self.condition::<Duals>(tau_s, Some(tau_t));
+        let steer = |map: &Linear<B>| modulation::<B, Duals>(map, cond.clone());
+        let x = self.evaluate::<Duals>(state, steer, &mut Dropout::off());
+        self.output_layer.jvp(x, steer)
     }
 
-    /// The residual stream behind the blocks, without the anchor, and the condition.
+    /// The residual stream behind the blocks, without the anchor. `steer` modulates the positions, the anchor among them.
     fn evaluate<M: Mode<B>>(
         &self,
         state: M::Of<3>,
-        tau_s: M::Of<1>,
-        tau_t: M::Of<1>,
+        steer: impl Fn(&Linear<B>) -> M::Of<3>,
         dropout: &mut Dropout<'_>,
-    ) -> (M::Of<3>, M::Of<2>) {
+    ) -> M::Of<3> {
         let mut x = self.anchored::<M>(state);
         let [_, positions, width] = M::value(&x).dims();
         let device = M::value(&x).device();
         let rope = Rope::new(positions, width / self.heads, self.rope_base, &device);
-        let cond = self.condition::<M>(tau_s, Some(tau_t));
         for block in &self.blocks {
-            x = block.evaluate::<M>(x, cond.clone(), &rope, dropout);
+            x = block.evaluate::<M>(x, &steer, &rope, dropout);
         }
         if self.has_anchor() {
             x = M::map(x, |x| x.narrow(1, 1, positions - 1));
         }
-        (x, cond)
+        x
     }
 
     /// What steers the blocks, `[batch, cond_dim]`; a two-time network is asked with both times.

@@ -25,8 +25,8 @@ pub const TENSORS_FILE: &str = "model.safetensors";
 /// In the folder of a residual flow map: the folder of its denoiser.
 pub const DENOISER_FOLDER: &str = "denoiser";
 /// The version of the format that is written, and the newest that is read. Version 1 knew neither anchor nor `schedule_vocab`, version 2
-/// neither `loss_weight` nor `residual`, version 3 no `family`.
-pub const FORMAT_VERSION: u32 = 4;
+/// neither `loss_weight` nor `residual`, version 3 no `family`, version 4 no `conditioning`.
+pub const FORMAT_VERSION: u32 = 5;
 
 /// Why a model folder cannot be written or read.
 #[derive(Debug, thiserror::Error)]

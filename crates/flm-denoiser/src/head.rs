@@ -20,7 +20,7 @@ pub use expected::Expected;
 pub use jvp::Jvp;
 pub use uniform::UniformNoise;
 
-use crate::block::{bias, chunks, layer_norm};
+use crate::block::{bias, chunks, layer_norm, modulation};
 use crate::mode::{Duals, Mode, Values};
 use crate::{DitConfig, Execution, init};
 use aim::Aim;
@@ -75,24 +75,37 @@ impl<B: Backend> OutputLayer<B> {
 
     /// What the residual stream `[batch, length, width]` says about the tokens; `cond` is `[batch, cond_dim]`.
     pub fn forward(&self, x: Tensor<B, 3>, cond: Tensor<B, 2>) -> Prediction<B> {
+        self.answer(x, |map| modulation::<B, Values>(map, cond.clone()))
+    }
+
+    /// [`forward`](Self::forward) with positions modulated as `steer` says, as in a block.
+    pub(crate) fn answer(
+        &self,
+        x: Tensor<B, 3>,
+        steer: impl Fn(&Linear<B>) -> Tensor<B, 3>,
+    ) -> Prediction<B> {
         Prediction {
-            features: self.features::<Values>(x, cond),
+            features: self.features::<Values>(x, steer),
             head: self.head(),
         }
     }
 
-    /// [`forward`](Self::forward) with the derivative along a direction.
-    pub(crate) fn jvp(&self, x: Dual<B, 3>, cond: Dual<B, 2>) -> Jvp<B> {
+    /// [`answer`](Self::answer) with the derivative along a direction.
+    pub(crate) fn jvp(&self, x: Dual<B, 3>, steer: impl Fn(&Linear<B>) -> Dual<B, 3>) -> Jvp<B> {
         let mut head = self.head();
         head.execution.precision = Precision::F32;
         Jvp {
-            features: self.features::<Duals>(x, cond),
+            features: self.features::<Duals>(x, steer),
             head,
         }
     }
 
-    fn features<M: Mode<B>>(&self, x: M::Of<3>, cond: M::Of<2>) -> M::Of<3> {
-        let by = chunks::<B, M, 2>(M::affine(&self.adaLN_modulation, cond));
+    fn features<M: Mode<B>>(
+        &self,
+        x: M::Of<3>,
+        steer: impl Fn(&Linear<B>) -> M::Of<3>,
+    ) -> M::Of<3> {
+        let by = chunks::<B, M, 2>(steer(&self.adaLN_modulation));
         M::norm(&self.norm_final, x, by)
     }
 

@@ -1,7 +1,7 @@
 //! The network as the samplers of `flm_simplex` see it: a denoiser of projected states.
 
 use crate::{Belief, Dit, Dropout, VocabEmbed};
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 use flm_simplex::Denoiser;
 use flm_simplex::stream::generator;
 
@@ -56,6 +56,7 @@ pub struct Sampling<'a, B: Backend> {
     nucleus: f64,
     weakness: Option<Weakness>,
     within: Option<Within<'a, B>>,
+    known: Option<Known<B>>,
 }
 
 /// States that hold more than what this network sees.
@@ -67,6 +68,15 @@ struct Within<'a, B: Backend> {
     embed: &'a VocabEmbed<B>,
 }
 
+/// Positions without noise.
+#[derive(Debug)]
+struct Known<B: Backend> {
+    /// `[batch, length]`.
+    here: Tensor<B, 2, Bool>,
+    /// Their state, `[batch, length, width]`.
+    state: Tensor<B, 3>,
+}
+
 impl<'a, B: Backend> Sampling<'a, B> {
     /// The network at temperature 1, as it was trained.
     pub fn new(model: &'a Dit<B>) -> Self {
@@ -76,6 +86,21 @@ impl<'a, B: Backend> Sampling<'a, B> {
             nucleus: 1.0,
             weakness: None,
             within: None,
+            known: None,
+        }
+    }
+
+    /// The same, told the `tokens` `[batch, length]` of the positions where `known` `[batch, length]` says so: whatever the sampler carries there,
+    /// the network sees them clean and at time 1 ([`Dit::forward_given`]). For networks that were trained for it (`DitConfig::conditioning`);
+    /// others are asked through [`Pinned`](flm_simplex::Pinned).
+    pub fn knowing(self, known: Tensor<B, 2, Bool>, tokens: Tensor<B, 2, Int>) -> Self {
+        let known = Known {
+            here: known,
+            state: self.model.embed().tokens(tokens),
+        };
+        Self {
+            known: Some(known),
+            ..self
         }
     }
 
@@ -146,10 +171,18 @@ impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
             }
             _ => Dropout::off(),
         };
+        let (tau_s, tau_t) = (row(tau_s), row(tau_t));
         let state = self.seen(state);
-        let prediction = self
-            .model
-            .forward(state, row(tau_s), row(tau_t), &mut dropout);
+        let prediction = match &self.known {
+            None => self.model.forward(state, tau_s, tau_t, &mut dropout),
+            Some(known) => {
+                let here = known.here.clone();
+                let held = here.clone().unsqueeze_dim::<3>(2).expand(state.dims());
+                let state = state.mask_where(held, known.state.clone());
+                self.model
+                    .forward_given(state, tau_s, tau_t, here, &mut dropout)
+            }
+        };
         let belief = prediction.belief_at(self.temperature);
         belief.within(self.nucleus)
     }
@@ -220,6 +253,27 @@ mod tests {
             .mean(&belief)
             .into_data()
             .assert_approx_eq::<f32>(&mean.into_data(), tolerance);
+    }
+
+    #[test]
+    fn what_is_known_is_seen_clean_whatever_is_carried_there() {
+        let model = loud(true);
+        let (device, ids) = (Default::default(), [[3, 1, 4, 1, 5], [2, 7, 1, 8, 2]]);
+        let known = [[1.0, 0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0, 0.0]];
+        let known = || Tensor::<Flex, 2>::from_floats(known, &device).bool();
+        let tokens = Tensor::<Flex, 2, Int>::from_ints(ids, &device);
+        let sampling = Sampling::new(&model).knowing(known(), tokens.clone());
+        let found = sampling.believe(state(2), 0.25, 0.75).dense();
+        let held = known().unsqueeze_dim::<3>(2).expand([2, 5, 16]);
+        let clean = state(2).mask_where(held.clone(), model.embed().tokens(tokens));
+        let row = |tau: f64| Tensor::full([2], tau, &device);
+        let off = &mut Dropout::off();
+        let expected = model.forward_given(clean, row(0.25), row(0.75), known(), off);
+        let expected = expected.belief().dense().into_data();
+        found.into_data().assert_eq(&expected, true);
+        let other = state(2).mask_fill(held, 100.0);
+        let again = sampling.believe(other, 0.25, 0.75).dense().into_data();
+        again.assert_eq(&expected, true);
     }
 
     #[test]

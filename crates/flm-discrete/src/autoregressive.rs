@@ -4,7 +4,7 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub use sampler::{Decoding, sample};
+pub use sampler::{Decoding, Given, sample};
 
 use crate::Tokens;
 use crate::losses::{TRAINED, TokenLosses, mean_weights};

@@ -78,13 +78,13 @@ pub enum SamplingError {
         /// The stride given.
         found: usize,
     },
-    /// More is given than fits.
-    #[error("a text of {length} tokens cannot begin with {found}")]
-    Prefix {
-        /// Tokens in a text.
-        length: usize,
-        /// Tokens given.
-        found: usize,
+    /// What is given is of other texts.
+    #[error("{} texts of {} tokens cannot be given {} of {}", expected[0], expected[1], found[0], found[1])]
+    Given {
+        /// Texts, and tokens in one.
+        expected: [usize; 2],
+        /// The same of what is given.
+        found: [usize; 2],
     },
 }
 

@@ -4,7 +4,7 @@ use crate::cost;
 use crate::losses::{RowLosses, mean_of};
 use crate::rows::{TimeRow, diagonal_rows};
 use crate::state::RowTimes;
-use burn::tensor::{Int, Tensor, backend::AutodiffBackend};
+use burn::tensor::{Bool, Int, Tensor, TensorData, backend::AutodiffBackend};
 use flm_denoiser::{Dit, Dropout, Noise};
 use flm_simplex::Schedule;
 use rand::Rng;
@@ -13,12 +13,29 @@ use rand::Rng;
 #[derive(Clone, Debug)]
 pub struct FlowObjective {
     schedule: Schedule,
+    conditioning: f64,
 }
 
 impl FlowObjective {
     /// The objective under the model's time schedule (`DitConfig::schedule`).
     pub fn new(schedule: Schedule) -> Self {
-        Self { schedule }
+        Self {
+            schedule,
+            conditioning: 0.0,
+        }
+    }
+
+    /// The same with some positions of a row known, with this chance of a row ([`known_positions`](crate::known_positions)).
+    pub fn with_conditioning(self, chance: f64) -> Self {
+        Self {
+            conditioning: chance,
+            ..self
+        }
+    }
+
+    /// The chance of a row to have some positions known.
+    pub fn conditioning(&self) -> f64 {
+        self.conditioning
     }
 
     /// Times for a whole batch, stratified in τ.
@@ -31,7 +48,7 @@ impl FlowObjective {
         batch as f64 * cost::TRAINED
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times.
+    /// Losses of `tokens` `[batch, length]` at the given times, of which nothing is known.
     pub fn losses<A: AutodiffBackend>(
         &self,
         model: &Dit<A>,
@@ -50,5 +67,148 @@ impl FlowObjective {
             per_token: score.per_token,
             kinds: rows.iter().map(|row| row.kind).collect(),
         }
+    }
+
+    /// The same where some positions are `known`, row by row: the network sees them clean, at time 1, and nothing is asked about them. Their loss is zero
+    /// in the mean over all tokens, so a batch of which more is known pulls less.
+    ///
+    /// # Panics
+    ///
+    /// If `known` is not as long as the tokens.
+    pub fn losses_given<A: AutodiffBackend>(
+        &self,
+        model: &Dit<A>,
+        tokens: Tensor<A, 2, Int>,
+        known: &[bool],
+        noise: &Noise<A::InnerBackend>,
+        rows: &[TimeRow],
+        dropout: &mut Dropout<'_>,
+    ) -> RowLosses<A> {
+        let (shape, device) = (tokens.dims(), tokens.device());
+        let times = RowTimes::<A>::of(rows, &self.schedule, &device);
+        let known = TensorData::new(known.to_vec(), shape);
+        let known = Tensor::<A, 2, Bool>::from_data(known, &device);
+        let clean = model.embed().tokens(tokens.clone());
+        let held = known.clone().unsqueeze_dim::<3>(2).expand(clean.dims());
+        let noisy = noise.interpolate(model.embed(), tokens.clone(), times.s);
+        let state = noisy.mask_where(held, clean);
+        let prediction =
+            model.forward_given(state, times.tau_s, times.tau_t, known.clone(), dropout);
+        let asked = known.bool_not().float().inner();
+        let weights = mean_of(shape, shape[0], &device) * asked.clone();
+        let score = prediction.cross_entropy(tokens, weights);
+        RowLosses {
+            mean: score.loss,
+            per_token: score.per_token * asked,
+            kinds: rows.iter().map(|row| row.kind).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::Autodiff;
+    use burn_flex::Flex;
+    use flm_denoiser::{DitConfig, apply_tensors, named_tensors};
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use std::path::Path;
+
+    type Train = Autodiff<Flex>;
+
+    const SHAPE: [usize; 2] = [2, 4];
+
+    /// A network whose every parameter is drawn.
+    fn loud() -> Dit<Train> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let config = DitConfig::new(9, 4, 16, 1, 2);
+        let model = config.init::<Train>(&mut rng, &Default::default()).unwrap();
+        let mut tensors = named_tensors(&model);
+        for tensor in &mut tensors {
+            tensor.values.fill_with(|| rng.random_range(-0.2..0.2));
+        }
+        apply_tensors(model, Path::new("drawn"), tensors).unwrap()
+    }
+
+    fn tokens() -> Tensor<Train, 2, Int> {
+        Tensor::from_ints([[1, 2, 3, 4], [5, 6, 7, 8]], &Default::default())
+    }
+
+    fn noise(seed: u64) -> Noise<Flex> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let device = Default::default();
+        Noise::pinned(flm_simplex::noise::gaussian([2, 4, 9], &mut rng, &device))
+    }
+
+    fn losses(model: &Dit<Train>, known: &[bool], seed: u64) -> RowLosses<Train> {
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let objective = FlowObjective::new(Schedule::new(9).unwrap());
+        let off = &mut Dropout::off();
+        objective.losses_given(model, tokens(), known, &noise(seed), &rows, off)
+    }
+
+    fn flat<const D: usize>(x: Tensor<Flex, D>) -> Vec<f32> {
+        x.into_data().to_vec().unwrap()
+    }
+
+    #[test]
+    fn where_nothing_is_known_it_is_the_flows_loss() {
+        let model = loud();
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let objective = FlowObjective::new(Schedule::new(9).unwrap());
+        let off = &mut Dropout::off();
+        let plain = objective.losses(&model, tokens(), &noise(1), &rows, off);
+        let given = losses(&model, &[false; 8], 1);
+        for (found, expected) in flat(given.per_token).into_iter().zip(flat(plain.per_token)) {
+            // The same sums of f32, fused and not.
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn known_tokens_cost_nothing_and_their_noise_is_not_seen() {
+        let model = loud();
+        let mut known = [false; 8];
+        known[1] = true;
+        known[6..].fill(true);
+        let found = losses(&model, &known, 1);
+        let per_token = flat(found.per_token.clone());
+        for (loss, known) in per_token.iter().zip(known) {
+            assert_eq!(*loss == 0.0, known, "{per_token:?}");
+        }
+        let mean = per_token.iter().sum::<f32>() / 8.0;
+        let [trained] = flat(found.mean.clone().inner())[..] else {
+            panic!("one number")
+        };
+        assert!((trained - mean).abs() < 1e-6, "{trained} {mean}");
+        // Other noise at the known positions alone.
+        let here = Tensor::<Flex, 2>::from_floats(
+            [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]],
+            &Default::default(),
+        );
+        let here = here.bool().unsqueeze_dim::<3>(2).expand([2, 4, 9]);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let own = flm_simplex::noise::gaussian([2, 4, 9], &mut rng, &Default::default());
+        let other = own.mask_fill(here, 3.0);
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let objective = FlowObjective::new(Schedule::new(9).unwrap());
+        let noise = Noise::pinned(other);
+        let off = &mut Dropout::off();
+        let again = objective.losses_given(&model, tokens(), &known, &noise, &rows, off);
+        assert_eq!(flat(again.per_token), per_token);
+        // The clean tokens are read, so they learn.
+        let grads = found.mean.backward();
+        let embedding = model.embed().embedding.val().grad(&grads).unwrap();
+        let of_token = |token| -> f32 {
+            embedding
+                .clone()
+                .narrow(0, token, 1)
+                .abs()
+                .max()
+                .into_scalar()
+        };
+        assert!(of_token(2) > 0.0);
+        assert_eq!(SHAPE, found.per_token.dims());
     }
 }

@@ -84,7 +84,7 @@ fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 
 #[test]
 fn values_and_gradients_agree_with_the_compositions() {
-    for case in cases::all() {
+    for case in cases::all().into_iter().chain(cases::by_position()) {
         let values = values(&case.inputs);
         let tracked = vec![true; values.len()];
         let (found, grads) = run(&values, &tracked, |leaves| case.offered(leaves));
@@ -122,7 +122,7 @@ fn gradients_do_not_depend_on_who_else_asks_for_one() {
 
 #[test]
 fn the_plain_backend_gives_the_same_values() {
-    for case in cases::all() {
+    for case in cases::all().into_iter().chain(cases::by_position()) {
         let values = values(&case.inputs);
         let leaves: Vec<_> = values.iter().map(|values| leaf(values)).collect();
         let (expected, _) = run(&values, &vec![false; values.len()], |leaves| {
@@ -212,10 +212,10 @@ fn wrong_shapes_are_named() {
         message(|| drop(crate::gated_residual(
             zeros([2, 3, 8]),
             zeros([2, 3, 8]),
-            zeros([2, 3, 8]),
+            zeros([2, 2, 8]),
             None
         ))),
-        "gated_residual: gate must have shape [2, 1, 8] beside x of shape [2, 3, 8], found [2, 3, 8]"
+        "gated_residual: gate must have shape [2, 1, 8] beside x of shape [2, 3, 8], found [2, 2, 8]"
     );
     assert_eq!(
         message(|| drop(crate::norm_modulate(crate::Modulated {

@@ -84,11 +84,16 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
 
 /// LayerNorm over the last dimension, then a shift and a scale for each sequence: n(x)·weight·(1 + scale) + shift.
 ///
+/// Of those for each position only the LayerNorm is a kernel.
+///
 /// # Panics
 ///
 /// If the shapes are others than [`Modulated`] says, or `x` is empty.
 pub fn norm_modulate<B: Backend>(input: Modulated<B>) -> Tensor<B, 3> {
     input.check("norm_modulate");
+    if input.is_by_position() {
+        return input.by_position();
+    }
     let epsilon = input.epsilon as f32;
     match route::<B>(input.x.dtype()) {
         Route::Flex => {
@@ -118,10 +123,37 @@ impl<B: Backend> Modulated<B> {
         let ([batch, _, width], beside) = (self.x.dims(), ("x", &self.x.dims()[..]));
         check::not_empty(operation, "x", &self.x.dims());
         check::shape(operation, "weight", &self.weight.dims(), &[width], beside);
-        let row = [batch, 1, width];
+        let row = [batch, self.positions(), width];
         check::shape(operation, "shift", &self.shift.dims(), &row, beside);
         check::shape(operation, "scale", &self.scale.dims(), &row, beside);
     }
+
+    /// How many shifts there are for a sequence: one, or one for each position.
+    fn positions(&self) -> usize {
+        positions_of(&self.shift, &self.x)
+    }
+
+    fn is_by_position(&self) -> bool {
+        self.positions() != 1
+    }
+
+    /// The LayerNorm alone, then what each position has of its own.
+    fn by_position(self) -> Tensor<B, 3> {
+        let ([batch, _, width], device) = (self.x.dims(), self.x.device());
+        let still = Tensor::zeros([batch, 1, width], &device);
+        let normed = norm_modulate(Self {
+            shift: still.clone(),
+            scale: still,
+            ..self
+        });
+        normed * self.scale.add_scalar(1.0) + self.shift
+    }
+}
+
+/// What of a sequence has a row of `by`, which is beside `x` `[batch, length, width]`: all positions, or all of it together.
+fn positions_of<B: Backend>(by: &Tensor<B, 3>, x: &Tensor<B, 3>) -> usize {
+    let [_, length, _] = x.dims();
+    if by.dims()[1] == length { length } else { 1 }
 }
 
 /// How positions attend to each other.
@@ -186,7 +218,8 @@ fn check_attention<B: Backend>(qkv: &Tensor<B, 3>, rope: &Rope<B>, heads: usize)
 
 /// x + gate·mask·branch, with one gate for each sequence and, where given, a dropout of the branch.
 ///
-/// `x` and `branch` `[batch, length, width]`, `gate` `[batch, 1, width]`; a narrowed branch is widened.
+/// `x` and `branch` `[batch, length, width]`, `gate` `[batch, 1, width]`, or `[batch, length, width]` where each position has its own; a
+/// narrowed branch is widened.
 ///
 /// # Panics
 ///
@@ -210,10 +243,14 @@ pub fn gated_residual<B: Backend>(
         "gated_residual",
         "gate",
         &gate.dims(),
-        &[batch, 1, width],
+        &[batch, positions_of(&gate, &x), width],
         beside,
     );
     let branch = widen(branch);
+    if gate.dims()[1] != 1 {
+        let open = Tensor::ones([batch, 1, width], &x.device());
+        return gated_residual(x, branch * gate, open, mask);
+    }
     match route::<B>(x.dtype()) {
         Route::Flex => {
             let branch = contiguous(primitive::<Flex, B, 3>(branch));
@@ -384,9 +421,9 @@ pub struct Modulated<B: Backend> {
     pub x: Tensor<B, 3>,
     /// Of LayerNorm, `[width]`.
     pub weight: Tensor<B, 1>,
-    /// `[batch, 1, width]`.
+    /// `[batch, 1, width]`, or `[batch, length, width]` where each position has its own.
     pub shift: Tensor<B, 3>,
-    /// `[batch, 1, width]`.
+    /// As the shift.
     pub scale: Tensor<B, 3>,
     /// Of LayerNorm.
     pub epsilon: f64,
@@ -406,6 +443,9 @@ pub fn norm_linear<B: Backend>(
     let bias_dims = bias.as_ref().map(Tensor::dims);
     let bias_dims = bias_dims.as_ref().map(|dims| &dims[..]);
     check::linear("norm_linear", &input.x.dims(), &weight.dims(), bias_dims);
+    if input.is_by_position() {
+        return linear(norm_modulate(input), weight, bias);
+    }
     match route::<B>(weight.dtype()) {
         Route::AutodiffFlex => {
             let three = |x| primitive::<AutodiffFlex, B, 3>(x);

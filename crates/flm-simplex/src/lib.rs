@@ -54,6 +54,7 @@
 //! | [`projection`] | sparsemax and α-entmax |
 //! | [`guidance`] | denoisers made of others: away from a weaker one, or towards a reward |
 //! | [`sampler`] | Euler and flow-map sampling over any [`Denoiser`] |
+//! | [`pinned`] | the same with some positions known |
 //! | [`law`] | small discrete laws with exact denoisers, to test against |
 //!
 //! Two conventions hold throughout. **The network sees τ, geometry uses t**: arguments say which by their name. And
@@ -72,6 +73,7 @@ pub mod guidance;
 pub mod interpolant;
 pub mod law;
 pub mod noise;
+pub mod pinned;
 pub mod projection;
 pub mod sampler;
 pub mod schedule;
@@ -79,5 +81,6 @@ mod spline;
 pub mod stream;
 pub mod times;
 
+pub use pinned::Pinned;
 pub use sampler::{Denoiser, SamplerError};
 pub use schedule::{Schedule, ScheduleError};

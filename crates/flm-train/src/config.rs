@@ -16,6 +16,9 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Decay of the weights' exponential moving average, warmed up as min(decay, (1+n)/(10+n)).
     pub ema_decay: f64,
+    /// Chance of a row to have some of its positions known in training: a flow then learns to go on with a text, or to fill a hole. 0 for the
+    /// published recipe.
+    pub conditioning: f64,
     /// Steps between validations; 0 for only one at the end.
     pub validate_every: u64,
     /// Validation sequences, the first ones of the split.
@@ -85,6 +88,7 @@ impl Default for TrainConfig {
             micro_batch: 32,
             seed: 0,
             ema_decay: 0.9999,
+            conditioning: 0.0,
             validate_every: 500,
             validation_rows: 512,
             checkpoint_every: 1_000,
@@ -143,6 +147,12 @@ impl TrainConfig {
             return Err(TrainConfigError::MicroBatch {
                 batch: self.batch,
                 micro_batch: self.micro_batch,
+            });
+        }
+        if !(0.0..=1.0).contains(&self.conditioning) {
+            return Err(TrainConfigError::NotAChance {
+                key: "conditioning",
+                found: self.conditioning,
             });
         }
         let o = &self.optimizer;
@@ -208,6 +218,14 @@ pub enum TrainConfigError {
         /// The value found.
         found: f64,
     },
+    /// A chance outside [0, 1].
+    #[error("training {key} must lie between 0 and 1, found {found}")]
+    NotAChance {
+        /// The configuration key.
+        key: &'static str,
+        /// The value found.
+        found: f64,
+    },
     /// A decay outside [0, 1).
     #[error("training {key} must lie in [0, 1), found {found}")]
     NotADecay {
@@ -257,6 +275,14 @@ mod tests {
         assert_eq!(
             config.validate().unwrap_err().to_string(),
             "training steps must be at least 1, found 0"
+        );
+        let config = TrainConfig {
+            conditioning: 1.5,
+            ..Default::default()
+        };
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "training conditioning must lie between 0 and 1, found 1.5"
         );
     }
 }

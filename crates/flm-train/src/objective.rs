@@ -8,7 +8,7 @@ use flm_denoiser::{Dit, Dropout, Noise, Prior};
 use flm_discrete::{Measured, TokenLosses};
 use flm_distill::{
     FlowMapObjective, FlowObjective, ResidualObjective, ResidualStudent, RowKind, RowLosses,
-    TimeRow,
+    TimeRow, known_positions,
 };
 use flm_simplex::stream::Stream;
 
@@ -93,6 +93,7 @@ pub(crate) mod purpose {
     pub(crate) const NOISE: u64 = 2;
     pub(crate) const DROPOUT: u64 = 3;
     pub(crate) const CORRUPTION: u64 = 4;
+    pub(crate) const KNOWN: u64 = 5;
 }
 
 impl<B: AutodiffBackend> Objective<B> for FlowObjective {
@@ -105,7 +106,12 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
     ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
-            FlowObjective::losses(self, model, tokens, noise, rows, dropout)
+            if self.conditioning() == 0.0 {
+                return FlowObjective::losses(self, model, tokens, noise, rows, dropout);
+            }
+            let mut rng = draw.stream.own(purpose::KNOWN);
+            let known = known_positions(tokens.dims(), self.conditioning(), &mut rng);
+            self.losses_given(model, tokens, &known, noise, rows, dropout)
         })
     }
 

@@ -1,7 +1,7 @@
 //! Quality against entropy, over settings, and models compared where their entropies agree.
 
 use super::eval::{self, Figures, Samples, Setting};
-use super::sample::{self, Guidance, Request};
+use super::sample::{self, Given, Guidance, Request};
 use super::score::{Judges, Set};
 use super::{origin::Origin, prepare};
 use crate::args::FrontierArgs;
@@ -243,6 +243,7 @@ fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Result<Vec<Requ
                     top_p: args.top_p,
                     greedy_tail: false,
                     guidance: guidance.clone(),
+                    given: Given::Nothing,
                 });
             }
         }

@@ -1,11 +1,13 @@
 //! Drawing samples from a model.
 
+mod given;
 mod guidance;
 mod guides;
 mod residual;
 mod tokens;
 mod trace;
 
+pub(crate) use given::{Given, Infill};
 pub(crate) use guidance::{Guidance, Typed};
 pub(crate) use trace::TracedSample;
 
@@ -17,13 +19,15 @@ use crate::files;
 use crate::progress::Progress;
 use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 use flm_data::{Layout, TextTokenizer};
-use flm_denoiser::{Belief, Dit, DitConfig, Family, Precision, Prior, Residual, folder};
+use flm_denoiser::{Belief, Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, folder};
+use flm_discrete::Tokens;
 use flm_simplex::guidance::{Guided, Steered};
 use flm_simplex::stream::generator;
-use flm_simplex::{Denoiser, Schedule, sampler};
+use flm_simplex::{Denoiser, Pinned, Schedule, sampler};
 use flm_train::Workers;
+use given::{Condition, Frame, Held, Known};
 use guides::{Guides, Read, Strong};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -47,6 +51,8 @@ pub(crate) struct Request {
     pub(crate) greedy_tail: bool,
     /// What guides a flow.
     pub(crate) guidance: Guidance,
+    /// What of the samples is known; of several texts, `count` samples of each.
+    pub(crate) given: Given,
 }
 
 impl Request {
@@ -83,6 +89,14 @@ impl Request {
             )));
         }
         Ok(())
+    }
+}
+
+impl Request {
+    /// A network at the temperature and within the nucleus that are asked for.
+    fn sharpen<'a, B: Backend>(&self, network: Sampling<'a, B>) -> Result<Sampling<'a, B>> {
+        let network = network.at_temperature(self.temperature)?;
+        Ok(network.within_nucleus(self.top_p))
     }
 }
 
@@ -131,6 +145,9 @@ pub(crate) struct Sample {
     /// What the network computed in.
     #[serde(default = "single")]
     pub(crate) dtype: String,
+    /// What was given of it; left out where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) condition: Option<Condition>,
 }
 
 /// What networks computed in before samples said so.
@@ -216,8 +233,17 @@ impl Job for SampleJob<'_> {
         }
         for request in self.requests {
             tokens::check(request, &config, &self.text.model)?;
-            request.guidance.check(&config, &self.text.model)?;
+            let (given, model) = (&request.given, &self.text.model);
+            request.guidance.check(&config, given, model)?;
         }
+        let frame = Frame {
+            tokenizer: &self.text.tokenizer,
+            layout: self.text.layout,
+            length: config.length,
+        };
+        let known = self.requests.iter();
+        let known = known.map(|request| request.given.known(&frame));
+        let known = known.collect::<Result<Vec<_>>>()?;
         let network = if config.residual {
             self.requests
                 .iter()
@@ -265,8 +291,9 @@ impl Job for SampleJob<'_> {
             .iter()
             .map(guides)
             .collect::<Result<Vec<_>>>()?;
-        for (request, guides) in self.requests.iter().zip(&guides) {
-            let drawn = source.draw(request, guides, &self.text, self.label, place.side_by_side)?;
+        for ((request, known), guides) in self.requests.iter().zip(&known).zip(&guides) {
+            let (text, by) = (&self.text, (known.as_slice(), guides));
+            let drawn = source.draw(request, by, text, self.label, place.side_by_side)?;
             (self.take)(request, drawn)?;
         }
         Ok(())
@@ -282,7 +309,13 @@ struct Text {
 }
 
 impl Text {
-    fn sample(&self, tokens: Vec<u32>, request: &Request, dtype: Precision) -> Result<Sample> {
+    fn sample(
+        &self,
+        tokens: Vec<u32>,
+        request: &Request,
+        known: Option<&Known>,
+        dtype: Precision,
+    ) -> Result<Sample> {
         let text = text_of(&tokens, &self.tokenizer, self.layout)?;
         Ok(Sample {
             text,
@@ -299,6 +332,7 @@ impl Text {
             model: self.model.clone(),
             weights: self.weights.clone(),
             dtype: dtype.to_string(),
+            condition: known.map(|known| known.condition.clone()),
         })
     }
 }
@@ -336,12 +370,6 @@ enum Network<B: Backend> {
     OfTokens(Box<Dit<B>>),
 }
 
-/// Tokens, row by row.
-fn ids<B: Backend>(tokens: Tensor<B, 2, Int>) -> Vec<u32> {
-    let ids = tokens.into_data();
-    ids.iter::<i64>().map(|token| token as u32).collect()
-}
-
 /// The tokens of some samples, and how they came about.
 struct Batch {
     tokens: Vec<Vec<u32>>,
@@ -349,21 +377,23 @@ struct Batch {
 }
 
 impl<B: Backend> Source<B> {
+    /// All samples of a request: of each text of which something is known, or of none.
     fn draw(
         &self,
         request: &Request,
-        guides: &Guides<B>,
+        (known, guides): (&[Known], &Guides<B>),
         text: &Text,
         label: &str,
         side_by_side: usize,
     ) -> Result<Drawn> {
-        let batches = request.count.div_ceil(request.batch);
+        let count = request.count * known.len().max(1);
+        let batches = count.div_ceil(request.batch);
         let steps = if request.steps == 1 {
             "1 step".to_owned()
         } else {
             format!("{} steps", request.steps)
         };
-        let progress = Progress::new(label, request.count as u64);
+        let progress = Progress::new(label, count as u64);
         let done = AtomicU64::new(0);
         let workers = Workers::new(side_by_side.min(batches))?;
         let drawn = workers.map(batches, |batch| {
@@ -373,21 +403,24 @@ impl<B: Backend> Source<B> {
                 ));
             }
             let first = batch * request.batch;
-            let last = request.count.min(first + request.batch);
-            let drawn = self.batch(request, guides, text, first..last)?;
+            let last = count.min(first + request.batch);
+            let held = Held::of(known, request.count, first..last);
+            let drawn = self.batch(request, (held.as_ref(), guides), text, first..last)?;
             let done =
                 done.fetch_add((last - first) as u64, Ordering::Relaxed) + (last - first) as u64;
             progress.update(done, &format!("sampling in {steps}"));
             Ok(drawn)
         });
         let mut all = Drawn {
-            samples: Vec::with_capacity(request.count),
+            samples: Vec::with_capacity(count),
             traces: Vec::new(),
         };
         for batch in drawn {
             let batch = batch?;
             for tokens in batch.tokens {
-                all.samples.push(text.sample(tokens, request, self.dtype)?);
+                let known = known.get(all.samples.len() / request.count);
+                let sample = text.sample(tokens, request, known, self.dtype)?;
+                all.samples.push(sample);
             }
             all.traces.extend(batch.traces);
         }
@@ -398,22 +431,29 @@ impl<B: Backend> Source<B> {
     fn batch(
         &self,
         request: &Request,
-        guides: &Guides<B>,
+        (held, guides): (Option<&Held>, &Guides<B>),
         text: &Text,
         numbers: std::ops::Range<usize>,
     ) -> Result<Batch> {
         let mut trace = Trace::new(numbers.len());
-        let tokens = match &self.network {
+        let mut tokens = match &self.network {
             Network::One { model, prior } => {
-                ids(self.by_one((model, prior, guides), request, text, numbers, &mut trace)?)
+                let observe = |step: sampler::Step<'_, Belief<B>>| {
+                    if request.trace {
+                        trace.record(&step, &text.tokenizer, self.config.vocab_size);
+                    }
+                };
+                let by = (&**model, prior, guides);
+                Tokens::of(self.by_one(by, request, held, numbers, observe)?)
             }
-            Network::Residual(model) => ids(self.by_two(model, request, numbers)?),
-            Network::OfTokens(model) => self.by_tokens(model, request, numbers)?,
+            Network::Residual(model) => Tokens::of(self.by_two(model, request, numbers)?),
+            Network::OfTokens(model) => self.by_tokens(model, request, held, numbers)?,
         };
-        let tokens = tokens
-            .chunks_exact(self.config.length)
-            .map(<[u32]>::to_vec)
-            .collect();
+        if let Some(held) = held {
+            held.write(&mut tokens);
+        }
+        let row = |row| tokens.row(row).iter().map(|&id| id as u32).collect();
+        let tokens = (0..tokens.rows()).map(row).collect();
         Ok(Batch {
             tokens,
             traces: if request.trace {
@@ -429,9 +469,9 @@ impl<B: Backend> Source<B> {
         &self,
         (model, prior, guides): (&Dit<B>, &Prior<B>, &Guides<B>),
         request: &Request,
-        text: &Text,
+        held: Option<&Held>,
         numbers: std::ops::Range<usize>,
-        trace: &mut Trace,
+        observe: impl FnMut(sampler::Step<'_, Belief<B>>),
     ) -> Result<Tensor<B, 2, Int>> {
         // Projected noise, one generator for each sample: a sample does not depend on the ones drawn beside it.
         let noise = |purpose, jump| {
@@ -441,25 +481,29 @@ impl<B: Backend> Source<B> {
             });
             Tensor::cat(rows.collect(), 0)
         };
-        let observe = |step: sampler::Step<'_, Belief<B>>| {
-            if request.trace {
-                trace.record(&step, &text.tokenizer, self.config.vocab_size);
+        let (mut strong, weak) = guides.networks(model, request.seed, numbers.start);
+        let mut pins = None;
+        if let Some(held) = held {
+            let device = model.embed().embedding.device();
+            let (known, tokens) = (held.mask(&device), held.tokens.tensor(&device));
+            if self.config.conditioning {
+                // What would guide it is refused before.
+                strong = strong.knowing(known, tokens);
+            } else {
+                let clean = guides.states(model).tokens(tokens);
+                pins = Some(Pins { known, clean });
             }
-        };
-        let (strong, weak) = guides.networks(model, request.seed, numbers.start);
-        let strong = strong.at_temperature(request.temperature)?;
-        let strong = strong.within_nucleus(request.top_p);
-        let by = guides.steer();
+        }
+        let (strong, by) = (request.sharpen(strong)?, guides.steer());
         let belief = match weak {
             None => {
                 let denoiser = strong;
-                self.carry(&Steered { denoiser, by }, request, noise, observe)
+                self.carry(&Steered { denoiser, by }, pins, request, noise, observe)
             }
             Some((eta, weak)) => {
-                let weak = weak.at_temperature(request.temperature)?;
-                let weak = weak.within_nucleus(request.top_p);
+                let weak = request.sharpen(weak)?;
                 let denoiser = Guided { strong, weak, eta };
-                self.carry(&Steered { denoiser, by }, request, noise, observe)
+                self.carry(&Steered { denoiser, by }, pins, request, noise, observe)
             }
         }?;
         Ok(belief.argmax())
@@ -469,30 +513,48 @@ impl<B: Backend> Source<B> {
     fn carry<D: Denoiser<B>>(
         &self,
         denoiser: &D,
+        pins: Option<Pins<B>>,
         request: &Request,
         noise: impl Fn(u64, u64) -> Tensor<B, 3>,
         observe: impl FnMut(sampler::Step<'_, D::Belief>),
     ) -> Result<D::Belief> {
-        let (start, steps) = (noise(purpose::START, 0), request.steps);
-        if !self.config.two_time {
-            return Ok(sampler::euler(
-                denoiser,
-                &self.schedule,
-                start,
-                steps,
-                observe,
-            )?);
-        }
+        let start = noise(purpose::START, 0);
+        let Some(Pins { known, clean }) = pins else {
+            return self.follow(denoiser, start, request, noise, observe);
+        };
+        let pinned = Pinned::new(denoiser, &self.schedule, known, start.clone(), clean);
+        self.follow(&pinned, start, request, noise, observe)
+    }
+
+    /// From noise to a belief about tokens: by Euler steps, or by the jumps of a flow map.
+    fn follow<D: Denoiser<B>>(
+        &self,
+        denoiser: &D,
+        start: Tensor<B, 3>,
+        request: &Request,
+        noise: impl Fn(u64, u64) -> Tensor<B, 3>,
+        observe: impl FnMut(sampler::Step<'_, D::Belief>),
+    ) -> Result<D::Belief> {
+        let (schedule, steps, gamma) = (&self.schedule, request.steps, request.gamma);
         let mut jump = 0;
         let fresh = || {
             jump += 1;
             noise(purpose::FRESH, jump)
         };
-        let (schedule, gamma) = (&self.schedule, request.gamma);
-        Ok(sampler::flow_map(
-            denoiser, schedule, start, steps, gamma, fresh, observe,
-        )?)
+        Ok(if self.config.two_time {
+            sampler::flow_map(denoiser, schedule, start, steps, gamma, fresh, observe)?
+        } else {
+            sampler::euler(denoiser, schedule, start, steps, observe)?
+        })
     }
+}
+
+/// Positions that are held to their line from noise to data, and the states at its end.
+struct Pins<B: Backend> {
+    /// `[samples, length]`.
+    known: Tensor<B, 2, Bool>,
+    /// `[samples, length, width]`.
+    clean: Tensor<B, 3>,
 }
 
 /// The traces of what was drawn, as the content of a file.

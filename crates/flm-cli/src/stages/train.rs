@@ -64,6 +64,17 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
         dataset.meta().length,
         false,
     )?;
+    let conditioning = request.config.train.conditioning > 0.0;
+    if conditioning && network.family != Family::Flow {
+        return Err(CliError::input(format!(
+            "train.conditioning is for flows, but model.family is {}",
+            network.family
+        )));
+    }
+    let network = DitConfig {
+        conditioning,
+        ..network
+    };
     let label = inspect::kind(&network);
     let plan = Plan::new(request, &dataset, network, label, false)?;
     device::run(plan.request.compute, TrainJob(plan))
@@ -73,6 +84,11 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
 pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     let dataset = Dataset::open(request.data)?;
     request.config.distill.flow_map.validate()?;
+    if request.config.distill.train.conditioning > 0.0 {
+        return Err(CliError::input(
+            "distill.train.conditioning must be 0: only a flow is trained with known positions, by train.conditioning",
+        ));
+    }
     if let Some(teacher) = rounds::teacher(&request.config)? {
         let dataset = &dataset;
         return device::run(
@@ -459,6 +475,7 @@ impl Job for FlowMapJob<'_> {
                 let student = student.into_two_time(network.cond_dim, &mut rng, &place.device);
                 let network = DitConfig {
                     loss_weight: request.config.distill.flow_map.loss_weight,
+                    conditioning: false,
                     ..network.with_two_time(true)
                 };
                 let student = student.with_loss_weight_of(&network, &mut rng, &place.device);

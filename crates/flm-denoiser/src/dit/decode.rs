@@ -1,9 +1,11 @@
 //! A causal network, some positions at a time.
 
 use super::Dit;
+use crate::block::modulation;
 use crate::dropout::Dropout;
 use crate::head::Prediction;
 use crate::mode::Values;
+use burn::nn::Linear;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::{KeysAndValues, Rope, attention_after};
 
@@ -50,7 +52,8 @@ impl<B: Backend> Dit<B> {
         let cond = self.condition::<Values>(Tensor::zeros([batch], &device), None);
         for (block, past) in self.blocks.iter().zip(&mut memory.blocks) {
             let mix = |qkv, attention| attention_after(qkv, &rope, attention, past);
-            x = block.evaluate_with::<Values>(x, cond.clone(), mix, &mut Dropout::off());
+            let steer = |map: &Linear<B>| modulation::<B, Values>(map, cond.clone());
+            x = block.evaluate_with::<Values>(x, steer, mix, &mut Dropout::off());
         }
         let x = x.narrow(1, count - positions, positions);
         self.output_layer.forward(x, cond)

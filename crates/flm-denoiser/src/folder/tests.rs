@@ -321,11 +321,13 @@ fn a_damaged_file_is_one_sentence() {
 #[test]
 fn earlier_versions_are_read_without_what_they_did_not_know() {
     for (version, unknown) in [
-        (3, &["family"][..]),
-        (2, &["family", "loss_weight", "residual"]),
+        (4, &["conditioning"][..]),
+        (3, &["conditioning", "family"]),
+        (2, &["conditioning", "family", "loss_weight", "residual"]),
         (
             1,
             &[
+                "conditioning",
                 "family",
                 "loss_weight",
                 "residual",
@@ -371,8 +373,8 @@ fn faults_of_the_configuration_are_named() {
         failure(&path)
     };
     assert_eq!(
-        with("\"format_version\": 4", "\"format_version\": 5"),
-        "m/config.json has format version 5, but only versions up to 4 are known"
+        with("\"format_version\": 5", "\"format_version\": 6"),
+        "m/config.json has format version 6, but only versions up to 5 are known"
     );
     assert!(
         with("\"width\"", "\"widht\"")

@@ -16,17 +16,35 @@ pub enum Decoding {
     Whole,
 }
 
-/// Goes on with `beginning`, if there is one, until there are `length` tokens in a text by each generator.
+/// Tokens of texts that are known before they are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// As many rows as texts, of their length. What stands where nothing is known does not matter.
+    pub tokens: &'a Tokens,
+    /// Which of them are known, row by row.
+    pub known: &'a [bool],
+}
+
+/// Writes a text of `length` tokens by each generator, around what is `given` of it.
+///
+/// A known token is taken in place of one that is drawn when its turn comes, and what comes after is written after it: a known *beginning* is
+/// conditioned on exactly. What is known *behind* a hole is not: the hole is filled as if anything could follow, as this network sees nothing ahead.
+/// What all texts know of their beginning is read at once; known tokens take no random number, so a text does not depend on what is known of others, but for
+/// the rounding of what is read together.
 ///
 /// Of the settings, steps do not matter: a token is a step, and counted as an evaluation, though with [`Decoding::Cached`] it is one of a single
 /// position: `length` of them cost as much as one of a whole text.
 ///
 /// # Errors
 ///
-/// Impossible settings, a beginning that is too long, or a network of another family.
+/// Impossible settings, given tokens of other texts, or a network of another family.
+///
+/// # Panics
+///
+/// If `given.known` is not as long as its tokens.
 pub fn sample<B: Backend, R: Rng>(
     model: &Dit<B>,
-    beginning: Option<&Tokens>,
+    given: Option<Given<'_>>,
     length: usize,
     sampling: Sampling,
     decoding: Decoding,
@@ -40,21 +58,29 @@ pub fn sample<B: Backend, R: Rng>(
             expected: "autoregressive",
         });
     }
-    let given = beginning.map_or(0, Tokens::length);
-    if given > length || beginning.is_some_and(|beginning| beginning.rows() != rows) {
-        return Err(SamplingError::Prefix {
-            length,
-            found: given,
-        });
+    if let Some(given) = given {
+        let found = [given.tokens.rows(), given.tokens.length()];
+        if found != [rows, length] {
+            let expected = [rows, length];
+            return Err(SamplingError::Given { expected, found });
+        }
+        assert_eq!(given.known.len(), rows * length, "a token is known or not");
     }
+    let known = |row: usize, at: usize| {
+        let given = given.filter(|given| given.known[row * length + at])?;
+        Some(given.tokens.row(row)[at])
+    };
+    let all_know = |at: &usize| (0..rows).all(|row| known(row, *at).is_some());
+    let beginning = (0..length).take_while(all_know).count();
     let device = model.embed().embedding.device();
     let blank = model.embed().embedding.dims()[0] as i64;
     let mut seen: Tensor<B, 2, Int> = Tensor::full([rows, 1], blank, &device);
-    if let Some(beginning) = beginning {
-        seen = Tensor::cat(vec![seen, beginning.tensor(&device)], 1);
+    if let (Some(given), 1..) = (given, beginning) {
+        let tokens = given.tokens.tensor(&device).narrow(1, 0, beginning);
+        seen = Tensor::cat(vec![seen, tokens], 1);
     }
     let (mut memory, mut fresh, mut evaluations) = (model.memory(), seen.clone(), 0);
-    for _ in given..length {
+    for at in beginning..length {
         let prediction = match decoding {
             Decoding::Cached => model.decode(model.read(fresh), &mut memory),
             Decoding::Whole => whole(model, seen.clone()),
@@ -62,11 +88,21 @@ pub fn sample<B: Backend, R: Rng>(
         evaluations += rows as u64;
         let [_, positions] = prediction.positions();
         let last: Vec<usize> = (1..=rows).map(|row| row * positions - 1).collect();
-        let uniform: Vec<f64> = rngs.iter_mut().map(|rng| rng.random()).collect();
+        let forced: Vec<Option<i32>> = (0..rows).map(|row| known(row, at)).collect();
+        let uniform = (rngs.iter_mut().zip(&forced))
+            .map(|(rng, forced)| forced.map_or_else(|| rng.random(), |_| 0.0));
+        let uniform: Vec<f64> = uniform.collect();
         let drawn = (prediction.at(&last))
             .belief_at(sampling.temperature)
             .draw_by(sampling.nucleus, &uniform);
         fresh = drawn.reshape([rows, 1]);
+        if forced.iter().any(Option::is_some) {
+            let mut tokens = Tokens::of(fresh);
+            for (token, forced) in tokens.ids_mut().iter_mut().zip(forced) {
+                *token = forced.unwrap_or(*token);
+            }
+            fresh = tokens.tensor(&device);
+        }
         seen = Tensor::cat(vec![seen, fresh.clone()], 1);
     }
     let tokens = Tokens::of(seen.narrow(1, 1, length));

@@ -61,12 +61,17 @@ fn texts_are_written_as_often_as_they_are_likely() {
 #[test]
 fn with_what_is_kept_the_same_texts_are_written_as_without() {
     let model = loud::<Flex>(Family::Autoregressive);
-    let beginning = Tokens::new(vec![1; 40], 1);
+    let tokens = Tokens::filled(1, [40, LENGTH]);
+    let known = [true, false, false].repeat(40);
+    let given = Given {
+        tokens: &tokens,
+        known: &known,
+    };
     let write = |decoding| {
         let sampling = Sampling::new(1);
         sample(
             &model,
-            Some(&beginning),
+            Some(given),
             LENGTH,
             sampling,
             decoding,
@@ -77,6 +82,76 @@ fn with_what_is_kept_the_same_texts_are_written_as_without() {
     let cached = write(Decoding::Cached);
     assert_eq!(cached, write(Decoding::Whole));
     assert!((0..40).all(|row| cached.tokens.row(row)[0] == 1));
+}
+
+#[test]
+fn what_comes_after_a_known_beginning_is_as_likely_as_teacher_forcing_says() {
+    let model = loud::<Flex>(Family::Autoregressive);
+    let rows = 5_000;
+    let (tokens, known) = (Tokens::filled(2, [rows, LENGTH]), [true, true, false]);
+    let known = known.repeat(rows);
+    let given = Given {
+        tokens: &tokens,
+        known: &known,
+    };
+    let (sampling, rngs) = (Sampling::new(1), &mut rngs(rows, 3));
+    let found = sample(
+        &model,
+        Some(given),
+        LENGTH,
+        sampling,
+        Decoding::Cached,
+        rngs,
+    )
+    .unwrap();
+    // Two tokens are read, one is written.
+    assert_eq!(found.evaluations, rows as u64);
+    let texts = Tokens::new(vec![2, 2, 0, 2, 2, 1, 2, 2, 2], LENGTH);
+    let nats = nats_per_token(&model, texts.tensor(&Default::default())).into_data();
+    let nats: Vec<f64> = nats.iter::<f64>().collect();
+    for last in 0..VOCAB {
+        let is = |row: &usize| found.tokens.row(*row) == [2, 2, last as i32];
+        let count = (0..rows).filter(is).count() as f64;
+        let mean = rows as f64 * (-nats[last * LENGTH + 2]).exp();
+        // Five standard deviations, three times: false alarm below 1e-5.
+        let bound = 5.0 * (mean * (1.0 - mean / rows as f64)).sqrt();
+        assert!((count - mean).abs() < bound, "{last}: {count} of {mean}");
+    }
+}
+
+#[test]
+fn a_known_token_is_kept_and_what_is_known_of_others_does_not_matter() {
+    let model = loud::<Flex>(Family::Autoregressive);
+    // Every text of another pattern.
+    let rows = 8;
+    let known: Vec<bool> = (0..rows)
+        .flat_map(|row| [row & 1 > 0, row & 2 > 0, row & 4 > 0])
+        .collect();
+    let ids = (0..rows * LENGTH).map(|at| (at % VOCAB) as i32).collect();
+    let tokens = Tokens::new(ids, LENGTH);
+    let write = |rows: std::ops::Range<usize>, decoding| {
+        let of: Vec<usize> = rows.clone().collect();
+        let (tokens, known) = (tokens.select(&of), &known[rows.start * LENGTH..]);
+        let given = Given {
+            tokens: &tokens,
+            known: &known[..rows.len() * LENGTH],
+        };
+        let mut rngs: Vec<ChaCha8Rng> = rngs(8, 4).drain(rows).collect();
+        let sampling = Sampling::new(1);
+        let found = sample(&model, Some(given), LENGTH, sampling, decoding, &mut rngs);
+        found.unwrap().tokens
+    };
+    let together = write(0..rows, Decoding::Cached);
+    assert_eq!(together, write(0..rows, Decoding::Whole));
+    for (at, known) in known.iter().enumerate() {
+        assert!(!known || together.ids()[at] == tokens.ids()[at], "{at}");
+    }
+    for row in 0..rows {
+        assert_eq!(
+            write(row..row + 1, Decoding::Cached).row(0),
+            together.row(row)
+        );
+    }
 }
 
 #[test]
@@ -101,11 +176,16 @@ fn what_does_not_fit_is_named() {
         loud::<Flex>(Family::Autoregressive),
         loud::<Flex>(Family::Mdlm),
     );
-    let write = |model: &Dit<Flex>, beginning: &Tokens| -> Result<_, SamplingError> {
+    let write = |model: &Dit<Flex>, tokens: &Tokens| -> Result<_, SamplingError> {
         let sampling = Sampling::new(1);
+        let known = vec![true; tokens.ids().len()];
+        let given = Given {
+            tokens,
+            known: &known,
+        };
         sample(
             model,
-            Some(beginning),
+            Some(given),
             LENGTH,
             sampling,
             Decoding::Cached,
@@ -115,11 +195,11 @@ fn what_does_not_fit_is_named() {
     let long = Tokens::new(vec![0; 4], 4);
     assert_eq!(
         write(&model, &long).unwrap_err().to_string(),
-        "a text of 3 tokens cannot begin with 4"
+        "1 texts of 3 tokens cannot be given 1 of 4"
     );
-    let short = Tokens::new(vec![0], 1);
+    let fits = Tokens::new(vec![0; 3], 3);
     assert_eq!(
-        write(&other, &short).unwrap_err().to_string(),
+        write(&other, &fits).unwrap_err().to_string(),
         "autoregressive samples by a network of family autoregressive"
     );
 }

@@ -298,3 +298,32 @@ pub(crate) fn all() -> Vec<Case> {
     }
     cases
 }
+
+/// Cases with a shift, a scale and a gate for each position.
+pub(crate) fn by_position() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for view in VIEWS {
+        for shape in [[2, 2, 37], [1, 5, 16], [3, 7, 64]] {
+            let input = || Input::new(&shape, view);
+            let weight = Input::new(&shape[2..], View::Plain);
+            let inputs = vec![input().scaled(2.0), weight, input(), input()];
+            let mut mapped = inputs.clone();
+            mapped.push(Input::new(&[shape[2], 5], view));
+            cases.push(Case {
+                operation: Operation::Norm,
+                inputs,
+            });
+            cases.push(Case {
+                operation: Operation::NormLinear { bias: false },
+                inputs: mapped,
+            });
+            for mask in [None, Some(Mask::new(0.3, 5))] {
+                cases.push(Case {
+                    operation: Operation::Residual { mask },
+                    inputs: vec![input(), input(), input()],
+                });
+            }
+        }
+    }
+    cases
+}

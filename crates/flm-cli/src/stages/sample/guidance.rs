@@ -1,6 +1,6 @@
 //! What guides the samples of a flow or a flow map: a weaker network to be led away from, a reward to be led to.
 
-use super::weights;
+use super::{Given, weights};
 use crate::error::{CliError, Result};
 use crate::files;
 use crate::stages::inspect;
@@ -99,13 +99,19 @@ impl Guidance {
     }
 
     /// Refuses a model that cannot be guided.
-    pub(super) fn check(&self, config: &DitConfig, model: &str) -> Result<()> {
+    pub(super) fn check(&self, config: &DitConfig, given: &Given, model: &str) -> Result<()> {
         let option = match (&self.auto, &self.reward) {
             (Some(_), _) => "--guidance",
             (_, Some(_)) => "--reward",
             _ => return Ok(()),
         };
         if config.family == Family::Flow && !config.residual {
+            if config.conditioning && *given != Given::Nothing {
+                // Neither the weaker network nor the look-ahead of a reward is told what is known.
+                return Err(CliError::input(format!(
+                    "{model} was trained for known positions: with a text given it takes no {option}"
+                )));
+            }
             return Ok(());
         }
         let kind = inspect::kind(config);

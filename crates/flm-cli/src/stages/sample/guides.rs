@@ -92,6 +92,14 @@ impl<B: Backend> Guides<B> {
         self.reward.as_deref()
     }
 
+    /// What carries tokens to the states.
+    pub(super) fn states<'a>(&'a self, strong: &'a Dit<B>) -> &'a VocabEmbed<B> {
+        match &self.auto {
+            Some((_, WeakNetwork::Beside(beside))) => &beside.states,
+            _ => strong.embed(),
+        }
+    }
+
     /// Noise of one sequence, as the states have it.
     pub(super) fn noise(
         &self,

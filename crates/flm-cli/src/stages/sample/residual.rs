@@ -1,6 +1,6 @@
 //! Samples of a residual flow map, on states as wide as the vocabulary.
 
-use super::{Request, Source};
+use super::{Given, Request, Source};
 use crate::error::{CliError, Result};
 use crate::stages::purpose;
 use burn::tensor::backend::Backend;
@@ -21,6 +21,8 @@ pub(super) fn check(request: &Request, model: &str) -> Result<()> {
             "takes a top-p below 1",
             format!(", found {}", request.top_p),
         )
+    } else if request.given != Given::Nothing {
+        ("takes --prompt, --suffix or --infill", String::new())
     } else if request.temperature == 1.0 {
         if !request.trace {
             return Ok(());

@@ -1,5 +1,6 @@
 //! Samples of the families that move tokens, and what only some families have.
 
+use super::given::Held;
 use super::{Request, Source};
 use crate::error::{CliError, Result};
 use crate::stages::{inspect, purpose};
@@ -33,13 +34,14 @@ pub(super) fn check(request: &Request, config: &DitConfig, model: &str) -> Resul
 }
 
 impl<B: Backend> Source<B> {
-    /// Tokens by a network of tokens, sample by sample.
+    /// Tokens by a network of tokens, sample by sample, around those that are held.
     pub(super) fn by_tokens(
         &self,
         model: &Dit<B>,
         request: &Request,
+        held: Option<&Held>,
         numbers: std::ops::Range<usize>,
-    ) -> Result<Vec<u32>> {
+    ) -> Result<Tokens> {
         // One generator for each sample: a sample does not depend on the ones drawn beside it.
         let mut rngs: Vec<_> = numbers
             .map(|number| generator(request.seed, purpose::START, number as u64, 0))
@@ -50,26 +52,36 @@ impl<B: Backend> Source<B> {
             temperature: request.temperature,
             nucleus: request.top_p,
         };
+        let around = |mut start: Tokens| {
+            if let Some(held) = held {
+                held.write(&mut start);
+            }
+            start
+        };
         let sampled = match self.config.family {
             Family::Mdlm => {
-                let blank = Tokens::filled(vocab, [rngs.len(), length]);
+                let blank = around(Tokens::filled(vocab, [rngs.len(), length]));
                 mdlm::sample(model, blank, sampling, true, &mut rngs)
             }
             Family::Duo => {
-                let start = duo::prior(vocab, length, &mut rngs);
+                let start = around(duo::prior(vocab, length, &mut rngs));
+                let known = held.map(|held| &held.known[..]);
                 let tail = if request.greedy_tail {
                     Tail::Greedy
                 } else {
                     Tail::Ancestral
                 };
-                duo::sample(model, start, None, sampling, tail, &mut rngs)
+                duo::sample(model, start, known, sampling, tail, &mut rngs)
             }
             Family::Autoregressive | Family::Flow => {
                 let decoding = autoregressive::Decoding::Cached;
-                autoregressive::sample(model, None, length, sampling, decoding, &mut rngs)
+                let given = held.map(|held| autoregressive::Given {
+                    tokens: &held.tokens,
+                    known: &held.known,
+                });
+                autoregressive::sample(model, given, length, sampling, decoding, &mut rngs)
             }
         };
-        let tokens = sampled?.tokens;
-        Ok(tokens.ids().iter().map(|&id| id as u32).collect())
+        Ok(sampled?.tokens)
     }
 }

@@ -103,6 +103,7 @@ impl Job for ResidualJob<'_> {
             two_time: true,
             loss_weight,
             residual: stage == Stage::Second,
+            conditioning: false,
             ..of_flow.clone()
         };
         let cond_dim = network.cond_dim;

@@ -1,0 +1,82 @@
+//! What is given of samples.
+
+use crate::error::{CliError, Result};
+use crate::files;
+use crate::stages::sample::{Given, Infill};
+use clap::Args;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// What of every sample is known before it is drawn.
+#[derive(Debug, Args)]
+pub(crate) struct GivenArgs {
+    /// Begin every sample with this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// End every sample with this text; for models of packed blocks, whose end is known
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) suffix: Option<String>,
+    /// Fill the blanks of this text, as in "The ___ sold two ___ .": ___ stands for one token, ___{3} for three
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "suffix"])]
+    pub(crate) infill: Option<String>,
+    /// Fill the blanks of every line of a file, or of every "infill" of a .jsonl file; --count samples of each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "suffix", "infill"])]
+    pub(crate) infill_file: Option<PathBuf>,
+}
+
+impl GivenArgs {
+    /// What is given, with the texts of a file read.
+    pub(crate) fn given(&self) -> Result<Given> {
+        if let Some(path) = &self.infill_file {
+            return Ok(Given::Infill(texts(path)?));
+        }
+        if let Some(text) = &self.infill {
+            return Ok(Given::Infill(vec![Infill {
+                text: text.clone(),
+                place: "--infill".to_owned(),
+            }]));
+        }
+        let (prompt, suffix) = (self.prompt.clone(), self.suffix.clone());
+        Ok(match (prompt, suffix) {
+            (None, None) => Given::Nothing,
+            (prompt, suffix) => Given::Ends { prompt, suffix },
+        })
+    }
+}
+
+/// A line of a .jsonl file.
+#[derive(Deserialize)]
+struct Line {
+    infill: String,
+}
+
+/// The texts of a file, each with the line it stands in.
+fn texts(path: &Path) -> Result<Vec<Infill>> {
+    let content = files::read(path)?;
+    let json = path
+        .extension()
+        .is_some_and(|extension| extension == "jsonl");
+    let mut texts = Vec::new();
+    for (number, line) in content.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let place = format!("line {} of {}", number + 1, path.display());
+        let text = if json {
+            let line: Line = serde_json::from_str(line).map_err(|error| {
+                CliError::input(format!("{place} is no object with an \"infill\": {error}"))
+            })?;
+            line.infill
+        } else {
+            line.to_owned()
+        };
+        texts.push(Infill { text, place });
+    }
+    if texts.is_empty() {
+        return Err(CliError::input(format!(
+            "{} holds no text to fill",
+            path.display()
+        )));
+    }
+    Ok(texts)
+}

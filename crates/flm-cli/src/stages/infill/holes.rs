@@ -1,0 +1,196 @@
+//! Holes in rows, and what fills them.
+
+use super::report::{Fills, Rejection, Themselves};
+use crate::args::InfillArgs;
+use crate::error::{CliError, Result};
+use crate::stages::purpose;
+use crate::stages::sample::{Given, Sample};
+use flm_data::{Dataset, Layout, TextTokenizer};
+use flm_eval::Grammar;
+use flm_simplex::stream::generator;
+use rand::RngExt;
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// Who says what a sentence is, if anybody does.
+pub(super) struct Law<'a> {
+    pub(super) grammar: Option<&'a Grammar>,
+    pub(super) tokenizer: &'a TextTokenizer,
+}
+
+impl Law<'_> {
+    /// Whether a row of tokens is a sentence.
+    fn holds(&self, grammar: &Grammar, row: &[u32]) -> bool {
+        let text = self.tokenizer.decode(row);
+        text.is_ok_and(|text| grammar.contains(&text.split_whitespace().collect::<Vec<_>>()))
+    }
+
+    /// How likely a row is.
+    fn chance(&self, grammar: &Grammar, row: &[u32]) -> f64 {
+        let text = self.tokenizer.decode(row).unwrap_or_default();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        grammar.log_prob(&words).map_or(0.0, f64::exp)
+    }
+
+    /// The share of rows that are sentences, where that is known and there are rows.
+    fn valid<'r>(&self, rows: impl Iterator<Item = &'r [u32]>) -> Option<f64> {
+        let grammar = self.grammar?;
+        share(rows.map(|row| self.holds(grammar, row)))
+    }
+}
+
+/// How many of some are so; none of none.
+fn share(found: impl Iterator<Item = bool>) -> Option<f64> {
+    let (mut count, mut all) = (0_usize, 0_usize);
+    for found in found {
+        count += usize::from(found);
+        all += 1;
+    }
+    (all > 0).then(|| count as f64 / all as f64)
+}
+
+/// A validation row and what of it is taken out.
+struct Hole {
+    row: Vec<u32>,
+    open: Range<usize>,
+}
+
+impl Hole {
+    fn span(&self) -> &[u32] {
+        &self.row[self.open.clone()]
+    }
+
+    fn is_filled_by(&self, row: &[u32]) -> bool {
+        self.span() == &row[self.open.clone()]
+    }
+
+    /// Whether a row is this one but for the hole.
+    fn agrees(&self, row: &[u32]) -> bool {
+        self.row[..self.open.start] == row[..self.open.start]
+            && self.row[self.open.end..] == row[self.open.end..]
+    }
+}
+
+/// Holes of one length in different rows.
+pub(super) struct Holes {
+    pub(super) span: usize,
+    holes: Vec<Hole>,
+}
+
+impl Holes {
+    /// Takes `span` tokens of text out of the first validation rows that have as many, somewhere.
+    pub(super) fn dig(dataset: &Dataset, span: usize, args: &InfillArgs) -> Result<Self> {
+        let (split, eos) = (dataset.validation(), dataset.tokenizer().eos_id());
+        let mut holes = Vec::new();
+        for number in 0..split.rows() {
+            let row = split.row(number)?;
+            let text = match dataset.meta().layout {
+                Layout::Rows => 0..row.iter().position(|&id| id == eos).unwrap_or(row.len()),
+                Layout::Packed => 1..row.len() - 1,
+            };
+            let Some(last) = text.len().checked_sub(span) else {
+                continue;
+            };
+            let mut rng = generator(args.seed, purpose::HOLE, number as u64, span as u64);
+            let first = text.start + rng.random_range(0..=last);
+            holes.push(Hole {
+                row,
+                open: first..first + span,
+            });
+            if holes.len() == args.count {
+                break;
+            }
+        }
+        if holes.is_empty() {
+            return Err(CliError::input(format!(
+                "--span {span}: no validation row of {} has as many tokens of text",
+                args.data.display()
+            )));
+        }
+        Ok(Self { span, holes })
+    }
+
+    /// The rows without what is taken out.
+    pub(super) fn given(&self) -> Given {
+        let known = |hole: &Hole| {
+            let mut row: Vec<_> = hole.row.iter().copied().map(Some).collect();
+            row[hole.open.clone()].fill(None);
+            row
+        };
+        Given::Rows(self.holes.iter().map(known).collect())
+    }
+
+    /// Of one fill for each hole.
+    pub(super) fn judge(&self, fills: &[Sample], law: &Law<'_>) -> Fills {
+        let rows = || fills.iter().map(|fill| fill.tokens.as_slice());
+        let pairs = || self.holes.iter().zip(rows());
+        let right = |(hole, row): (&Hole, &[u32])| hole.is_filled_by(row);
+        let spans: HashSet<&[u32]> = pairs().map(|(hole, row)| &row[hole.open.clone()]).collect();
+        Fills {
+            count: fills.len(),
+            exact: share(pairs().map(right)).unwrap_or_default(),
+            valid: law.valid(rows()),
+            distinct: spans.len() as f64 / fills.len() as f64,
+        }
+    }
+
+    /// What the first samples of some, a hundredth, a tenth and all of them, have for these holes by agreeing with what is known.
+    pub(super) fn reject(&self, free: &[Sample], law: &Law<'_>) -> Vec<Rejection> {
+        let mut budgets = vec![free.len() / 100, free.len() / 10, free.len()];
+        budgets.retain(|&budget| budget > 0);
+        budgets.dedup();
+        let of = |budget: usize| {
+            let accepted: Vec<(&Hole, &[u32])> = (self.holes.iter())
+                .flat_map(|hole| {
+                    let rows = free[..budget].iter().map(|sample| sample.tokens.as_slice());
+                    rows.filter(|row| hole.agrees(row))
+                        .map(move |row| (hole, row))
+                })
+                .collect();
+            let answered = self.holes.iter().filter(|hole| {
+                let mut rows = free[..budget].iter();
+                rows.any(|sample| hole.agrees(&sample.tokens))
+            });
+            let all = self.holes.len() as f64;
+            Rejection {
+                samples: budget,
+                accepted: accepted.len() as f64 / (all * budget as f64),
+                answered: answered.count() as f64 / all,
+                valid: law.valid(accepted.iter().map(|(_, row)| *row)),
+                exact: share(accepted.iter().map(|(hole, row)| hole.is_filled_by(row))),
+            }
+        };
+        budgets.into_iter().map(of).collect()
+    }
+
+    /// What the rows themselves would be judged to be, and how often one who knows the law would find their words.
+    pub(super) fn themselves(&self, law: &Law<'_>) -> Themselves {
+        let spans: HashSet<&[u32]> = self.holes.iter().map(Hole::span).collect();
+        Themselves {
+            span: self.span,
+            count: self.holes.len(),
+            valid: law.valid(self.holes.iter().map(|hole| hole.row.as_slice())),
+            distinct: spans.len() as f64 / self.holes.len() as f64,
+            law_exact: law.grammar.filter(|_| self.span == 1).map(|grammar| {
+                let chances = self.holes.iter().map(|hole| hole.chance(grammar, law));
+                chances.sum::<f64>() / self.holes.len() as f64
+            }),
+        }
+    }
+}
+
+impl Hole {
+    /// The chance of the word of a hole of one, given all others, by the law.
+    fn chance(&self, grammar: &Grammar, law: &Law<'_>) -> f64 {
+        let mut row = self.row.clone();
+        let mut all = 0.0;
+        for token in 0..law.tokenizer.vocab_size() as u32 {
+            // An end in the middle would be another, shorter text.
+            if token != law.tokenizer.eos_id() {
+                row[self.open.start] = token;
+                all += law.chance(grammar, &row);
+            }
+        }
+        law.chance(grammar, &self.row) / all
+    }
+}

@@ -1,0 +1,398 @@
+//! What is given of samples: texts become tokens at positions.
+
+use crate::error::{CliError, Result};
+use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
+use flm_data::{Layout, TextTokenizer};
+use flm_discrete::Tokens;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// What is given of every sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Given {
+    #[default]
+    Nothing,
+    /// Its beginning, its end, or both.
+    Ends {
+        prompt: Option<String>,
+        suffix: Option<String>,
+    },
+    /// A text with blanks. Of several, as many samples each as are asked for.
+    Infill(Vec<Infill>),
+    /// Some of its tokens, position by position. Of several rows, the same.
+    Rows(Vec<Vec<Option<u32>>>),
+}
+
+/// A text with blanks, and where it was written, for messages.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Infill {
+    pub(crate) text: String,
+    pub(crate) place: String,
+}
+
+/// What a sample says of how it was given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Condition {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) suffix: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) infill: Option<String>,
+    /// The positions that were open.
+    pub(crate) open: Vec<usize>,
+}
+
+/// The tokens of a text that are known.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Known {
+    /// One entry for each position.
+    tokens: Vec<Option<u32>>,
+    pub(crate) condition: Condition,
+}
+
+impl Known {
+    fn new(tokens: Vec<Option<u32>>, condition: Condition) -> Self {
+        let open = (0..tokens.len()).filter(|&at| tokens[at].is_none());
+        Self {
+            condition: Condition {
+                open: open.collect(),
+                ..condition
+            },
+            tokens,
+        }
+    }
+}
+
+/// How a model's texts lie in its rows.
+pub(super) struct Frame<'a> {
+    pub(super) tokenizer: &'a TextTokenizer,
+    pub(super) layout: Layout,
+    pub(super) length: usize,
+}
+
+impl Given {
+    /// The tokens that are known, of each text that is given; none where nothing is.
+    pub(super) fn known(&self, frame: &Frame<'_>) -> Result<Vec<Known>> {
+        match self {
+            Self::Nothing => Ok(Vec::new()),
+            Self::Ends { prompt, suffix } => {
+                Ok(vec![frame.ends(prompt.as_deref(), suffix.as_deref())?])
+            }
+            Self::Infill(texts) => texts.iter().map(|infill| frame.infill(infill)).collect(),
+            Self::Rows(rows) => {
+                let known = |row: &Vec<_>| Known::new(row.clone(), Condition::default());
+                Ok(rows.iter().map(known).collect())
+            }
+        }
+    }
+}
+
+impl Frame<'_> {
+    /// A row of which only the frame is known: of a packed block its begin and end token.
+    fn open(&self) -> Vec<Option<u32>> {
+        let mut row = vec![None; self.length];
+        if self.layout == Layout::Packed {
+            row[0] = Some(self.tokenizer.bos_id());
+            row[self.length - 1] = Some(self.tokenizer.eos_id());
+        }
+        row
+    }
+
+    /// Where text may stand: before the end token of a row, or inside the frame of a block.
+    fn room(&self) -> Range<usize> {
+        match self.layout {
+            Layout::Rows => 0..self.length - 1,
+            Layout::Packed => 1..self.length - 1,
+        }
+    }
+
+    fn encode(&self, text: &str, place: &str) -> Result<Vec<u32>> {
+        self.tokenizer
+            .encode(text)
+            .map_err(|error| CliError::input(format!("{place}: {error}")))
+    }
+
+    fn fits(&self, tokens: usize, place: &str) -> Result<()> {
+        let room = self.room().len();
+        if tokens > room {
+            return Err(CliError::input(format!(
+                "{place}: {tokens} tokens, but a text of this model has room for {room}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn ends(&self, prompt: Option<&str>, suffix: Option<&str>) -> Result<Known> {
+        if suffix.is_some() && self.layout == Layout::Rows {
+            return Err(CliError::input(
+                "--suffix is for models of packed blocks: where a row of one document ends is not known, but --infill says it, as in `___{4} the end`",
+            ));
+        }
+        let tokens = |text: Option<&str>, place: &str| {
+            let Some(text) = text else {
+                return Ok(Vec::new());
+            };
+            let tokens = self.encode(text, place)?;
+            if tokens.is_empty() {
+                return Err(CliError::input(format!("{place} holds no token")));
+            }
+            Ok(tokens)
+        };
+        let first = tokens(prompt, "--prompt")?;
+        let last = tokens(suffix, "--suffix")?;
+        let place = match (prompt, suffix) {
+            (Some(_), Some(_)) => "--prompt and --suffix",
+            (None, _) => "--suffix",
+            _ => "--prompt",
+        };
+        self.fits(first.len() + last.len(), place)?;
+        let (mut row, room) = (self.open(), self.room());
+        for (at, token) in room.clone().zip(first) {
+            row[at] = Some(token);
+        }
+        for (at, token) in room.rev().zip(last.into_iter().rev()) {
+            row[at] = Some(token);
+        }
+        let condition = Condition {
+            prompt: prompt.map(str::to_owned),
+            suffix: suffix.map(str::to_owned),
+            ..Condition::default()
+        };
+        Ok(Known::new(row, condition))
+    }
+
+    /// In a row of one document all but the blanks is known, its end and its padding too; a block goes on behind the text.
+    fn infill(&self, Infill { text, place }: &Infill) -> Result<Known> {
+        let mut tokens = Vec::new();
+        let pieces = pieces(text).map_err(|error| CliError::input(format!("{place}: {error}")))?;
+        for (number, piece) in pieces.iter().enumerate() {
+            match piece {
+                Piece::Blank(count) => tokens.extend(vec![None; *count]),
+                Piece::Text(text) => {
+                    let blank_follows = number + 1 < pieces.len();
+                    let text = if blank_follows && self.spaces_lead() {
+                        text.strip_suffix(' ').unwrap_or(text)
+                    } else {
+                        text
+                    };
+                    tokens.extend(self.encode(text, place)?.into_iter().map(Some));
+                }
+            }
+        }
+        self.fits(tokens.len(), place)?;
+        let (mut row, room) = (self.open(), self.room());
+        if self.layout == Layout::Rows {
+            row.fill(Some(self.tokenizer.pad_id()));
+            row[tokens.len()] = Some(self.tokenizer.eos_id());
+        }
+        for (at, token) in room.zip(tokens) {
+            row[at] = token;
+        }
+        let condition = Condition {
+            infill: Some(text.clone()),
+            ..Condition::default()
+        };
+        Ok(Known::new(row, condition))
+    }
+
+    /// Whether a token holds the space before its word, so that a blank stands for both: byte-level vocabularies spell it `Ġ`, others `▁`, and neither
+    /// has a space of its own.
+    fn spaces_lead(&self) -> bool {
+        let has = |token| self.tokenizer.token_id(token).is_some();
+        (has("Ġ") || has("▁")) && !has(" ")
+    }
+}
+
+/// A part of a text with blanks.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece<'a> {
+    Text(&'a str),
+    /// So many tokens are open.
+    Blank(usize),
+}
+
+/// Three underscores or more are a blank of one token, or of as many as stand in braces behind them.
+fn pieces(text: &str) -> std::result::Result<Vec<Piece<'_>>, String> {
+    const BLANK: &str = "___";
+    let (mut pieces, mut rest) = (Vec::new(), text);
+    while let Some(start) = rest.find(BLANK) {
+        if start > 0 {
+            pieces.push(Piece::Text(&rest[..start]));
+        }
+        rest = rest[start..].trim_start_matches('_');
+        let mut count = 1;
+        if let Some(braced) = rest.strip_prefix('{') {
+            let end = braced.find('}').unwrap_or(braced.len());
+            count = (braced[..end].parse().ok())
+                .filter(|&count| count > 0 && end < braced.len())
+                .ok_or_else(|| {
+                    format!(
+                        "expected a number of tokens from 1 on, as in ___{{3}}, found ___{{{}",
+                        &braced[..braced.len().min(end + 1)]
+                    )
+                })?;
+            rest = &braced[end + 1..];
+        }
+        pieces.push(Piece::Blank(count));
+    }
+    if pieces.is_empty() {
+        return Err(format!("there is no blank ___ to fill in `{text}`"));
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Text(rest));
+    }
+    Ok(pieces)
+}
+
+/// What is known of the texts of a batch.
+pub(super) struct Held {
+    /// As many rows as texts; 0 where nothing is known.
+    pub(super) tokens: Tokens,
+    /// Which tokens are known, row by row.
+    pub(super) known: Vec<bool>,
+}
+
+impl Held {
+    /// That of the samples of these numbers, if anything is given of them: `count` samples of each.
+    pub(super) fn of(known: &[Known], count: usize, numbers: Range<usize>) -> Option<Self> {
+        let length = known.first()?.tokens.len();
+        let tokens = numbers.flat_map(|number| known[number / count].tokens.iter());
+        let tokens: Vec<Option<u32>> = tokens.copied().collect();
+        let ids = tokens.iter().map(|token| token.unwrap_or(0) as i32);
+        Some(Self {
+            known: tokens.iter().map(Option::is_some).collect(),
+            tokens: Tokens::new(ids.collect(), length),
+        })
+    }
+
+    /// Which are known, `[texts, length]`.
+    pub(super) fn mask<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Bool> {
+        let shape = [self.tokens.rows(), self.tokens.length()];
+        Tensor::from_data(TensorData::new(self.known.clone(), shape), device)
+    }
+
+    /// Writes the known tokens over those of `tokens`, which are as many.
+    pub(super) fn write(&self, tokens: &mut Tokens) {
+        let known = self.tokens.ids().iter().zip(&self.known);
+        for (token, (id, known)) in tokens.ids_mut().iter_mut().zip(known) {
+            if *known {
+                *token = *id;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn infill(frame: &Frame<'_>, text: &str) -> Result<Vec<Option<u32>>> {
+        let given = Given::Infill(vec![Infill {
+            text: text.to_owned(),
+            place: "--infill".to_owned(),
+        }]);
+        Ok(given.known(frame)?.remove(0).tokens)
+    }
+
+    /// Of words that are 3, 4, 5; 0, 1 and 2 are padding, begin and end.
+    fn words() -> TextTokenizer {
+        TextTokenizer::from_words(["a", "b", "c"]).unwrap()
+    }
+
+    fn frame(tokenizer: &TextTokenizer, layout: Layout, length: usize) -> Frame<'_> {
+        Frame {
+            tokenizer,
+            layout,
+            length,
+        }
+    }
+
+    #[test]
+    fn blanks_are_counted() {
+        use Piece::{Blank, Text};
+        assert_eq!(
+            pieces("a ___ b").unwrap(),
+            [Text("a "), Blank(1), Text(" b")]
+        );
+        assert_eq!(
+            pieces("_____{12}a___").unwrap(),
+            [Blank(12), Text("a"), Blank(1)]
+        );
+        assert_eq!(
+            pieces("a __ b").unwrap_err(),
+            "there is no blank ___ to fill in `a __ b`"
+        );
+        let expected = "expected a number of tokens from 1 on, as in ___{3}, found ";
+        for (text, found) in [
+            ("___{0} a", "___{0}"),
+            ("___{x}", "___{x}"),
+            ("___{3 a", "___{3 a"),
+        ] {
+            assert_eq!(pieces(text).unwrap_err(), format!("{expected}{found}"));
+        }
+    }
+
+    #[test]
+    fn in_a_row_everything_but_the_blanks_is_known_and_its_end_too() {
+        let words = words();
+        let rows = frame(&words, Layout::Rows, 7);
+        let found = infill(&rows, "a ___{2} c").unwrap();
+        let (a, c, end, pad) = (Some(3), Some(5), Some(2), Some(0));
+        assert_eq!(found, [a, None, None, c, end, pad, pad]);
+        let error = infill(&rows, "a ___{6}").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "--infill: 7 tokens, but a text of this model has room for 6"
+        );
+        let error = infill(&rows, "a ___ dog").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "--infill: `dog` is not in the vocabulary of 6 tokens"
+        );
+    }
+
+    #[test]
+    fn in_a_block_the_frame_is_known_and_what_is_behind_a_text_open() {
+        let words = words();
+        let packed = frame(&words, Layout::Packed, 7);
+        let (begin, end) = (Some(1), Some(2));
+        let found = infill(&packed, "a ___ c").unwrap();
+        assert_eq!(found, [begin, Some(3), None, Some(5), None, None, end]);
+        let ends = Given::Ends {
+            prompt: Some("a b".to_owned()),
+            suffix: Some("b c".to_owned()),
+        };
+        let found = ends.known(&packed).unwrap().remove(0);
+        let expected = [begin, Some(3), Some(4), None, Some(4), Some(5), end];
+        assert_eq!(found.tokens, expected);
+        assert_eq!(found.condition.open, [3]);
+        let error = ends.known(&frame(&words, Layout::Packed, 5)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--prompt and --suffix: 4 tokens, but a text of this model has room for 3"
+        );
+    }
+
+    #[test]
+    fn a_blank_takes_the_space_before_it_where_tokens_do() {
+        let corpus = flm_data::FnCorpus::new("a test", || {
+            std::iter::once(Ok("ab ab ab ba ba".to_owned()))
+        });
+        let bytes = TextTokenizer::train_bpe(&corpus, 270).unwrap();
+        let found = infill(&frame(&bytes, Layout::Packed, 20), "ab ___ ab").unwrap();
+        let tokens = |text| bytes.encode(text).unwrap().into_iter().map(Some);
+        let mut expected: Vec<_> = tokens("ab").collect();
+        expected.push(None);
+        expected.extend(tokens(" ab"));
+        assert_eq!(found[1..][..expected.len()], expected);
+
+        let chars = TextTokenizer::chars(&corpus).unwrap();
+        let found = infill(&frame(&chars, Layout::Packed, 20), "ab ___ ab").unwrap();
+        assert_eq!(
+            found[1..8].iter().filter(|token| token.is_some()).count(),
+            6
+        );
+        assert_eq!(found[4], None);
+    }
+}

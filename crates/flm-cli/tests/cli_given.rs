@@ -1,0 +1,322 @@
+//! Samples of which something is given: prompts, ends and holes, by every family.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use support::Folder;
+
+/// A model of each kind, and how it is sampled.
+const MODELS: [(&str, &str); 6] = [
+    ("flow", "--steps 3"),
+    ("clean", "--steps 3"),
+    ("map", "--steps 2 --gamma 0.5"),
+    ("mdlm", "--steps 3"),
+    ("duo", "--steps 3"),
+    ("autoregressive", ""),
+];
+
+/// A folder with `data` as it was prepared and a model of each kind.
+fn trained(folder: &Folder) {
+    for (run, setting) in [
+        ("flow", "model.family=flow"),
+        ("clean", "train.conditioning=0.5"),
+        ("mdlm", "model.family=mdlm"),
+        ("duo", "model.family=duo"),
+        ("autoregressive", "model.family=autoregressive"),
+    ] {
+        let mut command = folder.tiny(&format!("train --data data --out {run}"));
+        command.args(["--set", setting]).assert().success();
+    }
+    // Of the teacher that was trained with known positions, which its flow map is not.
+    folder
+        .flm("distill --teacher clean --data data --out map")
+        .assert()
+        .success();
+}
+
+fn grammar() -> Folder {
+    let folder = Folder::new();
+    folder.data("data", 500);
+    trained(&folder);
+    folder
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// The samples of a command, whose words may hold spaces.
+fn samples(folder: &Folder, words: &str, given: &[&str]) -> Vec<Value> {
+    let mut command = folder.flm(&format!("sample {words} --out s.jsonl --force"));
+    command.args(given).assert().success();
+    let lines = fs::read_to_string(folder.path("s.jsonl")).unwrap();
+    lines.lines().map(json).collect()
+}
+
+fn tokens(sample: &Value) -> Vec<u64> {
+    let tokens = sample["tokens"].as_array().unwrap();
+    tokens.iter().map(|token| token.as_u64().unwrap()).collect()
+}
+
+#[test]
+fn what_is_given_is_there_in_every_family() {
+    let folder = grammar();
+    for (model, how) in MODELS {
+        let sample = |given: &[&str], batch: usize| {
+            let words = format!("--model {model} {how} --count 5 --batch {batch}");
+            samples(&folder, &words, given)
+        };
+        let texts = |samples: &[Value]| -> Vec<String> {
+            let text = |sample: &Value| sample["text"].as_str().unwrap().to_owned();
+            samples.iter().map(text).collect()
+        };
+        let prompted = sample(&["--prompt", "the girls"], 5);
+        for (sample, text) in prompted.iter().zip(texts(&prompted)) {
+            assert!(text.starts_with("the girls"), "{model}: {text}");
+            assert_eq!(sample["condition"]["prompt"], "the girls");
+            assert_eq!(sample["condition"]["open"][0], 2);
+        }
+        let filled = sample(&["--infill", "the ___{2} walked to ___ market ."], 5);
+        for sample in &filled {
+            assert_eq!(sample["condition"]["open"], serde_json::json!([1, 2, 5]));
+            let (found, first) = (tokens(sample), tokens(&filled[0]));
+            assert_eq!(found.len(), 24);
+            for at in (0..24).filter(|at| ![1, 2, 5].contains(at)) {
+                assert_eq!(found[at], first[at], "{model} at {at}");
+            }
+            // The full stop, an end and padding.
+            assert_eq!(found[8..11], [2, 0, 0], "{model}");
+        }
+        let open: Vec<Vec<u64>> = (filled.iter())
+            .map(|sample| [1, 2, 5].map(|at| tokens(sample)[at]).to_vec())
+            .collect();
+        assert!(
+            open.iter().any(|fill| fill != &open[0]),
+            "{model}: {open:?}"
+        );
+        // The same, whatever is drawn beside it.
+        let alone = sample(&["--infill", "the ___{2} walked to ___ market ."], 2);
+        assert_eq!(alone, filled, "{model}");
+    }
+    let config = |run: &str| {
+        let path = folder.path(&format!("{run}/model/config.json"));
+        json(&fs::read_to_string(path).unwrap())["model"]["conditioning"].clone()
+    };
+    assert_eq!(
+        ["flow", "clean", "map"].map(config),
+        [false, true, false].map(Value::from)
+    );
+}
+
+#[test]
+fn what_is_given_stays_where_samples_are_guided() {
+    let folder = grammar();
+    let given = ["--infill", "the ___ sold two ___ ."];
+    for guided in [
+        "--guidance 2 --weak dropout:0.2",
+        "--guidance 2 --weak clean",
+        "--reward keyword:happy --reward-scale 2",
+    ] {
+        let words = format!("--model flow --steps 3 --count 3 {guided}");
+        let plain = samples(&folder, "--model flow --steps 3 --count 3", &given);
+        let found = samples(&folder, &words, &given);
+        for (one, other) in found.iter().zip(&plain) {
+            let (one, other) = (tokens(one), tokens(other));
+            for place in [0, 2, 3, 5] {
+                assert_eq!(one[place], other[place], "{guided}");
+            }
+        }
+    }
+    let mut command = folder.flm("sample --model clean --steps 3 --guidance 2 --weak flow");
+    command.args(given);
+    assert_eq!(
+        folder.refused(command),
+        "clean/model was trained for known positions: with a text given it takes no --guidance"
+    );
+}
+
+#[test]
+fn the_blanks_of_a_file_are_filled_line_by_line() {
+    let folder = grammar();
+    fs::write(folder.path("holes.txt"), "the ___ is late\n\n___ girls\n").unwrap();
+    let line = |text: &str| format!("{}\n", serde_json::json!({ "infill": text }));
+    let lines = [line("the ___ is late"), line("___ girls")].concat();
+    fs::write(folder.path("holes.jsonl"), lines).unwrap();
+    for (model, how) in MODELS {
+        let words = format!("--model {model} {how} --count 3 --batch 4");
+        let found = samples(&folder, &words, &["--infill-file", "holes.txt"]);
+        assert_eq!(found.len(), 6, "{model}");
+        for (number, sample) in found.iter().enumerate() {
+            let text = sample["text"].as_str().unwrap();
+            let (asked, end) = [("the ___ is late", "is late"), ("___ girls", "girls")][number / 3];
+            assert_eq!(sample["condition"]["infill"], asked);
+            // A fill may be an end, which cuts the text short.
+            let cut = tokens(sample)[1 - number / 3] == 2;
+            assert!(cut || text.ends_with(end), "{model}: {text}");
+        }
+        let same = samples(&folder, &words, &["--infill-file", "holes.jsonl"]);
+        assert_eq!(same, found, "{model}");
+    }
+}
+
+#[test]
+fn a_packed_block_is_led_up_to_its_end() {
+    let folder = Folder::new();
+    let text = "the cat saw a dog\na dog saw the cat\n".repeat(60);
+    fs::write(folder.path("corpus.txt"), text).unwrap();
+    let words = "data prepare --input corpus.txt --tokenizer chars --length 20 --pack --out data";
+    folder.flm(words).assert().success();
+    trained(&folder);
+    for (model, how) in MODELS {
+        let words = format!("--model {model} {how} --count 4");
+        for sample in samples(&folder, &words, &["--prompt", "the ", "--suffix", " dog"]) {
+            let (text, tokens) = (sample["text"].as_str().unwrap(), tokens(&sample));
+            assert!(
+                text.starts_with("the ") && text.ends_with(" dog"),
+                "{model}: {text}"
+            );
+            assert_eq!((tokens[0], tokens[19]), (1, 2), "{model}");
+        }
+        for sample in samples(&folder, &words, &["--infill", "a ___{3} saw"]) {
+            let open: Vec<usize> = (3..6).chain(10..19).collect();
+            assert_eq!(sample["condition"]["open"], serde_json::json!(open));
+        }
+    }
+}
+
+#[test]
+fn holes_are_judged() {
+    let folder = grammar();
+    let words = "eval infill flow clean map mdlm duo autoregressive --data data --span 1,2 --steps 1,2 --count 6 --free 20";
+    let printed = |rest: &str| {
+        let output = folder.flm(&format!("{words} {rest}")).assert().success();
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+    let report = json(&printed("--json"));
+    let models = report["models"].as_array().unwrap();
+    // Two spans at two numbers of steps, of an autoregression at one.
+    assert_eq!(models.len(), 5 * 4 + 2);
+    for found in models {
+        assert_eq!(found["count"], 6);
+        assert_eq!(found["conditioning"], found["model"] == "clean");
+        let share = |key: &str| found[key].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&share("exact")) && share("distinct") > 0.0);
+        // A right fill makes the sentence that was there.
+        assert!(share("valid") >= share("exact"), "{found}");
+        let budgets: Vec<&Value> = (found["rejection"].as_array().unwrap().iter())
+            .map(|rejection| &rejection["samples"])
+            .collect();
+        assert_eq!(budgets, [2, 20]);
+    }
+    for (rows, span) in report["rows"].as_array().unwrap().iter().zip([1, 2]) {
+        assert_eq!((&rows["span"], &rows["valid"]), (&span.into(), &1.0.into()));
+        assert_eq!(rows["law_exact"].is_f64(), span == 1);
+    }
+    let table = printed("");
+    assert!(
+        table.contains("the rows") && table.contains("of 20 samples"),
+        "{table}"
+    );
+    assert_eq!(table, printed("--batch 3"));
+}
+
+#[test]
+fn what_cannot_be_given_is_answered_with_a_sentence() {
+    let folder = grammar();
+    folder
+        .flm("distill --teacher flow --data data --out residual")
+        .args(["--set", "distill.flow_map.objective=residual"])
+        .assert()
+        .success();
+    fs::write(folder.path("holes.txt"), "the ___\nthe zebra ___\n").unwrap();
+    fs::write(folder.path("holes.jsonl"), "{\"text\": \"a ___\"}\n").unwrap();
+    fs::write(folder.path("empty.txt"), "\n").unwrap();
+    let long = "the ".repeat(30);
+    for (model, given, expected) in [
+        (
+            "flow",
+            ["--prompt", "the zebra"],
+            "--prompt: `zebra` is not in the vocabulary of ",
+        ),
+        (
+            "mdlm",
+            ["--infill", "the zebra ___"],
+            "--infill: `zebra` is not in the vocabulary of ",
+        ),
+        (
+            "duo",
+            ["--infill-file", "holes.txt"],
+            "line 2 of holes.txt: `zebra` is not in the vocabulary of ",
+        ),
+        (
+            "flow",
+            ["--infill-file", "holes.jsonl"],
+            "line 1 of holes.jsonl is no object with an \"infill\": ",
+        ),
+        (
+            "flow",
+            ["--infill-file", "empty.txt"],
+            "empty.txt holds no text to fill",
+        ),
+        (
+            "flow",
+            ["--prompt", &long],
+            "--prompt: 30 tokens, but a text of this model has room for 23",
+        ),
+        ("flow", ["--prompt", " "], "--prompt holds no token"),
+        (
+            "flow",
+            ["--suffix", "."],
+            "--suffix is for models of packed blocks: where a row of one document ends is not known, but --infill says it, as in `___{4} the end`",
+        ),
+        (
+            "mdlm",
+            ["--infill", "the girls"],
+            "--infill: there is no blank ___ to fill in `the girls`",
+        ),
+        (
+            "mdlm",
+            ["--infill", "the ___{0}"],
+            "--infill: expected a number of tokens from 1 on, as in ___{3}, found ___{0}",
+        ),
+        (
+            "residual",
+            ["--prompt", "the girls"],
+            "residual is a residual flow map: only a model of one network takes --prompt, --suffix or --infill",
+        ),
+    ] {
+        let mut command = folder.flm(&format!("sample --model {model} --steps 2"));
+        command.args(given);
+        let message = folder.refused(command);
+        assert!(message.starts_with(expected), "{given:?}: {message}");
+    }
+    for (words, expected) in [
+        (
+            "train --data data --out x --set model.family=mdlm --set train.conditioning=0.5",
+            "train.conditioning is for flows, but model.family is mdlm",
+        ),
+        (
+            "train --data data --out x --set train.conditioning=2",
+            "training conditioning must lie between 0 and 1, found 2",
+        ),
+        (
+            "distill --teacher flow --data data --out x --set distill.train.conditioning=0.5",
+            "distill.train.conditioning must be 0: only a flow is trained with known positions, by train.conditioning",
+        ),
+        (
+            "eval infill flow --data data --span 0",
+            "--span must be at least 1, found 0",
+        ),
+        (
+            "eval infill flow --data data --span 24",
+            "--span 24: no validation row of data has as many tokens of text",
+        ),
+        (
+            "eval infill residual --data data",
+            "residual is a residual flow map, which fills no holes",
+        ),
+    ] {
+        assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");
+    }
+}
