@@ -132,7 +132,7 @@ fn what_is_given_stays_where_samples_are_guided() {
     command.args(given);
     assert_eq!(
         folder.refused(command),
-        "clean/model was trained for known positions: with a text given it takes no --guidance"
+        "clean was trained for known positions: with a text given it takes no --guidance"
     );
 }
 

@@ -11,6 +11,8 @@ use flm_denoiser::{Dit, Dropout};
 use flm_simplex::times::stratified;
 use rand::Rng;
 
+/// Evaluations of the network for each row in a step of training: its own and the teacher's.
+pub const EVALUATIONS: f64 = TRAINED + 1.0;
 /// The first step of the published distillation; each round's is twice as long ([`rounds`](crate::sdtt::rounds)).
 pub const FIRST_STEP: f64 = 1.0 / 512.0;
 
@@ -51,7 +53,7 @@ impl<B: Backend> DcdObjective<B> {
 
     /// What a step of `batch` rows costs, in evaluations of the network.
     pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * (TRAINED + 1.0)
+        batch as f64 * EVALUATIONS
     }
 
     /// The frozen network.

@@ -27,6 +27,8 @@ pub fn rounds(first: f64, count: u32) -> impl Iterator<Item = f64> {
     (0..count).map(move |round| first * f64::from(round).exp2())
 }
 
+/// Evaluations of the network for each row in a step of training: its own and the teacher's two.
+pub const EVALUATIONS: f64 = TRAINED + 2.0;
 /// The first step of the published distillation.
 pub const FIRST_STEP: f64 = 1.0 / 1024.0;
 
@@ -79,7 +81,7 @@ impl<B: Backend> SdttObjective<B> {
 
     /// What a step of `batch` rows costs, in evaluations of the network.
     pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * (TRAINED + 2.0)
+        batch as f64 * EVALUATIONS
     }
 
     /// The frozen network.

@@ -3,6 +3,8 @@
 //! Prints, for some numbers of steps, what share of 4,000 samples is one of the cities, and how many nats of entropy are in the cities that
 //! are written (the law has 1.09). `cargo run --release -p flm-simplex --example new_diego`
 
+#![allow(clippy::print_stdout, reason = "an example prints")]
+
 use burn_flex::Flex;
 use flm_simplex::law::DiscreteLaw;
 use flm_simplex::noise::gaussian;

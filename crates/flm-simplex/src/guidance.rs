@@ -35,10 +35,10 @@ impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
 /// use flm_simplex::{Schedule, guidance::Guided, law::DiscreteLaw, noise::gaussian, sampler};
 /// use rand::SeedableRng;
 ///
-/// // The weak law knows the letters of "aa" and "bb", not that they agree.
-/// let strong = DiscreteLaw::new(2, vec![vec![0, 0], vec![1, 1]], &[0.5, 0.5])?;
-/// let all = vec![vec![0, 0], vec![0, 1], vec![1, 0], vec![1, 1]];
-/// let weak = DiscreteLaw::new(2, all, &[0.25; 4])?;
+/// // Letters should agree. The strong law says so four times in five, the weak one not at all.
+/// let words = vec![vec![0, 0], vec![1, 1], vec![0, 1], vec![1, 0]];
+/// let strong = DiscreteLaw::new(2, words.clone(), &[0.4, 0.4, 0.1, 0.1])?;
+/// let weak = DiscreteLaw::new(2, words, &[0.25; 4])?;
 /// let schedule = Schedule::new(2)?;
 /// let guided = Guided {
 ///     strong: strong.denoiser(&schedule),
@@ -47,10 +47,9 @@ impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
 /// };
 /// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
 /// let noise = gaussian::<Flex, _, 3>([200, 2, 2], &mut rng, &Default::default());
-/// // Four steps are too few for the strong one alone.
-/// let wrong = |belief| strong.decode(belief).iter().filter(|word| word.is_none()).count();
-/// let alone = sampler::euler(&guided.strong, &schedule, noise.clone(), 4, |_| ())?;
-/// let guided = sampler::euler(&guided, &schedule, noise, 4, |_| ())?;
+/// let wrong = |belief| strong.decode(belief).iter().filter(|word| **word >= Some(2)).count();
+/// let alone = sampler::euler(&guided.strong, &schedule, noise.clone(), 16, |_| ())?;
+/// let guided = sampler::euler(&guided, &schedule, noise, 16, |_| ())?;
 /// assert!(wrong(guided) < wrong(alone));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

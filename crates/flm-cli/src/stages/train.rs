@@ -222,12 +222,7 @@ impl<'a> Plan<'a> {
         let Some(budget) = self.request.evaluations else {
             return Ok(self);
         };
-        let steps = (budget as f64 / step).floor() as u64;
-        if steps == 0 {
-            return Err(CliError::input(format!(
-                "--evaluations {budget} pays for no step: one takes {step:.0} evaluations of the network"
-            )));
-        }
+        let steps = paid(budget, step)?;
         self.settings.steps = steps;
         self.request.config.training_mut(self.distilled).steps = steps;
         Ok(self)
@@ -391,6 +386,16 @@ impl<'a> Plan<'a> {
         }
         folder::save(&place, ema, &self.network, &extra, Existing::Replace)?;
         Ok(())
+    }
+}
+
+/// How many steps, of so many evaluations of the network each, a budget pays for.
+fn paid(budget: u64, step: f64) -> Result<u64> {
+    match (budget as f64 / step).floor() as u64 {
+        0 => Err(CliError::input(format!(
+            "--evaluations {budget} pays for no step: one takes {step:.0} evaluations of the network"
+        ))),
+        steps => Ok(steps),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A round is a run. The last is that of the run folder itself, those before it are in its `rounds/`.
 
-use super::{Card, Plan, Request, Start, check_fits};
+use super::{Card, Plan, Request, Start, check_fits, paid};
 use crate::config::{Config, ModelSettings};
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
@@ -12,8 +12,8 @@ use burn::tensor::backend::AutodiffBackend;
 use flm_data::Dataset;
 use flm_denoiser::{DitConfig, Family, folder};
 use flm_discrete::LogLinear;
-use flm_discrete::dcd::DcdObjective;
-use flm_discrete::sdtt::SdttObjective;
+use flm_discrete::dcd::{self, DcdObjective};
+use flm_discrete::sdtt::{self, SdttObjective};
 use std::path::{Path, PathBuf};
 
 /// In a run folder: the rounds before the last.
@@ -69,20 +69,24 @@ impl Job for RoundsJob<'_> {
         check_fits(&teacher, &network, dataset, request.data)?;
         request.config.model = ModelSettings::of(&network);
         let settings = &request.config.distill;
-        let steps = match network.family {
+        let (steps, cost) = match network.family {
             Family::Duo => {
                 settings.dcd.noise(network.vocab_size)?;
-                settings.dcd.steps()?
+                (settings.dcd.steps()?, dcd::EVALUATIONS)
             }
-            _ => settings.sdtt.steps()?,
+            _ => (settings.sdtt.steps()?, sdtt::EVALUATIONS),
         };
         settings.train.validate()?;
         dataset.verify()?;
+        let count = steps.len();
+        if let Some(all) = request.evaluations {
+            // What is to be spent on all of them is shared evenly.
+            let each = all / count as u64;
+            paid(each, cost * settings.train.batch as f64)?;
+            request.evaluations = Some(each);
+        }
         begin(&request, &teacher)?;
         let mut spent = Spent::default();
-        let count = steps.len();
-        // What is to be spent on all of them is shared evenly.
-        request.evaluations = request.evaluations.map(|all| all / count as u64);
         for (number, step) in (1..).zip(steps) {
             let request = of_round(&request, number, count);
             let out = request.out.clone();
