@@ -287,6 +287,17 @@ fn diffusions_are_distilled_in_rounds() {
         );
         let card = read(&folder, &format!("{recipe}/model/run.json"));
         assert_eq!(card["evaluations"], 3 * 2 * 8 * cost);
+        // Resumed, it has the same share.
+        fs::remove_dir_all(folder.path(&format!("{recipe}/model"))).unwrap();
+        printed(&folder, &resume);
+        let card = read(&folder, &format!("{recipe}/model/run.json"));
+        assert_eq!(card["evaluations"], 3 * 2 * 8 * cost);
+        assert_eq!(
+            folder.refused(folder.flm(&format!("{resume} --evaluations {}", 2 * evaluations))),
+            format!(
+                "{recipe} is distilled in rounds and cannot be resumed with other settings: distill.train.steps was 2, now 5"
+            )
+        );
         // A shorter one in its place leaves nothing of it.
         printed(
             &folder,

@@ -253,7 +253,7 @@ impl Study {
             return Ok(finished);
         }
         println!("{variant}, seed {seed}");
-        let trained = self.runs.train(&name, &arguments)?;
+        let trained = self.runs.train(&name, &arguments, false)?;
         let figures = steps
             .iter()
             .map(|&steps| self.judge(&name, steps))

@@ -167,7 +167,7 @@ fn drawn_with(samples: &Path) -> anyhow::Result<String> {
 }
 
 /// What samples of a model would say; nothing that samples say if there is no model.
-fn weights(model: &Path) -> anyhow::Result<String> {
+pub(super) fn weights(model: &Path) -> anyhow::Result<String> {
     let path = model.join("model.safetensors");
     if !path.is_file() {
         return Ok("no model".to_owned());

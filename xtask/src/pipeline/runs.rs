@@ -1,7 +1,7 @@
 //! Trainings of a study: done once, watched, and gone on with where they were stopped.
 
 use super::flm::{Flm, Used};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,18 @@ pub(crate) struct Trained {
     /// Of the project, when the run was finished.
     #[serde(default)]
     pub(crate) commit: Option<String>,
+    /// Trainings that shared the machine.
+    #[serde(default = "one")]
+    pub(crate) jobs: usize,
+    /// Of the model, and of its teacher if it has one: the beginning of their SHA-256.
+    #[serde(default)]
+    pub(crate) weights: String,
+    #[serde(default)]
+    pub(crate) teacher: Option<String>,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// What of a model's card is told.
@@ -73,13 +85,27 @@ impl Runs {
         format!("flm {} --out {}", arguments.join(" "), self.run(name))
     }
 
-    /// Trains to the end.
-    pub(crate) fn train(&self, name: &str, arguments: &[String]) -> anyhow::Result<Trained> {
+    /// Trains to the end: goes on where it was stopped, or begins `anew`.
+    pub(crate) fn train(
+        &self,
+        name: &str,
+        arguments: &[String],
+        anew: bool,
+    ) -> anyhow::Result<Trained> {
         let run = self.run(name);
         let folder = PathBuf::from(&run);
         let mut all = arguments.to_vec();
         all.extend(words(&["--out", &run]));
-        let started = folder.join("config.toml").is_file();
+        let started = folder.join("config.toml").is_file() && !anew;
+        let begun = PathBuf::from(self.path(&["begun", &format!("{name}.txt")]));
+        let command = self.command(name, arguments);
+        if started && let Ok(then) = fs::read_to_string(&begun) {
+            ensure!(
+                same_words(&then, &command),
+                "{run} was begun by another command: remove it, or choose another --out\n  then {then}\n  now  {command}"
+            );
+        }
+        super::write(&begun, &command)?;
         if started {
             all.push("--resume".to_owned());
         } else if folder.exists() {
@@ -96,8 +122,11 @@ impl Runs {
             evaluations: card.evaluations,
             seconds: card.seconds,
             used,
-            command: self.command(name, arguments),
+            command,
             commit: commit(),
+            jobs: 1,
+            weights: String::new(),
+            teacher: None,
         })
     }
 
@@ -113,7 +142,7 @@ impl Runs {
 
 /// As a file is called.
 pub(crate) fn name(variant: &str, seed: u64) -> String {
-    let plain = |c: char| if c.is_alphanumeric() { c } else { '-' };
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let joined = variant.replace(", ", "-").replace(" + ", "-");
     let words: String = joined.chars().map(plain).collect();
     format!("{words}-{seed}")

@@ -100,18 +100,39 @@ pub(crate) fn lead(
     Lead::of(&leads)
 }
 
+/// A lead at equal entropy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Matched {
+    /// Of the seeds on which there are entropies that both reach, `lead.seeds` of them.
+    pub(crate) lead: Lead,
+    /// All seeds.
+    pub(crate) of: usize,
+    /// The least and the largest such entropy of all of them.
+    pub(crate) range: (f64, f64),
+}
+
 /// The same at equal entropy: the mean over all entropies that both reach by some temperature; none where no seed has such.
 pub(crate) fn matched(
     runs: &[Finished],
     (one, steps): (&str, usize),
     (other, others): (&str, usize),
     measure: Measure,
-) -> Option<Lead> {
-    let leads: Vec<f64> = pairs(runs, one, other)
-        .filter_map(|(a, b)| apart(&curve(a, steps, measure), &curve(b, others, measure)))
-        .map(|difference| measure.sign * difference)
+) -> Option<Matched> {
+    let found: Vec<Option<Apart>> = pairs(runs, one, other)
+        .map(|(a, b)| apart(&curve(a, steps, measure), &curve(b, others, measure)))
         .collect();
-    Lead::of(&leads)
+    let there = || found.iter().flatten();
+    let leads: Vec<f64> = there().map(|apart| measure.sign * apart.by).collect();
+    Some(Matched {
+        lead: Lead::of(&leads)?,
+        of: found.len(),
+        range: (
+            there().map(|apart| apart.low).fold(f64::INFINITY, f64::min),
+            there()
+                .map(|apart| apart.high)
+                .fold(f64::NEG_INFINITY, f64::max),
+        ),
+    })
 }
 
 /// Entropy and quality at each temperature, by entropy.
@@ -126,8 +147,16 @@ fn curve(run: &Finished, steps: usize, measure: Measure) -> Vec<(f64, f64)> {
     points
 }
 
+/// How far two curves are apart, and between which entropies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Apart {
+    by: f64,
+    low: f64,
+    high: f64,
+}
+
 /// The mean difference of two curves over the entropies that both reach.
-fn apart(one: &[(f64, f64)], other: &[(f64, f64)]) -> Option<f64> {
+fn apart(one: &[(f64, f64)], other: &[(f64, f64)]) -> Option<Apart> {
     let ends = |curve: &[(f64, f64)]| Some((curve.first()?.0, curve.last()?.0));
     let ((a, b), (c, d)) = (ends(one)?, ends(other)?);
     let (low, high) = (a.max(c), b.min(d));
@@ -136,7 +165,8 @@ fn apart(one: &[(f64, f64)], other: &[(f64, f64)]) -> Option<f64> {
     }
     let places = (0..PLACES).map(|i| low + (high - low) * i as f64 / (PLACES - 1) as f64);
     let differences = places.map(|entropy| Some(read(one, entropy)? - read(other, entropy)?));
-    Some(mean(&differences.collect::<Option<Vec<_>>>()?))
+    let by = mean(&differences.collect::<Option<Vec<_>>>()?);
+    Some(Apart { by, low, high })
 }
 
 /// A curve at an entropy, straight between its points.
@@ -158,43 +188,28 @@ fn read(curve: &[(f64, f64)], entropy: f64) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::pipeline::flm::Used;
+    use crate::pipeline::runs::Trained;
 
     #[test]
     fn curves_are_compared_where_both_are() {
         let one = [(1.0, 10.0), (2.0, 20.0)];
         // Along the line of the first, five above it, and only from 1.5 on.
         let other = [(1.5, 20.0), (2.5, 30.0)];
-        assert!((apart(&one, &other).unwrap() + 5.0).abs() < 1e-9);
+        let found = apart(&one, &other).unwrap();
+        assert!((found.by + 5.0).abs() < 1e-9);
+        assert_eq!((found.low, found.high), (1.5, 2.0));
         assert_eq!(apart(&one, &[(2.1, 1.0), (3.0, 1.0)]), None);
         assert_eq!(apart(&one, &[]), None);
         // A model of one point is compared there.
-        assert!((apart(&[(1.5, 18.0)], &one).unwrap() - 3.0).abs() < 1e-9);
+        assert!((apart(&[(1.5, 18.0)], &one).unwrap().by - 3.0).abs() < 1e-9);
     }
 
     #[test]
     fn leads_are_of_the_same_seed() {
-        let run = |entrant: &str, seed, valid: f64, entropy| Finished {
-            entrant: entrant.to_owned(),
-            seed,
-            trained: super::super::tests::trained(),
-            likelihood: None,
-            figures: [1.0, 0.5]
-                .map(|temperature| Figures {
-                    steps: 1,
-                    temperature,
-                    samples: 1,
-                    seconds: 1.0,
-                    cpu_seconds: None,
-                    valid: Some(valid + 0.1 * (1.0 - temperature)),
-                    nats_per_token: 1.0,
-                    entropy: entropy - 0.2 * (1.0 - temperature),
-                    distinct: 1.0,
-                    command: String::new(),
-                })
-                .to_vec(),
-        };
+        let run = |entrant, seed, valid, entropy| made_up(entrant, seed, &[(1, valid, entropy)]);
         let runs = [
             run("a", 0, 0.30, 2.0),
             run("b", 0, 0.20, 2.0),
@@ -207,8 +222,50 @@ mod tests {
         assert_eq!((found.won, found.seeds), (1, 2));
         // The second seed's curves have no entropy in common.
         let found = matched(&runs, ("a", 1), ("b", 1), VALID).unwrap();
-        assert!((found.mean - 10.0).abs() < 1e-9, "{found:?}");
-        assert_eq!((found.won, found.seeds), (1, 1));
+        assert!((found.lead.mean - 10.0).abs() < 1e-9, "{found:?}");
+        assert_eq!((found.lead.won, found.lead.seeds, found.of), (1, 1, 2));
+        assert_eq!(found.range, (1.9, 2.0));
         assert_eq!(lead(&runs, ("a", 1), ("b", 8), VALID), None);
+    }
+
+    /// A run with a share of valid samples and an entropy at each number of steps; half the temperature has five points and a tenth of a nat less.
+    pub(in super::super) fn made_up(
+        entrant: &str,
+        seed: u64,
+        at: &[(usize, f64, f64)],
+    ) -> Finished {
+        let figures = |&(steps, valid, entropy): &(usize, f64, f64)| {
+            [1.0, 0.5].map(|temperature: f64| Figures {
+                steps,
+                temperature,
+                samples: 1,
+                seconds: 1.0,
+                cpu_seconds: None,
+                valid: Some(valid + 0.1 * (1.0 - temperature)),
+                nats_per_token: 5.0 - valid - 0.1 * (1.0 - temperature),
+                entropy: entropy - 0.2 * (1.0 - temperature),
+                distinct: 1.0,
+                command: String::new(),
+                weights: String::new(),
+                judge: None,
+            })
+        };
+        Finished {
+            entrant: entrant.to_owned(),
+            seed,
+            trained: Trained {
+                steps: 1,
+                evaluations: 1,
+                seconds: 1.0,
+                used: Used::default(),
+                command: String::new(),
+                commit: None,
+                jobs: 1,
+                weights: String::new(),
+                teacher: None,
+            },
+            likelihood: None,
+            figures: at.iter().flat_map(figures).collect(),
+        }
     }
 }

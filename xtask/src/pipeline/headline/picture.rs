@@ -61,6 +61,7 @@ fn lines(runs: &[Finished], text: &Text, measure: Measure) -> Vec<Line> {
     let chosen = steps(runs);
     entrants(runs)
         .iter()
+        .filter(|(entrant, _)| entrant.model.is_none())
         .zip(COLOURS.iter().cycle())
         .map(|((entrant, mine), &colour)| {
             let own: Vec<usize> = match at(mine[0], chosen[0]) {

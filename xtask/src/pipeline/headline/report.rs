@@ -1,6 +1,7 @@
 //! The page: what won, tables, picture, numbers.
 
-use super::compare::{Lead, Measure, NATS, VALID, at, lead, matched, mean};
+use super::compare::{Lead, Matched, Measure, NATS, VALID, at, lead, matched, mean};
+use super::figures::FEW;
 use super::{ENTRANTS, Entrant, FLOW_MAP, Finished, Text, picture};
 use crate::pipeline::report::{around, in_order};
 use crate::pipeline::write;
@@ -79,6 +80,7 @@ fn told(
     let mut out = String::new();
     let seeds = in_order(runs.iter().map(|run| run.seed.to_string()));
     let commits = in_order(runs.iter().filter_map(|run| run.trained.commit.clone()));
+    let together = runs.iter().map(|run| run.trained.jobs).max().unwrap_or(1);
     let samples = runs
         .iter()
         .flat_map(|run| &run.figures)
@@ -92,6 +94,11 @@ fn told(
         samples.unwrap_or(0),
         seeds.join(", "),
         commits.join(", ")
+    )?;
+    writeln!(
+        out,
+        "{FLOW_MAP} is sampled without fresh noise and, beside it, with γ = 0.8 as LM1B was; Duo + DCD from its posterior in all steps and, beside it, with the published greedy tail. A flow's and a flow map's last answer is the likeliest token of each place, a diffusion's is drawn.\n\
+         *At equal entropy* is said up to {FEW} steps: the difference in nats a token, averaged over the entropies that both reach at temperatures from 0.5 to 1; one step of a flow map has no temperature and is a point.\n"
     )?;
     writeln!(out, "### Who wins\n")?;
     out += &readings(runs)?;
@@ -136,6 +143,12 @@ fn told(
     })?;
     writeln!(out)?;
     out += &training(runs, text)?;
+    if together > 1 {
+        writeln!(
+            out,
+            "\nUp to {together} models were trained at a time, so seconds of training are of a shared machine."
+        )?;
+    }
     Ok(out)
 }
 
@@ -158,55 +171,89 @@ fn readings(runs: &[Finished]) -> anyhow::Result<String> {
         let [(first, best), (second, next), ..] = ranks[..] else {
             continue;
         };
-        let plural = if steps == 1 { "" } else { "s" };
         write!(
             out,
-            "- **In {steps} step{plural}** {first} is first with {best:.0$} {1} in the mean, then {second} with {next:.0$}",
-            measure.digits,
+            "- **In {}** {first} is first with {best:.2$} {1} in the mean, then {second} with {next:.2$}",
+            in_steps(steps),
             if measure.name == VALID.name {
                 "% valid"
             } else {
                 "nats a token"
-            }
+            },
+            measure.digits,
         )?;
         let (one, other) = ((first, steps), (second, steps));
         if let Some(ahead) = lead(runs, one, other, measure) {
             write!(out, ": ahead by {}", say(ahead, measure))?;
         }
-        match matched(runs, one, other, NATS) {
-            Some(ahead) => writeln!(out, "; at equal entropy by {}.", say(ahead, NATS))?,
-            None if steps <= super::FEW => {
-                writeln!(out, "; there is no entropy that both reach.")?;
-            }
-            None => writeln!(out, ".")?,
+        if steps <= FEW {
+            write!(
+                out,
+                "; {}",
+                at_equal_entropy(matched(runs, one, other, NATS))
+            )?;
         }
+        writeln!(out, ".")?;
     }
     let (few, more) = CLAIM;
-    for rival in ENTRANTS
-        .iter()
-        .filter(|e| e.teacher.is_some() && e.name != FLOW_MAP)
-    {
+    let rivals = |entrant: &&Entrant| {
+        let distilled = |e: &Entrant| e.teacher.is_some_and(|_| e.name != FLOW_MAP);
+        let of = |name| ENTRANTS.iter().find(|e| e.name == name);
+        distilled(entrant) || entrant.model.and_then(of).is_some_and(distilled)
+    };
+    for rival in ENTRANTS.iter().filter(rivals) {
         let (one, other) = ((FLOW_MAP, few), (rival.name, more));
         let Some(ahead) = lead(runs, one, other, measure) else {
             continue;
         };
-        let holds = match ahead.won {
-            won if won == ahead.seeds => "holds",
-            0 => "does not hold",
-            _ => "is open",
-        };
-        write!(
+        let equal = matched(runs, one, other, NATS);
+        writeln!(
             out,
-            "- **One step of {FLOW_MAP} beats eight of {}: {holds}.** It is ahead by {}",
+            "- **{FLOW_MAP} in {} beats {} in {}: {}.** It is ahead by {}; {}.",
+            in_steps(few),
             rival.name,
-            say(ahead, measure)
+            in_steps(more),
+            verdict(ahead, equal),
+            say(ahead, measure),
+            at_equal_entropy(equal)
         )?;
-        match matched(runs, one, other, NATS) {
-            Some(ahead) => writeln!(out, "; at equal entropy by {}.", say(ahead, NATS))?,
-            None => writeln!(out, "; there is no entropy that both reach.")?,
-        }
     }
     Ok(out)
+}
+
+/// What is said of a claim: it takes all seeds, as sampled and at equal entropy.
+fn verdict(ahead: Lead, equal: Option<Matched>) -> &'static str {
+    match (ahead.won, equal.map(|matched| matched.lead)) {
+        (won, Some(lead)) if won == ahead.seeds && lead.won == lead.seeds => "holds",
+        (0, Some(lead)) if lead.won == 0 => "does not hold",
+        (0, None) => "does not hold, as they are sampled",
+        _ => "is open",
+    }
+}
+
+fn in_steps(steps: usize) -> String {
+    let plural = if steps == 1 { "" } else { "s" };
+    format!("{steps} step{plural}")
+}
+
+fn at_equal_entropy(matched: Option<Matched>) -> String {
+    let Some(Matched { lead, of, range }) = matched else {
+        return "there is no entropy that both reach".to_owned();
+    };
+    let seeds = if lead.seeds == of {
+        String::new()
+    } else {
+        format!(
+            ", the only {} of {of} with an entropy that both reach",
+            lead.seeds
+        )
+    };
+    format!(
+        "at equal entropy ({:.2} to {:.2}) by {}{seeds}",
+        range.0,
+        range.1,
+        say(lead, NATS)
+    )
 }
 
 fn say(lead: Lead, measure: Measure) -> String {
@@ -263,6 +310,9 @@ fn training(runs: &[Finished], text: &Text) -> anyhow::Result<String> {
          | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (entrant, mine) in entrants(runs) {
+        if entrant.model.is_some() {
+            continue;
+        }
         let all = |figure: &dyn Fn(&Finished) -> Option<String>| {
             let figures = mine
                 .iter()
@@ -293,4 +343,69 @@ fn training(runs: &[Finished], text: &Text) -> anyhow::Result<String> {
         writeln!(out, "| *the text's own law* | | | | | | {nats:.3} |")?;
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compare::tests::made_up;
+    use super::*;
+
+    fn text() -> Text {
+        Text {
+            rows: 10,
+            nats_per_token: 0.9,
+            likelihood: Some(0.88),
+            entropy: 2.3,
+            distinct: 0.9,
+        }
+    }
+
+    #[test]
+    fn a_claim_takes_all_seeds_as_sampled_and_at_equal_entropy() {
+        let page = |rival: [(f64, f64); 2]| {
+            let runs: Vec<Finished> = (0..2)
+                .flat_map(|seed| {
+                    let (valid, entropy) = rival[seed as usize];
+                    [
+                        made_up(FLOW_MAP, seed, &[(1, 0.3, 2.2), (8, 0.5, 2.2)]),
+                        made_up("MDLM + SDTT", seed, &[(1, 0.0, 2.2), (8, valid, entropy)]),
+                        made_up("AR", seed, &[(22, 0.9, 2.3)]),
+                    ]
+                })
+                .collect();
+            told(&runs, &text(), (100, 200), "p.svg").unwrap()
+        };
+        let claim = "**FMLM in 1 step beats MDLM + SDTT in 8 steps: ";
+        let won = page([(0.2, 2.2), (0.1, 2.2)]);
+        assert!(
+            won.contains(&format!(
+                "{claim}holds.** It is ahead by +15.0 points (2 of 2 seeds)"
+            )),
+            "{won}"
+        );
+        let lost = page([(0.4, 2.2), (0.6, 2.2)]);
+        assert!(lost.contains(&format!("{claim}does not hold.**")), "{lost}");
+        // What says less than the other ever does is not compared.
+        let apart = page([(0.4, 1.2), (0.6, 1.2)]);
+        assert!(
+            apart.contains(&format!("{claim}does not hold, as they are sampled.**")),
+            "{apart}"
+        );
+        assert!(
+            apart.contains("there is no entropy that both reach"),
+            "{apart}"
+        );
+        let mixed = page([(0.2, 2.2), (0.6, 2.2)]);
+        assert!(mixed.contains(&format!("{claim}is open.**")), "{mixed}");
+        // The autoregressive model has its own number of steps.
+        assert!(won.contains("| AR | in 22: 90.0 · 90.0 | |"), "{won}");
+        assert!(
+            won.contains("- **In 1 step** FMLM is first with 30.0 % valid"),
+            "{won}"
+        );
+        assert!(
+            won.contains("- **In 8 steps** FMLM is first with 50.0 % valid"),
+            "{won}"
+        );
+    }
 }

@@ -79,11 +79,10 @@ impl Job for RoundsJob<'_> {
         settings.train.validate()?;
         dataset.verify()?;
         let count = steps.len();
-        if let Some(all) = request.evaluations {
-            // What is to be spent on all of them is shared evenly.
-            let each = all / count as u64;
-            paid(each, cost * settings.train.batch as f64)?;
-            request.evaluations = Some(each);
+        if let Some(all) = request.evaluations.take() {
+            // What is to be spent on all of them is shared evenly, and kept as steps, so that a resumed run spends no other share.
+            let step = cost * settings.train.batch as f64;
+            request.config.distill.train.steps = paid(all / count as u64, step)?;
         }
         begin(&request, &teacher)?;
         let mut spent = Spent::default();
