@@ -95,11 +95,29 @@ pub(crate) fn linear<B: Backend>(
     let y = x
         .reshape([batch * length, inputs])
         .matmul(to(weight, dtype));
-    let y = match bias {
-        Some(bias) => y + to(bias, dtype).unsqueeze_dim(0),
+    let y = y.reshape([batch, length, outputs]);
+    match bias {
+        // A copy for each sequence, so that its gradient is added up in two steps: see `column_sums`.
+        Some(bias) => y + to(bias.expand([batch, 1, outputs]), dtype),
         None => y,
-    };
-    y.reshape([batch, length, outputs])
+    }
+}
+
+/// Σ over the rows of `[rows, columns]`, `[columns]`.
+///
+/// A GPU gives each of its sums to one thread: where there are few and long ones, most of it is idle. So rows are added up in some √rows
+/// groups first.
+fn column_sums<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 1> {
+    let [rows, columns] = x.dims();
+    let groups = rows.isqrt().max(1);
+    let (each, left) = (rows / groups, rows % groups);
+    let grouped = x.clone().narrow(0, 0, groups * each);
+    let sums = grouped.reshape([groups, each, columns]).sum_dim(1);
+    let sum = sums.sum_dim(0).reshape([columns]);
+    if left == 0 {
+        return sum;
+    }
+    sum + x.narrow(0, groups * each, left).sum_dim(0).squeeze_dim(0)
 }
 
 pub(crate) fn product<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
@@ -192,7 +210,7 @@ pub(crate) fn capped_loss_gradient<B: Backend>(
     let gradient = to_capped * slope * weights.unsqueeze_dim(1);
     CappedLoss {
         loss: loss.squeeze_dim::<1>(1),
-        bias: gradient.clone().sum_dim(0).squeeze_dim(0),
+        bias: column_sums(gradient.clone()),
         product: gradient,
     }
 }
@@ -238,4 +256,27 @@ pub(crate) fn adamw<B: Backend, const D: usize>(
     let step = (first.clone() / root).mul_scalar(rule.lr / (1.0 - rule.beta1.powf(time)));
     let param = param.mul_scalar(1.0 - rule.lr * rule.weight_decay) - step;
     [param, first, second]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+
+    #[test]
+    fn every_row_is_in_the_sum_of_its_column_once() {
+        for rows in [1, 2, 3, 4, 5, 16, 24, 97] {
+            let [count, columns] = [rows * 3, 3];
+            let values: Vec<f32> = (0..count).map(|i| (i * i % 13) as f32).collect();
+            let x = Tensor::<Flex, 1>::from_floats(values.as_slice(), &Default::default());
+            let found: Vec<f32> = column_sums(x.reshape([rows, columns]))
+                .into_data()
+                .to_vec()
+                .unwrap();
+            let expected: Vec<f32> = (0..columns)
+                .map(|column| values.iter().skip(column).step_by(columns).sum())
+                .collect();
+            assert_eq!(found, expected, "{rows} rows");
+        }
+    }
 }
