@@ -1,13 +1,15 @@
-//! Experiments that write a page of the book: `cargo xtask pipeline distillations`, `… lm1b`, `… openwebtext`.
+//! Experiments that write a page of the book: `cargo xtask pipeline distillations`, `… headline`, `… lm1b`, `… openwebtext`.
 //!
 //! A pipeline drives the program `flm` and nothing else, so whatever it does can be typed. It goes on where it was stopped: what
 //! is finished is not done again.
 
 mod distillations;
 pub(crate) mod flm;
+mod headline;
 mod picture;
 mod published;
 mod report;
+mod runs;
 
 use anyhow::{Context, ensure};
 use std::fs;
@@ -19,6 +21,8 @@ use std::process::Command as Process;
 pub(crate) enum Command {
     /// Every way to distill a flow map, from one teacher and at equal evaluations of the network.
     Distillations(Arguments),
+    /// Flows and flow maps beside discrete diffusion and autoregression, at equal evaluations of the network.
+    Headline(Box<headline::Arguments>),
     /// LM1B as published: fetch, prepare, train, distill, sample, score.
     Lm1b(published::Arguments),
     /// OpenWebText as published: fetch, prepare, train, distill, sample, score.
@@ -60,6 +64,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
             })
         }
         Command::Distillations(arguments) => distillations::run(arguments),
+        Command::Headline(arguments) => headline::run(arguments),
         Command::Lm1b(arguments) => published::run(&published::LM1B, arguments),
         Command::Openwebtext(arguments) => published::run(&published::OPENWEBTEXT, arguments),
     }
@@ -68,6 +73,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
 /// The smallest pipelines with a program that is there, results beside their runs, in folders that are removed.
 pub(crate) fn smoke(flm: PathBuf) -> anyhow::Result<()> {
     published::smoke(&published::LM1B, flm.clone())?;
+    headline::smoke(flm.clone())?;
     smallest_distillations(flm)
 }
 

@@ -286,7 +286,8 @@ pub(crate) struct RunArgs {
     /// The run folder to make
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
-    /// Train for as many steps as N evaluations of the network pay for, a pass back counting as two, instead of a number of steps
+    /// Train for as many steps as N evaluations of the network pay for, a pass back counting as two, instead of a number of steps; rounds of a
+    /// distillation share them evenly
     #[arg(long, value_name = "N")]
     pub(crate) evaluations: Option<u64>,
     /// Go on from the newest checkpoint in the run folder, with the settings kept there
@@ -353,19 +354,20 @@ pub(crate) struct SampleArgs {
 ///
 /// A scorer is another model that reads the samples: GPT-2, by its folder of the Hugging Face hub (with its tokenizer.json), an autoregressive
 /// model that flm trained, by its folder, or an n-gram model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several
-/// may be named.
+/// may be named. Of a data folder the validation rows are judged, so that samples can be told from text.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Examples:
   flm eval quickstart/samples --data quickstart/data
+  flm eval quickstart/data
   flm eval samples.jsonl --scorer gpt2-large --scorer runs/ar --scorer ngram:data:4"
 )]
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
     pub(crate) command: Option<EvalCommand>,
-    /// A .jsonl file of `flm sample`, a text file with a sample a line, or a folder of such files
+    /// A .jsonl file of `flm sample`, a text file with a sample a line, a folder of such files, or a data folder
     #[arg(value_name = "SAMPLES", required = true)]
     pub(crate) samples: Option<PathBuf>,
     /// The data folder the model was trained on

@@ -7,7 +7,7 @@ pub(crate) use keys::{Overrides, first_difference};
 use crate::error::{CliError, Result};
 use flm_data::{Detokenizer, Layout, TextUnit, TokenizerSource};
 use flm_denoiser::{DitConfig, Family};
-use flm_discrete::{DcdConfig, SdttConfig};
+use flm_discrete::{CurriculumConfig, DcdConfig, SdttConfig};
 use flm_distill::FlowMapConfig;
 use flm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) data: DataSettings,
     pub(crate) model: ModelSettings,
     pub(crate) train: TrainConfig,
+    /// How a model of family `duo` begins to learn.
+    pub(crate) curriculum: CurriculumConfig,
     pub(crate) distill: DistillSettings,
     pub(crate) sample: SampleSettings,
 }

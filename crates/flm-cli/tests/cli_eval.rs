@@ -374,3 +374,18 @@ fn a_tokenizer_without_padding_is_given_it_with_an_input_as_well() {
     assert_eq!(tokenizer["added_tokens"][1]["content"], "[PAD]");
     assert_eq!(tokenizer["added_tokens"][1]["id"], 3);
 }
+
+#[test]
+fn the_text_itself_is_judged_like_samples() {
+    let folder = Folder::new();
+    folder.data("data", 500);
+    let judged = json(&printed(&folder, "eval data --scorer ngram:data --json"));
+    let figures = &judged[0]["figures"];
+    assert_eq!(judged[0]["name"], "validation rows");
+    assert_eq!(figures["valid"], 1.0);
+    // Two of a hundred sentences are kept apart.
+    assert_eq!(figures["samples"], 10);
+    assert!(figures["oracle_nats_per_token"].as_f64().unwrap() < 2.0);
+    assert!(judged[0]["token_entropy"].as_f64().unwrap() > 1.0);
+    assert_eq!(judged[0]["scores"][0]["samples"], 10);
+}

@@ -279,6 +279,14 @@ fn diffusions_are_distilled_in_rounds() {
                 "{recipe} is distilled in rounds and cannot be resumed with other settings: distill.train.steps was 3, now 9"
             )
         );
+        // So many evaluations are shared evenly: two steps of each round are paid for, and half of a third.
+        let evaluations = 3 * 8 * cost * 5 / 2;
+        printed(
+            &folder,
+            &format!("{distill} --evaluations {evaluations} --force"),
+        );
+        let card = read(&folder, &format!("{recipe}/model/run.json"));
+        assert_eq!(card["evaluations"], 3 * 2 * 8 * cost);
         // A shorter one in its place leaves nothing of it.
         printed(
             &folder,
@@ -370,8 +378,16 @@ fn what_a_family_does_not_have_is_refused() {
             "the teacher mdlm/model lies in the run that would be replaced, mdlm",
         ),
         (
-            "distill --teacher duo --data data --out few --evaluations 1000",
-            "--evaluations is for runs of one round: each round of a distillation of tokens takes distill.train.steps",
+            "distill --teacher duo --data data --out few --evaluations 100",
+            "--evaluations 20 pays for no step: one takes 32 evaluations of the network",
+        ),
+        (
+            "train --data data --out x --set model.family=duo --set curriculum.gamma=[1]",
+            "the configuration: gamma must be two numbers or none, found 1 in `curriculum.gamma`",
+        ),
+        (
+            "train --data data --out x --set model.family=duo --set curriculum.gamma=[1,0]",
+            "curriculum.gamma must grow from first to last, found 1 and 0",
         ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");

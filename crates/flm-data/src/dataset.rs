@@ -12,7 +12,8 @@ use crate::{DataError, Layout, TextTokenizer};
 /// way to choose the validation split and no text map, is read as well.
 pub const FORMAT_VERSION: u32 = 2;
 
-pub(crate) const META_FILE: &str = "dataset.json";
+/// In a data folder: what it holds. A folder without it is none.
+pub const META_FILE: &str = "dataset.json";
 /// In a data folder: the tokenizer. Model folders have it by the same name.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(crate) const TRAIN: &str = "train";

@@ -13,7 +13,8 @@ pub struct CurriculumConfig {
     pub share: f64,
     /// Temperature of the softmax.
     pub temperature: f64,
-    /// The noise; without it, from as good as none to as good as nothing else ([`Transform::covering`]).
+    /// The noise, as `[first, last]`; where it is left empty, from as good as none to as good as nothing else ([`Transform::covering`]).
+    #[serde(with = "ends")]
     pub gamma: Option<Gamma>,
 }
 
@@ -95,7 +96,8 @@ pub struct DcdConfig {
     pub first: f64,
     /// How many rounds.
     pub rounds: u32,
-    /// The noise; without it, from as good as none to as good as nothing else ([`Transform::covering`]).
+    /// The noise, as `[first, last]`; where it is left empty, from as good as none to as good as nothing else ([`Transform::covering`]).
+    #[serde(with = "ends")]
     pub gamma: Option<Gamma>,
 }
 
@@ -195,6 +197,34 @@ fn noise(
         return Ok(Gamma { first, last });
     }
     Err(DiscreteConfigError::Gamma { key, first, last })
+}
+
+/// Noise as a list of two numbers, or of none: a key that every file can have.
+mod ends {
+    use super::Gamma;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        gamma: &Option<Gamma>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let ends = gamma.map(|gamma| vec![gamma.first, gamma.last]);
+        ends.unwrap_or_default().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        deserializer: D,
+    ) -> Result<Option<Gamma>, D::Error> {
+        match Vec::<f64>::deserialize(deserializer)?.as_slice() {
+            [] => Ok(None),
+            &[first, last] => Ok(Some(Gamma { first, last })),
+            found => Err(D::Error::custom(format!(
+                "gamma must be two numbers or none, found {}",
+                found.len()
+            ))),
+        }
+    }
 }
 
 fn steps(

@@ -1,6 +1,7 @@
 //! Every objective and variant from one teacher, at equal evaluations of the network.
 
-use super::flm::{Flm, Used};
+use super::flm::Used;
+use super::runs::{Runs, name, read, same_words, set, words};
 use super::{Arguments, build, report, write};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
@@ -129,17 +130,8 @@ pub(crate) struct Figures {
     pub(crate) distinct: f64,
 }
 
-/// What of a model's card is told.
-#[derive(Deserialize)]
-struct Card {
-    steps: u64,
-    evaluations: u64,
-    seconds: f64,
-}
-
 struct Study {
-    flm: Flm,
-    out: PathBuf,
+    runs: Runs,
     size: Size,
 }
 
@@ -167,18 +159,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             samples: 1_000,
         }
     };
-    let out = &arguments.out;
-    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let program = match &arguments.flm {
         Some(program) => program.clone(),
         None => build()?,
     };
     let study = Study {
-        flm: Flm {
-            program,
-            log: out.join("log.txt"),
-        },
-        out: out.clone(),
+        runs: Runs::new(program, &arguments.out)?,
         size,
     };
     study.prepare()?;
@@ -198,36 +184,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     )
 }
 
-/// As a file is called.
-fn name(variant: &str, seed: u64) -> String {
-    let plain = |c: char| if c.is_alphanumeric() { c } else { '-' };
-    let words: String = variant.replace(", ", "-").chars().map(plain).collect();
-    format!("{words}-{seed}")
-}
-
 impl Study {
-    fn path(&self, parts: &[&str]) -> String {
-        let place = parts
-            .iter()
-            .fold(self.out.clone(), |all, part| all.join(part));
-        place.display().to_string()
-    }
-
     fn prepare(&self) -> anyhow::Result<()> {
-        let data = self.path(&["data"]);
-        if PathBuf::from(&data).join("dataset.json").is_file() {
-            return Ok(());
-        }
-        let mut arguments = words(&[
-            "data", "prepare", "--force", "--preset", PRESET, "--out", &data,
-        ]);
-        arguments.extend(set("", self.size.data));
-        self.flm.run(&arguments).map(drop)
+        let preset = words(&["--preset", PRESET]);
+        self.runs
+            .prepare(&[preset, set("", self.size.data)].concat())
     }
 
     /// The flow that everybody learns from.
     fn teacher(&self) -> anyhow::Result<Finished> {
-        let arguments = words(&["train", "--preset", PRESET, "--data", &self.path(&["data"])]);
+        let data = self.runs.path(&["data"]);
+        let arguments = words(&["train", "--preset", PRESET, "--data", &data]);
         self.finish("teacher", 0, arguments, &[1, 2, 4, 8, 32, 128])
     }
 
@@ -248,7 +215,7 @@ impl Study {
             "--preset",
             PRESET,
             "--data",
-            &self.path(&["data"]),
+            &self.runs.path(&["data"]),
             "--evaluations",
             &budget.to_string(),
         ]);
@@ -260,7 +227,7 @@ impl Study {
 
     /// That a run learns from a finished one.
     fn from(&self, other: &str, seed: u64) -> Vec<String> {
-        words(&["--teacher", &self.path(&["runs", &name(other, seed)])])
+        words(&["--teacher", &self.runs.run(&name(other, seed))])
     }
 
     /// Does a run with its samples, or reads what it came to.
@@ -272,11 +239,9 @@ impl Study {
         steps: &[usize],
     ) -> anyhow::Result<Finished> {
         let name = name(variant, seed);
-        let run = self.path(&["runs", &name]);
         arguments.extend(set("", self.size.training));
-        arguments.extend(words(&["--out", &run]));
-        let command = format!("flm {}", arguments.join(" "));
-        let result = PathBuf::from(self.path(&["finished", &format!("{name}.json")]));
+        let command = self.runs.command(&name, &arguments);
+        let result = PathBuf::from(self.runs.path(&["finished", &format!("{name}.json")]));
         if result.is_file() {
             let finished: Finished = read(&result)?;
             ensure!(
@@ -288,32 +253,20 @@ impl Study {
             return Ok(finished);
         }
         println!("{variant}, seed {seed}");
-        let folder = PathBuf::from(&run);
-        let started = folder.join("config.toml").is_file();
-        if started {
-            arguments.push("--resume".to_owned());
-        } else if folder.exists() {
-            arguments.push("--force".to_owned());
-        }
-        let mut used = self.flm.run(&arguments)?;
-        if started {
-            // Only the last part of the run was watched.
-            used = Used::default();
-        }
-        let card: Card = read(&folder.join("model/run.json"))?;
+        let trained = self.runs.train(&name, &arguments)?;
         let figures = steps
             .iter()
-            .map(|&steps| self.judge(&name, &run, steps))
+            .map(|&steps| self.judge(&name, steps))
             .collect::<anyhow::Result<_>>()?;
         let finished = Finished {
             variant: variant.to_owned(),
             seed,
-            steps: card.steps,
-            evaluations: card.evaluations,
-            seconds: card.seconds,
-            used,
-            command,
-            commit: commit(),
+            steps: trained.steps,
+            evaluations: trained.evaluations,
+            seconds: trained.seconds,
+            used: trained.used,
+            command: trained.command,
+            commit: trained.commit,
             figures,
         };
         write(&result, &serde_json::to_string_pretty(&finished)?)?;
@@ -321,30 +274,23 @@ impl Study {
     }
 
     /// Samples a run in so many steps and judges what comes.
-    fn judge(&self, name: &str, run: &str, steps: usize) -> anyhow::Result<Figures> {
-        let samples = self.path(&["samples", &format!("{name}-{steps}.jsonl")]);
-        fs::create_dir_all(self.out.join("samples"))?;
+    fn judge(&self, name: &str, steps: usize) -> anyhow::Result<Figures> {
+        let samples = self
+            .runs
+            .path(&["samples", &format!("{name}-{steps}.jsonl")]);
+        fs::create_dir_all(self.runs.out.join("samples"))?;
         let (count, number) = (self.size.samples.to_string(), steps.to_string());
-        self.flm.run(&words(&[
-            "sample", "--force", "--model", run, "--steps", &number, "--count", &count, "--out",
+        let run = self.runs.run(name);
+        self.runs.flm.run(&words(&[
+            "sample", "--force", "--model", &run, "--steps", &number, "--count", &count, "--out",
             &samples,
         ]))?;
-        let answer = self.flm.ask(&words(&[
-            "eval",
-            &samples,
-            "--json",
-            "--data",
-            &self.path(&["data"]),
-        ]))?;
-        #[derive(Deserialize)]
-        struct Judged {
-            figures: serde_json::Value,
-        }
-        let [judged]: [Judged; 1] = serde_json::from_str(&answer)?;
+        let data = self.runs.path(&["data"]);
+        let judged = self.runs.judge(&words(&[&samples, "--data", &data]))?;
         let figure = |key: &str| {
-            judged.figures[key]
+            judged["figures"][key]
                 .as_f64()
-                .with_context(|| format!("flm eval tells no {key}: {answer}"))
+                .with_context(|| format!("flm eval tells no {key}: {judged}"))
         };
         Ok(Figures {
             steps,
@@ -358,7 +304,7 @@ impl Study {
 
     /// All runs of the study that are finished, variant by variant.
     fn finished(&self) -> anyhow::Result<Vec<Finished>> {
-        let folder = self.out.join("finished");
+        let folder = self.runs.out.join("finished");
         let mut all = Vec::new();
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
@@ -374,41 +320,4 @@ impl Study {
         all.sort_by_key(|(place, seed, _)| (*place, *seed));
         Ok(all.into_iter().map(|(_, _, finished)| finished).collect())
     }
-}
-
-/// Whether two commands say the same, in whatever order.
-fn same_words(one: &str, other: &str) -> bool {
-    let sorted = |command: &str| {
-        let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-        words.sort();
-        words
-    };
-    sorted(one) == sorted(other)
-}
-
-/// The commit that is checked out, marked if something is changed; none without git.
-fn commit() -> Option<String> {
-    let git = std::process::Command::new("git")
-        .args(["describe", "--always", "--dirty", "--abbrev=7"])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
-    Some(String::from_utf8(git.stdout).ok()?.trim().to_owned())
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-fn set(section: &str, settings: &[&str]) -> Vec<String> {
-    settings
-        .iter()
-        .flat_map(|setting| ["--set".to_owned(), format!("{section}{setting}")])
-        .collect()
-}
-
-fn read<T: for<'a> Deserialize<'a>>(path: &std::path::Path) -> anyhow::Result<T> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} cannot be understood", path.display()))
 }

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (720, 420);
 /// Legible on white.
-const COLOURS: [RGBColor; 7] = [
+pub(crate) const COLOURS: [RGBColor; 7] = [
     RGBColor(0x1f, 0x8a, 0x9e),
     RGBColor(0xd9, 0x6c, 0x3b),
     RGBColor(0x6a, 0x4c, 0x93),

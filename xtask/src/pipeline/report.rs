@@ -6,10 +6,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// Between these the page is written anew; what stands around them is kept.
-const BEGIN: &str = "<!-- figures: written by cargo xtask pipeline distillations -->";
-const END: &str = "<!-- end of the figures -->";
-
 /// What all others are measured by.
 const RULE: &str = "semigroup";
 
@@ -22,8 +18,12 @@ pub(crate) fn publish(
 ) -> anyhow::Result<()> {
     let page = folder.join("distillations.md");
     let before = fs::read_to_string(&page).unwrap_or_default();
-    let figures = format!("{BEGIN}\n\n{}\n{END}", figures(runs, teacher, budget)?);
-    write(&page, &around(&before, &figures))?;
+    let figures = figures(runs, teacher, budget)?;
+    let pipeline = "distillations";
+    write(
+        &page,
+        &around(&before, "Ways to a flow map", pipeline, &figures),
+    )?;
     let drawing = picture::validity(runs, teacher)?;
     write(&folder.join("distillations.svg"), &drawing)?;
     let numbers = serde_json::json!({ "budget": budget, "teacher": teacher, "runs": runs });
@@ -33,11 +33,21 @@ pub(crate) fn publish(
     Ok(())
 }
 
-/// The page with its figures in the place of the earlier ones, at its end, or a new page.
-fn around(page: &str, figures: &str) -> String {
-    match (page.split_once(BEGIN), page.split_once(END)) {
+/// Behind the figures of a page.
+const END: &str = "<!-- end of the figures -->";
+
+/// In front of the figures of a page.
+fn begin(pipeline: &str) -> String {
+    format!("<!-- figures: written by cargo xtask pipeline {pipeline} -->")
+}
+
+/// A page with a pipeline's figures in the place of the earlier ones, at its end, or a new page. What stands around them is kept.
+pub(crate) fn around(page: &str, title: &str, pipeline: &str, figures: &str) -> String {
+    let begin = begin(pipeline);
+    let figures = format!("{begin}\n\n{figures}\n{END}");
+    match (page.split_once(begin.as_str()), page.split_once(END)) {
         (Some((before, _)), Some((_, after))) => format!("{before}{figures}{after}"),
-        _ if page.trim().is_empty() => format!("# Ways to a flow map\n\n{figures}\n"),
+        _ if page.trim().is_empty() => format!("# {title}\n\n{figures}\n"),
         _ => format!("{}\n\n{figures}\n", page.trim_end()),
     }
 }
@@ -77,7 +87,7 @@ fn figures(runs: &[Finished], teacher: &Finished, budget: u64) -> anyhow::Result
 }
 
 /// Each word once, as they come.
-fn in_order(words: impl Iterator<Item = String>) -> Vec<String> {
+pub(crate) fn in_order(words: impl Iterator<Item = String>) -> Vec<String> {
     let mut seen = Vec::new();
     for word in words {
         if !seen.contains(&word) {
@@ -219,13 +229,15 @@ mod tests {
 
     #[test]
     fn what_stands_around_the_figures_is_kept() {
-        let first = around("", &format!("{BEGIN}\n1\n{END}"));
-        assert!(first.starts_with("# Ways to a flow map\n"));
+        let around = |page: &str, figures: &str| around(page, "Ways", "distillations", figures);
+        let first = around("", "1");
+        assert!(first.starts_with("# Ways\n"));
         let told = first.replace("# Ways", "Told before.\n# Ways") + "Told after.\n";
-        let second = around(&told, &format!("{BEGIN}\n2\n{END}"));
+        let second = around(&told, "2");
         assert_eq!(second, told.replace("\n1\n", "\n2\n"));
-        for page in ["Only told.\n".to_owned(), format!("Told.\n{BEGIN}\n")] {
-            let with = around(&page, &format!("{BEGIN}\n3\n{END}"));
+        let cut = format!("Told.\n{}\n", begin("distillations"));
+        for page in ["Only told.\n", cut.as_str()] {
+            let with = around(page, "3");
             assert!(with.starts_with(page.trim_end()) && with.ends_with(&format!("3\n{END}\n")));
         }
     }

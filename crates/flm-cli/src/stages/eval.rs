@@ -5,7 +5,7 @@ use super::{prepare, sample};
 use crate::args::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::files;
-use flm_data::{DatasetMeta, Layout};
+use flm_data::{Dataset, DatasetMeta, Layout, META_FILE};
 use flm_eval::{Diversity, GenPpl, Grammar, Quality, mean_unigram_entropy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -82,43 +82,74 @@ pub(crate) struct Samples {
     pub(crate) drawn: Option<Setting>,
 }
 
-/// Judges the files that `path` means.
+/// Judges the files that `path` means, or the validation rows of the data folder that it is.
 pub(crate) fn eval(path: &Path, data: Option<&Path>, score: &ScoreArgs) -> Result<Vec<Judged>> {
     // What is no data folder is an error even where its grammar is not needed.
     let layout = match data {
         Some(data) => Some(DatasetMeta::read(data)?.layout),
         None => None,
     };
-    let grammar = match data {
+    let own = path.join(META_FILE).is_file();
+    let grammar = match data.or(own.then_some(path)) {
         Some(data) => prepare::grammar_of(data)?,
         None => None,
     };
     let mut judged = Vec::new();
     let mut all = Vec::new();
-    for path in sample_files(path)? {
-        if layout == Some(Layout::Packed) && !is_json_lines(&path) {
-            return Err(CliError::input(format!(
-                "{} must be a .jsonl file: texts of packed blocks may have several lines",
-                path.display()
-            )));
-        }
-        let samples = read(&path)?;
-        let figures = judge(grammar.as_ref(), &samples.texts)?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut take = |name: String, samples: Samples| {
         judged.push(Judged {
-            name: name.into_owned(),
-            figures,
+            name,
+            figures: judge(grammar.as_ref(), &samples.texts)?,
             token_entropy: samples.token_entropy(),
             scores: Vec::new(),
             drawn: samples.drawn.clone(),
         });
         all.push(samples);
+        Ok::<_, CliError>(())
+    };
+    if own {
+        take("validation rows".to_owned(), validation(path)?)?;
+    } else {
+        for path in sample_files(path)? {
+            if layout == Some(Layout::Packed) && !is_json_lines(&path) {
+                return Err(CliError::input(format!(
+                    "{} must be a .jsonl file: texts of packed blocks may have several lines",
+                    path.display()
+                )));
+            }
+            let samples = read(&path)?;
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            take(name.into_owned(), samples)?;
+        }
     }
     let sets: Vec<Set<'_>> = all.iter().map(Set::of).collect();
     for (judged, scores) in judged.iter_mut().zip(Judges::open(score)?.score(&sets)?) {
         judged.scores = scores;
     }
     Ok(judged)
+}
+
+/// The validation rows of a data folder, as if they were samples.
+fn validation(data: &Path) -> Result<Samples> {
+    let dataset = Dataset::open(data)?;
+    let rows = (0..dataset.validation().rows()).map(|row| dataset.validation().row(row));
+    let rows = rows.collect::<std::result::Result<Vec<_>, _>>()?;
+    let layout = dataset.meta().layout;
+    let texts = rows
+        .iter()
+        .map(|row| sample::text_of(row, dataset.tokenizer(), layout));
+    let texts = texts.collect::<Result<Vec<_>>>()?;
+    if texts.is_empty() {
+        return Err(CliError::input(format!(
+            "{} has no validation rows",
+            data.display()
+        )));
+    }
+    Ok(Samples {
+        texts,
+        tokens: Some(rows),
+        drawn: None,
+    })
 }
 
 /// Judges texts, by the grammar if there is one.

@@ -244,10 +244,7 @@ struct Text {
 
 impl Text {
     fn sample(&self, tokens: Vec<u32>, request: &Request, dtype: Precision) -> Result<Sample> {
-        let text = match self.layout {
-            Layout::Rows => self.tokenizer.decode(&tokens)?,
-            Layout::Packed => self.packed(&tokens)?,
-        };
+        let text = text_of(&tokens, &self.tokenizer, self.layout)?;
         Ok(Sample {
             text,
             tokens,
@@ -262,19 +259,22 @@ impl Text {
             dtype: dtype.to_string(),
         })
     }
+}
 
-    /// A packed block: the frame of begin and end token goes, documents inside it start new lines.
-    fn packed(&self, tokens: &[u32]) -> Result<String> {
-        let (bos, eos) = (self.tokenizer.bos_id(), self.tokenizer.eos_id());
-        let tokens = tokens.strip_prefix(&[bos]).unwrap_or(tokens);
-        let tokens = tokens.strip_suffix(&[eos]).unwrap_or(tokens);
-        let documents = tokens
-            .split(|&token| token == eos)
-            .map(|document| self.tokenizer.decode_all(document));
-        Ok(documents
-            .collect::<std::result::Result<Vec<_>, _>>()?
-            .join("\n"))
+/// What a row of tokens says: of a packed block the frame of begin and end token goes, and documents inside it start new lines.
+pub(crate) fn text_of(tokens: &[u32], tokenizer: &TextTokenizer, layout: Layout) -> Result<String> {
+    if layout == Layout::Rows {
+        return Ok(tokenizer.decode(tokens)?);
     }
+    let (bos, eos) = (tokenizer.bos_id(), tokenizer.eos_id());
+    let tokens = tokens.strip_prefix(&[bos]).unwrap_or(tokens);
+    let tokens = tokens.strip_suffix(&[eos]).unwrap_or(tokens);
+    let documents = tokens
+        .split(|&token| token == eos)
+        .map(|document| tokenizer.decode_all(document));
+    Ok(documents
+        .collect::<std::result::Result<Vec<_>, _>>()?
+        .join("\n"))
 }
 
 struct Source<B: Backend> {

@@ -20,10 +20,10 @@ use burn::tensor::backend::AutodiffBackend;
 use flm_data::{Dataset, TOKENIZER_FILE};
 use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::{Dit, DitConfig, Family, NoiseWidth};
+use flm_discrete::LogLinear;
 use flm_discrete::autoregressive::AutoregressiveObjective;
 use flm_discrete::duo::DuoObjective;
 use flm_discrete::mdlm::MdlmObjective;
-use flm_discrete::{CurriculumConfig, LogLinear};
 use flm_distill::{FlowMapObjective, FlowObjective, ObjectiveKind};
 use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
@@ -410,7 +410,10 @@ impl Job for TrainJob<'_> {
                 // The curriculum lasts a share of the steps, which --evaluations may decide.
                 let step = DuoObjective::default().evaluations(plan.settings.batch);
                 let plan = plan.spending(step)?;
-                let curriculum = CurriculumConfig::default()
+                let curriculum = plan
+                    .request
+                    .config
+                    .curriculum
                     .curriculum(plan.network.vocab_size, plan.settings.steps)?;
                 let objective = DuoObjective::new(LogLinear::default(), curriculum);
                 plan.train(place, model, &objective)

@@ -78,14 +78,11 @@ impl Job for RoundsJob<'_> {
         };
         settings.train.validate()?;
         dataset.verify()?;
-        if request.evaluations.is_some() {
-            return Err(CliError::input(
-                "--evaluations is for runs of one round: each round of a distillation of tokens takes distill.train.steps",
-            ));
-        }
         begin(&request, &teacher)?;
         let mut spent = Spent::default();
         let count = steps.len();
+        // What is to be spent on all of them is shared evenly.
+        request.evaluations = request.evaluations.map(|all| all / count as u64);
         for (number, step) in (1..).zip(steps) {
             let request = of_round(&request, number, count);
             let out = request.out.clone();

@@ -1,0 +1,214 @@
+//! Who is ahead, in as many steps and at equal entropy.
+
+use super::{Figures, Finished};
+
+/// Entropies at which two curves are compared.
+const PLACES: usize = 9;
+
+/// What good samples are measured by.
+#[derive(Clone, Copy)]
+pub(crate) struct Measure {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) of: fn(&Figures) -> f64,
+    /// 1 where more is better, −1 where less is.
+    pub(crate) sign: f64,
+    pub(crate) digits: usize,
+}
+
+/// Share of sentences of the language.
+pub(crate) const VALID: Measure = Measure {
+    name: "valid",
+    unit: "points",
+    of: |figures| 100.0 * figures.valid.unwrap_or(f64::NAN),
+    sign: 1.0,
+    digits: 1,
+};
+
+/// Cross-entropy against the law of the text, or against its judge.
+pub(crate) const NATS: Measure = Measure {
+    name: "nats a token",
+    unit: "nats",
+    of: |figures| figures.nats_per_token,
+    sign: -1.0,
+    digits: 2,
+};
+
+/// Samples in so many steps at temperature 1.
+pub(crate) fn at(run: &Finished, steps: usize) -> Option<&Figures> {
+    run.figures
+        .iter()
+        .find(|figures| figures.steps == steps && figures.temperature == 1.0)
+}
+
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// How far one model is ahead of another: in the mean, and on how many of how many seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Lead {
+    pub(crate) mean: f64,
+    pub(crate) won: usize,
+    pub(crate) seeds: usize,
+}
+
+impl Lead {
+    fn of(leads: &[f64]) -> Option<Self> {
+        (!leads.is_empty()).then(|| Self {
+            mean: mean(leads),
+            won: leads.iter().filter(|lead| **lead > 0.0).count(),
+            seeds: leads.len(),
+        })
+    }
+}
+
+/// Runs of the same seed, one of each model.
+fn pairs<'a>(
+    runs: &'a [Finished],
+    one: &str,
+    other: &str,
+) -> impl Iterator<Item = (&'a Finished, &'a Finished)> {
+    let find = |name: &str, seed: u64| {
+        let mut found = runs.iter().filter(move |run| run.seed == seed);
+        let name = name.to_owned();
+        found.find(move |run| run.entrant == name)
+    };
+    let mut seeds: Vec<u64> = runs.iter().map(|run| run.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    seeds
+        .into_iter()
+        .filter_map(|seed| Some((find(one, seed)?, find(other, seed)?)))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// How far the first is ahead of the second, each in its steps, at temperature 1.
+pub(crate) fn lead(
+    runs: &[Finished],
+    (one, steps): (&str, usize),
+    (other, others): (&str, usize),
+    measure: Measure,
+) -> Option<Lead> {
+    let leads: Vec<f64> = pairs(runs, one, other)
+        .filter_map(|(a, b)| {
+            let difference = (measure.of)(at(a, steps)?) - (measure.of)(at(b, others)?);
+            Some(measure.sign * difference)
+        })
+        .collect();
+    Lead::of(&leads)
+}
+
+/// The same at equal entropy: the mean over all entropies that both reach by some temperature; none where no seed has such.
+pub(crate) fn matched(
+    runs: &[Finished],
+    (one, steps): (&str, usize),
+    (other, others): (&str, usize),
+    measure: Measure,
+) -> Option<Lead> {
+    let leads: Vec<f64> = pairs(runs, one, other)
+        .filter_map(|(a, b)| apart(&curve(a, steps, measure), &curve(b, others, measure)))
+        .map(|difference| measure.sign * difference)
+        .collect();
+    Lead::of(&leads)
+}
+
+/// Entropy and quality at each temperature, by entropy.
+fn curve(run: &Finished, steps: usize, measure: Measure) -> Vec<(f64, f64)> {
+    let mut points: Vec<(f64, f64)> = run
+        .figures
+        .iter()
+        .filter(|figures| figures.steps == steps)
+        .map(|figures| (figures.entropy, (measure.of)(figures)))
+        .collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points
+}
+
+/// The mean difference of two curves over the entropies that both reach.
+fn apart(one: &[(f64, f64)], other: &[(f64, f64)]) -> Option<f64> {
+    let ends = |curve: &[(f64, f64)]| Some((curve.first()?.0, curve.last()?.0));
+    let ((a, b), (c, d)) = (ends(one)?, ends(other)?);
+    let (low, high) = (a.max(c), b.min(d));
+    if low > high {
+        return None;
+    }
+    let places = (0..PLACES).map(|i| low + (high - low) * i as f64 / (PLACES - 1) as f64);
+    let differences = places.map(|entropy| Some(read(one, entropy)? - read(other, entropy)?));
+    Some(mean(&differences.collect::<Option<Vec<_>>>()?))
+}
+
+/// A curve at an entropy, straight between its points.
+fn read(curve: &[(f64, f64)], entropy: f64) -> Option<f64> {
+    if let [(_, quality)] = curve {
+        return Some(*quality);
+    }
+    curve.windows(2).find_map(|pair| {
+        let [(low, first), (high, last)] = [pair[0], pair[1]];
+        // Rounding may have moved the end of the range past the last point.
+        let within = entropy >= low - 1e-12 && entropy <= high + 1e-12;
+        let share = if high > low {
+            (entropy - low) / (high - low)
+        } else {
+            0.0
+        };
+        within.then_some(first + share * (last - first))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_compared_where_both_are() {
+        let one = [(1.0, 10.0), (2.0, 20.0)];
+        // Along the line of the first, five above it, and only from 1.5 on.
+        let other = [(1.5, 20.0), (2.5, 30.0)];
+        assert!((apart(&one, &other).unwrap() + 5.0).abs() < 1e-9);
+        assert_eq!(apart(&one, &[(2.1, 1.0), (3.0, 1.0)]), None);
+        assert_eq!(apart(&one, &[]), None);
+        // A model of one point is compared there.
+        assert!((apart(&[(1.5, 18.0)], &one).unwrap() - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn leads_are_of_the_same_seed() {
+        let run = |entrant: &str, seed, valid: f64, entropy| Finished {
+            entrant: entrant.to_owned(),
+            seed,
+            trained: super::super::tests::trained(),
+            likelihood: None,
+            figures: [1.0, 0.5]
+                .map(|temperature| Figures {
+                    steps: 1,
+                    temperature,
+                    samples: 1,
+                    seconds: 1.0,
+                    cpu_seconds: None,
+                    valid: Some(valid + 0.1 * (1.0 - temperature)),
+                    nats_per_token: 1.0,
+                    entropy: entropy - 0.2 * (1.0 - temperature),
+                    distinct: 1.0,
+                    command: String::new(),
+                })
+                .to_vec(),
+        };
+        let runs = [
+            run("a", 0, 0.30, 2.0),
+            run("b", 0, 0.20, 2.0),
+            run("a", 1, 0.10, 2.0),
+            run("b", 1, 0.14, 1.0),
+            run("a", 2, 0.10, 2.0),
+        ];
+        let found = lead(&runs, ("a", 1), ("b", 1), VALID).unwrap();
+        assert!((found.mean - 3.0).abs() < 1e-9, "{found:?}");
+        assert_eq!((found.won, found.seeds), (1, 2));
+        // The second seed's curves have no entropy in common.
+        let found = matched(&runs, ("a", 1), ("b", 1), VALID).unwrap();
+        assert!((found.mean - 10.0).abs() < 1e-9, "{found:?}");
+        assert_eq!((found.won, found.seeds), (1, 1));
+        assert_eq!(lead(&runs, ("a", 1), ("b", 8), VALID), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! Quality against steps, and against time.
+
+use super::compare::{Measure, VALID, at, mean};
+use super::report::{entrants, measure, steps};
+use super::{Finished, Text};
+use crate::pipeline::picture::COLOURS;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+const SIZE: (u32, u32) = (1060, 440);
+/// A model whose samples have the text's entropy to this many nats, or more, is drawn as a full dot.
+const MATCHED: f64 = 0.05;
+
+type Failure = Box<dyn std::error::Error>;
+type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// One model's line.
+struct Line {
+    name: &'static str,
+    colour: RGBColor,
+    points: Vec<Point>,
+}
+
+/// All seeds in some number of steps.
+struct Point {
+    steps: f64,
+    /// For 1,000 samples.
+    seconds: f64,
+    quality: Vec<f64>,
+    matched: bool,
+}
+
+/// Both panels: means of the seeds, and their range.
+pub(crate) fn draw(runs: &[Finished], text: &Text) -> anyhow::Result<String> {
+    let mut svg = String::new();
+    both(&mut svg, runs, text).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
+    Ok(svg)
+}
+
+fn both(svg: &mut String, runs: &[Finished], text: &Text) -> Result<(), Failure> {
+    let measure = measure(runs);
+    let lines = lines(runs, text, measure);
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (left, right) = area.split_horizontally(SIZE.0 / 2);
+    panel(&left, &lines, measure, "steps", &|point| point.steps, true)?;
+    let seconds = "seconds for 1,000 samples";
+    panel(
+        &right,
+        &lines,
+        measure,
+        seconds,
+        &|point| point.seconds,
+        false,
+    )?;
+    area.present()?;
+    Ok(())
+}
+
+fn lines(runs: &[Finished], text: &Text, measure: Measure) -> Vec<Line> {
+    let chosen = steps(runs);
+    entrants(runs)
+        .iter()
+        .zip(COLOURS.iter().cycle())
+        .map(|((entrant, mine), &colour)| {
+            let own: Vec<usize> = match at(mine[0], chosen[0]) {
+                Some(_) => chosen.clone(),
+                None => mine[0].figures.iter().take(1).map(|f| f.steps).collect(),
+            };
+            let point = |steps: usize| {
+                let all: Vec<_> = mine.iter().filter_map(|run| at(run, steps)).collect();
+                let means = |figure: fn(&super::Figures) -> f64| {
+                    mean(&all.iter().map(|f| figure(f)).collect::<Vec<_>>())
+                };
+                Point {
+                    steps: steps as f64,
+                    seconds: means(|f| f.seconds * 1e3 / f.samples as f64),
+                    quality: all.iter().map(|f| (measure.of)(f)).collect(),
+                    matched: means(|f| f.entropy) > text.entropy - MATCHED,
+                }
+            };
+            Line {
+                name: entrant.name,
+                colour,
+                points: own.into_iter().map(point).collect(),
+            }
+        })
+        .collect()
+}
+
+fn panel(
+    area: &Panel<'_>,
+    lines: &[Line],
+    measure: Measure,
+    along: &str,
+    place: &dyn Fn(&Point) -> f64,
+    legend: bool,
+) -> Result<(), Failure> {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let ends = |values: Vec<f64>| {
+        let all = values.into_iter();
+        all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        })
+    };
+    let (first, last) = ends(points().map(place).collect());
+    let (low, high) = ends(points().flat_map(|p| p.quality.clone()).collect());
+    let bottom = if measure.name == VALID.name { 0.0 } else { low };
+    let room = 0.06 * (high - bottom).max(1e-3);
+    let mut chart = ChartBuilder::on(area)
+        .margin(14)
+        .x_label_area_size(40)
+        .y_label_area_size(52)
+        .build_cartesian_2d(
+            (first / 1.25..last * 1.25).log_scale(),
+            bottom - room..high + room,
+        )?;
+    let unit = if measure.name == VALID.name { " %" } else { "" };
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_label_formatter(&|x: &f64| {
+            if *x < 1.0 {
+                format!("{x}")
+            } else {
+                format!("{x:.0}")
+            }
+        })
+        .y_label_formatter(&|y: &f64| format!("{y:.0}{unit}"))
+        .light_line_style(TRANSPARENT)
+        .x_desc(along)
+        .y_desc(format!("{}: mean and range of the seeds", measure.name))
+        .draw()?;
+    for line in lines {
+        let colour = line.colour;
+        let means = line.points.iter().map(|p| (place(p), mean(&p.quality)));
+        let series = chart.draw_series(LineSeries::new(means, colour.stroke_width(2)))?;
+        if legend {
+            series.label(line.name).legend(move |(x, y)| {
+                PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
+            });
+        }
+        for point in &line.points {
+            let x = place(point);
+            let (low, high) = ends(point.quality.clone());
+            chart.draw_series([PathElement::new(
+                [(x, low), (x, high)],
+                colour.stroke_width(1),
+            )])?;
+            let middle = (x, mean(&point.quality));
+            let fill = if point.matched {
+                colour.filled()
+            } else {
+                WHITE.filled()
+            };
+            chart.draw_series([Circle::new(middle, 4, fill)])?;
+            chart.draw_series([Circle::new(middle, 4, colour.stroke_width(1))])?;
+        }
+    }
+    if legend {
+        let corner = if measure.sign > 0.0 {
+            SeriesLabelPosition::UpperLeft
+        } else {
+            SeriesLabelPosition::UpperRight
+        };
+        chart.configure_series_labels().position(corner).draw()?;
+    }
+    Ok(())
+}
