@@ -145,7 +145,7 @@ fn kernel_faults(package: &Package) -> anyhow::Result<Vec<String>> {
             .iter()
             .any(|part| part == module || part == format!("{module}.rs").as_str());
         let named = |name: &&str| text.contains(&format!("{}::", name.replace('-', "_")));
-        if !inside && KERNEL_LANGUAGE.iter().any(|name| named(&name)) {
+        if !inside && KERNEL_LANGUAGE.iter().any(named) {
             faults.push(format!("{} writes kernels for GPUs", path.display()));
         }
     })?;

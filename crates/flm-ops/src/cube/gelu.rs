@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 /// sigmoid(x·(s + c·x²)) with s = 2·√(2/π) and c = 0.044715·s. e^80 is still a number.
 #[cube]
 fn gate(x: f32) -> f32 {
-    1.0 / (1.0 + min(-x * (1.595_769_1 + 0.071_354_814 * x * x), 80.0).exp())
+    1.0 / (1.0 + min(-x * (1.595_769 + 0.071_354_814 * x * x), 80.0).exp())
 }
 
 #[cube(launch)]
@@ -28,7 +28,7 @@ fn backward_kernel<F: Float>(
     if ABSOLUTE_POS < out.len() {
         let x = f32::cast_from(x[ABSOLUTE_POS]);
         let s = gate(x);
-        let inner = 1.595_769_1 + 0.214_064_45 * x * x;
+        let inner = 1.595_769 + 0.214_064_45 * x * x;
         let slope = s + x * s * (1.0 - s) * inner;
         out[ABSOLUTE_POS] = F::cast_from(f32::cast_from(grad[ABSOLUTE_POS]) * slope);
     }
