@@ -224,7 +224,7 @@ impl<B: AutodiffBackend> Bench<B> {
         let precision = self.execution.precision;
         let [a, b]: [Tensor<B::InnerBackend, 2>; 2] =
             [0, 1].map(|_| precision.narrow(normal([size, size], &self.device)));
-        self.waited(move || a.clone().matmul(b.clone()))
+        self.waited(move || flm_ops::matmul(a.clone(), b.clone()))
     }
 
     /// One more than each of `size`² numbers in f32: 8·`size`² bytes read and written.

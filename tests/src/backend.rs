@@ -18,6 +18,7 @@ use flm_simplex::flow_map;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+mod gradients;
 mod training;
 
 /// How far numbers of a backend may be off, relative to the largest, where nothing is wrong with it.
@@ -75,6 +76,7 @@ pub fn lines<B: AutodiffBackend>(source: &Source, bounds: &Bounds) -> Result<Vec
     let mut lines = Vec::new();
     golden::<B>(source, bounds, &mut lines)?;
     operations::<B::InnerBackend>(bounds, &mut lines);
+    gradients::lines::<B>(bounds, &mut lines);
     identities::<B::InnerBackend>(bounds, &mut lines);
     head::<B>(bounds, &mut lines);
     noise::<B::InnerBackend>(&mut lines);
@@ -186,6 +188,16 @@ fn list<B: Backend>() -> Vec<Operation<B>> {
             };
             flat2(flm_ops::attention(qkv, &rope, attention))
         }),
+        ("attention to what came before", |p| {
+            let rope = Rope::new(70, 32, 1e4, &Default::default());
+            let qkv = p.narrow(drawn([2, 70, 3 * 128], 6));
+            let attention = flm_ops::Attention {
+                heads: 4,
+                softcap: 50.0,
+                causal: true,
+            };
+            flat2(flm_ops::attention(qkv, &rope, attention))
+        }),
         ("linear", |p| {
             let x = p.narrow(drawn([2, ROWS, WIDTH], 7));
             flat2(flm_ops::linear(
@@ -221,6 +233,22 @@ fn list<B: Backend>() -> Vec<Operation<B>> {
                 drawn([WIDTH, VOCAB], 14),
             )
         }),
+        // Large enough for tiles, with rows that start anywhere, in every layout.
+        ("product of tiles", |p| {
+            flm_ops::product(p.narrow(drawn([200, 150], 27)), drawn([150, VOCAB], 28))
+        }),
+        ("product of tiles, the first transposed", |p| {
+            let a = p.narrow(drawn([150, 200], 27)).transpose();
+            flm_ops::product(a, drawn([150, VOCAB], 28))
+        }),
+        ("product of tiles, the second transposed", |p| {
+            let b = drawn([VOCAB, 150], 28).transpose();
+            flm_ops::product(p.narrow(drawn([200, 150], 27)), b)
+        }),
+        ("product of tiles, one for each head", |p| {
+            let [a, b] = [29, 30].map(|seed| p.narrow(drawn::<B, 4>([2, 3, 70, 40], seed)));
+            flat2(flm_ops::matmul(a, b.swap_dims(2, 3)))
+        }),
         ("add_product", |p| {
             let sum = drawn([ROWS, VOCAB], 15);
             let a = p.narrow(drawn([ROWS, WIDTH], 13));
@@ -244,6 +272,17 @@ fn list<B: Backend>() -> Vec<Operation<B>> {
             let (product, bias) = (drawn([ROWS, VOCAB], 16), drawn([VOCAB], 17));
             let target = Target::Distributions(p);
             flm_ops::capped_loss_gradient(product, bias, target, drawn([ROWS], 18), 30.0).product
+        }),
+        ("capped_loss_gradient of tokens, to the bias", |_| {
+            let target = Target::Tokens(ids(300, VOCAB as i32));
+            let (product, bias) = (drawn([300, VOCAB], 16), drawn([VOCAB], 17));
+            flm_ops::capped_loss_gradient(product, bias, target, drawn([300], 18), 30.0)
+                .bias
+                .unsqueeze()
+        }),
+        ("blend", |_| {
+            let [average, live] = [20, 21].map(|seed| drawn::<B, 2>([ROWS, WIDTH], seed));
+            flm_ops::blend(average, live, 0.9)
         }),
         ("adamw", |_| {
             let rule = AdamW {

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What each crate of the workspace may depend on, besides libraries from elsewhere. Dev-dependencies are free.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -49,6 +49,10 @@ const OUTSIDE: &[&str] = &["flm-bench", "flm-tests", "xtask"];
 /// Crates that may name a concrete backend.
 const NAME_A_BACKEND: &[&str] = &["flm-cli", "flm-ops"];
 
+/// The language of kernels for GPUs, and the one crate and module that may know it.
+const KERNEL_LANGUAGE: &[&str] = &["burn-cubecl", "cubecl", "cubek"];
+const KERNELS: (&str, &str) = ("flm-ops", "cube");
+
 pub(crate) fn check() -> anyhow::Result<()> {
     let metadata = MetadataCommand::new()
         .no_deps()
@@ -68,6 +72,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
         };
         faults.extend(arrow_faults(package, allowed));
         faults.extend(backend_faults(package)?);
+        faults.extend(kernel_faults(package)?);
     }
     if !faults.is_empty() {
         bail!("the architecture is broken:\n  {}", faults.join("\n  "));
@@ -102,12 +107,7 @@ fn backend_faults(package: &Package) -> anyhow::Result<Vec<String>> {
         })
         .map(|_| format!("{} must not depend on a backend", package.name))
         .collect();
-    let source = package
-        .manifest_path
-        .parent()
-        .context("a manifest has a folder")?
-        .join("src");
-    visit(source.as_std_path(), &mut |path, text| {
+    visit(&source(package)?, &mut |path, text| {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let named = |line: &&str| {
             let line = line.trim_start();
@@ -127,6 +127,37 @@ fn backend_faults(package: &Package) -> anyhow::Result<Vec<String>> {
         }
     })?;
     Ok(faults)
+}
+
+/// The language of kernels, where nobody may know it.
+fn kernel_faults(package: &Package) -> anyhow::Result<Vec<String>> {
+    let (owner, module) = KERNELS;
+    if package.name.as_str() != owner {
+        let known = package
+            .dependencies
+            .iter()
+            .filter(|dependency| KERNEL_LANGUAGE.contains(&dependency.name.as_str()));
+        return Ok(known
+            .map(|dependency| format!("{} must not depend on {}", package.name, dependency.name))
+            .collect());
+    }
+    let mut faults = Vec::new();
+    visit(&source(package)?, &mut |path, text| {
+        let inside = path
+            .iter()
+            .any(|part| part == module || part == format!("{module}.rs").as_str());
+        let named = |name: &&str| text.contains(&format!("{}::", name.replace('-', "_")));
+        if !inside && KERNEL_LANGUAGE.iter().any(named) {
+            faults.push(format!("{} writes kernels for GPUs", path.display()));
+        }
+    })?;
+    Ok(faults)
+}
+
+fn source(package: &Package) -> anyhow::Result<PathBuf> {
+    let folder = package.manifest_path.parent();
+    let folder = folder.context("a manifest has a folder")?;
+    Ok(folder.join("src").into())
 }
 
 fn visit(folder: &Path, look: &mut dyn FnMut(&Path, &str)) -> anyhow::Result<()> {

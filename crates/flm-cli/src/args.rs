@@ -64,7 +64,7 @@ pub(crate) struct SettingsArgs {
 /// Say on what this flm can compute here, how fast that is, and what a preset would take
 ///
 /// Of each device: what is there, what is missing and where it was looked for, memory, and measured rates of products and of reading and writing.
-/// A GPU that is asked for the first time tries out ways to multiply, which takes a minute.
+/// A GPU that is asked for the first time compiles its kernels, which takes some seconds.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm doctor

@@ -161,8 +161,7 @@ mod gpu {
 
     static KERNELS: Once = Once::new();
 
-    /// Keeps compiled kernels and the chosen ways of products from one run to the next, which burn does for the ways alone. What a `cubecl.toml`
-    /// says about it is heeded.
+    /// Keeps compiled kernels from one run to the next, and what a build with burn's `autotune` chooses. What a `cubecl.toml` says about it is heeded.
     fn keep_kernels() {
         KERNELS.call_once(|| {
             let Some(folder) = files::cache().map(|root| root.join("kernels")) else {

@@ -4,7 +4,6 @@ use crate::init;
 use crate::mode::Mode;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::tensor::module::embedding;
 use burn::tensor::{Int, Tensor, backend::Backend};
 use rand::Rng;
 
@@ -48,7 +47,7 @@ impl<B: Backend> VocabEmbed<B> {
 
     /// Rows of E for token ids `[batch, length]`: the projected state of one-hot data, `[batch, length, width]`.
     pub fn tokens(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        embedding(self.embedding.val(), ids)
+        flm_ops::rows(self.embedding.val(), ids)
     }
 
     /// x·E for a dense state or distribution `[batch, length, vocabulary]`: the projected state `[batch, length, width]`.
@@ -56,9 +55,7 @@ impl<B: Backend> VocabEmbed<B> {
         let [batch, length, vocab] = dense.dims();
         let weight = self.embedding.val();
         let width = weight.dims()[1];
-        dense
-            .reshape([batch * length, vocab])
-            .matmul(weight)
+        flm_ops::matmul(dense.reshape([batch * length, vocab]), weight)
             .reshape([batch, length, width])
     }
 }

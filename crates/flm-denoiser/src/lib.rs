@@ -106,7 +106,7 @@ pub use dropout::Dropout;
 pub use embed::{TimeEmbed, VocabEmbed};
 pub use execution::Execution;
 pub use family::Family;
-pub use flm_ops::{Precision, Rope, dual::Dual, widen};
+pub use flm_ops::{Precision, Rope, dual::Dual, matmul, widen};
 pub use head::{Belief, Expected, Jvp, OutputLayer, Prediction, Score, UniformNoise};
 pub use loss_weight::LossWeight;
 pub use noise::{Noise, NoiseWidth, Prior};

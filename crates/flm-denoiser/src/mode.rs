@@ -67,7 +67,7 @@ pub(crate) trait Mode<B: Backend> {
 
 /// As products, which can be differentiated twice, unlike burn's own linear map.
 fn affine<B: Backend>(map: &Linear<B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
-    let product = x.matmul(map.weight.val());
+    let product = flm_ops::matmul(x, map.weight.val());
     match bias_of(map) {
         Some(bias) => product + bias.unsqueeze(),
         None => product,
@@ -226,7 +226,7 @@ impl<B: Backend> Mode<B> for Duals {
     fn affine(map: &Linear<B>, x: Dual<B, 2>) -> Dual<B, 2> {
         Dual {
             value: affine(map, x.value),
-            tangent: x.tangent.matmul(map.weight.val()),
+            tangent: flm_ops::matmul(x.tangent, map.weight.val()),
         }
     }
 

@@ -13,13 +13,15 @@
 //! - [`with_gradients`]: a loss that was computed together with its gradients
 //! - [`noisy_rows`]: rows of a tall matrix, each mixed with Gaussian noise times that matrix
 //! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
-//! - [`product`], [`add_product`]: a product alone, or as a sum of parts
+//! - [`product`], [`add_product`], [`matmul`]: a product alone, or as a sum of parts, or as the backend has it
+//! - [`rows`]: those of a matrix
 //! - [`dual`]: the transformer's operations with their derivative along a direction
 //! - [`adamw`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
 //!
 //! Each works on every burn backend, differentiated or not, as a composition of burn's operations. Tensors of the CPU
 //! backend (`burn_flex::Flex`, and `Autodiff` over it) in f32 take a native kernel instead, with a backward rule of its
-//! own; the composition is what the kernels are tested against. Products follow their first factor's [`Precision`]. The
+//! own; the composition is what the kernels are tested against. With the features `cuda` and `wgpu` so do tensors of burn's backends
+//! of these names, in f32 and bf16, where the composition would be many small operations or a product of any way. Products follow their first factor's [`Precision`]. The
 //! crate knows no model.
 //!
 //! ```
@@ -34,6 +36,8 @@
 mod autodiff;
 mod cache;
 mod check;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod dual;
 mod flex;
 mod mask;
@@ -48,6 +52,9 @@ mod vocabulary;
 #[cfg(test)]
 mod agreement;
 
+#[cfg(not(feature = "cube"))]
+use reference as cube;
+
 pub use cache::{KeysAndValues, attention_after};
 pub use mask::Mask;
 pub use noisy::{Noisy, noisy_rows};
@@ -58,7 +65,7 @@ pub use update::{AdamW, adamw, blend, scale, sum_of_squares};
 pub use vocabulary::{CappedLoss, Target, capped_loss, capped_loss_gradient, capped_softmax};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{Int, Tensor, TensorPrimitive};
 use burn_flex::Flex;
 use flex::buffer::contiguous;
 use route::{AutodiffFlex, Route, route, same};
@@ -71,6 +78,13 @@ fn wrap<B: Backend, A: Backend, const D: usize>(x: B::FloatTensorPrimitive) -> T
     same::<B, A, D, _>(Tensor::from_primitive(TensorPrimitive::Float(x)))
 }
 
+/// Rows of a matrix `[rows, width]` by their numbers `[batch, length]`: `[batch, length, width]`.
+///
+/// The gradient of a row that was taken more than once is added up in the same order at every call.
+pub fn rows<B: Backend>(matrix: Tensor<B, 2>, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+    cube::rows(matrix, ids)
+}
+
 /// GELU in its tanh form, of any shape.
 pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     match route::<B>(x.dtype()) {
@@ -78,7 +92,7 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
         Route::AutodiffFlex => {
             wrap::<AutodiffFlex, B, D>(autodiff::gelu_tanh(primitive::<AutodiffFlex, B, D>(x)))
         }
-        Route::Composed => reference::gelu_tanh(x),
+        Route::Composed => cube::gelu_tanh(x),
     }
 }
 
@@ -113,7 +127,7 @@ pub fn norm_modulate<B: Backend>(input: Modulated<B>) -> Tensor<B, 3> {
             primitive::<AutodiffFlex, B, 3>(input.scale),
             epsilon,
         )),
-        Route::Composed => reference::norm_modulate(input),
+        Route::Composed => cube::norm_modulate(input),
     }
 }
 
@@ -197,7 +211,7 @@ pub fn attention<B: Backend>(
             let qkv = primitive::<AutodiffFlex, B, 3>(qkv);
             wrap::<AutodiffFlex, B, 3>(autodiff::attention(qkv, setting(cos, sin)))
         }
-        Route::Composed => reference::attention(qkv, rope, attention),
+        Route::Composed => cube::attention(qkv, rope, attention),
     }
 }
 
@@ -246,14 +260,13 @@ pub fn gated_residual<B: Backend>(
         &[batch, positions_of(&gate, &x), width],
         beside,
     );
-    let branch = widen(branch);
     if gate.dims()[1] != 1 {
         let open = Tensor::ones([batch, 1, width], &x.device());
-        return gated_residual(x, branch * gate, open, mask);
+        return gated_residual(x, widen(branch) * gate, open, mask);
     }
     match route::<B>(x.dtype()) {
         Route::Flex => {
-            let branch = contiguous(primitive::<Flex, B, 3>(branch));
+            let branch = contiguous(primitive::<Flex, B, 3>(widen(branch)));
             let gate = contiguous(primitive::<Flex, B, 3>(gate));
             wrap::<Flex, B, 3>(flex::residual::forward(
                 primitive::<Flex, B, 3>(x),
@@ -264,11 +277,11 @@ pub fn gated_residual<B: Backend>(
         }
         Route::AutodiffFlex => wrap::<AutodiffFlex, B, 3>(autodiff::gated_residual(
             primitive::<AutodiffFlex, B, 3>(x),
-            primitive::<AutodiffFlex, B, 3>(branch),
+            primitive::<AutodiffFlex, B, 3>(widen(branch)),
             primitive::<AutodiffFlex, B, 3>(gate),
             mask,
         )),
-        Route::Composed => reference::gated_residual(x, branch, gate, mask),
+        Route::Composed => cube::gated_residual(x, branch, gate, mask),
     }
 }
 
@@ -313,7 +326,7 @@ pub fn with_gradients<A: AutodiffBackend, const N: usize>(
             });
             wrap::<AutodiffFlex, A, 1>(autodiff::with_gradients(value, inputs))
         }
-        Route::Flex | Route::Composed => reference::with_gradients(value, inputs),
+        Route::Flex | Route::Composed => cube::with_gradients(value, inputs),
     }
 }
 
@@ -345,8 +358,17 @@ pub fn linear<B: Backend>(
             let bias = bias.map(primitive::<Flex, B, 1>);
             wrap::<Flex, B, 3>(flex::linear::forward(&x, &weight, bias.as_ref()))
         }
-        Route::Composed => reference::linear(x, weight, bias),
+        Route::Composed => cube::linear(x, weight, bias),
     }
+}
+
+/// a·b over the last two dimensions, as the backend has it, or on a GPU by a way that is chosen beforehand.
+///
+/// # Panics
+///
+/// If the shapes do not fit.
+pub fn matmul<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, D> {
+    cube::matmul(a, b)
 }
 
 /// a·b of matrices `[m, k]` and `[k, n]`, in any layout. Where `a` was narrowed, `b` is narrowed for it; the result is wide.

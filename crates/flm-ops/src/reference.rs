@@ -1,11 +1,17 @@
 //! Every operation as a composition of burn's own: what runs where there is no native kernel, and what the kernels are
 //! tested against.
 
+use crate::cube;
 use crate::precision::{to, widen};
 use crate::{AdamW, Attention, CappedLoss, Mask, Modulated, Noisy, Rope, Target};
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Bool, IndexingUpdateOp, Tensor};
+use burn::tensor::module::embedding;
+use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor};
+
+pub(crate) fn rows<B: Backend>(matrix: Tensor<B, 2>, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+    embedding(matrix, ids)
+}
 
 pub(crate) fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     let (dtype, x) = (x.dtype(), widen(x));
@@ -64,9 +70,12 @@ pub(crate) fn mixed<B: Backend>(
     let softcap = attention.softcap;
     // c·tanh(q·k/(c·√head_width)): the scale goes onto the query, which is smaller than the scores.
     let query = query.mul_scalar(1.0 / ((head_width as f64).sqrt() * softcap));
-    let products = widen(to(query, dtype).matmul(to(key, dtype).swap_dims(2, 3)));
+    let products = widen(cube::matmul(
+        to(query, dtype),
+        to(key, dtype).swap_dims(2, 3),
+    ));
     let scores = unseen(products.tanh().mul_scalar(softcap), attention);
-    let mixed = to(softmax(scores, 3), dtype).matmul(value);
+    let mixed = cube::matmul(to(softmax(scores, 3), dtype), value);
     mixed
         .swap_dims(1, 2)
         .reshape([batch, queries, heads * head_width])
@@ -92,19 +101,40 @@ pub(crate) fn linear<B: Backend>(
 ) -> Tensor<B, 3> {
     let ([batch, length, inputs], [_, outputs]) = (x.dims(), weight.dims());
     let dtype = x.dtype();
-    let y = x
-        .reshape([batch * length, inputs])
-        .matmul(to(weight, dtype));
-    let y = match bias {
-        Some(bias) => y + to(bias, dtype).unsqueeze_dim(0),
+    let y = cube::matmul(x.reshape([batch * length, inputs]), to(weight, dtype));
+    let y = y.reshape([batch, length, outputs]);
+    match bias {
+        // A copy for each sequence, so that its gradient is added up in two steps: see `column_sums`.
+        Some(bias) => y + to(bias.expand([batch, 1, outputs]), dtype),
         None => y,
-    };
-    y.reshape([batch, length, outputs])
+    }
+}
+
+/// Σ over the rows of `[rows, columns]`, `[columns]`.
+///
+/// A GPU gives each of its sums to one thread: where there are few and long ones, most of it is idle. So rows are added up in some √rows
+/// groups first.
+fn column_sums<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 1> {
+    let [rows, columns] = x.dims();
+    let groups = rows.isqrt().max(1);
+    let (each, left) = (rows / groups, rows % groups);
+    let grouped = x.clone().narrow(0, 0, groups * each);
+    let sums = grouped.reshape([groups, each, columns]).sum_dim(1);
+    let sum = sums.sum_dim(0).reshape([columns]);
+    if left == 0 {
+        return sum;
+    }
+    sum + x.narrow(0, groups * each, left).sum_dim(0).squeeze_dim(0)
+}
+
+#[cfg(not(feature = "cube"))]
+pub(crate) fn matmul<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, D> {
+    a.matmul(b)
 }
 
 pub(crate) fn product<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
     let dtype = a.dtype();
-    widen(a.matmul(to(b, dtype)))
+    widen(cube::matmul(a, to(b, dtype)))
 }
 
 pub(crate) fn gated_residual<B: Backend>(
@@ -113,6 +143,7 @@ pub(crate) fn gated_residual<B: Backend>(
     gate: Tensor<B, 3>,
     mask: Option<Mask>,
 ) -> Tensor<B, 3> {
+    let branch = widen(branch);
     let branch = match mask {
         Some(mask) => branch.clone() * mask.dense(branch.dims(), &branch.device()),
         None => branch,
@@ -192,7 +223,7 @@ pub(crate) fn capped_loss_gradient<B: Backend>(
     let gradient = to_capped * slope * weights.unsqueeze_dim(1);
     CappedLoss {
         loss: loss.squeeze_dim::<1>(1),
-        bias: gradient.clone().sum_dim(0).squeeze_dim(0),
+        bias: column_sums(gradient.clone()),
         product: gradient,
     }
 }
@@ -212,8 +243,11 @@ pub(crate) fn with_gradients<A: AutodiffBackend, const N: usize>(
 
 pub(crate) fn noisy_rows<A: AutodiffBackend>(input: Noisy<A>) -> Tensor<A, 2> {
     let plain = input.matrix.clone().inner();
-    let basis = Tensor::from_inner(plain.matmul(input.inverse));
-    let noise = Tensor::from_inner(input.z).matmul(basis.transpose().matmul(input.matrix.clone()));
+    let basis = Tensor::from_inner(cube::matmul(plain, input.inverse));
+    let noise = cube::matmul(
+        Tensor::from_inner(input.z),
+        cube::matmul(basis.transpose(), input.matrix.clone()),
+    );
     let rows = input.matrix.select(0, Tensor::from_inner(input.ids));
     let t = Tensor::from_inner(input.t.unsqueeze_dim::<2>(1));
     noise * t.clone().neg().add_scalar(1.0) + rows * t
@@ -238,4 +272,39 @@ pub(crate) fn adamw<B: Backend, const D: usize>(
     let step = (first.clone() / root).mul_scalar(rule.lr / (1.0 - rule.beta1.powf(time)));
     let param = param.mul_scalar(1.0 - rule.lr * rule.weight_decay) - step;
     [param, first, second]
+}
+
+pub(crate) fn blend<B: Backend, const D: usize>(
+    average: Tensor<B, D>,
+    live: Tensor<B, D>,
+    decay: f64,
+) -> Tensor<B, D> {
+    average.mul_scalar(decay) + live.mul_scalar(1.0 - decay)
+}
+
+pub(crate) fn sum_of_squares<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
+    (x.clone() * x).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+
+    #[test]
+    fn every_row_is_in_the_sum_of_its_column_once() {
+        for rows in [1, 2, 3, 4, 5, 16, 24, 97] {
+            let [count, columns] = [rows * 3, 3];
+            let values: Vec<f32> = (0..count).map(|i| (i * i % 13) as f32).collect();
+            let x = Tensor::<Flex, 1>::from_floats(values.as_slice(), &Default::default());
+            let found: Vec<f32> = column_sums(x.reshape([rows, columns]))
+                .into_data()
+                .to_vec()
+                .unwrap();
+            let expected: Vec<f32> = (0..columns)
+                .map(|column| values.iter().skip(column).step_by(columns).sum())
+                .collect();
+            assert_eq!(found, expected, "{rows} rows");
+        }
+    }
 }

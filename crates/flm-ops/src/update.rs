@@ -1,7 +1,7 @@
 //! What an optimizer does to every parameter.
 
 use crate::route::{Route, route};
-use crate::{check, flex, primitive, reference, wrap};
+use crate::{check, cube, flex, primitive, wrap};
 use burn::tensor::{Tensor, backend::Backend};
 use burn_flex::Flex;
 
@@ -50,7 +50,7 @@ pub fn adamw<B: Backend, const D: usize>(
                 [param, grad, first, second].map(primitive::<Flex, B, D>);
             flex::update::adamw(rule, param, grad, first, second).map(wrap::<Flex, B, D>)
         }
-        Route::AutodiffFlex | Route::Composed => reference::adamw(rule, param, grad, first, second),
+        Route::AutodiffFlex | Route::Composed => cube::adamw(rule, param, grad, first, second),
     }
 }
 
@@ -71,9 +71,7 @@ pub fn blend<B: Backend, const D: usize>(
             let [average, live] = [average, live].map(primitive::<Flex, B, D>);
             wrap::<Flex, B, D>(flex::update::blend(average, live, decay as f32))
         }
-        Route::AutodiffFlex | Route::Composed => {
-            average.mul_scalar(decay) + live.mul_scalar(1.0 - decay)
-        }
+        Route::AutodiffFlex | Route::Composed => cube::blend(average, live, decay),
     }
 }
 
@@ -84,7 +82,7 @@ pub fn sum_of_squares<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 
             let x = primitive::<Flex, B, D>(x);
             wrap::<Flex, B, 1>(flex::update::sum_of_squares(x))
         }
-        Route::AutodiffFlex | Route::Composed => (x.clone() * x).sum(),
+        Route::AutodiffFlex | Route::Composed => cube::sum_of_squares(x),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::flex::buffer::{contiguous, values};
 use crate::route::{Route, route};
-use crate::{check, flex, primitive, reference, wrap};
+use crate::{check, cube, flex, primitive, reference, wrap};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_flex::{Flex, FlexTensor};
 
 /// Largest cap the native loss takes: it sums e^(logit − cap) without looking for the maximum.
-const LARGEST_CAP: f64 = 40.0;
+pub(crate) const LARGEST_CAP: f64 = 40.0;
 
 /// softmax(`cap`·tanh((product + bias)/`cap`)/`temperature`) for each row of `[rows, vocabulary]`.
 ///
@@ -81,7 +81,7 @@ pub fn capped_loss<B: Backend>(
         let (loss, _) = native_loss(product, bias, target, cap, None);
         wrap::<Flex, B, 1>(loss)
     } else {
-        reference::capped_loss(product.detach(), bias.detach(), target, cap)
+        cube::capped_loss(product.detach(), bias.detach(), target, cap)
     }
 }
 
@@ -124,7 +124,7 @@ pub fn capped_loss_gradient<B: Backend>(
             product: wrap::<Flex, B, 2>(grad),
         }
     } else {
-        reference::capped_loss_gradient(product.detach(), bias.detach(), target, weights, cap)
+        cube::capped_loss_gradient(product.detach(), bias.detach(), target, weights, cap)
     }
 }
 

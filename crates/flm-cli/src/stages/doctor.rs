@@ -175,7 +175,9 @@ impl Job for Measure {
             };
             device::check(place).ok()?;
             let [a, b] = [0, 1].map(|_| precision.narrow(normal([size, size])));
-            let seconds = seconds::<B::InnerBackend, _>(device, || a.clone().matmul(b.clone()));
+            let seconds = seconds::<B::InnerBackend, _>(device, || {
+                flm_denoiser::matmul(a.clone(), b.clone())
+            });
             Some(2.0 * (size as f64).powi(3) / seconds)
         });
         let x = normal([numbers >> 10, 1 << 10]);

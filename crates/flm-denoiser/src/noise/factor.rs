@@ -34,7 +34,8 @@ impl<B: Backend> Factor<B> {
         let (root, inverse) = cholesky(&squares, squares.trace());
         let teacher = teacher.map(|teacher| {
             // QᵀT = R⁻ᵀ·EᵀT.
-            let along = inverse.transpose() * host(embedding.transpose().matmul(teacher.clone()));
+            let along =
+                inverse.transpose() * host(flm_ops::matmul(embedding.transpose(), teacher.clone()));
             let squares = gram(&teacher);
             // Where the teacher sees what the student sees, what is left is rounding: measured by the whole.
             let size = squares.trace();
@@ -66,10 +67,13 @@ impl<B: Backend> Factor<B> {
         };
         let z = rows(width);
         Noise(Draws::Narrow {
-            seen: shaped(z.clone().matmul(self.root.clone())),
+            seen: shaped(flm_ops::matmul(z.clone(), self.root.clone())),
             by_teacher: self.teacher.as_ref().map(|[along, rest]| {
                 let [_, width] = rest.dims();
-                shaped(z.clone().matmul(along.clone()) + rows(width).matmul(rest.clone()))
+                shaped(
+                    flm_ops::matmul(z.clone(), along.clone())
+                        + flm_ops::matmul(rows(width), rest.clone()),
+                )
             }),
             z: shaped(z),
             inverse: self.inverse.clone(),
@@ -86,7 +90,7 @@ fn gram<B: Backend>(matrix: &Tensor<B, 2>) -> DMatrix<f64> {
         let count = step.min(width - first);
         let left = matrix.clone().narrow(1, 0, first + count);
         let right = matrix.clone().narrow(1, first, count);
-        let block = host(left.transpose().matmul(right));
+        let block = host(flm_ops::matmul(left.transpose(), right));
         gram.view_mut((0, first), (first + count, count))
             .copy_from(&block);
         gram.view_mut((first, 0), (count, first + count))

@@ -1,6 +1,7 @@
 //! Tangents as compositions of burn's operations, differentiable where the backend is.
 
 use super::{Dual, Modulated};
+use crate::cube::matmul;
 use crate::reference::unseen;
 use crate::{Attention, Rope};
 use burn::tensor::activation::{sigmoid, softmax};
@@ -63,15 +64,15 @@ pub(super) fn attention<B: Backend>(
             )
         });
     let scale = 1.0 / (head_width as f64).sqrt();
-    let scores = query.clone().matmul(key.clone());
+    let scores = matmul(query.clone(), key.clone());
     let t = scores.mul_scalar(scale / softcap).tanh();
-    let moved = query_moves.matmul(key) + query.matmul(key_moves);
+    let moved = matmul(query_moves, key) + matmul(query, key_moves);
     let slope = (t.clone() * t.clone()).neg().add_scalar(1.0);
     let moved = moved.mul_scalar(scale) * slope;
     let weights = softmax(unseen(t.mul_scalar(softcap), attention), 3);
     let mean = (weights.clone() * moved.clone()).sum_dim(3);
     let weights_move = weights.clone() * (moved - mean);
-    let mixed = weights_move.matmul(value) + weights.matmul(value_moves);
+    let mixed = matmul(weights_move, value) + matmul(weights, value_moves);
     mixed.swap_dims(1, 2).reshape([batch, length, width])
 }
 

@@ -1,0 +1,142 @@
+//! How kernels are launched, and what they share.
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
+use cubecl::prelude::*;
+
+/// Units of a cube.
+pub(super) const UNITS: usize = 256;
+
+/// Cubes along one axis: WGPU has no more than 65,535.
+const ALONG: usize = 32_768;
+
+/// So many cubes, or somewhat more.
+pub(super) fn cubes(count: usize) -> CubeCount {
+    let along = count.clamp(1, ALONG);
+    CubeCount::Static(along as u32, count.div_ceil(along).max(1) as u32, 1)
+}
+
+/// Cubes with a unit for each of `count` things.
+pub(super) fn cubes_for(count: usize) -> CubeCount {
+    cubes(count.div_ceil(UNITS))
+}
+
+pub(super) fn units() -> CubeDim {
+    CubeDim {
+        x: UNITS as u32,
+        y: 1,
+        z: 1,
+    }
+}
+
+/// Its entries in a row.
+pub(super) fn array<R: CubeRuntime>(x: &CubeTensor<R>) -> ArrayArg<R> {
+    x.clone().into_array_arg()
+}
+
+pub(super) fn contiguous<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    into_contiguous(x)
+}
+
+/// Memory for a tensor on the device of `like`, without gaps between its rows.
+pub(super) fn empty<R: CubeRuntime, const D: usize>(
+    like: &CubeTensor<R>,
+    dims: [usize; D],
+    dtype: DType,
+) -> CubeTensor<R> {
+    shaped(like, Shape::from(dims.to_vec()), dtype)
+}
+
+/// Memory for a tensor of the shape of `like`, without gaps between its rows.
+pub(super) fn empty_like<R: CubeRuntime>(like: &CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    shaped(like, like.meta.shape().clone(), dtype)
+}
+
+fn shaped<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
+}
+
+/// Its dimensions.
+pub(super) fn dims<R: CubeRuntime, const D: usize>(x: &CubeTensor<R>) -> [usize; D] {
+    std::array::from_fn(|i| x.meta.shape()[i])
+}
+
+/// Tensors of one shape laid out alike, so that a kernel may run through their memory as it lies, gaps between rows and all.
+pub(super) fn alike<R: CubeRuntime, const N: usize>(
+    tensors: [CubeTensor<R>; N],
+) -> [CubeTensor<R>; N] {
+    let strides = tensors[0].meta.strides();
+    let in_order = strides.windows(2).all(|pair| pair[0] >= pair[1]) && strides.last() == Some(&1);
+    if in_order && tensors.iter().all(|x| x.meta.strides() == strides) {
+        tensors
+    } else {
+        tensors.map(contiguous)
+    }
+}
+
+/// How many numbers a tensor's memory spans, gaps between rows included.
+pub(super) fn span<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
+    let last = std::iter::zip(x.meta.shape().iter(), x.meta.strides().iter());
+    1 + last
+        .map(|(count, stride)| (count - 1) * stride)
+        .sum::<usize>()
+}
+
+/// The numbers that a tensor's memory spans, in a row.
+pub(super) fn spanned<R: CubeRuntime>(x: &CubeTensor<R>) -> ArrayArg<R> {
+    CubeTensor::new_contiguous(
+        x.client.clone(),
+        x.device.clone(),
+        Shape::from(vec![span(x)]),
+        x.handle.clone(),
+        x.dtype,
+    )
+    .into_array_arg()
+}
+
+/// The same tensor if nobody else holds it, or a copy laid out alike: what a kernel may write into.
+pub(super) fn owned<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    if x.can_mut() { x } else { x.copy() }
+}
+
+/// Σ over a cube's units, for each of them.
+#[cube]
+pub(super) fn total(value: f32) -> f32 {
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS));
+    let unit = UNIT_POS as usize;
+    shared[unit] = value;
+    sync_cube();
+    let mut half = CUBE_DIM as usize / 2;
+    while half > 0 {
+        if unit < half {
+            shared[unit] = shared[unit] + shared[unit + half];
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let sum = shared[0];
+    sync_cube();
+    sum
+}
+
+/// The largest of a cube's units, for each of them.
+#[cube]
+pub(super) fn largest(value: f32) -> f32 {
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS));
+    let unit = UNIT_POS as usize;
+    shared[unit] = value;
+    sync_cube();
+    let mut half = CUBE_DIM as usize / 2;
+    while half > 0 {
+        if unit < half {
+            shared[unit] = max(shared[unit], shared[unit + half]);
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let found = shared[0];
+    sync_cube();
+    found
+}

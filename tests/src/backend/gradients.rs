@@ -1,0 +1,127 @@
+//! Gradients of operations, against those of the CPU's kernels in f32.
+
+use super::{Bounds, drawn, ids, line};
+use crate::fixture::{flat, relative_error};
+use crate::parity::Line;
+use burn::backend::Autodiff;
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+use burn_flex::Flex;
+use flm_denoiser::Rope;
+use flm_ops::{Attention, Modulated, Precision};
+
+/// Gradients of an operation to each of its inputs.
+type Operation = fn(Precision) -> Vec<Vec<f32>>;
+
+/// Sequences, positions and width. Positions are more than one unit of a kernel adds up, and no multiple of it.
+const SHAPE: [usize; 3] = [2, 70, 128];
+const ROW: [usize; 3] = [2, 1, 128];
+
+/// Gradients of Σ y·(drawn numbers) to what `inputs` are.
+macro_rules! gradients {
+    ($y:expr, $($input:expr),+) => {{
+        let y = $y;
+        let upstream = Tensor::from_inner(drawn(y.dims(), 50));
+        let grads = (flm_ops::widen(y) * upstream).sum().backward();
+        vec![$(flat($input.grad(&grads).expect("an input takes part"))),+]
+    }};
+}
+
+fn tracked<A: AutodiffBackend, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<A, D> {
+    Tensor::from_inner(drawn(shape, seed)).require_grad()
+}
+
+fn attention<A: AutodiffBackend>(precision: Precision, causal: bool) -> Vec<Vec<f32>> {
+    let rope = Rope::new(70, 32, 1e4, &Default::default());
+    let qkv = tracked::<A, 3>([2, 70, 3 * 128], 45);
+    let attention = Attention {
+        heads: 4,
+        softcap: 50.0,
+        causal,
+    };
+    gradients!(
+        flm_ops::attention(precision.narrow(qkv.clone()), &rope, attention),
+        qkv
+    )
+}
+
+fn list<A: AutodiffBackend>() -> Vec<(&'static str, Operation)> {
+    vec![
+        ("norm_modulate", |_| {
+            let input = Modulated::<A> {
+                x: tracked(SHAPE, 41),
+                weight: tracked([128], 42),
+                shift: tracked(ROW, 43),
+                scale: tracked(ROW, 44),
+                epsilon: 1e-5,
+            };
+            gradients!(
+                flm_ops::norm_modulate(input.clone()),
+                input.x,
+                input.weight,
+                input.shift,
+                input.scale
+            )
+        }),
+        ("gelu_tanh", |p| {
+            let x = tracked::<A, 3>(SHAPE, 41);
+            gradients!(flm_ops::gelu_tanh(p.narrow(x.clone())), x)
+        }),
+        ("attention", |p| attention::<A>(p, false)),
+        ("attention to what came before", |p| attention::<A>(p, true)),
+        ("linear", |p| {
+            let x = tracked::<A, 3>(SHAPE, 41);
+            let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
+            let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), Some(bias.clone()));
+            gradients!(y, x, weight, bias)
+        }),
+        ("linear without a bias", |p| {
+            let (x, weight) = (tracked::<A, 3>(SHAPE, 41), tracked([128, 90], 46));
+            let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), None);
+            gradients!(y, x, weight)
+        }),
+        ("gelu_linear", |p| {
+            let x = tracked::<A, 3>(SHAPE, 41);
+            let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
+            let y = flm_ops::gelu_linear(p.narrow(x.clone()), weight.clone(), bias.clone());
+            gradients!(y, x, weight, bias)
+        }),
+        ("gated_residual", |p| {
+            let [x, branch] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
+            let gate = tracked(ROW, 49);
+            let narrowed = p.narrow(branch.clone());
+            let y = flm_ops::gated_residual(x.clone(), narrowed, gate.clone(), None);
+            gradients!(y, x, branch, gate)
+        }),
+        ("rows", |_| {
+            let matrix = tracked::<A, 2>([30, 128], 41);
+            let tokens = ids::<A>(140, 30).reshape([2, 70]);
+            gradients!(flm_ops::rows(matrix.clone(), tokens), matrix)
+        }),
+        ("matmul", |_| {
+            let [a, b] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
+            let y = flm_ops::matmul(a.clone(), b.clone().swap_dims(1, 2));
+            gradients!(y, a, b)
+        }),
+    ]
+}
+
+/// Each operation's gradients: the worst of its inputs.
+pub(super) fn lines<A: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
+    let on_cpu = list::<Autodiff<Flex>>();
+    for ((name, here), (_, on_cpu)) in list::<A>().into_iter().zip(on_cpu) {
+        let expected = on_cpu(Precision::F32);
+        for &precision in bounds.precisions {
+            let bound = match precision {
+                Precision::F32 => bounds.operation,
+                Precision::Bf16 => bounds.half_operation,
+            };
+            let found = here(precision);
+            let error = std::iter::zip(&found, &expected)
+                .map(|(found, expected)| relative_error(found, expected))
+                .fold(0.0, f64::max);
+            let name = format!("{precision}: gradients of {name}");
+            line(lines, name, error, bound);
+        }
+    }
+}
