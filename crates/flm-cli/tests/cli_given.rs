@@ -232,6 +232,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
     fs::write(folder.path("holes.txt"), "the ___\nthe zebra ___\n").unwrap();
     fs::write(folder.path("holes.jsonl"), "{\"text\": \"a ___\"}\n").unwrap();
     fs::write(folder.path("empty.txt"), "\n").unwrap();
+    fs::write(folder.path("vast.txt"), "___\n___{3000000000000000000}\n").unwrap();
     let long = "the ".repeat(30);
     for (model, given, expected) in [
         (
@@ -279,6 +280,16 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
             "mdlm",
             ["--infill", "the ___{0}"],
             "--infill: expected a number of tokens from 1 on, as in ___{3}, found ___{0}",
+        ),
+        (
+            "mdlm",
+            ["--infill", "___{9999999999999999}"],
+            "--infill: 9999999999999999 tokens, but a text of this model has room for 23",
+        ),
+        (
+            "flow",
+            ["--infill-file", "vast.txt"],
+            "line 2 of vast.txt: 3000000000000000000 tokens, but a text of this model has room for 23",
         ),
         (
             "residual",
