@@ -244,9 +244,38 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
             "train-reward --data data --out new --steps 0",
             "the number of steps must be at least 1, found 0",
         ),
+        (
+            "train-reward --data data --out new --lr nan",
+            "--lr must be a finite number above 0, found NaN",
+        ),
+        (
+            "train-reward --data data --out new --lr=-1",
+            "--lr must be a finite number above 0, found -1",
+        ),
+        (
+            "train-reward --data data --out new --steps 9 --width 8 --lr 1e300",
+            "the loss became NaN in step 2: choose a smaller --lr than 1e300",
+        ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");
     }
+    let vast =
+        folder.refused(folder.flm("train-reward --data data --out new --width 9999999999999"));
+    assert!(
+        vast.starts_with("--width 9999999999999: no classifier has "),
+        "{vast}"
+    );
+    fs::write(folder.path("reward/notes.txt"), "mine").unwrap();
+    assert_eq!(
+        folder.refused(folder.flm("train-reward --data data --out reward --force")),
+        "reward holds notes.txt, which is no part of a reward classifier, so it is not replaced"
+    );
+    fs::remove_file(folder.path("reward/notes.txt")).unwrap();
+    folder
+        .flm("train-reward --data data --out reward --force --steps 1 --width 4")
+        .assert()
+        .success();
+    assert!(folder.names().iter().all(|name| !name.starts_with(".flm")));
     let unknown =
         folder.refused(folder.flm("sample --model flow --steps 2 --reward keyword:zebra"));
     assert!(unknown.contains("zebra"), "{unknown}");
