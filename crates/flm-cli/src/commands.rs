@@ -249,6 +249,7 @@ fn run_distill(args: DistillArgs) -> Result<()> {
         config.distill.teacher.clear();
     }
     heeded(&args.settings.set, &config.distill.teacher)?;
+    unread(&args.settings, "curriculum", "for `flm train` alone")?;
     let out = args.run.out.clone();
     train::distill(train::Request {
         config,

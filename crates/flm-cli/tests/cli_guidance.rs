@@ -282,6 +282,10 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
             "--set curriculum.share=0.7: the settings of [curriculum] are for models of family duo alone, but model.family is mdlm",
         ),
         (
+            "distill --teacher flow --data data --out new --set curriculum.share=0.7",
+            "--set curriculum.share=0.7: the settings of [curriculum] are for `flm train` alone",
+        ),
+        (
             "train-reward --data data --out reward",
             "reward exists already: choose another folder, or add --force to replace it",
         ),
