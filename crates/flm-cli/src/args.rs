@@ -348,7 +348,7 @@ pub(crate) struct SampleArgs {
     pub(crate) guidance: Option<f64>,
     #[command(flatten)]
     pub(crate) guides: GuidesArgs,
-    /// How far states are moved along the reward's gradient before each evaluation
+    /// How far states are moved along the reward's gradient before each evaluation; 0.3 where it is not given
     #[arg(long, value_name = "LAMBDA", requires = "reward")]
     pub(crate) reward_scale: Option<f64>,
     /// Samples drawn together; changes the speed and no sample
@@ -411,11 +411,12 @@ pub(crate) struct GuidesArgs {
 }
 
 impl GuidesArgs {
-    /// As the stages take it.
+    /// As the stages take it, without the numbers.
     pub(crate) fn typed(&self) -> crate::stages::sample::Typed<'_> {
         crate::stages::sample::Typed {
             weak: self.weak.as_deref(),
             reward: self.reward.as_deref(),
+            ..crate::stages::sample::Typed::default()
         }
     }
 }
@@ -512,7 +513,7 @@ pub(crate) struct FrontierArgs {
     pub(crate) guidance: Vec<f64>,
     #[command(flatten)]
     pub(crate) guides: GuidesArgs,
-    /// How far states are moved along the reward's gradient: 0 is the model alone
+    /// How far states are moved along the reward's gradient: 0 is the model alone; 0.3 where it is not given
     #[arg(
         long,
         value_name = "LAMBDA,LAMBDA",

@@ -79,13 +79,13 @@ fn run_settings(
     teacher: Option<&Path>,
     sections: &[&str],
 ) -> Result<Config> {
-    decided(
+    unread(
         args,
         "data",
-        "when data is prepared (`flm data prepare --set`)",
+        "decided when data is prepared (`flm data prepare --set`)",
     )?;
     if teacher.is_some() {
-        decided(args, "model", "by the teacher")?;
+        unread(args, "model", "decided by the teacher")?;
     }
     let saved = RunFolder::new(&run.out).config();
     let before = if run.resume && saved.is_file() {
@@ -99,15 +99,15 @@ fn run_settings(
     settings(args, default.as_deref(), sections)
 }
 
-/// Refuses settings of a section that this command does not decide.
-fn decided(args: &SettingsArgs, section: &str, by: &str) -> Result<()> {
+/// Refuses settings of a section that this command does not read, because they are `elsewhere`.
+fn unread(args: &SettingsArgs, section: &str, elsewhere: &str) -> Result<()> {
     let belongs = |assignment: &&String| {
         let key = assignment.trim_start().strip_prefix(section);
         key.is_some_and(|rest| rest.starts_with('.'))
     };
     match args.set.iter().find(belongs) {
         Some(assignment) => Err(CliError::input(format!(
-            "--set {assignment}: the settings of [{section}] are decided {by}"
+            "--set {assignment}: the settings of [{section}] are {elsewhere}"
         ))),
         None => Ok(()),
     }
@@ -188,6 +188,13 @@ fn data_inspect(args: &DataInspectArgs) -> Result<()> {
 
 fn run_train(args: TrainArgs) -> Result<()> {
     let config = run_settings(&args.settings, &args.run, None, &["train"])?;
+    if config.model.family != Family::Duo {
+        let elsewhere = format!(
+            "for models of family duo alone, but model.family is {}",
+            config.model.family
+        );
+        unread(&args.settings, "curriculum", &elsewhere)?;
+    }
     let out = args.run.out.clone();
     let steps = (config.model.family != Family::Autoregressive).then_some(128);
     train::train(train::Request {
@@ -242,6 +249,7 @@ fn run_distill(args: DistillArgs) -> Result<()> {
         config.distill.teacher.clear();
     }
     heeded(&args.settings.set, &config.distill.teacher)?;
+    unread(&args.settings, "curriculum", "for `flm train` alone")?;
     let out = args.run.out.clone();
     train::distill(train::Request {
         config,
@@ -274,11 +282,13 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         ));
     }
     let steps = sample::steps(&args.model, &args.steps)?;
-    let (eta, scale) = (
-        args.guidance.unwrap_or(1.0),
-        args.reward_scale.unwrap_or(1.0),
-    );
-    let guidance = sample::Guidance::new(&args.model, args.guides.typed(), eta, scale)?;
+    let typed = sample::Typed {
+        etas: args.guidance.as_slice(),
+        scales: args.reward_scale.as_slice(),
+        ..args.guides.typed()
+    };
+    // One value of each at most, so one guidance.
+    let guidance = sample::Guidance::all(&args.model, typed)?.remove(0);
     let given = args.given.given()?;
     let request = |steps: &usize| sample::Request {
         count: args.count,

@@ -109,17 +109,50 @@ fn what_is_given_is_there_in_every_family() {
     );
 }
 
+/// A folder with two flows that have learned to look at other positions, which a network does not do from the start: one that pins, and one that was
+/// trained for known positions.
+fn learned() -> Folder {
+    let folder = Folder::new();
+    folder.data("data", 500);
+    for (run, chance) in [("flow", "0"), ("clean", "0.5")] {
+        let mut command = folder.tiny(&format!("train --data data --out {run}"));
+        let conditioning = format!("train.conditioning={chance}");
+        for setting in ["train.steps=100", "train.optimizer.lr=1e-2", &conditioning] {
+            command.args(["--set", setting]);
+        }
+        command.assert().success();
+    }
+    folder
+}
+
+#[test]
+fn what_is_open_hears_of_what_is_given() {
+    let folder = learned();
+    // Of the same noise, after two beginnings of as many words.
+    for model in ["flow", "clean"] {
+        let words = format!("--model {model} --steps 4 --count 20 --seed 3");
+        let rest = |prompt: &str| -> Vec<Vec<u64>> {
+            let samples = samples(&folder, &words, &["--prompt", prompt]);
+            let rest = |sample: &Value| tokens(sample)[2..].to_vec();
+            samples.iter().map(rest).collect()
+        };
+        assert_ne!(rest("the girls"), rest("two happy"), "{model}");
+    }
+}
+
 #[test]
 fn what_is_given_stays_where_samples_are_guided() {
-    let folder = grammar();
+    let folder = learned();
     let given = ["--infill", "the ___ sold two ___ ."];
+    let early = "train --data data --out early --set train.steps=2";
+    folder.tiny(early).assert().success();
     for guided in [
-        "--guidance 2 --weak dropout:0.2",
-        "--guidance 2 --weak clean",
+        "--guidance 4 --weak dropout:0.3",
+        "--guidance 4 --weak early",
         "--reward keyword:happy --reward-scale 2",
     ] {
-        let words = format!("--model flow --steps 3 --count 3 {guided}");
-        let plain = samples(&folder, "--model flow --steps 3 --count 3", &given);
+        let words = format!("--model flow --steps 3 --count 30 {guided}");
+        let plain = samples(&folder, "--model flow --steps 3 --count 30", &given);
         let found = samples(&folder, &words, &given);
         for (one, other) in found.iter().zip(&plain) {
             let (one, other) = (tokens(one), tokens(other));
@@ -127,6 +160,11 @@ fn what_is_given_stays_where_samples_are_guided() {
                 assert_eq!(one[place], other[place], "{guided}");
             }
         }
+        let fills = |samples: &[Value]| -> Vec<[u64; 2]> {
+            let fill = |sample: &Value| [1, 4].map(|at| tokens(sample)[at]);
+            samples.iter().map(fill).collect()
+        };
+        assert_ne!(fills(&found), fills(&plain), "{guided}");
     }
     let mut command = folder.flm("sample --model clean --steps 3 --guidance 2 --weak flow");
     command.args(given);
@@ -232,6 +270,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
     fs::write(folder.path("holes.txt"), "the ___\nthe zebra ___\n").unwrap();
     fs::write(folder.path("holes.jsonl"), "{\"text\": \"a ___\"}\n").unwrap();
     fs::write(folder.path("empty.txt"), "\n").unwrap();
+    fs::write(folder.path("vast.txt"), "___\n___{3000000000000000000}\n").unwrap();
     let long = "the ".repeat(30);
     for (model, given, expected) in [
         (
@@ -279,6 +318,16 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
             "mdlm",
             ["--infill", "the ___{0}"],
             "--infill: expected a number of tokens from 1 on, as in ___{3}, found ___{0}",
+        ),
+        (
+            "mdlm",
+            ["--infill", "___{9999999999999999}"],
+            "--infill: 9999999999999999 tokens, but a text of this model has room for 23",
+        ),
+        (
+            "flow",
+            ["--infill-file", "vast.txt"],
+            "line 2 of vast.txt: 3000000000000000000 tokens, but a text of this model has room for 23",
         ),
         (
             "residual",

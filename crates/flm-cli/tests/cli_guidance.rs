@@ -187,7 +187,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
     for (words, expected) in [
         (
             "--guidance nan",
-            "--guidance must be a finite number, found NaN",
+            "--guidance must lie between -1000000 and 1000000, found NaN",
         ),
         (
             "--guidance 2",
@@ -215,6 +215,23 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
             "--reward keyword:happy,,: expected keyword:WORD,WORD or classifier:DIR",
         ),
         ("--reward classifier:foreign", tokenizers.as_str()),
+        // What weighs nothing is looked for all the same.
+        (
+            "--guidance 1 --weak nobody",
+            "there is no model folder nobody",
+        ),
+        (
+            "--reward happy --reward-scale 0",
+            "--reward happy: expected keyword:WORD,WORD or classifier:DIR",
+        ),
+        (
+            "--guidance 1e300 --weak dropout:0.1",
+            "--guidance must lie between -1000000 and 1000000, found 1e300",
+        ),
+        (
+            "--reward keyword:happy --reward-scale 1e38",
+            "--reward-scale must lie between -1000000 and 1000000, found 1e38",
+        ),
         (
             "--reward classifier:flow/model",
             "flow/model/config.json is not the configuration of a reward classifier: it names no kind",
@@ -233,6 +250,42 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
             "mdlm is of kind mdlm: only a flow or a flow map of one network takes --reward",
         ),
         (
+            "sample --model mdlm --steps 2 --guidance 1",
+            "mdlm is of kind mdlm: only a flow or a flow map of one network takes --guidance",
+        ),
+        (
+            "sample --model mdlm --steps 2 --reward keyword:happy --reward-scale 0",
+            "mdlm is of kind mdlm: only a flow or a flow map of one network takes --reward",
+        ),
+        (
+            "eval frontier mdlm --data data --out f --guidance nan --weak zzz",
+            "--guidance must lie between -1000000 and 1000000, found NaN",
+        ),
+        (
+            "eval frontier mdlm --data data --out f --guidance 2 --weak zzz",
+            "--guidance is of flows and flow maps of one network, and no model here is one",
+        ),
+        (
+            "eval frontier mdlm --data data --out f --reward bogus",
+            "--reward is of flows and flow maps of one network, and no model here is one",
+        ),
+        (
+            "eval frontier flow --data data --out f --gamma 0,0.5",
+            "--gamma 0.5 is of flow maps, and no model here is one",
+        ),
+        (
+            "eval infill flow --data data --gamma 0.5",
+            "--gamma 0.5 is of flow maps, and no model here is one",
+        ),
+        (
+            "train --data data --out new --set model.family=mdlm --set curriculum.share=0.7",
+            "--set curriculum.share=0.7: the settings of [curriculum] are for models of family duo alone, but model.family is mdlm",
+        ),
+        (
+            "distill --teacher flow --data data --out new --set curriculum.share=0.7",
+            "--set curriculum.share=0.7: the settings of [curriculum] are for `flm train` alone",
+        ),
+        (
             "train-reward --data data --out reward",
             "reward exists already: choose another folder, or add --force to replace it",
         ),
@@ -244,10 +297,50 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
             "train-reward --data data --out new --steps 0",
             "the number of steps must be at least 1, found 0",
         ),
+        (
+            "train-reward --data data --out new --lr nan",
+            "--lr must be a finite number above 0, found NaN",
+        ),
+        (
+            "train-reward --data data --out new --lr=-1",
+            "--lr must be a finite number above 0, found -1",
+        ),
+        (
+            "train-reward --data data --out new --steps 9 --width 8 --lr 1e300",
+            "the loss became NaN in step 2: choose a smaller --lr than 1e300",
+        ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");
     }
-    let unknown =
-        folder.refused(folder.flm("sample --model flow --steps 2 --reward keyword:zebra"));
-    assert!(unknown.contains("zebra"), "{unknown}");
+    let vast =
+        folder.refused(folder.flm("train-reward --data data --out new --width 9999999999999"));
+    assert!(
+        vast.starts_with("--width 9999999999999: no classifier has "),
+        "{vast}"
+    );
+    fs::write(folder.path("reward/notes.txt"), "mine").unwrap();
+    assert_eq!(
+        folder.refused(folder.flm("train-reward --data data --out reward --force")),
+        "reward holds notes.txt, which is no part of a reward classifier, so it is not replaced"
+    );
+    fs::remove_file(folder.path("reward/notes.txt")).unwrap();
+    folder
+        .flm("train-reward --data data --out reward --force --steps 1 --width 4")
+        .assert()
+        .success();
+    assert!(folder.names().iter().all(|name| !name.starts_with(".flm")));
+    for rest in ["", "--reward-scale 0"] {
+        let words = format!("sample --model flow --steps 2 --reward keyword:zebra {rest}");
+        let unknown = folder.refused(folder.flm(&words));
+        assert!(unknown.contains("zebra"), "{unknown}");
+    }
+    for gamma in ["nan", "9"] {
+        let words = format!("eval infill flow --data data --gamma {gamma}");
+        let refused = folder.refused(folder.flm(&words));
+        let sampled =
+            folder.refused(folder.flm(&format!("sample --model flow --steps 2 --gamma {gamma}")));
+        assert_eq!(refused, sampled);
+    }
+    let usual = samples(&folder, "--reward classifier:reward");
+    assert_eq!(usual[0]["guidance"]["reward"]["scale"], 0.3);
 }

@@ -8,10 +8,11 @@
 //! it, `denoiser`.
 
 mod read;
-pub(crate) mod staging;
+mod staging;
 mod write;
 
 pub use read::{load, load_residual, read_config};
+pub use staging::Staging;
 pub use write::{Content, Existing, save, save_residual};
 
 use crate::{ConfigError, DitConfig, TensorError};

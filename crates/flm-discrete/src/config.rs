@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct CurriculumConfig {
     /// Share of the training steps with softened noise; 0 for none.
     pub share: f64,
-    /// Temperature of the softmax.
+    /// Temperature of the softmax, from 1e-6 to 1e3.
     pub temperature: f64,
     /// The noise, as `[first, last]`; where it is left empty, from as good as none to as good as nothing else ([`Transform::covering`]).
     #[serde(with = "ends")]
@@ -41,12 +41,7 @@ impl CurriculumConfig {
         steps: u64,
     ) -> Result<Option<Curriculum>, DiscreteConfigError> {
         check("curriculum.share", self.share, 0.0, 1.0)?;
-        check(
-            "curriculum.temperature",
-            self.temperature,
-            f64::MIN_POSITIVE,
-            1e3,
-        )?;
+        check("curriculum.temperature", self.temperature, 1e-6, 1e3)?;
         let gamma = noise("curriculum.gamma", self.gamma, vocab_size)?;
         let steps = (steps as f64 * self.share).round() as u64;
         let curriculum = || Curriculum::new(vocab_size, gamma, self.temperature, steps);
@@ -136,7 +131,7 @@ impl DcdConfig {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DiscreteConfigError {
     /// A number out of its range.
-    #[error("{key} must lie between {least} and {most}, found {found}")]
+    #[error("{key} must lie between {least} and {most}, found {found:?}")]
     Range {
         /// The key.
         key: &'static str,
@@ -290,6 +285,14 @@ mod tests {
         assert_eq!(
             much.curriculum(9, 10).unwrap_err().to_string(),
             "curriculum.share must lie between 0 and 1, found 1.5"
+        );
+        let cold = CurriculumConfig {
+            temperature: 1e-300,
+            ..CurriculumConfig::default()
+        };
+        assert_eq!(
+            cold.curriculum(9, 10).unwrap_err().to_string(),
+            "curriculum.temperature must lie between 0.000001 and 1000, found 1e-300"
         );
     }
 

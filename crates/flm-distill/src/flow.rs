@@ -197,18 +197,28 @@ mod tests {
         let off = &mut Dropout::off();
         let again = objective.losses_given(&model, tokens(), &known, &noise, &rows, off);
         assert_eq!(flat(again.per_token), per_token);
-        // The clean tokens are read, so they learn.
+        assert_eq!(SHAPE, found.per_token.dims());
+    }
+
+    #[test]
+    fn clean_tokens_learn_from_the_rest() {
+        let model = loud();
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let objective = FlowObjective::new(Schedule::new(9).unwrap());
+        // Without noise a token's vector is seen where the token stands, and nowhere else.
+        let none = Noise::pinned(Tensor::zeros([2, 4, 9], &Default::default()));
+        let mut known = [false; 8];
+        known[1] = true;
+        let off = &mut Dropout::off();
+        let found = objective.losses_given(&model, tokens(), &known, &none, &rows, off);
         let grads = found.mean.backward();
         let embedding = model.embed().embedding.val().grad(&grads).unwrap();
         let of_token = |token| -> f32 {
-            embedding
-                .clone()
-                .narrow(0, token, 1)
-                .abs()
-                .max()
-                .into_scalar()
+            let row = embedding.clone().narrow(0, token, 1);
+            row.abs().max().into_scalar()
         };
+        // Token 2 is the known one; token 0 occurs nowhere.
         assert!(of_token(2) > 0.0);
-        assert_eq!(SHAPE, found.per_token.dims());
+        assert_eq!(of_token(0), 0.0);
     }
 }

@@ -9,6 +9,19 @@ use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
+/// No classifier has more parameters: a mistyped size is no reason to fill the memory.
+const MOST_NUMBERS: usize = 1 << 30;
+
+/// No classifier has these sizes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no classifier has {vocab_size} tokens, width {width}, {layers} layers and reach {reach}")]
+pub struct SizesError {
+    vocab_size: usize,
+    width: usize,
+    layers: usize,
+    reach: usize,
+}
+
 /// The sizes of a [`Classifier`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +47,30 @@ impl ClassifierConfig {
         }
     }
 
-    /// A network of these sizes with fresh parameters.
+    /// Checks that there is something to it, and not more than 2³⁰ parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`SizesError`] otherwise.
+    pub fn validate(&self) -> Result<(), SizesError> {
+        let numbers = (2 * self.reach.min(MOST_NUMBERS) + 1)
+            .checked_mul(self.layers.max(1))
+            .and_then(|windows| windows.checked_mul(self.width))
+            .and_then(|rows| rows.checked_add(self.vocab_size))
+            .and_then(|rows| rows.checked_mul(self.width));
+        let some = self.vocab_size > 0 && self.width > 0;
+        if some && numbers.is_some_and(|numbers| numbers <= MOST_NUMBERS) {
+            return Ok(());
+        }
+        Err(SizesError {
+            vocab_size: self.vocab_size,
+            width: self.width,
+            layers: self.layers,
+            reach: self.reach,
+        })
+    }
+
+    /// A network of these sizes with fresh parameters, which must be [possible](Self::validate).
     pub fn init<B: Backend>(&self, rng: &mut impl Rng, device: &B::Device) -> Classifier<B> {
         let window = (2 * self.reach + 1) * self.width;
         Classifier {

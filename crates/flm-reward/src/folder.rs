@@ -5,8 +5,7 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use flm_denoiser::folder::{Existing, FolderError, Staging};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -19,8 +18,6 @@ const TENSORS_FILE: &str = "model.safetensors";
 /// What tells the folder from that of a model.
 const KIND: &str = "reward classifier";
 const FORMAT_VERSION: u32 = 1;
-/// No classifier is larger: a mistyped size is no reason to fill the memory.
-const MOST_NUMBERS: usize = 1 << 30;
 
 /// The content of `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +64,17 @@ pub enum RewardError {
         /// Where and how.
         reason: String,
     },
+    /// What should be replaced holds more than a classifier.
+    #[error("{} holds {name}, which is no part of a reward classifier, so it is not replaced", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// What else is in it.
+        name: String,
+    },
+    /// The folder cannot be put in its place.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The tensors are not the classifier's.
     #[error("{}: {reason}", path.display())]
     Tensors {
@@ -86,51 +94,85 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Rewa
     }
 }
 
-/// Writes a classifier as the folder `dir`, which must not be there: beside its place, then renamed.
+/// Checks that what is at `dir` may be replaced: a classifier's folder and nothing else, or an empty one.
 ///
 /// # Errors
 ///
-/// [`RewardError::Io`] if the system refuses; nothing is left behind then.
+/// As [`read_config`], and [`RewardError::Foreign`] if it holds something of somebody else's.
+pub fn check_replaced(dir: &Path) -> Result<(), RewardError> {
+    let names = |entries: fs::ReadDir| {
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.collect::<io::Result<Vec<String>>>()
+    };
+    let names = (fs::read_dir(dir).and_then(names)).map_err(io_error("read", dir))?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    read_config(dir)?;
+    let ours = [CONFIG_FILE, TENSORS_FILE];
+    match names
+        .into_iter()
+        .filter(|name| !ours.contains(&name.as_str()))
+        .min()
+    {
+        None => Ok(()),
+        Some(name) => Err(RewardError::Foreign {
+            path: dir.to_path_buf(),
+            name,
+        }),
+    }
+}
+
+/// Writes a classifier as the folder `dir`: whole, beside its place, then renamed. One that is there is replaced if `existing` says so.
+///
+/// # Errors
+///
+/// [`RewardError::Folder`] if the system refuses or something is there, those of [`check_replaced`], and what [`load`] would refuse:
+/// [`RewardError::Config`] and [`RewardError::Tensors`]. The place is as before then.
 pub fn save<B: Backend>(
     dir: &Path,
     classifier: &Classifier<B>,
     file: &ClassifierFile,
+    existing: Existing,
 ) -> Result<(), RewardError> {
-    let parent = match dir.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
+    (file.classifier.validate()).map_err(|error| RewardError::Config {
+        path: dir.join(CONFIG_FILE),
+        reason: error.to_string(),
+    })?;
+    let path = dir.join(TENSORS_FILE);
+    let refused = |reason: String| RewardError::Tensors {
+        path: path.clone(),
+        reason,
     };
-    fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-    let staged = (tempfile::Builder::new().prefix(".flm-reward-"))
-        .tempdir_in(parent)
-        .map_err(io_error("create a folder in", parent))?;
-    let json = serde_json::to_string_pretty(file).expect("plain numbers and strings") + "\n";
-    write(&staged.path().join(CONFIG_FILE), json.as_bytes())?;
-
     let tensors = named(classifier);
-    let views = tensors.iter().map(|(name, shape, bytes)| {
+    let found: Vec<_> = tensors
+        .iter()
+        .map(|tensor| (&tensor.0, &tensor.1))
+        .collect();
+    let expected = expected(&file.classifier);
+    if !(expected.iter().map(|(name, shape)| (name, shape))).eq(found) {
+        return Err(refused("the configuration is of other sizes".to_owned()));
+    }
+    for (name, _, values) in &tensors {
+        check_finite(name, values).map_err(refused)?;
+    }
+    let bytes: Vec<Vec<u8>> = (tensors.iter())
+        .map(|(_, _, values)| values.iter().copied().flat_map(f32::to_le_bytes).collect())
+        .collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
         (name.as_str(), view.expect("as many bytes as the shape has"))
     });
-    let path = staged.path().join(TENSORS_FILE);
-    let bytes = safetensors::serialize(views, None).map_err(|error| RewardError::Tensors {
-        path: path.clone(),
-        reason: error.to_string(),
-    })?;
-    write(&path, &bytes)?;
-    fs::rename(staged.path(), dir).map_err(io_error("create", dir))?;
-    // It is in its place: what was the staged folder is not to be removed.
-    let _ = staged.keep();
-    Ok(())
-}
+    let bytes = safetensors::serialize(views, None).map_err(|error| refused(error.to_string()))?;
+    let json = serde_json::to_string_pretty(file).expect("plain numbers and strings") + "\n";
 
-fn write(path: &Path, content: &[u8]) -> Result<(), RewardError> {
-    let write = || {
-        let mut file = fs::File::create(path)?;
-        io::Write::write_all(&mut file, content)?;
-        file.sync_all()
-    };
-    write().map_err(io_error("write", path))
+    if existing == Existing::Replace && dir.exists() {
+        check_replaced(dir)?;
+    }
+    let staging = Staging::begin(dir, existing)?;
+    staging.write(Path::new(CONFIG_FILE), json.as_bytes())?;
+    staging.write(Path::new(TENSORS_FILE), &bytes)?;
+    Ok(staging.commit()?)
 }
 
 /// Reads the configuration of a classifier's folder.
@@ -165,18 +207,7 @@ pub fn read_config(dir: &Path) -> Result<ClassifierFile, RewardError> {
     }
     let file: ClassifierFile =
         serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
-    let config = &file.classifier;
-    let numbers = (2 * config.reach.min(MOST_NUMBERS) + 1)
-        .checked_mul(config.layers.max(1))
-        .and_then(|windows| windows.checked_mul(config.width))
-        .and_then(|rows| rows.checked_add(config.vocab_size))
-        .and_then(|rows| rows.checked_mul(config.width));
-    if config.vocab_size == 0 || config.width == 0 || numbers.is_none_or(|n| n > MOST_NUMBERS) {
-        return Err(refused(format!(
-            "no classifier has {} tokens, width {}, {} layers and reach {}",
-            config.vocab_size, config.width, config.layers, config.reach
-        )));
-    }
+    (file.classifier.validate()).map_err(|error| refused(error.to_string()))?;
     Ok(file)
 }
 
@@ -198,11 +229,9 @@ pub fn load<B: Backend>(
     };
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|error| refused(format!("no safetensors file, or cut off: {error}")))?;
-    // Every parameter is replaced, so the seed does not matter.
-    let fresh = (file.classifier).init::<B>(&mut ChaCha8Rng::seed_from_u64(0), device);
-    let expected = named(&fresh);
+    let expected = expected(&file.classifier);
     if let Some(name) = (tensors.names().into_iter())
-        .filter(|name| expected.iter().all(|(known, ..)| known != name))
+        .filter(|name| expected.iter().all(|(known, _)| known != name))
         .min()
     {
         return Err(refused(format!(
@@ -210,7 +239,7 @@ pub fn load<B: Backend>(
         )));
     }
     let mut values = Vec::new();
-    for (name, shape, _) in &expected {
+    for (name, shape) in &expected {
         let view =
             (tensors.tensor(name)).map_err(|_| refused(format!("the tensor {name} is missing")))?;
         if view.dtype() != Dtype::F32 || view.shape() != shape {
@@ -222,11 +251,7 @@ pub fn load<B: Backend>(
         }
         let numbers = view.data().as_chunks::<4>().0.iter();
         let numbers: Vec<f32> = numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        if numbers.iter().any(|number| !number.is_finite()) {
-            return Err(refused(format!(
-                "the tensor {name} has a value that is not finite"
-            )));
-        }
+        check_finite(name, &numbers).map_err(refused)?;
         values.push(TensorData::new(numbers, shape.clone()));
     }
     let mut values = values.into_iter();
@@ -256,11 +281,29 @@ fn linear<B: Backend>(next: &mut impl FnMut() -> TensorData, device: &B::Device)
     }
 }
 
-/// Names, shapes and little-endian bytes of the parameters, a linear map's weight as `[outputs, inputs]`.
-fn named<B: Backend>(classifier: &Classifier<B>) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+/// Names and shapes of the parameters of a classifier of these sizes, in order; a linear map's weight is `[outputs, inputs]`.
+fn expected(config: &ClassifierConfig) -> Vec<(String, Vec<usize>)> {
+    let map = |name: &str, inputs: usize, outputs: usize| {
+        [
+            (format!("{name}.weight"), vec![outputs, inputs]),
+            (format!("{name}.bias"), vec![outputs]),
+        ]
+    };
+    let (width, window) = (config.width, (2 * config.reach + 1) * config.width);
+    let embedding = ("embedding".to_owned(), vec![config.vocab_size, width]);
+    let mut tensors = vec![embedding];
+    for number in 0..config.layers {
+        tensors.extend(map(&format!("layers.{number}"), window, width));
+    }
+    tensors.extend(map("output", width, 1));
+    tensors
+}
+
+/// Names, shapes and values of the parameters, as they are [`expected`].
+fn named<B: Backend>(classifier: &Classifier<B>) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     let entry = |name: String, data: TensorData| {
-        let bytes = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
-        (name, data.shape.to_vec(), bytes)
+        let values = data.iter::<f32>().collect();
+        (name, data.shape.to_vec(), values)
     };
     let of_map = |name: &str, map: &Linear<B>| {
         let weight = map.weight.val().transpose().into_data();
@@ -277,4 +320,11 @@ fn named<B: Backend>(classifier: &Classifier<B>) -> Vec<(String, Vec<usize>, Vec
     }
     tensors.extend(of_map("output", &classifier.output));
     tensors
+}
+
+fn check_finite(name: &str, values: &[f32]) -> Result<(), String> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    Err(format!("the tensor {name} has a value that is not finite"))
 }

@@ -52,9 +52,10 @@ mod keywords;
 mod train;
 
 pub use ascent::Ascent;
-pub use classifier::{Classifier, ClassifierConfig};
+pub use classifier::{Classifier, ClassifierConfig, SizesError};
 pub use corrupt::corrupt;
-pub use folder::{ClassifierFile, RewardError, load, read_config, save};
+pub use flm_denoiser::folder::Existing;
+pub use folder::{ClassifierFile, RewardError, check_replaced, load, read_config, save};
 pub use keywords::Keywords;
 pub use train::{Training, recognized, train};
 

@@ -15,6 +15,9 @@ use rand_chacha::ChaCha8Rng;
 /// Share of noise in the most undecided rows that are learned from.
 const MOST_SOFTENED: f32 = 0.5;
 
+/// Rows that are judged together.
+const TOGETHER: usize = 64;
+
 /// How long, and from how many rows at a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Training {
@@ -34,17 +37,17 @@ pub struct Training {
 ///
 /// `rows` draws so many real rows, one after the other, with the generator it is given. Half of the rows, real and corrupted alike, are blurred: each
 /// of their positions is mixed with what all tokens are on average, so that undecided texts are judged by what is decided in them. `observe`
-/// gets the number of each step and its loss, in nats.
+/// gets the number of each step and its loss, in nats, before the step is taken.
 ///
 /// # Errors
 ///
-/// Those of `rows`.
+/// Those of `rows` and of `observe`.
 pub fn train<A: AutodiffBackend, E>(
     config: &ClassifierConfig,
     training: Training,
     device: &A::Device,
     mut rows: impl FnMut(usize, &mut ChaCha8Rng) -> Result<Vec<Vec<u32>>, E>,
-    mut observe: impl FnMut(u64, f64),
+    mut observe: impl FnMut(u64, f64) -> Result<(), E>,
 ) -> Result<Classifier<A::InnerBackend>, E> {
     let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
     let mut classifier = config.init::<A>(&mut rng, device);
@@ -57,7 +60,7 @@ pub fn train<A: AutodiffBackend, E>(
         let both = with_corrupted(&real, training.pad, &mut rng);
         let means = softened(&classifier, &both, &mut rng, device);
         let loss = loss(classifier.log_odds(means));
-        observe(step, loss.clone().into_scalar().elem::<f64>());
+        observe(step, loss.clone().into_scalar().elem::<f64>())?;
         let gradients = GradientsParams::from_grads(loss.backward(), &classifier);
         let left = 1.0 - step as f64 / training.steps as f64;
         classifier = optimizer.step(training.lr * left, classifier, gradients);
@@ -74,8 +77,11 @@ pub fn recognized<B: Backend, R: Rng + ?Sized>(
     device: &B::Device,
 ) -> [f64; 2] {
     let both = with_corrupted(real, pad, rng);
-    let odds = classifier.log_odds(embedded(classifier, &both, device));
-    let odds: Vec<f64> = odds.into_data().iter::<f64>().collect();
+    let odds = |rows: &[Vec<u32>]| {
+        let odds = classifier.log_odds(embedded(classifier, rows, device));
+        odds.into_data().iter::<f64>().collect::<Vec<_>>()
+    };
+    let odds: Vec<f64> = both.chunks(TOGETHER).flat_map(odds).collect();
     let (of_real, of_corrupted) = odds.split_at(real.len());
     let share = |right: usize| right as f64 / real.len() as f64;
     [

@@ -2,7 +2,7 @@
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
-use flm_reward::{Classifier, ClassifierConfig, ClassifierFile, Training, recognized};
+use flm_reward::{Classifier, ClassifierConfig, ClassifierFile, Existing, Training, recognized};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::convert::Infallible;
@@ -35,15 +35,19 @@ fn config() -> ClassifierConfig {
 }
 
 fn trained(steps: u64) -> Classifier<Flex> {
+    trained_at(steps, 1e-2)
+}
+
+fn trained_at(steps: u64, lr: f64) -> Classifier<Flex> {
     let training = Training {
         steps,
         batch: 32,
-        lr: 1e-2,
+        lr,
         seed: 1,
         pad: 0,
     };
     let device = Default::default();
-    flm_reward::train::<Train, _>(&config(), training, &device, rows, |_, _| ()).unwrap()
+    flm_reward::train::<Train, _>(&config(), training, &device, rows, |_, _| Ok(())).unwrap()
 }
 
 #[test]
@@ -67,7 +71,7 @@ fn its_folder_gives_it_back_and_is_read_strictly() {
     let dir = home.path().join("reward");
     let classifier = trained(2);
     let file = ClassifierFile::new(config(), "abc");
-    flm_reward::save(&dir, &classifier, &file).unwrap();
+    flm_reward::save(&dir, &classifier, &file, Existing::Refuse).unwrap();
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     let (found, read) = flm_reward::load::<Flex>(&dir, &Default::default()).unwrap();
     assert_eq!(read, file);
@@ -127,4 +131,62 @@ fn its_folder_gives_it_back_and_is_read_strictly() {
         cut.starts_with("DIR/model.safetensors: no safetensors file, or cut off"),
         "{cut}"
     );
+}
+
+#[test]
+fn nothing_is_saved_that_could_not_be_read() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("reward");
+    let refused = |classifier: &Classifier<Flex>, file: &ClassifierFile| {
+        let error = flm_reward::save(&dir, classifier, file, Existing::Refuse).unwrap_err();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+        error.to_string().replace(&dir.display().to_string(), "DIR")
+    };
+    let wider = ClassifierConfig {
+        width: 17,
+        ..config()
+    };
+    assert_eq!(
+        refused(&trained(0), &ClassifierFile::new(wider, "abc")),
+        "DIR/model.safetensors: the configuration is of other sizes"
+    );
+    let vast = ClassifierConfig {
+        reach: usize::MAX,
+        ..config()
+    };
+    assert_eq!(
+        refused(&trained(0), &ClassifierFile::new(vast, "abc")),
+        format!(
+            "DIR/config.json is not the configuration of a reward classifier: no classifier has 12 tokens, width 16, 2 layers and reach {}",
+            usize::MAX
+        )
+    );
+    let diverged = trained_at(2, f64::MAX);
+    assert_eq!(
+        refused(&diverged, &ClassifierFile::new(config(), "abc")),
+        "DIR/model.safetensors: the tensor embedding has a value that is not finite"
+    );
+}
+
+#[test]
+fn only_a_reward_and_nothing_beside_it_is_replaced() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("reward");
+    let save = |existing| {
+        let file = ClassifierFile::new(config(), "abc");
+        let saved = flm_reward::save(&dir, &trained(1), &file, existing);
+        saved.map_err(|error| error.to_string().replace(&dir.display().to_string(), "DIR"))
+    };
+    // An empty folder is nobody's.
+    fs::create_dir(&dir).unwrap();
+    save(Existing::Replace).unwrap();
+    save(Existing::Replace).unwrap();
+    assert_eq!(save(Existing::Refuse).unwrap_err(), "DIR exists already");
+    fs::write(dir.join("notes.txt"), "mine").unwrap();
+    assert_eq!(
+        save(Existing::Replace).unwrap_err(),
+        "DIR holds notes.txt, which is no part of a reward classifier, so it is not replaced"
+    );
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
 }

@@ -88,6 +88,8 @@ struct Model {
     path: PathBuf,
     weights: String,
     network: DitConfig,
+    /// Every η with every λ.
+    guidances: Vec<Guidance>,
 }
 
 /// Sweeps, compares, draws, and says what came out.
@@ -101,7 +103,8 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
             "a frontier is of one judge: name one by --scorer, or by --data the data folder of a grammar",
         ));
     }
-    let (models, tokenizer) = models(args)?;
+    let (mut models, tokenizer) = models(args)?;
+    guide(args, &mut models)?;
     if let Some(data) = &args.data
         && DatasetMeta::read(data)?.tokenizer_hash != tokenizer
     {
@@ -115,7 +118,7 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     let mut drawn = Vec::new();
     for steps in &args.steps {
         for model in &models {
-            let settings = settings(args, *steps, model)?;
+            let settings = settings(args, *steps, model);
             let samples = draw(args, model, &settings)?;
             drawn.push(Drawn {
                 steps: *steps,
@@ -209,6 +212,7 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
             label,
             path: path.clone(),
             weights: sample::weights(&folder)?,
+            guidances: Vec::new(),
             network: folder::read_config(&folder)?,
         });
     }
@@ -217,7 +221,7 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
 
 /// Every setting at a number of steps. Only a flow map has a gamma, and only flows are guided; an autoregressive model takes a step for each
 /// token, so that its samples are the same ones at every number.
-fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Result<Vec<Request>> {
+fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<Request> {
     let network = &model.network;
     let gammas: &[f64] = if network.two_time {
         &args.gamma
@@ -229,7 +233,7 @@ fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Result<Vec<Requ
         _ => steps,
     };
     let mut requests = Vec::new();
-    for guidance in guidances(args, model)? {
+    for guidance in &model.guidances {
         for &gamma in gammas {
             for &temperature in &args.temperature {
                 requests.push(Request {
@@ -248,29 +252,31 @@ fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Result<Vec<Requ
             }
         }
     }
-    Ok(requests)
+    requests
 }
 
-/// Every η with every λ.
-fn guidances(args: &FrontierArgs, model: &Model) -> Result<Vec<Guidance>> {
-    if model.network.family != Family::Flow || model.network.residual {
-        return Ok(vec![Guidance::default()]);
-    }
-    let or_one = |values: &[f64]| {
-        if values.is_empty() {
-            vec![1.0]
-        } else {
-            values.to_vec()
-        }
+/// Finds what guides each model, and refuses options that are of no model at all.
+fn guide(args: &FrontierArgs, models: &mut [Model]) -> Result<()> {
+    let typed = sample::Typed {
+        etas: &args.guidance,
+        scales: &args.reward_scale,
+        ..args.guides.typed()
     };
-    let (etas, scales) = (or_one(&args.guidance), or_one(&args.reward_scale));
-    let pairs = etas
-        .iter()
-        .flat_map(|eta| scales.iter().map(move |scale| (*eta, *scale)));
-    let typed = args.guides.typed();
-    pairs
-        .map(|(eta, scale)| Guidance::new(&model.path, typed, eta, scale))
-        .collect()
+    typed.check()?;
+    let guided = models.iter().any(|model| sample::is_guided(&model.network));
+    if let Some(option) = typed.option().filter(|_| !guided) {
+        return Err(CliError::input(format!(
+            "{option} is of flows and flow maps of one network, and no model here is one"
+        )));
+    }
+    sample::check_gammas(&args.gamma, models.iter().map(|model| &model.network))?;
+    for model in models {
+        model.guidances = match sample::is_guided(&model.network) {
+            true => Guidance::all(&model.path, typed)?,
+            false => vec![Guidance::default()],
+        };
+    }
+    Ok(())
 }
 
 /// η and λ; 1 and 0 where they guide nothing.

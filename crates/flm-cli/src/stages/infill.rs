@@ -33,6 +33,8 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
     let models = (args.models.iter())
         .map(|path| model(path, &dataset, &args.data))
         .collect::<Result<Vec<_>>>()?;
+    let networks = models.iter().map(|(_, network)| network);
+    sample::check_gammas(&[args.gamma], networks)?;
     let mut measured = Vec::new();
     for (path, (folder, network)) in args.models.iter().zip(models) {
         let steps = match network.family {

@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use crate::{stop, table};
 use burn::tensor::backend::AutodiffBackend;
 use flm_data::Dataset;
-use flm_reward::{ClassifierConfig, ClassifierFile, Training, recognized};
+use flm_reward::{ClassifierConfig, ClassifierFile, Existing, Training, recognized};
 use flm_simplex::stream::generator;
 use rand::RngExt;
 
@@ -17,16 +17,18 @@ const MEASURED: usize = 1_000;
 
 /// Trains one, writes its folder and says how well it tells rows apart.
 pub(crate) fn train(args: &TrainRewardArgs) -> Result<String> {
-    for (what, value) in [
-        ("steps", args.steps),
-        ("rows in a step", args.batch as u64),
-        ("rows of width", args.width as u64),
-    ] {
+    for (what, value) in [("steps", args.steps), ("rows in a step", args.batch as u64)] {
         if value == 0 {
             return Err(CliError::input(format!(
                 "the number of {what} must be at least 1, found 0"
             )));
         }
+    }
+    if !(args.lr.is_finite() && args.lr > 0.0) {
+        return Err(CliError::input(format!(
+            "--lr must be a finite number above 0, found {}",
+            args.lr
+        )));
     }
     if args.out.exists() {
         let out = args.out.display();
@@ -35,22 +37,33 @@ pub(crate) fn train(args: &TrainRewardArgs) -> Result<String> {
                 "{out} exists already: choose another folder, or add --force to replace it"
             )));
         }
-        // Only what is one is replaced.
-        flm_reward::read_config(&args.out)?;
+        flm_reward::check_replaced(&args.out)?;
     }
     let dataset = Dataset::open(&args.data)?;
+    let sizes = sizes(&dataset, args);
+    (sizes.validate())
+        .map_err(|error| CliError::input(format!("--width {}: {error}", args.width)))?;
     dataset.verify()?;
     device::run(
         args.device,
         RewardJob {
             dataset: &dataset,
+            sizes,
             args,
         },
     )
 }
 
+fn sizes(dataset: &Dataset, args: &TrainRewardArgs) -> ClassifierConfig {
+    ClassifierConfig {
+        width: args.width,
+        ..ClassifierConfig::new(dataset.tokenizer().vocab_size())
+    }
+}
+
 struct RewardJob<'a> {
     dataset: &'a Dataset,
+    sizes: ClassifierConfig,
     args: &'a TrainRewardArgs,
 }
 
@@ -58,12 +71,12 @@ impl Job for RewardJob<'_> {
     type Output = String;
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<String> {
-        let Self { dataset, args } = self;
+        let Self {
+            dataset,
+            sizes,
+            args,
+        } = self;
         let (tokenizer, split) = (dataset.tokenizer(), dataset.train());
-        let config = ClassifierConfig {
-            width: args.width,
-            ..ClassifierConfig::new(tokenizer.vocab_size())
-        };
         let training = Training {
             steps: args.steps,
             batch: args.batch,
@@ -81,10 +94,23 @@ impl Job for RewardJob<'_> {
             rows.collect::<Result<Vec<_>>>()
         };
         let observe = |step: u64, loss: f64| {
+            if !loss.is_finite() {
+                return Err(CliError::input(format!(
+                    "the loss became {loss} in step {}: choose a smaller --lr than {:?}",
+                    step + 1,
+                    args.lr
+                )));
+            }
             progress.update(step + 1, &format!("loss {loss:.3}"));
+            Ok(())
         };
-        let classifier =
-            flm_reward::train::<B, _>(&config, training, &place.device, rows, observe)?;
+        let classifier = flm_reward::train::<B, _>(&sizes, training, &place.device, rows, observe)?;
+        let existing = match args.force {
+            true => Existing::Replace,
+            false => Existing::Refuse,
+        };
+        let file = ClassifierFile::new(sizes, tokenizer.hash());
+        flm_reward::save(&args.out, &classifier, &file, existing)?;
 
         let validation = dataset.validation();
         let measured = (0..validation.rows().min(MEASURED)).map(|row| validation.row(row));
@@ -100,11 +126,6 @@ impl Job for RewardJob<'_> {
             )
         });
 
-        if args.out.exists() {
-            std::fs::remove_dir_all(&args.out).map_err(CliError::io("remove", &args.out))?;
-        }
-        let file = ClassifierFile::new(config, tokenizer.hash());
-        flm_reward::save(&args.out, &classifier, &file)?;
         let mut told = String::new();
         if let Some([real, corrupted]) = shares {
             let share = |share: f64| format!("{:.1} %", 100.0 * share);

@@ -8,7 +8,7 @@ mod tokens;
 mod trace;
 
 pub(crate) use given::{Given, Infill};
-pub(crate) use guidance::{Guidance, Typed};
+pub(crate) use guidance::{Guidance, Typed, is_guided};
 pub(crate) use trace::TracedSample;
 
 use super::origin::Origin;
@@ -73,9 +73,7 @@ impl Request {
                 )));
             }
         }
-        if !(0.0..=1.0).contains(&self.gamma) {
-            return Err(sampler::SamplerError::Gamma { gamma: self.gamma }.into());
-        }
+        check_gamma(self.gamma)?;
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(flm_denoiser::TemperatureError {
                 found: self.temperature,
@@ -89,6 +87,27 @@ impl Request {
             )));
         }
         Ok(())
+    }
+}
+
+fn check_gamma(gamma: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&gamma) {
+        return Ok(());
+    }
+    Err(sampler::SamplerError::Gamma { gamma }.into())
+}
+
+/// Refuses values of gamma that are none, and one above 0 where no network is a flow map's.
+pub(crate) fn check_gammas<'a>(
+    gammas: &[f64],
+    mut networks: impl Iterator<Item = &'a DitConfig>,
+) -> Result<()> {
+    gammas.iter().copied().try_for_each(check_gamma)?;
+    match gammas.iter().find(|gamma| **gamma > 0.0) {
+        Some(gamma) if !networks.any(|network| network.two_time) => Err(CliError::input(format!(
+            "--gamma {gamma} is of flow maps, and no model here is one"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -506,6 +525,7 @@ impl<B: Backend> Source<B> {
                 self.carry(&Steered { denoiser, by }, pins, request, noise, observe)
             }
         }?;
+        request.guidance.check_finite(&belief)?;
         Ok(belief.argmax())
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A hidden folder beside its place, deleted unless it is put there.
-pub(crate) struct Staging {
+pub struct Staging {
     place: PathBuf,
     folder: TempDir,
     replaces: bool,
@@ -15,7 +15,11 @@ pub(crate) struct Staging {
 
 impl Staging {
     /// Checks that the place may be written and makes the hidden folder.
-    pub(crate) fn begin(place: &Path, existing: Existing) -> Result<Self, FolderError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Exists`] or [`FolderError::NotAModel`] if what is there is not to be replaced, [`FolderError::Io`] if the system refuses.
+    pub fn begin(place: &Path, existing: Existing) -> Result<Self, FolderError> {
         let replaces = fs::symlink_metadata(place).is_ok();
         let mut place = place.to_path_buf();
         if replaces {
@@ -39,13 +43,21 @@ impl Staging {
     }
 
     /// Makes a folder inside the folder.
-    pub(crate) fn folder(&self, name: &Path) -> Result<(), FolderError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Io`] if the system refuses.
+    pub fn folder(&self, name: &Path) -> Result<(), FolderError> {
         let path = self.path(name);
         fs::create_dir(&path).map_err(io_error("create", &path))
     }
 
     /// Writes a file of the folder and waits until it is on the disk.
-    pub(crate) fn write(&self, name: &Path, content: &[u8]) -> Result<(), FolderError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Io`] if the system refuses.
+    pub fn write(&self, name: &Path, content: &[u8]) -> Result<(), FolderError> {
         let path = self.folder.path().join(name);
         fs::File::create(&path)
             .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
@@ -53,12 +65,16 @@ impl Staging {
     }
 
     /// Where `name` lies for now, for a writer of its own; [`sync`](Self::sync) it afterwards.
-    pub(crate) fn path(&self, name: &Path) -> PathBuf {
+    pub fn path(&self, name: &Path) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Waits until a file of the folder is on the disk.
-    pub(crate) fn sync(&self, name: &Path) -> Result<(), FolderError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Io`] if the system refuses.
+    pub fn sync(&self, name: &Path) -> Result<(), FolderError> {
         let path = self.path(name);
         fs::File::options()
             .write(true)
@@ -69,7 +85,11 @@ impl Staging {
 
     /// Puts the folder in its place. An older one there is set aside first and deleted last; should the machine stop between
     /// the two renames, it is in a folder `.flm-old-…` beside the place.
-    pub(crate) fn commit(self) -> Result<(), FolderError> {
+    ///
+    /// # Errors
+    ///
+    /// [`FolderError::Io`] if the system refuses.
+    pub fn commit(self) -> Result<(), FolderError> {
         let (from, place) = (self.folder.path(), self.place.as_path());
         set_usual_permissions(from)?;
         for inner in fs::read_dir(from).map_err(io_error("read", from))? {

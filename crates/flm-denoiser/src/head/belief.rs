@@ -4,7 +4,7 @@ use super::divergence::entropy;
 use super::{Head, Jvp, per_position};
 use crate::Execution;
 use crate::embed::VocabEmbed;
-use burn::tensor::{Bool, Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Bool, ElementConversion, Int, Tensor, TensorData, backend::Backend};
 use flm_simplex::guidance::Blend;
 use flm_simplex::projection::sparsemax;
 use rand::{Rng, RngExt};
@@ -328,6 +328,12 @@ impl<B: Backend> Belief<B> {
     pub fn argmax(&self) -> Tensor<B, 2, Int> {
         let runs = self.runs().map(|run| run.argmax(1));
         Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
+    }
+
+    /// Whether no number of it is infinite or none.
+    pub fn is_finite(&self) -> bool {
+        self.runs()
+            .all(|run| run.is_finite().all().into_scalar().elem())
     }
 
     /// The `k` likeliest tokens at each position with their probabilities, likeliest first, each `[batch, length, k]`.

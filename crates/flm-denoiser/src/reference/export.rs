@@ -3,7 +3,7 @@
 use super::ForeignError;
 use super::names::BACKBONE;
 use super::sizes::{ROTARY, frequencies};
-use crate::folder::staging::Staging;
+use crate::folder::Staging;
 use crate::folder::{CONFIG_FILE, Existing, TENSORS_FILE};
 use crate::{Dit, DitConfig, NamedTensor, named_tensors, tensor_file};
 use burn::tensor::backend::Backend;

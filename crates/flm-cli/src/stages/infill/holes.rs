@@ -19,10 +19,18 @@ pub(super) struct Law<'a> {
 }
 
 impl Law<'_> {
-    /// Whether a row of tokens is a sentence.
-    fn holds(&self, grammar: &Grammar, row: &[u32]) -> bool {
+    /// Whether a row with the hole filled is a sentence, each token of the fill one of its words: an end in the hole would leave another, shorter
+    /// text to be judged.
+    fn holds(&self, grammar: &Grammar, hole: &Hole, row: &[u32]) -> bool {
+        let fill = &row[hole.open.clone()];
         let text = self.tokenizer.decode(row);
-        text.is_ok_and(|text| grammar.contains(&text.split_whitespace().collect::<Vec<_>>()))
+        fill.iter().all(|&token| self.is_of_text(token))
+            && text.is_ok_and(|text| grammar.contains(&text.split_whitespace().collect::<Vec<_>>()))
+    }
+
+    fn is_of_text(&self, token: u32) -> bool {
+        let tokenizer = self.tokenizer;
+        ![tokenizer.pad_id(), tokenizer.bos_id(), tokenizer.eos_id()].contains(&token)
     }
 
     /// How likely a row is.
@@ -32,10 +40,10 @@ impl Law<'_> {
         grammar.log_prob(&words).map_or(0.0, f64::exp)
     }
 
-    /// The share of rows that are sentences, where that is known and there are rows.
-    fn valid<'r>(&self, rows: impl Iterator<Item = &'r [u32]>) -> Option<f64> {
+    /// The share of filled rows that are sentences, where that is known and there are rows.
+    fn valid<'r>(&self, rows: impl Iterator<Item = (&'r Hole, &'r [u32])>) -> Option<f64> {
         let grammar = self.grammar?;
-        share(rows.map(|row| self.holds(grammar, row)))
+        share(rows.map(|(hole, row)| self.holds(grammar, hole, row)))
     }
 }
 
@@ -129,7 +137,7 @@ impl Holes {
         Fills {
             count: fills.len(),
             exact: share(pairs().map(right)).unwrap_or_default(),
-            valid: law.valid(rows()),
+            valid: law.valid(pairs()),
             distinct: spans.len() as f64 / fills.len() as f64,
         }
     }
@@ -156,7 +164,7 @@ impl Holes {
                 samples: budget,
                 accepted: accepted.len() as f64 / (all * budget as f64),
                 answered: answered.count() as f64 / all,
-                valid: law.valid(accepted.iter().map(|(_, row)| *row)),
+                valid: law.valid(accepted.iter().copied()),
                 exact: share(accepted.iter().map(|(hole, row)| hole.is_filled_by(row))),
             }
         };
@@ -169,7 +177,7 @@ impl Holes {
         Themselves {
             span: self.span,
             count: self.holes.len(),
-            valid: law.valid(self.holes.iter().map(|hole| hole.row.as_slice())),
+            valid: law.valid(self.holes.iter().map(|hole| (hole, hole.row.as_slice()))),
             distinct: spans.len() as f64 / self.holes.len() as f64,
             law_exact: law.grammar.filter(|_| self.span == 1).map(|grammar| {
                 let chances = self.holes.iter().map(|hole| hole.chance(grammar, law));
@@ -185,12 +193,53 @@ impl Hole {
         let mut row = self.row.clone();
         let mut all = 0.0;
         for token in 0..law.tokenizer.vocab_size() as u32 {
-            // An end in the middle would be another, shorter text.
-            if token != law.tokenizer.eos_id() {
+            if law.is_of_text(token) {
                 row[self.open.start] = token;
                 all += law.chance(grammar, &row);
             }
         }
         law.chance(grammar, &self.row) / all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_or_a_beginning_in_a_hole_makes_no_sentence() {
+        let grammar =
+            Grammar::parse("start S\nS -> cats sleep | cats sleep well | well cats sleep").unwrap();
+        let tokenizer = TextTokenizer::from_words(["cats", "sleep", "well"]).unwrap();
+        let law = Law {
+            grammar: Some(&grammar),
+            tokenizer: &tokenizer,
+        };
+        let [pad, bos, eos] = [tokenizer.pad_id(), tokenizer.bos_id(), tokenizer.eos_id()];
+        let [cats, sleep, well] =
+            ["cats", "sleep", "well"].map(|word| tokenizer.token_id(word).unwrap());
+        let hole = |row: [u32; 5], at: usize| Hole {
+            row: row.to_vec(),
+            open: at..at + 1,
+        };
+        let last = hole([cats, sleep, well, eos, pad], 2);
+        let first = hole([well, cats, sleep, eos, pad], 0);
+        for (hole, fill, expected) in [
+            (&last, well, true),
+            (&last, cats, false),
+            // What is before it is a sentence, and so is what is behind a beginning.
+            (&last, eos, false),
+            (&last, pad, false),
+            (&first, bos, false),
+        ] {
+            let mut row = hole.row.clone();
+            row[hole.open.start] = fill;
+            let valid = law.valid([(hole, row.as_slice())].into_iter());
+            assert_eq!(valid, Some(f64::from(expected)), "{row:?}");
+        }
+        // Of all words only the one that is there fits.
+        for hole in [&last, &first] {
+            assert_eq!(hole.chance(&grammar, &law), 1.0);
+        }
     }
 }

@@ -5,6 +5,7 @@ use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
 use flm_data::{Layout, TextTokenizer};
 use flm_discrete::Tokens;
 use serde::{Deserialize, Serialize};
+use std::iter::repeat_n;
 use std::ops::Range;
 
 /// What is given of every sample.
@@ -113,9 +114,9 @@ impl Frame<'_> {
             .map_err(|error| CliError::input(format!("{place}: {error}")))
     }
 
-    fn fits(&self, tokens: usize, place: &str) -> Result<()> {
+    fn fits(&self, tokens: u128, place: &str) -> Result<()> {
         let room = self.room().len();
-        if tokens > room {
+        if tokens > room as u128 {
             return Err(CliError::input(format!(
                 "{place}: {tokens} tokens, but a text of this model has room for {room}"
             )));
@@ -146,7 +147,7 @@ impl Frame<'_> {
             (None, _) => "--suffix",
             _ => "--prompt",
         };
-        self.fits(first.len() + last.len(), place)?;
+        self.fits((first.len() + last.len()) as u128, place)?;
         let (mut row, room) = (self.open(), self.room());
         for (at, token) in room.clone().zip(first) {
             row[at] = Some(token);
@@ -164,11 +165,12 @@ impl Frame<'_> {
 
     /// In a row of one document all but the blanks is known, its end and its padding too; a block goes on behind the text.
     fn infill(&self, Infill { text, place }: &Infill) -> Result<Known> {
-        let mut tokens = Vec::new();
         let pieces = pieces(text).map_err(|error| CliError::input(format!("{place}: {error}")))?;
+        // Tokens of text, and how many are open behind them.
+        let mut runs = Vec::new();
         for (number, piece) in pieces.iter().enumerate() {
             match piece {
-                Piece::Blank(count) => tokens.extend(vec![None; *count]),
+                Piece::Blank(count) => runs.push((Vec::new(), *count)),
                 Piece::Text(text) => {
                     let blank_follows = number + 1 < pieces.len();
                     let text = if blank_follows && self.spaces_lead() {
@@ -176,11 +178,20 @@ impl Frame<'_> {
                     } else {
                         text
                     };
-                    tokens.extend(self.encode(text, place)?.into_iter().map(Some));
+                    runs.push((self.encode(text, place)?, 0));
                 }
             }
         }
-        self.fits(tokens.len(), place)?;
+        // Counted before room is made for them: a blank is as long as it says.
+        let needed = runs
+            .iter()
+            .map(|(text, open)| text.len() as u128 + *open as u128)
+            .sum();
+        self.fits(needed, place)?;
+        let known = |text: Vec<u32>| text.into_iter().map(Some);
+        let tokens: Vec<Option<u32>> = (runs.into_iter())
+            .flat_map(|(text, open)| known(text).chain(repeat_n(None, open)))
+            .collect();
         let (mut row, room) = (self.open(), self.room());
         if self.layout == Layout::Rows {
             row.fill(Some(self.tokenizer.pad_id()));
@@ -345,6 +356,17 @@ mod tests {
             error,
             "--infill: 7 tokens, but a text of this model has room for 6"
         );
+        // No memory is that large, and no number of this width.
+        for (text, found) in [
+            ("a ___{9999999999999999}", "10000000000000000"),
+            ("___{18446744073709551615} ___", "18446744073709551616"),
+        ] {
+            let error = infill(&rows, text).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("--infill: {found} tokens, but a text of this model has room for 6")
+            );
+        }
         let error = infill(&rows, "a ___ dog").unwrap_err().to_string();
         assert_eq!(
             error,

@@ -1,12 +1,21 @@
 //! What guides the samples of a flow or a flow map: a weaker network to be led away from, a reward to be led to.
 
+use super::guides::one_token;
 use super::{Given, weights};
 use crate::error::{CliError, Result};
 use crate::files;
 use crate::stages::inspect;
-use flm_denoiser::{DitConfig, Family, folder};
+use crate::stages::origin::Origin;
+use burn::tensor::backend::Backend;
+use flm_denoiser::{Belief, DitConfig, Family, folder};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// The λ of a reward where none is given: of the four that were swept, the best for a flow in 4 and in 16 steps (`docs/results/guidance.md`).
+const REWARD_SCALE: f64 = 0.3;
+
+/// The largest η or λ by its amount. Squares of states that were led so far still are numbers of f32; nothing is gained long before.
+const FARTHEST: f64 = 1e6;
 
 /// The largest rate of a dropout: beyond, hardly anything is left to multiply.
 const LARGEST_RATE: f64 = 0.99;
@@ -54,37 +63,81 @@ pub(crate) enum Asked {
     Classifier { path: String, weights: String },
 }
 
-/// What the user typed about guidance, but for the numbers.
+/// What the user typed about guidance.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Typed<'a> {
+    /// Values of η, none where it is not asked for.
+    pub(crate) etas: &'a [f64],
     pub(crate) weak: Option<&'a str>,
     pub(crate) reward: Option<&'a str>,
+    /// Values of λ.
+    pub(crate) scales: &'a [f64],
 }
 
-impl Guidance {
-    /// The guidance of `model` by η = `eta` and λ = `scale`; an η of 1 and a λ of 0 guide nothing.
-    pub(crate) fn new(model: &Path, typed: Typed<'_>, eta: f64, scale: f64) -> Result<Self> {
-        for (option, value) in [("--guidance", eta), ("--reward-scale", scale)] {
-            if !value.is_finite() {
+impl Typed<'_> {
+    /// Which option asks for guidance, if one does, however little it weighs.
+    pub(crate) fn option(&self) -> Option<&'static str> {
+        match (self.etas, self.reward) {
+            ([_, ..], _) => Some("--guidance"),
+            (_, Some(_)) => Some("--reward"),
+            _ => None,
+        }
+    }
+
+    /// Refuses numbers that no η or λ can be.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (option, values) in [("--guidance", self.etas), ("--reward-scale", self.scales)] {
+            let mut values = values.iter();
+            if let Some(value) = values.find(|value| !(-FARTHEST..=FARTHEST).contains(*value)) {
                 return Err(CliError::input(format!(
-                    "{option} must be a finite number, found {value}"
+                    "{option} must lie between {} and {FARTHEST}, found {value:?}",
+                    -FARTHEST
                 )));
             }
         }
-        let auto = if eta == 1.0 {
-            None
-        } else {
-            let weak = weak(model, typed.weak.unwrap_or("dropout"))?;
-            Some(Auto { eta, weak })
+        Ok(())
+    }
+}
+
+/// Whether a model can be guided.
+pub(crate) fn is_guided(config: &DitConfig) -> bool {
+    config.family == Family::Flow && !config.residual
+}
+
+impl Guidance {
+    /// The guidance of `model` by every η with every λ; an η of 1 and a λ of 0 guide nothing. What is named is looked for even where it weighs nothing.
+    pub(crate) fn all(model: &Path, typed: Typed<'_>) -> Result<Vec<Self>> {
+        typed.check()?;
+        let Some(option) = typed.option() else {
+            return Ok(vec![Self::default()]);
         };
-        let reward = match typed.reward {
-            Some(reward) if scale != 0.0 => Some(Rewarded {
-                scale,
-                of: asked(reward)?,
-            }),
-            _ => None,
+        let folder = files::model_folder(model)?;
+        let config = folder::read_config(&folder)?;
+        if !is_guided(&config) {
+            return Err(CliError::input(format!(
+                "{} is of kind {}: only a flow or a flow map of one network takes {option}",
+                model.display(),
+                inspect::kind(&config)
+            )));
+        }
+        let or = |values: &[f64], usual: f64| match values {
+            [] => vec![usual],
+            _ => values.to_vec(),
         };
-        Ok(Self { auto, reward })
+        let (etas, scales) = (or(typed.etas, 1.0), or(typed.scales, REWARD_SCALE));
+        let guides = etas.iter().any(|eta| *eta != 1.0);
+        let weak = (typed.weak.or(guides.then_some("dropout")))
+            .map(|typed| weak(model, typed))
+            .transpose()?;
+        let reward = (typed.reward)
+            .map(|reward| asked(reward, &folder, model))
+            .transpose()?;
+        let by = |eta: f64, scale: f64| Self {
+            auto: (weak.clone().filter(|_| eta != 1.0)).map(|weak| Auto { eta, weak }),
+            reward: (reward.clone().filter(|_| scale != 0.0)).map(|of| Rewarded { scale, of }),
+        };
+        let pairs = (etas.iter()).flat_map(|eta| scales.iter().map(|scale| by(*eta, *scale)));
+        Ok(pairs.collect())
     }
 
     /// Whether nothing guides.
@@ -98,25 +151,38 @@ impl Guidance {
         steps * (1 + usize::from(auto) + 3 * usize::from(reward))
     }
 
-    /// Refuses a model that cannot be guided.
+    /// Refuses to guide what a network that was trained for known positions is given: neither a weaker one nor the look-ahead of a reward is told
+    /// what is known.
     pub(super) fn check(&self, config: &DitConfig, given: &Given, model: &str) -> Result<()> {
         let option = match (&self.auto, &self.reward) {
             (Some(_), _) => "--guidance",
             (_, Some(_)) => "--reward",
             _ => return Ok(()),
         };
-        if config.family == Family::Flow && !config.residual {
-            if config.conditioning && *given != Given::Nothing {
-                // Neither the weaker network nor the look-ahead of a reward is told what is known.
-                return Err(CliError::input(format!(
-                    "{model} was trained for known positions: with a text given it takes no {option}"
-                )));
-            }
+        if config.conditioning && *given != Given::Nothing {
+            return Err(CliError::input(format!(
+                "{model} was trained for known positions: with a text given it takes no {option}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses a belief that the guidance has driven out of all numbers.
+    pub(super) fn check_finite<B: Backend>(&self, belief: &Belief<B>) -> Result<()> {
+        let too_far = match (&self.auto, &self.reward) {
+            (None, None) => return Ok(()),
+            (Some(auto), None) => format!("--guidance {:?} is too far", auto.eta),
+            (None, Some(reward)) => format!("--reward-scale {:?} is too far", reward.scale),
+            (Some(auto), Some(reward)) => format!(
+                "--guidance {:?} or --reward-scale {:?} is too far",
+                auto.eta, reward.scale
+            ),
+        };
+        if belief.is_finite() {
             return Ok(());
         }
-        let kind = inspect::kind(config);
         Err(CliError::input(format!(
-            "{model} is of kind {kind}: only a flow or a flow map of one network takes {option}"
+            "{too_far}: what the model believes in the end is not finite"
         )))
     }
 }
@@ -147,15 +213,31 @@ fn weak(model: &Path, typed: &str) -> Result<Weak> {
     )))
 }
 
-/// `keyword:WORDS` or `classifier:DIR`.
-fn asked(typed: &str) -> Result<Asked> {
+/// `keyword:WORDS` or `classifier:DIR`, of the tokens of the model in `folder`.
+fn asked(typed: &str, folder: &Path, model: &Path) -> Result<Asked> {
+    let tokenizer = || Origin::read(folder)?.tokenizer(folder);
     match typed.split_once(':') {
         Some(("keyword", words)) if words.split(',').all(|word| !word.trim().is_empty()) => {
-            let words = words.split(',').map(|word| word.trim().to_owned());
-            Ok(Asked::Keyword(words.collect()))
+            let words: Vec<_> = words
+                .split(',')
+                .map(|word| word.trim().to_owned())
+                .collect();
+            let tokenizer = tokenizer()?;
+            for word in &words {
+                one_token(word, &tokenizer)?;
+            }
+            Ok(Asked::Keyword(words))
         }
         Some(("classifier", path)) => {
-            flm_reward::read_config(Path::new(path))?;
+            let found = flm_reward::read_config(Path::new(path))?.tokenizer_hash;
+            let tokenizer = tokenizer()?;
+            if found != tokenizer.hash() {
+                return Err(CliError::input(format!(
+                    "the reward {path} was trained on the tokenizer {found:.12}, but that of {} is {:.12}",
+                    model.display(),
+                    tokenizer.hash()
+                )));
+            }
             Ok(Asked::Classifier {
                 path: path.to_owned(),
                 weights: weights(Path::new(path))?,
@@ -164,5 +246,41 @@ fn asked(typed: &str) -> Result<Asked> {
         _ => Err(CliError::input(format!(
             "--reward {typed}: expected keyword:WORD,WORD or classifier:DIR"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Tensor;
+    use burn_flex::Flex;
+
+    #[test]
+    fn what_led_too_far_is_named() {
+        let auto = Some(Auto {
+            eta: 4.0,
+            weak: Weak::Dropout(0.1),
+        });
+        let reward = Some(Rewarded {
+            scale: 0.5,
+            of: Asked::Keyword(vec!["happy".to_owned()]),
+        });
+        let belief = |of: f32| {
+            let probabilities = [[[0.5, 0.5], [of, 0.0]]];
+            Belief::<Flex>::pinned(Tensor::from_floats(probabilities, &Default::default()))
+        };
+        for (auto, reward, expected) in [
+            (auto.clone(), None, "--guidance 4.0 is"),
+            (None, reward.clone(), "--reward-scale 0.5 is"),
+            (auto, reward, "--guidance 4.0 or --reward-scale 0.5 is"),
+        ] {
+            let guidance = Guidance { auto, reward };
+            guidance.check_finite(&belief(1.0)).unwrap();
+            for of in [f32::NAN, f32::INFINITY] {
+                let error = guidance.check_finite(&belief(of)).unwrap_err();
+                let rest = "too far: what the model believes in the end is not finite";
+                assert_eq!(error.to_string(), format!("{expected} {rest}"));
+            }
+        }
     }
 }
