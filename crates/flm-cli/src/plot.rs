@@ -15,6 +15,9 @@ const FONT: (&str, u32) = ("sans-serif", 13);
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
+/// Losses below are rounding; an axis must have some length.
+const LEAST: f64 = 1e-6;
+
 /// Losses against steps: thin lines in training, dots for the averaged weights on validation rows.
 pub(crate) fn losses(curves: &[(&Curve, RGBColor)]) -> Result<String, Failure> {
     picture(|area| {
@@ -24,7 +27,8 @@ pub(crate) fn losses(curves: &[(&Curve, RGBColor)]) -> Result<String, Failure> {
                 .flat_map(|(curve, _)| curve.training.iter().chain(&curve.validation))
         };
         let steps = all().map(|point| point.0).fold(1.0, f64::max);
-        let most = all().map(|point| point.1).fold(f64::MIN_POSITIVE, f64::max);
+        let finite = all().map(|point| point.1).filter(|loss| loss.is_finite());
+        let most = finite.fold(LEAST, f64::max);
         let mut chart = ChartBuilder::on(area)
             .margin(12)
             .x_label_area_size(38)
@@ -171,6 +175,15 @@ mod tests {
                 .unwrap()
                 .starts_with("<svg")
         );
+    }
+
+    #[test]
+    fn losses_of_nothing_and_beyond_all_are_drawn() {
+        let curve = Curve {
+            training: vec![(1.0, -1e-7), (2.0, f64::INFINITY)],
+            validation: vec![(2.0, -0.0)],
+        };
+        assert!(losses(&[(&curve, FLOW)]).is_ok());
     }
 
     #[test]
