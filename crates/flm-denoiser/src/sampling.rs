@@ -13,6 +13,21 @@ pub struct TemperatureError {
     pub found: f64,
 }
 
+impl TemperatureError {
+    /// The temperature, if a distribution can have it.
+    ///
+    /// # Errors
+    ///
+    /// This one, if it is not positive and finite.
+    pub fn check(temperature: f64) -> Result<f64, Self> {
+        if temperature.is_finite() && temperature > 0.0 {
+            Ok(temperature)
+        } else {
+            Err(Self { found: temperature })
+        }
+    }
+}
+
 /// Dropout while sampling, which makes of a network the weaker one of autoguidance ([`Guided`](flm_simplex::guidance::Guided)).
 ///
 /// What is dropped is a function of the seed, the times of an evaluation and the number of a sample: nothing of it depends on the samples drawn
@@ -110,14 +125,11 @@ impl<'a, B: Backend> Sampling<'a, B> {
     ///
     /// [`TemperatureError`] if the temperature is not positive and finite.
     pub fn at_temperature(self, temperature: f64) -> Result<Self, TemperatureError> {
-        if temperature.is_finite() && temperature > 0.0 {
-            Ok(Self {
-                temperature,
-                ..self
-            })
-        } else {
-            Err(TemperatureError { found: temperature })
-        }
+        let temperature = TemperatureError::check(temperature)?;
+        Ok(Self {
+            temperature,
+            ..self
+        })
     }
 
     /// The same with every belief [within](Belief::within) the likeliest tokens that together have the chance `nucleus`; 1 for all.

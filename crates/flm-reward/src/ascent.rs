@@ -47,14 +47,11 @@ impl<A: AutodiffBackend, R: Reward<A>> Ascent<A, R> {
     ///
     /// [`TemperatureError`] if it is not positive and finite.
     pub fn at_temperature(self, temperature: f64) -> Result<Self, TemperatureError> {
-        if temperature.is_finite() && temperature > 0.0 {
-            Ok(Self {
-                temperature,
-                ..self
-            })
-        } else {
-            Err(TemperatureError { found: temperature })
-        }
+        let temperature = TemperatureError::check(temperature)?;
+        Ok(Self {
+            temperature,
+            ..self
+        })
     }
 
     /// The reward of each sequence `[batch]` of a state of network time `tau`, and its gradient to the state that the network sees,

@@ -1,9 +1,9 @@
 //! Every objective and variant from one teacher, at equal evaluations of the network.
 
 use super::flm::Used;
-use super::runs::{Runs, name, read, same_words, set, words};
+use super::runs::{Runs, name, read, same, set, words};
 use super::{Arguments, build, report, write};
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
@@ -244,12 +244,7 @@ impl Study {
         let result = PathBuf::from(self.runs.path(&["finished", &format!("{name}.json")]));
         if result.is_file() {
             let finished: Finished = read(&result)?;
-            ensure!(
-                same_words(&finished.command, &command),
-                "{} was made by another command: remove it, or choose another --out\n  then {}\n  now  {command}",
-                result.display(),
-                finished.command
-            );
+            same(&result, &finished.command, &command)?;
             return Ok(finished);
         }
         println!("{variant}, seed {seed}");

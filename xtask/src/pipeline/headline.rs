@@ -9,7 +9,7 @@ mod training;
 
 use super::build;
 use super::published::weights;
-use super::runs::{Runs, name, same_words, set, words};
+use super::runs::{Runs, name, set, words};
 use anyhow::{Context, ensure};
 pub(crate) use entrants::{ENTRANTS, Entrant, FLOW_MAP};
 pub(crate) use figures::{Figures, Finished, Text};
@@ -274,14 +274,4 @@ impl Study<'_> {
         let (device, dtype) = (&self.arguments.device, &self.arguments.dtype);
         words(&["--device", device, "--dtype", dtype])
     }
-}
-
-/// Refuses what another command made.
-fn same(place: &Path, then: &str, now: &str) -> anyhow::Result<()> {
-    ensure!(
-        same_words(then, now),
-        "{} was made by another command: remove it and the run of that name, or choose another --out\n  then {then}\n  now  {now}",
-        place.display()
-    );
-    Ok(())
 }

@@ -100,10 +100,7 @@ impl Runs {
         let begun = PathBuf::from(self.path(&["begun", &format!("{name}.txt")]));
         let command = self.command(name, arguments);
         if started && let Ok(then) = fs::read_to_string(&begun) {
-            ensure!(
-                same_words(&then, &command),
-                "{run} was begun by another command: remove it, or choose another --out\n  then {then}\n  now  {command}"
-            );
+            same(&folder, &then, &command)?;
         }
         super::write(&begun, &command)?;
         if started {
@@ -148,8 +145,18 @@ pub(crate) fn name(variant: &str, seed: u64) -> String {
     format!("{words}-{seed}")
 }
 
+/// Refuses what another command made.
+pub(crate) fn same(place: &Path, then: &str, now: &str) -> anyhow::Result<()> {
+    ensure!(
+        same_words(then, now),
+        "{} was made by another command: remove it and the run of that name, or choose another --out\n  then {then}\n  now  {now}",
+        place.display()
+    );
+    Ok(())
+}
+
 /// Whether two commands say the same, in whatever order.
-pub(crate) fn same_words(one: &str, other: &str) -> bool {
+fn same_words(one: &str, other: &str) -> bool {
     let sorted = |command: &str| {
         let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         words.sort();

@@ -21,7 +21,9 @@ use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, Int, Tensor};
 use flm_data::{Layout, TextTokenizer};
-use flm_denoiser::{Belief, Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, folder};
+use flm_denoiser::{
+    Belief, Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, TemperatureError, folder,
+};
 use flm_discrete::Tokens;
 use flm_simplex::guidance::{Guided, Steered};
 use flm_simplex::stream::generator;
@@ -74,12 +76,7 @@ impl Request {
             }
         }
         check_gamma(self.gamma)?;
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            return Err(flm_denoiser::TemperatureError {
-                found: self.temperature,
-            }
-            .into());
-        }
+        TemperatureError::check(self.temperature)?;
         if !(0.0..=1.0).contains(&self.top_p) {
             return Err(CliError::input(format!(
                 "top-p must lie between 0 and 1, found {}",

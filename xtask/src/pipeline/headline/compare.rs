@@ -64,24 +64,13 @@ impl Lead {
 }
 
 /// Runs of the same seed, one of each model.
-fn pairs<'a>(
-    runs: &'a [Finished],
-    one: &str,
-    other: &str,
-) -> impl Iterator<Item = (&'a Finished, &'a Finished)> {
-    let find = |name: &str, seed: u64| {
-        let mut found = runs.iter().filter(move |run| run.seed == seed);
-        let name = name.to_owned();
-        found.find(move |run| run.entrant == name)
-    };
-    let mut seeds: Vec<u64> = runs.iter().map(|run| run.seed).collect();
-    seeds.sort_unstable();
-    seeds.dedup();
-    seeds
-        .into_iter()
-        .filter_map(|seed| Some((find(one, seed)?, find(other, seed)?)))
-        .collect::<Vec<_>>()
-        .into_iter()
+fn pairs<'a>(runs: &'a [Finished], one: &str, other: &str) -> Vec<(&'a Finished, &'a Finished)> {
+    let of =
+        |name: &str| -> Vec<&Finished> { runs.iter().filter(|run| run.entrant == name).collect() };
+    let others = of(other);
+    let beside = |a: &&'a Finished| others.iter().copied().find(|b| b.seed == a.seed);
+    let ones = of(one).into_iter();
+    ones.filter_map(|a| Some((a, beside(&a)?))).collect()
 }
 
 /// How far the first is ahead of the second, each in its steps, at temperature 1.
@@ -92,6 +81,7 @@ pub(crate) fn lead(
     measure: Measure,
 ) -> Option<Lead> {
     let leads: Vec<f64> = pairs(runs, one, other)
+        .into_iter()
         .filter_map(|(a, b)| {
             let difference = (measure.of)(at(a, steps)?) - (measure.of)(at(b, others)?);
             Some(measure.sign * difference)
@@ -119,6 +109,7 @@ pub(crate) fn matched(
     measure: Measure,
 ) -> Option<Matched> {
     let found: Vec<Option<Apart>> = pairs(runs, one, other)
+        .into_iter()
         .map(|(a, b)| apart(&curve(a, steps, measure), &curve(b, others, measure)))
         .collect();
     let there = || found.iter().flatten();

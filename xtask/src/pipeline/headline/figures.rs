@@ -1,8 +1,8 @@
 //! Samples, judged, and what else is asked of a model.
 
+use super::Study;
 use super::entrants::{Entrant, JUDGE, JUDGE_SEED};
-use super::{Study, same};
-use crate::pipeline::runs::{Trained, name, read, words};
+use crate::pipeline::runs::{Trained, name, read, same, words};
 use crate::pipeline::write;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};

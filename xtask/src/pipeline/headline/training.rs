@@ -1,8 +1,8 @@
 //! Every model, trained once.
 
+use super::Study;
 use super::entrants::{ENTRANTS, Entrant, JUDGE, JUDGE_SEED};
-use super::{Study, same};
-use crate::pipeline::runs::{Trained, name, read, set, words};
+use crate::pipeline::runs::{Trained, name, read, same, set, words};
 use crate::pipeline::write;
 use std::collections::VecDeque;
 use std::path::PathBuf;
