@@ -9,8 +9,8 @@ use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use crate::stages::{
-    bound, convert, datasets, doctor, eval, frontier, infill, inspect, prepare, reward, sample,
-    train,
+    bound, convert, datasets, doctor, eval, frontier, infill, inspect, perfect, prepare, reward,
+    sample, train,
 };
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
@@ -360,6 +360,7 @@ fn run_eval(args: &EvalArgs) -> Result<()> {
         Some(EvalCommand::Frontier(args)) => return print(&frontier::frontier(args)?),
         Some(EvalCommand::Bound(args)) => return print(&bound::bound(args)?),
         Some(EvalCommand::Infill(args)) => return print(&infill::infill(args)?),
+        Some(EvalCommand::Perfect(args)) => return print(&perfect::perfect(args)?),
         None => {}
     }
     if args.score.device.dtype != Precision::F32 {

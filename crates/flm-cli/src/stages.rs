@@ -10,6 +10,7 @@ pub(crate) mod frontier;
 pub(crate) mod infill;
 pub(crate) mod inspect;
 pub(crate) mod origin;
+pub(crate) mod perfect;
 pub(crate) mod prepare;
 pub(crate) mod reward;
 pub(crate) mod sample;
@@ -26,6 +27,7 @@ pub(crate) mod purpose {
     pub(crate) const REFERENCE: u64 = 105;
     pub(crate) const LIKELIHOOD: u64 = 106;
     pub(crate) const HOLE: u64 = 107;
+    pub(crate) const PERFECT: u64 = 108;
     pub(crate) const WEAK: u64 = 110;
     pub(crate) const CORRUPTED: u64 = 111;
 }

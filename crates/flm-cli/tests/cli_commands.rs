@@ -21,6 +21,7 @@ fn help_for_newcomers() {
         "eval --help",
         "eval frontier --help",
         "eval bound --help",
+        "eval perfect --help",
         "data fetch --help",
         "convert --help",
         "inspect --help",

@@ -249,7 +249,8 @@ fn holes_are_judged() {
     }
     for (rows, span) in report["rows"].as_array().unwrap().iter().zip([1, 2]) {
         assert_eq!((&rows["span"], &rows["valid"]), (&span.into(), &1.0.into()));
-        assert_eq!(rows["law_exact"].is_f64(), span == 1);
+        let law = rows["law_exact"].as_f64().unwrap();
+        assert!(law > 0.0 && law < 1.0, "{law}");
     }
     let table = printed("");
     assert!(

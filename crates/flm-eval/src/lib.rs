@@ -145,7 +145,7 @@ mod quality;
 mod scorer;
 
 pub use estimate::Estimate;
-pub use grammar::{Grammar, GrammarError, GrammarErrorKind};
+pub use grammar::{Grammar, GrammarError, GrammarErrorKind, GrammarRows, Posterior};
 pub use metrics::{
     Variety, distinct_ngrams, distinct_share, mean_length, mean_unigram_entropy, repetition,
     self_bleu, unigram_entropy,

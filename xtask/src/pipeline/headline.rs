@@ -3,6 +3,7 @@
 mod compare;
 mod entrants;
 mod figures;
+mod perfect;
 mod picture;
 mod report;
 mod training;
@@ -13,6 +14,8 @@ use super::runs::{Runs, name, set, words};
 use anyhow::{Context, ensure};
 pub(crate) use entrants::{ENTRANTS, Entrant, FLOW_MAP};
 pub(crate) use figures::{Figures, Finished, Text};
+use perfect::Perfect;
+use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +91,17 @@ struct Study<'a> {
     arguments: &'a Arguments,
     runs: Runs,
     size: Size,
+}
+
+/// What a study found.
+#[derive(Serialize)]
+struct Found {
+    evaluations: u64,
+    distillation: u64,
+    text: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    perfect: Option<Perfect>,
+    runs: Vec<Finished>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -198,16 +212,21 @@ impl Study<'_> {
         if self.arguments.train_only {
             return Ok(());
         }
-        let text = self.text()?;
+        let (text, perfect) = (self.text()?, self.perfect()?);
         let mut finished = Vec::new();
         for entrant in ENTRANTS {
             for &seed in &self.arguments.seeds {
                 finished.push(self.finish(entrant, seed)?);
             }
         }
-        let budgets = (self.arguments.evaluations, self.arguments.distillation);
-        let (folder, page) = (&self.arguments.results, self.arguments.page.as_str());
-        report::publish(&finished, &text, budgets, folder, page)
+        let found = Found {
+            evaluations: self.arguments.evaluations,
+            distillation: self.arguments.distillation,
+            text,
+            perfect,
+            runs: finished,
+        };
+        report::publish(&found, &self.arguments.results, &self.arguments.page)
     }
 
     /// What would only be found out after all trainings, or train one run twice.

@@ -13,7 +13,7 @@ pub(super) fn strings(grammar: &Grammar) -> Strings {
     for alternatives in &grammar.nodes {
         let mut all = Strings::new();
         for alternative in alternatives {
-            let mut prefixes = vec![(Vec::new(), alternative.log_p.exp())];
+            let mut prefixes = vec![(Vec::new(), alternative.p)];
             for item in &alternative.items {
                 let parts = match item {
                     Item::Word(word) => {

@@ -20,7 +20,9 @@ pub(super) enum Item {
 /// One way to replace a node.
 #[derive(Debug, Clone)]
 pub(super) struct Alternative {
-    /// Log-probability given the node, in nats.
+    /// Probability given the node.
+    pub(super) p: f64,
+    /// Its logarithm, in nats.
     pub(super) log_p: f64,
     pub(super) items: Vec<Item>,
 }
@@ -215,6 +217,7 @@ impl<'s> Expansion<'s> {
             let total: f64 = draft.weights.iter().sum();
             (draft.weights.iter().zip(&draft.alternatives))
                 .map(|(weight, items)| Alternative {
+                    p: weight / total,
                     log_p: (weight / total).ln(),
                     items: items.iter().map(renumber).collect(),
                 })

@@ -47,7 +47,7 @@ impl Summary {
             ..Self::EMPTY
         };
         for alternative in alternatives {
-            let p = alternative.log_p.exp();
+            let p = alternative.p;
             let whole = Self::sequence(&alternative.items, children);
             node.min = node.min.min(whole.min);
             node.max = node.max.max(whole.max);

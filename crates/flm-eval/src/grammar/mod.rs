@@ -6,15 +6,18 @@ mod error;
 mod expand;
 mod inside;
 mod lengths;
+mod posterior;
 mod small_english;
 mod source;
+mod weight;
 
 use std::collections::HashMap;
 
 use rand::{Rng, RngExt};
 
 pub use self::error::{GrammarError, GrammarErrorKind};
-pub(crate) use self::inside::log_add;
+pub use self::posterior::{GrammarRows, Posterior};
+pub(crate) use self::weight::log_add;
 
 use self::expand::{Alternative, Item, Plain};
 use self::inside::Starters;
@@ -166,7 +169,7 @@ fn pick(alternatives: &[Alternative], mut u: f64) -> &Alternative {
         .split_last()
         .expect("every node has an alternative");
     for alternative in before {
-        u -= alternative.log_p.exp();
+        u -= alternative.p;
         if u < 0.0 {
             return alternative;
         }

@@ -1,8 +1,9 @@
 //! Quality against steps, and against time.
 
 use super::compare::{Measure, VALID, at, mean};
+use super::perfect::{Line as Ceiling, Perfect};
 use super::report::{entrants, measure, steps};
-use super::{Finished, Text};
+use super::{Finished, Found, Text};
 use crate::pipeline::picture::COLOURS;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -10,6 +11,12 @@ use plotters::prelude::*;
 const SIZE: (u32, u32) = (1060, 440);
 /// A model whose samples have the text's entropy to this many nats, or more, is drawn as a full dot.
 const MATCHED: f64 = 0.05;
+/// Of perfect models.
+const SHADES: [RGBColor; 3] = [
+    RGBColor(110, 110, 110),
+    RGBColor(0, 0, 0),
+    RGBColor(170, 170, 170),
+];
 
 type Failure = Box<dyn std::error::Error>;
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -31,23 +38,34 @@ struct Point {
 }
 
 /// Both panels: means of the seeds, and their range.
-pub(crate) fn draw(runs: &[Finished], text: &Text) -> anyhow::Result<String> {
+pub(super) fn draw(found: &Found) -> anyhow::Result<String> {
     let mut svg = String::new();
-    both(&mut svg, runs, text).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
+    both(&mut svg, found).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
     Ok(svg)
 }
 
-fn both(svg: &mut String, runs: &[Finished], text: &Text) -> Result<(), Failure> {
+fn both(svg: &mut String, found: &Found) -> Result<(), Failure> {
+    let Found { runs, text, .. } = found;
     let measure = measure(runs);
     let lines = lines(runs, text, measure);
+    let ceilings = found.perfect.as_ref().map_or_else(Vec::new, Perfect::lines);
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);
-    panel(&left, &lines, measure, "steps", &|point| point.steps, true)?;
+    panel(
+        &left,
+        &lines,
+        &ceilings,
+        measure,
+        "steps",
+        &|point| point.steps,
+        true,
+    )?;
     let seconds = "seconds for 1,000 samples";
     panel(
         &right,
         &lines,
+        &[],
         measure,
         seconds,
         &|point| point.seconds,
@@ -92,6 +110,7 @@ fn lines(runs: &[Finished], text: &Text, measure: Measure) -> Vec<Line> {
 fn panel(
     area: &Panel<'_>,
     lines: &[Line],
+    ceilings: &[Ceiling],
     measure: Measure,
     along: &str,
     place: &dyn Fn(&Point) -> f64,
@@ -105,7 +124,10 @@ fn panel(
         })
     };
     let (first, last) = ends(points().map(place).collect());
-    let (low, high) = ends(points().flat_map(|p| p.quality.clone()).collect());
+    let perfect = ceilings.iter().flat_map(|ceiling| &ceiling.points);
+    let perfect = perfect.flat_map(|(_, valid)| valid.iter().copied());
+    let all = points().flat_map(|p| p.quality.clone()).chain(perfect);
+    let (low, high) = ends(all.collect());
     let bottom = if measure.name == VALID.name { 0.0 } else { low };
     let room = 0.06 * (high - bottom).max(1e-3);
     let mut chart = ChartBuilder::on(area)
@@ -156,6 +178,20 @@ fn panel(
             };
             chart.draw_series([Circle::new(middle, 4, fill)])?;
             chart.draw_series([Circle::new(middle, 4, colour.stroke_width(1))])?;
+        }
+    }
+    for (ceiling, shade) in ceilings.iter().zip(SHADES) {
+        let means = ceiling
+            .points
+            .iter()
+            .map(|(steps, valid)| (*steps as f64, mean(valid)));
+        let means: Vec<(f64, f64)> = means.collect();
+        let dashes = DashedLineSeries::new(means, 5, 4, shade.stroke_width(1));
+        let series = chart.draw_series(dashes)?;
+        if legend {
+            series.label(ceiling.name).legend(move |(x, y)| {
+                PathElement::new([(x, y), (x + 18, y)], shade.stroke_width(1))
+            });
         }
     }
     if legend {

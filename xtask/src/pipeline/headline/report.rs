@@ -2,7 +2,8 @@
 
 use super::compare::{Lead, Matched, Measure, NATS, VALID, at, lead, matched, mean};
 use super::figures::FEW;
-use super::{ENTRANTS, Entrant, FLOW_MAP, Finished, Text, picture};
+use super::perfect::{Line, Perfect};
+use super::{ENTRANTS, Entrant, FLOW_MAP, Finished, Found, Text, picture};
 use crate::pipeline::report::{around, in_order};
 use crate::pipeline::write;
 use std::fmt::Write as _;
@@ -13,29 +14,17 @@ use std::path::Path;
 const CLAIM: (usize, usize) = (1, 8);
 
 /// Writes the page, its picture and its numbers into a folder.
-pub(crate) fn publish(
-    runs: &[Finished],
-    text: &Text,
-    (evaluations, distillation): (u64, u64),
-    folder: &Path,
-    page: &str,
-) -> anyhow::Result<()> {
+pub(super) fn publish(found: &Found, folder: &Path, page: &str) -> anyhow::Result<()> {
     let place = folder.join(format!("{page}.md"));
     let before = fs::read_to_string(&place).unwrap_or_default();
     let picture_name = format!("{page}.svg");
-    let told = told(runs, text, (evaluations, distillation), &picture_name)?;
+    let told = told(found, &picture_name)?;
     write(
         &place,
         &around(&before, "Flows beside their rivals", "headline", &told),
     )?;
-    write(&folder.join(picture_name), &picture::draw(runs, text)?)?;
-    let numbers = serde_json::json!({
-        "evaluations": evaluations,
-        "distillation": distillation,
-        "text": text,
-        "runs": runs,
-    });
-    let numbers = serde_json::to_string_pretty(&numbers)? + "\n";
+    write(&folder.join(picture_name), &picture::draw(found)?)?;
+    let numbers = serde_json::to_string_pretty(found)? + "\n";
     write(&folder.join(format!("{page}.json")), &numbers)?;
     println!("{}", place.display());
     Ok(())
@@ -71,12 +60,14 @@ pub(super) fn entrants(runs: &[Finished]) -> Vec<(&'static Entrant, Vec<&Finishe
         .collect()
 }
 
-fn told(
-    runs: &[Finished],
-    text: &Text,
-    (evaluations, distillation): (u64, u64),
-    picture: &str,
-) -> anyhow::Result<String> {
+fn told(found: &Found, picture: &str) -> anyhow::Result<String> {
+    let Found {
+        evaluations,
+        distillation,
+        text,
+        perfect,
+        runs,
+    } = found;
     let mut out = String::new();
     let seeds = in_order(runs.iter().map(|run| run.seed.to_string()));
     let commits = in_order(runs.iter().filter_map(|run| run.trained.commit.clone()));
@@ -112,6 +103,9 @@ fn told(
         out += &by_steps(runs, "valid, %", |run, steps| {
             Some(format!("{:.1}", (VALID.of)(at(run, steps)?)))
         })?;
+        if let Some(perfect) = perfect {
+            out += &ceilings(perfect, &steps(runs));
+        }
         writeln!(out)?;
     }
     out += &by_steps(runs, "nats a token", |run, steps| {
@@ -143,6 +137,16 @@ fn told(
     })?;
     writeln!(out)?;
     out += &training(runs, text)?;
+    if let Some(perfect) = perfect {
+        writeln!(
+            out,
+            "\n### What is left to learn\n\n\
+             The grammar's law is known, so the exact denoiser can be computed, and sampled like a network: *perfect masked diffusion* fills blanks by exact marginals, *perfect flow* takes Euler steps with the exact\n\
+             denoiser. What they miss is the price of few steps and of nothing else. A perfect flow map misses nothing in one step. *Through FLM's embedding* means that states are seen as the trained network sees them, along as\n\
+             many directions as it is wide, by its own schedule ([Evaluation](../evaluation.md#what-is-left-to-learn)).\n\n{}",
+            perfect.told()
+        )?;
+    }
     if together > 1 {
         writeln!(
             out,
@@ -303,6 +307,25 @@ fn by_steps(
     Ok(out)
 }
 
+/// Rows of perfect models.
+fn ceilings(perfect: &Perfect, steps: &[usize]) -> String {
+    let row = |line: Line| {
+        let cells = steps.iter().map(|steps| {
+            let found = line.points.iter().find(|(other, _)| other == steps);
+            found.map_or_else(
+                || "–".to_owned(),
+                |(_, valid)| {
+                    let all = valid.iter().map(|valid| format!("{valid:.1}"));
+                    all.collect::<Vec<_>>().join(" · ")
+                },
+            )
+        });
+        let cells: Vec<String> = cells.collect();
+        format!("| *{}* | {} |\n", line.name, cells.join(" | "))
+    };
+    perfect.lines().into_iter().map(row).collect()
+}
+
 /// What models cost, and how likely they find the text.
 fn training(runs: &[Finished], text: &Text) -> anyhow::Result<String> {
     let mut out = String::from(
@@ -373,7 +396,14 @@ mod tests {
                     ]
                 })
                 .collect();
-            told(&runs, &text(), (100, 200), "p.svg").unwrap()
+            let found = Found {
+                evaluations: 100,
+                distillation: 200,
+                text: text(),
+                perfect: None,
+                runs,
+            };
+            told(&found, "p.svg").unwrap()
         };
         let claim = "**FMLM in 1 step beats MDLM + SDTT in 8 steps: ";
         let won = page([(0.2, 2.2), (0.1, 2.2)]);

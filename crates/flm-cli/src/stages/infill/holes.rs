@@ -3,10 +3,11 @@
 use super::report::{Fills, Rejection, Themselves};
 use crate::args::InfillArgs;
 use crate::error::{CliError, Result};
+use crate::stages::perfect::symbol;
 use crate::stages::purpose;
 use crate::stages::sample::{Given, Sample};
 use flm_data::{Dataset, Layout, TextTokenizer};
-use flm_eval::Grammar;
+use flm_eval::{Grammar, GrammarRows};
 use flm_simplex::stream::generator;
 use rand::RngExt;
 use std::collections::HashSet;
@@ -31,13 +32,6 @@ impl Law<'_> {
     fn is_of_text(&self, token: u32) -> bool {
         let tokenizer = self.tokenizer;
         ![tokenizer.pad_id(), tokenizer.bos_id(), tokenizer.eos_id()].contains(&token)
-    }
-
-    /// How likely a row is.
-    fn chance(&self, grammar: &Grammar, row: &[u32]) -> f64 {
-        let text = self.tokenizer.decode(row).unwrap_or_default();
-        let words: Vec<&str> = text.split_whitespace().collect();
-        grammar.log_prob(&words).map_or(0.0, f64::exp)
     }
 
     /// The share of filled rows that are sentences, where that is known and there are rows.
@@ -179,26 +173,35 @@ impl Holes {
             count: self.holes.len(),
             valid: law.valid(self.holes.iter().map(|hole| (hole, hole.row.as_slice()))),
             distinct: spans.len() as f64 / self.holes.len() as f64,
-            law_exact: law.grammar.filter(|_| self.span == 1).map(|grammar| {
-                let chances = self.holes.iter().map(|hole| hole.chance(grammar, law));
-                chances.sum::<f64>() / self.holes.len() as f64
+            law_exact: law.grammar.and_then(|grammar| {
+                let rows = grammar.rows(self.holes.first()?.row.len());
+                let chances = self.holes.iter().map(|hole| hole.chance(&rows, law));
+                let sum: Option<f64> = chances.sum();
+                Some(sum? / self.holes.len() as f64)
             }),
         }
     }
 }
 
 impl Hole {
-    /// The chance of the word of a hole of one, given all others, by the law.
-    fn chance(&self, grammar: &Grammar, law: &Law<'_>) -> f64 {
-        let mut row = self.row.clone();
-        let mut all = 0.0;
-        for token in 0..law.tokenizer.vocab_size() as u32 {
-            if law.is_of_text(token) {
-                row[self.open.start] = token;
-                all += law.chance(grammar, &row);
+    /// The chance of the words of a hole, given all others, by the law; none where a token is no word of it.
+    fn chance(&self, rows: &GrammarRows<'_>, law: &Law<'_>) -> Option<f64> {
+        let symbols = (self.row.iter()).map(|&token| symbol(rows, law.tokenizer, token));
+        let symbols = symbols.collect::<Option<Vec<usize>>>()?;
+        let log_mass = |open: &Range<usize>| {
+            let mut weights = vec![f64::NEG_INFINITY; rows.length() * rows.symbols()];
+            let places = weights.chunks_mut(rows.symbols()).zip(&symbols);
+            for (place, (weights, &symbol)) in places.enumerate() {
+                if open.contains(&place) {
+                    // Any word, but no end.
+                    weights[..rows.end()].fill(0.0);
+                } else {
+                    weights[symbol] = 0.0;
+                }
             }
-        }
-        law.chance(grammar, &self.row) / all
+            Some(rows.given(&weights)?.log_mass())
+        };
+        Some((log_mass(&(0..0))? - log_mass(&self.open)?).exp())
     }
 }
 
@@ -237,9 +240,17 @@ mod tests {
             let valid = law.valid([(hole, row.as_slice())].into_iter());
             assert_eq!(valid, Some(f64::from(expected)), "{row:?}");
         }
+        let rows = grammar.rows(5);
         // Of all words only the one that is there fits.
         for hole in [&last, &first] {
-            assert_eq!(hole.chance(&grammar, &law), 1.0);
+            assert_eq!(hole.chance(&rows, &law), Some(1.0));
         }
+        // Two of the three sentences, equally likely.
+        let both = Hole {
+            row: last.row.clone(),
+            open: 0..3,
+        };
+        let chance = both.chance(&rows, &law).unwrap();
+        assert!((chance - 0.5).abs() < 1e-12, "{chance}");
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Themselves {
     pub(super) valid: Option<f64>,
     /// Different spans among all that were taken out.
     pub(super) distinct: f64,
-    /// How often one who draws from the law, given all other words, finds the word that was there: of holes of one.
+    /// How often one who draws from the law, given all other words, finds those that were there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) law_exact: Option<f64>,
 }

@@ -1,0 +1,578 @@
+//! The law of sentences given what is known of their places: what a perfect denoiser knows.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use rand::{Rng, RngExt};
+
+use super::Grammar;
+use super::expand::{Alternative, Item};
+use super::inside::{Chart, Ends};
+use super::weight::{Linear, Log, Weight};
+
+/// Below this, sums of plain numbers may have lost parts that count.
+const SMALL: f64 = 1e-200;
+
+/// Rows of one length that hold one sentence each: its words, an end, padding.
+///
+/// What stands in a place is a *symbol*: the number of one of [`Grammar::words`], or
+/// [`end`](Self::end), or [`padding`](Self::padding).
+///
+/// ```
+/// use flm_eval::Grammar;
+/// use rand::SeedableRng;
+///
+/// let grammar = Grammar::parse("start S\nS -> new york @3 | san diego")?;
+/// let rows = grammar.rows(3);
+/// // Nothing is known but the second word (words are sorted: diego, new, san, york).
+/// let mut known = vec![0.0; 3 * rows.symbols()];
+/// known[rows.symbols()..][..rows.symbols()].fill(f64::NEG_INFINITY);
+/// known[rows.symbols()] = 0.0;
+/// let posterior = rows.given(&known).expect("there is such a sentence");
+/// assert_eq!(posterior.log_mass(), 0.25_f64.ln());
+/// assert_eq!(posterior.marginals()[2], 1.0);
+/// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+/// assert_eq!(posterior.draw(&mut rng), [2, 0, rows.end()]);
+/// # Ok::<(), flm_eval::GrammarError>(())
+/// ```
+#[derive(Debug)]
+pub struct GrammarRows<'g> {
+    grammar: &'g Grammar,
+    length: usize,
+    /// Nodes that a sentence may have at each place and behind the last, children first.
+    candidates: Vec<Vec<u32>>,
+}
+
+impl Grammar {
+    /// Rows of `length` places. Sentences that leave no place for an end are none of them.
+    pub fn rows(&self, length: usize) -> GrammarRows<'_> {
+        GrammarRows {
+            grammar: self,
+            length,
+            candidates: candidates(&self.nodes, length),
+        }
+    }
+}
+
+impl GrammarRows<'_> {
+    /// Places of a row.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Number of symbols: the words, the end and the padding.
+    pub fn symbols(&self) -> usize {
+        self.grammar.words.len() + 2
+    }
+
+    /// The symbol behind the last word of a sentence.
+    pub fn end(&self) -> usize {
+        self.grammar.words.len()
+    }
+
+    /// The symbol behind the end.
+    pub fn padding(&self) -> usize {
+        self.grammar.words.len() + 1
+    }
+
+    /// The symbol of a word of the grammar.
+    pub fn symbol(&self, word: &str) -> Option<usize> {
+        self.grammar.ids.get(word).map(|id| *id as usize)
+    }
+
+    /// The words of a row of symbols up to the first end, joined with spaces.
+    pub fn sentence(&self, row: &[usize]) -> String {
+        let words = row.iter().take_while(|symbol| **symbol != self.end());
+        let words = words.filter_map(|symbol| self.grammar.words.get(*symbol));
+        words.map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The law of rows x with chances in proportion to p(x)·Π exp(wᵢ(xᵢ)), for the weights w of every symbol at
+    /// every place, `[length, symbols]`; −∞ is what cannot be. `None` if no row can be.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many weights, or one is NaN or +∞.
+    pub fn given(&self, weights: &[f64]) -> Option<Posterior<'_>> {
+        assert_eq!(
+            weights.len(),
+            self.length * self.symbols(),
+            "a weight for each symbol at each place"
+        );
+        assert!(
+            weights.iter().all(|weight| *weight < f64::INFINITY),
+            "weights are finite, or −∞"
+        );
+        let mut scaled = weights.to_vec();
+        let mut scale = 0.0;
+        for place in scaled.chunks_mut(self.symbols()) {
+            let largest = place.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            if largest == f64::NEG_INFINITY {
+                return None;
+            }
+            place.iter_mut().for_each(|weight| *weight -= largest);
+            scale += largest;
+        }
+        let linear = Given::<Linear>::new(self, &scaled);
+        let given = if linear.mass.0 > SMALL {
+            Reckoned::Linear(linear)
+        } else {
+            let log = Given::<Log>::new(self, &scaled);
+            if log.mass.is_none() {
+                return None;
+            }
+            Reckoned::Log(log)
+        };
+        Some(Posterior { given, scale })
+    }
+}
+
+/// A law of rows: see [`GrammarRows::given`].
+#[derive(Debug)]
+pub struct Posterior<'r> {
+    given: Reckoned<'r>,
+    /// By which logarithms of weights are too small.
+    scale: f64,
+}
+
+#[derive(Debug)]
+enum Reckoned<'r> {
+    Linear(Given<'r, Linear>),
+    Log(Given<'r, Log>),
+}
+
+impl Posterior<'_> {
+    /// ln Σ p(x)·Π exp(wᵢ(xᵢ)), in nats: with weights of 0 and −∞ the log-probability of what is known.
+    pub fn log_mass(&self) -> f64 {
+        let log = match &self.given {
+            Reckoned::Linear(given) => given.mass.ln(),
+            Reckoned::Log(given) => given.mass.ln(),
+        };
+        log + self.scale
+    }
+
+    /// Chances of every symbol at every place, `[length, symbols]`.
+    pub fn marginals(&self) -> Vec<f64> {
+        match &self.given {
+            Reckoned::Linear(given) => given.marginals(),
+            Reckoned::Log(given) => given.marginals(),
+        }
+    }
+
+    /// A row of symbols.
+    pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Vec<usize> {
+        match &self.given {
+            Reckoned::Linear(given) => given.draw(rng),
+            Reckoned::Log(given) => given.draw(rng),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Given<'r, W> {
+    rows: &'r GrammarRows<'r>,
+    chart: Chart<'r, W>,
+    /// Of symbols at places, `[length, symbols]`.
+    weights: Vec<W>,
+    /// Sentences by where they end, with the weight of all that is in such a row.
+    ends: Ends<W>,
+    mass: W,
+}
+
+impl<'r, W: Weight> Given<'r, W> {
+    fn new(rows: &'r GrammarRows<'r>, logs: &[f64]) -> Self {
+        let weights: Vec<W> = logs.iter().map(|log| W::exp(*log)).collect();
+        let symbols = rows.symbols();
+        let chart = Chart::new(
+            &rows.grammar.nodes,
+            rows.length,
+            |start| &rows.candidates[start],
+            |place, word| weights[place * symbols + word as usize],
+        );
+        let mut mass = W::NONE;
+        let mut ends = Ends::new();
+        for &(end, inside) in &chart.arena[chart.sentences()] {
+            // What stands behind the words.
+            let mut behind = end as usize..rows.length;
+            let Some(first) = behind.next() else { continue };
+            let after = weights[first * symbols + rows.end()];
+            let weight = behind.fold(inside.times(after), |weight, place| {
+                weight.times(weights[place * symbols + rows.padding()])
+            });
+            if !weight.is_none() {
+                mass = mass.plus(weight);
+                ends.push((end, weight));
+            }
+        }
+        Self {
+            rows,
+            chart,
+            weights,
+            ends,
+            mass,
+        }
+    }
+
+    fn weigh(&self, place: usize, word: u32) -> W {
+        self.weights[place * self.rows.symbols() + word as usize]
+    }
+
+    /// For every item of an alternative from `start`, where the items before it can end; and where all of them can.
+    fn prefixes(&self, alternative: &Alternative, start: u32) -> Vec<Ends<W>> {
+        let mut prefixes = vec![vec![(start, W::of(alternative))]];
+        for item in &alternative.items {
+            let mut reached = Ends::new();
+            let before = &prefixes[prefixes.len() - 1];
+            let weigh = |place, word| self.weigh(place, word);
+            self.chart
+                .advance(*item, before, &mut reached, self.rows.length, &weigh);
+            prefixes.push(reached);
+        }
+        prefixes
+    }
+
+    /// The outside algorithm: what is around a span weighs as much as the chart's mass changes with the span's weight.
+    fn marginals(&self) -> Vec<f64> {
+        let (symbols, length) = (self.rows.symbols(), self.rows.length);
+        let mut chances = vec![0.0; length * symbols];
+        for &(end, weight) in &self.ends {
+            let share = weight.share(self.mass);
+            chances[end as usize * symbols + self.rows.end()] += share;
+            for place in end as usize + 1..length {
+                chances[place * symbols + self.rows.padding()] += share;
+            }
+        }
+        let mut outside = vec![W::NONE; self.chart.arena.len()];
+        let sentences = self.chart.sentences();
+        let around = &mut outside[sentences.clone()];
+        for (around, (end, inside)) in around.iter_mut().zip(&self.chart.arena[sentences]) {
+            if let Some((_, whole)) = self.ends.iter().find(|(other, _)| other == end) {
+                *around = whole.over(*inside);
+            }
+        }
+        for start in 0..=length as u32 {
+            for &node in self.rows.candidates[start as usize].iter().rev() {
+                let span = self.chart.span(node, start);
+                if outside[span.clone()].iter().all(|weight| weight.is_none()) {
+                    continue;
+                }
+                for alternative in &self.chart.nodes[node as usize] {
+                    self.spread(alternative, start, span.clone(), &mut outside, &mut chances);
+                }
+            }
+        }
+        chances
+    }
+
+    /// Hands what is around a node on to what is around the items of an alternative of it.
+    fn spread(
+        &self,
+        alternative: &Alternative,
+        start: u32,
+        span: Range<usize>,
+        outside: &mut [W],
+        chances: &mut [f64],
+    ) {
+        let prefixes = self.prefixes(alternative, start);
+        // Around the items behind one, by where it ends.
+        let mut behind: Ends<W> = self.chart.arena[span.clone()]
+            .iter()
+            .zip(&outside[span])
+            .map(|((end, _), around)| (*end, *around))
+            .collect();
+        for (item, before) in alternative.items.iter().zip(&prefixes).rev() {
+            let at = |place: u32| {
+                behind
+                    .iter()
+                    .find(|(end, _)| *end == place)
+                    .map(|(_, w)| *w)
+            };
+            let mut further = Ends::new();
+            for &(place, left) in before {
+                let mut around = W::NONE;
+                match *item {
+                    Item::Word(word) => {
+                        if let Some(right) = at(place + 1) {
+                            around = right.times(self.weigh(place as usize, word));
+                            chances[place as usize * self.rows.symbols() + word as usize] +=
+                                left.times(around).share(self.mass);
+                        }
+                    }
+                    Item::Node(child) => {
+                        for at_arena in self.chart.span(child, place) {
+                            let (end, inside) = self.chart.arena[at_arena];
+                            if let Some(right) = at(end) {
+                                around = around.plus(right.times(inside));
+                                outside[at_arena] = outside[at_arena].plus(left.times(right));
+                            }
+                        }
+                    }
+                }
+                if !around.is_none() {
+                    further.push((place, around));
+                }
+            }
+            behind = further;
+        }
+    }
+
+    fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Vec<usize> {
+        let mut row = vec![self.rows.padding(); self.rows.length];
+        let (end, _) = self.ends[pick(rng, self.ends.iter().map(|(_, weight)| *weight))];
+        row[end as usize] = self.rows.end();
+        let mut open = vec![(self.chart.nodes.len() as u32 - 1, 0, end)];
+        while let Some((node, start, end)) = open.pop() {
+            let ways: Vec<(&Alternative, Vec<Ends<W>>)> = self.chart.nodes[node as usize]
+                .iter()
+                .map(|alternative| (alternative, self.prefixes(alternative, start)))
+                .collect();
+            let up_to = |prefixes: &[Ends<W>], place: u32| {
+                let last = prefixes.last().into_iter().flatten();
+                last.filter(|(end, _)| *end == place)
+                    .fold(W::NONE, |sum, (_, weight)| sum.plus(*weight))
+            };
+            let chosen = pick(rng, ways.iter().map(|(_, prefixes)| up_to(prefixes, end)));
+            let (alternative, prefixes) = &ways[chosen];
+            // From the last item back: where it begins.
+            let mut end = end;
+            for (item, before) in alternative.items.iter().zip(prefixes).rev() {
+                match *item {
+                    Item::Word(word) => {
+                        end -= 1;
+                        row[end as usize] = word as usize;
+                    }
+                    Item::Node(child) => {
+                        let part = |place: u32| {
+                            let ends = &self.chart.arena[self.chart.span(child, place)];
+                            ends.iter()
+                                .find(|(to, _)| *to == end)
+                                .map_or(W::NONE, |(_, w)| *w)
+                        };
+                        let weights = before.iter().map(|(place, left)| left.times(part(*place)));
+                        let (place, _) = before[pick(rng, weights)];
+                        open.push((child, place, end));
+                        end = place;
+                    }
+                }
+            }
+        }
+        row
+    }
+}
+
+/// One of some, in proportion to their weights.
+fn pick<W: Weight, R: Rng + ?Sized>(
+    rng: &mut R,
+    weights: impl Iterator<Item = W> + Clone,
+) -> usize {
+    let whole = weights.clone().fold(W::NONE, W::plus);
+    let mut left: f64 = rng.random();
+    let mut last = 0;
+    for (index, weight) in weights.enumerate().filter(|(_, weight)| !weight.is_none()) {
+        last = index;
+        left -= weight.share(whole);
+        if left < 0.0 {
+            break;
+        }
+    }
+    last
+}
+
+/// Nodes that sentences may have at each place and behind the last of `length`.
+fn candidates(nodes: &[Vec<Alternative>], length: usize) -> Vec<Vec<u32>> {
+    // Lengths that a node's strings may have, children first.
+    let mut lengths: Vec<BTreeSet<usize>> = Vec::with_capacity(nodes.len());
+    let behind = |places: &BTreeSet<usize>, item: &Item, lengths: &[BTreeSet<usize>]| {
+        let one = BTreeSet::from([1]);
+        let own = match item {
+            Item::Word(_) => &one,
+            Item::Node(node) => &lengths[*node as usize],
+        };
+        let all = places
+            .iter()
+            .flat_map(|place| own.iter().map(move |own| place + own));
+        all.filter(|place| *place <= length).collect()
+    };
+    for alternatives in nodes {
+        let mut own = BTreeSet::new();
+        for alternative in alternatives {
+            let start = BTreeSet::from([0]);
+            own.extend(
+                (alternative.items.iter())
+                    .fold(start, |places, item| behind(&places, item, &lengths)),
+            );
+        }
+        lengths.push(own);
+    }
+    // Where it may start, parents first.
+    let mut starts = vec![BTreeSet::new(); nodes.len()];
+    if let Some(root) = starts.last_mut() {
+        root.insert(0);
+    }
+    for (node, alternatives) in nodes.iter().enumerate().rev() {
+        for alternative in alternatives {
+            let mut places = starts[node].clone();
+            for item in &alternative.items {
+                if let Item::Node(child) = item {
+                    starts[*child as usize].extend(&places);
+                }
+                places = behind(&places, item, &lengths);
+            }
+        }
+    }
+    (0..=length)
+        .map(|place| {
+            let there = (0..)
+                .zip(&starts)
+                .filter(|(_, starts)| starts.contains(&place));
+            there.map(|(node, _)| node).collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::grammar::enumerate::strings;
+
+    /// All rows of a small grammar with their chances under weights, by enumeration; and ln of their sum.
+    fn enumerated(
+        grammar: &Grammar,
+        rows: &GrammarRows<'_>,
+        weights: &[f64],
+    ) -> (HashMap<Vec<usize>, f64>, f64) {
+        let mut found = HashMap::new();
+        for (string, p) in strings(grammar) {
+            if string.len() >= rows.length() {
+                continue;
+            }
+            let mut row: Vec<usize> = string
+                .iter()
+                .map(|word| grammar.ids[word] as usize)
+                .collect();
+            row.push(rows.end());
+            row.resize(rows.length(), rows.padding());
+            let weight: f64 = (row.iter().enumerate())
+                .map(|(place, symbol)| weights[place * rows.symbols() + symbol])
+                .sum();
+            found.insert(row, p.ln() + weight);
+        }
+        let largest = found.values().copied().fold(f64::NEG_INFINITY, f64::max);
+        if largest == f64::NEG_INFINITY {
+            return (HashMap::new(), largest);
+        }
+        let sum: f64 = found.values().map(|log| (log - largest).exp()).sum();
+        let mass = largest + sum.ln();
+        let chances = found
+            .into_iter()
+            .map(|(row, log)| (row, (log - mass).exp()));
+        (chances.collect(), mass)
+    }
+
+    fn check(grammar: &Grammar, length: usize, weights: &[f64]) -> Result<(), TestCaseError> {
+        let rows = grammar.rows(length);
+        let (chances, mass) = enumerated(grammar, &rows, weights);
+        let Some(posterior) = rows.given(weights) else {
+            prop_assert_eq!(mass, f64::NEG_INFINITY);
+            return Ok(());
+        };
+        prop_assert!((posterior.log_mass() - mass).abs() < 1e-9 * (1.0 + mass.abs()));
+        let mut expected = vec![0.0; length * rows.symbols()];
+        for (row, chance) in &chances {
+            for (place, symbol) in row.iter().enumerate() {
+                expected[place * rows.symbols() + symbol] += chance;
+            }
+        }
+        for (found, expected) in posterior.marginals().iter().zip(&expected) {
+            prop_assert!(
+                (found - expected).abs() < 1e-9,
+                "{found} against {expected}"
+            );
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..20 {
+            let row = posterior.draw(&mut rng);
+            prop_assert!(
+                chances.get(&row).is_some_and(|chance| *chance > 0.0),
+                "{row:?}"
+            );
+        }
+        Ok(())
+    }
+
+    const CITIES: &str =
+        "start S\nS -> A b A @2 | B B | a A @3\nA -> () | a @2 | B\nB -> () | b | a b";
+
+    proptest! {
+        #[test]
+        fn what_is_given_agrees_with_enumeration(
+            weights in prop::collection::vec(prop_oneof![3 => -3.0..3.0, 1 => Just(f64::NEG_INFINITY)], 6 * 4),
+            length in 1_usize..=6,
+        ) {
+            let grammar = Grammar::parse(CITIES).unwrap();
+            check(&grammar, length, &weights[..length * 4])?;
+        }
+
+        #[test]
+        fn and_where_plain_numbers_would_be_too_small(
+            weights in prop::collection::vec(-900.0..0.0, 6 * 4),
+        ) {
+            let grammar = Grammar::parse(CITIES).unwrap();
+            check(&grammar, 6, &weights)?;
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_law() {
+        let grammar = Grammar::parse(CITIES).unwrap();
+        let rows = grammar.rows(6);
+        let weights: Vec<f64> = (0..24).map(|i| f64::from(i * 7 % 5) / 3.0).collect();
+        let (chances, _) = enumerated(&grammar, &rows, &weights);
+        let posterior = rows.given(&weights).unwrap();
+        let (n, mut rng) = (100_000, ChaCha8Rng::seed_from_u64(2));
+        let mut counts: HashMap<Vec<usize>, f64> = HashMap::new();
+        for _ in 0..n {
+            *counts.entry(posterior.draw(&mut rng)).or_default() += 1.0 / f64::from(n);
+        }
+        // Hoeffding: one row strays further with chance 2·exp(−2nδ²); all together 1e-9.
+        let delta = ((2.0 * chances.len() as f64 / 1e-9).ln() / (2.0 * f64::from(n))).sqrt();
+        for (row, chance) in chances {
+            let share = counts.remove(&row).unwrap_or_default();
+            assert!(
+                (share - chance).abs() < delta,
+                "{row:?}: {share} against {chance}"
+            );
+        }
+        assert!(counts.is_empty(), "impossible: {counts:?}");
+    }
+
+    #[test]
+    fn a_sentence_that_is_known_has_its_own_probability() {
+        let grammar = Grammar::small_english();
+        let rows = grammar.rows(22);
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        for _ in 0..20 {
+            let sentence = grammar.sample(&mut rng);
+            let mut weights = vec![f64::NEG_INFINITY; 22 * rows.symbols()];
+            for place in 0..22 {
+                let symbol = match sentence.get(place) {
+                    Some(word) => grammar.ids[*word] as usize,
+                    None if place == sentence.len() => rows.end(),
+                    None => rows.padding(),
+                };
+                weights[place * rows.symbols() + symbol] = 0.0;
+            }
+            let posterior = rows.given(&weights).unwrap();
+            let expected = grammar.log_prob(&sentence).unwrap();
+            assert!((posterior.log_mass() - expected).abs() < 1e-9);
+        }
+        // Of what is not known at all, the mass is one.
+        let nothing = rows.given(&vec![0.0; 22 * rows.symbols()]).unwrap();
+        assert!(nothing.log_mass().abs() < 1e-9, "{}", nothing.log_mass());
+    }
+}
