@@ -9,6 +9,7 @@ pub(crate) mod eval;
 pub(crate) mod frontier;
 pub(crate) mod infill;
 pub(crate) mod inspect;
+pub(crate) mod law;
 pub(crate) mod origin;
 pub(crate) mod perfect;
 pub(crate) mod prepare;

@@ -72,15 +72,38 @@ fn what_has_no_law_is_refused() {
         .flm("data prepare --input corpus.txt --tokenizer words --length 4 --pack --out text")
         .assert()
         .success();
-    for run in ["mdlm", "duo"] {
-        let mut command = folder.tiny(&format!("train --data data --out {run}"));
-        let family = format!("model.family={run}");
+    for (input, out) in [
+        ("grammar --pack", "packed"),
+        ("grammar --tokenizer chars", "chars"),
+    ] {
+        let words = format!("data prepare --input {input} --count 200 --length 120 --out {out}");
+        folder.flm(&words).assert().success();
+    }
+    for family in ["mdlm", "flow"] {
+        let mut command = folder.tiny(&format!("train --data data --out {family}"));
+        let family = format!("model.family={family}");
         command.args(["--set", &family]).assert().success();
     }
+    folder
+        .flm("distill --teacher flow --data data --out residual")
+        .args(["--set", "distill.flow_map.objective=residual"])
+        .assert()
+        .success();
+    // Sentences of another grammar beside these.
+    fs::create_dir(folder.path("foreign")).unwrap();
+    for file in fs::read_dir(folder.path("data")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        fs::copy(&path, folder.path("foreign").join(name)).unwrap();
+    }
+    let grammar = fs::read_to_string(folder.path("data/corpus.grammar")).unwrap();
+    let other = grammar.replace("there Be[", "there also Be[");
+    assert_ne!(grammar, other);
+    fs::write(folder.path("foreign/corpus.grammar"), other).unwrap();
     for (words, expected) in [
         (
             "eval perfect --data text",
-            "text is not of a grammar's sentences, a row each, whose law would be known",
+            "text: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found a text whose law is not known",
         ),
         (
             "eval perfect --data data --steps 2,0",
@@ -99,10 +122,32 @@ fn what_has_no_law_is_refused() {
             "--through mdlm: expected a flow or a flow map that denoises, found mdlm",
         ),
         (
-            "eval perfect --data data --through duo",
-            "--through duo: expected a flow or a flow map that denoises, found duo",
+            "eval perfect --data data --through residual",
+            "--through residual: expected a flow or a flow map that denoises, found residual flow map",
+        ),
+        (
+            "eval perfect --data packed",
+            "packed: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found sentences packed into blocks",
         ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");
+    }
+    for (data, beginning, end) in [
+        (
+            "foreign",
+            "row ",
+            " of validation of foreign is no sentence of its grammar",
+        ),
+        (
+            "chars",
+            "`",
+            "` of the grammar is no token: the law of rows is known where words are tokens",
+        ),
+    ] {
+        let message = folder.refused(folder.flm(&format!("eval perfect --data {data}")));
+        assert!(
+            message.starts_with(beginning) && message.ends_with(end),
+            "{message}"
+        );
     }
 }

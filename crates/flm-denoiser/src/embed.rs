@@ -5,12 +5,15 @@ use crate::mode::Mode;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::{Int, Tensor, backend::Backend};
+use nalgebra::{DMatrix, SymmetricEigen};
 use rand::Rng;
 
 /// Width of the sinusoidal time features.
 pub(crate) const TIME_FEATURES: usize = 256;
 /// Longest period of the sinusoidal time features.
 const MAX_PERIOD: f64 = 10_000.0;
+/// Directions whose square is this much smaller than that of the strongest are rounding of numbers that are kept in single precision.
+const RANK: f64 = 1e-12;
 
 /// The token embedding matrix E, `[vocabulary, width]`, without a bias.
 #[derive(Module, Debug)]
@@ -60,6 +63,34 @@ impl<B: Backend> VocabEmbed<B> {
     }
 }
 
+impl<B: Backend> VocabEmbed<B> {
+    /// What of a state x of width V the network sees: xE says as much as x·P for the projection P onto the columns of E, `[vocabulary, vocabulary]`, row
+    /// by row. Its trace is the rank of E: the width at most.
+    ///
+    /// Made on the host in double precision, from the eigenvectors of EᵀE. `None` if E is not finite.
+    pub fn projection(&self) -> Option<Vec<f64>> {
+        let [vocab, width] = self.embedding.dims();
+        let values: Vec<f64> = self.embedding.val().into_data().iter::<f64>().collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            return None;
+        }
+        let matrix = DMatrix::from_row_slice(vocab, width, &values);
+        let squares = SymmetricEigen::new(matrix.transpose() * &matrix);
+        let least = RANK * squares.eigenvalues.max();
+        let mut projection = DMatrix::zeros(vocab, vocab);
+        let seen = squares
+            .eigenvalues
+            .iter()
+            .zip(squares.eigenvectors.column_iter());
+        for (value, vector) in seen.filter(|(value, _)| **value > least) {
+            let direction = &matrix * vector / value.sqrt();
+            projection.ger(1.0, &direction, &direction, 1.0);
+        }
+        // Symmetric: by columns is by rows.
+        Some(projection.as_slice().to_vec())
+    }
+}
+
 /// A time embedding: sinusoids of τ through a two-layer map. τ is not scaled.
 ///
 /// The middle entry only holds the place of the activation, so that parameters are named as in the reference (`mlp.0`, `mlp.2`).
@@ -101,5 +132,59 @@ impl<B: Backend> TimeEmbed<B> {
         });
         let hidden = M::silu(M::affine(&self.mlp.0, M::waves(angles)));
         M::affine(&self.mlp.2, hidden)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::Param;
+    use burn_flex::Flex;
+
+    fn embed(rows: &[[f32; 3]]) -> VocabEmbed<Flex> {
+        let values: Vec<f32> = rows.concat();
+        let matrix = Tensor::<Flex, 1>::from_floats(values.as_slice(), &Default::default());
+        VocabEmbed {
+            embedding: Param::from_tensor(matrix.reshape([rows.len(), 3])),
+        }
+    }
+
+    #[test]
+    fn what_is_seen_is_a_projection_onto_the_columns() {
+        // Columns of very different size, and two that repeat each other.
+        for (rows, rank) in [
+            (
+                vec![
+                    [1.0, 300.0, 0.002],
+                    [2.0, -100.0, 0.001],
+                    [-1.0, 50.0, 0.003],
+                    [0.5, 7.0, -0.001],
+                    [3.0, 1.0, 0.002],
+                ],
+                3.0,
+            ),
+            (
+                vec![
+                    [1.0, 2.0, 1.0],
+                    [2.0, -1.0, 2.0],
+                    [0.0, 1.0, 0.0],
+                    [1.0, 1.0, 1.0],
+                ],
+                2.0,
+            ),
+            // Fewer tokens than columns: all is seen.
+            (vec![[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]], 2.0),
+            (vec![[0.0; 3]; 4], 0.0),
+        ] {
+            let n = rows.len();
+            let p = DMatrix::from_vec(n, n, embed(&rows).projection().unwrap());
+            let e = DMatrix::from_row_slice(n, 3, &rows.concat()).cast::<f64>();
+            let close = |a: &DMatrix<f64>, b: &DMatrix<f64>| {
+                (a - b).abs().max() < 1e-7 * (1.0 + b.abs().max())
+            };
+            assert!((p.trace() - rank).abs() < 1e-9, "{}", p.trace());
+            assert!(close(&(&p * &p), &p) && close(&p.transpose(), &p) && close(&(&p * &e), &e));
+        }
+        assert_eq!(embed(&[[f32::NAN, 1.0, 2.0], [1.0; 3]]).projection(), None);
     }
 }

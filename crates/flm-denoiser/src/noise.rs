@@ -155,19 +155,6 @@ impl<B: Backend> Prior<B> {
     }
 }
 
-impl<B: Backend> VocabEmbed<B> {
-    /// What of a state x of width V the network sees: xE says as much as x·P for the projection P = E(EᵀE)⁻¹Eᵀ, `[vocabulary, vocabulary]`.
-    /// For V ≤ d it sees all of it, and there is none.
-    pub fn projection(&self) -> Option<Tensor<B, 2>> {
-        let matrix = self.embedding.val();
-        let [vocab, width] = matrix.dims();
-        (vocab > width).then(|| {
-            let basis = flm_ops::matmul(matrix.clone(), Factor::inverse(matrix));
-            flm_ops::matmul(basis.clone(), basis.transpose())
-        })
-    }
-}
-
 /// Draws of the prior x₀ ~ N(0, I) for a batch.
 #[derive(Clone, Debug)]
 pub struct Noise<B: Backend>(Draws<B>);

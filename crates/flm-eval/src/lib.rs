@@ -28,6 +28,10 @@
 //! # Ok::<(), flm_eval::NoSamples>(())
 //! ```
 //!
+//! And what a model that knows the law would say of any row, noisy or with holes: [`Grammar::rows`] has the law of sentences
+//! given a weight for every word at every place, with its marginals and draws. That is the exact denoiser of a diffusion or a
+//! flow.
+//!
 //! # Where it is not
 //!
 //! Then another law must judge: a [`Scorer`] says how many nats it pays for a text, and

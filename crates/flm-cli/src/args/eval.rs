@@ -197,7 +197,9 @@ pub(crate) struct InfillArgs {
 /// A masked diffusion with exact marginals draws the tokens of a step one without the other, so it errs in few steps however well it is trained; a flow
 /// with the exact denoiser errs by the length of its Euler steps. An exact flow map errs in no number of steps, so it is not drawn.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm eval perfect --data data --steps 1,2,4,8,16,32")]
+#[command(after_help = "Examples:
+  flm eval perfect --data data --steps 1,2,4,8,16,32
+  flm eval perfect --data quickstart/data --through quickstart/flm")]
 pub(crate) struct PerfectArgs {
     /// A data folder of the grammar's sentences, a row each
     #[arg(long, value_name = "DIR")]
@@ -205,7 +207,7 @@ pub(crate) struct PerfectArgs {
     /// Let the flow see states as the network of this flow does, through its embedding, which leaves as many directions of them as the network is wide
     #[arg(long, value_name = "MODEL")]
     pub(crate) through: Option<PathBuf>,
-    /// The vocabulary of whose decoding the flow's schedule is; 0 for the data's own, and with --through it is the model's
+    /// Tokens that compete in the flow's time schedule (`model.schedule_vocab`); 0 for the data's own. With --through it is the model's
     #[arg(
         long,
         default_value_t = 0,

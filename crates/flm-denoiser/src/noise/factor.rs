@@ -52,11 +52,6 @@ impl<B: Backend> Factor<B> {
         }
     }
 
-    /// R⁻¹ alone.
-    pub(super) fn inverse(embedding: Tensor<B, 2>) -> Tensor<B, 2> {
-        Self::new(embedding, None).inverse
-    }
-
     pub(super) fn draw<R: Rng + ?Sized>(
         &self,
         batch: usize,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use proptest::prelude::*;
+
 use super::Grammar;
 use super::expand::Item;
 
@@ -37,4 +39,30 @@ pub(super) fn strings(grammar: &Grammar) -> Strings {
         nodes.push(all);
     }
     nodes.pop().unwrap_or_default()
+}
+
+/// A layered grammar: layer i uses words and later layers, and the next one for certain.
+pub(super) fn random_grammar() -> impl Strategy<Value = String> {
+    let items = |layer: usize| {
+        let later: Vec<String> = ["a", "b", "()"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain((layer + 1..3).map(|next| format!("L{next}")))
+            .collect();
+        prop::collection::vec(prop::sample::select(later), 1..3)
+    };
+    let rules = move |layer: usize| {
+        let rule = (items(layer), 1_u32..5).prop_map(|(items, weight)| (items, weight));
+        prop::collection::vec(rule, 1..4).prop_map(move |alternatives| {
+            let mut text = match layer {
+                2 => format!("L{layer} -> a\n"),
+                _ => format!("L{layer} -> L{}\n", layer + 1),
+            };
+            for (items, weight) in alternatives {
+                text += &format!("  | {} @{weight}\n", items.join(" "));
+            }
+            text
+        })
+    };
+    (rules(0), rules(1), rules(2)).prop_map(|(a, b, c)| format!("start L0\n{a}{b}{c}"))
 }

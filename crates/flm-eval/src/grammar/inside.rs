@@ -193,9 +193,8 @@ pub(super) fn log_prob(
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
     use crate::Grammar;
-    use crate::grammar::enumerate::strings;
+    use crate::grammar::enumerate::{random_grammar, strings};
 
     /// All strings over `words` with up to `max` tokens.
     fn all_strings(words: &[String], max: usize) -> Vec<Vec<String>> {
@@ -259,32 +258,6 @@ mod tests {
     fn empty_alternatives_are_found_everywhere() {
         let text = "start S\nS -> A b A | A A\nA -> () | a @2 | B\nB -> () | b";
         check(&Grammar::parse(text).unwrap()).unwrap();
-    }
-
-    /// A layered grammar: layer i uses words and later layers, and the next one for certain.
-    fn random_grammar() -> impl Strategy<Value = String> {
-        let items = |layer: usize| {
-            let later: Vec<String> = ["a", "b", "()"]
-                .into_iter()
-                .map(str::to_owned)
-                .chain((layer + 1..3).map(|next| format!("L{next}")))
-                .collect();
-            prop::collection::vec(prop::sample::select(later), 1..3)
-        };
-        let rules = move |layer: usize| {
-            let rule = (items(layer), 1_u32..5).prop_map(|(items, weight)| (items, weight));
-            prop::collection::vec(rule, 1..4).prop_map(move |alternatives| {
-                let mut text = match layer {
-                    2 => format!("L{layer} -> a\n"),
-                    _ => format!("L{layer} -> L{}\n", layer + 1),
-                };
-                for (items, weight) in alternatives {
-                    text += &format!("  | {} @{weight}\n", items.join(" "));
-                }
-                text
-            })
-        };
-        (rules(0), rules(1), rules(2)).prop_map(|(a, b, c)| format!("start L0\n{a}{b}{c}"))
     }
 
     proptest! {

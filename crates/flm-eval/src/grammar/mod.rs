@@ -7,6 +7,7 @@ mod expand;
 mod inside;
 mod lengths;
 mod posterior;
+mod rows;
 mod small_english;
 mod source;
 mod weight;
@@ -16,7 +17,8 @@ use std::collections::HashMap;
 use rand::{Rng, RngExt};
 
 pub use self::error::{GrammarError, GrammarErrorKind};
-pub use self::posterior::{GrammarRows, Posterior};
+pub use self::posterior::Posterior;
+pub use self::rows::GrammarRows;
 pub(crate) use self::weight::log_add;
 
 use self::expand::{Alternative, Item, Plain};

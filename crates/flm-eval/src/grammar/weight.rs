@@ -7,8 +7,8 @@ pub(super) trait Weight: Copy {
     const NONE: Self;
     const ONE: Self;
 
-    /// Of a weight's logarithm.
-    fn exp(log: f64) -> Self;
+    /// The weight of a logarithm.
+    fn from_log(log: f64) -> Self;
 
     /// Of an alternative, given its node.
     fn of(alternative: &Alternative) -> Self;
@@ -17,7 +17,7 @@ pub(super) trait Weight: Copy {
 
     fn plus(self, other: Self) -> Self;
 
-    /// What it was multiplied by `factor` of.
+    /// Divided by a factor that is not none.
     fn over(self, factor: Self) -> Self;
 
     fn is_none(self) -> bool;
@@ -37,7 +37,7 @@ impl Weight for Linear {
     const NONE: Self = Self(0.0);
     const ONE: Self = Self(1.0);
 
-    fn exp(log: f64) -> Self {
+    fn from_log(log: f64) -> Self {
         Self(log.exp())
     }
 
@@ -78,7 +78,7 @@ impl Weight for Log {
     const NONE: Self = Self(f64::NEG_INFINITY);
     const ONE: Self = Self(0.0);
 
-    fn exp(log: f64) -> Self {
+    fn from_log(log: f64) -> Self {
         Self(log)
     }
 

@@ -5,6 +5,7 @@ use super::entrants::{Entrant, JUDGE, JUDGE_SEED};
 use crate::pipeline::runs::{Trained, name, read, same, words};
 use crate::pipeline::write;
 use anyhow::Context;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
@@ -58,11 +59,13 @@ pub(crate) struct Text {
     pub(crate) distinct: f64,
 }
 
-/// How likely a model finds validation rows, as `flm eval bound` says it.
+/// What `flm` answered, and to what.
 #[derive(Serialize, Deserialize)]
-struct Bound {
-    weights: String,
-    answer: Value,
+struct Kept<T> {
+    command: String,
+    /// Of the model that was asked about.
+    weights: Option<String>,
+    answer: T,
 }
 
 impl Study<'_> {
@@ -171,24 +174,41 @@ impl Study<'_> {
         Ok(figures)
     }
 
-    /// The answer of `flm eval bound`, asked for once.
+    /// The answer of `flm eval bound`.
     fn bound(&self, model: &Entrant, seed: u64) -> anyhow::Result<Value> {
         let run = name(model.name, seed);
-        let weights = self.weights(model.name, seed)?;
-        let place = PathBuf::from(self.runs.path(&["judged", &format!("{run}-bound.json")]));
-        if place.is_file() {
-            let bound: Bound = read(&place)?;
-            if bound.weights == weights {
-                return Ok(bound.answer);
-            }
-        }
         let mut arguments = words(&["eval", "bound", &self.runs.run(&run), "--json"]);
         arguments.extend(words(&["--data", &self.data()]));
         arguments.extend(self.place());
-        let answer: Value = serde_json::from_str(&self.runs.flm.ask(&arguments)?)?;
-        let bound = Bound { weights, answer };
-        write(&place, &serde_json::to_string_pretty(&bound)?)?;
-        Ok(bound.answer)
+        let weights = self.weights(model.name, seed)?;
+        self.ask_once(&format!("{run}-bound"), &arguments, Some(weights))
+    }
+
+    /// An answer of `flm`, asked for once and again when the question or the model changes.
+    pub(super) fn ask_once<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        arguments: &[String],
+        weights: Option<String>,
+    ) -> anyhow::Result<T> {
+        let command = format!("flm {}", arguments.join(" "));
+        let place = PathBuf::from(self.runs.path(&["judged", &format!("{name}.json")]));
+        if let Ok(text) = fs::read_to_string(&place)
+            && let Ok(kept) = serde_json::from_str::<Kept<T>>(&text)
+            && kept.command == command
+            && kept.weights == weights
+        {
+            return Ok(kept.answer);
+        }
+        let answer = self.runs.flm.ask(arguments)?;
+        let kept = Kept {
+            answer: serde_json::from_str(&answer)
+                .with_context(|| format!("`{command}` answers otherwise"))?,
+            command,
+            weights,
+        };
+        write(&place, &serde_json::to_string_pretty(&kept)?)?;
+        Ok(kept.answer)
     }
 
     /// The text itself: its validation rows as if they were samples.

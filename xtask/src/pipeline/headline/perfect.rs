@@ -2,11 +2,8 @@
 
 use super::Study;
 use super::figures::FEW;
-use crate::pipeline::runs::{read, words};
-use crate::pipeline::write;
-use anyhow::Context;
+use crate::pipeline::runs::words;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// Whose embedding is looked through.
 const FLOW: &str = "FLM";
@@ -14,7 +11,7 @@ const FLOW: &str = "FLM";
 /// Models with nothing left to learn, and how much the flows have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Perfect {
-    /// States are seen in full, and time goes as published.
+    /// States are seen in full; time goes as it does for the flows.
     full: Answer,
     /// Of each seed: states are seen through its flow's embedding.
     through: Vec<Answer>,
@@ -23,6 +20,7 @@ pub(crate) struct Perfect {
 /// What `flm eval perfect` says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Answer {
+    schedule_vocab: usize,
     flow_losses: Vec<Loss>,
     samples: Vec<Samples>,
 }
@@ -46,23 +44,15 @@ struct Quality {
     valid: f64,
 }
 
-/// An answer, and what it was asked of.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    command: String,
-    weights: Option<String>,
-    answer: Answer,
-}
-
-/// A line of a table or a picture: a name, and shares of valid samples at numbers of steps, of every seed.
-pub(super) struct Line {
+/// A row of a table, and a line of a picture: a name, and shares of valid samples at numbers of steps, of every seed.
+pub(super) struct Ceiling {
     pub(super) name: &'static str,
     pub(super) points: Vec<(usize, Vec<f64>)>,
 }
 
 impl Perfect {
     /// Shares of valid samples.
-    pub(super) fn lines(&self) -> Vec<Line> {
+    pub(super) fn ceilings(&self) -> Vec<Ceiling> {
         let line = |name, answers: &[&Answer], family: &str| {
             let of = |answer: &Answer| -> Vec<(usize, f64)> {
                 let mine = answer.samples.iter().filter(|s| s.family == family);
@@ -74,7 +64,7 @@ impl Perfect {
                 let at = found.filter(|(other, _)| *other == steps);
                 (steps, at.map(|(_, valid)| valid).collect())
             });
-            Line {
+            Ceiling {
                 name,
                 points: points.collect(),
             }
@@ -121,47 +111,75 @@ impl Study<'_> {
             return Ok(None);
         }
         println!("perfect models");
-        let few: Vec<usize> = (self.arguments.steps.iter().copied())
-            .filter(|steps| *steps <= FEW)
-            .collect();
-        let full = self.ask_perfect("perfect", &self.arguments.steps, None)?;
-        let through = (self.arguments.seeds.iter())
-            .map(|&seed| self.ask_perfect(&format!("perfect-{seed}"), &few, Some(seed)))
+        let steps = |most: usize| {
+            let all = self.arguments.steps.iter().filter(|steps| **steps <= most);
+            all.map(usize::to_string).collect::<Vec<_>>().join(",")
+        };
+        let count = self.arguments.samples.to_string();
+        let ask = |name: &str, steps: String, more: &str, weights: Option<String>| {
+            let mut arguments = words(&["eval", "perfect", "--json", "--data", &self.data()]);
+            arguments.extend(words(&["--steps", &steps, "--count", &count]));
+            arguments.extend(more.split_whitespace().map(str::to_owned));
+            self.ask_once::<Answer>(name, &arguments, weights)
+        };
+        let through = |&seed: &u64| {
+            let more = format!("--through {} --seed {seed}", self.run(FLOW, seed));
+            let weights = Some(self.weights(FLOW, seed)?);
+            ask(&format!("perfect-{seed}"), steps(FEW), &more, weights)
+        };
+        let through: Vec<Answer> = (self.arguments.seeds.iter())
+            .map(through)
             .collect::<anyhow::Result<_>>()?;
+        let clock = format!("--schedule-vocab {}", through[0].schedule_vocab);
+        let full = ask("perfect", steps(usize::MAX), &clock, None)?;
         Ok(Some(Perfect { full, through }))
     }
+}
 
-    fn ask_perfect(
-        &self,
-        name: &str,
-        steps: &[usize],
-        seed: Option<u64>,
-    ) -> anyhow::Result<Answer> {
-        let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
-        let count = self.arguments.samples.to_string();
-        let mut arguments = words(&["eval", "perfect", "--json", "--data", &self.data()]);
-        arguments.extend(words(&["--steps", &steps.join(","), "--count", &count]));
-        let mut weights = None;
-        if let Some(seed) = seed {
-            let flow = self.run(FLOW, seed);
-            arguments.extend(words(&["--through", &flow, "--seed", &seed.to_string()]));
-            weights = Some(self.weights(FLOW, seed)?);
-        }
-        let command = format!("flm {}", arguments.join(" "));
-        let place = PathBuf::from(self.runs.path(&["judged", &format!("{name}.json")]));
-        if place.is_file() {
-            let kept: Kept = read(&place)?;
-            if kept.command == command && kept.weights == weights {
-                return Ok(kept.answer);
-            }
-        }
-        let answer = self.runs.flm.ask(&arguments)?;
-        let kept = Kept {
-            answer: serde_json::from_str(&answer).context("flm eval perfect answers otherwise")?,
-            command,
-            weights,
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Of two seeds, sampled in 1 and 8 steps in full and in 1 through the flow.
+    pub(in super::super) fn made_up() -> Perfect {
+        let answer = |steps: &[usize], whose: &[(&str, f64)]| Answer {
+            schedule_vocab: 24,
+            flow_losses: whose
+                .iter()
+                .map(|&(of, nats)| Loss {
+                    of: of.to_owned(),
+                    nats_per_place: nats,
+                    quarters: [nats + 0.3, nats + 0.1, nats - 0.1, nats - 0.3],
+                })
+                .collect(),
+            samples: steps
+                .iter()
+                .flat_map(|&steps| {
+                    ["mdlm", "flow"].map(|family| Samples {
+                        family: family.to_owned(),
+                        steps,
+                        figures: Quality {
+                            valid: if family == "mdlm" { 0.125 } else { 0.75 },
+                        },
+                    })
+                })
+                .collect(),
         };
-        write(&place, &serde_json::to_string_pretty(&kept)?)?;
-        Ok(kept.answer)
+        let whose = [("perfect", 0.3), ("perfect_through", 0.4), ("network", 0.5)];
+        Perfect {
+            full: answer(&[1, 8], &whose[..1]),
+            through: vec![answer(&[1], &whose), answer(&[1], &whose)],
+        }
+    }
+
+    #[test]
+    fn losses_stand_seed_by_seed() {
+        let told = made_up().told();
+        let network = "| FLM | 0.500 · 0.500 | 0.800 · 0.800 | 0.600 · 0.600 | 0.400 · 0.400 | 0.200 · 0.200 |";
+        assert!(told.contains(network), "{told}");
+        assert!(
+            told.contains("| of who knows the law | 0.300 · 0.300 |"),
+            "{told}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Quality against steps, and against time.
 
 use super::compare::{Measure, VALID, at, mean};
-use super::perfect::{Line as Ceiling, Perfect};
+use super::perfect::{Ceiling, Perfect};
 use super::report::{entrants, measure, steps};
 use super::{Finished, Found, Text};
 use crate::pipeline::picture::COLOURS;
@@ -48,7 +48,10 @@ fn both(svg: &mut String, found: &Found) -> Result<(), Failure> {
     let Found { runs, text, .. } = found;
     let measure = measure(runs);
     let lines = lines(runs, text, measure);
-    let ceilings = found.perfect.as_ref().map_or_else(Vec::new, Perfect::lines);
+    let ceilings = found
+        .perfect
+        .as_ref()
+        .map_or_else(Vec::new, Perfect::ceilings);
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);
@@ -180,12 +183,13 @@ fn panel(
             chart.draw_series([Circle::new(middle, 4, colour.stroke_width(1))])?;
         }
     }
-    for (ceiling, shade) in ceilings.iter().zip(SHADES) {
+    for (ceiling, shade) in ceilings.iter().zip(SHADES.iter().cycle()) {
         let means = ceiling
             .points
             .iter()
             .map(|(steps, valid)| (*steps as f64, mean(valid)));
         let means: Vec<(f64, f64)> = means.collect();
+        let shade = *shade;
         let dashes = DashedLineSeries::new(means, 5, 4, shade.stroke_width(1));
         let series = chart.draw_series(dashes)?;
         if legend {

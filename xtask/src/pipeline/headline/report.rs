@@ -2,7 +2,7 @@
 
 use super::compare::{Lead, Matched, Measure, NATS, VALID, at, lead, matched, mean};
 use super::figures::FEW;
-use super::perfect::{Line, Perfect};
+use super::perfect::{Ceiling, Perfect};
 use super::{ENTRANTS, Entrant, FLOW_MAP, Finished, Found, Text, picture};
 use crate::pipeline::report::{around, in_order};
 use crate::pipeline::write;
@@ -142,8 +142,8 @@ fn told(found: &Found, picture: &str) -> anyhow::Result<String> {
             out,
             "\n### What is left to learn\n\n\
              The grammar's law is known, so the exact denoiser can be computed, and sampled like a network: *perfect masked diffusion* fills blanks by exact marginals, *perfect flow* takes Euler steps with the exact\n\
-             denoiser. What they miss is the price of few steps and of nothing else. A perfect flow map misses nothing in one step. *Through FLM's embedding* means that states are seen as the trained network sees them, along as\n\
-             many directions as it is wide, by its own schedule ([Evaluation](../evaluation.md#what-is-left-to-learn)).\n\n{}",
+             denoiser, at the times that the trained flows take. What they miss is the price of few steps and of nothing else. A perfect flow map misses nothing in one step. *Through FLM's embedding* means that states are seen as the\n\
+             trained network sees them, along as many directions as it is wide ([Evaluation](../evaluation.md#what-is-left-to-learn)).\n\n{}",
             perfect.told()
         )?;
     }
@@ -309,7 +309,7 @@ fn by_steps(
 
 /// Rows of perfect models.
 fn ceilings(perfect: &Perfect, steps: &[usize]) -> String {
-    let row = |line: Line| {
+    let row = |line: Ceiling| {
         let cells = steps.iter().map(|steps| {
             let found = line.points.iter().find(|(other, _)| other == steps);
             found.map_or_else(
@@ -323,7 +323,7 @@ fn ceilings(perfect: &Perfect, steps: &[usize]) -> String {
         let cells: Vec<String> = cells.collect();
         format!("| *{}* | {} |\n", line.name, cells.join(" | "))
     };
-    perfect.lines().into_iter().map(row).collect()
+    perfect.ceilings().into_iter().map(row).collect()
 }
 
 /// What models cost, and how likely they find the text.
@@ -371,6 +371,7 @@ fn training(runs: &[Finished], text: &Text) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::super::compare::tests::made_up;
+    use super::super::perfect::tests::made_up as perfect;
     use super::*;
 
     fn text() -> Text {
@@ -400,7 +401,7 @@ mod tests {
                 evaluations: 100,
                 distillation: 200,
                 text: text(),
-                perfect: None,
+                perfect: Some(perfect()),
                 runs,
             };
             told(&found, "p.svg").unwrap()
@@ -429,6 +430,13 @@ mod tests {
         assert!(mixed.contains(&format!("{claim}is open.**")), "{mixed}");
         // The autoregressive model has its own number of steps.
         assert!(won.contains("| AR | in 22: 90.0 · 90.0 | |"), "{won}");
+        assert!(
+            won.contains("| *perfect masked diffusion* | 12.5 | 12.5 |"),
+            "{won}"
+        );
+        let through = "| *perfect flow through FLM's embedding* | 75.0 · 75.0 | – |";
+        assert!(won.contains(through), "{won}");
+        assert!(won.contains("### What is left to learn"), "{won}");
         assert!(
             won.contains("- **In 1 step** FMLM is first with 30.0 % valid"),
             "{won}"

@@ -3,7 +3,7 @@
 use super::report::{Fills, Rejection, Themselves};
 use crate::args::InfillArgs;
 use crate::error::{CliError, Result};
-use crate::stages::perfect::symbol;
+use crate::stages::law::Symbols;
 use crate::stages::purpose;
 use crate::stages::sample::{Given, Sample};
 use flm_data::{Dataset, Layout, TextTokenizer};
@@ -175,7 +175,8 @@ impl Holes {
             distinct: spans.len() as f64 / self.holes.len() as f64,
             law_exact: law.grammar.and_then(|grammar| {
                 let rows = grammar.rows(self.holes.first()?.row.len());
-                let chances = self.holes.iter().map(|hole| hole.chance(&rows, law));
+                let symbols = Symbols::new(&rows, law.tokenizer).ok()?;
+                let chances = self.holes.iter().map(|hole| hole.chance(&rows, &symbols));
                 let sum: Option<f64> = chances.sum();
                 Some(sum? / self.holes.len() as f64)
             }),
@@ -184,24 +185,18 @@ impl Holes {
 }
 
 impl Hole {
-    /// The chance of the words of a hole, given all others, by the law; none where a token is no word of it.
-    fn chance(&self, rows: &GrammarRows<'_>, law: &Law<'_>) -> Option<f64> {
-        let symbols = (self.row.iter()).map(|&token| symbol(rows, law.tokenizer, token));
-        let symbols = symbols.collect::<Option<Vec<usize>>>()?;
-        let log_mass = |open: &Range<usize>| {
-            let mut weights = vec![f64::NEG_INFINITY; rows.length() * rows.symbols()];
-            let places = weights.chunks_mut(rows.symbols()).zip(&symbols);
-            for (place, (weights, &symbol)) in places.enumerate() {
-                if open.contains(&place) {
-                    // Any word, but no end.
-                    weights[..rows.end()].fill(0.0);
-                } else {
-                    weights[symbol] = 0.0;
-                }
-            }
-            Some(rows.given(&weights)?.log_mass())
-        };
-        Some((log_mass(&(0..0))? - log_mass(&self.open)?).exp())
+    /// The chance of the words of a hole, given all others, by the law; none where the row is no sentence of it.
+    fn chance(&self, rows: &GrammarRows<'_>, symbols: &Symbols) -> Option<f64> {
+        let row: Vec<Option<usize>> = symbols.of(&self.row)?.into_iter().map(Some).collect();
+        let mut known = row.clone();
+        known[self.open.clone()].fill(None);
+        let mut open = rows.known(&known);
+        for place in self.open.clone() {
+            // Any word, but no end.
+            open[place * rows.symbols()..][rows.end()..rows.symbols()].fill(f64::NEG_INFINITY);
+        }
+        let log_mass = |weights: &[f64]| Some(rows.given(weights)?.log_mass());
+        Some((log_mass(&rows.known(&row))? - log_mass(&open)?).exp())
     }
 }
 
@@ -241,16 +236,17 @@ mod tests {
             assert_eq!(valid, Some(f64::from(expected)), "{row:?}");
         }
         let rows = grammar.rows(5);
+        let symbols = Symbols::new(&rows, &tokenizer).unwrap();
         // Of all words only the one that is there fits.
         for hole in [&last, &first] {
-            assert_eq!(hole.chance(&rows, &law), Some(1.0));
+            assert_eq!(hole.chance(&rows, &symbols), Some(1.0));
         }
         // Two of the three sentences, equally likely.
         let both = Hole {
             row: last.row.clone(),
             open: 0..3,
         };
-        let chance = both.chance(&rows, &law).unwrap();
+        let chance = both.chance(&rows, &symbols).unwrap();
         assert!((chance - 0.5).abs() < 1e-12, "{chance}");
     }
 }

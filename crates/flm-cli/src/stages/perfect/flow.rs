@@ -1,9 +1,8 @@
 //! The flow whose denoiser is exact.
 
-use super::symbol;
+use crate::stages::law::Symbols;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use burn_flex::Flex;
-use flm_data::TextTokenizer;
 use flm_eval::GrammarRows;
 use flm_simplex::noise::gaussian;
 use flm_simplex::{Denoiser, Schedule, sampler, times};
@@ -12,54 +11,24 @@ use rand::Rng;
 /// What a perfect network answers, that sees a state in full or through an embedding.
 ///
 /// With y = xE the likelihood of a token v is N(t·E_v, (1−t)²·EᵀE), so p(x₁ | y) ∝ p(x₁)·exp(r/(1−t)·⟨xP, x₁⟩ − r²/2·Σ P_vv) for r = t/(1−t) and the
-/// projection P onto what E leaves; in full P = I, and the last term is the same for all rows.
+/// projection P onto the columns of E; in full P = I, and the last term is the same for all rows.
 pub(super) struct Exact<'a> {
-    rows: &'a GrammarRows<'a>,
-    schedule: &'a Schedule,
-    /// Of every symbol.
-    tokens: Vec<usize>,
-    vocab: usize,
+    pub(super) rows: &'a GrammarRows<'a>,
+    pub(super) symbols: &'a Symbols,
+    pub(super) schedule: &'a Schedule,
+    /// Tokens in the vocabulary: states are as wide.
+    pub(super) vocab: usize,
     /// P, `[vocabulary, vocabulary]`.
-    seen: Option<Vec<f64>>,
+    pub(super) seen: Option<Vec<f64>>,
 }
 
-impl<'a> Exact<'a> {
-    /// `seen` is the projection onto what an embedding leaves of a state.
-    pub(super) fn new(
-        rows: &'a GrammarRows<'a>,
-        schedule: &'a Schedule,
-        tokenizer: &TextTokenizer,
-        seen: Option<Vec<f64>>,
-    ) -> Self {
-        let vocab = tokenizer.vocab_size();
-        let mut tokens = vec![0; rows.symbols()];
-        for token in 0..vocab {
-            if let Some(symbol) = symbol(rows, tokenizer, token as u32) {
-                tokens[symbol] = token;
-            }
-        }
-        Self {
-            rows,
-            schedule,
-            tokens,
-            vocab,
-            seen,
-        }
-    }
-
-    /// A row of tokens as the law has it; none if one is no word of it.
-    pub(super) fn symbols(&self, tokens: &[u32], tokenizer: &TextTokenizer) -> Option<Vec<usize>> {
-        let symbols = tokens
-            .iter()
-            .map(|&token| symbol(self.rows, tokenizer, token));
-        symbols.collect()
-    }
-
+impl Exact<'_> {
     /// Chances of symbols, `[length, symbols]`, given a state `[length, vocabulary]` of time `t`.
     fn chances(&self, state: &[f64], t: f64) -> Vec<f64> {
         let ratio = t / (1.0 - t);
         let weights = state.chunks(self.vocab).flat_map(|place| {
-            self.tokens.iter().map(move |&token| match &self.seen {
+            let tokens = self.symbols.tokens().iter().map(|&token| token as usize);
+            tokens.map(move |token| match &self.seen {
                 None => ratio / (1.0 - t) * place[token],
                 Some(projection) => {
                     let row = &projection[token * self.vocab..][..self.vocab];
@@ -104,7 +73,14 @@ impl<'a> Exact<'a> {
         taus.into_iter().map(at).collect()
     }
 
-    /// Cross-entropy of a row in nats a place, given a noisy one.
+    /// A row of tokens in symbols, if it is a sentence of the law.
+    pub(super) fn sentence(&self, tokens: &[u32]) -> Option<Vec<usize>> {
+        let row = self.symbols.of(tokens)?;
+        let known: Vec<Option<usize>> = row.iter().copied().map(Some).collect();
+        self.rows.given(&self.rows.known(&known)).map(|_| row)
+    }
+
+    /// Cross-entropy of a row of symbols in nats a place, given a noisy one.
     pub(super) fn nats(&self, noisy: &Noisy, row: &[usize]) -> f64 {
         let chances = self.chances(&noisy.state, self.schedule.t_of_tau(noisy.tau));
         let places = chances.chunks(self.rows.symbols()).zip(row);
@@ -135,8 +111,8 @@ impl<B: Backend> Denoiser<B> for Exact<'_> {
         let mut dense = vec![0.0; self.rows.length() * self.vocab];
         let places = belief.chunks(self.rows.symbols());
         for (dense, place) in dense.chunks_mut(self.vocab).zip(places) {
-            for (&token, &chance) in self.tokens.iter().zip(place) {
-                dense[token] = chance;
+            for (&token, &chance) in self.symbols.tokens().iter().zip(place) {
+                dense[token as usize] = chance;
             }
         }
         let shape = [1, self.rows.length(), self.vocab];

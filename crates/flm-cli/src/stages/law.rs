@@ -1,0 +1,46 @@
+//! The law of a data folder's rows, where they are sentences of a grammar.
+
+use crate::error::{CliError, Result};
+use flm_data::TextTokenizer;
+use flm_eval::GrammarRows;
+
+/// Tokens and the symbols by which a grammar's rows call them.
+pub(crate) struct Symbols {
+    /// Of every symbol.
+    tokens: Vec<u32>,
+    /// Of every token, if it is one of the grammar.
+    symbols: Vec<Option<usize>>,
+}
+
+impl Symbols {
+    /// Fails where a word of the grammar is no token.
+    pub(crate) fn new(rows: &GrammarRows<'_>, tokenizer: &TextTokenizer) -> Result<Self> {
+        let mut tokens = Vec::with_capacity(rows.symbols());
+        for word in rows.words() {
+            tokens.push(tokenizer.token_id(word).ok_or_else(|| {
+                CliError::input(format!(
+                    "`{word}` of the grammar is no token: the law of rows is known where words are tokens"
+                ))
+            })?);
+        }
+        tokens.extend([tokenizer.eos_id(), tokenizer.pad_id()]);
+        let mut symbols = vec![None; tokenizer.vocab_size()];
+        for (symbol, &token) in tokens.iter().enumerate() {
+            symbols[token as usize] = Some(symbol);
+        }
+        Ok(Self { tokens, symbols })
+    }
+
+    /// The tokens of all symbols.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// A row of tokens in symbols; none if a token is none.
+    pub(crate) fn of(&self, tokens: &[u32]) -> Option<Vec<usize>> {
+        tokens
+            .iter()
+            .map(|&token| self.symbols[token as usize])
+            .collect()
+    }
+}

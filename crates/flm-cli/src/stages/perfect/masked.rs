@@ -1,0 +1,34 @@
+//! Masked diffusion by exact marginals.
+
+use flm_eval::{GrammarRows, Posterior};
+use rand::{Rng, RngExt};
+
+/// A row of symbols, drawn as `flm_discrete::mdlm` draws: in step k of N each blank is filled with chance (α′ − α)/(1 − α) = 1/(N − k), since α is linear, by a
+/// symbol from its own marginal given what was filled before.
+///
+/// What was drawn apart may go together in no sentence. Then the law says nothing, and what it says of `any` row stands in.
+pub(super) fn sample<R: Rng + ?Sized>(
+    rows: &GrammarRows<'_>,
+    any: &Posterior<'_>,
+    steps: usize,
+    rng: &mut R,
+) -> Vec<usize> {
+    let mut row: Vec<Option<usize>> = vec![None; rows.length()];
+    for step in 0..steps {
+        let chance = 1.0 / (steps - step) as f64;
+        let filled: Vec<usize> = (0..row.len())
+            .filter(|&place| row[place].is_none() && rng.random::<f64>() < chance)
+            .collect();
+        if filled.is_empty() {
+            continue;
+        }
+        let known = rows.known(&row);
+        let law = rows.given(&known);
+        let law = law.as_ref().unwrap_or(any);
+        for place in filled {
+            // One place of a row of its own: a draw from the marginal.
+            row[place] = Some(law.draw(rng)[place]);
+        }
+    }
+    row.into_iter().flatten().collect()
+}
