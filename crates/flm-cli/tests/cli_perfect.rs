@@ -96,9 +96,7 @@ fn what_has_no_law_is_refused() {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         fs::copy(&path, folder.path("foreign").join(name)).unwrap();
     }
-    let grammar = fs::read_to_string(folder.path("data/corpus.grammar")).unwrap();
-    let other = grammar.replace("there Be[", "there also Be[");
-    assert_ne!(grammar, other);
+    let other = "start S\nS -> the girl is happy today .\n";
     fs::write(folder.path("foreign/corpus.grammar"), other).unwrap();
     for (words, expected) in [
         (
