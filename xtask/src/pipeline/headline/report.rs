@@ -161,20 +161,27 @@ fn readings(runs: &[Finished]) -> anyhow::Result<String> {
     let mut out = String::new();
     let measure = measure(runs);
     for steps in steps(runs) {
-        let mut ranks: Vec<(&str, f64)> = entrants(runs)
+        let mut ranks: Vec<(&Entrant, f64)> = entrants(runs)
             .iter()
             .filter_map(|(entrant, mine)| {
                 let values: Option<Vec<f64>> = mine
                     .iter()
                     .map(|run| Some((measure.of)(at(run, steps)?)))
                     .collect();
-                Some((entrant.name, mean(&values?)))
+                Some((*entrant, mean(&values?)))
             })
             .collect();
         ranks.sort_by(|a, b| (measure.sign * b.1).total_cmp(&(measure.sign * a.1)));
-        let [(first, best), (second, next), ..] = ranks[..] else {
+        // The next is another model, and not the same one sampled in another way.
+        let trained = |entrant: &Entrant| entrant.model.unwrap_or(entrant.name);
+        let Some(&(first, best)) = ranks.first() else {
             continue;
         };
+        let mut others = ranks.iter().filter(|(e, _)| trained(e) != trained(first));
+        let Some(&(second, next)) = others.next() else {
+            continue;
+        };
+        let (first, second) = (first.name, second.name);
         write!(
             out,
             "- **In {}** {first} is first with {best:.2$} {1} in the mean, then {second} with {next:.2$}",
@@ -392,6 +399,7 @@ mod tests {
                     let (valid, entropy) = rival[seed as usize];
                     [
                         made_up(FLOW_MAP, seed, &[(1, 0.3, 2.2), (8, 0.5, 2.2)]),
+                        made_up("FMLM, γ = 0.8", seed, &[(1, 0.3, 2.2), (8, 0.4, 2.2)]),
                         made_up("MDLM + SDTT", seed, &[(1, 0.0, 2.2), (8, valid, entropy)]),
                         made_up("AR", seed, &[(22, 0.9, 2.3)]),
                     ]
@@ -438,7 +446,7 @@ mod tests {
         assert!(won.contains(through), "{won}");
         assert!(won.contains("### What is left to learn"), "{won}");
         assert!(
-            won.contains("- **In 1 step** FMLM is first with 30.0 % valid"),
+            won.contains("- **In 1 step** FMLM is first with 30.0 % valid in the mean, then MDLM + SDTT with 0.0"),
             "{won}"
         );
         assert!(
