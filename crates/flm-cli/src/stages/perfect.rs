@@ -389,7 +389,7 @@ mod tests {
         let precision = (e.transpose() * &e).try_inverse().unwrap() / ((1.0 - t) * (1.0 - t));
         let log_density = |place: usize, token: usize| {
             let off: DVector<f64> =
-                ((x.row(place) - &DMatrix::identity(vocab, vocab).row(token) * t) * &e).transpose();
+                ((x.row(place) - DMatrix::identity(vocab, vocab).row(token) * t) * &e).transpose();
             -0.5 * (off.transpose() * &precision * &off)[(0, 0)]
         };
         let logs: Vec<f64> = (cities.rows().iter().zip(CHANCES))
