@@ -243,6 +243,11 @@ impl Study<'_> {
             "--seeds and --steps need a number each, and of steps one at least"
         );
         ensure!(
+            self.arguments.text.is_some() || steps.iter().any(|steps| *steps <= figures::FEW),
+            "--steps needs a number of at most {}, in which perfect models are sampled",
+            figures::FEW
+        );
+        ensure!(
             *samples > 0 && *jobs > 0,
             "--samples and --jobs must be at least 1"
         );

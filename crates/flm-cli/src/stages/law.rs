@@ -40,7 +40,7 @@ impl Symbols {
     pub(crate) fn of(&self, tokens: &[u32]) -> Option<Vec<usize>> {
         tokens
             .iter()
-            .map(|&token| self.symbols[token as usize])
+            .map(|&token| *self.symbols.get(token as usize)?)
             .collect()
     }
 }

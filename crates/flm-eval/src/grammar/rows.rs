@@ -81,8 +81,9 @@ impl GrammarRows<'_> {
     ///
     /// # Panics
     ///
-    /// If a symbol is none.
+    /// If the row has another length, or a symbol is none.
     pub fn known(&self, row: &[Option<usize>]) -> Vec<f64> {
+        assert_eq!(row.len(), self.length, "places of a row");
         let mut weights = vec![0.0; self.length * self.symbols()];
         for (place, known) in weights.chunks_mut(self.symbols()).zip(row) {
             if let Some(symbol) = known {
