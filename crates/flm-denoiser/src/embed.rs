@@ -61,9 +61,7 @@ impl<B: Backend> VocabEmbed<B> {
         flm_ops::matmul(dense.reshape([batch * length, vocab]), weight)
             .reshape([batch, length, width])
     }
-}
 
-impl<B: Backend> VocabEmbed<B> {
     /// What of a state x of width V the network sees: xE says as much as x·P for the projection P onto the columns of E, `[vocabulary, vocabulary]`, row
     /// by row. Its trace is the rank of E: the width at most.
     ///
