@@ -39,6 +39,7 @@ fn perfect_models_err_by_their_steps_alone() {
     // Factorization leaves next to nothing of one step, and a flow's first step knows nothing.
     assert!(valid("mdlm", 1) < 0.1 && valid("flow", 1) < 0.1);
     assert!(valid("mdlm", 2) < valid("mdlm", 16) && valid("mdlm", 16) < 0.9);
+    assert!(valid("duo", 1) < 0.1 && valid("duo", 2) < valid("duo", 16));
     assert!(valid("flow", 2) > 0.5 && valid("flow", 16) > 0.95);
     assert_eq!(printed(&folder, words), printed(&folder, words));
 
@@ -54,6 +55,17 @@ fn perfect_models_err_by_their_steps_alone() {
     );
     // In full and by the same schedule it is the same number.
     assert_eq!(losses(&report), found[..1]);
+    // What is known about a row grows less and less as it is uncovered.
+    for (bound, family) in report["bounds"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(["mdlm", "duo"])
+    {
+        assert_eq!(bound["family"], family);
+        let quarters = bound["quarters"].as_array().unwrap();
+        assert!(quarters[0].as_f64() < quarters[3].as_f64(), "{bound}");
+    }
     let quarters = through["flow_losses"][0]["quarters"].as_array().unwrap();
     assert!(quarters[0].as_f64() > quarters[3].as_f64());
     let table = printed(&folder, &format!("{words} --through flow"));

@@ -194,8 +194,8 @@ pub(crate) struct InfillArgs {
 
 /// Sample models that know the grammar's law exactly, in few steps: what is left of their errors when nothing is left to learn
 ///
-/// A masked diffusion with exact marginals draws the tokens of a step one without the other, so it errs in few steps however well it is trained; a flow
-/// with the exact denoiser errs by the length of its Euler steps. An exact flow map errs in no number of steps, so it is not drawn.
+/// A masked or a uniform-state diffusion with exact marginals draws the tokens of a step one without the other, so it errs in few steps however well it is
+/// trained; a flow with the exact denoiser errs by the length of its Euler steps. An exact flow map errs in no number of steps, so it is not drawn.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm eval perfect --data data --steps 1,2,4,8,16,32

@@ -36,11 +36,13 @@ impl Symbols {
         &self.tokens
     }
 
+    /// The symbol of a token, if it is one.
+    pub(crate) fn symbol(&self, token: u32) -> Option<usize> {
+        *self.symbols.get(token as usize)?
+    }
+
     /// A row of tokens in symbols; none if a token is none.
     pub(crate) fn of(&self, tokens: &[u32]) -> Option<Vec<usize>> {
-        tokens
-            .iter()
-            .map(|&token| *self.symbols.get(token as usize)?)
-            .collect()
+        tokens.iter().map(|&token| self.symbol(token)).collect()
     }
 }

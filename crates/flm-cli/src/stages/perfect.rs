@@ -6,6 +6,7 @@
 mod flow;
 mod losses;
 mod masked;
+mod uniform;
 
 use super::eval::{Figures, Judged};
 use super::law::Symbols;
@@ -24,7 +25,7 @@ use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
 use flm_train::Workers;
 use flow::Exact;
-use losses::{Loss, Readers, TIMES, Whose};
+use losses::{Loss, Nats, Rate, Readers, TIMES, Whose};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +46,7 @@ struct Report {
     rows: usize,
     times: usize,
     flow_losses: Vec<Loss>,
+    bounds: Vec<Rate>,
     samples: Vec<Perfect>,
 }
 
@@ -56,7 +58,7 @@ struct Perfect {
     figures: Quality,
 }
 
-/// Samples both kinds, in all numbers of steps.
+/// Samples all kinds, in all numbers of steps.
 pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
     let fewest = args.steps.iter().copied().min().unwrap_or(0);
     for (option, found) in [("--count", args.count), ("--steps", fewest)] {
@@ -109,6 +111,7 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
         rows: dataset.validation().rows(),
         times: TIMES,
         flow_losses: readers.losses(&dataset, &args.data, args.seed)?,
+        bounds: readers.rates(&dataset, &args.data, args.seed)?,
         samples: samples(
             through.as_ref().map_or(&full, |(exact, _)| exact),
             &grammar,
@@ -162,7 +165,7 @@ fn projection(network: &Dit<Flex>, args: &PerfectArgs) -> Result<Vec<f64>> {
     })
 }
 
-/// Both kinds in all numbers of steps.
+/// All kinds in all numbers of steps.
 fn samples(
     exact: &Exact<'_>,
     grammar: &Grammar,
@@ -178,14 +181,16 @@ fn samples(
             rows.length()
         ))
     })?;
+    let uniform = uniform::Exact::of(exact);
     let mut all = Vec::new();
-    for family in [Family::Mdlm, Family::Flow] {
+    for family in [Family::Mdlm, Family::Duo, Family::Flow] {
         for &steps in &args.steps {
             let label = format!("{} in {steps} steps", told(family));
             let sentences = side_by_side(args.count, &label, |index| {
                 let mut rng = generator(args.seed, purpose::PERFECT, index as u64, 0);
                 let row = match family {
                     Family::Flow => exact.sample(steps, &mut rng),
+                    Family::Duo => uniform.sample(steps, &mut rng),
                     _ => masked::sample(rows, &any, steps, &mut rng),
                 };
                 let tokens = exact.symbols.tokens();
@@ -227,25 +232,34 @@ impl Report {
     fn told(&self) -> String {
         let judged: Vec<Judged> = self.samples.iter().map(judged).collect();
         let through = self.through.as_deref().unwrap_or_default();
-        let header = ["validation loss of a flow", "nats a place", "±"];
-        let quarters = ["τ < 1/4", "< 1/2", "< 3/4", "< 1"];
-        let header = header.iter().chain(&quarters).map(|&cell| cell.to_owned());
-        let mut lines = vec![header.collect::<Vec<_>>()];
+        let header = |what: &str, first: &str| {
+            let cells = [what, "nats a place", "±", first, "< 1/2", "< 3/4", "< 1"];
+            cells.map(str::to_owned).to_vec()
+        };
+        let line = |of: String, nats: &Nats| {
+            let figures = [nats.nats_per_place, nats.std_err];
+            let figures = figures.iter().chain(&nats.quarters);
+            let mut line = vec![of];
+            line.extend(figures.map(|nats| format!("{nats:.3}")));
+            line
+        };
+        let mut losses = vec![header("validation loss of a flow", "τ < 1/4")];
         for loss in &self.flow_losses {
             let of = match loss.of {
                 Whose::Perfect => "of who knows the law".to_owned(),
                 Whose::PerfectThrough => format!("and sees through the embedding of {through}"),
                 Whose::Network => through.to_owned(),
             };
-            let mut line = vec![of];
-            line.extend([loss.nats_per_place, loss.std_err].map(|nats| format!("{nats:.3}")));
-            line.extend(loss.quarters.map(|nats| format!("{nats:.3}")));
-            lines.push(line);
+            losses.push(line(of, &loss.nats));
         }
+        let mut bounds = vec![header("bound of who knows the law", "t < 1/4")];
+        let rates = self.bounds.iter();
+        bounds.extend(rates.map(|rate| line(told(rate.family).to_owned(), &rate.nats)));
         format!(
-            "{}\n{}{} validation rows of {}, {} times each by the schedule of {} tokens\n",
+            "{}\n{}\n{}{} validation rows of {}, {} times each; a flow's by the schedule of {} tokens\n",
             table::figures(&judged),
-            table::aligned(&lines),
+            table::aligned(&losses),
+            table::aligned(&bounds),
             self.rows,
             self.data,
             self.times,
@@ -257,6 +271,7 @@ impl Report {
 fn told(family: Family) -> &'static str {
     match family {
         Family::Flow => "flow",
+        Family::Duo => "uniform-state diffusion",
         _ => "masked diffusion",
     }
 }
@@ -345,6 +360,88 @@ mod tests {
                 let expected = 1.0 - 0.625 / steps as f64;
                 // Hoeffding: further with chance 2·exp(−2·2000·0.06²) < 2e-6.
                 assert!((found - expected).abs() < 0.06, "{steps} steps: {found}");
+            }
+        });
+    }
+
+    #[test]
+    fn uniform_state_diffusion_is_the_chain_run_back() {
+        let cities = Cities::new();
+        cities.with_exact(None, |exact| {
+            let vocab = exact.vocab;
+            let uniform = uniform::Exact::of(exact);
+            let (alpha, earlier) = (0.4, 0.7);
+            // Of a token, that it is `to` where it was `from`.
+            let moves = |kept: f64, from: usize, to: usize| {
+                (1.0 - kept) / vocab as f64 + if from == to { kept } else { 0.0 }
+            };
+            // The second word is another city's, and the last token none of the law.
+            let rows = cities.rows();
+            let noise = (0..vocab).find(|&token| exact.symbols.symbol(token as u32).is_none());
+            let seen = [rows[0][0], rows[1][1], noise.unwrap()];
+            let place = 0;
+            let back = |to: usize| -> f64 {
+                let ways = rows.iter().zip(CHANCES).map(|(row, p)| {
+                    let all: f64 = (0..3).map(|i| moves(alpha, row[i], seen[i])).product();
+                    let here = moves(alpha, row[place], seen[place]);
+                    let there =
+                        moves(earlier, row[place], to) * moves(alpha / earlier, to, seen[place]);
+                    p * all / here * there
+                });
+                ways.sum()
+            };
+            let sum: f64 = (0..vocab).map(back).sum();
+            let tokens = seen.map(|token| token as u32);
+            let chances = uniform.chances(&tokens, alpha);
+            let chance = |token: usize| {
+                let symbol = exact.symbols.symbol(token as u32);
+                symbol.map_or(0.0, |symbol| chances[place * exact.rows.symbols() + symbol])
+            };
+            let own = chance(seen[place]);
+            let posterior = flm_discrete::duo::Posterior::new(alpha, earlier, vocab, own);
+            for to in 0..vocab {
+                let stays = if to == seen[place] {
+                    posterior.stay
+                } else {
+                    0.0
+                };
+                let found = stays + posterior.drawn * chance(to) + posterior.uniform / vocab as f64;
+                assert!(
+                    (found - back(to) / sum).abs() < 1e-12,
+                    "to {to}: {found} for {}",
+                    back(to) / sum
+                );
+            }
+            // In many steps nothing is left of the error of any.
+            let [few, many] = [1, 64].map(|steps| valid(exact, |rng| uniform.sample(steps, rng)));
+            assert!(few < 0.5 && many > 0.95, "{few} and {many}");
+        });
+    }
+
+    #[test]
+    fn bounds_of_who_knows_the_law_are_the_law() {
+        let cities = Cities::new();
+        cities.with_exact(None, |exact| {
+            let uniform = uniform::Exact::of(exact);
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            for (row, chance) in cities.rows().into_iter().zip(CHANCES) {
+                let tokens: Vec<u32> = row.iter().map(|&token| token as u32).collect();
+                let symbols = exact.symbols.of(&tokens).unwrap();
+                let times = flm_simplex::times::stratified(4_000, &mut rng);
+                let masked = |&t: &f64| masked::rate(exact.rows, &symbols, t, &mut rng);
+                let masked: Vec<f64> = times.iter().map(masked).collect();
+                let uniform = |&t: &f64| uniform.rate(&tokens, t, &mut rng);
+                let uniform: Vec<f64> = times.iter().map(uniform).collect();
+                for rates in [masked, uniform] {
+                    // Of three places; their standard error as if times were not stratified.
+                    let n = rates.len() as f64;
+                    let mean = rates.iter().sum::<f64>() / n;
+                    let squares = rates.iter().map(|rate| (rate - mean).powi(2));
+                    let error = (squares.sum::<f64>() / n / (n - 1.0)).sqrt();
+                    let off = 3.0 * mean + f64::ln(chance);
+                    assert!(3.0 * error < 0.05, "± {error}");
+                    assert!(off.abs() < 4.0 * 3.0 * error, "{off} ± {}", 3.0 * error);
+                }
             }
         });
     }

@@ -72,6 +72,7 @@ impl Perfect {
         let through: Vec<&Answer> = self.through.iter().collect();
         vec![
             line("perfect masked diffusion", &[&self.full], "mdlm"),
+            line("perfect uniform-state diffusion", &[&self.full], "duo"),
             line("perfect flow", &[&self.full], "flow"),
             line("perfect flow through FLM's embedding", &through, "flow"),
         ]
@@ -155,12 +156,11 @@ pub(super) mod tests {
             samples: steps
                 .iter()
                 .flat_map(|&steps| {
-                    ["mdlm", "flow"].map(|family| Samples {
+                    let all = [("mdlm", 0.125), ("duo", 0.25), ("flow", 0.75)];
+                    all.map(|(family, valid)| Samples {
                         family: family.to_owned(),
                         steps,
-                        figures: Quality {
-                            valid: if family == "mdlm" { 0.125 } else { 0.75 },
-                        },
+                        figures: Quality { valid },
                     })
                 })
                 .collect(),

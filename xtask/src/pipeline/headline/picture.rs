@@ -12,10 +12,11 @@ const SIZE: (u32, u32) = (1060, 440);
 /// A model whose samples have the text's entropy to this many nats, or more, is drawn as a full dot.
 const MATCHED: f64 = 0.05;
 /// Of perfect models.
-const SHADES: [RGBColor; 3] = [
+const SHADES: [RGBColor; 4] = [
     RGBColor(110, 110, 110),
+    RGBColor(200, 200, 200),
     RGBColor(0, 0, 0),
-    RGBColor(170, 170, 170),
+    RGBColor(150, 150, 150),
 ];
 
 type Failure = Box<dyn std::error::Error>;

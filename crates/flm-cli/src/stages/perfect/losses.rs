@@ -1,29 +1,46 @@
-//! How far a flow is from the least loss there is.
+//! How far a flow is from the least loss there is, and where in time a diffusion's bound comes from.
 
 use super::flow::{Exact, Noisy};
-use super::side_by_side;
+use super::{masked, side_by_side, uniform};
 use crate::error::{CliError, Result};
 use crate::stages::purpose;
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::Flex;
 use flm_data::Dataset;
-use flm_denoiser::{Dit, Dropout};
+use flm_denoiser::{Dit, Dropout, Family};
 use flm_simplex::stream::generator;
+use flm_simplex::times;
 use serde::Serialize;
 use std::path::Path;
 
 /// Times at which each row is looked at, as many in each quarter.
 pub(super) const TIMES: usize = 8;
 
-/// A flow's validation loss: cross-entropy in nats a place, padding included, at times uniform in τ.
+/// A mean over validation rows, times and noise.
+#[derive(Serialize)]
+pub(super) struct Nats {
+    /// Padding is counted.
+    pub(super) nats_per_place: f64,
+    /// Of the choice of rows, times and noise, which are the same for all that are compared.
+    pub(super) std_err: f64,
+    /// The same for times in each quarter.
+    pub(super) quarters: [f64; 4],
+}
+
+/// A flow's validation loss: cross-entropy at times uniform in τ.
 #[derive(Serialize)]
 pub(super) struct Loss {
     pub(super) of: Whose,
-    pub(super) nats_per_place: f64,
-    /// Of the choice of rows, times and noise, which are the same for all.
-    pub(super) std_err: f64,
-    /// The same for times in each quarter of τ.
-    pub(super) quarters: [f64; 4],
+    #[serde(flatten)]
+    pub(super) nats: Nats,
+}
+
+/// What a discrete diffusion's bound is the mean of, if its denoiser knows the law: at times t uniform in 0 (text) to 1 (noise).
+#[derive(Serialize)]
+pub(super) struct Rate {
+    pub(super) family: Family,
+    #[serde(flatten)]
+    pub(super) nats: Nats,
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
@@ -46,6 +63,49 @@ pub(super) struct Readers<'a> {
 impl Readers<'_> {
     /// Of all validation rows of a data folder.
     pub(super) fn losses(&self, dataset: &Dataset, data: &Path, seed: u64) -> Result<Vec<Loss>> {
+        let whose: &[Whose] = match self.through {
+            Some(_) => &[Whose::Perfect, Whose::PerfectThrough, Whose::Network],
+            None => &[Whose::Perfect],
+        };
+        let all = self.of_rows(dataset, data, "losses", |number, tokens, symbols| {
+            let mut rng = generator(seed, purpose::PERFECT, number, 1);
+            let noisy = self.full.noisy(tokens, TIMES, &mut rng);
+            let found = noisy.iter().map(|noisy| {
+                let nats = |&whose| self.nats(whose, noisy, tokens, symbols);
+                (noisy.tau, whose.iter().map(nats).collect())
+            });
+            found.collect()
+        })?;
+        let losses = whose.iter().zip(all);
+        Ok(losses.map(|(&of, nats)| Loss { of, nats }).collect())
+    }
+
+    /// Of all validation rows of a data folder, by exact denoisers.
+    pub(super) fn rates(&self, dataset: &Dataset, data: &Path, seed: u64) -> Result<Vec<Rate>> {
+        let uniform = uniform::Exact::of(self.full);
+        let families = [Family::Mdlm, Family::Duo];
+        let all = self.of_rows(dataset, data, "bounds", |number, tokens, symbols| {
+            let mut rng = generator(seed, purpose::PERFECT, number, 2);
+            let times = times::stratified(TIMES, &mut rng);
+            let found = times.into_iter().map(|t| {
+                let masked = masked::rate(self.full.rows, symbols, t, &mut rng);
+                (t, vec![masked, uniform.rate(tokens, t, &mut rng)])
+            });
+            found.collect()
+        })?;
+        let rates = families.into_iter().zip(all);
+        Ok(rates.map(|(family, nats)| Rate { family, nats }).collect())
+    }
+
+    /// Means of what `ask` finds of the number, the tokens and the symbols of each validation row: at some times in 0 to 1, as many in each quarter, one
+    /// figure for everyone who is asked.
+    fn of_rows(
+        &self,
+        dataset: &Dataset,
+        data: &Path,
+        label: &str,
+        ask: impl Fn(u64, &[u32], &[usize]) -> Vec<(f64, Vec<f64>)> + Sync,
+    ) -> Result<Vec<Nats>> {
         let split = dataset.validation();
         if split.rows() < 2 {
             return Err(CliError::input(format!(
@@ -54,12 +114,8 @@ impl Readers<'_> {
                 split.rows()
             )));
         }
-        let whose: &[Whose] = match self.through {
-            Some(_) => &[Whose::Perfect, Whose::PerfectThrough, Whose::Network],
-            None => &[Whose::Perfect],
-        };
         // Of each row those of each quarter.
-        let all = side_by_side(split.rows(), "losses", |number| {
+        let all = side_by_side(split.rows(), label, |number| {
             let tokens = split.row(number)?;
             let symbols = self.full.sentence(&tokens).ok_or_else(|| {
                 CliError::input(format!(
@@ -67,19 +123,18 @@ impl Readers<'_> {
                     data.display()
                 ))
             })?;
-            let mut rng = generator(seed, purpose::PERFECT, number as u64, 1);
-            let mut found = vec![[0.0; 4]; whose.len()];
-            for noisy in self.full.noisy(&tokens, TIMES, &mut rng) {
-                let quarter = ((noisy.tau * 4.0) as usize).min(3);
-                for (found, &whose) in found.iter_mut().zip(whose) {
-                    let nats = self.nats(whose, &noisy, &tokens, &symbols);
-                    found[quarter] += nats * 4.0 / TIMES as f64;
+            let found = ask(number as u64, &tokens, &symbols);
+            let mut quarters = vec![[0.0; 4]; found[0].1.len()];
+            for (time, nats) in &found {
+                let quarter = ((time * 4.0) as usize).min(3);
+                for (quarters, nats) in quarters.iter_mut().zip(nats) {
+                    quarters[quarter] += nats * 4.0 / found.len() as f64;
                 }
             }
-            Ok(found)
+            Ok(quarters)
         })?;
-        let of = |(index, &of): (usize, &Whose)| mean(of, all.iter().map(|row| row[index]));
-        Ok(whose.iter().enumerate().map(of).collect())
+        let mean = |asked: usize| mean(all.iter().map(|row| row[asked]));
+        Ok((0..all[0].len()).map(mean).collect())
     }
 
     /// Cross-entropy of a row in nats a place, given a noisy one.
@@ -93,13 +148,12 @@ impl Readers<'_> {
 }
 
 /// Of rows, of which each has the means of its quarters.
-fn mean(of: Whose, rows: impl ExactSizeIterator<Item = [f64; 4]> + Clone) -> Loss {
+fn mean(rows: impl ExactSizeIterator<Item = [f64; 4]> + Clone) -> Nats {
     let count = rows.len() as f64;
     let quarters = [0, 1, 2, 3].map(|q| rows.clone().map(|row| row[q]).sum::<f64>() / count);
     let mean = quarters.iter().sum::<f64>() / 4.0;
     let squares = rows.map(|row| (row.iter().sum::<f64>() / 4.0 - mean).powi(2));
-    Loss {
-        of,
+    Nats {
         nats_per_place: mean,
         std_err: (squares.sum::<f64>() / (count - 1.0) / count).sqrt(),
         quarters,

@@ -32,3 +32,24 @@ pub(super) fn sample<R: Rng + ?Sized>(
     }
     row.into_iter().flatten().collect()
 }
+
+/// The rate of the bound at time `t` of a row of symbols of which some are blank, in nats a place: cross-entropy of the blanks over t, as α = 1 − t.
+pub(super) fn rate<R: Rng + ?Sized>(
+    rows: &GrammarRows<'_>,
+    row: &[usize],
+    t: f64,
+    rng: &mut R,
+) -> f64 {
+    let blank: Vec<bool> = row.iter().map(|_| rng.random::<f64>() < t).collect();
+    if !blank.contains(&true) {
+        return 0.0;
+    }
+    let known = row.iter().zip(&blank);
+    let known: Vec<Option<usize>> = known.map(|(s, blank)| (!blank).then_some(*s)).collect();
+    let law = rows.given(&rows.known(&known));
+    let chances = law.expect("the row itself fits").marginals();
+    let blanks = (row.iter().zip(chances.chunks(rows.symbols())).zip(&blank))
+        .filter(|(_, blank)| **blank)
+        .map(|((symbol, place), _)| -place[*symbol].ln());
+    blanks.sum::<f64>() / t / row.len() as f64
+}
