@@ -21,6 +21,8 @@ use rand_chacha::ChaCha8Rng;
 mod gradients;
 mod training;
 
+pub use training::{Soak, soak};
+
 /// How far numbers of a backend may be off, relative to the largest, where nothing is wrong with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {

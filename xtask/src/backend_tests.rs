@@ -9,14 +9,17 @@ pub(crate) struct Arguments {
     /// cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// In place of the checks train for so many steps, and fail if memory grows all the while
+    #[arg(long, value_name = "STEPS")]
+    soak: Option<u64>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    on(&arguments.device)
+    on(&arguments.device, arguments.soak)
 }
 
-/// Builds the checks for a device and runs them there.
-pub(crate) fn on(device: &str) -> anyhow::Result<()> {
+/// Builds the checks for a device and runs them there, or a training of so many steps.
+pub(crate) fn on(device: &str, soak: Option<u64>) -> anyhow::Result<()> {
     let feature = device.split(':').next().unwrap_or_default();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
@@ -24,8 +27,15 @@ pub(crate) fn on(device: &str) -> anyhow::Result<()> {
         .args(["--package", "flm-tests", "--example", "backend"])
         .args((feature != "cpu").then(|| format!("--features={feature}")))
         .args(["--", device])
+        .args(soak.map(|steps| steps.to_string()))
         .status()
         .context("cannot start cargo")?;
-    ensure!(status.success(), "not every check holds on {device}");
+    match soak {
+        None => ensure!(status.success(), "not every check holds on {device}"),
+        Some(_) => ensure!(
+            status.success(),
+            "memory grows on {device}, or was not known"
+        ),
+    }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! On a GPU: training steps and sampling at true size, in f32 and bf16, with the card's own limits measured in the same run.
 
-use super::{Answer, Arguments, Kind, LONG, SMALL, Sizes, Timing, Work};
+use super::Arguments;
+use super::contestants::{Answer, Timing};
+use super::works::{Kind, LONG, SMALL, Sizes, Work};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use std::io::Write;

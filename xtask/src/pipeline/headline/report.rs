@@ -141,7 +141,7 @@ fn told(found: &Found, picture: &str) -> anyhow::Result<String> {
         writeln!(
             out,
             "\n### What is left to learn\n\n\
-             The grammar's law is known, so the exact denoiser can be computed, and sampled like a network: *perfect masked diffusion* fills blanks by exact marginals, *perfect flow* takes Euler steps with the exact\n\
+             The grammar's law is known, so the exact denoiser can be computed, and sampled like a network: *perfect masked diffusion* fills blanks by exact marginals, *perfect uniform-state diffusion* is Duo with them, *perfect flow* takes Euler steps with the exact\n\
              denoiser, at the times that the trained flows take. What they miss is the price of few steps and of nothing else. A perfect flow map misses nothing in one step. *Through FLM's embedding* means that states are seen as the\n\
              trained network sees them, along as many directions as it is wide ([Evaluation](../evaluation.md#what-is-left-to-learn)).\n\n{}",
             perfect.told()
@@ -442,6 +442,8 @@ mod tests {
             won.contains("| *perfect masked diffusion* | 12.5 | 12.5 |"),
             "{won}"
         );
+        let uniform = "| *perfect uniform-state diffusion* | 25.0 | 25.0 |";
+        assert!(won.contains(uniform), "{won}");
         let through = "| *perfect flow through FLM's embedding* | 75.0 · 75.0 | – |";
         assert!(won.contains(through), "{won}");
         assert!(won.contains("### What is left to learn"), "{won}");
