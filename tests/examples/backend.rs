@@ -7,7 +7,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn_flex::Flex;
 use flm_tests::backend::{Bounds, lines, soak};
 use flm_tests::parity::Source;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let device = std::env::args().nth(1).unwrap_or_else(|| "cpu".to_owned());
@@ -38,7 +38,7 @@ fn run<B: AutodiffBackend>(bounds: &Bounds, memory: fn() -> Option<f64>) -> Exit
 
 /// A training whose memory is watched.
 fn watched<B: AutodiffBackend>(steps: u64, memory: fn() -> Option<f64>) -> ExitCode {
-    match soak::<B>(steps, &mut || memory()) {
+    match soak::<B>(steps, memory) {
         Ok(soak) => {
             for (step, taken) in &soak.samples {
                 println!("step {step:6}  {taken:8.1} MiB");
@@ -63,10 +63,13 @@ fn resident() -> Option<f64> {
 }
 
 /// Memory of this process and of the first NVIDIA GPU in MiB.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "of a card"))]
+#[cfg(feature = "cuda")]
 fn with_card() -> Option<f64> {
     let query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits"];
-    let answer = Command::new("nvidia-smi").args(query).output().ok()?;
+    let answer = std::process::Command::new("nvidia-smi")
+        .args(query)
+        .output()
+        .ok()?;
     let text = String::from_utf8(answer.stdout).ok()?;
     let taken: f64 = text.lines().next()?.trim().parse().ok()?;
     Some(taken + resident()?)

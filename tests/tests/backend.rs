@@ -27,21 +27,37 @@ fn the_cpu_passes_without_kernels() {
 
 #[test]
 fn what_grows_in_a_long_training_is_told() {
-    // As if every step kept 0.1 MiB, and as if only the first had.
-    for (kept, holds) in [(0.1, false), (0.0, true)] {
-        let mut taken = 100.0;
-        let mut steps = 0;
-        let found = soak::<Autodiff<Flex>>(100, &mut || {
-            steps += 1;
-            taken += 5.0 * kept + if steps == 1 { 50.0 } else { 0.0 };
-            Some(taken)
-        });
-        let found = found.unwrap();
-        assert_eq!(found.samples.len(), 20);
-        assert_eq!(found.samples[19].0, 100);
-        assert_eq!(found.holds(), holds, "{}", found.growth());
-    }
-    assert!(!Soak::default().holds());
-    let unknown = soak::<Autodiff<Flex>>(2, &mut || None);
+    let after = |kept: f64| {
+        // 50 MiB come with the first steps, as pools are filled.
+        let taken = |asked: u64| (15 * asked, 150.0 + 15.0 * asked as f64 * kept);
+        Soak {
+            samples: std::iter::once((15, 100.0))
+                .chain((2..=20).map(taken))
+                .collect(),
+        }
+    };
+    assert_eq!(after(0.1).growth(), 15.0);
+    assert!(!after(0.1).holds() && after(0.0).holds());
+}
+
+#[test]
+fn memory_is_asked_for_all_along_a_training() {
+    type Train = Autodiff<Flex>;
+    let mut asked = 0;
+    let mut count = || {
+        asked += 1;
+        Some(f64::from(asked))
+    };
+    let found = soak::<Train>(40, &mut count).unwrap();
+    assert_eq!(found.samples.len(), 20);
+    assert_eq!(
+        (found.samples[0], found.samples[19]),
+        ((2, 1.0), (40, 20.0))
+    );
+    // Once it is not known it was not watched.
+    let mut once = Some(1.0);
+    let unknown = soak::<Train>(20, || once.take());
     assert!(unknown.unwrap_err().contains("how much memory"));
+    let few = soak::<Train>(19, || Some(1.0));
+    assert!(few.unwrap_err().contains("at least 20 steps, found 19"));
 }

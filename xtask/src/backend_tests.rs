@@ -9,7 +9,7 @@ pub(crate) struct Arguments {
     /// cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// In place of the checks train for so many steps, and fail if memory grows all the while
+    /// In place of the checks train for so many steps, and fail if memory still grows in the second half
     #[arg(long, value_name = "STEPS")]
     soak: Option<u64>,
 }
@@ -34,7 +34,7 @@ pub(crate) fn on(device: &str, soak: Option<u64>) -> anyhow::Result<()> {
         None => ensure!(status.success(), "not every check holds on {device}"),
         Some(_) => ensure!(
             status.success(),
-            "memory grows on {device}, or was not known"
+            "the training on {device} did not pass: see above"
         ),
     }
     Ok(())

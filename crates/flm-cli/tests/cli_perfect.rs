@@ -55,19 +55,23 @@ fn perfect_models_err_by_their_steps_alone() {
     );
     // In full and by the same schedule it is the same number.
     assert_eq!(losses(&report), found[..1]);
-    // What is known about a row grows less and less as it is uncovered.
-    for (bound, family) in report["bounds"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .zip(["mdlm", "duo"])
-    {
+    // The less is covered, the less is left to be said of a place.
+    let quarters = |loss: &Value| -> Vec<f64> {
+        let quarters = loss["quarters"].as_array().unwrap();
+        quarters.iter().map(|nats| nats.as_f64().unwrap()).collect()
+    };
+    let bounds = report["bounds"].as_array().unwrap();
+    assert_eq!(bounds.len(), 2);
+    for (bound, family) in bounds.iter().zip(["mdlm", "duo"]) {
         assert_eq!(bound["family"], family);
-        let quarters = bound["quarters"].as_array().unwrap();
-        assert!(quarters[0].as_f64() < quarters[3].as_f64(), "{bound}");
+        assert!(quarters(bound)[0] < quarters(bound)[3], "{bound}");
     }
-    let quarters = through["flow_losses"][0]["quarters"].as_array().unwrap();
-    assert!(quarters[0].as_f64() > quarters[3].as_f64());
+    let loss = quarters(&through["flow_losses"][0]);
+    assert!(loss[0] > loss[3], "{loss:?}");
+    // Diffusions of tokens look through no embedding.
+    assert_eq!(through["bounds"].as_array().unwrap().len(), 0);
+    let families = through["samples"].as_array().unwrap().iter();
+    assert!(families.into_iter().all(|s| s["family"] == "flow"));
     let table = printed(&folder, &format!("{words} --through flow"));
     assert!(
         table.contains("and sees through the embedding of flow"),

@@ -109,43 +109,49 @@ fn run<B: AutodiffBackend>(
 }
 
 /// Memory in MiB after some steps of a training.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Soak {
     /// Steps done, and the memory that was taken then.
     pub samples: Vec<(u64, f64)>,
 }
 
 impl Soak {
+    /// Fewest steps that say something.
+    pub const FEWEST: u64 = 20;
+    /// MiB that may come and go. A gradient to the embedding that is kept at every step is 14 MiB after half of 300 steps.
+    const ALLOWED: f64 = 8.0;
+
     /// What a training takes more at its end than half-way, in MiB, when pools and caches have long been filled.
     pub fn growth(&self) -> f64 {
         let samples = &self.samples;
-        match (samples.get(samples.len() / 2), samples.last()) {
-            (Some((_, half)), Some((_, last))) => last - half,
-            _ => f64::NAN,
-        }
+        samples[samples.len() - 1].1 - samples[(samples.len() - 1) / 2].1
     }
 
-    /// Whether nothing grows: 1 % of what is taken may be of the system, or 4 MiB. A gradient to the embedding that is kept at every step is
-    /// 14 MiB after half of 300 steps.
+    /// Whether nothing grows.
     pub fn holds(&self) -> bool {
-        let last = self.samples.last().map_or(f64::NAN, |(_, last)| *last);
-        self.growth() <= (0.01 * last).max(4.0)
+        self.growth() <= Self::ALLOWED
     }
 }
 
-/// Trains a small flow for `steps` steps and asks twenty times how much memory is taken.
+/// Trains a small flow for `steps` steps and asks at most twenty times how much memory is taken.
 ///
 /// # Errors
 ///
-/// A sentence, if it cannot be trained, or `memory` does not know.
+/// A sentence, if there are too few steps, it cannot be trained, or `memory` does not know.
 pub fn soak<B: AutodiffBackend>(
     steps: u64,
-    memory: &mut dyn FnMut() -> Option<f64>,
+    mut memory: impl FnMut() -> Option<f64>,
 ) -> Result<Soak, String> {
+    if steps < Soak::FEWEST {
+        return Err(format!(
+            "memory is watched over at least {} steps, found {steps}",
+            Soak::FEWEST
+        ));
+    }
     let home = tempfile::tempdir().map_err(|error| error.to_string())?;
     let (data, checkpoints) = (data(home.path())?, home.path().join("soak"));
-    let mut soak = Soak::default();
-    let often = (steps / 20).max(1);
+    let mut samples = Some(Vec::new());
+    let often = steps.div_ceil(20);
     run::<B>(
         &data,
         &checkpoints,
@@ -153,15 +159,15 @@ pub fn soak<B: AutodiffBackend>(
         false,
         (steps, often),
         &mut |line| {
-            let taken = memory().map(|taken| (line.step, taken));
-            soak.samples.extend(taken);
-            taken.is_none()
+            match (memory(), &mut samples) {
+                (Some(taken), Some(samples)) => samples.push((line.step, taken)),
+                _ => samples = None,
+            }
+            samples.is_none()
         },
     )?;
-    if soak.samples.is_empty() {
-        return Err("this system does not say how much memory is taken".to_owned());
-    }
-    Ok(soak)
+    let samples = samples.ok_or("this system does not say how much memory is taken")?;
+    Ok(Soak { samples })
 }
 
 fn parameters<B: burn::tensor::backend::Backend>(model: &Dit<B>) -> Vec<f32> {

@@ -22,7 +22,16 @@ pub(crate) struct Perfect {
 struct Answer {
     schedule_vocab: usize,
     flow_losses: Vec<Loss>,
+    bounds: Vec<Bound>,
     samples: Vec<Samples>,
+}
+
+/// Of a discrete diffusion that knows the law.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Bound {
+    family: String,
+    nats_per_place: f64,
+    quarters: [f64; 4],
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,7 +87,7 @@ impl Perfect {
         ]
     }
 
-    /// The flow's losses beside the least there can be.
+    /// The flow's losses beside the least there can be, and where in time the bounds of diffusions would come from.
     pub(super) fn told(&self) -> String {
         let mut out = "| validation loss, nats a place | all | τ < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
         for (of, name) in [
@@ -100,6 +109,13 @@ impl Perfect {
             let mut cells = vec![name.to_owned(), joined(&|loss| loss.nats_per_place)];
             cells.extend([0, 1, 2, 3].map(|quarter| joined(&|loss| loss.quarters[quarter])));
             out += &format!("| {} |\n", cells.join(" | "));
+        }
+        out += "\n| bound of who knows the law, nats a place | all | t < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n";
+        for bound in &self.full.bounds {
+            let name = if bound.family == "duo" { "Duo" } else { "MDLM" };
+            let figures = std::iter::once(&bound.nats_per_place).chain(&bound.quarters);
+            let cells: Vec<String> = figures.map(|nats| format!("{nats:.3}")).collect();
+            out += &format!("| {name} | {} |\n", cells.join(" | "));
         }
         out
     }
@@ -153,6 +169,11 @@ pub(super) mod tests {
                     quarters: [nats + 0.3, nats + 0.1, nats - 0.1, nats - 0.3],
                 })
                 .collect(),
+            bounds: vec![Bound {
+                family: "duo".to_owned(),
+                nats_per_place: 0.5,
+                quarters: [0.2, 0.4, 0.6, 0.8],
+            }],
             samples: steps
                 .iter()
                 .flat_map(|&steps| {
@@ -177,6 +198,8 @@ pub(super) mod tests {
         let told = made_up().told();
         let network = "| FLM | 0.500 · 0.500 | 0.800 · 0.800 | 0.600 · 0.600 | 0.400 · 0.400 | 0.200 · 0.200 |";
         assert!(told.contains(network), "{told}");
+        let bound = "| Duo | 0.500 | 0.200 | 0.400 | 0.600 | 0.800 |";
+        assert!(told.contains(bound), "{told}");
         assert!(
             told.contains("| of who knows the law | 0.300 · 0.300 |"),
             "{told}"

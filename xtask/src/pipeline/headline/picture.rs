@@ -14,10 +14,12 @@ const MATCHED: f64 = 0.05;
 /// Of perfect models.
 const SHADES: [RGBColor; 4] = [
     RGBColor(110, 110, 110),
-    RGBColor(200, 200, 200),
+    RGBColor(60, 60, 60),
     RGBColor(0, 0, 0),
-    RGBColor(150, 150, 150),
+    RGBColor(170, 170, 170),
 ];
+/// How long their dashes are.
+const DASHES: [u32; 4] = [5, 2, 5, 5];
 
 type Failure = Box<dyn std::error::Error>;
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -184,14 +186,13 @@ fn panel(
             chart.draw_series([Circle::new(middle, 4, colour.stroke_width(1))])?;
         }
     }
-    for (ceiling, shade) in ceilings.iter().zip(SHADES.iter().cycle()) {
+    for ((ceiling, shade), dash) in ceilings.iter().zip(SHADES).zip(DASHES) {
         let means = ceiling
             .points
             .iter()
             .map(|(steps, valid)| (*steps as f64, mean(valid)));
         let means: Vec<(f64, f64)> = means.collect();
-        let shade = *shade;
-        let dashes = DashedLineSeries::new(means, 5, 4, shade.stroke_width(1));
+        let dashes = DashedLineSeries::new(means, dash, 4, shade.stroke_width(1));
         let series = chart.draw_series(dashes)?;
         if legend {
             series.label(ceiling.name).legend(move |(x, y)| {

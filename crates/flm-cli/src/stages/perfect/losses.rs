@@ -21,7 +21,7 @@ pub(super) const TIMES: usize = 8;
 pub(super) struct Nats {
     /// Padding is counted.
     pub(super) nats_per_place: f64,
-    /// Of the choice of rows, times and noise, which are the same for all that are compared.
+    /// Of the choice of rows, times and noise, which are the same for all that are compared. Of a bound it is a rough guide, as rates grow like 1/t.
     pub(super) std_err: f64,
     /// The same for times in each quarter.
     pub(super) quarters: [f64; 4],
@@ -87,7 +87,8 @@ impl Readers<'_> {
         let all = self.of_rows(dataset, data, "bounds", |number, tokens, symbols| {
             let mut rng = generator(seed, purpose::PERFECT, number, 2);
             let times = times::stratified(TIMES, &mut rng);
-            let found = times.into_iter().map(|t| {
+            // At 0 nothing is noisy and the rate is none.
+            let found = times.into_iter().map(|t| t.max(1e-6)).map(|t| {
                 let masked = masked::rate(self.full.rows, symbols, t, &mut rng);
                 (t, vec![masked, uniform.rate(tokens, t, &mut rng)])
             });

@@ -33,7 +33,7 @@ pub(super) fn sample<R: Rng + ?Sized>(
     row.into_iter().flatten().collect()
 }
 
-/// The rate of the bound at time `t` of a row of symbols of which some are blank, in nats a place: cross-entropy of the blanks over t, as α = 1 − t.
+/// The rate of the bound at time `t` of a row of symbols, of which some become blank here.
 pub(super) fn rate<R: Rng + ?Sized>(
     rows: &GrammarRows<'_>,
     row: &[usize],
@@ -41,14 +41,19 @@ pub(super) fn rate<R: Rng + ?Sized>(
     rng: &mut R,
 ) -> f64 {
     let blank: Vec<bool> = row.iter().map(|_| rng.random::<f64>() < t).collect();
+    rate_of(rows, row, &blank, t)
+}
+
+/// The rate of the bound at time `t`, above 0, of a row of symbols of which some are blank, in nats a place: cross-entropy of the blanks over t, as α = 1 − t.
+pub(super) fn rate_of(rows: &GrammarRows<'_>, row: &[usize], blank: &[bool], t: f64) -> f64 {
     if !blank.contains(&true) {
         return 0.0;
     }
-    let known = row.iter().zip(&blank);
+    let known = row.iter().zip(blank);
     let known: Vec<Option<usize>> = known.map(|(s, blank)| (!blank).then_some(*s)).collect();
     let law = rows.given(&rows.known(&known));
     let chances = law.expect("the row itself fits").marginals();
-    let blanks = (row.iter().zip(chances.chunks(rows.symbols())).zip(&blank))
+    let blanks = (row.iter().zip(chances.chunks(rows.symbols())).zip(blank))
         .filter(|(_, blank)| **blank)
         .map(|((symbol, place), _)| -place[*symbol].ln());
     blanks.sum::<f64>() / t / row.len() as f64

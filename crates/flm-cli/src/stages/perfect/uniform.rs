@@ -10,12 +10,13 @@ use rand::{Rng, RngExt};
 /// What a perfect denoiser of tokens answers, of which some were replaced by any of the vocabulary.
 ///
 /// A chain is run back exactly, step by infinitely small step, by the chances of a token given all *others*: what stands there itself is weighed by the
-/// posterior that they are put into ([`Posterior`]). They are the optimum of the bound, which is then the entropy of the law.
+/// posterior that they are put into ([`Posterior`]). They are the optimum of the bound, which is then −log p of a row, but for what is left of it at the
+/// end of time.
 pub(super) struct Exact<'a> {
-    pub(super) rows: &'a GrammarRows<'a>,
-    pub(super) symbols: &'a Symbols,
+    rows: &'a GrammarRows<'a>,
+    symbols: &'a Symbols,
     /// Tokens in the vocabulary: what replaces one is any of them.
-    pub(super) vocab: usize,
+    vocab: usize,
 }
 
 impl<'a> Exact<'a> {
@@ -28,7 +29,7 @@ impl<'a> Exact<'a> {
         }
     }
 
-    /// Chances of symbols, `[length, symbols]`, each place's given the tokens at all others, of which each is clean with chance `alpha`.
+    /// Chances of symbols, `[length, symbols]`, each place's given the tokens at all others, of which each is clean with chance `alpha`, below 1.
     pub(super) fn chances(&self, tokens: &[u32], alpha: f64) -> Vec<f64> {
         let symbols = self.rows.symbols();
         // How much likelier a token is where it stands than where another does.
@@ -51,10 +52,9 @@ impl<'a> Exact<'a> {
         chances
     }
 
-    /// The rate of the bound at time `t` of a row of tokens of which some are replaced, in nats a place ([`UniformNoise`](flm_denoiser::UniformNoise)).
+    /// The rate of the bound at time `t` of a row of tokens, of which some are replaced here.
     pub(super) fn rate<R: Rng + ?Sized>(&self, row: &[u32], t: f64, rng: &mut R) -> f64 {
-        let (v, level) = (self.vocab as f64, LogLinear::default().level(t));
-        let alpha = level.alpha;
+        let alpha = LogLinear::default().alpha(t);
         let noisy = row.iter().map(|&token| {
             if rng.random::<f64>() < alpha {
                 token
@@ -62,10 +62,16 @@ impl<'a> Exact<'a> {
                 rng.random_range(0..self.vocab as u32)
             }
         });
-        let noisy: Vec<u32> = noisy.collect();
-        let chances = self.chances(&noisy, alpha);
+        self.rate_of(row, &noisy.collect::<Vec<_>>(), t)
+    }
+
+    /// The rate of the bound at time `t`, above 0, of a row of tokens that became the `noisy` ones, in nats a place ([`UniformNoise`](flm_denoiser::UniformNoise)).
+    pub(super) fn rate_of(&self, row: &[u32], noisy: &[u32], t: f64) -> f64 {
+        let (v, level) = (self.vocab as f64, LogLinear::default().level(t));
+        let alpha = level.alpha;
+        let chances = self.chances(noisy, alpha);
         let spread = |chance: f64| v * alpha * chance + 1.0 - alpha;
-        let places = (row.iter().zip(&noisy)).zip(chances.chunks(self.rows.symbols()));
+        let places = (row.iter().zip(noisy)).zip(chances.chunks(self.rows.symbols()));
         let rates = places.map(|((&clean, &noisy), chances)| {
             let believed = |token| self.symbols.symbol(token).map_or(0.0, |own| chances[own]);
             let true_of = |token| spread(if token == clean { 1.0 } else { 0.0 });
