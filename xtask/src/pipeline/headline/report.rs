@@ -77,12 +77,21 @@ fn told(found: &Found, picture: &str) -> anyhow::Result<String> {
         .flat_map(|run| &run.figures)
         .map(|f| f.samples)
         .max();
+    let (measure, samples) = (measure(runs), samples.unwrap_or(0));
+    let known = if measure.name == VALID.name {
+        let error = 100.0 * (0.2 * 0.8 / samples as f64).sqrt();
+        format!(
+            ", so a share of 20 % is known to ±{:.1} points (two standard errors)",
+            2.0 * error
+        )
+    } else {
+        String::new()
+    };
     writeln!(
         out,
         "Every model is the same network on the same text. What is trained may spend {evaluations} evaluations of the network, what is distilled {distillation} besides those of its teacher:\n\
-         a pass forward counts one, a pass back two, a derivative along a direction two; all rounds together. {} samples a cell and seed at temperature 1, so a share of 20 % of 1,000 is known to ±2.5 points\n\
-         (two standard errors). Figures side by side are of the seeds {}, in this order; a seed decides weights, batches and samples. Made by commit {}.\n",
-        samples.unwrap_or(0),
+         a pass forward counts one, a pass back two, a derivative along a direction two; all rounds together. {samples} samples a cell and seed at temperature 1{known}.\n\
+         Figures side by side are of the seeds {}, in this order; a seed decides weights, batches and samples. Made by commit {}.\n",
         seeds.join(", "),
         commits.join(", ")
     )?;
@@ -98,7 +107,6 @@ fn told(found: &Found, picture: &str) -> anyhow::Result<String> {
         "\n![quality against steps and against time]({picture})\n\n\
          A full dot has the entropy of the text, to 0.05 nats or more; a hollow one says less than the text does.\n"
     )?;
-    let measure = measure(runs);
     if measure.name == VALID.name {
         out += &by_steps(runs, "valid, %", |run, steps| {
             Some(format!("{:.1}", (VALID.of)(at(run, steps)?)))
