@@ -30,12 +30,10 @@ pub(crate) fn on(device: &str, soak: Option<u64>) -> anyhow::Result<()> {
         .args(soak.map(|steps| steps.to_string()))
         .status()
         .context("cannot start cargo")?;
-    match soak {
-        None => ensure!(status.success(), "not every check holds on {device}"),
-        Some(_) => ensure!(
-            status.success(),
-            "the training on {device} did not pass: see above"
-        ),
-    }
+    let what = match soak {
+        None => "not every check holds",
+        Some(_) => "the training did not pass",
+    };
+    ensure!(status.success(), "{what} on {device}: see above");
     Ok(())
 }

@@ -71,7 +71,8 @@ fn perfect_models_err_by_their_steps_alone() {
     // Diffusions of tokens look through no embedding.
     assert_eq!(through["bounds"].as_array().unwrap().len(), 0);
     let families = through["samples"].as_array().unwrap().iter();
-    assert!(families.into_iter().all(|s| s["family"] == "flow"));
+    let families: Vec<&Value> = families.map(|s| &s["family"]).collect();
+    assert_eq!(families, ["flow"; 3]);
     let table = printed(&folder, &format!("{words} --through flow"));
     assert!(
         table.contains("and sees through the embedding of flow"),

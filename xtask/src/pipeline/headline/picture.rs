@@ -11,15 +11,13 @@ use plotters::prelude::*;
 const SIZE: (u32, u32) = (1060, 440);
 /// A model whose samples have the text's entropy to this many nats, or more, is drawn as a full dot.
 const MATCHED: f64 = 0.05;
-/// Of perfect models.
-const SHADES: [RGBColor; 4] = [
-    RGBColor(110, 110, 110),
-    RGBColor(60, 60, 60),
-    RGBColor(0, 0, 0),
-    RGBColor(170, 170, 170),
+/// Of perfect models: a shade, and how long dashes are.
+const DASHED: [(RGBColor, u32); 4] = [
+    (RGBColor(110, 110, 110), 5),
+    (RGBColor(60, 60, 60), 2),
+    (RGBColor(0, 0, 0), 5),
+    (RGBColor(170, 170, 170), 5),
 ];
-/// How long their dashes are.
-const DASHES: [u32; 4] = [5, 2, 5, 5];
 
 type Failure = Box<dyn std::error::Error>;
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -186,7 +184,7 @@ fn panel(
             chart.draw_series([Circle::new(middle, 4, colour.stroke_width(1))])?;
         }
     }
-    for ((ceiling, shade), dash) in ceilings.iter().zip(SHADES).zip(DASHES) {
+    for (ceiling, (shade, dash)) in ceilings.iter().zip(DASHED) {
         let means = ceiling
             .points
             .iter()

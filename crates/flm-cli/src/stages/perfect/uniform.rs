@@ -2,9 +2,10 @@
 
 use super::flow;
 use crate::stages::law::Symbols;
-use flm_discrete::LogLinear;
-use flm_discrete::duo::Posterior;
+use flm_discrete::duo::{self, Posterior};
+use flm_discrete::{LogLinear, Tokens};
 use flm_eval::GrammarRows;
+use rand::distr::{Distribution, weighted::WeightedIndex};
 use rand::{Rng, RngExt};
 
 /// What a perfect denoiser of tokens answers, of which some were replaced by any of the vocabulary.
@@ -54,15 +55,11 @@ impl<'a> Exact<'a> {
 
     /// The rate of the bound at time `t` of a row of tokens, of which some are replaced here.
     pub(super) fn rate<R: Rng + ?Sized>(&self, row: &[u32], t: f64, rng: &mut R) -> f64 {
-        let alpha = LogLinear::default().alpha(t);
-        let noisy = row.iter().map(|&token| {
-            if rng.random::<f64>() < alpha {
-                token
-            } else {
-                rng.random_range(0..self.vocab as u32)
-            }
-        });
-        self.rate_of(row, &noisy.collect::<Vec<_>>(), t)
+        let ids = row.iter().map(|&token| token as i32).collect();
+        let (tokens, level) = (Tokens::new(ids, row.len()), LogLinear::default().level(t));
+        let noisy = duo::replaced(&tokens, &[level], self.vocab, rng);
+        let noisy: Vec<u32> = noisy.ids().iter().map(|&id| id as u32).collect();
+        self.rate_of(row, &noisy, t)
     }
 
     /// The rate of the bound at time `t`, above 0, of a row of tokens that became the `noisy` ones, in nats a place ([`UniformNoise`](flm_denoiser::UniformNoise)).
@@ -103,7 +100,8 @@ impl<'a> Exact<'a> {
                 if way < posterior.uniform {
                     *token = any(rng);
                 } else if way < posterior.uniform + posterior.drawn {
-                    *token = self.symbols.tokens()[draw(chances, rng)];
+                    let law = WeightedIndex::new(chances).expect("chances sum to one");
+                    *token = self.symbols.tokens()[law.sample(rng)];
                 }
             }
         }
@@ -111,15 +109,4 @@ impl<'a> Exact<'a> {
             .of(&tokens)
             .expect("at the end no token is noise")
     }
-}
-
-/// An index, drawn by chances that sum to one.
-fn draw<R: Rng + ?Sized>(chances: &[f64], rng: &mut R) -> usize {
-    let mut left: f64 = rng.random();
-    let last = chances.iter().rposition(|chance| *chance > 0.0);
-    let drawn = chances.iter().position(|chance| {
-        left -= chance;
-        left < 0.0
-    });
-    drawn.or(last).expect("something is likely")
 }
