@@ -1,7 +1,7 @@
 //! The same checks on any backend: `cargo test` runs them on the CPU, `cargo xtask backend-tests --device D` elsewhere.
 //!
 //! The golden numbers, every operation against the CPU's kernels, the flow map's identities, the head in runs of any size, steps of
-//! training and a checkpoint's way there and back; in f32 and in bf16. How far a backend may be off says [`Bounds`].
+//! training, discrete diffusion and autoregression, and a checkpoint's way there and back; in f32 and in bf16. How far a backend may be off says [`Bounds`].
 
 use crate::fixture::{flat, relative_error};
 use crate::parity::{Line, Parity, Source, Verdict};
@@ -10,7 +10,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::Flex;
 use flm_denoiser::{
-    Dit, DitConfig, Dropout, Execution, NoiseWidth, Precision, Prior, Rope, named_tensors,
+    Dit, DitConfig, Dropout, Execution, Family, NoiseWidth, Precision, Prior, Rope, named_tensors,
 };
 use flm_distill::FlowObjective;
 use flm_ops::{AdamW, Mask, Modulated, Target};
@@ -18,6 +18,7 @@ use flm_simplex::flow_map;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+mod discrete;
 mod gradients;
 mod training;
 
@@ -69,21 +70,69 @@ impl Bounds {
     };
 }
 
-/// Every check, on the default device of `B`.
-///
-/// # Errors
-///
-/// A sentence, if the golden file cannot be read.
-pub fn lines<B: AutodiffBackend>(source: &Source, bounds: &Bounds) -> Result<Vec<Line>, String> {
-    let mut lines = Vec::new();
-    golden::<B>(source, bounds, &mut lines)?;
-    operations::<B::InnerBackend>(bounds, &mut lines);
-    gradients::lines::<B>(bounds, &mut lines);
-    identities::<B::InnerBackend>(bounds, &mut lines);
-    head::<B>(bounds, &mut lines);
-    noise::<B::InnerBackend>(&mut lines);
-    training::lines::<B>(bounds, &mut lines)?;
-    Ok(lines)
+/// Checks that belong together. The parts do not know of each other, and can be made at once by a process each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The golden numbers, in f32.
+    Golden,
+    /// The golden numbers, with products of bf16.
+    GoldenHalf,
+    /// Operations.
+    Operations,
+    /// Gradients of operations.
+    Gradients,
+    /// The flow map's algebra, the head in runs of any size, and noise that the device draws.
+    Head,
+    /// Discrete diffusion and autoregression.
+    Discrete,
+    /// Steps of training, and a checkpoint.
+    Training,
+}
+
+impl Part {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Golden, "golden"),
+        (Self::GoldenHalf, "golden-bf16"),
+        (Self::Operations, "operations"),
+        (Self::Gradients, "gradients"),
+        (Self::Head, "head"),
+        (Self::Discrete, "discrete"),
+        (Self::Training, "training"),
+    ];
+
+    /// The part of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let (part, _) = Self::ALL.iter().find(|(_, known)| *known == name)?;
+        Some(*part)
+    }
+
+    /// Its checks, on the default device of `B`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if something that they need cannot be read or written.
+    pub fn lines<B: AutodiffBackend>(
+        self,
+        source: &Source,
+        bounds: &Bounds,
+    ) -> Result<Vec<Line>, String> {
+        let mut lines = Vec::new();
+        match self {
+            Self::Golden => golden::<B>(source, bounds, Precision::F32, &mut lines)?,
+            Self::GoldenHalf => golden::<B>(source, bounds, Precision::Bf16, &mut lines)?,
+            Self::Operations => operations::<B::InnerBackend>(bounds, &mut lines),
+            Self::Gradients => gradients::lines::<B>(bounds, &mut lines),
+            Self::Head => {
+                identities::<B::InnerBackend>(bounds, &mut lines);
+                head::<B>(bounds, &mut lines);
+                noise::<B::InnerBackend>(&mut lines);
+            }
+            Self::Discrete => discrete::lines::<B>(bounds, &mut lines),
+            Self::Training => training::lines::<B>(bounds, &mut lines)?,
+        }
+        Ok(lines)
+    }
 }
 
 fn line(lines: &mut Vec<Line>, name: impl Into<String>, error: f64, tolerance: f64) {
@@ -93,13 +142,14 @@ fn line(lines: &mut Vec<Line>, name: impl Into<String>, error: f64, tolerance: f
     });
 }
 
-/// The pinned numbers of the published implementation, in f32 and in bf16.
+/// The pinned numbers of the published implementation; none where there are no such numbers.
 fn golden<B: AutodiffBackend>(
     source: &Source,
     bounds: &Bounds,
+    precision: Precision,
     lines: &mut Vec<Line>,
 ) -> Result<(), String> {
-    for &precision in bounds.precisions {
+    if bounds.precisions.contains(&precision) {
         let parity = Parity::<B>::open(source)?.with_execution(Execution {
             precision,
             ..Default::default()
@@ -358,10 +408,15 @@ fn identities<B: Backend>(bounds: &Bounds, lines: &mut Vec<Line>) {
 }
 
 /// A network whose every part takes part.
-pub(crate) fn network<B: Backend>() -> Dit<B> {
+fn network<B: Backend>() -> Dit<B> {
+    network_of(Family::default())
+}
+
+/// And of any family.
+fn network_of<B: Backend>(family: Family) -> Dit<B> {
     let config = DitConfig {
         cond_dim: 32,
-        ..DitConfig::new(VOCAB, 16, WIDTH, 2, 4)
+        ..DitConfig::new(VOCAB, 16, WIDTH, 2, 4).with_family(family)
     };
     let mut rng = ChaCha8Rng::seed_from_u64(30);
     let model = config.init::<B>(&mut rng, &Default::default());
@@ -452,6 +507,6 @@ fn noise<B: Backend>(lines: &mut Vec<Line>) {
 }
 
 /// A flow's objective for the vocabulary of [`network`].
-pub(crate) fn objective() -> FlowObjective {
+fn objective() -> FlowObjective {
     FlowObjective::new(flm_simplex::Schedule::new(VOCAB).expect("a vocabulary with a schedule"))
 }

@@ -4,15 +4,21 @@ use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
 use burn::tensor::backend::AutodiffBackend;
 use burn_flex::Flex;
-use flm_tests::backend::{Bounds, Soak, lines, soak};
+use flm_tests::backend::{Bounds, Part, Soak, soak};
 use flm_tests::parity::Source;
 
 fn assert_all_hold<B: AutodiffBackend>() {
-    let lines = lines::<B>(&Source::golden(), &Bounds::SINGLE).unwrap();
-    assert!(lines.len() > 80, "{}", lines.len());
-    for line in lines {
-        assert!(line.holds(), "{line}");
+    let source = Source::golden();
+    let mut checks = 0;
+    for (part, name) in Part::ALL {
+        let lines = part.lines::<B>(&source, &Bounds::SINGLE).unwrap();
+        assert!(lines.len() > 5, "{name}: {}", lines.len());
+        checks += lines.len();
+        for line in lines {
+            assert!(line.holds(), "{name}: {line}");
+        }
     }
+    assert!(checks > 120, "{checks}");
 }
 
 #[test]

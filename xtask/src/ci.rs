@@ -75,8 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let flm = metadata.target_directory.join("debug/flm");
     timed("smallest pipelines", || pipeline::smoke(flm.into()))?;
     if arguments.full {
-        timed("checks on WGPU", || backend_tests::on("wgpu", None))?;
-        timed("memory on WGPU", || backend_tests::on("wgpu", Some(300)))?;
+        timed("checks on WGPU", || backend_tests::on("wgpu", None, 1))?;
+        timed("memory on WGPU", || backend_tests::on("wgpu", Some(300), 1))?;
     }
     println!("every check passed");
     Ok(())
