@@ -1,4 +1,5 @@
-//! The checks of [`flm_tests::backend`] on a device, `cargo xtask backend-tests --device D`, or with `--soak N` a training whose memory is watched.
+//! The checks of [`flm_tests::backend`] on a device, `cargo xtask backend-tests --device D`: all of them, with `--jobs N` in so many
+//! processes, with `--part P` some; or with `--soak N` a training whose memory is watched.
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 use burn::backend::Autodiff;
@@ -20,40 +21,39 @@ enum Task {
 }
 
 impl Task {
-    fn read(arguments: &[String]) -> Option<Self> {
+    fn read(arguments: &[&str]) -> Option<Self> {
         match arguments {
             [] => Some(Self::All(1)),
-            [name, value] => match name.as_str() {
-                "--jobs" => value.parse().ok().filter(|&n| n > 0).map(Self::All),
-                "--part" => Part::named(value).map(Self::Part),
-                "--soak" => value.parse().ok().map(Self::Soak),
-                _ => None,
-            },
+            ["--jobs", jobs] => jobs.parse().ok().filter(|&jobs| jobs > 0).map(Self::All),
+            ["--part", name] => Part::named(name).map(Self::Part),
+            ["--soak", steps] => steps.parse().ok().map(Self::Soak),
             _ => None,
         }
     }
 }
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.is_empty() {
-        arguments.push("cpu".to_owned());
-    }
-    let device = arguments.remove(0);
-    let Some(task) = Task::read(&arguments) else {
-        let names = Part::ALL.map(|(_, name)| name).join(", ");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (device, task) = match arguments.split_first() {
+        Some((device, rest)) => (*device, Task::read(rest)),
+        None => ("cpu", Some(Task::All(1))),
+    };
+    let Some(task) = task else {
         println!(
-            "behind the device --jobs N, --soak STEPS or --part P is expected, where P is one of {names}: found {arguments:?}"
+            "expected a device and then --jobs N of 1 or more, --soak STEPS or --part P of {}, found `{}`",
+            Part::ALL.map(Part::name).join(", "),
+            arguments.join(" ")
         );
         return ExitCode::from(2);
     };
-    match device.as_str() {
-        "cpu" => run::<Autodiff<Flex>>(&device, task, &Bounds::SINGLE, resident),
+    match device {
+        "cpu" => run::<Autodiff<Flex>>(device, task, &Bounds::SINGLE, resident),
         #[cfg(feature = "wgpu")]
-        "wgpu" => run::<Autodiff<burn::backend::Wgpu>>(&device, task, &Bounds::WGPU, resident),
+        "wgpu" => run::<Autodiff<burn::backend::Wgpu>>(device, task, &Bounds::WGPU, resident),
         #[cfg(feature = "cuda")]
         "cuda" | "cuda:0" => {
-            run::<Autodiff<burn::backend::Cuda>>(&device, task, &Bounds::CUDA, with_card)
+            run::<Autodiff<burn::backend::Cuda>>(device, task, &Bounds::CUDA, with_card)
         }
         other => {
             println!("built without the device `{other}`: build with --features wgpu,cuda");
@@ -69,32 +69,40 @@ fn run<B: AutodiffBackend>(
     memory: fn() -> Option<f64>,
 ) -> ExitCode {
     match task {
-        Task::All(1) => checks::<B>(&Part::ALL.map(|(part, _)| part), bounds),
+        Task::All(1) => checks::<B>(&Part::ALL, bounds),
         Task::All(jobs) => side_by_side(device, jobs),
         Task::Part(part) => checks::<B>(&[part], bounds),
         Task::Soak(steps) => watched::<B>(steps, memory),
     }
 }
 
-/// All parts, each by a process of its own: what takes long on a GPU is to compile kernels, which a process does one after the other.
+/// All parts, each in its own process: much of the time on a GPU goes into compiling kernels, of which a process was seen to compile one after
+/// the other.
 fn side_by_side(device: &str, jobs: usize) -> ExitCode {
-    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let [next, checks, failed] = [const { AtomicUsize::new(0) }; 3];
     let work = || {
-        while let Some((_, name)) = Part::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(part) = Part::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let name = part.name();
             let answer = std::env::current_exe().and_then(|program| {
                 Command::new(program)
                     .args([device, "--part", name])
                     .output()
             });
             let (found, holds) = match answer {
-                Ok(answer) => (
-                    String::from_utf8_lossy(&answer.stdout).into_owned()
-                        + &String::from_utf8_lossy(&answer.stderr),
-                    answer.status.success(),
-                ),
+                Ok(answer) => {
+                    let said = [answer.stdout, answer.stderr].concat();
+                    (
+                        String::from_utf8_lossy(&said).into_owned(),
+                        answer.status.success(),
+                    )
+                }
                 Err(error) => (format!("cannot be started: {error}"), false),
             };
             println!("{name}:\n{}", found.trim_end());
+            let lines = found
+                .lines()
+                .filter(|line| line.starts_with("ok ") || line.starts_with("NO "));
+            checks.fetch_add(lines.count(), Ordering::Relaxed);
             failed.fetch_add(usize::from(!holds), Ordering::Relaxed);
         }
     };
@@ -103,8 +111,11 @@ fn side_by_side(device: &str, jobs: usize) -> ExitCode {
             scope.spawn(work);
         }
     });
-    let failed = failed.into_inner();
-    println!("{} parts, {failed} that fail", Part::ALL.len());
+    let (checks, failed) = (checks.into_inner(), failed.into_inner());
+    println!(
+        "{checks} checks in {} parts, {failed} parts that fail",
+        Part::ALL.len()
+    );
     ExitCode::from(u8::from(failed > 0))
 }
 
@@ -134,9 +145,11 @@ fn resident() -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// Memory of this process in MiB, here and on NVIDIA GPUs; of the first of them whoever uses it, where its driver does not tell processes apart.
+/// Memory of this process in MiB, here and on NVIDIA GPUs. Where the driver does not know processes, as in some containers, it is what all
+/// of them take of the first GPU, which is said.
 #[cfg(feature = "cuda")]
 fn with_card() -> Option<f64> {
+    static KNOWN: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     let ask = |query: &str| {
         let answer = Command::new("nvidia-smi")
             .args([query, "--format=csv,noheader,nounits"])
@@ -148,12 +161,17 @@ fn with_card() -> Option<f64> {
         let is_own = pid.trim().parse() == Ok(std::process::id());
         taken.trim().parse::<f64>().ok().filter(|_| is_own)
     };
-    let of_process: f64 = ask("--query-compute-apps=pid,used_memory")?
-        .lines()
-        .filter_map(own)
-        .sum();
-    let taken = if of_process > 0.0 {
-        of_process
+    let of_processes = ask("--query-compute-apps=pid,used_memory")?;
+    let of_process: Option<f64> = of_processes.lines().filter_map(own).reduce(|a, b| a + b);
+    let known = *KNOWN.get_or_init(|| {
+        let known = of_process.is_some();
+        if !known {
+            println!("of the first card it is the memory that all programs take");
+        }
+        known
+    });
+    let taken = if known {
+        of_process?
     } else {
         let of_all = ask("--query-gpu=memory.used")?;
         of_all.lines().next()?.trim().parse().ok()?

@@ -24,7 +24,7 @@ use std::fmt;
 
 /// Agreement asked of f32 numbers: two implementations add the same few hundred terms in other orders through a few blocks.
 /// Rounding of 6e-8 grows to 1e-6 or 3e-6 on the way; a wrong constant or a wrong ε shows at 1e-3.
-const ANSWER: f64 = 2e-5;
+pub(crate) const ANSWER: f64 = 2e-5;
 /// The same for losses, whose targets are answers about answers of networks, and for their gradients.
 const LOSS: f64 = 1e-4;
 

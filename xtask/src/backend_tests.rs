@@ -13,34 +13,42 @@ pub(crate) struct Arguments {
     /// In place of the checks train for so many steps, and fail if memory still grows in the second half
     #[arg(long, value_name = "STEPS")]
     soak: Option<u64>,
-    /// So many parts of the checks at a time, each by a process of its own: on a GPU most of the time goes into compiling kernels
+    /// So many parts of the checks at a time, of seven, each in its own process: on a GPU much of the time goes into compiling kernels
     #[arg(long, default_value = "1", conflicts_with = "soak")]
     jobs: NonZeroUsize,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    on(&arguments.device, arguments.soak, arguments.jobs.get())
+/// What is made on a device.
+pub(crate) enum Task {
+    /// Every check, so many parts at a time.
+    Checks(NonZeroUsize),
+    /// A training of so many steps whose memory is watched.
+    Soak(u64),
 }
 
-/// Builds the checks for a device and runs them there, so many at a time, or a training of so many steps.
-pub(crate) fn on(device: &str, soak: Option<u64>, jobs: usize) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let task = match arguments.soak {
+        None => Task::Checks(arguments.jobs),
+        Some(steps) => Task::Soak(steps),
+    };
+    on(&arguments.device, &task)
+}
+
+/// Builds the checks for a device and does the task there.
+pub(crate) fn on(device: &str, task: &Task) -> anyhow::Result<()> {
     let feature = device.split(':').next().unwrap_or_default();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let (option, number, what) = match task {
+        Task::Checks(jobs) => ("--jobs", jobs.to_string(), "not every check holds"),
+        Task::Soak(steps) => ("--soak", steps.to_string(), "the training did not pass"),
+    };
     let status = Command::new(cargo)
         .args(["run", "--release", "--locked", "--quiet"])
         .args(["--package", "flm-tests", "--example", "backend"])
         .args((feature != "cpu").then(|| format!("--features={feature}")))
-        .args(["--", device])
-        .args(match soak {
-            None => ["--jobs".to_owned(), jobs.to_string()],
-            Some(steps) => ["--soak".to_owned(), steps.to_string()],
-        })
+        .args(["--", device, option, &number])
         .status()
         .context("cannot start cargo")?;
-    let what = match soak {
-        None => "not every check holds",
-        Some(_) => "the training did not pass",
-    };
     ensure!(status.success(), "{what} on {device}: see above");
     Ok(())
 }

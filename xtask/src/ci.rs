@@ -1,7 +1,9 @@
 //! The checks, cheapest first.
 
-use crate::{architecture, backend_tests, pipeline};
+use crate::backend_tests::{self, Task};
+use crate::{architecture, pipeline};
 use anyhow::{Context, bail};
+use std::num::NonZeroUsize;
 use std::process::Command;
 use std::time::Instant;
 
@@ -75,8 +77,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let flm = metadata.target_directory.join("debug/flm");
     timed("smallest pipelines", || pipeline::smoke(flm.into()))?;
     if arguments.full {
-        timed("checks on WGPU", || backend_tests::on("wgpu", None, 1))?;
-        timed("memory on WGPU", || backend_tests::on("wgpu", Some(300), 1))?;
+        let checks = Task::Checks(NonZeroUsize::MIN);
+        timed("checks on WGPU", || backend_tests::on("wgpu", &checks))?;
+        timed("memory on WGPU", || {
+            backend_tests::on("wgpu", &Task::Soak(300))
+        })?;
     }
     println!("every check passed");
     Ok(())
