@@ -305,42 +305,39 @@ fn head<B: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     }
 }
 
-/// Noise that the device draws: its moments, and that a seed repeats it.
+/// Noise that the device draws, as wide as the vocabulary and as wide as the network: its moments, and that a seed repeats it.
 fn noise<B: Backend>(lines: &mut Vec<Line>) {
     let model = network::<B>();
-    let prior = Prior::of_width(model.embed(), None, NoiseWidth::Vocabulary).on_device();
-    let draw = |seed| {
-        let noise = prior.draw(40, 10, &mut ChaCha8Rng::seed_from_u64(seed));
-        flat(noise.seen(model.embed()))
-    };
-    let first = draw(1);
-    let repeated = relative_error(&draw(1), &first);
-    line(
-        lines,
-        "noise of the device, the same of a seed",
-        repeated,
-        1e-3,
-    );
-    let other = draw(2);
-    let product: f64 = std::iter::zip(&first, &other)
-        .map(|(a, b)| f64::from(a * b))
-        .sum();
-    let square: f64 = first.iter().map(|a| f64::from(a * a)).sum();
-    line(
-        lines,
-        "and another of another",
-        (product / square).abs(),
-        0.1,
-    );
     let embedding = flat(model.embed().embedding.val());
     let expected: f64 = embedding.iter().map(|e| f64::from(e * e)).sum();
-    let found = square / 400.0;
-    line(
-        lines,
-        "of the variance it should have",
-        (found / expected - 1.0).abs(),
-        0.1,
-    );
+    for (width, drawn) in [
+        (NoiseWidth::Vocabulary, VOCAB),
+        (NoiseWidth::Network, WIDTH),
+    ] {
+        let prior = Prior::of_width(model.embed(), Some(model.embed()), width).on_device();
+        let draw = |seed| {
+            let noise = prior.draw(40, 10, &mut ChaCha8Rng::seed_from_u64(seed));
+            let by_teacher = flat(noise.seen_by_teacher(model.embed()));
+            (flat(noise.seen(model.embed())), by_teacher)
+        };
+        let mut check = |what: &str, error, tolerance| {
+            let name = format!("noise of {drawn} numbers from the device: {what}");
+            line(lines, name, error, tolerance);
+        };
+        let (first, by_teacher) = draw(1);
+        let error = relative_error(&draw(1).0, &first);
+        check("the same of a seed", error, 1e-3);
+        let (other, _) = draw(2);
+        let product: f64 = std::iter::zip(&first, &other)
+            .map(|(a, b)| f64::from(a * b))
+            .sum();
+        let square: f64 = first.iter().map(|a| f64::from(a * a)).sum();
+        check("another of another", (product / square).abs(), 0.1);
+        let variance = (square / 400.0 / expected - 1.0).abs();
+        check("of the variance it should have", variance, 0.1);
+        let error = relative_error(&by_teacher, &first);
+        check("seen alike by a teacher that is alike", error, 1e-2);
+    }
 }
 
 /// A flow's objective for the vocabulary of [`network`].

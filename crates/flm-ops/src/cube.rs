@@ -4,10 +4,12 @@
 //! composition.
 
 mod attention;
+mod cholesky;
 mod gelu;
 mod launch;
 mod loss;
 mod nodes;
+mod noisy;
 mod norm;
 mod product;
 mod residual;
@@ -17,7 +19,7 @@ mod update;
 
 use crate::route::same;
 use crate::{
-    AdamW, Attention, CappedLoss, Mask, Modulated, Rope, Target, primitive, reference, wrap,
+    AdamW, Attention, CappedLoss, Mask, Modulated, Noisy, Rope, Target, primitive, reference, wrap,
 };
 use burn::backend::Autodiff;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -195,6 +197,31 @@ pub(crate) fn with_gradients<A: AutodiffBackend, const N: usize>(
         wrap::<Autodiff<C>, A, 1>(nodes::with_gradients(value, inputs))
     });
     reference::with_gradients(value, inputs)
+}
+
+pub(crate) fn cholesky<B: Backend>(matrix: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
+    if matrix.dtype() == DType::F32 {
+        on_gpu!(B, C => {
+            cholesky::cholesky(primitive::<C, B, 2>(matrix)).map(wrap::<C, B, 2>)
+        });
+    }
+    reference::cholesky(matrix)
+}
+
+pub(crate) fn noisy_rows<A: AutodiffBackend>(input: Noisy<A>) -> Tensor<A, 2> {
+    on_gpu!(A, graph over C => {
+        let inner = primitive::<C, A::InnerBackend, 2>;
+        let matrix = primitive::<Autodiff<C>, A, 2>(input.matrix);
+        let saved = noisy::Saved {
+            matrix: matrix.primitive.clone(),
+            ids: same::<A::InnerBackend, C, 1, Int>(input.ids).into_primitive(),
+            t: primitive::<C, A::InnerBackend, 1>(input.t),
+            z: inner(input.z),
+            inverse: inner(input.inverse),
+        };
+        wrap::<Autodiff<C>, A, 2>(nodes::noisy_rows(matrix, saved, inner(input.seen)))
+    });
+    reference::noisy_rows(input)
 }
 
 pub(crate) fn linear<B: Backend>(

@@ -11,6 +11,7 @@
 //! - [`gated_residual`], with a dropout whose [`Mask`] is a function and never kept
 //! - [`capped_softmax`], [`capped_loss`], [`capped_loss_gradient`]: the head's soft-capped distribution
 //! - [`with_gradients`]: a loss that was computed together with its gradients
+//! - [`cholesky`]: the triangular root of a Gram matrix, and its inverse
 //! - [`noisy_rows`]: rows of a tall matrix, each mixed with Gaussian noise times that matrix
 //! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
 //! - [`product`], [`add_product`], [`matmul`]: a product alone, or as a sum of parts, or as the backend has it
@@ -36,6 +37,7 @@
 mod autodiff;
 mod cache;
 mod check;
+mod cholesky;
 #[cfg(feature = "cube")]
 mod cube;
 pub mod dual;
@@ -56,6 +58,7 @@ mod agreement;
 use reference as cube;
 
 pub use cache::{KeysAndValues, attention_after};
+pub use cholesky::cholesky;
 pub use mask::Mask;
 pub use noisy::{Noisy, noisy_rows};
 pub use precision::{Precision, widen};

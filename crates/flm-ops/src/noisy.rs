@@ -1,7 +1,7 @@
 //! Rows of a tall matrix, mixed with noise as the matrix shows it.
 
 use crate::route::{AutodiffFlex, Route, route};
-use crate::{autodiff, check, flex, primitive, reference, wrap};
+use crate::{autodiff, check, cube, flex, primitive, wrap};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor};
 use burn_flex::Flex;
@@ -50,7 +50,7 @@ pub fn noisy_rows<A: AutodiffBackend>(input: Noisy<A>) -> Tensor<A, 2> {
             let matrix = primitive::<AutodiffFlex, A, 2>(input.matrix);
             wrap::<AutodiffFlex, A, 2>(autodiff::noisy_rows(saved, seen, matrix))
         }
-        Route::Flex | Route::Composed => reference::noisy_rows(input),
+        Route::Flex | Route::Composed => cube::noisy_rows(input),
     }
 }
 

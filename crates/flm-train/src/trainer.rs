@@ -78,9 +78,6 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
         let [vocab, width] = self.model.embed().embedding.dims();
         let noise = if self.objective.wide_noise() {
             NoiseWidth::Vocabulary
-        } else if !flm_ops::on_host::<B>() {
-            let tokens = self.config.micro_batch * self.train.length();
-            NoiseWidth::on_device(vocab, width, tokens)
         } else {
             NoiseWidth::cheaper(
                 vocab,

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use burn_flex::Flex;
 use flm_denoiser::Rope;
-use flm_ops::{Attention, Modulated, Precision};
+use flm_ops::{Attention, Modulated, Noisy, Precision};
 
 /// Gradients of an operation to each of its inputs.
 type Operation = fn(Precision) -> Vec<Vec<f32>>;
@@ -97,6 +97,21 @@ fn list<A: AutodiffBackend>() -> Vec<(&'static str, Operation)> {
             let matrix = tracked::<A, 2>([30, 128], 41);
             let tokens = ids::<A>(140, 30).reshape([2, 70]);
             gradients!(flm_ops::rows(matrix.clone(), tokens), matrix)
+        }),
+        ("noisy_rows", |_| {
+            let matrix = tracked::<A, 2>([300, 75], 41);
+            let plain = matrix.clone().inner();
+            let [root, inverse] = flm_ops::cholesky(plain.clone().transpose().matmul(plain));
+            let z = drawn::<A::InnerBackend, 2>([140, 75], 51);
+            let input = Noisy {
+                matrix: matrix.clone(),
+                ids: ids(140, 300),
+                t: drawn::<A::InnerBackend, 1>([140], 52).abs().clamp(0.0, 1.0),
+                seen: z.clone().matmul(root),
+                z,
+                inverse,
+            };
+            gradients!(flm_ops::noisy_rows(input), matrix)
         }),
         ("matmul", |_| {
             let [a, b] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));

@@ -142,6 +142,18 @@ fn list<B: Backend>() -> Vec<Operation<B>> {
                 .bias
                 .unsqueeze()
         }),
+        // More than one block, and no multiple of one; and of a rank below its size.
+        ("cholesky", |_| {
+            // Of a root near one, and so of an inverse near one.
+            let x = drawn::<B, 2>([300, 75], 31).mul_scalar(0.06);
+            let gram = x.clone().transpose().matmul(x);
+            Tensor::cat(flm_ops::cholesky(gram).to_vec(), 1)
+        }),
+        ("cholesky of what repeats itself", |_| {
+            let half = drawn::<B, 2>([300, 40], 31);
+            let x = Tensor::cat(vec![half.clone(), half], 1);
+            flm_ops::cholesky(x.clone().transpose().matmul(x))[0].clone()
+        }),
         ("blend", |_| {
             let [average, live] = [20, 21].map(|seed| drawn::<B, 2>([ROWS, WIDTH], seed));
             flm_ops::blend(average, live, 0.9)

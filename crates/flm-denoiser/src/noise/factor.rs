@@ -1,22 +1,17 @@
 //! The triangular factor of an embedding's Gram matrix.
 
 use super::{Draws, Noise, Source};
-use burn::tensor::{Tensor, TensorData, backend::Backend};
-use nalgebra::DMatrix;
+use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 
-/// Columns in a block of the Gram matrix: only blocks on and above the diagonal are computed.
+/// Columns in a block of the Gram matrix on the host, where only blocks on and above the diagonal are computed.
 const BLOCKS: usize = 4;
-/// Sizes from which the factorization goes by halves, which are matrix products.
-const SMALL: usize = 48;
-/// What is added to the diagonal, relative to its mean, if rounding has made the matrix indefinite: first, and then ten times
-/// as much each time.
-const RIDGE: f64 = 1e-7;
 
 /// R with RᵀR = EᵀE, and what it takes for a teacher's embedding T to see the same noise.
 ///
 /// x₀E = z·R for z = x₀Q. Of x₀T the part along Q is z·QᵀT; the rest is independent of z and has the covariance
-/// TᵀT − (QᵀT)ᵀ(QᵀT) = WᵀW, so it is w·W for another w ~ N(0, I).
+/// TᵀT − (QᵀT)ᵀ(QᵀT) = WᵀW, so it is w·W for another w ~ N(0, I). All of it is in the root of the Gram matrix of \[E, T\], whose blocks are
+/// R and QᵀT above, and W below.
 #[derive(Clone, Debug)]
 pub(super) struct Factor<B: Backend> {
     /// R, upper triangular, `[width, width]`.
@@ -29,26 +24,18 @@ pub(super) struct Factor<B: Backend> {
 
 impl<B: Backend> Factor<B> {
     pub(super) fn new(embedding: Tensor<B, 2>, teacher: Option<Tensor<B, 2>>) -> Self {
-        let device = embedding.device();
-        let squares = gram(&embedding);
-        let (root, inverse) = cholesky(&squares, squares.trace());
-        let teacher = teacher.map(|teacher| {
-            // QᵀT = R⁻ᵀ·EᵀT.
-            let along =
-                inverse.transpose() * host(flm_ops::matmul(embedding.transpose(), teacher.clone()));
-            let squares = gram(&teacher);
-            // Where the teacher sees what the student sees, what is left is rounding: measured by the whole.
-            let size = squares.trace();
-            let rest = squares - along.transpose() * &along;
-            [
-                to_device(&along, &device),
-                to_device(&cholesky(&rest, size).0, &device),
-            ]
-        });
+        let ([_, width], has_teacher) = (embedding.dims(), teacher.is_some());
+        let columns = match teacher {
+            Some(teacher) => Tensor::cat(vec![embedding, teacher], 1),
+            None => embedding,
+        };
+        let [_, all] = columns.dims();
+        let [root, inverse] = flm_ops::cholesky(gram(columns));
         Self {
-            root: to_device(&root, &device),
-            inverse: to_device(&inverse, &device),
-            teacher,
+            teacher: has_teacher
+                .then(|| [0..width, width..all].map(|rows| root.clone().slice([rows, width..all]))),
+            root: root.slice([0..width, 0..width]),
+            inverse: inverse.slice([0..width, 0..width]),
         }
     }
 
@@ -81,90 +68,19 @@ impl<B: Backend> Factor<B> {
     }
 }
 
-/// EᵀE: products in the backend's precision, kept in double.
-fn gram<B: Backend>(matrix: &Tensor<B, 2>) -> DMatrix<f64> {
-    let [_, width] = matrix.dims();
-    let step = width.div_ceil(BLOCKS);
-    let mut gram = DMatrix::zeros(width, width);
-    for first in (0..width).step_by(step) {
-        let count = step.min(width - first);
-        let left = matrix.clone().narrow(1, 0, first + count);
-        let right = matrix.clone().narrow(1, first, count);
-        let block = host(flm_ops::matmul(left.transpose(), right));
-        gram.view_mut((0, first), (first + count, count))
-            .copy_from(&block);
-        gram.view_mut((first, 0), (count, first + count))
-            .copy_from(&block.transpose());
-    }
-    gram
-}
-
-/// R and R⁻¹ with RᵀR = `matrix`, which is positive semidefinite but for rounding of numbers whose trace is `size`.
-fn cholesky(matrix: &DMatrix<f64>, size: f64) -> (DMatrix<f64>, DMatrix<f64>) {
-    let n = matrix.nrows();
-    // A matrix of zeros has noise of no size.
-    let least = RIDGE * (size / n as f64).max(f64::MIN_POSITIVE.sqrt());
-    let mut ridge = 0.0;
-    while (matrix.sum() + ridge).is_finite() {
-        let mut raised = matrix.clone();
-        for i in 0..n {
-            raised[(i, i)] += ridge;
-        }
-        if let Some(factors) = halves(&raised) {
-            return factors;
-        }
-        ridge = if ridge > 0.0 { 10.0 * ridge } else { least };
-    }
-    // Of what is no number there is no factor, and the loss will say so.
-    let unknown = DMatrix::from_element(n, n, f64::NAN);
-    (unknown.clone(), unknown)
-}
-
-/// R and R⁻¹ of a positive definite matrix by halves, so that most of the work is matrix products.
-fn halves(matrix: &DMatrix<f64>) -> Option<(DMatrix<f64>, DMatrix<f64>)> {
-    let n = matrix.nrows();
-    if n <= SMALL {
-        let root = matrix.clone().cholesky()?.l().transpose();
-        let inverse = root.solve_upper_triangular(&DMatrix::identity(n, n))?;
-        return Some((root, inverse));
-    }
-    let (half, rest) = (n / 2, n - n / 2);
-    let part = |from, size| matrix.view(from, size).into_owned();
-    let (root, inverse) = halves(&part((0, 0), (half, half)))?;
-    let corner = inverse.transpose() * part((0, half), (half, rest));
-    let left = part((half, half), (rest, rest)) - corner.transpose() * &corner;
-    let (root2, inverse2) = halves(&left)?;
-    let inverse_corner = -(&inverse * &corner) * &inverse2;
-    Some((
-        triangle(&root, &corner, &root2),
-        triangle(&inverse, &inverse_corner, &inverse2),
-    ))
-}
-
-/// An upper triangular matrix of its blocks.
-fn triangle(first: &DMatrix<f64>, corner: &DMatrix<f64>, second: &DMatrix<f64>) -> DMatrix<f64> {
-    let (half, rest) = corner.shape();
-    let mut whole = DMatrix::zeros(half + rest, half + rest);
-    whole.view_mut((0, 0), (half, half)).copy_from(first);
-    whole.view_mut((0, half), (half, rest)).copy_from(corner);
-    whole.view_mut((half, half), (rest, rest)).copy_from(second);
-    whole
-}
-
-fn host<B: Backend>(matrix: Tensor<B, 2>) -> DMatrix<f64> {
-    let [rows, columns] = matrix.dims();
-    let values: Vec<f64> = matrix.into_data().iter::<f64>().collect();
-    DMatrix::from_row_slice(rows, columns, &values)
-}
-
-fn to_device<B: Backend>(matrix: &DMatrix<f64>, device: &B::Device) -> Tensor<B, 2> {
-    let shape = [matrix.nrows(), matrix.ncols()];
-    let values: Vec<f32> = matrix
-        .transpose()
-        .iter()
-        .map(|value| *value as f32)
-        .collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
+/// On and above the diagonal, XᵀX.
+fn gram<B: Backend>(matrix: Tensor<B, 2>) -> Tensor<B, 2> {
+    let ([_, width], device) = (matrix.dims(), matrix.device());
+    let blocks = if flm_ops::on_host::<B>() { BLOCKS } else { 1 };
+    let step = width.div_ceil(blocks);
+    let block = |first: usize| {
+        let last = width.min(first + step);
+        let left = matrix.clone().narrow(1, 0, last).transpose();
+        let block = flm_ops::matmul(left, matrix.clone().narrow(1, first, last - first));
+        let below = Tensor::zeros([width - last, last - first], &device);
+        Tensor::cat(vec![block, below], 0)
+    };
+    Tensor::cat((0..width).step_by(step).map(block).collect(), 1)
 }
 
 #[cfg(test)]
@@ -176,7 +92,6 @@ mod tests {
     use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
     use burn::tensor::Int;
     use burn_flex::Flex;
-    use flm_simplex::noise::gaussian;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -190,44 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn a_factor_is_the_root_of_the_gram_matrix_at_any_size() {
-        // Below, at and above the size from which it goes by halves, odd and even.
-        for width in [1, 2, 48, 49, 97, 130] {
-            let mut rng = ChaCha8Rng::seed_from_u64(width as u64);
-            let embedding =
-                gaussian::<Flex, _, 2>([3 * width, width], &mut rng, &Default::default());
-            let factor = Factor::new(embedding.clone(), None);
-            let squared = factor.root.clone().transpose().matmul(factor.root.clone());
-            let gram = embedding.clone().transpose().matmul(embedding.clone());
-            let error: f32 = (squared - gram.clone()).abs().max().into_scalar();
-            let largest: f32 = gram.abs().max().into_scalar();
-            assert!(
-                error < 1e-5 * largest,
-                "width {width}: {error} of {largest}"
-            );
-            assert!(drift(embedding, &factor) < 1e-4, "width {width}");
-        }
-    }
-
-    #[test]
-    fn columns_that_repeat_each_other_still_have_a_factor() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let half = gaussian::<Flex, _, 2>([40, 6], &mut rng, &Default::default());
-        let embedding = Tensor::cat(vec![half.clone(), half], 1);
-        let factor = Factor::new(embedding.clone(), None);
-        let squared = factor.root.clone().transpose().matmul(factor.root);
-        let gram = embedding.clone().transpose().matmul(embedding);
-        let error: f32 = (squared - gram).abs().max().into_scalar();
-        assert!(error < 1e-2, "{error}");
-        let zero = Factor::new(Tensor::<Flex, 2>::zeros([40, 6], &Default::default()), None);
-        assert!(zero.root.abs().max().into_scalar() < 1e-3);
-    }
-
-    #[test]
     fn an_embedding_that_is_no_number_gives_noise_that_is_none() {
         let embedding = Tensor::<Flex, 2>::full([10, 3], f32::NAN, &Default::default());
-        let factor = Factor::new(embedding, None);
-        assert!(factor.root.into_data().iter::<f32>().all(f32::is_nan));
+        let rng = &mut ChaCha8Rng::seed_from_u64(1);
+        let noise = Factor::new(embedding, None).draw(2, 4, Source::Host, rng);
+        let Draws::Narrow { seen, .. } = noise.0 else {
+            panic!("noise of a factor is narrow");
+        };
+        assert!(seen.into_data().iter::<f32>().all(f32::is_nan));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::launch::dims;
 use super::product::matmul as times;
-use super::{attention as scores, gelu, norm, residual, rows as taken, sums};
+use super::{attention as scores, gelu, noisy, norm, residual, rows as taken, sums};
 use crate::Attention;
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -64,6 +64,9 @@ macro_rules! rule {
 rule!(Gelu, 1, CubeTensor<R>, |x, grad| [gelu::backward(x, grad)]);
 rule!(Rows, 1, (CubeTensor<R>, [usize; 2]), |(ids, dims), grad| {
     [taken::backward(ids, grad, dims)]
+});
+rule!(NoisyRows, 1, noisy::Saved<R>, |saved, grad| {
+    [noisy::backward(saved, grad)]
 });
 rule!(NormModulate, 4, norm::Saved<R>, |saved, grad| {
     norm::backward(saved, grad)
@@ -147,6 +150,15 @@ pub(super) fn rows<R: CubeRuntime, T: BoolElement>(
     let saved = (ids.clone(), dims(&matrix.primitive));
     let out = On::<R, T>::embedding(matrix.primitive, ids);
     node!(Rows, [matrix.node], saved, out)
+}
+
+pub(super) fn noisy_rows<R: CubeRuntime, T: BoolElement>(
+    matrix: Node<R, T>,
+    saved: noisy::Saved<R>,
+    seen: CubeTensor<R>,
+) -> Node<R, T> {
+    let out = noisy::forward(&saved, seen);
+    node!(NoisyRows, [matrix.node], saved, out)
 }
 
 pub(super) fn norm_modulate<R: CubeRuntime, T: BoolElement>(
@@ -249,7 +261,7 @@ fn positions<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     reshape(x, [count, width].into())
 }
 
-fn transposed<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+pub(super) fn transposed<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let rank = x.meta.num_dims();
     let mut axes: Vec<usize> = (0..rank).collect();
     axes.swap(rank - 2, rank - 1);

@@ -1,0 +1,177 @@
+//! The triangular root of a Gram matrix.
+
+use crate::cube;
+use crate::route::{Route, route};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use nalgebra::DMatrix;
+
+/// Sizes from which the factorization goes by halves, which are matrix products.
+const SMALL: usize = 48;
+/// Pivots below this share of the diagonal's mean are rounding of numbers in single precision.
+pub(crate) const RANK: f64 = 1e-6;
+/// The smallest pivot: a matrix of zeros has a root too.
+pub(crate) const LEAST: f64 = 1e-30;
+
+/// R and R⁻¹ of a symmetric positive semidefinite matrix, `[size, size]`, of which only what is on and above the diagonal is read: RᵀR is the
+/// matrix and R is upper triangular. Neither has a gradient.
+///
+/// In double precision on the host, in single precision on a GPU, which is not waited for. Where a pivot is below 10⁻⁶ of the diagonal's
+/// mean, what is left of the matrix in that direction is rounding: the pivot is then so large and nothing else is in its row of R, so that R can
+/// always be inverted. A matrix with entries that are no numbers has such a root.
+///
+/// # Panics
+///
+/// If the matrix is not square.
+pub fn cholesky<B: Backend>(matrix: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
+    let [rows, columns] = matrix.dims();
+    assert!(
+        rows == columns,
+        "cholesky: the matrix must be square, found shape [{rows}, {columns}]"
+    );
+    match route::<B>(matrix.dtype()) {
+        Route::Flex | Route::AutodiffFlex => on_host(matrix),
+        Route::Composed => cube::cholesky(matrix),
+    }
+}
+
+pub(crate) fn on_host<B: Backend>(matrix: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
+    let ([size, _], device) = (matrix.dims(), matrix.device());
+    let values: Vec<f64> = matrix.into_data().iter::<f64>().collect();
+    let matrix = DMatrix::from_row_slice(size, size, &values);
+    let pivot = (RANK * matrix.trace() / size as f64).max(LEAST);
+    let (root, inverse) = halves(&matrix, pivot.sqrt());
+    [root, inverse].map(|x| {
+        let values: Vec<f32> = x.transpose().iter().map(|value| *value as f32).collect();
+        Tensor::from_data(TensorData::new(values, [size, size]), &device)
+    })
+}
+
+/// R and R⁻¹ by halves, so that most of the work is matrix products; no entry on the diagonal of R is below `least`.
+fn halves(matrix: &DMatrix<f64>, least: f64) -> (DMatrix<f64>, DMatrix<f64>) {
+    let n = matrix.nrows();
+    if n <= SMALL {
+        return by_rows(matrix.clone(), least);
+    }
+    let (half, rest) = (n / 2, n - n / 2);
+    let part = |from, size| matrix.view(from, size).into_owned();
+    let (root, inverse) = halves(&part((0, 0), (half, half)), least);
+    let mut corner = inverse.transpose() * part((0, half), (half, rest));
+    for (i, mut row) in corner.row_iter_mut().enumerate() {
+        if root[(i, i)] == least {
+            row.fill(0.0);
+        }
+    }
+    let left = part((half, half), (rest, rest)) - corner.transpose() * &corner;
+    let (root2, inverse2) = halves(&left, least);
+    let inverse_corner = -(&inverse * &corner) * &inverse2;
+    (
+        triangle(&root, &corner, &root2),
+        triangle(&inverse, &inverse_corner, &inverse2),
+    )
+}
+
+/// R and R⁻¹, row by row.
+fn by_rows(mut left: DMatrix<f64>, least: f64) -> (DMatrix<f64>, DMatrix<f64>) {
+    let n = left.nrows();
+    let mut root = DMatrix::zeros(n, n);
+    for i in 0..n {
+        let pivot = left[(i, i)];
+        if pivot < least * least {
+            root[(i, i)] = least;
+            continue;
+        }
+        root[(i, i)] = pivot.sqrt();
+        for j in i + 1..n {
+            root[(i, j)] = left[(i, j)] / root[(i, i)];
+        }
+        for j in i + 1..n {
+            for k in j..n {
+                left[(j, k)] -= root[(i, j)] * root[(i, k)];
+            }
+        }
+    }
+    let inverse = root.solve_upper_triangular(&DMatrix::identity(n, n));
+    (root, inverse.expect("a diagonal without zeros"))
+}
+
+/// An upper triangular matrix of its blocks.
+fn triangle(first: &DMatrix<f64>, corner: &DMatrix<f64>, second: &DMatrix<f64>) -> DMatrix<f64> {
+    let (half, rest) = corner.shape();
+    let mut whole = DMatrix::zeros(half + rest, half + rest);
+    whole.view_mut((0, 0), (half, half)).copy_from(first);
+    whole.view_mut((0, half), (half, rest)).copy_from(corner);
+    whole.view_mut((half, half), (rest, rest)).copy_from(second);
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    fn drawn(shape: [usize; 2]) -> Tensor<Flex, 2> {
+        let mut rng = ChaCha8Rng::seed_from_u64(shape[1] as u64);
+        let values = (0..shape[0] * shape[1]).map(|_| rng.random_range(-1.0..1.0));
+        let values: Vec<f32> = values.collect();
+        Tensor::from_data(TensorData::new(values, shape), &Default::default())
+    }
+
+    /// The largest entry of `a` − `b`.
+    fn error(a: Tensor<Flex, 2>, b: Tensor<Flex, 2>) -> f32 {
+        (a - b).abs().max().into_scalar()
+    }
+
+    #[test]
+    fn a_root_squared_is_the_matrix_at_any_size() {
+        // Below, at and above the size from which it goes by halves, odd and even.
+        for size in [1, 2, 48, 49, 97, 130] {
+            let x = drawn([3 * size, size]);
+            let gram = x.clone().transpose().matmul(x);
+            let [root, inverse] = cholesky(gram.clone());
+            let squared = root.clone().transpose().matmul(root.clone());
+            let largest: f32 = gram.clone().abs().max().into_scalar();
+            assert!(error(squared, gram) < 1e-5 * largest, "size {size}");
+            let one = Tensor::eye(size, &Default::default());
+            assert!(
+                error(root.clone().matmul(inverse), one) < 1e-4,
+                "size {size}"
+            );
+            assert_eq!(error(root.clone().triu(0), root), 0.0, "size {size}");
+        }
+    }
+
+    #[test]
+    fn directions_without_extent_have_a_small_root_of_their_own() {
+        for size in [6, 40] {
+            let half = drawn([3 * size, size]);
+            let x = Tensor::cat(vec![half.clone(), half], 1);
+            let gram = x.clone().transpose().matmul(x);
+            let [root, inverse] = cholesky(gram.clone());
+            let squared = root.clone().transpose().matmul(root.clone());
+            let largest: f32 = gram.clone().abs().max().into_scalar();
+            assert!(error(squared, gram) < 1e-4 * largest, "size {size}");
+            let one = Tensor::eye(2 * size, &Default::default());
+            assert!(error(root.matmul(inverse), one) < 1e-3, "size {size}");
+        }
+    }
+
+    #[test]
+    fn nothing_has_a_root_and_what_is_no_number_has_one_of_none() {
+        let device = Default::default();
+        let [root, inverse] = cholesky(Tensor::<Flex, 2>::zeros([3, 3], &device));
+        let finite = |x: Tensor<Flex, 2>| x.into_data().iter::<f32>().all(f32::is_finite);
+        assert!(root.clone().max().into_scalar() < 1e-3);
+        assert!(finite(root) && finite(inverse));
+        let [root, _] = cholesky(Tensor::<Flex, 2>::full([60, 60], f32::NAN, &device));
+        assert!(root.into_data().iter::<f32>().any(f32::is_nan));
+    }
+
+    #[test]
+    #[should_panic(expected = "the matrix must be square, found shape [3, 2]")]
+    fn a_matrix_that_is_not_square_has_none() {
+        let _ = cholesky(Tensor::<Flex, 2>::zeros([3, 2], &Default::default()));
+    }
+}
