@@ -36,8 +36,8 @@ impl<B: AutodiffBackend> Optimizers<B> {
             weight_decay: config.weight_decay,
         }
         .into();
-        let muon = (config.kind == OptimizerKind::Muon)
-            .then(|| MatrixMuon::new(config.weight_decay as f32));
+        let muon =
+            (config.kind == OptimizerKind::Muon).then(|| MatrixMuon::new(config.weight_decay));
         Self {
             adamw,
             muon,

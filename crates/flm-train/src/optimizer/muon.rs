@@ -2,8 +2,8 @@
 
 use crate::workers::Workers;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::{AdjustLrFn, GradientsParams, Muon, MuonConfig, MuonState, SimpleOptimizer};
+use burn::optim::momentum::{Momentum, MomentumConfig};
+use burn::optim::{GradientsParams, MuonState};
 use burn::record::{FileRecorder, RecorderError};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -15,24 +15,45 @@ use std::path::PathBuf;
 /// 600 steps of 4 blocks of width 160 the loss was 0.920 with 3 (learning rate 0.04) and 0.921 with 5 (0.05), one run each.
 const NEWTON_SCHULZ_STEPS: usize = 3;
 
-/// Muon with its momenta, in the order of [`Dit::matrices`].
+/// Momentum of a step before, with a look ahead.
+const MOMENTUM: f64 = 0.95;
+/// Coefficients of the quintic: of X, XXᵀX and (XXᵀ)²X.
+const QUINTIC: [f64; 3] = [3.4445, -4.775, 2.0315];
+/// The least norm that a matrix is divided by.
+const EPSILON: f64 = 1e-7;
+
+/// [Muon](https://kellerjordan.github.io/posts/muon/) with its momenta, in the order of [`Dit::matrices`].
 ///
-/// Each matrix is orthogonalized by some nine small products, which two cores cannot share well: the workers take whole
-/// matrices instead.
+/// burn's has a matrix a time. Each is orthogonalized by some nine small products: on the host two cores cannot share these well, and the
+/// workers take whole matrices instead; on a device they are too small to be worth a launch, and all matrices of a shape go together.
 pub(super) struct MatrixMuon<B: Backend> {
-    muon: Muon<B>,
+    momentum: Momentum<B>,
+    weight_decay: f64,
     momenta: Vec<Option<MuonState<B, 2>>>,
 }
 
+/// A matrix and its gradient.
+struct Job<B: Backend> {
+    id: ParamId,
+    /// Its place among all matrices.
+    place: usize,
+    matrix: Tensor<B, 2>,
+    grad: Tensor<B, 2>,
+}
+
+/// A moved matrix and its momentum.
+type Moved<B> = (Tensor<B, 2>, MuonState<B, 2>);
+
 impl<B: Backend> MatrixMuon<B> {
-    pub(super) fn new(weight_decay: f32) -> Self {
-        let muon = MuonConfig::new()
-            .with_weight_decay(Some(WeightDecayConfig::new(weight_decay)))
-            .with_adjust_lr_fn(AdjustLrFn::Original)
-            .with_ns_steps(NEWTON_SCHULZ_STEPS)
-            .build();
+    pub(super) fn new(weight_decay: f64) -> Self {
+        let momentum = MomentumConfig {
+            momentum: MOMENTUM,
+            dampening: 0.0,
+            nesterov: true,
+        };
         Self {
-            muon,
+            momentum: Momentum::new(&momentum),
+            weight_decay,
             momenta: Vec::new(),
         }
     }
@@ -47,28 +68,56 @@ impl<B: Backend> MatrixMuon<B> {
     ) -> Dit<A> {
         let matrices = model.matrices();
         self.momenta.resize_with(matrices.len(), || None);
-        let jobs: Vec<_> = matrices
+        let jobs = matrices
             .into_iter()
-            .map(|(id, matrix)| (id, matrix.inner(), grads.remove::<B, 2>(id)))
-            .collect();
-        let moved = workers.map(jobs.len(), |i| {
-            let (_, matrix, grad) = &jobs[i];
-            let grad = grad.clone()?;
-            Some(
-                self.muon
-                    .step(lr, matrix.clone(), grad, self.momenta[i].clone()),
-            )
-        });
+            .enumerate()
+            .filter_map(|(place, (id, matrix))| {
+                Some(Job {
+                    id,
+                    place,
+                    matrix: matrix.inner(),
+                    grad: grads.remove::<B, 2>(id)?,
+                })
+            });
+        let groups = if flm_ops::on_host::<B>() {
+            jobs.map(|job| vec![job]).collect()
+        } else {
+            by_shape(jobs)
+        };
+        let moved = workers.map(groups.len(), |i| self.together(lr, &groups[i]));
         let mut replace = Replace {
             matrices: HashMap::new(),
         };
-        for (i, moved) in moved.into_iter().enumerate() {
-            if let Some((matrix, momentum)) = moved {
-                self.momenta[i] = momentum;
-                replace.matrices.insert(jobs[i].0, matrix);
-            }
+        let jobs = groups.iter().flatten();
+        for (job, (matrix, momentum)) in jobs.zip(moved.into_iter().flatten()) {
+            self.momenta[job.place] = Some(momentum);
+            replace.matrices.insert(job.id, matrix);
         }
         model.map(&mut replace)
+    }
+
+    /// Moves matrices of one shape.
+    fn together(&self, lr: f64, jobs: &[Job<B>]) -> Vec<Moved<B>> {
+        let (ahead, momenta): (Vec<_>, Vec<_>) = jobs
+            .iter()
+            .map(|job| {
+                let before = self.momenta[job.place].clone();
+                let before = before.map(|state| state.momentum);
+                self.momentum.transform(job.grad.clone(), before)
+            })
+            .unzip();
+        let ahead = Tensor::stack::<3>(ahead, 0);
+        let [_, rows, columns] = ahead.dims();
+        let stretch = (rows as f64 / columns as f64).max(1.0).sqrt();
+        let steps = orthogonal(ahead).mul_scalar(lr * stretch);
+        std::iter::zip(jobs, momenta)
+            .enumerate()
+            .map(|(i, (job, momentum))| {
+                let step = steps.clone().narrow(0, i, 1).squeeze_dim(0);
+                let kept = job.matrix.clone().mul_scalar(1.0 - lr * self.weight_decay);
+                (kept - step, MuonState::new(momentum))
+            })
+            .collect()
     }
 
     pub(super) fn save<R: FileRecorder<B>>(
@@ -90,6 +139,39 @@ impl<B: Backend> MatrixMuon<B> {
     }
 }
 
+/// Jobs with matrices of one shape, in the order in which shapes come first.
+fn by_shape<B: Backend>(jobs: impl Iterator<Item = Job<B>>) -> Vec<Vec<Job<B>>> {
+    let mut groups: Vec<Vec<Job<B>>> = Vec::new();
+    for job in jobs {
+        let dims = job.matrix.dims();
+        match groups
+            .iter_mut()
+            .find(|group| group[0].matrix.dims() == dims)
+        {
+            Some(group) => group.push(job),
+            None => groups.push(vec![job]),
+        }
+    }
+    groups
+}
+
+/// Near UVᵀ of each matrix UΣVᵀ, `[count, rows, columns]`, by Newton and Schulz.
+fn orthogonal<B: Backend>(matrices: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [_, rows, columns] = matrices.dims();
+    let wide = |x: Tensor<B, 3>| if rows > columns { x.swap_dims(1, 2) } else { x };
+    let x = wide(matrices);
+    let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt();
+    let mut x = x / norm.clamp_min(EPSILON);
+    let [first, third, fifth] = QUINTIC;
+    for _ in 0..NEWTON_SCHULZ_STEPS {
+        let squares = flm_ops::matmul(x.clone(), x.clone().swap_dims(1, 2));
+        let fourths = flm_ops::matmul(squares.clone(), squares.clone());
+        let factor = squares.mul_scalar(third) + fourths.mul_scalar(fifth);
+        x = x.clone().mul_scalar(first) + flm_ops::matmul(factor, x);
+    }
+    wide(x)
+}
+
 /// Puts moved matrices in the place of those they were made from.
 struct Replace<B: Backend> {
     matrices: HashMap<ParamId, Tensor<B, 2>>,
@@ -103,5 +185,58 @@ impl<A: AutodiffBackend> ModuleMapper<A> for Replace<A::InnerBackend> {
         let (id, old, mapper) = param.consume();
         let moved = Tensor::from_inner(Tensor::from_primitive(moved.into_primitive()));
         Param::from_mapped_value(id, moved.set_require_grad(old.is_require_grad()), mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::optim::decay::WeightDecayConfig;
+    use burn::optim::{MuonConfig, SimpleOptimizer};
+    use burn_flex::Flex;
+    use flm_simplex::noise::gaussian;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    fn jobs(shapes: &[[usize; 2]], seed: u64) -> Vec<Job<Flex>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut drawn = |shape| gaussian(shape, &mut rng, &Default::default());
+        let job = |(place, shape): (usize, &[usize; 2])| Job {
+            id: ParamId::new(),
+            place,
+            matrix: drawn(*shape),
+            grad: drawn(*shape),
+        };
+        shapes.iter().enumerate().map(job).collect()
+    }
+
+    #[test]
+    fn matrices_of_a_shape_together_move_as_burns_muon_moves_each() {
+        let burns = MuonConfig::new()
+            .with_weight_decay(Some(WeightDecayConfig::new(0.1)))
+            .with_ns_steps(NEWTON_SCHULZ_STEPS)
+            .build::<Flex>();
+        let shapes = [[5, 9], [9, 5], [5, 9], [9, 5], [5, 5]];
+        let mut muon = MatrixMuon::<Flex>::new(0.1);
+        muon.momenta.resize_with(shapes.len(), || None);
+        let mut states = vec![None; shapes.len()];
+        // The second step has a momentum of the first.
+        for seed in [1, 2] {
+            let groups = by_shape(jobs(&shapes, seed).into_iter());
+            assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+            for group in groups {
+                let moved = muon.together(0.02, &group);
+                for (job, (found, momentum)) in group.into_iter().zip(moved) {
+                    muon.momenta[job.place] = Some(momentum);
+                    let state = states[job.place].take();
+                    let before = job.matrix.clone();
+                    let (expected, state) = burns.step(0.02, job.matrix, job.grad, state);
+                    states[job.place] = state;
+                    let error: f32 = (found - expected.clone()).abs().max().into_scalar();
+                    let moved: f32 = (expected - before).abs().max().into_scalar();
+                    assert!(error < 1e-5 * moved, "{error} of {moved}");
+                }
+            }
+        }
     }
 }
