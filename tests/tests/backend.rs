@@ -18,7 +18,7 @@ fn assert_all_hold<B: AutodiffBackend>() {
         }
     }
     // As docs/gpu.md says.
-    assert_eq!(checks, 141);
+    assert_eq!(checks, 155);
 }
 
 #[test]

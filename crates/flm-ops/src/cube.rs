@@ -209,6 +209,9 @@ pub(crate) fn cholesky<B: Backend>(matrix: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
 }
 
 pub(crate) fn noisy_rows<A: AutodiffBackend>(input: Noisy<A>) -> Tensor<A, 2> {
+    if input.matrix.dtype() != DType::F32 {
+        return reference::noisy_rows(input);
+    }
     on_gpu!(A, graph over C => {
         let inner = primitive::<C, A::InnerBackend, 2>;
         let matrix = primitive::<Autodiff<C>, A, 2>(input.matrix);

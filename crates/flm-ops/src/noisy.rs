@@ -32,7 +32,7 @@ pub struct Noisy<A: AutodiffBackend> {
 ///
 /// # Panics
 ///
-/// If the shapes do not fit, or, where there is a kernel, an id lies outside the matrix.
+/// If the shapes do not fit, or, on the CPU's kernel, an id lies outside the matrix.
 pub fn noisy_rows<A: AutodiffBackend>(input: Noisy<A>) -> Tensor<A, 2> {
     input.check();
     match route::<A>(input.matrix.dtype()) {

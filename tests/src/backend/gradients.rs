@@ -45,6 +45,22 @@ fn attention<A: AutodiffBackend>(precision: Precision, causal: bool) -> Vec<Vec<
     )
 }
 
+fn noisy_rows<A: AutodiffBackend>(width: usize) -> Vec<Vec<f32>> {
+    let matrix = tracked::<A, 2>([300, width], 41);
+    let plain = matrix.clone().inner();
+    let [root, inverse] = flm_ops::cholesky(plain.clone().transpose().matmul(plain));
+    let z = drawn::<A::InnerBackend, 2>([140, width], 51);
+    let input = Noisy {
+        matrix: matrix.clone(),
+        ids: ids(140, 300),
+        t: drawn::<A::InnerBackend, 1>([140], 52).abs().clamp(0.0, 1.0),
+        seen: flm_ops::matmul(z.clone(), root),
+        z,
+        inverse,
+    };
+    gradients!(flm_ops::noisy_rows(input), matrix)
+}
+
 fn list<A: AutodiffBackend>() -> Vec<(&'static str, Operation)> {
     vec![
         ("norm_modulate", |_| {
@@ -98,21 +114,8 @@ fn list<A: AutodiffBackend>() -> Vec<(&'static str, Operation)> {
             let tokens = ids::<A>(140, 30).reshape([2, 70]);
             gradients!(flm_ops::rows(matrix.clone(), tokens), matrix)
         }),
-        ("noisy_rows", |_| {
-            let matrix = tracked::<A, 2>([300, 75], 41);
-            let plain = matrix.clone().inner();
-            let [root, inverse] = flm_ops::cholesky(plain.clone().transpose().matmul(plain));
-            let z = drawn::<A::InnerBackend, 2>([140, 75], 51);
-            let input = Noisy {
-                matrix: matrix.clone(),
-                ids: ids(140, 300),
-                t: drawn::<A::InnerBackend, 1>([140], 52).abs().clamp(0.0, 1.0),
-                seen: z.clone().matmul(root),
-                z,
-                inverse,
-            };
-            gradients!(flm_ops::noisy_rows(input), matrix)
-        }),
+        ("noisy_rows", |_| noisy_rows::<A>(75)),
+        ("noisy_rows in whole blocks", |_| noisy_rows::<A>(128)),
         ("matmul", |_| {
             let [a, b] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
             let y = flm_ops::matmul(a.clone(), b.clone().swap_dims(1, 2));

@@ -154,6 +154,21 @@ fn list<B: Backend>() -> Vec<Operation<B>> {
             let x = Tensor::cat(vec![half.clone(), half], 1);
             flm_ops::cholesky(x.clone().transpose().matmul(x))[0].clone()
         }),
+        // Whole blocks, as they lie in the root.
+        ("cholesky of a pair, multiplied by its parts", |_| {
+            let x = drawn::<B, 2>([600, 256], 31).mul_scalar(0.04);
+            let [root, inverse] = flm_ops::cholesky(x.clone().transpose().matmul(x));
+            let z = drawn::<B, 2>([70, 128], 32);
+            let parts = [
+                root.clone().slice([0..128, 0..128]),
+                root.clone().slice([0..128, 128..256]),
+                root.slice([128..256, 128..256]),
+                inverse.clone().slice([0..128, 0..128]),
+                inverse.slice([0..128, 0..128]).transpose(),
+            ];
+            let products = parts.map(|part| flm_ops::matmul(z.clone(), part));
+            Tensor::cat(products.to_vec(), 0)
+        }),
         ("blend", |_| {
             let [average, live] = [20, 21].map(|seed| drawn::<B, 2>([ROWS, WIDTH], seed));
             flm_ops::blend(average, live, 0.9)

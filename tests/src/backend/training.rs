@@ -9,7 +9,7 @@ use burn_flex::Flex;
 use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource};
 use flm_denoiser::folder::{self, Existing};
 use flm_denoiser::{Dit, DitConfig, Execution, Precision, named_tensors};
-use flm_train::{Event, Line as Progress, Run, TrainConfig};
+use flm_train::{Event, Line as Progress, OptimizerConfig, OptimizerKind, Run, TrainConfig};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,6 +73,12 @@ fn run<B: AutodiffBackend>(
         log_every,
         checkpoint_every: 0,
         validate_every: 0,
+        // Both optimizers take part, at once.
+        optimizer: OptimizerConfig {
+            kind: OptimizerKind::Muon,
+            warmup: 0,
+            ..Default::default()
+        },
         ..Default::default()
     };
     let objective = objective();

@@ -24,16 +24,25 @@ pub(super) struct Factor<B: Backend> {
 
 impl<B: Backend> Factor<B> {
     pub(super) fn new(embedding: Tensor<B, 2>, teacher: Option<Tensor<B, 2>>) -> Self {
-        let ([_, width], has_teacher) = (embedding.dims(), teacher.is_some());
-        let columns = match teacher {
-            Some(teacher) => Tensor::cat(vec![embedding, teacher], 1),
-            None => embedding,
+        let [_, width] = embedding.dims();
+        let squares = gram(&embedding);
+        let Some(teacher) = teacher else {
+            let [root, inverse] = flm_ops::cholesky(squares);
+            return Self {
+                root,
+                inverse,
+                teacher: None,
+            };
         };
-        let [_, all] = columns.dims();
-        let [root, inverse] = flm_ops::cholesky(gram(columns));
+        let across = flm_ops::matmul(embedding.transpose(), teacher.clone());
+        let all = width + teacher.dims()[1];
+        let above = Tensor::cat(vec![squares, across.clone()], 1);
+        let below = Tensor::cat(vec![across.transpose(), gram(&teacher)], 1);
+        let [root, inverse] = flm_ops::cholesky(Tensor::cat(vec![above, below], 0));
         Self {
-            teacher: has_teacher
-                .then(|| [0..width, width..all].map(|rows| root.clone().slice([rows, width..all]))),
+            teacher: Some(
+                [0..width, width..all].map(|rows| root.clone().slice([rows, width..all])),
+            ),
             root: root.slice([0..width, 0..width]),
             inverse: inverse.slice([0..width, 0..width]),
         }
@@ -68,19 +77,21 @@ impl<B: Backend> Factor<B> {
     }
 }
 
-/// On and above the diagonal, XᵀX.
-fn gram<B: Backend>(matrix: Tensor<B, 2>) -> Tensor<B, 2> {
+/// XᵀX, on the host without what is below its diagonal blocks.
+fn gram<B: Backend>(matrix: &Tensor<B, 2>) -> Tensor<B, 2> {
+    if !flm_ops::on_host::<B>() {
+        return flm_ops::matmul(matrix.clone().transpose(), matrix.clone());
+    }
     let ([_, width], device) = (matrix.dims(), matrix.device());
-    let blocks = if flm_ops::on_host::<B>() { BLOCKS } else { 1 };
-    let step = width.div_ceil(blocks);
-    let block = |first: usize| {
+    let step = width.div_ceil(BLOCKS);
+    let columns = |first: usize| {
         let last = width.min(first + step);
         let left = matrix.clone().narrow(1, 0, last).transpose();
         let block = flm_ops::matmul(left, matrix.clone().narrow(1, first, last - first));
         let below = Tensor::zeros([width - last, last - first], &device);
         Tensor::cat(vec![block, below], 0)
     };
-    Tensor::cat((0..width).step_by(step).map(block).collect(), 1)
+    Tensor::cat((0..width).step_by(step).map(columns).collect(), 1)
 }
 
 #[cfg(test)]
@@ -92,6 +103,7 @@ mod tests {
     use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
     use burn::tensor::Int;
     use burn_flex::Flex;
+    use flm_simplex::noise::gaussian;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -102,6 +114,39 @@ mod tests {
         let error =
             basis.clone().transpose().matmul(basis) - Tensor::eye(width, &Default::default());
         error.abs().max().into_scalar()
+    }
+
+    #[test]
+    fn a_factor_is_the_root_of_the_gram_matrix_at_any_width() {
+        for width in [1, 2, 3, 5, 49, 97] {
+            let [embedding, teacher] = [1, 2].map(|seed| {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                gaussian::<Flex, _, 2>([3 * width, width], &mut rng, &Default::default())
+            });
+            let factor = Factor::new(embedding.clone(), Some(teacher.clone()));
+            assert!(drift(embedding.clone(), &factor) < 1e-4, "width {width}");
+            let [along, rest] = factor.teacher.unwrap();
+            let product =
+                |a: &Tensor<Flex, 2>, b: &Tensor<Flex, 2>| a.clone().transpose().matmul(b.clone());
+            for (found, expected) in [
+                (
+                    product(&factor.root, &factor.root),
+                    product(&embedding, &embedding),
+                ),
+                (product(&factor.root, &along), product(&embedding, &teacher)),
+                (
+                    product(&along, &along) + product(&rest, &rest),
+                    product(&teacher, &teacher),
+                ),
+            ] {
+                let largest: f32 = expected.clone().abs().max().into_scalar();
+                let error: f32 = (found - expected).abs().max().into_scalar();
+                assert!(
+                    error < 1e-5 * largest,
+                    "width {width}: {error} of {largest}"
+                );
+            }
+        }
     }
 
     #[test]

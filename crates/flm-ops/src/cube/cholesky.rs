@@ -1,11 +1,11 @@
 //! The triangular root of a Gram matrix and its inverse, in f32 whatever products are staged as.
 
-use super::launch::{UNITS, array, contiguous, cubes, dims, total, units};
+use super::launch::{UNITS, array, contiguous, cubes, dims, units};
 use crate::cholesky::{LEAST, RANK};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::slice;
 use burn_cubecl::ops::numeric::zeros_client;
-use burn_cubecl::ops::permute;
+use burn_cubecl::ops::{permute, reshape};
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
@@ -60,14 +60,6 @@ fn row_kernel(
     let left = top + CUBE_POS * BLOCK;
     let stride = 2 * padded;
 
-    let mut trace = 0.0f32;
-    let mut i = unit;
-    while i < size {
-        trace += matrix[i * size + i];
-        i += UNITS;
-    }
-    let smallest = max(rank * total(trace) / f32::cast_from(size as u32), least);
-
     let mut of_corner = Array::<f32>::new(comptime!(EACH));
     let mut of_own = Array::<f32>::new(comptime!(EACH));
     #[unroll]
@@ -108,6 +100,8 @@ fn row_kernel(
 
     for pivot in 0..BLOCK {
         let square = corner[pivot * BLOCK + pivot];
+        let whole = entry(matrix, top + pivot, top + pivot, size);
+        let smallest = max(rank * whole, least);
         let small = square < smallest;
         let root = select(small, smallest, square).sqrt();
         let at = pivot * BLOCK + column;
@@ -151,9 +145,11 @@ pub(super) fn cholesky<R: CubeRuntime>(matrix: CubeTensor<R>) -> [CubeTensor<R>;
     let [size, _] = dims(&matrix);
     let blocks = size.div_ceil(BLOCK);
     let padded = blocks * BLOCK;
-    let shape = Shape::from(vec![padded, 2 * padded]);
+    // Rows without gaps between them, which a matrix of zeros may have.
+    let numbers = Shape::from(vec![2 * padded * padded]);
     let (client, device) = (matrix.client.clone(), matrix.device.clone());
-    let made = zeros_client(client, device, shape, DType::F32);
+    let zeros = zeros_client(client, device, numbers, DType::F32);
+    let made = reshape(zeros, [padded, 2 * padded].into());
     for block in 0..blocks {
         row_kernel::launch::<R>(
             &matrix.client,

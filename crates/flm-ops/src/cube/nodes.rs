@@ -1,7 +1,7 @@
 //! The kernels as nodes of burn's autodiff graph, each with its own backward rule.
 
 use super::launch::dims;
-use super::product::matmul as times;
+use super::product::{matmul as times, transposed};
 use super::{attention as scores, gelu, noisy, norm, residual, rows as taken, sums};
 use crate::Attention;
 use burn::backend::Autodiff;
@@ -12,7 +12,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::DType;
 use burn::tensor::ops::{FloatTensor, FloatTensorOps, ModuleOps};
 use burn_cubecl::kernel::cast;
-use burn_cubecl::ops::{permute, reshape};
+use burn_cubecl::ops::reshape;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, tensor::CubeTensor};
 
 /// burn's backend on a runtime.
@@ -259,11 +259,4 @@ fn positions<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let width = shape[shape.num_dims() - 1];
     let count = x.meta.num_elements() / width;
     reshape(x, [count, width].into())
-}
-
-pub(super) fn transposed<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
-    let rank = x.meta.num_dims();
-    let mut axes: Vec<usize> = (0..rank).collect();
-    axes.swap(rank - 2, rank - 1);
-    permute(x, &axes)
 }

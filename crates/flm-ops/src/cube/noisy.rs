@@ -1,8 +1,7 @@
 //! Rows of a tall matrix mixed with noise, and the gradient to that matrix.
 
 use super::launch::{array, contiguous, cubes_for, dims, empty_like, units};
-use super::nodes::transposed;
-use super::product::matmul;
+use super::product::{matmul, transposed};
 use super::rows;
 use burn::tensor::DType;
 use burn_cubecl::ops::numeric::add;

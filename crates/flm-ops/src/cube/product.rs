@@ -1,6 +1,7 @@
 //! Matrix products by a way that is chosen beforehand, instead of one that is found by trying all of them.
 
 use burn_cubecl::kernel::matmul::{init_matmul_output, matmul as any};
+use burn_cubecl::ops::permute;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::features::Tma;
 use cubecl::std::tensor::into_contiguous_pitched;
@@ -75,4 +76,12 @@ fn aligned<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let (client, device, dtype) = (x.client.clone(), x.device.clone(), x.dtype);
     let copy = into_contiguous_pitched(&client, x.binding(), dtype.into());
     CubeTensor::new(client, copy.handle, *copy.metadata, device, dtype)
+}
+
+/// The last two dimensions in each other's place.
+pub(super) fn transposed<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    let rank = x.meta.num_dims();
+    let mut axes: Vec<usize> = (0..rank).collect();
+    axes.swap(rank - 2, rank - 1);
+    permute(x, &axes)
 }

@@ -20,12 +20,15 @@ const MOMENTUM: f64 = 0.95;
 /// Coefficients of the quintic: of X, XXᵀX and (XXᵀ)²X.
 const QUINTIC: [f64; 3] = [3.4445, -4.775, 2.0315];
 /// The least norm that a matrix is divided by.
-const EPSILON: f64 = 1e-7;
+const LEAST_NORM: f64 = 1e-7;
+/// So many numbers are orthogonalized together at most: larger matrices fill a device by themselves, and what is made of them takes five times
+/// as much memory.
+const TOGETHER: usize = 1 << 24;
 
 /// [Muon](https://kellerjordan.github.io/posts/muon/) with its momenta, in the order of [`Dit::matrices`].
 ///
-/// burn's has a matrix a time. Each is orthogonalized by some nine small products: on the host two cores cannot share these well, and the
-/// workers take whole matrices instead; on a device they are too small to be worth a launch, and all matrices of a shape go together.
+/// burn's takes one matrix at a time. Each is orthogonalized by some nine small products: on the host two cores cannot share these well, and the
+/// workers take whole matrices instead; on a device they are too small to be worth a launch, and matrices of one shape go together.
 pub(super) struct MatrixMuon<B: Backend> {
     momentum: Momentum<B>,
     weight_decay: f64,
@@ -143,11 +146,11 @@ impl<B: Backend> MatrixMuon<B> {
 fn by_shape<B: Backend>(jobs: impl Iterator<Item = Job<B>>) -> Vec<Vec<Job<B>>> {
     let mut groups: Vec<Vec<Job<B>>> = Vec::new();
     for job in jobs {
-        let dims = job.matrix.dims();
-        match groups
-            .iter_mut()
-            .find(|group| group[0].matrix.dims() == dims)
-        {
+        let [rows, columns] = job.matrix.dims();
+        match groups.iter_mut().find(|group| {
+            group[0].matrix.dims() == [rows, columns]
+                && (group.len() + 1) * rows * columns <= TOGETHER
+        }) {
             Some(group) => group.push(job),
             None => groups.push(vec![job]),
         }
@@ -161,7 +164,7 @@ fn orthogonal<B: Backend>(matrices: Tensor<B, 3>) -> Tensor<B, 3> {
     let wide = |x: Tensor<B, 3>| if rows > columns { x.swap_dims(1, 2) } else { x };
     let x = wide(matrices);
     let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt();
-    let mut x = x / norm.clamp_min(EPSILON);
+    let mut x = x / norm.clamp_min(LEAST_NORM);
     let [first, third, fifth] = QUINTIC;
     for _ in 0..NEWTON_SCHULZ_STEPS {
         let squares = flm_ops::matmul(x.clone(), x.clone().swap_dims(1, 2));

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::device::Device;
 use crate::error::{CliError, Result};
 use crate::stages::datasets;
-use flm_denoiser::{DitConfig, Precision};
+use flm_denoiser::{DitConfig, NoiseWidth, Precision};
 use flm_distill::cost;
 
 /// f32 numbers that are held for each parameter: itself, its gradient, two moments, its average.
@@ -116,18 +116,28 @@ impl<'a> Wish<'a> {
     /// Bytes that a sequence of a pass takes.
     fn row(&self, device: Device) -> f64 {
         let network = &self.network;
-        let [length, width, heads, vocab] = [
-            network.length,
-            network.width,
-            network.heads,
-            network.vocab_size,
-        ]
-        .map(|x| x as f64);
+        let [length, width, heads] =
+            [network.length, network.width, network.heads].map(|x| x as f64);
         let (kept, scores, noise) = match device {
             Device::Cpu => (KEPT[0] * width, 0.0, 0.0),
-            // The scores of attention in three stages; noise as wide as the vocabulary.
-            _ => (KEPT[1] * width, 3.0 * heads * length, vocab),
+            // The scores of attention in three stages, and noise.
+            _ => (KEPT[1] * width, 3.0 * heads * length, self.noise() as f64),
         };
         4.0 * length * (network.blocks as f64 * (kept + scores) + noise)
+    }
+
+    /// Numbers of noise for each position.
+    fn noise(&self) -> usize {
+        let DitConfig {
+            vocab_size,
+            width,
+            length,
+            ..
+        } = self.network;
+        let parts = self.batch.div_ceil(self.micro_batch);
+        match NoiseWidth::cheaper(vocab_size, width, self.batch * length, parts, false) {
+            NoiseWidth::Network => 2 * width,
+            NoiseWidth::Vocabulary => vocab_size,
+        }
     }
 }
