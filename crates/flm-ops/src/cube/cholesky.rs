@@ -54,6 +54,7 @@ fn row_kernel(
     let mut corner = SharedMemory::<f32>::new(comptime!(ENTRIES));
     let mut own = SharedMemory::<f32>::new(comptime!(ENTRIES));
     let mut roots = SharedMemory::<f32>::new(comptime!(BLOCK));
+    let mut smallest = SharedMemory::<f32>::new(comptime!(BLOCK));
     let unit = UNIT_POS as usize;
     let column = unit % BLOCK;
     let top = block * BLOCK;
@@ -96,14 +97,15 @@ fn row_kernel(
             own[at] = select(one, 1.0f32, 0.0f32) - of_own[i];
         }
     }
+    if unit < BLOCK {
+        smallest[unit] = max(rank * entry(matrix, top + unit, top + unit, size), least);
+    }
     sync_cube();
 
     for pivot in 0..BLOCK {
         let square = corner[pivot * BLOCK + pivot];
-        let whole = entry(matrix, top + pivot, top + pivot, size);
-        let smallest = max(rank * whole, least);
-        let small = square < smallest;
-        let root = select(small, smallest, square).sqrt();
+        let small = square < smallest[pivot];
+        let root = select(small, smallest[pivot], square).sqrt();
         let at = pivot * BLOCK + column;
         if unit < BLOCK {
             if column > pivot {

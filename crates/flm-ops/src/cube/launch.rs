@@ -101,29 +101,16 @@ pub(super) fn owned<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     if x.can_mut() { x } else { x.copy() }
 }
 
-/// Σ over a cube's units, for each of them.
-#[cube]
-pub(super) fn total(value: f32) -> f32 {
-    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS));
-    let unit = UNIT_POS as usize;
-    shared[unit] = value;
-    sync_cube();
-    let mut half = CUBE_DIM as usize / 2;
-    while half > 0 {
-        if unit < half {
-            shared[unit] = shared[unit] + shared[unit + half];
-        }
-        sync_cube();
-        half /= 2;
-    }
-    let sum = shared[0];
-    sync_cube();
-    sum
+/// What two values are made into, until one is left.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Fold {
+    Sum,
+    Largest,
 }
 
-/// The largest of a cube's units, for each of them.
+/// The values of a cube's units folded, for each of them.
 #[cube]
-pub(super) fn largest(value: f32) -> f32 {
+fn folded(value: f32, #[comptime] fold: Fold) -> f32 {
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS));
     let unit = UNIT_POS as usize;
     shared[unit] = value;
@@ -131,7 +118,11 @@ pub(super) fn largest(value: f32) -> f32 {
     let mut half = CUBE_DIM as usize / 2;
     while half > 0 {
         if unit < half {
-            shared[unit] = max(shared[unit], shared[unit + half]);
+            let (a, b) = (shared[unit], shared[unit + half]);
+            shared[unit] = match comptime!(fold) {
+                Fold::Sum => a + b,
+                Fold::Largest => max(a, b),
+            };
         }
         sync_cube();
         half /= 2;
@@ -139,4 +130,16 @@ pub(super) fn largest(value: f32) -> f32 {
     let found = shared[0];
     sync_cube();
     found
+}
+
+/// Σ over a cube's units, for each of them.
+#[cube]
+pub(super) fn total(value: f32) -> f32 {
+    folded(value, Fold::Sum)
+}
+
+/// The largest of a cube's units, for each of them.
+#[cube]
+pub(super) fn largest(value: f32) -> f32 {
+    folded(value, Fold::Largest)
 }
