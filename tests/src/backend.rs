@@ -153,6 +153,33 @@ impl Part {
     }
 }
 
+/// How an operation makes something of drawn numbers.
+enum Made<T> {
+    /// In f32.
+    Single(fn() -> T),
+    /// With products of any precision.
+    Products(fn(Precision) -> T),
+}
+
+impl<T> Made<T> {
+    fn make(&self, precision: Precision) -> T {
+        match self {
+            Self::Single(make) => make(),
+            Self::Products(make) => make(precision),
+        }
+    }
+
+    /// Each precision that it can be made in, and how far it may be off there.
+    fn bounds(&self, bounds: &Bounds) -> Vec<(Precision, f64)> {
+        let of = |&precision: &Precision| match precision {
+            Precision::F32 => Some((precision, bounds.operation)),
+            Precision::Bf16 if matches!(self, Self::Single(_)) => None,
+            Precision::Bf16 => Some((precision, bounds.half_operation)),
+        };
+        bounds.precisions.iter().filter_map(of).collect()
+    }
+}
+
 fn line(lines: &mut Vec<Line>, name: impl Into<String>, error: f64, tolerance: f64) {
     lines.push(Line {
         name: name.into(),

@@ -9,16 +9,17 @@ use flm_tests::parity::Source;
 
 fn assert_all_hold<B: AutodiffBackend>() {
     let source = Source::golden();
-    let mut checks = 0;
+    let (mut checks, mut half) = (0, 0);
     for part in Part::ALL {
         let lines = part.lines::<B>(&source, &Bounds::SINGLE).unwrap();
         checks += lines.len();
         for line in lines {
+            half += usize::from(line.name.starts_with("bf16: "));
             assert!(line.holds(), "{}: {line}", part.name());
         }
     }
     // As docs/gpu.md says.
-    assert_eq!(checks, 155);
+    assert_eq!((checks, checks - half), (138, 95));
 }
 
 #[test]

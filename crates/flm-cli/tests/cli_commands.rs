@@ -74,17 +74,16 @@ fn a_doctor_tells_what_the_processor_can_do_and_what_a_gpu_lacks() {
     for part in ["driver", "NVRTC", "headers"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
-    let output = folder
-        .flm("doctor --preset lm1b --batch 0")
-        .assert()
-        .code(2)
-        .get_output()
-        .clone();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        error.contains("--batch must be at least 1, found 0"),
-        "{error}"
-    );
+    for (words, expected) in [
+        ("--batch 0", "--batch must be at least 1, found 0"),
+        (
+            "--set train.micro_batch=0",
+            "micro_batch must be at least 1",
+        ),
+    ] {
+        let error = folder.refused(folder.flm(&format!("doctor --preset lm1b {words}")));
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -28,14 +28,14 @@ pub enum NoiseWidth {
 }
 
 impl NoiseWidth {
-    /// The cheaper way for steps of `tokens` positions in `parts` parts, each with a backward pass of its own.
+    /// The way that is cheaper on the host, for steps of `tokens` positions in `parts` parts, each with a backward pass of its own.
     ///
     /// V-wide noise costs V draws and two products of 2Vd operations for each position. Narrow noise costs products of 2Vd²
-    /// for EᵀE (of which some five eighths are done), and as much for the gradient of every part; a `teacher` T that sees the
+    /// for EᵀE (of which the host does some five eighths), and as much for the gradient of every part; a `teacher` T that sees the
     /// same noise through an embedding of its own adds EᵀT and TᵀT for the step, or a product for each position. For V ≤ d
     /// there is nothing to save.
     ///
-    /// On a device draws cost less, but the gradient of wide noise varies more there as well: the rule is the same.
+    /// On a device draws cost less, but the gradient of wide noise varies more there too: the rule is the same.
     pub fn cheaper(vocab: usize, width: usize, tokens: usize, parts: usize, teacher: bool) -> Self {
         let [v, d, n, parts] = [vocab, width, tokens, parts].map(|x| x as f64);
         let (wide_again, narrow_again) = if teacher { (1.0, 1.625) } else { (0.0, 0.0) };

@@ -16,9 +16,10 @@ pub(crate) const LEAST: f64 = 1e-30;
 /// R and R⁻¹ of a symmetric positive semidefinite matrix, `[size, size]`, of which only what is on and above the diagonal is read: RᵀR is the
 /// matrix and R is upper triangular. Neither has a gradient.
 ///
+/// A pivot below 10⁻⁵ of its column's entry of the diagonal is rounding: it is set to that value and the rest of its row of R to zero, so that R
+/// can always be inverted. RᵀR then differs from the matrix by as little. What is no number makes R of none.
+///
 /// In double precision on the host; in single precision on a GPU, outside of a graph and for a matrix of f32, and then nothing is waited for.
-/// Where a pivot is below 10⁻⁵ of its entry of the diagonal, what is left of the matrix in that direction is rounding: the pivot is then so large
-/// and nothing else is in its row of R, so that R can always be inverted. A matrix with entries that are no numbers has such a root.
 ///
 /// # Panics
 ///

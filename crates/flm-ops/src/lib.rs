@@ -17,7 +17,7 @@
 //! - [`product`], [`add_product`], [`matmul`]: a product alone, or as a sum of parts, or as the backend has it
 //! - [`rows`]: those of a matrix
 //! - [`dual`]: the transformer's operations with their derivative along a direction
-//! - [`adamw`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
+//! - [`adamw`], [`orthogonal`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
 //!
 //! Each works on every burn backend, differentiated or not, as a composition of burn's operations. Tensors of the CPU
 //! backend (`burn_flex::Flex`, and `Autodiff` over it) in f32 take a native kernel instead, with a backward rule of its
@@ -64,7 +64,7 @@ pub use noisy::{Noisy, noisy_rows};
 pub use precision::{Precision, widen};
 pub use rope::Rope;
 pub use route::on_host;
-pub use update::{AdamW, adamw, blend, scale, sum_of_squares};
+pub use update::{AdamW, adamw, blend, orthogonal, scale, sum_of_squares};
 pub use vocabulary::{CappedLoss, Target, capped_loss, capped_loss_gradient, capped_softmax};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};

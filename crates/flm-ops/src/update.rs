@@ -1,7 +1,7 @@
 //! What an optimizer does to every parameter.
 
 use crate::route::{Route, route};
-use crate::{check, cube, flex, primitive, wrap};
+use crate::{check, cube, flex, matmul, primitive, wrap};
 use burn::tensor::{Tensor, backend::Backend};
 use burn_flex::Flex;
 
@@ -95,4 +95,27 @@ pub fn scale<B: Backend, const D: usize>(x: Tensor<B, D>, factor: f64) -> Tensor
         }
         Route::AutodiffFlex | Route::Composed => x.mul_scalar(factor),
     }
+}
+
+/// Coefficients of the quintic by which [`orthogonal`] goes: of X, XXᵀX and (XXᵀ)²X.
+const QUINTIC: [f64; 3] = [3.4445, -4.775, 2.0315];
+/// The least norm that it divides a matrix by.
+const LEAST_NORM: f64 = 1e-7;
+
+/// Near UVᵀ of each matrix UΣVᵀ, `[count, rows, columns]`, by so many steps of Newton and Schulz, as [Muon](https://kellerjordan.github.io/posts/muon/)
+/// takes them: singular values come to lie about one.
+pub fn orthogonal<B: Backend>(matrices: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
+    let [_, rows, columns] = matrices.dims();
+    let wide = |x: Tensor<B, 3>| if rows > columns { x.swap_dims(1, 2) } else { x };
+    let x = wide(matrices);
+    let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt();
+    let mut x = x / norm.clamp_min(LEAST_NORM);
+    let [first, third, fifth] = QUINTIC;
+    for _ in 0..steps {
+        let squares = matmul(x.clone(), x.clone().swap_dims(1, 2));
+        let fourths = matmul(squares.clone(), squares.clone());
+        let factor = squares.mul_scalar(third) + fourths.mul_scalar(fifth);
+        x = x.clone().mul_scalar(first) + matmul(factor, x);
+    }
+    wide(x)
 }

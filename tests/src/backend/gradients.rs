@@ -1,6 +1,7 @@
 //! Gradients of operations, against those of the CPU's kernels in f32.
 
-use super::{Bounds, drawn, ids, line};
+use super::Made::{Products, Single};
+use super::{Bounds, Made, drawn, ids, line};
 use crate::fixture::{flat, relative_error};
 use crate::parity::Line;
 use burn::backend::Autodiff;
@@ -10,8 +11,8 @@ use burn_flex::Flex;
 use flm_denoiser::Rope;
 use flm_ops::{Attention, Modulated, Noisy, Precision};
 
-/// Gradients of an operation to each of its inputs.
-type Operation = fn(Precision) -> Vec<Vec<f32>>;
+/// An operation, and the gradients to each of its inputs.
+type Operation = (&'static str, Made<Vec<Vec<f32>>>);
 
 /// Sequences, positions and width. Positions are more than one unit of a kernel adds up, and no multiple of it.
 const SHAPE: [usize; 3] = [2, 70, 128];
@@ -45,6 +46,7 @@ fn attention<A: AutodiffBackend>(precision: Precision, causal: bool) -> Vec<Vec<
     )
 }
 
+/// With what it makes, which its gradient does not depend on.
 fn noisy_rows<A: AutodiffBackend>(width: usize) -> Vec<Vec<f32>> {
     let matrix = tracked::<A, 2>([300, width], 41);
     let plain = matrix.clone().inner();
@@ -58,69 +60,103 @@ fn noisy_rows<A: AutodiffBackend>(width: usize) -> Vec<Vec<f32>> {
         z,
         inverse,
     };
-    gradients!(flm_ops::noisy_rows(input), matrix)
+    let y = flm_ops::noisy_rows(input);
+    let value = flat(y.clone().inner());
+    let mut all = gradients!(y, matrix);
+    all.push(value);
+    all
 }
 
-fn list<A: AutodiffBackend>() -> Vec<(&'static str, Operation)> {
+fn list<A: AutodiffBackend>() -> Vec<Operation> {
     vec![
-        ("norm_modulate", |_| {
-            let input = Modulated::<A> {
-                x: tracked(SHAPE, 41),
-                weight: tracked([128], 42),
-                shift: tracked(ROW, 43),
-                scale: tracked(ROW, 44),
-                epsilon: 1e-5,
-            };
-            gradients!(
-                flm_ops::norm_modulate(input.clone()),
-                input.x,
-                input.weight,
-                input.shift,
-                input.scale
-            )
-        }),
-        ("gelu_tanh", |p| {
-            let x = tracked::<A, 3>(SHAPE, 41);
-            gradients!(flm_ops::gelu_tanh(p.narrow(x.clone())), x)
-        }),
-        ("attention", |p| attention::<A>(p, false)),
-        ("attention to what came before", |p| attention::<A>(p, true)),
-        ("linear", |p| {
-            let x = tracked::<A, 3>(SHAPE, 41);
-            let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
-            let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), Some(bias.clone()));
-            gradients!(y, x, weight, bias)
-        }),
-        ("linear without a bias", |p| {
-            let (x, weight) = (tracked::<A, 3>(SHAPE, 41), tracked([128, 90], 46));
-            let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), None);
-            gradients!(y, x, weight)
-        }),
-        ("gelu_linear", |p| {
-            let x = tracked::<A, 3>(SHAPE, 41);
-            let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
-            let y = flm_ops::gelu_linear(p.narrow(x.clone()), weight.clone(), bias.clone());
-            gradients!(y, x, weight, bias)
-        }),
-        ("gated_residual", |p| {
-            let [x, branch] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
-            let gate = tracked(ROW, 49);
-            let narrowed = p.narrow(branch.clone());
-            let y = flm_ops::gated_residual(x.clone(), narrowed, gate.clone(), None);
-            gradients!(y, x, branch, gate)
-        }),
-        ("rows", |_| {
-            let matrix = tracked::<A, 2>([30, 128], 41);
-            let tokens = ids::<A>(140, 30).reshape([2, 70]);
-            gradients!(flm_ops::rows(matrix.clone(), tokens), matrix)
-        }),
-        ("noisy_rows", |_| noisy_rows::<A>(75)),
-        ("noisy_rows in whole blocks", |_| noisy_rows::<A>(128)),
-        ("matmul", |_| {
-            let [a, b] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
-            let y = flm_ops::matmul(a.clone(), b.clone().swap_dims(1, 2));
-            gradients!(y, a, b)
-        }),
+        (
+            "norm_modulate",
+            Single(|| {
+                let input = Modulated::<A> {
+                    x: tracked(SHAPE, 41),
+                    weight: tracked([128], 42),
+                    shift: tracked(ROW, 43),
+                    scale: tracked(ROW, 44),
+                    epsilon: 1e-5,
+                };
+                gradients!(
+                    flm_ops::norm_modulate(input.clone()),
+                    input.x,
+                    input.weight,
+                    input.shift,
+                    input.scale
+                )
+            }),
+        ),
+        (
+            "gelu_tanh",
+            Products(|p| {
+                let x = tracked::<A, 3>(SHAPE, 41);
+                gradients!(flm_ops::gelu_tanh(p.narrow(x.clone())), x)
+            }),
+        ),
+        ("attention", Products(|p| attention::<A>(p, false))),
+        (
+            "attention to what came before",
+            Products(|p| attention::<A>(p, true)),
+        ),
+        (
+            "linear",
+            Products(|p| {
+                let x = tracked::<A, 3>(SHAPE, 41);
+                let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
+                let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), Some(bias.clone()));
+                gradients!(y, x, weight, bias)
+            }),
+        ),
+        (
+            "linear without a bias",
+            Products(|p| {
+                let (x, weight) = (tracked::<A, 3>(SHAPE, 41), tracked([128, 90], 46));
+                let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), None);
+                gradients!(y, x, weight)
+            }),
+        ),
+        (
+            "gelu_linear",
+            Products(|p| {
+                let x = tracked::<A, 3>(SHAPE, 41);
+                let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
+                let y = flm_ops::gelu_linear(p.narrow(x.clone()), weight.clone(), bias.clone());
+                gradients!(y, x, weight, bias)
+            }),
+        ),
+        (
+            "gated_residual",
+            Products(|p| {
+                let [x, branch] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
+                let gate = tracked(ROW, 49);
+                let narrowed = p.narrow(branch.clone());
+                let y = flm_ops::gated_residual(x.clone(), narrowed, gate.clone(), None);
+                gradients!(y, x, branch, gate)
+            }),
+        ),
+        (
+            "rows",
+            Single(|| {
+                let matrix = tracked::<A, 2>([30, 128], 41);
+                let tokens = ids::<A>(140, 30).reshape([2, 70]);
+                gradients!(flm_ops::rows(matrix.clone(), tokens), matrix)
+            }),
+        ),
+        ("noisy_rows", Single(|| noisy_rows::<A>(75))),
+        (
+            "noisy_rows in whole blocks",
+            Single(|| noisy_rows::<A>(128)),
+        ),
+        (
+            "matmul",
+            Single(|| {
+                let [a, b] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
+                let y = flm_ops::matmul(a.clone(), b.clone().swap_dims(1, 2));
+                gradients!(y, a, b)
+            }),
+        ),
     ]
 }
 
@@ -128,13 +164,9 @@ fn list<A: AutodiffBackend>() -> Vec<(&'static str, Operation)> {
 pub(super) fn lines<A: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     let on_cpu = list::<Autodiff<Flex>>();
     for ((name, here), (_, on_cpu)) in list::<A>().into_iter().zip(on_cpu) {
-        let expected = on_cpu(Precision::F32);
-        for &precision in bounds.precisions {
-            let bound = match precision {
-                Precision::F32 => bounds.operation,
-                Precision::Bf16 => bounds.half_operation,
-            };
-            let found = here(precision);
+        let expected = on_cpu.make(Precision::F32);
+        for (precision, bound) in here.bounds(bounds) {
+            let found = here.make(precision);
             let error = std::iter::zip(&found, &expected)
                 .map(|(found, expected)| relative_error(found, expected))
                 .fold(0.0, f64::max);

@@ -409,7 +409,7 @@ fn noise_line(noise: NoiseWidth, network: &DitConfig, wide: bool) -> String {
         NoiseWidth::Network => (network.width, network.vocab_size),
         NoiseWidth::Vocabulary => (network.vocab_size, network.width),
     };
-    format!("noise of {drawn} numbers a position, cheaper here than of {other}")
+    format!("noise of {drawn} numbers a position, cheaper than of {other}")
 }
 
 struct TrainJob<'a>(Plan<'a>);

@@ -17,10 +17,6 @@ const NEWTON_SCHULZ_STEPS: usize = 3;
 
 /// Momentum of a step before, with a look ahead.
 const MOMENTUM: f64 = 0.95;
-/// Coefficients of the quintic: of X, XXᵀX and (XXᵀ)²X.
-const QUINTIC: [f64; 3] = [3.4445, -4.775, 2.0315];
-/// The least norm that a matrix is divided by.
-const LEAST_NORM: f64 = 1e-7;
 /// So many numbers are orthogonalized together at most: larger matrices fill a device by themselves, and what is made of them takes five times
 /// as much memory.
 const TOGETHER: usize = 1 << 24;
@@ -112,7 +108,7 @@ impl<B: Backend> MatrixMuon<B> {
         let ahead = Tensor::stack::<3>(ahead, 0);
         let [_, rows, columns] = ahead.dims();
         let stretch = (rows as f64 / columns as f64).max(1.0).sqrt();
-        let steps = orthogonal(ahead).mul_scalar(lr * stretch);
+        let steps = flm_ops::orthogonal(ahead, NEWTON_SCHULZ_STEPS).mul_scalar(lr * stretch);
         std::iter::zip(jobs, momenta)
             .enumerate()
             .map(|(i, (job, momentum))| {
@@ -156,23 +152,6 @@ fn by_shape<B: Backend>(jobs: impl Iterator<Item = Job<B>>) -> Vec<Vec<Job<B>>> 
         }
     }
     groups
-}
-
-/// Near UVᵀ of each matrix UΣVᵀ, `[count, rows, columns]`, by Newton and Schulz.
-fn orthogonal<B: Backend>(matrices: Tensor<B, 3>) -> Tensor<B, 3> {
-    let [_, rows, columns] = matrices.dims();
-    let wide = |x: Tensor<B, 3>| if rows > columns { x.swap_dims(1, 2) } else { x };
-    let x = wide(matrices);
-    let norm = (x.clone() * x.clone()).sum_dim(2).sum_dim(1).sqrt();
-    let mut x = x / norm.clamp_min(LEAST_NORM);
-    let [first, third, fifth] = QUINTIC;
-    for _ in 0..NEWTON_SCHULZ_STEPS {
-        let squares = flm_ops::matmul(x.clone(), x.clone().swap_dims(1, 2));
-        let fourths = flm_ops::matmul(squares.clone(), squares.clone());
-        let factor = squares.mul_scalar(third) + fourths.mul_scalar(fifth);
-        x = x.clone().mul_scalar(first) + flm_ops::matmul(factor, x);
-    }
-    wide(x)
 }
 
 /// Puts moved matrices in the place of those they were made from.

@@ -41,6 +41,7 @@ impl<'a> Wish<'a> {
         if batch == 0 {
             return Err(CliError::input("--batch must be at least 1, found 0"));
         }
+        config.train.validate()?;
         Ok(Self {
             preset,
             network,
