@@ -153,28 +153,43 @@ impl Part {
     }
 }
 
-/// How an operation makes something of drawn numbers.
-enum Made<T> {
-    /// In f32.
+/// An operation by name, and how something is made by it of drawn numbers.
+struct Operation<T> {
+    name: &'static str,
+    make: Make<T>,
+}
+
+enum Make<T> {
     Single(fn() -> T),
-    /// With products of any precision.
     Products(fn(Precision) -> T),
 }
 
-impl<T> Made<T> {
+/// An operation in f32.
+fn single<T>(name: &'static str, make: fn() -> T) -> Operation<T> {
+    let make = Make::Single(make);
+    Operation { name, make }
+}
+
+/// An operation with products of any precision.
+fn products<T>(name: &'static str, make: fn(Precision) -> T) -> Operation<T> {
+    let make = Make::Products(make);
+    Operation { name, make }
+}
+
+impl<T> Operation<T> {
     fn make(&self, precision: Precision) -> T {
-        match self {
-            Self::Single(make) => make(),
-            Self::Products(make) => make(precision),
+        match self.make {
+            Make::Single(make) => make(),
+            Make::Products(make) => make(precision),
         }
     }
 
     /// Each precision that it can be made in, and how far it may be off there.
     fn bounds(&self, bounds: &Bounds) -> Vec<(Precision, f64)> {
-        let of = |&precision: &Precision| match precision {
-            Precision::F32 => Some((precision, bounds.operation)),
-            Precision::Bf16 if matches!(self, Self::Single(_)) => None,
-            Precision::Bf16 => Some((precision, bounds.half_operation)),
+        let of = |&precision: &Precision| match (precision, &self.make) {
+            (Precision::F32, _) => Some((precision, bounds.operation)),
+            (Precision::Bf16, Make::Single(_)) => None,
+            (Precision::Bf16, Make::Products(_)) => Some((precision, bounds.half_operation)),
         };
         bounds.precisions.iter().filter_map(of).collect()
     }

@@ -1,7 +1,6 @@
 //! Gradients of operations, against those of the CPU's kernels in f32.
 
-use super::Made::{Products, Single};
-use super::{Bounds, Made, drawn, ids, line};
+use super::{Bounds, Operation, drawn, ids, line, products, single};
 use crate::fixture::{flat, relative_error};
 use crate::parity::Line;
 use burn::backend::Autodiff;
@@ -10,9 +9,6 @@ use burn::tensor::backend::AutodiffBackend;
 use burn_flex::Flex;
 use flm_denoiser::Rope;
 use flm_ops::{Attention, Modulated, Noisy, Precision};
-
-/// An operation, and the gradients to each of its inputs.
-type Operation = (&'static str, Made<Vec<Vec<f32>>>);
 
 /// Sequences, positions and width. Positions are more than one unit of a kernel adds up, and no multiple of it.
 const SHAPE: [usize; 3] = [2, 70, 128];
@@ -67,110 +63,81 @@ fn noisy_rows<A: AutodiffBackend>(width: usize) -> Vec<Vec<f32>> {
     all
 }
 
-fn list<A: AutodiffBackend>() -> Vec<Operation> {
+/// Operations, and their gradients to each of their inputs.
+fn list<A: AutodiffBackend>() -> Vec<Operation<Vec<Vec<f32>>>> {
     vec![
-        (
-            "norm_modulate",
-            Single(|| {
-                let input = Modulated::<A> {
-                    x: tracked(SHAPE, 41),
-                    weight: tracked([128], 42),
-                    shift: tracked(ROW, 43),
-                    scale: tracked(ROW, 44),
-                    epsilon: 1e-5,
-                };
-                gradients!(
-                    flm_ops::norm_modulate(input.clone()),
-                    input.x,
-                    input.weight,
-                    input.shift,
-                    input.scale
-                )
-            }),
-        ),
-        (
-            "gelu_tanh",
-            Products(|p| {
-                let x = tracked::<A, 3>(SHAPE, 41);
-                gradients!(flm_ops::gelu_tanh(p.narrow(x.clone())), x)
-            }),
-        ),
-        ("attention", Products(|p| attention::<A>(p, false))),
-        (
-            "attention to what came before",
-            Products(|p| attention::<A>(p, true)),
-        ),
-        (
-            "linear",
-            Products(|p| {
-                let x = tracked::<A, 3>(SHAPE, 41);
-                let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
-                let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), Some(bias.clone()));
-                gradients!(y, x, weight, bias)
-            }),
-        ),
-        (
-            "linear without a bias",
-            Products(|p| {
-                let (x, weight) = (tracked::<A, 3>(SHAPE, 41), tracked([128, 90], 46));
-                let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), None);
-                gradients!(y, x, weight)
-            }),
-        ),
-        (
-            "gelu_linear",
-            Products(|p| {
-                let x = tracked::<A, 3>(SHAPE, 41);
-                let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
-                let y = flm_ops::gelu_linear(p.narrow(x.clone()), weight.clone(), bias.clone());
-                gradients!(y, x, weight, bias)
-            }),
-        ),
-        (
-            "gated_residual",
-            Products(|p| {
-                let [x, branch] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
-                let gate = tracked(ROW, 49);
-                let narrowed = p.narrow(branch.clone());
-                let y = flm_ops::gated_residual(x.clone(), narrowed, gate.clone(), None);
-                gradients!(y, x, branch, gate)
-            }),
-        ),
-        (
-            "rows",
-            Single(|| {
-                let matrix = tracked::<A, 2>([30, 128], 41);
-                let tokens = ids::<A>(140, 30).reshape([2, 70]);
-                gradients!(flm_ops::rows(matrix.clone(), tokens), matrix)
-            }),
-        ),
-        ("noisy_rows", Single(|| noisy_rows::<A>(75))),
-        (
-            "noisy_rows in whole blocks",
-            Single(|| noisy_rows::<A>(128)),
-        ),
-        (
-            "matmul",
-            Single(|| {
-                let [a, b] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
-                let y = flm_ops::matmul(a.clone(), b.clone().swap_dims(1, 2));
-                gradients!(y, a, b)
-            }),
-        ),
+        single("norm_modulate", || {
+            let input = Modulated::<A> {
+                x: tracked(SHAPE, 41),
+                weight: tracked([128], 42),
+                shift: tracked(ROW, 43),
+                scale: tracked(ROW, 44),
+                epsilon: 1e-5,
+            };
+            gradients!(
+                flm_ops::norm_modulate(input.clone()),
+                input.x,
+                input.weight,
+                input.shift,
+                input.scale
+            )
+        }),
+        products("gelu_tanh", |p| {
+            let x = tracked::<A, 3>(SHAPE, 41);
+            gradients!(flm_ops::gelu_tanh(p.narrow(x.clone())), x)
+        }),
+        products("attention", |p| attention::<A>(p, false)),
+        products("attention to what came before", |p| attention::<A>(p, true)),
+        products("linear", |p| {
+            let x = tracked::<A, 3>(SHAPE, 41);
+            let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
+            let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), Some(bias.clone()));
+            gradients!(y, x, weight, bias)
+        }),
+        products("linear without a bias", |p| {
+            let (x, weight) = (tracked::<A, 3>(SHAPE, 41), tracked([128, 90], 46));
+            let y = flm_ops::linear(p.narrow(x.clone()), weight.clone(), None);
+            gradients!(y, x, weight)
+        }),
+        products("gelu_linear", |p| {
+            let x = tracked::<A, 3>(SHAPE, 41);
+            let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
+            let y = flm_ops::gelu_linear(p.narrow(x.clone()), weight.clone(), bias.clone());
+            gradients!(y, x, weight, bias)
+        }),
+        products("gated_residual", |p| {
+            let [x, branch] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
+            let gate = tracked(ROW, 49);
+            let narrowed = p.narrow(branch.clone());
+            let y = flm_ops::gated_residual(x.clone(), narrowed, gate.clone(), None);
+            gradients!(y, x, branch, gate)
+        }),
+        single("rows", || {
+            let matrix = tracked::<A, 2>([30, 128], 41);
+            let tokens = ids::<A>(140, 30).reshape([2, 70]);
+            gradients!(flm_ops::rows(matrix.clone(), tokens), matrix)
+        }),
+        single("noisy_rows", || noisy_rows::<A>(75)),
+        single("noisy_rows in whole blocks", || noisy_rows::<A>(128)),
+        single("matmul", || {
+            let [a, b] = [41, 48].map(|seed| tracked::<A, 3>(SHAPE, seed));
+            let y = flm_ops::matmul(a.clone(), b.clone().swap_dims(1, 2));
+            gradients!(y, a, b)
+        }),
     ]
 }
 
 /// Each operation's gradients: the worst of its inputs.
 pub(super) fn lines<A: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     let on_cpu = list::<Autodiff<Flex>>();
-    for ((name, here), (_, on_cpu)) in list::<A>().into_iter().zip(on_cpu) {
+    for (here, on_cpu) in list::<A>().into_iter().zip(on_cpu) {
         let expected = on_cpu.make(Precision::F32);
         for (precision, bound) in here.bounds(bounds) {
             let found = here.make(precision);
             let error = std::iter::zip(&found, &expected)
                 .map(|(found, expected)| relative_error(found, expected))
                 .fold(0.0, f64::max);
-            let name = format!("{precision}: gradients of {name}");
+            let name = format!("{precision}: gradients of {}", here.name);
             line(lines, name, error, bound);
         }
     }

@@ -1,7 +1,6 @@
 //! Each operation, against the CPU's kernels in f32.
 
-use super::Made::{Products, Single};
-use super::{Bounds, Made, VOCAB, WIDTH, drawn, ids, line};
+use super::{Bounds, Operation, VOCAB, WIDTH, drawn, ids, line, products, single};
 use crate::fixture::{flat, relative_error};
 use crate::parity::Line;
 use burn::tensor::Tensor;
@@ -9,9 +8,6 @@ use burn::tensor::backend::Backend;
 use burn_flex::Flex;
 use flm_denoiser::{Precision, Rope};
 use flm_ops::{AdamW, Mask, Modulated, Target};
-
-/// An operation, and what it makes.
-type Operation<B> = (&'static str, Made<Tensor<B, 2>>);
 
 const ROWS: usize = 24;
 
@@ -31,279 +27,202 @@ fn modulated<B: Backend>() -> Modulated<B> {
     }
 }
 
-fn list<B: Backend>() -> Vec<Operation<B>> {
+/// Of four heads.
+fn attention<B: Backend>(
+    precision: Precision,
+    [length, width]: [usize; 2],
+    causal: bool,
+) -> Tensor<B, 2> {
+    let rope = Rope::new(length, width / 4, 1e4, &Default::default());
+    let qkv = precision.narrow(drawn([2, length, 3 * width], 6));
+    let attention = flm_ops::Attention {
+        heads: 4,
+        softcap: 50.0,
+        causal,
+    };
+    flat2(flm_ops::attention(qkv, &rope, attention))
+}
+
+/// A Gram matrix of half the rank that its size allows.
+fn repeated<B: Backend>() -> Tensor<B, 2> {
+    let half = drawn::<B, 2>([300, 40], 31);
+    let x = Tensor::cat(vec![half.clone(), half], 1);
+    x.clone().transpose().matmul(x)
+}
+
+fn list<B: Backend>() -> Vec<Operation<Tensor<B, 2>>> {
     vec![
-        (
-            "norm_modulate",
-            Single(|| flat2(flm_ops::norm_modulate(modulated()))),
-        ),
-        (
-            "gelu_tanh",
-            Products(|p| {
-                flat2(flm_ops::gelu_tanh(
-                    p.narrow(drawn::<B, 2>([ROWS, WIDTH], 5)),
-                ))
-            }),
-        ),
-        (
-            "attention",
-            Products(|p| {
-                let rope = Rope::new(ROWS, 12, 1e4, &Default::default());
-                let qkv = p.narrow(drawn([2, ROWS, 3 * WIDTH], 6));
-                let attention = flm_ops::Attention {
-                    heads: 4,
-                    softcap: 50.0,
-                    causal: false,
-                };
-                flat2(flm_ops::attention(qkv, &rope, attention))
-            }),
-        ),
-        (
-            "attention to what came before",
-            Products(|p| {
-                let rope = Rope::new(70, 32, 1e4, &Default::default());
-                let qkv = p.narrow(drawn([2, 70, 3 * 128], 6));
-                let attention = flm_ops::Attention {
-                    heads: 4,
-                    softcap: 50.0,
-                    causal: true,
-                };
-                flat2(flm_ops::attention(qkv, &rope, attention))
-            }),
-        ),
-        (
-            "linear",
-            Products(|p| {
-                let x = p.narrow(drawn([2, ROWS, WIDTH], 7));
-                flat2(flm_ops::linear(
-                    x,
-                    drawn([WIDTH, 90], 8),
-                    Some(drawn([90], 9)),
-                ))
-            }),
-        ),
-        (
-            "norm_linear",
-            Single(|| {
-                flat2(flm_ops::norm_linear(
-                    modulated(),
-                    drawn([WIDTH, 90], 8),
-                    None,
-                ))
-            }),
-        ),
-        (
-            "gelu_linear",
-            Products(|p| {
-                let x = p.narrow(drawn([2, ROWS, WIDTH], 7));
-                flat2(flm_ops::gelu_linear(
-                    x,
-                    drawn([WIDTH, 90], 8),
-                    drawn([90], 9),
-                ))
-            }),
-        ),
-        (
-            "gated_residual, with a mask",
-            Products(|p| {
-                let branch = p.narrow(drawn([2, ROWS, WIDTH], 10));
-                let mask = Some(Mask::new(0.3, 0x1234_5678_9abc_def0));
-                let (x, gate) = (drawn([2, ROWS, WIDTH], 11), drawn([2, 1, WIDTH], 12));
-                flat2(flm_ops::gated_residual(x, branch, gate, mask))
-            }),
-        ),
-        (
-            "product",
-            Products(|p| {
-                flm_ops::product(
-                    p.narrow(drawn([ROWS, WIDTH], 13)),
-                    drawn([WIDTH, VOCAB], 14),
-                )
-            }),
-        ),
+        single("norm_modulate", || {
+            flat2(flm_ops::norm_modulate(modulated()))
+        }),
+        products("gelu_tanh", |p| {
+            flat2(flm_ops::gelu_tanh(
+                p.narrow(drawn::<B, 2>([ROWS, WIDTH], 5)),
+            ))
+        }),
+        products("attention", |p| attention(p, [ROWS, WIDTH], false)),
+        products("attention to what came before", |p| {
+            attention(p, [70, 128], true)
+        }),
+        products("linear", |p| {
+            let x = p.narrow(drawn([2, ROWS, WIDTH], 7));
+            flat2(flm_ops::linear(
+                x,
+                drawn([WIDTH, 90], 8),
+                Some(drawn([90], 9)),
+            ))
+        }),
+        single("norm_linear", || {
+            flat2(flm_ops::norm_linear(
+                modulated(),
+                drawn([WIDTH, 90], 8),
+                None,
+            ))
+        }),
+        products("gelu_linear", |p| {
+            let x = p.narrow(drawn([2, ROWS, WIDTH], 7));
+            flat2(flm_ops::gelu_linear(
+                x,
+                drawn([WIDTH, 90], 8),
+                drawn([90], 9),
+            ))
+        }),
+        products("gated_residual, with a mask", |p| {
+            let branch = p.narrow(drawn([2, ROWS, WIDTH], 10));
+            let mask = Some(Mask::new(0.3, 0x1234_5678_9abc_def0));
+            let (x, gate) = (drawn([2, ROWS, WIDTH], 11), drawn([2, 1, WIDTH], 12));
+            flat2(flm_ops::gated_residual(x, branch, gate, mask))
+        }),
+        products("product", |p| {
+            flm_ops::product(
+                p.narrow(drawn([ROWS, WIDTH], 13)),
+                drawn([WIDTH, VOCAB], 14),
+            )
+        }),
         // Large enough for tiles, with rows that start anywhere, in every layout.
-        (
-            "product of tiles",
-            Products(|p| {
-                flm_ops::product(p.narrow(drawn([200, 150], 27)), drawn([150, VOCAB], 28))
-            }),
-        ),
-        (
-            "product of tiles, the first transposed",
-            Products(|p| {
-                let a = p.narrow(drawn([150, 200], 27)).transpose();
-                flm_ops::product(a, drawn([150, VOCAB], 28))
-            }),
-        ),
-        (
-            "product of tiles, the second transposed",
-            Products(|p| {
-                let b = drawn([VOCAB, 150], 28).transpose();
-                flm_ops::product(p.narrow(drawn([200, 150], 27)), b)
-            }),
-        ),
-        (
-            "product of tiles, one for each head",
-            Products(|p| {
-                let [a, b] = [29, 30].map(|seed| p.narrow(drawn::<B, 4>([2, 3, 70, 40], seed)));
-                flat2(flm_ops::matmul(a, b.swap_dims(2, 3)))
-            }),
-        ),
-        (
-            "add_product",
-            Products(|p| {
-                let sum = drawn([ROWS, VOCAB], 15);
-                let a = p.narrow(drawn([ROWS, WIDTH], 13));
-                flm_ops::add_product(sum, a, drawn([WIDTH, VOCAB], 14))
-            }),
-        ),
-        (
-            "capped_softmax",
-            Single(|| {
-                flm_ops::capped_softmax(drawn([ROWS, VOCAB], 16), drawn([VOCAB], 17), 30.0, 0.8)
-            }),
-        ),
-        (
-            "capped_loss of tokens",
-            Single(|| {
-                let target = Target::Tokens(ids(ROWS, VOCAB as i32));
-                let product = drawn([ROWS, VOCAB], 16);
-                flm_ops::capped_loss(product, drawn([VOCAB], 17), target, 30.0).unsqueeze()
-            }),
-        ),
-        (
-            "capped_loss_gradient of tokens",
-            Single(|| {
-                let target = Target::Tokens(ids(ROWS, VOCAB as i32));
-                let (product, bias) = (drawn([ROWS, VOCAB], 16), drawn([VOCAB], 17));
-                flm_ops::capped_loss_gradient(product, bias, target, drawn([ROWS], 18), 30.0)
-                    .product
-            }),
-        ),
-        (
-            "capped_loss_gradient of distributions",
-            Single(|| {
-                let p = burn::tensor::activation::softmax(drawn([ROWS, VOCAB], 19), 1);
-                let (product, bias) = (drawn([ROWS, VOCAB], 16), drawn([VOCAB], 17));
-                let target = Target::Distributions(p);
-                flm_ops::capped_loss_gradient(product, bias, target, drawn([ROWS], 18), 30.0)
-                    .product
-            }),
-        ),
-        (
-            "capped_loss_gradient of tokens, to the bias",
-            Single(|| {
-                let target = Target::Tokens(ids(300, VOCAB as i32));
-                let (product, bias) = (drawn([300, VOCAB], 16), drawn([VOCAB], 17));
-                flm_ops::capped_loss_gradient(product, bias, target, drawn([300], 18), 30.0)
-                    .bias
-                    .unsqueeze()
-            }),
-        ),
+        products("product of tiles", |p| {
+            flm_ops::product(p.narrow(drawn([200, 150], 27)), drawn([150, VOCAB], 28))
+        }),
+        products("product of tiles, the first transposed", |p| {
+            let a = p.narrow(drawn([150, 200], 27)).transpose();
+            flm_ops::product(a, drawn([150, VOCAB], 28))
+        }),
+        products("product of tiles, the second transposed", |p| {
+            let b = drawn([VOCAB, 150], 28).transpose();
+            flm_ops::product(p.narrow(drawn([200, 150], 27)), b)
+        }),
+        products("product of tiles, one for each head", |p| {
+            let [a, b] = [29, 30].map(|seed| p.narrow(drawn::<B, 4>([2, 3, 70, 40], seed)));
+            flat2(flm_ops::matmul(a, b.swap_dims(2, 3)))
+        }),
+        products("add_product", |p| {
+            let sum = drawn([ROWS, VOCAB], 15);
+            let a = p.narrow(drawn([ROWS, WIDTH], 13));
+            flm_ops::add_product(sum, a, drawn([WIDTH, VOCAB], 14))
+        }),
+        single("capped_softmax", || {
+            flm_ops::capped_softmax(drawn([ROWS, VOCAB], 16), drawn([VOCAB], 17), 30.0, 0.8)
+        }),
+        single("capped_loss of tokens", || {
+            let target = Target::Tokens(ids(ROWS, VOCAB as i32));
+            let product = drawn([ROWS, VOCAB], 16);
+            flm_ops::capped_loss(product, drawn([VOCAB], 17), target, 30.0).unsqueeze()
+        }),
+        single("capped_loss_gradient of tokens", || {
+            let target = Target::Tokens(ids(ROWS, VOCAB as i32));
+            let (product, bias) = (drawn([ROWS, VOCAB], 16), drawn([VOCAB], 17));
+            flm_ops::capped_loss_gradient(product, bias, target, drawn([ROWS], 18), 30.0).product
+        }),
+        single("capped_loss_gradient of distributions", || {
+            let p = burn::tensor::activation::softmax(drawn([ROWS, VOCAB], 19), 1);
+            let (product, bias) = (drawn([ROWS, VOCAB], 16), drawn([VOCAB], 17));
+            let target = Target::Distributions(p);
+            flm_ops::capped_loss_gradient(product, bias, target, drawn([ROWS], 18), 30.0).product
+        }),
+        single("capped_loss_gradient of tokens, to the bias", || {
+            let target = Target::Tokens(ids(300, VOCAB as i32));
+            let (product, bias) = (drawn([300, VOCAB], 16), drawn([VOCAB], 17));
+            flm_ops::capped_loss_gradient(product, bias, target, drawn([300], 18), 30.0)
+                .bias
+                .unsqueeze()
+        }),
         // More than one block, and no multiple of one; and of a rank below its size.
-        (
-            "cholesky",
-            Single(|| {
-                // Of a root near one, and so of an inverse near one.
-                let x = drawn::<B, 2>([300, 75], 31).mul_scalar(0.06);
-                let gram = x.clone().transpose().matmul(x);
-                Tensor::cat(flm_ops::cholesky(gram).to_vec(), 1)
-            }),
-        ),
-        (
-            "cholesky of what repeats itself",
-            Single(|| {
-                let half = drawn::<B, 2>([300, 40], 31);
-                let x = Tensor::cat(vec![half.clone(), half], 1);
-                flm_ops::cholesky(x.clone().transpose().matmul(x))[0].clone()
-            }),
-        ),
-        (
-            "cholesky of what repeats itself, inverted",
-            Single(|| {
-                let half = drawn::<B, 2>([300, 40], 31);
-                let x = Tensor::cat(vec![half.clone(), half], 1);
-                flm_ops::cholesky(x.clone().transpose().matmul(x))[1].clone()
-            }),
-        ),
+        single("cholesky", || {
+            // Of a root near one, and so of an inverse near one.
+            let x = drawn::<B, 2>([300, 75], 31).mul_scalar(0.06);
+            let gram = x.clone().transpose().matmul(x);
+            Tensor::cat(flm_ops::cholesky(gram).to_vec(), 1)
+        }),
+        single("cholesky of what repeats itself", || {
+            let [root, _] = flm_ops::cholesky(repeated());
+            root
+        }),
+        single("cholesky of what repeats itself, inverted", || {
+            let [_, inverse] = flm_ops::cholesky(repeated());
+            inverse
+        }),
         // Whole blocks, as they lie in the root.
-        (
-            "cholesky of a pair, multiplied by its parts",
-            Single(|| {
-                let x = drawn::<B, 2>([600, 256], 31).mul_scalar(0.04);
-                let [root, inverse] = flm_ops::cholesky(x.clone().transpose().matmul(x));
-                let z = drawn::<B, 2>([70, 128], 32);
-                let parts = [
-                    root.clone().slice([0..128, 0..128]),
-                    root.clone().slice([0..128, 128..256]),
-                    root.slice([128..256, 128..256]),
-                    inverse.clone().slice([0..128, 0..128]),
-                    inverse.slice([0..128, 0..128]).transpose(),
-                ];
-                let products = parts.map(|part| flm_ops::matmul(z.clone(), part));
-                Tensor::cat(products.to_vec(), 0)
-            }),
-        ),
-        (
-            "blend",
-            Single(|| {
-                let [average, live] = [20, 21].map(|seed| drawn::<B, 2>([ROWS, WIDTH], seed));
-                flm_ops::blend(average, live, 0.9)
-            }),
-        ),
-        (
-            "adamw",
-            Single(|| {
-                let rule = AdamW {
-                    lr: 0.1,
-                    beta1: 0.9,
-                    beta2: 0.999,
-                    epsilon: 1e-8,
-                    weight_decay: 0.01,
-                    time: 3,
-                };
-                let [param, grad, first] = [20, 21, 22].map(|seed| drawn([ROWS, WIDTH], seed));
-                let second = drawn([ROWS, WIDTH], 23).abs();
-                Tensor::cat(
-                    flm_ops::adamw(&rule, param, grad, first, second).to_vec(),
-                    0,
-                )
-            }),
-        ),
-        (
-            "orthogonal, of wide matrices",
-            Single(|| flat2(flm_ops::orthogonal(drawn::<B, 3>([3, 40, 70], 33), 3))),
-        ),
-        (
-            "orthogonal, of tall matrices",
-            Single(|| flat2(flm_ops::orthogonal(drawn::<B, 3>([3, 70, 40], 33), 3))),
-        ),
-        (
-            "sum_of_squares",
-            Single(|| flm_ops::sum_of_squares(drawn::<B, 2>([700, 900], 24)).unsqueeze()),
-        ),
-        (
-            "argmax and gather",
-            Single(|| {
-                let x = drawn::<B, 2>([ROWS, VOCAB], 25);
-                let best = x.clone().argmax(1);
-                Tensor::cat(vec![x.gather(1, best.clone()), best.float()], 1)
-            }),
-        ),
-        (
-            "sort of a row",
-            Single(|| drawn::<B, 2>([ROWS, VOCAB], 26).sort_descending(1)),
-        ),
+        single("cholesky of a pair, multiplied by its parts", || {
+            let x = drawn::<B, 2>([600, 256], 31).mul_scalar(0.04);
+            let [root, inverse] = flm_ops::cholesky(x.clone().transpose().matmul(x));
+            let z = drawn::<B, 2>([70, 128], 32);
+            let parts = [
+                root.clone().slice([0..128, 0..128]),
+                root.clone().slice([0..128, 128..256]),
+                root.slice([128..256, 128..256]),
+                inverse.clone().slice([0..128, 0..128]),
+                inverse.slice([0..128, 0..128]).transpose(),
+            ];
+            let products = parts.map(|part| flm_ops::matmul(z.clone(), part));
+            Tensor::cat(products.to_vec(), 0)
+        }),
+        single("blend", || {
+            let [average, live] = [20, 21].map(|seed| drawn::<B, 2>([ROWS, WIDTH], seed));
+            flm_ops::blend(average, live, 0.9)
+        }),
+        single("adamw", || {
+            let rule = AdamW {
+                lr: 0.1,
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                weight_decay: 0.01,
+                time: 3,
+            };
+            let [param, grad, first] = [20, 21, 22].map(|seed| drawn([ROWS, WIDTH], seed));
+            let second = drawn([ROWS, WIDTH], 23).abs();
+            Tensor::cat(
+                flm_ops::adamw(&rule, param, grad, first, second).to_vec(),
+                0,
+            )
+        }),
+        single("orthogonal, of wide matrices", || {
+            flat2(flm_ops::orthogonal(drawn::<B, 3>([3, 40, 70], 33), 3))
+        }),
+        single("orthogonal, of tall matrices", || {
+            flat2(flm_ops::orthogonal(drawn::<B, 3>([3, 70, 40], 33), 3))
+        }),
+        single("sum_of_squares", || {
+            flm_ops::sum_of_squares(drawn::<B, 2>([700, 900], 24)).unsqueeze()
+        }),
+        single("argmax and gather", || {
+            let x = drawn::<B, 2>([ROWS, VOCAB], 25);
+            let best = x.clone().argmax(1);
+            Tensor::cat(vec![x.gather(1, best.clone()), best.float()], 1)
+        }),
+        single("sort of a row", || {
+            drawn::<B, 2>([ROWS, VOCAB], 26).sort_descending(1)
+        }),
     ]
 }
 
 /// Each operation, against the CPU's kernels in f32.
 pub(super) fn lines<B: Backend>(bounds: &Bounds, lines: &mut Vec<Line>) {
-    for ((name, here), (_, on_cpu)) in list::<B>().into_iter().zip(list::<Flex>()) {
+    for (here, on_cpu) in list::<B>().into_iter().zip(list::<Flex>()) {
         let expected = flat(on_cpu.make(Precision::F32));
         for (precision, bound) in here.bounds(bounds) {
             let error = relative_error(&flat(here.make(precision)), &expected);
-            line(lines, format!("{precision}: {name}"), error, bound);
+            line(lines, format!("{precision}: {}", here.name), error, bound);
         }
     }
 }
