@@ -148,6 +148,106 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
     }
 }
 
+/// Samples with a denoiser in `steps` stochastic steps, uniform in τ: a clean endpoint, then the Gaussian bridge towards it.
+///
+/// Each step takes a clean sequence x̂₁, as `endpoint` makes it of the belief: drawn from it, or its mean. The state moves to where
+/// the interpolant that ends at x̂₁ would be found at the later time, z ← a·z + b·x̂₁ + √v·ε ([`Bridge`]). With an exact denoiser and drawn
+/// endpoints the samples follow the law in the limit of many steps, as for [`euler`]. Errors are forgotten on the way: noise replaces what
+/// was decided early.
+///
+/// `renewal` says how much of the noise is replaced. [`Renewal::Bridge`] draws from the denoiser D_t, so a two-time one is asked on its diagonal.
+/// [`Renewal::Full`] keeps nothing but the endpoint, so a two-time one is asked for the end of its jump, τ = 1; with an exact flow map it draws from
+/// the law in any number of steps. `noise` must give fresh standard noise in the state's coordinates; it is called after every step but the last.
+///
+/// # Errors
+///
+/// [`SamplerError::NoSteps`] if `steps` is zero.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a state, its times, and what is drawn on the way"
+)]
+pub fn bridge<B: Backend, D: Denoiser<B>>(
+    denoiser: &D,
+    schedule: &Schedule,
+    mut state: Tensor<B, 3>,
+    steps: usize,
+    renewal: Renewal,
+    mut endpoint: impl FnMut(&D::Belief) -> Tensor<B, 3>,
+    mut noise: impl FnMut() -> Tensor<B, 3>,
+    mut observer: impl FnMut(Step<'_, D::Belief>),
+) -> Result<D::Belief, SamplerError> {
+    let taus = times::grid(steps);
+    let ts = schedule.ts_of_taus(&taus);
+    let last = steps.checked_sub(1).ok_or(SamplerError::NoSteps)?;
+    let mut index = 0;
+    loop {
+        let (tau, t) = (taus[index], ts[index]);
+        state = denoiser.steer(state, tau);
+        let tau_target = match renewal {
+            Renewal::Bridge => tau,
+            Renewal::Full => 1.0,
+        };
+        let belief = denoiser.believe(state.clone(), tau, tau_target);
+        observer(Step {
+            index,
+            tau,
+            t,
+            tau_target,
+            belief: &belief,
+        });
+        if index == last {
+            return Ok(belief);
+        }
+        let step = Bridge::new(t, ts[index + 1], renewal);
+        state = state * step.state + endpoint(&belief) * step.endpoint + noise() * step.noise;
+        index += 1;
+    }
+}
+
+/// How much of a state's noise a step of the [`bridge`] sampler replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// As much as the Gaussian bridge does.
+    Bridge,
+    /// All of it: the next state knows of the last one by its endpoint alone.
+    Full,
+}
+
+/// The coefficients of one step of the [`bridge`] sampler from time t to s > t.
+///
+/// Given its end x̂₁ the interpolant is a Gaussian process; the law of I_s given I_t and x̂₁ has mean a·I_t + b·x̂₁ and variance v, with
+/// a = (1−s)²t/((1−t)²s), b = (s−t)(s+t−2st)/(s(1−t)²), v = (1−s)²(s−t)(s+t−2st)/(s²(1−t)²) (`mathematics.md`, section 10). From t = 0,
+/// where nothing of the end is in the state, a = 0, and all noise is fresh.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bridge {
+    /// Coefficient of the state z.
+    pub state: f64,
+    /// Coefficient of the endpoint x̂₁.
+    pub endpoint: f64,
+    /// Coefficient of the fresh noise ε, √v.
+    pub noise: f64,
+}
+
+impl Bridge {
+    /// The step from `t` to `s`, both in t, with 0 ≤ t < s ≤ 1.
+    pub fn new(t: f64, s: f64, renewal: Renewal) -> Self {
+        if renewal == Renewal::Full {
+            return Self {
+                state: 0.0,
+                endpoint: s,
+                noise: 1.0 - s,
+            };
+        }
+        let past = 1.0 - t;
+        let way = (s - t) * (s + t - 2.0 * s * t);
+        Self {
+            state: (1.0 - s).powi(2) * t / (past.powi(2) * s),
+            endpoint: way / (s * past.powi(2)),
+            noise: (1.0 - s) * way.sqrt() / (s * past),
+        }
+    }
+}
+
 /// The coefficients of one jump of the flow-map sampler from time t to t′ with noise γ.
 ///
 /// With σ = 1−t′, σ̃ = σ√(1−γ²) and t̃ = 1−σ̃: the flow map goes *past* t′, to t̃, and fresh noise of scale γσ brings
@@ -287,6 +387,39 @@ mod tests {
                 "variance {variance}, t′ = {t_next}"
             );
         }
+    }
+
+    #[test]
+    fn a_bridge_lands_on_the_interpolant_at_its_time() {
+        // Of a state t·x₁ + (1−t)·x₀ and the end x₁: s of the end, and noise of variance (1−s)².
+        for (t, s) in [(0.0, 0.4), (0.3, 0.8), (0.05, 0.06), (0.9, 1.0)] {
+            for renewal in [Renewal::Bridge, Renewal::Full] {
+                let step = Bridge::new(t, s, renewal);
+                let signal = step.state * t + step.endpoint;
+                let variance = (step.state * (1.0 - t)).powi(2) + step.noise.powi(2);
+                assert!((signal - s).abs() < 1e-14, "signal {signal}, s = {s}");
+                assert!(
+                    (variance - (1.0 - s).powi(2)).abs() < 1e-14,
+                    "variance {variance}, s = {s}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn two_steps_of_a_bridge_to_one_end_are_one() {
+        // x̂₁ held: a Markov process, so the steps t → u → s compose.
+        let (t, u, s) = (0.2, 0.5, 0.7);
+        let [first, second, whole] =
+            [(t, u), (u, s), (t, s)].map(|(t, s)| Bridge::new(t, s, Renewal::Bridge));
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-14, "{a} {b}");
+        close(second.state * first.state, whole.state);
+        close(
+            second.state * first.endpoint + second.endpoint,
+            whole.endpoint,
+        );
+        let variance = (second.state * first.noise).powi(2) + second.noise.powi(2);
+        close(variance, whole.noise.powi(2));
     }
 
     #[test]

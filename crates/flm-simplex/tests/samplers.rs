@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 
-use burn::tensor::{Tensor, Tolerance, activation::softmax};
+use burn::tensor::{Tensor, TensorData, Tolerance, activation::softmax};
 use burn_flex::Flex;
 use flm_simplex::law::DiscreteLaw;
 use flm_simplex::noise::gaussian;
+use flm_simplex::sampler::Renewal;
 use flm_simplex::{Denoiser, Schedule, sampler};
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 type State = Tensor<Flex, 3>;
@@ -114,6 +115,68 @@ fn noise_put_back_keeps_the_law() {
     );
     let statistic = chi_square(&law, &law.decode(belief.unwrap()));
     assert!(statistic < CHI_SQUARE_LIMIT, "χ² = {statistic}");
+}
+
+/// One-hots of a token drawn at each position of a belief `[batch, length, vocabulary]`.
+fn drawn(belief: &State, rng: &mut ChaCha8Rng) -> State {
+    let shape = belief.dims();
+    let mut values: Vec<f32> = belief.to_data().iter::<f32>().collect();
+    for row in values.chunks_exact_mut(shape[2]) {
+        let mut left: f32 = rng.random();
+        let last = row.len() - 1;
+        let token = row.iter().position(|p| {
+            left -= p;
+            left < 0.0
+        });
+        row.fill(0.0);
+        row[token.unwrap_or(last)] = 1.0;
+    }
+    Tensor::from_data(TensorData::new(values, shape), &belief.device())
+}
+
+fn bridged(law: &DiscreteLaw, steps: usize, renewal: Renewal, seed: u64) -> Vec<Option<usize>> {
+    let schedule = Schedule::new(3).unwrap();
+    let (state, mut rng) = start(law, BATCH, seed);
+    let mut draws = ChaCha8Rng::seed_from_u64(seed + 100);
+    let belief = sampler::bridge(
+        &law.denoiser(&schedule),
+        &schedule,
+        state,
+        steps,
+        renewal,
+        |belief| drawn(belief, &mut draws),
+        || gaussian(law.state_shape(BATCH), &mut rng, &Default::default()),
+        |_| (),
+    );
+    law.decode(belief.unwrap())
+}
+
+#[test]
+fn a_bridge_with_many_steps_draws_from_the_law() {
+    // Positions are drawn independently at each step: what they have in common is lost where the steps are few. One in a hundred of the samples
+    // may end at no sequence of the law.
+    let law = law();
+    let found = bridged(&law, 256, Renewal::Bridge, 6);
+    let sound: Vec<_> = found.into_iter().filter(Option::is_some).collect();
+    assert!(
+        sound.len() * 100 >= BATCH * 99,
+        "{} of {BATCH}",
+        sound.len()
+    );
+    let statistic = chi_square(&law, &sound);
+    assert!(statistic < CHI_SQUARE_LIMIT, "χ² = {statistic}");
+}
+
+#[test]
+fn full_renewal_of_an_exact_flow_map_draws_from_the_law_in_few_steps() {
+    let law = law();
+    for steps in [1, 3] {
+        let statistic = chi_square(&law, &bridged(&law, steps, Renewal::Full, 7));
+        assert!(
+            statistic < CHI_SQUARE_LIMIT,
+            "{steps} steps: χ² = {statistic}"
+        );
+    }
 }
 
 /// A two-time denoiser that reads a state only through h = xE: softmax of h·W, with W turned by the times.
