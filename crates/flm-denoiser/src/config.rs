@@ -49,6 +49,9 @@ pub struct DitConfig {
     /// the reference. Where grammar leaves few candidates open, fewer than the vocabulary put more of τ where they are told apart.
     #[serde(default)]
     pub schedule_vocab: usize,
+    /// Whether the network also reads what each position's own state says of its token ([`Evidence`](crate::Evidence)); of flows.
+    #[serde(default)]
+    pub evidence: bool,
     /// Whether a weight of the loss at each time is learned beside the network ([`LossWeight`](crate::LossWeight)); of a flow map only.
     #[serde(default)]
     pub loss_weight: bool,
@@ -107,6 +110,7 @@ impl DitConfig {
             rope_base: default_rope_base(),
             anchor: false,
             schedule_vocab: 0,
+            evidence: false,
             loss_weight: false,
             residual: false,
             family: Family::Flow,
@@ -184,6 +188,7 @@ impl DitConfig {
             product(&[vocab, width]),
             product(&[1 + u128::from(self.two_time), time]),
             product(&[u128::from(self.loss_weight), loss_weight]),
+            product(&[u128::from(self.evidence), vocab, width.saturating_add(1)]),
             product(&[blocks, block]),
             product(&[
                 width,
@@ -229,6 +234,9 @@ impl DitConfig {
         }
         if self.conditioning && (self.two_time || self.family != Family::Flow) {
             return Err(ConfigError::Conditioning);
+        }
+        if self.evidence && (self.family != Family::Flow || self.residual) {
+            return Err(ConfigError::Evidence);
         }
         if self.two_time && self.family != Family::Flow {
             return Err(ConfigError::FlowOnly {
@@ -297,6 +305,12 @@ pub enum ConfigError {
         "model conditioning is of a flow: a flow map is not trained so, and other families need not be"
     )]
     Conditioning,
+    /// Evidence in a network whose states or outputs are no flow's.
+    #[error("model evidence is of flows and flow maps of one network")]
+    Evidence,
+    /// No schedule to read evidence by.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// A schedule for a single token, which always decodes correctly.
     #[error("model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1")]
     ScheduleVocabulary,

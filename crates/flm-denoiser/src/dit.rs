@@ -8,6 +8,7 @@ pub use decode::Memory;
 use crate::block::{Block, modulation};
 use crate::dropout::Dropout;
 use crate::embed::{TimeEmbed, VocabEmbed};
+use crate::evidence::Evidence;
 use crate::head::{Jvp, OutputLayer, Prediction};
 use crate::loss_weight::LossWeight;
 use crate::mode::{Duals, Mode, Values};
@@ -33,6 +34,7 @@ pub struct Dit<B: Backend> {
     output_layer: OutputLayer<B>,
     anchor: Option<Param<Tensor<B, 1>>>,
     blank: Option<Param<Tensor<B, 1>>>,
+    evidence: Option<Evidence<B>>,
     rope_base: f64,
     heads: usize,
     causal: bool,
@@ -74,6 +76,7 @@ impl DitConfig {
             output_layer,
             anchor,
             blank,
+            evidence: (self.evidence.then(|| Evidence::new(self, device))).transpose()?,
             rope_base: self.rope_base,
             heads: self.heads,
             causal: self.family.is_causal(),
@@ -213,9 +216,10 @@ impl<B: Backend> Dit<B> {
         tau_t: Tensor<B, 1>,
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B> {
+        let ratio = self.ratio::<Values>(tau_s.clone());
         let cond = self.condition::<Values>(tau_s, Some(tau_t));
         let steer = |map: &Linear<B>| modulation::<B, Values>(map, cond.clone());
-        let x = self.evaluate::<Values>(state, steer, dropout);
+        let x = self.evaluate::<Values>(state, ratio, steer, dropout);
         self.output_layer.answer(x, steer)
     }
 
@@ -224,19 +228,33 @@ impl<B: Backend> Dit<B> {
     /// Shapes are those of [`forward`](Self::forward). Two evaluations' worth of products, no graph, and on a differentiated backend
     /// differentiable in turn.
     pub fn jvp(&self, state: Dual<B, 3>, tau_s: Dual<B, 1>, tau_t: Dual<B, 1>) -> Jvp<B> {
+        let ratio = self.ratio::<Duals>(tau_s.clone());
         let cond = self.condition::<Duals>(tau_s, Some(tau_t));
         let steer = |map: &Linear<B>| modulation::<B, Duals>(map, cond.clone());
-        let x = self.evaluate::<Duals>(state, steer, &mut Dropout::off());
+        let x = self.evaluate::<Duals>(state, ratio, steer, &mut Dropout::off());
         self.output_layer.jvp(x, steer)
     }
 
-    /// The residual stream behind the blocks, without the anchor. `steer` modulates the positions, the anchor among them.
+    /// t/(1−t) of rows at `tau` `[batch]`, if evidence is read.
+    fn ratio<M: Mode<B>>(&self, tau: M::Of<1>) -> Option<M::Of<3>> {
+        let evidence = self.evidence.as_ref()?;
+        Some(evidence.ratio::<M>(tau))
+    }
+
+    /// The residual stream behind the blocks, without the anchor. `steer` modulates the positions, the anchor among them; `ratio` is that of the
+    /// positions, if evidence is read.
     fn evaluate<M: Mode<B>>(
         &self,
-        state: M::Of<3>,
+        mut state: M::Of<3>,
+        ratio: Option<M::Of<3>>,
         steer: impl Fn(&Linear<B>) -> M::Of<3>,
         dropout: &mut Dropout<'_>,
     ) -> M::Of<3> {
+        if let Some((evidence, ratio)) = self.evidence.as_ref().zip(ratio) {
+            let embedding = self.vocab_embed.embedding.val();
+            let read = evidence.read::<M>(embedding, state.clone(), ratio);
+            state = M::sum(state, read);
+        }
         let mut x = self.anchored::<M>(state);
         let [_, positions, width] = M::value(&x).dims();
         let device = M::value(&x).device();
@@ -280,6 +298,7 @@ impl<B: Backend> Dit<B> {
     /// The embedding is among them because the network sees it through dense noisy states, not one row at a time.
     pub fn matrices(&self) -> Vec<(ParamId, Tensor<B, 2>)> {
         iter::once(&self.vocab_embed.embedding)
+            .chain(self.evidence.iter().map(Evidence::matrix))
             .chain(self.blocks.iter().flat_map(Block::matrices))
             .chain(iter::once(self.output_layer.matrix()))
             .map(|weight| (weight.id, weight.val()))

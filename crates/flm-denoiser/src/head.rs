@@ -282,6 +282,18 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
+    /// Expectation Σ p·value of fixed values under the probabilities p, weighted as in [`cross_entropy`](Self::cross_entropy).
+    /// Minimizing it moves probability to the tokens of lowest value.
+    pub fn expectation(
+        &self,
+        values: &Belief<A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        self.score(weights, |first, count| {
+            Aim::Expectation(values.rows(first, count))
+        })
+    }
+
     /// Rate of the bound of a uniform-state diffusion ([`UniformNoise`]), weighted as in [`cross_entropy`](Self::cross_entropy).
     pub fn uniform_bound(
         &self,
@@ -486,6 +498,15 @@ impl<B: Backend> Prediction<B> {
     pub fn within(mut self, numbers: usize) -> Self {
         self.head.execution.head_numbers = numbers;
         self
+    }
+
+    /// All answers, so many times one after the other.
+    pub fn repeat(&self, times: usize) -> Self {
+        Self {
+            // burn's gradient of `repeat_dim` takes entries for the wrong rows.
+            features: Tensor::cat(vec![self.features.clone(); times], 0),
+            head: self.head.clone(),
+        }
     }
 
     /// The answers for `count` sequences from `first` on.

@@ -1,10 +1,11 @@
 //! One definition of the network, evaluated in two ways.
 
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::activation::{sigmoid, silu};
+use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::dual::{self, Dual};
 use flm_ops::{Attention, Mask, Modulated, Precision, Rope};
+use flm_simplex::interpolant::broadcast;
 
 /// ε of every LayerNorm.
 pub(crate) const EPSILON: f64 = 1e-5;
@@ -29,6 +30,20 @@ pub(crate) trait Mode<B: Backend> {
     fn behind(first: Tensor<B, 3>, x: Self::Of<3>) -> Self::Of<3>;
 
     fn add(a: Self::Of<2>, b: Self::Of<2>) -> Self::Of<2>;
+
+    fn sum(a: Self::Of<3>, b: Self::Of<3>) -> Self::Of<3>;
+
+    /// Products of entries, one factor's dimensions repeated where they are 1.
+    fn times(a: Self::Of<3>, b: Self::Of<3>) -> Self::Of<3>;
+
+    /// Side by side in the last dimension.
+    fn join(a: Self::Of<3>, b: Self::Of<3>) -> Self::Of<3>;
+
+    /// A function of each entry of x `[batch]`, given by its values and slopes there, `[batch, 1, 1]`.
+    fn along(x: Self::Of<1>, value: Tensor<B, 1>, slope: Tensor<B, 1>) -> Self::Of<3>;
+
+    /// Softmax of product + bias for each row.
+    fn softmax(product: Self::Of<2>, bias: Tensor<B, 1>) -> Self::Of<2>;
 
     /// Cosines, then sines, of angles.
     fn waves(angles: Self::Of<2>) -> Self::Of<2>;
@@ -117,6 +132,26 @@ impl<B: Backend> Mode<B> for Values {
         a + b
     }
 
+    fn sum(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+        a + b
+    }
+
+    fn times(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+        a * b
+    }
+
+    fn join(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 3> {
+        Tensor::cat(vec![a, b], 2)
+    }
+
+    fn along(_: Tensor<B, 1>, value: Tensor<B, 1>, _: Tensor<B, 1>) -> Tensor<B, 3> {
+        broadcast(value)
+    }
+
+    fn softmax(product: Tensor<B, 2>, bias: Tensor<B, 1>) -> Tensor<B, 2> {
+        softmax(product + bias.unsqueeze(), 1)
+    }
+
     fn waves(angles: Tensor<B, 2>) -> Tensor<B, 2> {
         Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1)
     }
@@ -199,6 +234,43 @@ impl<B: Backend> Mode<B> for Duals {
         Dual {
             value: a.value + b.value,
             tangent: a.tangent + b.tangent,
+        }
+    }
+
+    fn sum(a: Dual<B, 3>, b: Dual<B, 3>) -> Dual<B, 3> {
+        Dual {
+            value: a.value + b.value,
+            tangent: a.tangent + b.tangent,
+        }
+    }
+
+    fn times(a: Dual<B, 3>, b: Dual<B, 3>) -> Dual<B, 3> {
+        Dual {
+            tangent: a.tangent * b.value.clone() + a.value.clone() * b.tangent,
+            value: a.value * b.value,
+        }
+    }
+
+    fn join(a: Dual<B, 3>, b: Dual<B, 3>) -> Dual<B, 3> {
+        Dual {
+            value: Tensor::cat(vec![a.value, b.value], 2),
+            tangent: Tensor::cat(vec![a.tangent, b.tangent], 2),
+        }
+    }
+
+    fn along(x: Dual<B, 1>, value: Tensor<B, 1>, slope: Tensor<B, 1>) -> Dual<B, 3> {
+        Dual {
+            value: broadcast(value),
+            tangent: broadcast(x.tangent * slope),
+        }
+    }
+
+    fn softmax(product: Dual<B, 2>, bias: Tensor<B, 1>) -> Dual<B, 2> {
+        let value = softmax(product.value + bias.unsqueeze(), 1);
+        let mean = (value.clone() * product.tangent.clone()).sum_dim(1);
+        Dual {
+            tangent: value.clone() * (product.tangent - mean),
+            value,
         }
     }
 

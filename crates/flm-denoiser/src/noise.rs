@@ -11,7 +11,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Distribution, Int, Tensor};
 use factor::Factor;
 use flm_ops::Noisy;
-use flm_simplex::interpolant::interpolate;
+use flm_simplex::interpolant::{broadcast, interpolate};
 use flm_simplex::noise::gaussian;
 use rand::Rng;
 
@@ -132,6 +132,15 @@ impl<B: Backend> Prior<B> {
         Self {
             source: Source::Device,
             ..self
+        }
+    }
+
+    /// The same, drawn by whoever computes: by the host for the CPU backend, by the device elsewhere.
+    pub fn where_computed(self) -> Self {
+        if flm_ops::on_host::<B>() {
+            self
+        } else {
+            self.on_device()
         }
     }
 
@@ -259,6 +268,40 @@ impl<B: Backend> Noise<B> {
                     inverse: inverse.clone(),
                 })
                 .reshape([batch, length, width])
+            }
+        }
+    }
+
+    /// log p(I_t | token) of every token at each position, up to a constant of the position, `[batch, length, vocabulary]`: V wide, so ask for a
+    /// few sequences at a time.
+    ///
+    /// The states are those of `tokens` `[batch, length]` at times t `[batch]`, below 1, as the network sees them: of narrow noise what it does not
+    /// see says nothing.
+    pub fn log_likelihoods(
+        &self,
+        embed: &VocabEmbed<B>,
+        tokens: Tensor<B, 2, Int>,
+        t: Tensor<B, 1>,
+    ) -> Tensor<B, 3> {
+        let t = broadcast(t);
+        let scale = t.clone() / (t.clone().neg().add_scalar(1.0)).square();
+        match &self.0 {
+            Draws::Wide(x) => {
+                let [_, _, vocab] = x.dims();
+                let clean = tokens.one_hot::<3>(vocab).float();
+                (x.clone() * t.clone().neg().add_scalar(1.0) + clean * t) * scale
+            }
+            Draws::Narrow { z, inverse, .. } => {
+                let [batch, length, width] = z.dims();
+                // Rows of Q, and how much of each token's dimension the network sees.
+                let basis = flm_ops::matmul(embed.embedding.val(), inverse.clone());
+                let [vocab, _] = basis.dims();
+                let seen = basis.clone().square().sum_dim(1).reshape([1, 1, vocab]);
+                let clean = flm_ops::rows(basis.clone(), tokens);
+                let state = interpolate(z.clone(), clean, t.clone().reshape([batch]));
+                let along =
+                    flm_ops::matmul(state.reshape([batch * length, width]), basis.transpose());
+                (along.reshape([batch, length, vocab]) - seen * t.div_scalar(2.0)) * scale
             }
         }
     }

@@ -27,8 +27,16 @@ impl<B: Backend> Dit<B> {
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B> {
         let ([batch, ..], device) = (state.dims(), state.device());
+        let ratio = self.ratio::<Values>(tau_s.clone());
         let cond = self.condition::<Values>(tau_s, Some(tau_t));
         let end = Tensor::ones([1], &device);
+        // Evidence, too, is that of each position's own time.
+        let ratio = ratio.zip(self.ratio::<Values>(end.clone()));
+        let ratio = ratio.map(|(noisy, clean)| {
+            let known = known.clone().unsqueeze_dim::<3>(2);
+            let shape = known.dims();
+            noisy.expand(shape).mask_where(known, clean.expand(shape))
+        });
         let clean = self.condition::<Values>(end.clone(), Some(end));
         let steer = |map: &Linear<B>, known: &Tensor<B, 2, Bool>| {
             let noisy = modulation::<B, Values>(map, cond.clone());
@@ -44,7 +52,7 @@ impl<B: Backend> Dit<B> {
         } else {
             known.clone()
         };
-        let x = self.evaluate::<Values>(state, |map| steer(map, &anchored), dropout);
+        let x = self.evaluate::<Values>(state, ratio, |map| steer(map, &anchored), dropout);
         self.output_layer.answer(x, |map| steer(map, &known))
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Aim<B: Backend> {
     Divergence(Tensor<B, 2>),
     /// Of their probabilities: what they cost in a uniform-state diffusion.
     UniformBound(UniformNoise<B>),
+    /// Of their probabilities: the expectation Σ p·value of values `[count, vocabulary]`.
+    Expectation(Tensor<B, 2>),
 }
 
 impl<B: Backend> Aim<B> {
@@ -34,6 +36,9 @@ impl<B: Backend> Aim<B> {
             Self::Outputs { point, scale } => squares((product + bias.unsqueeze()) * scale - point),
             Self::Divergence(q) => divergence(Capped::of(product, bias, softcap).p, q).0,
             Self::UniformBound(noise) => noise.loss(Capped::of(product, bias, softcap).p).0,
+            Self::Expectation(values) => {
+                expectation(Capped::of(product, bias, softcap).p, values).0
+            }
         }
     }
 
@@ -64,6 +69,9 @@ impl<B: Backend> Aim<B> {
             }
             Self::UniformBound(noise) => {
                 Capped::of(product, bias, softcap).gradient(weights, |p| noise.loss(p))
+            }
+            Self::Expectation(values) => {
+                Capped::of(product, bias, softcap).gradient(weights, |p| expectation(p, values))
             }
         }
     }
@@ -99,6 +107,12 @@ impl<B: Backend> Capped<B> {
             product,
         }
     }
+}
+
+/// Σ p·value of each row, `[rows]`, and its slope along p, `[rows, vocabulary]`.
+fn expectation<B: Backend>(p: Tensor<B, 2>, values: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 2>) {
+    let mean = (p * values.clone()).sum_dim(1).squeeze_dim(1);
+    (mean, values)
 }
 
 /// Σ x² of each row.

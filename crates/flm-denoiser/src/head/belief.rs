@@ -8,6 +8,7 @@ use burn::tensor::{Bool, ElementConversion, Int, Tensor, TensorData, backend::Ba
 use flm_simplex::guidance::Blend;
 use flm_simplex::projection::sparsemax;
 use rand::{Rng, RngExt};
+use std::sync::Arc;
 
 /// A distribution over the vocabulary for each position, held if it is small and made when asked for otherwise; or a weighted sum of
 /// such distributions and of outputs, which is no distribution.
@@ -68,6 +69,8 @@ enum Source<B: Backend> {
         weight: Tensor<B, 2>,
         other: Box<Source<B>>,
     },
+    /// Shares of token sequences.
+    Sequences(Sequences<B>),
 }
 
 impl<B: Backend> Source<B> {
@@ -122,6 +125,7 @@ impl<B: Backend> Source<B> {
                 let weight = weight.clone().narrow(0, from, count);
                 base.rows(from, count) + other.rows(from, count) * weight
             }
+            Self::Sequences(sequences) => sequences.rows(from, count),
         }
     }
 
@@ -129,6 +133,7 @@ impl<B: Backend> Source<B> {
         match self {
             Self::Held(probabilities) => probabilities.dims()[1],
             Self::Computed { head, .. } | Self::Outputs { head, .. } => head.vocab_size(),
+            Self::Sequences(sequences) => sequences.vocab,
             Self::Mixed { first: base, .. }
             | Self::Chosen { first: base, .. }
             | Self::Moved { base, .. }
@@ -140,7 +145,57 @@ impl<B: Backend> Source<B> {
     }
 }
 
+/// Distributions that are shares of given token sequences.
+#[derive(Clone, Debug)]
+struct Sequences<B: Backend> {
+    /// For each sequence of the batch: numbers of given ones, with their shares.
+    shares: Arc<[Vec<(usize, f32)>]>,
+    /// The given ones, one after the other.
+    ids: Arc<[u32]>,
+    length: usize,
+    vocab: usize,
+    device: B::Device,
+}
+
+impl<B: Backend> Sequences<B> {
+    fn rows(&self, from: usize, count: usize) -> Tensor<B, 2> {
+        let mut dense = vec![0.0_f32; count * self.vocab];
+        for (row, dense) in (from..).zip(dense.chunks_exact_mut(self.vocab)) {
+            let position = row % self.length;
+            for (sequence, share) in &self.shares[row / self.length] {
+                dense[self.ids[sequence * self.length + position] as usize] += share;
+            }
+        }
+        Tensor::from_data(TensorData::new(dense, [count, self.vocab]), &self.device)
+    }
+}
+
 impl<B: Backend> Belief<B> {
+    /// Shares of the token sequences `ids`, `length` each: of each sequence of the batch their numbers and shares, which sum to one.
+    ///
+    /// # Panics
+    ///
+    /// When asked, if a number or a token is not there.
+    pub fn of_sequences(
+        shares: Vec<Vec<(usize, f32)>>,
+        ids: Vec<u32>,
+        [length, vocab]: [usize; 2],
+        device: &B::Device,
+    ) -> Self {
+        Self {
+            batch: shares.len(),
+            length,
+            execution: Execution::default(),
+            source: Source::Sequences(Sequences {
+                shares: shares.into(),
+                ids: ids.into(),
+                length,
+                vocab,
+                device: device.clone(),
+            }),
+        }
+    }
+
     /// What the head says of features `[batch·length, width]`.
     pub(super) fn computed(
         features: Tensor<B, 2>,
@@ -195,6 +250,11 @@ impl<B: Backend> Belief<B> {
             execution: Execution::default(),
             source: Source::Held(probabilities.flatten(0, 1)),
         }
+    }
+
+    /// How many sequences of how many positions it is about.
+    pub fn positions(&self) -> [usize; 2] {
+        [self.batch, self.length]
     }
 
     /// `weight`·self + (1 − `weight`)·other, with one weight for each sequence, `[batch]`.
@@ -279,6 +339,12 @@ impl<B: Backend> Belief<B> {
             },
             ..self
         }
+    }
+
+    /// Σ |number| at each position, `[batch, length]`.
+    pub fn l1_norm(&self) -> Tensor<B, 2> {
+        let runs = self.runs().map(|run| run.abs().sum_dim(1));
+        Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
     }
 
     /// The same, made now and held, V wide, so that it is not made again each time it is asked.

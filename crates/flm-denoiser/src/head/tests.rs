@@ -433,3 +433,63 @@ fn a_choice_is_the_chosen_to_the_bit() {
         }
     }
 }
+
+/// The contrast of two predictions, which is no distribution.
+fn contrast(budget: usize) -> Belief<Flex> {
+    let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).belief());
+    first.plus(second, Tensor::full([BATCH], -1.0, &Default::default()))
+}
+
+#[test]
+fn the_expectation_of_a_contrast_in_runs_is_that_of_the_plain_composition() {
+    let values = contrast(BUDGET).dense();
+    let plain = prediction::<Composed>(1, BUDGET);
+    let p = plain.dense_log_probs().exp();
+    let per_token = (p * Tensor::from_inner(values.clone())).sum_dim(2);
+    let per_token = per_token.squeeze_dim::<2>(2);
+    let loss = (per_token.clone() * Tensor::from_inner(weights())).sum();
+    let expected = numbers(&plain, loss, per_token.inner());
+    for budget in BUDGETS {
+        let contrast = contrast(budget);
+        let sizes = contrast.l1_norm() - values.clone().abs().sum_dim(2).squeeze_dim(2);
+        assert!(sizes.abs().max().into_scalar() < 1e-5);
+        let prediction = prediction::<Autodiff<Flex>>(1, BUDGET).within(budget);
+        let score = prediction.expectation(&contrast, weights());
+        let found = numbers(&prediction, score.loss, score.per_token);
+        assert_close(&found, &expected, &format!("{budget} numbers"));
+    }
+}
+
+#[test]
+fn repeated_answers_are_scored_as_often_and_their_gradients_add_up() {
+    let scored = |times: usize| {
+        let prediction = prediction::<Autodiff<Flex>>(1, BUDGET);
+        let (tokens, weights) = (tokens::<Autodiff<Flex>>(), weights());
+        let score = prediction.repeat(times).cross_entropy(
+            tokens.repeat_dim(0, times),
+            weights.repeat_dim(0, times) / times as f64,
+        );
+        let mut numbers = numbers(&prediction, score.loss, score.per_token);
+        numbers[1].truncate(BATCH * LENGTH);
+        numbers
+    };
+    assert_close(&scored(3), &scored(1), "three times");
+}
+
+#[test]
+fn shares_of_sequences_are_made_in_runs() {
+    let shares = vec![vec![(0, 1.0)], vec![(1, 0.25), (2, 0.75)]];
+    let ids = vec![3, 1, 0, 0, 2, 1];
+    let made = Belief::<Flex>::of_sequences(shares, ids, [2, 4], &Default::default());
+    let expected = [
+        [0.0, 0.0, 0.0, 1.0],
+        [0.0, 1.0, 0.0, 0.0],
+        [0.25, 0.0, 0.75, 0.0],
+        [0.25, 0.75, 0.0, 0.0],
+    ];
+    let rows = |first: usize, count: usize| -> Vec<f32> {
+        made.rows(first, count).into_data().to_vec().unwrap()
+    };
+    assert_eq!(rows(0, 4), expected.concat());
+    assert_eq!(rows(2, 1), expected[2]);
+}

@@ -111,6 +111,11 @@ fn check(config: &DitConfig) -> Result<(), ForeignError> {
             plain.anchor.to_string(),
         ),
         (
+            "evidence",
+            config.evidence.to_string(),
+            plain.evidence.to_string(),
+        ),
+        (
             "family",
             config.family.to_string(),
             plain.family.to_string(),

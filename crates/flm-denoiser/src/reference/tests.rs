@@ -486,24 +486,26 @@ fn what_goes_out_comes_in_again() {
 
 #[test]
 fn what_the_reference_cannot_have_is_not_written() {
-    let config = DitConfig {
-        anchor: true,
-        ..config(false)
-    };
-    let home = home();
-    let place = home.path().join("model");
-    let refused = export(
-        &place,
-        &network(&config, 1),
-        &config,
-        Target::HuggingFace,
-        Existing::Refuse,
-    );
-    assert_eq!(
-        refused.unwrap_err().to_string(),
-        "the network has anchor = true, which the reference's network cannot have: only false can be written for it"
-    );
-    assert!(!place.exists());
+    let [mut anchor, mut evidence] = [(), ()].map(|()| config(false));
+    (anchor.anchor, evidence.evidence) = (true, true);
+    for (key, config) in [("anchor", anchor), ("evidence", evidence)] {
+        let home = home();
+        let place = home.path().join("model");
+        let refused = export(
+            &place,
+            &network(&config, 1),
+            &config,
+            Target::HuggingFace,
+            Existing::Refuse,
+        );
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            format!(
+                "the network has {key} = true, which the reference's network cannot have: only false can be written for it"
+            )
+        );
+        assert!(!place.exists());
+    }
 }
 
 #[test]
