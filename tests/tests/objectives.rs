@@ -573,7 +573,7 @@ fn without_a_teacher_the_diagonal_learns_from_the_tokens() {
         file.int("expected.tokens"),
         Noise::pinned(file.float("expected.noise")),
     );
-    let trained = flow.losses(&student, tokens, &noise, &rows, &mut Dropout::off());
+    let trained = flow.losses(&student, tokens, None, &noise, &rows, &mut Dropout::off());
     assert_eq!(flat(distilled.per_token), flat(trained.per_token));
     assert_eq!(flat(distilled.mean), flat(trained.mean));
 }

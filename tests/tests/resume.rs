@@ -12,7 +12,9 @@ use flm_discrete::duo::DuoObjective;
 use flm_discrete::duo::curriculum::{Curriculum, Transform};
 use flm_discrete::mdlm::MdlmObjective;
 use flm_discrete::sdtt::{Divergence, SdttObjective};
-use flm_distill::{FlowMapConfig, FlowMapObjective, FlowObjective};
+use flm_distill::{
+    DistributionConfig, DistributionObjective, FlowMapConfig, FlowMapObjective, FlowObjective,
+};
 use flm_simplex::{Schedule, stream};
 use flm_tests::sentences;
 use flm_train::{Event, Objective, OptimizerKind, Outcome, Run, TrainConfig, TrainError};
@@ -143,6 +145,39 @@ fn a_flow_resumes_to_the_bit_with_either_optimizer() {
     let objective = FlowObjective::new(Schedule::new(data.tokenizer().vocab_size()).unwrap());
     for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
         resumes_to_the_bit(&data, &objective, &sizes(&data), kind);
+    }
+}
+
+#[test]
+fn a_flow_with_soft_targets_and_evidence_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let schedule = Schedule::new(data.tokenizer().vocab_size()).unwrap();
+    let objective = FlowObjective::new(schedule).with_references(32);
+    let sizes = DitConfig {
+        evidence: true,
+        ..sizes(&data)
+    };
+    resumes_to_the_bit(&data, &objective, &sizes, OptimizerKind::Muon);
+}
+
+#[test]
+fn a_student_and_its_auxiliary_resume_to_the_bit_with_either_optimizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let schedule = Schedule::new(data.tokenizer().vocab_size()).unwrap();
+    let settings = DistributionConfig {
+        levels: 2,
+        renoisings: 2,
+        ..Default::default()
+    };
+    let teacher = model(&data, false).valid();
+    let sizes = sizes(&data).with_two_time(true);
+    let mut rng = stream::generator(0, 5, 0, 0);
+    let auxiliary = (teacher.clone()).into_two_time(sizes.cond_dim, &mut rng, &Default::default());
+    let objective = DistributionObjective::new(schedule, settings, teacher, auxiliary);
+    for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
+        resumes_to_the_bit(&data, &objective, &sizes, kind);
     }
 }
 

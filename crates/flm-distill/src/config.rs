@@ -92,24 +92,27 @@ impl FlowMapConfig {
         let default = Self::default();
         let semigroup = self.objective == ObjectiveKind::Semigroup;
         let measured = semigroup || self.objective == ObjectiveKind::Eulerian;
-        let residual = self.objective == ObjectiveKind::Residual;
+        let trajectory = !matches!(
+            self.objective,
+            ObjectiveKind::Residual | ObjectiveKind::Distribution
+        );
         for (key, set, heard, whose) in [
             (
                 "diagonal",
                 self.diagonal != default.diagonal,
-                !residual,
+                trajectory,
                 OTHERS,
             ),
             (
                 "boundary",
                 self.boundary != default.boundary,
-                !residual,
+                trajectory,
                 OTHERS,
             ),
             (
                 "off_diagonal_weight",
                 weight != default.off_diagonal_weight,
-                !residual,
+                trajectory,
                 OTHERS,
             ),
             (
@@ -133,7 +136,7 @@ impl FlowMapConfig {
             (
                 "denoiser",
                 self.denoiser != default.denoiser,
-                !semigroup && !residual,
+                !semigroup && trajectory,
                 DENOISED,
             ),
         ] {

@@ -1,9 +1,11 @@
 //! The flow's own objective: cross-entropy of D_τ(I_t) against the tokens.
 
+use crate::References;
 use crate::cost;
 use crate::losses::{RowLosses, mean_of};
 use crate::rows::{TimeRow, diagonal_rows};
 use crate::state::RowTimes;
+use burn::module::AutodiffModule;
 use burn::tensor::{Bool, Int, Tensor, TensorData, backend::AutodiffBackend};
 use flm_denoiser::{Dit, Dropout, Noise};
 use flm_simplex::Schedule;
@@ -14,7 +16,11 @@ use rand::Rng;
 pub struct FlowObjective {
     schedule: Schedule,
     conditioning: f64,
+    references: usize,
 }
+
+/// Before this τ targets are soft, where there are [`References`]: after it a state nearly always tells its row from the others.
+const SOFT_BEFORE: f64 = 0.5;
 
 impl FlowObjective {
     /// The objective under the model's time schedule (`DitConfig::schedule`).
@@ -22,7 +28,18 @@ impl FlowObjective {
         Self {
             schedule,
             conditioning: 0.0,
+            references: 0,
         }
+    }
+
+    /// The same with soft targets from so many reference rows a step ([`References`]).
+    pub fn with_references(self, references: usize) -> Self {
+        Self { references, ..self }
+    }
+
+    /// Reference rows of a step.
+    pub fn references(&self) -> usize {
+        self.references
     }
 
     /// The same with some positions of a row known, with this chance of a row ([`known_positions`](crate::known_positions)).
@@ -48,20 +65,32 @@ impl FlowObjective {
         batch as f64 * cost::TRAINED
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times, of which nothing is known.
+    /// Losses of `tokens` `[batch, length]` at the given times, of which nothing is known: against the tokens or, with `references`, against soft targets
+    /// where τ < ½.
     pub fn losses<A: AutodiffBackend>(
         &self,
         model: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
+        references: Option<References<'_>>,
         noise: &Noise<A::InnerBackend>,
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
     ) -> RowLosses<A> {
         let (shape, device) = (tokens.dims(), tokens.device());
         let times = RowTimes::<A>::of(rows, &self.schedule, &device);
-        let state = noise.interpolate(model.embed(), tokens.clone(), times.s);
+        let state = noise.interpolate(model.embed(), tokens.clone(), times.s.clone());
         let prediction = model.forward(state, times.tau_s, times.tau_t, dropout);
-        let score = prediction.cross_entropy(tokens, mean_of(shape, shape[0], &device));
+        let weights = mean_of(shape, shape[0], &device);
+        let score = match references {
+            None => prediction.cross_entropy(tokens, weights),
+            Some(references) => {
+                let soft: Vec<bool> = rows.iter().map(|row| row.tau_s < SOFT_BEFORE).collect();
+                let (model, tokens) = (model.valid(), tokens.inner());
+                let t = times.s.inner();
+                let target = references.targets(&model, tokens, noise, t, &soft);
+                prediction.soft_cross_entropy(&target, weights)
+            }
+        };
         RowLosses {
             mean: score.loss,
             per_token: score.per_token,
@@ -158,7 +187,7 @@ mod tests {
         let rows = [0.3, 0.6].map(TimeRow::diagonal);
         let objective = FlowObjective::new(Schedule::new(9).unwrap());
         let off = &mut Dropout::off();
-        let plain = objective.losses(&model, tokens(), &noise(1), &rows, off);
+        let plain = objective.losses(&model, tokens(), None, &noise(1), &rows, off);
         let given = losses(&model, &[false; 8], 1);
         for (found, expected) in flat(given.per_token).into_iter().zip(flat(plain.per_token)) {
             // The same sums of f32, fused and not.

@@ -123,11 +123,16 @@ impl<B: Backend> FlowMapObjective<B> {
     ///
     /// # Panics
     ///
-    /// If the objective is the residual recipe, which has [an objective of its own](crate::ResidualObjective).
+    /// If the objective is one that has a type of its own: the [residual recipe](crate::ResidualObjective) or
+    /// [distribution matching](crate::DistributionObjective).
     pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
         assert!(
-            config.objective != ObjectiveKind::Residual,
-            "the residual recipe has an objective of its own"
+            !matches!(
+                config.objective,
+                ObjectiveKind::Residual | ObjectiveKind::Distribution
+            ),
+            "{} has an objective of its own",
+            config.objective.name()
         );
         Self {
             schedule,

@@ -20,21 +20,28 @@
 
 mod config;
 pub mod cost;
+mod distribution;
 mod flow;
 mod flow_map;
 mod known;
 mod losses;
 mod off_diagonal;
+mod references;
 mod residual;
 mod rows;
 mod state;
 mod weighting;
 
 pub use config::{Denoiser, FlowMapConfig, FlowMapConfigError, Measure, Target};
+pub use distribution::{
+    DistributionConfig, DistributionConfigError, DistributionLosses, DistributionObjective,
+    DistributionRow,
+};
 pub use flow::FlowObjective;
 pub use flow_map::{FlowMapObjective, Rows};
 pub use known::known_positions;
 pub use losses::RowLosses;
 pub use off_diagonal::*;
+pub use references::References;
 pub use residual::{ResidualObjective, ResidualStudent};
 pub use rows::{Midpoint, RowKind, TimeRow, diagonal_rows, flow_map_rows};

@@ -64,6 +64,9 @@ macro_rules! objectives {
             $($(#[$about])* $name,)*
             /// A second network beside a frozen denoiser, whose outputs are added to its flow's velocity: the residual recipe.
             Residual,
+            /// No trajectory: what the student writes is distributed as what the teacher writes
+            /// ([`DistributionObjective`](crate::DistributionObjective)).
+            Distribution,
         }
 
         impl ObjectiveKind {
@@ -72,6 +75,7 @@ macro_rules! objectives {
                 match self {
                     $(Self::$name => stringify!($module),)*
                     Self::Residual => "residual",
+                    Self::Distribution => "distribution",
                 }
             }
         }
@@ -81,8 +85,8 @@ macro_rules! objectives {
             pub(crate) fn off_diagonal<A: AutodiffBackend>(&self) -> Box<dyn OffDiagonal<A>> {
                 match self.objective {
                     $(ObjectiveKind::$name => Box::new($name::from(self)),)*
-                    ObjectiveKind::Residual => {
-                        panic!("the residual recipe has an objective of its own")
+                    ObjectiveKind::Residual | ObjectiveKind::Distribution => {
+                        panic!("{} has an objective of its own", self.objective.name())
                     }
                 }
             }

@@ -66,7 +66,17 @@ pub(crate) struct Tensors<B: AutodiffBackend> {
     pub(crate) model: Dit<B>,
     pub(crate) ema: Dit<B::InnerBackend>,
     pub(crate) optimizers: Optimizers<B>,
+    pub(crate) auxiliary: Option<Auxiliary<B>>,
 }
+
+/// A network that is trained beside the model.
+pub(crate) struct Auxiliary<B: AutodiffBackend> {
+    pub(crate) network: Dit<B>,
+    pub(crate) optimizers: Optimizers<B>,
+}
+
+/// What the files of an [`Auxiliary`]'s optimizers begin with.
+const AUXILIARY: &str = "auxiliary-";
 
 /// Writes a checkpoint beside its place and moves it there when it is whole; then removes the oldest ones.
 pub(crate) fn save<B: AutodiffBackend>(
@@ -147,7 +157,16 @@ fn write<B: AutodiffBackend>(folder: &Path, tensors: &Tensors<B>) -> Result<(), 
         tensors.ema.clone().into_record(),
         folder.join("ema"),
     )?;
-    tensors.optimizers.save(folder, &recorder)
+    tensors.optimizers.save(folder, "", &recorder)?;
+    if let Some(Auxiliary {
+        network,
+        optimizers,
+    }) = &tensors.auxiliary
+    {
+        recorder.record(network.clone().into_record(), folder.join("auxiliary"))?;
+        optimizers.save(folder, AUXILIARY, &recorder)?;
+    }
+    Ok(())
 }
 
 fn folder_name(step: u64) -> String {
@@ -278,10 +297,18 @@ fn read<B: AutodiffBackend>(
     let recorder = FileFormat::default();
     let model = recorder.load(path.join("model"), device)?;
     let ema = Recorder::<B::InnerBackend>::load(&recorder, path.join("ema"), device)?;
+    let auxiliary = |fresh: Auxiliary<B>| {
+        let network = recorder.load(path.join("auxiliary"), device)?;
+        Ok::<_, RecorderError>(Auxiliary {
+            network: fresh.network.load_record(network),
+            optimizers: fresh.optimizers.load(path, AUXILIARY, &recorder, device)?,
+        })
+    };
     Ok(Tensors {
+        auxiliary: tensors.auxiliary.map(auxiliary).transpose()?,
         model: tensors.model.load_record(model),
         ema: tensors.ema.load_record(ema),
-        optimizers: tensors.optimizers.load(path, &recorder, device)?,
+        optimizers: tensors.optimizers.load(path, "", &recorder, device)?,
     })
 }
 

@@ -19,6 +19,10 @@ pub struct TrainConfig {
     /// Chance of a row to have some of its positions known in training: a flow then learns to go on with a text, or to fill a hole. 0 for the
     /// published recipe.
     pub conditioning: f64,
+    /// Rows of the training split a step that soft targets are made from; 0 for the rows themselves as targets, as published. Of flows.
+    pub references: usize,
+    /// Learning rates of a network that is trained beside the model, as a multiple of the model's; of objectives that have one.
+    pub auxiliary_rate: f64,
     /// Steps between validations; 0 for only one at the end.
     pub validate_every: u64,
     /// Validation sequences, the first ones of the split.
@@ -89,6 +93,8 @@ impl Default for TrainConfig {
             seed: 0,
             ema_decay: 0.9999,
             conditioning: 0.0,
+            references: 0,
+            auxiliary_rate: 1.0,
             validate_every: 500,
             validation_rows: 512,
             checkpoint_every: 1_000,
@@ -156,7 +162,12 @@ impl TrainConfig {
             });
         }
         let o = &self.optimizer;
-        for (key, value) in [("lr", o.lr), ("muon_lr", o.muon_lr), ("clip", o.clip)] {
+        for (key, value) in [
+            ("lr", o.lr),
+            ("muon_lr", o.muon_lr),
+            ("clip", o.clip),
+            ("auxiliary_rate", self.auxiliary_rate),
+        ] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(TrainConfigError::NotPositive { key, found: value });
             }

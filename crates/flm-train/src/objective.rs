@@ -2,13 +2,14 @@
 
 mod discrete;
 
-use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor};
+use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{ElementConversion, Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Noise, Prior};
 use flm_discrete::{Measured, TokenLosses};
 use flm_distill::{
-    FlowMapObjective, FlowObjective, ResidualObjective, ResidualStudent, RowKind, RowLosses,
-    TimeRow, known_positions,
+    DistributionObjective, FlowMapObjective, FlowObjective, References, ResidualObjective,
+    ResidualStudent, RowKind, RowLosses, TimeRow, known_positions,
 };
 use flm_simplex::stream::Stream;
 
@@ -22,7 +23,7 @@ pub trait Objective<B: AutodiffBackend>: Sync {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B>;
 
     /// What a step of `batch` sequences costs, in evaluations of the network (`flm_distill::cost`).
@@ -37,12 +38,23 @@ pub trait Objective<B: AutodiffBackend>: Sync {
     fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
         None
     }
+
+    /// How many rows of the training split a step wants for reference, as [`Draw::references`].
+    fn references(&self) -> usize {
+        0
+    }
+
+    /// The network that is trained beside the model, as it starts, if the objective needs one. Parts get it as
+    /// [`Draw::auxiliary`], and [`Losses::mean`] includes its loss.
+    fn auxiliary(&self) -> Option<Dit<B>> {
+        None
+    }
 }
 
 /// The loss of one part of a step.
 #[derive(Clone, Debug)]
 pub struct Losses<B: AutodiffBackend> {
-    /// What is trained, the mean over all tokens, in the graph, `[1]`.
+    /// What is trained, the mean over all tokens, in the graph, `[1]`; with the auxiliary network's loss, where there is one.
     pub mean: Tensor<B, 1>,
     /// The loss of each token, `[rows, length]`.
     pub per_token: Tensor<B::InnerBackend, 2>,
@@ -76,13 +88,17 @@ impl<B: AutodiffBackend> From<TokenLosses<B>> for Losses<B> {
 
 /// What one part of a step draws from.
 #[derive(Clone, Copy, Debug)]
-pub struct Draw<'a, B: Backend> {
+pub struct Draw<'a, B: AutodiffBackend> {
     /// Names the generators.
     pub stream: Stream,
     /// The averaged weights as they stand.
-    pub average: &'a Dit<B>,
+    pub average: &'a Dit<B::InnerBackend>,
+    /// The network that is trained beside the model, where the objective has one.
+    pub auxiliary: Option<&'a Dit<B>>,
+    /// Rows of the training split, where the objective wants some; none in validation.
+    pub references: Option<References<'a>>,
     /// The noise that sequences start from.
-    pub prior: &'a Prior<B>,
+    pub prior: &'a Prior<B::InnerBackend>,
     /// Chance with which residual branches drop an entry; 0 in validation.
     pub dropout: f64,
 }
@@ -94,6 +110,7 @@ pub(crate) mod purpose {
     pub(crate) const DROPOUT: u64 = 3;
     pub(crate) const CORRUPTION: u64 = 4;
     pub(crate) const KNOWN: u64 = 5;
+    pub(crate) const RENOISING: u64 = 6;
 }
 
 impl<B: AutodiffBackend> Objective<B> for FlowObjective {
@@ -102,12 +119,15 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             if self.conditioning() == 0.0 {
-                return FlowObjective::losses(self, model, tokens, noise, rows, dropout);
+                let references = draw.references;
+                return FlowObjective::losses(
+                    self, model, tokens, references, noise, rows, dropout,
+                );
             }
             let mut rng = draw.stream.own(purpose::KNOWN);
             let known = known_positions(tokens.dims(), self.conditioning(), &mut rng);
@@ -118,6 +138,10 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
     fn evaluations(&self, batch: usize) -> f64 {
         FlowObjective::evaluations(self, batch)
     }
+
+    fn references(&self) -> usize {
+        FlowObjective::references(self)
+    }
 }
 
 impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
@@ -126,7 +150,7 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
@@ -154,7 +178,7 @@ impl<B: AutodiffBackend> Objective<B> for ResidualObjective<B::InnerBackend> {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
@@ -177,7 +201,7 @@ impl<B: AutodiffBackend> Objective<B> for ResidualStudent<B::InnerBackend> {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
@@ -195,13 +219,77 @@ impl<B: AutodiffBackend> Objective<B> for ResidualStudent<B::InnerBackend> {
     }
 }
 
-impl<P: Backend> Draw<'_, P> {
+impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend> {
+    fn losses(
+        &self,
+        model: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        batch: usize,
+        draw: &Draw<'_, B>,
+    ) -> Losses<B> {
+        let auxiliary = draw.auxiliary.expect("the loop keeps the auxiliary");
+        let rows = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
+        let shape = tokens.dims();
+        let noise = draw
+            .prior
+            .draw(shape[0], shape[1], &mut draw.stream.own(purpose::NOISE));
+        let renoising = self.renoising(shape, &mut draw.stream.own(purpose::RENOISING));
+        let mut generator = draw.stream.own(purpose::DROPOUT);
+        let losses = DistributionObjective::losses(
+            self,
+            [model, auxiliary],
+            tokens,
+            [&noise, &renoising],
+            &draw.stream.share(&rows),
+            &mut Dropout::on(draw.dropout, &mut generator),
+        );
+        let rows = losses.contrast.dims()[0];
+        let count = rows as f64;
+        let of_auxiliary: f64 = losses.auxiliary.clone().inner().into_scalar().elem();
+        Losses {
+            mean: losses.student + losses.auxiliary,
+            per_token: losses.contrast,
+            names: vec!["contrast"; rows],
+            beside: vec![Measured {
+                name: "auxiliary",
+                sum: of_auxiliary * count,
+                count,
+            }],
+        }
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        DistributionObjective::evaluations(self, batch)
+    }
+
+    fn auxiliary(&self) -> Option<Dit<B>> {
+        let auxiliary = DistributionObjective::auxiliary(self).clone();
+        Some(Dit::from_inner(auxiliary).map(&mut Trainable))
+    }
+}
+
+/// Makes the parameters of a network that was frozen take gradients.
+struct Trainable;
+
+impl<B: AutodiffBackend> ModuleMapper<B> for Trainable {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, tensor, mapper) = param.consume();
+        Param::from_mapped_value(id, tensor.require_grad(), mapper)
+    }
+}
+
+impl<B: AutodiffBackend> Draw<'_, B> {
     /// What `losses` says of this part: of its share of the batch's `times`, with noise and dropout of its own.
-    fn score<B: AutodiffBackend<InnerBackend = P>>(
+    fn score(
         &self,
         tokens: Tensor<B, 2, Int>,
         times: &[TimeRow],
-        losses: impl FnOnce(Tensor<B, 2, Int>, &Noise<P>, &[TimeRow], &mut Dropout<'_>) -> RowLosses<B>,
+        losses: impl FnOnce(
+            Tensor<B, 2, Int>,
+            &Noise<B::InnerBackend>,
+            &[TimeRow],
+            &mut Dropout<'_>,
+        ) -> RowLosses<B>,
     ) -> Losses<B> {
         let [rows, length] = tokens.dims();
         let noise = self

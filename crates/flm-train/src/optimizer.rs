@@ -45,6 +45,15 @@ impl<B: AutodiffBackend> Optimizers<B> {
         }
     }
 
+    /// The same for a network that is trained beside the model, at `rate` times the learning rates.
+    pub(crate) fn beside(config: &OptimizerConfig, rate: f64) -> Self {
+        Self::new(&OptimizerConfig {
+            lr: config.lr * rate,
+            muon_lr: config.muon_lr * rate,
+            ..config.clone()
+        })
+    }
+
     /// Moves the model along gradients that are already averaged and clipped; learning rates are multiplied by `factor`.
     pub(crate) fn step(
         &mut self,
@@ -62,11 +71,13 @@ impl<B: AutodiffBackend> Optimizers<B> {
     pub(crate) fn save<R: FileRecorder<B> + FileRecorder<B::InnerBackend>>(
         &self,
         folder: &Path,
+        prefix: &str,
         recorder: &R,
     ) -> Result<(), RecorderError> {
-        Recorder::<B>::record(recorder, self.adamw.to_record(), folder.join("adamw"))?;
+        let file = |name: &str| folder.join(format!("{prefix}{name}"));
+        Recorder::<B>::record(recorder, self.adamw.to_record(), file("adamw"))?;
         if let Some(muon) = &self.muon {
-            muon.save(folder.join("muon"), recorder)?;
+            muon.save(file("muon"), recorder)?;
         }
         Ok(())
     }
@@ -74,14 +85,16 @@ impl<B: AutodiffBackend> Optimizers<B> {
     pub(crate) fn load<R: FileRecorder<B> + FileRecorder<B::InnerBackend>>(
         mut self,
         folder: &Path,
+        prefix: &str,
         recorder: &R,
         device: &B::Device,
     ) -> Result<Self, RecorderError> {
-        self.adamw =
-            self.adamw
-                .load_record(Recorder::<B>::load(recorder, folder.join("adamw"), device)?);
+        let file = |name: &str| folder.join(format!("{prefix}{name}"));
+        self.adamw = self
+            .adamw
+            .load_record(Recorder::<B>::load(recorder, file("adamw"), device)?);
         if let Some(muon) = &mut self.muon {
-            muon.load(folder.join("muon"), recorder, device)?;
+            muon.load(file("muon"), recorder, device)?;
         }
         Ok(self)
     }

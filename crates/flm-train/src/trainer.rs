@@ -1,6 +1,6 @@
 //! The loop.
 
-use crate::checkpoint::{self, Origin, State, Tensors};
+use crate::checkpoint::{self, Auxiliary, Origin, State, Tensors};
 use crate::config::TrainConfig;
 use crate::ema;
 use crate::error::TrainError;
@@ -14,6 +14,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
 use flm_data::{BatchOrder, Split};
 use flm_denoiser::{Dit, NoiseWidth, Prior};
+use flm_distill::References;
 use flm_simplex::stream::Stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -87,10 +88,15 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
                 self.objective.teacher().is_some(),
             )
         };
+        let config = self.config;
         let fresh = Tensors {
             ema: self.model.valid(),
-            optimizers: Optimizers::new(&self.config.optimizer),
+            optimizers: Optimizers::new(&config.optimizer),
             model: self.model,
+            auxiliary: self.objective.auxiliary().map(|network| Auxiliary {
+                network,
+                optimizers: Optimizers::beside(&config.optimizer, config.auxiliary_rate),
+            }),
         };
         let course = Course {
             objective: self.objective,
@@ -166,18 +172,39 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             model,
             ema,
             mut optimizers,
+            auxiliary,
         } = tensors;
         let prior = self.prior(&model.valid());
+        let references = self.references(step)?;
+        let references = references.as_ref().map(|ids| References {
+            ids,
+            length: self.train.length(),
+        });
         let answers = workers.map(parts, |part| {
             // Leaves of its own: parts that shared a graph would wait for each other.
             let model = model.clone().fork(&self.device);
-            let draw = self.draw(step, [part, parts], &ema, &prior, self.dropout);
+            let auxiliary = auxiliary
+                .as_ref()
+                .map(|auxiliary| auxiliary.network.clone().fork(&self.device));
+            let draw = Draw {
+                auxiliary: auxiliary.as_ref(),
+                references,
+                ..self.draw(step, [part, parts], &ema, &prior, self.dropout)
+            };
             let losses = self.score(&model, &tokens, config.batch, &draw);
             let loss = losses.mean.clone() / parts as f64;
-            let grads = GradientsParams::from_grads(loss.backward(), &model);
-            (grads, by_name(losses))
+            let mut grads = loss.backward();
+            let of_model = GradientsParams::from_module(&mut grads, &model);
+            let of_auxiliary =
+                auxiliary.map(|auxiliary| GradientsParams::from_module(&mut grads, &auxiliary));
+            (of_model, of_auxiliary, by_name(losses))
         });
-        let (grads, named): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        let (mut grads, mut of_auxiliary, mut named) = (Vec::new(), Vec::new(), Vec::new());
+        for (model, auxiliary, losses) in answers {
+            grads.push(model);
+            of_auxiliary.extend(auxiliary);
+            named.push(losses);
+        }
         let (losses, beside) = average_by_name(named);
         let (grads, grad_norm) = combine(&model, grads, config.optimizer.clip);
         let loss = losses.mean();
@@ -190,6 +217,17 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         let factor = config.optimizer.factor(step, config.steps);
         // Weights, average and moments are passed on, not shared: what nobody else holds is written over in place.
         let model = optimizers.step(model, grads, factor, workers);
+        let auxiliary = auxiliary.map(|auxiliary| {
+            let Auxiliary {
+                network,
+                mut optimizers,
+            } = auxiliary;
+            let (grads, _) = combine(&network, of_auxiliary, config.optimizer.clip);
+            Auxiliary {
+                network: optimizers.step(network, grads, factor, workers),
+                optimizers,
+            }
+        });
         let decay = ema::warm_decay(config.ema_decay, step);
         let ema = ema::update(ema, &model.valid(), decay);
         let report = StepReport {
@@ -203,19 +241,25 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             model,
             ema,
             optimizers,
+            auxiliary,
         };
         Ok((tensors, report))
+    }
+
+    /// The reference rows of a step, in an order of their own.
+    fn references(&self, step: u64) -> Result<Option<Vec<u32>>, TrainError> {
+        let count = self.objective.references().min(self.train.rows());
+        if count == 0 {
+            return Ok(None);
+        }
+        let order = BatchOrder::new(!self.config.seed, self.train.rows())?;
+        Ok(Some(self.train.batch(&order.batch(step, count))?))
     }
 
     /// The noise of a step, as `model` and the teacher see it.
     fn prior(&self, model: &Dit<B::InnerBackend>) -> Prior<B::InnerBackend> {
         let teacher = self.objective.teacher().map(Dit::embed);
-        let prior = Prior::of_width(model.embed(), teacher, self.noise);
-        if flm_ops::on_host::<B>() {
-            prior
-        } else {
-            prior.on_device()
-        }
+        Prior::of_width(model.embed(), teacher, self.noise).where_computed()
     }
 
     fn draw<'p>(
@@ -225,7 +269,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         average: &'p Dit<B::InnerBackend>,
         prior: &'p Prior<B::InnerBackend>,
         dropout: f64,
-    ) -> Draw<'p, B::InnerBackend> {
+    ) -> Draw<'p, B> {
         let stream = Stream {
             seed: self.config.seed,
             step,
@@ -235,19 +279,15 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         Draw {
             stream,
             average,
+            auxiliary: None,
+            references: None,
             prior,
             dropout,
         }
     }
 
     /// Scores the rows of a batch, `[batch · length]` tokens, that are this part's.
-    fn score(
-        &self,
-        model: &Dit<B>,
-        tokens: &[u32],
-        batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
-    ) -> Losses<B> {
+    fn score(&self, model: &Dit<B>, tokens: &[u32], batch: usize, draw: &Draw<'_, B>) -> Losses<B> {
         let length = self.train.length();
         let rows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
         let mine = draw.stream.share(&rows);
@@ -266,6 +306,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
     fn validate(
         &self,
         ema: &Dit<B::InnerBackend>,
+        auxiliary: Option<&Auxiliary<B>>,
         workers: &Workers,
         step: u64,
     ) -> Result<Option<Evaluation>, TrainError> {
@@ -288,8 +329,12 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         let tokens = self.validation.batch(&rows)?;
         let prior = self.prior(ema);
         let model = Dit::<B>::from_inner(ema.clone()).no_grad();
+        let auxiliary = auxiliary.map(|auxiliary| auxiliary.network.clone().no_grad());
         let named = workers.map(parts, |part| {
-            let draw = self.draw(VALIDATION_STEP, [part, parts], ema, &prior, 0.0);
+            let draw = Draw {
+                auxiliary: auxiliary.as_ref(),
+                ..self.draw(VALIDATION_STEP, [part, parts], ema, &prior, 0.0)
+            };
             by_name(self.score(&model, &tokens, rows.len(), &draw))
         });
         let (losses, beside) = average_by_name(named);
@@ -385,13 +430,15 @@ impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
             }
             let stopping = course.stop.load(Ordering::Relaxed);
             let keep = last || stopping || due(state.step, config.checkpoint_every);
-            if keep && !(is_finite(&tensors.model.valid()) && is_finite(&tensors.ema)) {
+            let auxiliary = tensors.auxiliary.as_ref();
+            if keep && !tensors.are_finite() {
                 // Found before it is written: a checkpoint that is there is a good one.
                 let what = "weights became infinite or NaN".to_owned();
                 return Err(course.diverged(state.step, what, &report.losses));
             }
             if last || due(state.step, config.validate_every) {
-                validation = course.validate(&tensors.ema, &ready.workers, state.step)?;
+                validation =
+                    course.validate(&tensors.ema, auxiliary, &ready.workers, state.step)?;
                 if let Some(evaluation) = &validation {
                     observe(Event::Validation(evaluation));
                 }
@@ -411,6 +458,16 @@ impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
             finished: ready.state.step >= steps,
             validation,
         })
+    }
+}
+
+impl<B: AutodiffBackend> Tensors<B> {
+    /// Whether every parameter of every network is a number.
+    fn are_finite(&self) -> bool {
+        let auxiliary = self.auxiliary.as_ref();
+        is_finite(&self.model.valid())
+            && is_finite(&self.ema)
+            && auxiliary.is_none_or(|auxiliary| is_finite(&auxiliary.network.valid()))
     }
 }
 

@@ -3,7 +3,7 @@
 //! None of them starts from noise that is projected: it would be as wide as the vocabulary, which costs nothing as nobody draws it.
 
 use super::{Draw, Losses, Objective, purpose};
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout};
 use flm_discrete::TokenLosses;
@@ -14,9 +14,9 @@ use flm_discrete::mdlm::MdlmObjective;
 use flm_discrete::sdtt::SdttObjective;
 use rand_chacha::ChaCha8Rng;
 
-impl<P: Backend> Draw<'_, P> {
+impl<B: AutodiffBackend> Draw<'_, B> {
     /// What `losses` says of this part: of its share of the batch's `times`, with corruption and dropout of its own.
-    fn score_tokens<B: AutodiffBackend<InnerBackend = P>>(
+    fn score_tokens(
         &self,
         times: &[f64],
         losses: impl FnOnce(&[f64], &mut ChaCha8Rng, &mut Dropout<'_>) -> TokenLosses<B>,
@@ -51,7 +51,7 @@ impl<B: AutodiffBackend> Objective<B> for AutoregressiveObjective {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         _: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         draw.score_tokens(&[], |_, _, dropout| {
             AutoregressiveObjective::losses(self, model, tokens, dropout)
@@ -67,7 +67,7 @@ impl<B: AutodiffBackend> Objective<B> for MdlmObjective {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         let times = self.times(batch, &mut draw.times());
         draw.score_tokens(&times, |times, rng, dropout| {
@@ -85,7 +85,7 @@ impl<B: AutodiffBackend> Objective<B> for DuoObjective {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         let (times, step) = (self.times(batch, &mut draw.times()), draw.stream.step);
         draw.score_tokens(&times, |times, rng, dropout| {
@@ -102,7 +102,7 @@ impl<B: AutodiffBackend> Objective<B> for SdttObjective<B::InnerBackend> {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         let times = self.times(batch, &mut draw.times());
         draw.score_tokens(&times, |times, rng, dropout| {
@@ -119,7 +119,7 @@ impl<B: AutodiffBackend> Objective<B> for DcdObjective<B::InnerBackend> {
         model: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
         batch: usize,
-        draw: &Draw<'_, B::InnerBackend>,
+        draw: &Draw<'_, B>,
     ) -> Losses<B> {
         let times = self.times(batch, &mut draw.times());
         draw.score_tokens(&times, |times, rng, dropout| {

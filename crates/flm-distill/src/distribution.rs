@@ -1,0 +1,431 @@
+//! Matching distributions: what a flow map writes in a step should be distributed as what its teacher's flow writes.
+//!
+//! Trajectory objectives ask the student for the teacher's answer to each noise. This one does not care which noise becomes which text. The
+//! student answers p = δ_{s,1}(I_s) and writes its likeliest tokens x̂. Noise is put back, I_t = (1−t)ε + t·x̂, and two denoisers look at it: the
+//! frozen teacher, which knows the law of the data, and an *auxiliary* one, which learns the law of x̂ beside the student. Where the auxiliary
+//! gives a token more probability than the teacher, the student writes it too often: p moves against that contrast, straight through the argmax
+//! (`mathematics.md`, section 10; [DMD](https://arxiv.org/abs/2311.18828)).
+
+use crate::cost;
+use crate::losses::mean_of;
+use crate::state::RowTimes;
+use crate::{RowKind, TimeRow};
+use burn::tensor::{
+    Int, Tensor,
+    backend::{AutodiffBackend, Backend},
+};
+use flm_denoiser::{Dit, Dropout, Noise, Prior};
+use flm_simplex::Schedule;
+use flm_simplex::interpolant::interpolate;
+use flm_simplex::times::stratified;
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+/// Settings of a [`DistributionObjective`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DistributionConfig {
+    /// Steps that the student learns to write in, at most: its states are of τ = 0, 1/levels, 2/levels, …
+    pub levels: usize,
+    /// How often noise is put back on each thing that the student writes: so many times as many rows as the student's train the auxiliary.
+    pub renoisings: usize,
+    /// The least τ of noise that is put back.
+    pub earliest: f64,
+    /// The largest τ of noise that is put back.
+    pub latest: f64,
+    /// Divides the teacher's logits: below 1 the student learns a sharper law than the teacher's.
+    pub temperature: f64,
+}
+
+impl Default for DistributionConfig {
+    fn default() -> Self {
+        Self {
+            levels: 1,
+            renoisings: 1,
+            earliest: 0.02,
+            latest: 0.92,
+            temperature: 1.0,
+        }
+    }
+}
+
+/// Settings with which no distribution can be matched.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DistributionConfigError {
+    /// No state to write from, or no noise to compare at.
+    #[error("distribution {key} must be at least 1, found 0")]
+    Zero {
+        /// The configuration key.
+        key: &'static str,
+    },
+    /// Times that are no interval.
+    #[error(
+        "distribution earliest and latest must satisfy 0 <= earliest < latest <= 1, found {earliest} and {latest}"
+    )]
+    Times {
+        /// The least τ found.
+        earliest: f64,
+        /// The largest τ found.
+        latest: f64,
+    },
+    /// A temperature that no distribution has.
+    #[error("distribution temperature must be positive and finite, found {found}")]
+    Temperature {
+        /// The value found.
+        found: f64,
+    },
+}
+
+impl DistributionConfig {
+    /// Checks that there are levels, times and a temperature.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is impossible.
+    pub fn validate(&self) -> Result<(), DistributionConfigError> {
+        let (earliest, latest) = (self.earliest, self.latest);
+        for (key, value) in [("levels", self.levels), ("renoisings", self.renoisings)] {
+            if value == 0 {
+                return Err(DistributionConfigError::Zero { key });
+            }
+        }
+        if !(0.0 <= earliest && earliest < latest && latest <= 1.0) {
+            return Err(DistributionConfigError::Times { earliest, latest });
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            let found = self.temperature;
+            return Err(DistributionConfigError::Temperature { found });
+        }
+        Ok(())
+    }
+}
+
+/// Trains a two-time denoiser to write in one step, or a few, what the teacher's flow writes in many.
+pub struct DistributionObjective<B: Backend> {
+    schedule: Schedule,
+    config: DistributionConfig,
+    teacher: Dit<B>,
+    auxiliary: Dit<B>,
+    prior: Prior<B>,
+}
+
+/// The network times of a row, both τ.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DistributionRow {
+    /// Of the state that the student writes from.
+    pub level: f64,
+    /// Of the noisy states at which teacher and auxiliary are compared.
+    pub renoised: Vec<f64>,
+}
+
+/// The losses of a batch.
+#[derive(Clone, Debug)]
+pub struct DistributionLosses<A: AutodiffBackend> {
+    /// What the student is trained on, in the graph, `[1]`: only its gradient has a meaning.
+    pub student: Tensor<A, 1>,
+    /// The contrast under the student's probabilities, positive where it writes what the teacher would not, `[batch · renoisings, length]`: every row
+    /// once, then again.
+    pub contrast: Tensor<A::InnerBackend, 2>,
+    /// What the auxiliary is trained on, its mean cross-entropy against the student's tokens, in the graph, `[1]`.
+    pub auxiliary: Tensor<A, 1>,
+}
+
+impl<B: Backend> DistributionObjective<B> {
+    /// `config` must have been validated; `schedule` is the teacher's (`DitConfig::schedule`), and the student has the same. The `auxiliary` is the
+    /// network that learns the student's law, as it starts: the teacher or, for several levels, the teacher as a two-time network, which is told the level.
+    pub fn new(
+        schedule: Schedule,
+        config: DistributionConfig,
+        teacher: Dit<B>,
+        auxiliary: Dit<B>,
+    ) -> Self {
+        let prior = Prior::new(teacher.embed()).where_computed();
+        Self {
+            schedule,
+            config,
+            teacher,
+            auxiliary,
+            prior,
+        }
+    }
+
+    /// The auxiliary denoiser as it starts.
+    pub fn auxiliary(&self) -> &Dit<B> {
+        &self.auxiliary
+    }
+
+    /// Times for a whole batch: levels in equal shares, renoising times stratified.
+    pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<DistributionRow> {
+        let DistributionConfig {
+            levels,
+            renoisings,
+            earliest,
+            latest,
+            ..
+        } = self.config;
+        let offset = rng.random_range(0..levels);
+        let mut level: Vec<usize> = (0..batch).map(|row| (row + offset) % levels).collect();
+        level.shuffle(rng);
+        let times = stratified(batch * renoisings, rng);
+        let within = |tau: &f64| earliest + (latest - earliest) * tau;
+        let row = |(level, times): (usize, &[f64])| DistributionRow {
+            level: level as f64 / levels as f64,
+            renoised: times.iter().map(within).collect(),
+        };
+        level
+            .into_iter()
+            .zip(times.chunks_exact(renoisings))
+            .map(row)
+            .collect()
+    }
+
+    /// What a step of `batch` rows costs, in evaluations of the network: student and auxiliary are trained, the teacher is asked.
+    pub fn evaluations(&self, batch: usize) -> f64 {
+        let renoised = batch * self.config.renoisings;
+        batch as f64 * cost::TRAINED + renoised as f64 * (cost::TRAINED + 1.0)
+    }
+
+    /// Noise to put back on what the student writes in `batch` sequences of `length` tokens.
+    pub fn renoising<R: Rng + ?Sized>(&self, [batch, length]: [usize; 2], rng: &mut R) -> Noise<B> {
+        self.prior.draw(batch * self.config.renoisings, length, rng)
+    }
+
+    /// Losses at the given times. The `tokens` `[batch, length]` make the states of levels above 0; the student's noise is `noise`, and
+    /// `renoising` is put back on what it writes ([`renoising`](Self::renoising)).
+    ///
+    /// The `auxiliary` must have the teacher's embedding: no gradient reaches it here, so it keeps that.
+    pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        [student, auxiliary]: [&Dit<A>; 2],
+        tokens: Tensor<A, 2, Int>,
+        [noise, renoising]: [&Noise<B>; 2],
+        rows: &[DistributionRow],
+        dropout: &mut Dropout<'_>,
+    ) -> DistributionLosses<A> {
+        let device = self.teacher.embed().embedding.device();
+        let written_from = |row: &DistributionRow| TimeRow::span(RowKind::Boundary, row.level, 1.0);
+        let at: Vec<TimeRow> = rows.iter().map(written_from).collect();
+        let at = RowTimes::<A>::of(&at, &self.schedule, &tokens.device());
+        let state = noise.interpolate(student.embed(), tokens, at.s.clone());
+        let answer = student.forward(state, at.tau_s.clone(), at.tau_t.clone(), dropout);
+        let times = self.config.renoisings;
+        let written = answer.inner().belief().argmax().repeat_dim(0, times);
+        let (answer, level) = (answer.repeat(times), at.tau_s.repeat_dim(0, times));
+
+        // Every row once, then again: as the answers are repeated.
+        let renoised = |time: usize| rows.iter().map(move |row| row.renoised[time]);
+        let times: Vec<TimeRow> = (0..times)
+            .flat_map(renoised)
+            .map(TimeRow::diagonal)
+            .collect();
+        let times = RowTimes::<B>::of(&times, &self.schedule, &device);
+        let embed = self.teacher.embed();
+        let state = interpolate(
+            renoising.seen(embed),
+            embed.tokens(written.clone()),
+            times.s,
+        );
+        let tau = times.tau_s;
+        let real = self
+            .teacher
+            .forward(state.clone(), tau.clone(), tau.clone(), &mut Dropout::off())
+            .belief_at(self.config.temperature);
+        let state = Tensor::from_inner(state);
+        // Without dropout, as the teacher: what differs between the two is what they have learned.
+        let tau = Tensor::from_inner(tau);
+        let own = auxiliary.forward(state, tau, level, &mut Dropout::off());
+        let shape = written.dims();
+        let minus = Tensor::full([shape[0]], -1.0, &device);
+        let contrast = own.inner().belief().plus(real, minus);
+        let mean = mean_of(shape, shape[0], &device);
+        let size = contrast.l1_norm().mean_dim(1).clamp_min(LEAST_CONTRAST);
+        let score = answer.expectation(&contrast, mean.clone() / size);
+        DistributionLosses {
+            student: score.loss,
+            contrast: score.per_token,
+            auxiliary: own.cross_entropy(Tensor::from_inner(written), mean).loss,
+        }
+    }
+}
+
+/// A contrast below this, summed over tokens and averaged over positions, is rounding and not scaled up.
+const LEAST_CONTRAST: f64 = 1e-3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::Autodiff;
+    use burn::module::AutodiffModule;
+    use burn_flex::Flex;
+    use flm_denoiser::{DitConfig, apply_tensors, named_tensors};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use std::path::Path;
+
+    type Train = Autodiff<Flex>;
+
+    const VOCAB: usize = 9;
+
+    fn config() -> DistributionConfig {
+        DistributionConfig {
+            renoisings: 2,
+            ..Default::default()
+        }
+    }
+
+    fn objective(config: DistributionConfig, teacher: &Dit<Train>) -> DistributionObjective<Flex> {
+        let (schedule, teacher) = (Schedule::new(VOCAB).unwrap(), teacher.valid());
+        DistributionObjective::new(schedule, config, teacher.clone(), teacher)
+    }
+
+    /// A network whose every parameter is drawn; the head's bias for a token is raised by `raise`.
+    fn network(two_time: bool, raise: Option<(usize, f32)>) -> Dit<Train> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let sizes = DitConfig::new(VOCAB, 4, 16, 1, 2).with_two_time(two_time);
+        let model = sizes.init::<Train>(&mut rng, &Default::default()).unwrap();
+        let mut tensors = named_tensors(&model);
+        for tensor in &mut tensors {
+            // The same for both kinds, whatever order they have.
+            let mut rng = ChaCha8Rng::seed_from_u64(tensor.name.len() as u64);
+            tensor.values.fill_with(|| rng.random_range(-0.2..0.2));
+            if let Some((token, by)) = raise
+                && tensor.name == "output_layer.linear.bias"
+            {
+                tensor.values[token] += by;
+            }
+        }
+        apply_tensors(model, Path::new("drawn"), tensors).unwrap()
+    }
+
+    fn losses(
+        objective: &DistributionObjective<Flex>,
+        [student, auxiliary]: [&Dit<Train>; 2],
+    ) -> DistributionLosses<Train> {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let rows = objective.rows(2, &mut rng);
+        let noise = Prior::new(&student.valid().embed().clone()).draw(2, 4, &mut rng);
+        let renoising = objective.renoising([2, 4], &mut rng);
+        let tokens = Tensor::from_ints([[1, 2, 3, 4], [5, 6, 7, 8]], &Default::default());
+        let off = &mut Dropout::off();
+        objective.losses(
+            [student, auxiliary],
+            tokens,
+            [&noise, &renoising],
+            &rows,
+            off,
+        )
+    }
+
+    fn values<const D: usize>(x: Tensor<Flex, D>) -> Vec<f32> {
+        x.into_data().to_vec().unwrap()
+    }
+
+    #[test]
+    fn levels_are_shared_evenly_and_times_are_spread() {
+        let config = DistributionConfig {
+            levels: 4,
+            renoisings: 3,
+            earliest: 0.1,
+            latest: 0.7,
+            ..Default::default()
+        };
+        let objective = objective(config, &network(false, None));
+        let rows = objective.rows(8, &mut ChaCha8Rng::seed_from_u64(1));
+        for level in [0.0, 0.25, 0.5, 0.75] {
+            assert_eq!(rows.iter().filter(|row| row.level == level).count(), 2);
+        }
+        let mut times: Vec<f64> = rows.into_iter().flat_map(|row| row.renoised).collect();
+        times.sort_by(f64::total_cmp);
+        assert_eq!(times.len(), 24);
+        for (i, time) in times.into_iter().enumerate() {
+            let stratum = ((time - 0.1) / 0.6 * 24.0) as usize;
+            assert_eq!(stratum, i, "{time}");
+        }
+    }
+
+    #[test]
+    fn where_the_auxiliary_is_the_teacher_the_student_stays() {
+        let (teacher, student) = (network(false, None), network(true, None));
+        let found = losses(&objective(config(), &teacher), [&student, &teacher]);
+        assert!(values(found.contrast).iter().all(|x| x.abs() < 1e-6));
+        let grads = found.student.backward();
+        let gradient = student.embed().embedding.val().grad(&grads).unwrap();
+        // Contrasts of rounding are divided by the least size that counts.
+        assert!(gradient.abs().max().into_scalar() < 1e-3);
+    }
+
+    #[test]
+    fn the_student_gives_up_what_the_auxiliary_finds_too_often() {
+        let (teacher, student) = (network(false, None), network(true, None));
+        let auxiliary = network(false, Some((2, 1.0)));
+        let found = losses(&objective(config(), &teacher), [&student, &auxiliary]);
+        // Descend along the head's own matrix and see what the student makes likelier.
+        let grads = found.student.backward();
+        let (_, head) = student.matrices().pop().unwrap();
+        let gradient = head.grad(&grads).unwrap();
+        let mut tensors = named_tensors(&student);
+        for tensor in &mut tensors {
+            if tensor.name == "output_layer.linear.weight" {
+                // In files the matrix lies the other way.
+                let gradient = values(gradient.clone().transpose());
+                let steps = tensor.values.iter_mut().zip(gradient);
+                steps.for_each(|(weight, slope)| *weight -= 5.0 * slope);
+            }
+        }
+        let moved = apply_tensors(student.clone(), Path::new("moved"), tensors).unwrap();
+        let likely = |model: &Dit<Train>| {
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let state = Prior::new(model.valid().embed()).draw(2, 4, &mut rng);
+            let state = state.seen(model.valid().embed());
+            let tau = Tensor::zeros([2], &Default::default());
+            let end = Tensor::ones([2], &Default::default());
+            let plain = model.valid();
+            let prediction = plain.forward(state, tau, end, &mut Dropout::off());
+            let p: Vec<f32> = values(prediction.belief().dense());
+            p.chunks_exact(VOCAB).map(|p| p[2]).sum::<f32>() / 8.0
+        };
+        let (before, after) = (likely(&student), likely(&moved));
+        assert!(after < 0.95 * before, "{before} {after}");
+    }
+
+    #[test]
+    fn the_auxiliary_learns_what_the_student_writes_and_keeps_its_embedding() {
+        let (teacher, student) = (network(false, None), network(true, None));
+        let auxiliary = network(false, None);
+        let found = losses(&objective(config(), &teacher), [&student, &auxiliary]);
+        let loss = values(found.auxiliary.clone().inner())[0];
+        assert!(loss > 0.0 && loss < 2.0 * (VOCAB as f32).ln(), "{loss}");
+        let grads = found.auxiliary.backward();
+        assert!(auxiliary.embed().embedding.val().grad(&grads).is_none());
+        let of_network = auxiliary.matrices().into_iter().skip(1);
+        assert!(of_network.map(|(_, x)| x.grad(&grads)).all(|x| x.is_some()));
+        // Nothing of it reaches the student.
+        let none = |(_, x): (_, Tensor<Train, 2>)| x.grad(&grads).is_none();
+        assert!(student.matrices().into_iter().all(none));
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let message = |config: DistributionConfig| config.validate().unwrap_err().to_string();
+        let default = DistributionConfig::default;
+        assert_eq!(default().validate(), Ok(()));
+        let zero = DistributionConfig {
+            levels: 0,
+            ..default()
+        };
+        assert_eq!(
+            message(zero),
+            "distribution levels must be at least 1, found 0"
+        );
+        let times = DistributionConfig {
+            earliest: 0.9,
+            latest: 0.2,
+            ..default()
+        };
+        assert_eq!(
+            message(times),
+            "distribution earliest and latest must satisfy 0 <= earliest < latest <= 1, found 0.9 and 0.2"
+        );
+    }
+}

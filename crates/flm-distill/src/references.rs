@@ -1,0 +1,165 @@
+//! Soft targets: the posterior over reference rows in the place of the one row that a noisy state was made from.
+//!
+//! Where time is early a state says little about its row: many rows of the corpus could have given it, and the row that did is one draw of a wide
+//! posterior. With rows y_j for reference, this one among them, the target is Σ w_j·y_j with w_j ∝ p(I_t | y_j)
+//! ([stable target field](https://arxiv.org/abs/2302.00670)): the same minimum as n grows, and gradients that vary less.
+
+use burn::tensor::{Int, Tensor, backend::Backend};
+use flm_denoiser::{Belief, Dit, Noise};
+
+/// Shares below this are left out.
+const LEAST_SHARE: f32 = 1e-5;
+
+/// Rows of the corpus, `length` tokens each, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct References<'a> {
+    /// Their tokens.
+    pub ids: &'a [u32],
+    /// Tokens in a row.
+    pub length: usize,
+}
+
+impl References<'_> {
+    /// The soft target of each row of `tokens` `[batch, length]`, seen with `noise` at the times `t`: of those with `soft` set the posterior over
+    /// references and row, of others the row itself.
+    pub fn targets<B: Backend>(
+        &self,
+        model: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        noise: &Noise<B>,
+        t: Tensor<B, 1>,
+        soft: &[bool],
+    ) -> Belief<B> {
+        let ([batch, length], device) = (tokens.dims(), tokens.device());
+        let [vocab, _] = model.embed().embedding.dims();
+        let count = self.ids.len() / self.length;
+        let mut ids = self.ids.to_vec();
+        ids.extend(tokens.clone().into_data().iter::<u32>());
+        let shares = (0..batch).map(|row| {
+            if !soft[row] {
+                return vec![(count + row, 1.0)];
+            }
+            let likelihoods = noise.narrow(row, 1).log_likelihoods(
+                model.embed(),
+                tokens.clone().narrow(0, row, 1),
+                t.clone().narrow(0, row, 1),
+            );
+            let likelihoods: Vec<f32> = likelihoods.into_data().iter::<f32>().collect();
+            let own = &ids[(count + row) * length..][..length];
+            let candidates = self.ids.chunks_exact(length).chain([own]);
+            let mut shares: Vec<(usize, f32)> = (0..count)
+                .chain([count + row])
+                .zip(candidates.map(|candidate| sum(&likelihoods, candidate, vocab)))
+                .collect();
+            normalize(&mut shares);
+            shares
+        });
+        Belief::of_sequences(shares.collect(), ids.clone(), [length, vocab], &device)
+    }
+}
+
+/// log p of a row: the sum over its positions.
+fn sum(likelihoods: &[f32], row: &[u32], vocab: usize) -> f32 {
+    let at = likelihoods.chunks_exact(vocab).zip(row);
+    at.map(|(likelihoods, &id)| likelihoods[id as usize]).sum()
+}
+
+/// Logarithms of weights become shares that sum to one; small ones go.
+fn normalize(shares: &mut Vec<(usize, f32)>) {
+    let total = |shares: &[(usize, f32)]| shares.iter().map(|(_, share)| share).sum::<f32>();
+    let largest = shares
+        .iter()
+        .map(|(_, log)| *log)
+        .fold(f32::NEG_INFINITY, f32::max);
+    shares
+        .iter_mut()
+        .for_each(|(_, log)| *log = (*log - largest).exp());
+    let all = total(shares);
+    shares.retain(|(_, share)| share / all >= LEAST_SHARE);
+    let kept = total(shares);
+    shares.iter_mut().for_each(|(_, share)| *share /= kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+    use flm_denoiser::{DitConfig, NoiseWidth, Prior};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    const T: [f32; 2] = [0.05, 0.6];
+
+    fn model() -> Dit<Flex> {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let config = DitConfig::new(5, 3, 4, 1, 2);
+        config.init(&mut rng, &Default::default()).unwrap()
+    }
+
+    fn tokens() -> Tensor<Flex, 2, Int> {
+        Tensor::from_ints([[1, 2, 3], [4, 0, 1]], &Default::default())
+    }
+
+    fn targets(soft: [bool; 2]) -> (Vec<f32>, Noise<Flex>) {
+        let model = model();
+        let prior = Prior::of_width(model.embed(), None, NoiseWidth::Network);
+        let noise = prior.draw(2, 3, &mut ChaCha8Rng::seed_from_u64(2));
+        let references = References {
+            ids: &[1, 2, 0, 4, 4, 4, 1, 2, 3],
+            length: 3,
+        };
+        let t = Tensor::from_floats(T, &Default::default());
+        let found = references.targets(&model, tokens(), &noise, t, &soft);
+        (found.dense().into_data().to_vec().unwrap(), noise)
+    }
+
+    #[test]
+    fn a_row_that_is_not_soft_is_its_own_target() {
+        let (found, _) = targets([false, false]);
+        let ids = [1, 2, 3, 4, 0, 1];
+        for (row, id) in found.chunks_exact(5).zip(ids) {
+            assert!((0..5).all(|v| row[v] == f32::from(v == id)), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_soft_target_is_the_posterior_given_what_the_network_sees() {
+        let (found, noise) = targets([true, true]);
+        let (model, width) = (model(), 4);
+        let values: Vec<f64> = model.embed().embedding.val().into_data().iter().collect();
+        let e = nalgebra::DMatrix::from_row_slice(5, width, &values);
+        let precision = (e.transpose() * &e).try_inverse().unwrap();
+        let seen: Vec<f64> = noise.seen(model.embed()).into_data().iter().collect();
+        for (row, (t, own)) in T.into_iter().zip([[1, 2, 3], [4, 0, 1]]).enumerate() {
+            let t = f64::from(t);
+            let candidates = [[1, 2, 0], [4, 4, 4], [1, 2, 3], own];
+            let log_p = |candidate: &[usize; 3]| -> f64 {
+                (0..3)
+                    .map(|position| {
+                        let first = (row * 3 + position) * width;
+                        let x0 = nalgebra::RowDVector::from_row_slice(&seen[first..first + width]);
+                        let h = x0 * (1.0 - t) + e.row(own[position]) * t;
+                        let d = h - e.row(candidate[position]) * t;
+                        let square = (&d * &precision * d.transpose())[(0, 0)];
+                        -square / (2.0 * (1.0 - t).powi(2))
+                    })
+                    .sum()
+            };
+            let weights: Vec<f64> = candidates.iter().map(|c| log_p(c).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let mut expected = [[0.0; 5]; 3];
+            for (candidate, weight) in candidates.iter().zip(&weights) {
+                for (position, &id) in candidate.iter().enumerate() {
+                    expected[position][id] += weight / total;
+                }
+            }
+            for (position, expected) in expected.iter().enumerate() {
+                for (v, expected) in expected.iter().enumerate() {
+                    let found = f64::from(found[(row * 3 + position) * 5 + v]);
+                    // Shares below 1e-5 are left out, and logarithms of order ten are of f32.
+                    assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+                }
+            }
+        }
+    }
+}
