@@ -149,10 +149,12 @@ mod quality;
 mod scorer;
 
 pub use estimate::Estimate;
-pub use grammar::{Grammar, GrammarError, GrammarErrorKind, GrammarRows, Posterior};
+pub use grammar::{
+    FrameMatch, Frames, Grammar, GrammarError, GrammarErrorKind, GrammarRows, Posterior,
+};
 pub use metrics::{
-    Variety, distinct_ngrams, distinct_share, mean_length, mean_unigram_entropy, repetition,
-    self_bleu, unigram_entropy,
+    Copying, Variety, distinct_ngrams, distinct_share, mean_length, mean_unigram_entropy,
+    repetition, self_bleu, unigram_entropy,
 };
 pub use oracle::oracle_nats_per_token;
 pub use quality::{Diversity, NoSamples, Quality, corpus_quality};

@@ -61,6 +61,12 @@ pub struct Quality {
     pub valid: f64,
     /// [Cross-entropy](oracle_nats_per_token) against the grammar, in nats per token.
     pub oracle_nats_per_token: f64,
+    /// [Divergence](crate::FrameMatch::divergence) of the valid samples' sentence frames from the grammar's, in nats; `None` where no sample is valid.
+    #[serde(default)]
+    pub frame_divergence: Option<f64>,
+    /// [Recall](crate::FrameMatch::recall) of the frames, in \[0, 1\]; `None` where no sample is valid.
+    #[serde(default)]
+    pub frame_recall: Option<f64>,
     /// As in [`Diversity`].
     pub entropy: f64,
     /// As in [`Diversity`].
@@ -91,10 +97,13 @@ impl Quality {
             variety,
         } = Diversity::of_tokens(samples)?;
         let valid = samples.iter().filter(|s| grammar.contains(s)).count();
+        let frames = grammar.frames().compare(samples);
         Ok(Self {
             samples: count,
             valid: valid as f64 / count as f64,
             oracle_nats_per_token: oracle_nats_per_token(grammar, samples).ok_or(NoSamples)?,
+            frame_divergence: frames.map(|frames| frames.divergence),
+            frame_recall: frames.map(|frames| frames.recall),
             entropy,
             distinct,
             mean_length,

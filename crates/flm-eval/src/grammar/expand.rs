@@ -25,6 +25,8 @@ pub(super) struct Alternative {
     /// Its logarithm, in nats.
     pub(super) log_p: f64,
     pub(super) items: Vec<Item>,
+    /// Number of the written alternative that it is an assignment of.
+    pub(super) written: usize,
 }
 
 /// The plain grammar: nodes stand after all nodes they use, the start node last.
@@ -66,6 +68,8 @@ struct Draft<'s> {
     line: usize,
     weights: Vec<f64>,
     alternatives: Vec<Vec<Item>>,
+    /// Of each alternative, the number of the written one.
+    written: Vec<usize>,
 }
 
 /// Values of variables, by the variables' names.
@@ -109,13 +113,13 @@ impl<'s> Expansion<'s> {
         let next = self.drafts.len() as u32;
         let id = *self.ids.entry((name, values.clone())).or_insert(next);
         if id == next {
-            let (weights, alternatives) = (Vec::new(), Vec::new());
             self.drafts.push(Draft {
                 name,
                 values,
                 line,
-                weights,
-                alternatives,
+                weights: Vec::new(),
+                alternatives: Vec::new(),
+                written: Vec::new(),
             });
         }
         id
@@ -133,8 +137,10 @@ impl<'s> Expansion<'s> {
                     continue;
                 };
                 self.reached[index] = true;
-                for alternative in &rule.alternatives {
-                    self.alternative(id, rule, alternative, &binding)?;
+                let before = source.rules[..index].iter();
+                let first: usize = before.map(|rule| rule.alternatives.len()).sum();
+                for (number, alternative) in (first..).zip(&rule.alternatives) {
+                    self.alternative(id, rule, (number, alternative), &binding)?;
                 }
             }
             if self.drafts[id].alternatives.is_empty() {
@@ -159,7 +165,7 @@ impl<'s> Expansion<'s> {
         &mut self,
         id: usize,
         rule: &Rule,
-        alternative: &'s Written,
+        (number, alternative): (usize, &'s Written),
         bound: &Binding<'s>,
     ) -> Result<()> {
         let mut free: Vec<(&'s str, &'s [usize])> = Vec::new();
@@ -196,6 +202,7 @@ impl<'s> Expansion<'s> {
                 .collect();
             let draft = &mut self.drafts[id];
             draft.alternatives.push(items);
+            draft.written.push(number);
             draft.weights.push(alternative.weight / count as f64);
         }
         Ok(())
@@ -215,11 +222,14 @@ impl<'s> Expansion<'s> {
         let plain = |old: &usize| {
             let draft = &self.drafts[*old];
             let total: f64 = draft.weights.iter().sum();
-            (draft.weights.iter().zip(&draft.alternatives))
-                .map(|(weight, items)| Alternative {
+            (draft.weights.iter())
+                .zip(&draft.alternatives)
+                .zip(&draft.written)
+                .map(|((weight, items), written)| Alternative {
                     p: weight / total,
                     log_p: (weight / total).ln(),
                     items: items.iter().map(renumber).collect(),
+                    written: *written,
                 })
                 .collect()
         };

@@ -172,21 +172,44 @@ pub(super) fn log_prob(
     starters: &Starters,
     words: &[u32],
 ) -> Option<f64> {
+    let chart = chart(nodes, starters, words);
+    whole(&chart.arena[chart.sentences()], words.len())
+}
+
+/// Log-probability that each of these alternatives derives exactly `words`, given that it is chosen; `None` if it cannot.
+pub(super) fn log_probs_given<'g>(
+    nodes: &'g [Vec<Alternative>],
+    starters: &Starters,
+    words: &[u32],
+    alternatives: impl Iterator<Item = &'g Alternative>,
+) -> Vec<Option<f64>> {
+    let chart = chart(nodes, starters, words);
+    let weigh = |place: usize, word| Log::of_match(words[place] == word);
+    let log_prob = |alternative: &Alternative| {
+        let (mut frontier, mut reached) = (vec![(0, Log::ONE)], Ends::new());
+        for item in &alternative.items {
+            chart.advance(*item, &frontier, &mut reached, words.len(), &weigh);
+            std::mem::swap(&mut frontier, &mut reached);
+        }
+        whole(&frontier, words.len())
+    };
+    alternatives.map(log_prob).collect()
+}
+
+/// The weight of what ends at `length`.
+fn whole(ends: &[(u32, Log)], length: usize) -> Option<f64> {
+    let end = ends.iter().find(|(end, _)| *end as usize == length);
+    end.map(|(_, Log(log_p))| *log_p)
+}
+
+/// The chart of given words.
+fn chart<'g>(nodes: &'g [Vec<Alternative>], starters: &Starters, words: &[u32]) -> Chart<'g, Log> {
     let candidates = |start: usize| match words.get(start) {
         Some(word) => starters.by_word[*word as usize].as_slice(),
         None => starters.empty.as_slice(),
     };
-    let weigh = |place: usize, word| {
-        if words[place] == word {
-            Log::ONE
-        } else {
-            Log::NONE
-        }
-    };
-    let chart = Chart::new(nodes, words.len(), candidates, weigh);
-    (chart.arena[chart.sentences()].iter())
-        .find(|(end, _)| *end as usize == words.len())
-        .map(|(_, Log(log_p))| *log_p)
+    let weigh = |place: usize, word| Log::of_match(words[place] == word);
+    Chart::new(nodes, words.len(), candidates, weigh)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod enumerate;
 mod error;
 mod expand;
+mod frames;
 mod inside;
 mod lengths;
 mod posterior;
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use rand::{Rng, RngExt};
 
 pub use self::error::{GrammarError, GrammarErrorKind};
+pub use self::frames::{FrameMatch, Frames};
 pub use self::posterior::Posterior;
 pub use self::rows::GrammarRows;
 pub(crate) use self::weight::log_add;
@@ -145,14 +147,16 @@ impl Grammar {
     /// Log-probability of a sentence in nats, summed over its derivations; `None` if the
     /// language does not contain it.
     pub fn log_prob<S: AsRef<str>>(&self, tokens: &[S]) -> Option<f64> {
+        inside::log_prob(&self.nodes, &self.starters, &self.ids_of(tokens)?)
+    }
+
+    /// The words' numbers; `None` if one is unknown or no sentence is so long.
+    fn ids_of<S: AsRef<str>>(&self, tokens: &[S]) -> Option<Vec<u32>> {
         if !(self.summary.min..=self.summary.max).contains(&tokens.len()) {
             return None;
         }
-        let words = tokens
-            .iter()
-            .map(|token| self.ids.get(token.as_ref()).copied())
-            .collect::<Option<Vec<u32>>>()?;
-        inside::log_prob(&self.nodes, &self.starters, &words)
+        let ids = tokens.iter().map(|token| self.ids.get(token.as_ref()));
+        ids.map(Option::<&u32>::copied).collect()
     }
 
     /// Entropy of a sentence in nats, as the mean of −log p over `n` sentences drawn.

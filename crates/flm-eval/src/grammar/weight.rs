@@ -74,6 +74,13 @@ impl Weight for Linear {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Log(pub(super) f64);
 
+impl Log {
+    /// Of a word that is known: all or nothing.
+    pub(super) fn of_match(is_there: bool) -> Self {
+        if is_there { Self::ONE } else { Self::NONE }
+    }
+}
+
 impl Weight for Log {
     const NONE: Self = Self(f64::NEG_INFINITY);
     const ONE: Self = Self(0.0);

@@ -1,5 +1,6 @@
 //! Entropy, diversity and repetition of samples, on words or token ids.
 
+mod copying;
 mod distinct;
 mod entropy;
 mod ngrams;
@@ -7,6 +8,7 @@ mod repetition;
 mod self_bleu;
 mod variety;
 
+pub use self::copying::Copying;
 pub use self::distinct::{distinct_ngrams, distinct_share};
 pub use self::entropy::{mean_unigram_entropy, unigram_entropy};
 pub use self::repetition::repetition;
