@@ -4,11 +4,13 @@ mod eval;
 mod given;
 
 pub(crate) use eval::{
-    BoundArgs, EvalArgs, EvalCommand, FrontierArgs, InfillArgs, PerfectArgs, ScoreArgs,
+    BoundArgs, ControlsArgs, EvalArgs, EvalCommand, FrontierArgs, InfillArgs, PerfectArgs,
+    ScoreArgs,
 };
 pub(crate) use given::GivenArgs;
 
 use crate::device::{Compute, Device};
+use crate::stages::sample::Sampler;
 use clap::{Args, Parser, Subcommand};
 use flm_denoiser::Precision;
 use std::path::PathBuf;
@@ -127,6 +129,9 @@ pub(crate) struct QuickstartArgs {
     /// Decides everything that is drawn: sentences, initial weights, noise
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
+    /// Choose the numbers of training steps so that the whole takes about N minutes here, in place of the preset's
+    #[arg(long, value_name = "N")]
+    pub(crate) minutes: Option<f64>,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
     /// Replace a folder that an earlier quickstart made
@@ -340,6 +345,9 @@ pub(crate) struct SampleArgs {
     /// Divides the logits: below 1 likely tokens gain
     #[arg(long, default_value_t = 1.0, value_name = "T")]
     pub(crate) temperature: f64,
+    /// How a flow or a flow map goes from noise to text
+    #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
+    pub(crate) sampler: Sampler,
     /// Keep of each belief the likeliest tokens that together have this chance: tokens are drawn from them or, in a flow, the mean is theirs
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     pub(crate) top_p: f64,

@@ -9,13 +9,14 @@ use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use crate::stages::{
-    bound, convert, datasets, doctor, eval, frontier, infill, inspect, perfect, prepare, reward,
-    sample, train,
+    bound, controls, convert, datasets, doctor, eval, frontier, infill, inspect, perfect, prepare,
+    reward, sample, train,
 };
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
 use flm_data::Layout;
 use flm_denoiser::{Family, Precision, folder};
+use flm_distill::ObjectiveKind;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -205,6 +206,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
         compute: args.run.device.into(),
         out: RunFolder::new(args.run.out),
         command: CommandLine::current(),
+        silent: false,
     })?;
     print(&next(&out, steps))
 }
@@ -213,6 +215,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
 fn heeded(set: &[String], teacher: &str) -> Result<()> {
     let ways = [
         ("flow_map", Family::Flow),
+        ("distribution", Family::Flow),
         ("sdtt", Family::Mdlm),
         ("dcd", Family::Duo),
     ];
@@ -248,9 +251,21 @@ fn run_distill(args: DistillArgs) -> Result<()> {
     } else if args.no_teacher {
         config.distill.teacher.clear();
     }
+    let names_start = |set: &String| set.contains("start");
+    if args.settings.preset.is_none()
+        && !args.run.resume
+        && !args.settings.set.iter().any(names_start)
+    {
+        // Settings of the teacher's own run, which may have started somewhere.
+        config.distill.start.clear();
+    }
     heeded(&args.settings.set, &config.distill.teacher)?;
     unread(&args.settings, "curriculum", "for `flm train` alone")?;
     let out = args.run.out.clone();
+    let steps = match config.distill.flow_map.objective {
+        ObjectiveKind::Distribution => config.distill.distribution.levels,
+        _ => 4,
+    };
     train::distill(train::Request {
         config,
         data: &args.data,
@@ -259,8 +274,9 @@ fn run_distill(args: DistillArgs) -> Result<()> {
         compute: args.run.device.into(),
         out: RunFolder::new(args.run.out),
         command: CommandLine::current(),
+        silent: false,
     })?;
-    print(&next(&out, Some(4)))
+    print(&next(&out, Some(steps)))
 }
 
 fn run_sample(args: &SampleArgs) -> Result<()> {
@@ -295,6 +311,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         steps: *steps,
         gamma: args.gamma,
         temperature: args.temperature,
+        sampler: args.sampler,
         seed: args.seed,
         batch: args.batch,
         trace: args.trace.is_some(),
@@ -361,6 +378,11 @@ fn run_eval(args: &EvalArgs) -> Result<()> {
         Some(EvalCommand::Bound(args)) => return print(&bound::bound(args)?),
         Some(EvalCommand::Infill(args)) => return print(&infill::infill(args)?),
         Some(EvalCommand::Perfect(args)) => return print(&perfect::perfect(args)?),
+        Some(EvalCommand::Controls(args)) => {
+            let written = controls::controls(args)?;
+            let line = |path: PathBuf| format!("{}\n", path.display());
+            return print(&written.into_iter().map(line).collect::<String>());
+        }
         None => {}
     }
     if args.score.device.dtype != Precision::F32 {
@@ -370,7 +392,7 @@ fn run_eval(args: &EvalArgs) -> Result<()> {
         )));
     }
     let samples = args.samples.as_ref().expect("clap asks for it");
-    let judged = eval::eval(samples, args.data.as_deref(), &args.score)?;
+    let judged = eval::eval(samples, args.data.as_deref(), args.copying, &args.score)?;
     if args.json {
         return print(&(serde_json::to_string_pretty(&judged)? + "\n"));
     }

@@ -5,10 +5,11 @@ mod keys;
 pub(crate) use keys::{Overrides, first_difference};
 
 use crate::error::{CliError, Result};
+use crate::stages::sample::Sampler;
 use flm_data::{Detokenizer, Layout, TextUnit, TokenizerSource};
 use flm_denoiser::{DitConfig, Family};
 use flm_discrete::{CurriculumConfig, DcdConfig, SdttConfig};
-use flm_distill::FlowMapConfig;
+use flm_distill::{DistributionConfig, FlowMapConfig};
 use flm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -80,6 +81,7 @@ pub(crate) struct ModelSettings {
     pub(crate) rope_base: f64,
     pub(crate) anchor: bool,
     pub(crate) schedule_vocab: usize,
+    pub(crate) evidence: bool,
 }
 
 /// `[distill]`: from the flow to its flow map, or from many steps of another model to a few.
@@ -89,6 +91,10 @@ pub(crate) struct DistillSettings {
     /// Model folder of the teacher; empty for self-distillation.
     pub(crate) teacher: String,
     pub(crate) flow_map: FlowMapConfig,
+    /// Model folder of the flow map that the distribution objective starts from; empty for the teacher itself.
+    pub(crate) start: String,
+    /// Of the distribution objective.
+    pub(crate) distribution: DistributionConfig,
     /// Of a masked diffusion.
     pub(crate) sdtt: SdttConfig,
     /// Of a uniform-state diffusion.
@@ -111,6 +117,8 @@ pub(crate) struct SampleSettings {
     pub(crate) gamma: f64,
     /// Divides the logits.
     pub(crate) temperature: f64,
+    /// How the quickstart samples its flow.
+    pub(crate) sampler: Sampler,
     /// Steps at which the quickstart samples the flow.
     pub(crate) flm_steps: Vec<usize>,
     /// Steps at which the quickstart samples the flow map.
@@ -133,6 +141,13 @@ impl Config {
             &mut self.distill.train
         } else {
             &mut self.train
+        }
+    }
+
+    /// The numbers of training steps of another configuration.
+    pub(crate) fn take_steps(&mut self, other: &Self) {
+        for distilled in [false, true] {
+            self.training_mut(distilled).steps = other.training(distilled).steps;
         }
     }
 
@@ -185,6 +200,8 @@ impl Default for DistillSettings {
         Self {
             teacher: String::new(),
             flow_map: FlowMapConfig::default(),
+            start: String::new(),
+            distribution: DistributionConfig::default(),
             sdtt: SdttConfig::default(),
             dcd: DcdConfig::default(),
             train,
@@ -200,6 +217,7 @@ impl Default for SampleSettings {
             seed: 0,
             gamma: 0.0,
             temperature: 1.0,
+            sampler: Sampler::default(),
             flm_steps: vec![1, 2, 4, 8, 32, 128],
             fmlm_steps: vec![1, 2, 4, 8],
         }
@@ -222,6 +240,7 @@ impl ModelSettings {
             rope_base: config.rope_base,
             anchor: config.anchor,
             schedule_vocab: config.schedule_vocab,
+            evidence: config.evidence,
         }
     }
 
@@ -242,6 +261,7 @@ impl ModelSettings {
             rope_base: self.rope_base,
             anchor: self.anchor,
             schedule_vocab: self.schedule_vocab,
+            evidence: self.evidence,
             two_time,
             ..DitConfig::new(vocab_size, length, self.width, self.blocks, self.heads)
         };

@@ -152,6 +152,7 @@ input_errors!(
     flm_denoiser::reference::ForeignError,
     flm_discrete::DiscreteConfigError,
     flm_discrete::SamplingError,
+    flm_distill::DistributionConfigError,
     flm_distill::FlowMapConfigError,
     flm_eval::GrammarError,
     flm_eval::ScoreError,

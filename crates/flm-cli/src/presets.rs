@@ -5,8 +5,12 @@ use crate::error::{CliError, Result};
 use std::path::Path;
 
 /// Name and text of each preset.
-const PRESETS: [(&str, &str); 12] = [
+const PRESETS: [(&str, &str); 13] = [
     ("grammar-tiny", include_str!("../presets/grammar-tiny.toml")),
+    (
+        "grammar-trajectory",
+        include_str!("../presets/grammar-trajectory.toml"),
+    ),
     ("grammar-ar", include_str!("../presets/grammar-ar.toml")),
     ("grammar-mdlm", include_str!("../presets/grammar-mdlm.toml")),
     ("grammar-duo", include_str!("../presets/grammar-duo.toml")),
@@ -81,6 +85,7 @@ mod tests {
             config.train.validate().unwrap();
             config.distill.train.validate().unwrap();
             config.distill.flow_map.validate().unwrap();
+            config.distill.distribution.validate().unwrap();
             config.distill.sdtt.steps().unwrap();
             config.distill.dcd.steps().unwrap();
             config.sample.validate().unwrap();

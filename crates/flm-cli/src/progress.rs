@@ -14,6 +14,8 @@ pub(crate) struct Progress {
     label: String,
     total: u64,
     bar: Option<ProgressBar>,
+    /// Whether nothing is printed.
+    silent: bool,
     started: Instant,
     last_line: Mutex<Instant>,
 }
@@ -40,6 +42,20 @@ impl Progress {
             label,
             total,
             bar,
+            silent: false,
+            started: now,
+            last_line: Mutex::new(now),
+        }
+    }
+
+    /// A stage that nobody asked for.
+    pub(crate) fn silent() -> Self {
+        let now = Instant::now();
+        Self {
+            label: String::new(),
+            total: 0,
+            bar: None,
+            silent: true,
             started: now,
             last_line: Mutex::new(now),
         }
@@ -116,7 +132,9 @@ impl Progress {
     }
 
     fn line(&self, counted: &str, message: &str) {
-        eprintln!("{:11}{counted}{message}", self.label);
+        if !self.silent {
+            eprintln!("{:11}{counted}{message}", self.label);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `flm quickstart`: all the stages one after the other, and a report.
 
+mod budget;
 mod html;
 mod plot;
 mod report;
@@ -11,7 +12,7 @@ use crate::config::{Config, first_difference};
 use crate::device;
 use crate::error::{CliError, Result};
 use crate::files::{self, Kind, RunFolder};
-use crate::stages::sample::{Given, Guidance, Request, lines, sample};
+use crate::stages::sample::{Given, Guidance, Request, Sampler, lines, sample};
 use crate::stages::train::{self, Card, Start};
 use crate::stages::{curve, eval, prepare, purpose};
 use flm_data::DatasetMeta;
@@ -40,13 +41,24 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<()> {
         config.sample.seed = seed;
     }
     check(&config)?;
+    args.minutes.map_or(Ok(()), budget::check)?;
     device::check(args.device)?;
-    let quickstart = Quickstart {
+    let mut quickstart = Quickstart {
         config,
         out: args.out.clone(),
         args,
     };
+    let folder = RunFolder::new(&quickstart.out);
+    if args.minutes.is_some() && args.resume && folder.config().is_file() {
+        quickstart.config.take_steps(&folder.saved()?);
+    }
     let data = quickstart.begin()?;
+    if let Some(minutes) = args.minutes
+        && !quickstart.path("flm").exists()
+    {
+        budget::fit(&mut quickstart.config, minutes, &data, args.device.into())?;
+        folder.save(&quickstart.config.whole()?)?;
+    }
     let flow = quickstart.train()?;
     let flow_map = quickstart.distill()?;
     let report = quickstart.report(&data, &flow, &flow_map)?;
@@ -69,6 +81,7 @@ fn check(config: &Config) -> Result<()> {
     config.train.validate()?;
     config.distill.train.validate()?;
     config.distill.flow_map.validate()?;
+    config.distill.distribution.validate()?;
     config.sample.validate()?;
     config.model.network(2, config.data.length, true)?;
     Ok(())
@@ -225,6 +238,7 @@ impl Quickstart<'_> {
             evaluations: None,
             compute: self.args.device.into(),
             command: CommandLine::current(),
+            silent: false,
         })
     }
 
@@ -248,6 +262,7 @@ impl Quickstart<'_> {
         let report = Report {
             corpus: Corpus {
                 oracle_nats_per_token: corpus.oracle_nats_per_token,
+                frame_divergence: corpus.frame_divergence,
                 entropy: corpus.entropy,
                 distinct: corpus.distinct,
             },
@@ -259,6 +274,7 @@ impl Quickstart<'_> {
                 sample: times.sample.values().sum(),
             },
             seed,
+            minutes: self.args.minutes,
             config: self.config.clone(),
         };
         files::write(
@@ -304,6 +320,11 @@ impl Quickstart<'_> {
                 steps,
                 gamma,
                 temperature: settings.temperature,
+                sampler: if model == "flm" {
+                    settings.sampler
+                } else {
+                    Sampler::default()
+                },
                 seed: settings.seed,
                 batch: settings.batch,
                 trace: false,

@@ -1,6 +1,7 @@
 //! The stages of making a model, shared by the single commands and the quickstart.
 
 pub(crate) mod bound;
+pub(crate) mod controls;
 pub(crate) mod convert;
 pub(crate) mod curve;
 pub(crate) mod datasets;
@@ -31,4 +32,7 @@ pub(crate) mod purpose {
     pub(crate) const PERFECT: u64 = 108;
     pub(crate) const WEAK: u64 = 110;
     pub(crate) const CORRUPTED: u64 = 111;
+    pub(crate) const ENDPOINT: u64 = 112;
+    pub(crate) const CONTROLS: u64 = 113;
+    pub(crate) const AUXILIARY: u64 = 114;
 }

@@ -4,7 +4,7 @@ use crate::stages::eval::{Figures, Judged};
 
 /// The figures of several sets of samples, one a line.
 ///
-/// Columns that no set has are left out. Of the grammar: share of valid samples and oracle nats per token. Of scorers: perplexity.
+/// Columns that no set has are left out. Of the grammar: share of valid samples, oracle nats per token, divergence and recall of sentence frames. Of scorers: perplexity.
 pub(crate) fn figures(rows: &[Judged]) -> String {
     let is_grammar = rows
         .iter()
@@ -13,7 +13,7 @@ pub(crate) fn figures(rows: &[Judged]) -> String {
     let has_tokens = !is_grammar && rows.iter().any(|row| row.token_entropy.is_some());
     let mut header = vec!["samples", "count"];
     if is_grammar {
-        header.extend(["valid", "nats/tok"]);
+        header.extend(["valid", "nats/tok", "frames", "recall"]);
     }
     header.extend(vec!["perplexity"; scorers]);
     header.push("entropy");
@@ -21,16 +21,25 @@ pub(crate) fn figures(rows: &[Judged]) -> String {
         header.push("of tokens");
     }
     header.extend(["distinct", "pairs", "self-BLEU", "repeated", "length"]);
+    let has_copied = rows.iter().any(|row| row.copied.is_some());
+    if has_copied {
+        header.push("copied");
+    }
     let mut lines = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for row in rows {
         let law = match &row.figures {
-            Figures::Grammar(q) => Some((q.valid, q.oracle_nats_per_token)),
+            Figures::Grammar(quality) => Some(quality),
             Figures::Open(_) => None,
         };
         let open = row.figures.open();
         let mut line = vec![row.name.clone(), open.samples.to_string()];
-        if let Some((valid, nats)) = law {
-            line.extend([format!("{valid:.3}"), format!("{nats:.2}")]);
+        if let Some(quality) = law {
+            line.extend([
+                format!("{:.3}", quality.valid),
+                format!("{:.2}", quality.oracle_nats_per_token),
+                optional(quality.frame_divergence, 3),
+                optional(quality.frame_recall, 2),
+            ]);
         }
         line.extend((row.scores.iter()).map(|score| format!("{:.1}", score.perplexity)));
         line.push(format!("{:.2}", open.entropy));
@@ -44,6 +53,9 @@ pub(crate) fn figures(rows: &[Judged]) -> String {
             optional(open.variety.repetition_2, 3),
             format!("{:.1}", open.mean_length),
         ]);
+        if has_copied {
+            line.push(optional(row.copied, 1));
+        }
         lines.push(line);
     }
     let mut out = aligned(&lines);

@@ -358,7 +358,9 @@ fn a_run_is_as_long_as_its_evaluations_pay_for() {
         ["steps", "evaluations"].map(|key| card[key].as_u64().unwrap())
     };
     let train = |evaluations| {
-        format!("train --data data --preset grammar-tiny --out flow --evaluations {evaluations}")
+        format!(
+            "train --data data --preset grammar-trajectory --out flow --evaluations {evaluations}"
+        )
     };
     // Eight rows forward and back: 24.
     folder.tiny(&train(100)).assert().success();
@@ -390,7 +392,7 @@ fn every_objective_distills_with_and_without_a_teacher() {
     let folder = Folder::new();
     folder.data("data", 200);
     folder
-        .tiny("train --data data --preset grammar-tiny --out flow")
+        .tiny("train --data data --preset grammar-trajectory --out flow")
         .assert()
         .success();
     for settings in [
@@ -401,7 +403,7 @@ fn every_objective_distills_with_and_without_a_teacher() {
         &["objective=semigroup", "target=average", "midpoint=random"],
     ] {
         let taught = folder.flm("distill --teacher flow --data data --force --out map");
-        let alone = "distill --self --data data --preset grammar-tiny --force --out map";
+        let alone = "distill --self --data data --preset grammar-trajectory --force --out map";
         for mut command in [taught, folder.tiny(alone)] {
             for setting in settings {
                 command.args(["--set", &format!("flow_map.{setting}")]);

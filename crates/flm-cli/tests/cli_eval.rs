@@ -74,6 +74,8 @@ fn several_steps_make_a_folder_that_a_scorer_reads() {
             "count",
             "valid",
             "nats/tok",
+            "frames",
+            "recall",
             "perplexity",
             "entropy",
             "distinct",

@@ -109,6 +109,31 @@ fn what_is_given_is_there_in_every_family() {
     );
 }
 
+#[test]
+fn known_positions_change_what_a_flow_is_trained_on() {
+    let folder = Folder::new();
+    folder.data("data", 200);
+    let losses = |run: &str, chance: &str| -> Vec<Value> {
+        let mut command = folder.tiny(&format!("train --data data --out {run}"));
+        let conditioning = format!("train.conditioning={chance}");
+        for setting in ["train.log_every=1", &conditioning] {
+            command.args(["--set", setting]);
+        }
+        command.assert().success();
+        let metrics = fs::read_to_string(folder.path(&format!("{run}/metrics.jsonl"))).unwrap();
+        metrics
+            .lines()
+            .map(|line| json(line)["loss"].clone())
+            .collect()
+    };
+    let (plain, always) = (losses("plain", "0"), losses("always", "1"));
+    // Of the same noise and times; a known position costs nothing.
+    assert!(
+        always[0].as_f64() < plain[0].as_f64(),
+        "{plain:?} {always:?}"
+    );
+}
+
 /// A folder with two flows that have learned to look at other positions, which a network does not do from the start: one that pins, and one that was
 /// trained for known positions.
 fn learned() -> Folder {

@@ -54,11 +54,16 @@ fn it_makes_what_it_promises() {
     let report = report(&folder, "quickstart");
     assert_eq!(
         keys(&report),
-        ["config", "corpus", "rows", "seconds", "seed"]
+        ["config", "corpus", "minutes", "rows", "seconds", "seed"]
     );
     assert_eq!(
         keys(&report["corpus"]),
-        ["distinct", "entropy", "oracle_nats_per_token"]
+        [
+            "distinct",
+            "entropy",
+            "frame_divergence",
+            "oracle_nats_per_token"
+        ]
     );
     assert_eq!(
         keys(&report["seconds"]),
@@ -90,6 +95,8 @@ fn it_makes_what_it_promises() {
             [
                 "distinct",
                 "entropy",
+                "frame_divergence",
+                "frame_recall",
                 "model",
                 "oracle_nats_per_token",
                 "samples",
@@ -177,6 +184,24 @@ fn it_makes_what_it_promises() {
         rows[2]["oracle_nats_per_token"]
     );
     assert_eq!(judged[0]["figures"]["entropy"], rows[2]["entropy"]);
+}
+
+#[test]
+fn steps_may_be_chosen_for_a_time() {
+    let folder = Folder::new();
+    quickstart(&folder, "--minutes 0.05 --out a")
+        .assert()
+        .success();
+    let found = report(&folder, "a");
+    assert_eq!(found["minutes"], 0.05);
+    // What is resumed keeps the steps that were chosen.
+    fs::remove_dir_all(folder.path("a/fmlm")).unwrap();
+    quickstart(&folder, "--minutes 0.05 --out a --resume")
+        .assert()
+        .success();
+    assert_eq!(report(&folder, "a")["config"], found["config"]);
+    let message = folder.refused(quickstart(&folder, "--minutes 0 --out b"));
+    assert_eq!(message, "--minutes must be positive and finite, found 0");
 }
 
 #[test]

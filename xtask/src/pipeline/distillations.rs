@@ -99,7 +99,7 @@ struct Size {
     samples: usize,
 }
 
-const PRESET: &str = "grammar-tiny";
+const PRESET: &str = "grammar-trajectory";
 
 /// A finished run: what it took and how good its samples are.
 #[derive(Clone, Debug, Serialize, Deserialize)]

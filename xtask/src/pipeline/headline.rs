@@ -288,7 +288,7 @@ impl Study<'_> {
         if self.arguments.text.is_some() {
             return Ok(());
         }
-        let preset = words(&["--preset", "grammar-tiny"]);
+        let preset = words(&["--preset", "grammar-trajectory"]);
         self.runs
             .prepare(&[preset, set("", self.size.data)].concat())
     }

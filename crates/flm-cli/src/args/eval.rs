@@ -1,6 +1,7 @@
 //! What is asked of samples, models and texts.
 
 use super::{DeviceArgs, GuidesArgs};
+use crate::stages::sample::Sampler;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -27,6 +28,9 @@ pub(crate) struct EvalArgs {
     /// The data folder the model was trained on
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Also find the longest run of tokens that each sample shares with a training row; compare with that of `flm eval DATA --copying`
+    #[arg(long)]
+    pub(crate) copying: bool,
     #[command(flatten)]
     pub(crate) score: ScoreArgs,
     /// Print JSON instead of a table
@@ -40,6 +44,31 @@ pub(crate) enum EvalCommand {
     Bound(BoundArgs),
     Infill(InfillArgs),
     Perfect(PerfectArgs),
+    Controls(ControlsArgs),
+}
+
+/// Write samples of no model: what a good metric must rank last
+///
+/// Makes three files of samples from the training rows: `unigrams.jsonl` has the words of the corpus in no order, each drawn alone; `shuffled.jsonl` has
+/// training rows with their words in random order; `repeated.jsonl` has one training row again and again. Judge them by `flm eval OUT`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm eval controls --data data --count 1000 --out nonsense")]
+pub(crate) struct ControlsArgs {
+    /// The data folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Samples in each file
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub(crate) count: usize,
+    /// Seed of what is drawn
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// The folder to make
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Replace files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// By what samples are scored.
@@ -80,6 +109,9 @@ pub(crate) struct FrontierArgs {
     /// Numbers of steps; models are compared at each of them
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4])]
     pub(crate) steps: Vec<usize>,
+    /// How flows go from noise to text; flow maps jump
+    #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
+    pub(crate) sampler: Sampler,
     /// Values of gamma, for flow maps
     #[arg(long, value_name = "G,G", value_delimiter = ',', default_values_t = [0.0])]
     pub(crate) gamma: Vec<f64>,

@@ -6,6 +6,7 @@ use crate::error::{CliError, Result};
 use crate::plot;
 use crate::stages::curve::Curve;
 use crate::stages::train::Card;
+use crate::table::optional;
 use std::path::Path;
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -103,13 +104,14 @@ impl Page<'_> {
         let row = |row: &Row| {
             format!(
                 "<tr class=\"{model}\"><th>{name}</th><td>{steps}</td><td class=\"bar\" style=\"--share:{valid:.3}\">{percent:.1} %</td>\
-                 <td>{nats:.2}</td><td>{entropy:.2}</td><td>{distinct:.1} %</td></tr>\n",
+                 <td>{nats:.2}</td><td>{frames}</td><td>{entropy:.2}</td><td>{distinct:.1} %</td></tr>\n",
                 model = row.model,
                 name = row.name(),
                 steps = row.steps,
                 valid = row.valid,
                 percent = row.valid * 100.0,
                 nats = row.oracle_nats_per_token,
+                frames = optional(row.frame_divergence, 3),
                 entropy = row.entropy,
                 distinct = row.distinct * 100.0,
             )
@@ -117,8 +119,9 @@ impl Page<'_> {
         let corpus = &self.report.corpus;
         let last = format!(
             "<tr class=\"corpus\"><th>the grammar itself</th><td>–</td><td class=\"bar\" style=\"--share:1\">100.0 %</td>\
-             <td>{:.2}</td><td>{:.2}</td><td>{:.1} %</td></tr>\n",
+             <td>{:.2}</td><td>{}</td><td>{:.2}</td><td>{:.1} %</td></tr>\n",
             corpus.oracle_nats_per_token,
+            optional(corpus.frame_divergence, 3),
             corpus.entropy,
             corpus.distinct * 100.0
         );

@@ -71,6 +71,8 @@ mod tests {
             samples: 10,
             valid,
             oracle_nats_per_token,
+            frame_divergence: None,
+            frame_recall: None,
             entropy,
             distinct,
         }

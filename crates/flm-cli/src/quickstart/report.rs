@@ -1,7 +1,7 @@
 //! The report of a quickstart.
 
 use crate::config::Config;
-use crate::table::aligned;
+use crate::table::{aligned, optional};
 use flm_eval::Quality;
 use serde::Serialize;
 
@@ -12,6 +12,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     pub(crate) seconds: Seconds,
     pub(crate) seed: u64,
+    /// The time that the numbers of steps were chosen for, if they were.
+    pub(crate) minutes: Option<f64>,
     pub(crate) config: Config,
 }
 
@@ -19,6 +21,7 @@ pub(crate) struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Corpus {
     pub(crate) oracle_nats_per_token: f64,
+    pub(crate) frame_divergence: Option<f64>,
     pub(crate) entropy: f64,
     pub(crate) distinct: f64,
 }
@@ -32,6 +35,9 @@ pub(crate) struct Row {
     pub(crate) samples: usize,
     pub(crate) valid: f64,
     pub(crate) oracle_nats_per_token: f64,
+    /// Divergence of the sentence frames of its valid samples from the grammar's, in nats, and their recall.
+    pub(crate) frame_divergence: Option<f64>,
+    pub(crate) frame_recall: Option<f64>,
     pub(crate) entropy: f64,
     pub(crate) distinct: f64,
 }
@@ -53,6 +59,8 @@ impl Row {
             samples: quality.samples,
             valid: quality.valid,
             oracle_nats_per_token: quality.oracle_nats_per_token,
+            frame_divergence: quality.frame_divergence,
+            frame_recall: quality.frame_recall,
             entropy: quality.entropy,
             distinct: quality.distinct,
         }
@@ -89,11 +97,17 @@ impl Report {
     pub(crate) fn drawn(&self) -> String {
         let samples = self.rows.first().map_or(0, |row| row.samples);
         let temperature = self.config.sample.temperature;
-        if temperature == 1.0 {
-            format!("{samples} samples each")
-        } else {
-            format!("{samples} samples each, at temperature {temperature}")
+        let mut drawn = format!("{samples} samples each");
+        if temperature != 1.0 {
+            drawn += &format!(", at temperature {temperature}");
         }
+        if let Some(minutes) = self.minutes {
+            drawn += &format!(
+                "; {} and {} training steps, chosen for {minutes} minutes",
+                self.config.train.steps, self.config.distill.train.steps
+            );
+        }
+        drawn
     }
 
     /// The figures for a terminal, the flow's best first.
@@ -103,6 +117,7 @@ impl Report {
             "steps".into(),
             "valid".into(),
             "nats/tok".into(),
+            "frames".into(),
             "entropy".into(),
             "distinct".into(),
         ];
@@ -113,6 +128,7 @@ impl Report {
                 row.steps.to_string(),
                 format!("{:.3}", row.valid),
                 format!("{:.2}", row.oracle_nats_per_token),
+                optional(row.frame_divergence, 3),
                 format!("{:.2}", row.entropy),
                 format!("{:.3}", row.distinct),
             ]);
@@ -122,6 +138,7 @@ impl Report {
             "–".to_owned(),
             "1.000".to_owned(),
             format!("{:.2}", self.corpus.oracle_nats_per_token),
+            optional(self.corpus.frame_divergence, 3),
             format!("{:.2}", self.corpus.entropy),
             format!("{:.3}", self.corpus.distinct),
         ]);

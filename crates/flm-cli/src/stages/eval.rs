@@ -6,7 +6,7 @@ use crate::args::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::files;
 use flm_data::{Dataset, DatasetMeta, Layout, META_FILE};
-use flm_eval::{Diversity, GenPpl, Grammar, Quality, mean_unigram_entropy};
+use flm_eval::{Copying, Diversity, GenPpl, Grammar, Quality, mean_unigram_entropy};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,9 @@ pub(crate) struct Judged {
     /// Unigram entropy of a sample's tokens in nats, the model's own ones, as published; of files that have them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token_entropy: Option<f64>,
+    /// Tokens in the longest run that a sample shares with a training row, averaged over samples, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) copied: Option<f64>,
     /// By each scorer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) scores: Vec<GenPpl>,
@@ -61,6 +64,8 @@ pub(crate) struct Setting {
     pub(crate) seed: u64,
     pub(crate) gamma: f64,
     pub(crate) temperature: f64,
+    #[serde(default, skip_serializing_if = "sample::Sampler::is_default")]
+    pub(crate) sampler: sample::Sampler,
     /// Chance of the tokens that were drawn from.
     #[serde(default = "sample::all", skip_serializing_if = "sample::is_all")]
     pub(crate) top_p: f64,
@@ -85,7 +90,12 @@ pub(crate) struct Samples {
 }
 
 /// Judges the files that `path` means, or the validation rows of the data folder that it is.
-pub(crate) fn eval(path: &Path, data: Option<&Path>, score: &ScoreArgs) -> Result<Vec<Judged>> {
+pub(crate) fn eval(
+    path: &Path,
+    data: Option<&Path>,
+    copying: bool,
+    score: &ScoreArgs,
+) -> Result<Vec<Judged>> {
     // What is no data folder is an error even where its grammar is not needed.
     let layout = match data {
         Some(data) => Some(DatasetMeta::read(data)?.layout),
@@ -103,6 +113,7 @@ pub(crate) fn eval(path: &Path, data: Option<&Path>, score: &ScoreArgs) -> Resul
             name,
             figures: judge(grammar.as_ref(), &samples.texts)?,
             token_entropy: samples.token_entropy(),
+            copied: None,
             scores: Vec::new(),
             drawn: samples.drawn.clone(),
         });
@@ -128,7 +139,41 @@ pub(crate) fn eval(path: &Path, data: Option<&Path>, score: &ScoreArgs) -> Resul
     for (judged, scores) in judged.iter_mut().zip(Judges::open(score)?.score(&sets)?) {
         judged.scores = scores;
     }
+    if copying {
+        let data = data.or(own.then_some(path)).ok_or_else(|| {
+            CliError::input("--copying compares with training rows: name their folder by --data")
+        })?;
+        let dataset = Dataset::open(data)?;
+        for (judged, samples) in judged.iter_mut().zip(&all) {
+            judged.copied = Some(copied(&dataset, samples, &judged.name)?);
+        }
+    }
     Ok(judged)
+}
+
+/// Tokens in the longest run that a sample shares with a training row, averaged over samples. Of rows of one document what follows its end is left
+/// out.
+fn copied(dataset: &Dataset, samples: &Samples, name: &str) -> Result<f64> {
+    let Some(tokens) = &samples.tokens else {
+        return Err(CliError::input(format!(
+            "--copying compares tokens, but {name} holds texts only: name a .jsonl file of `flm sample`"
+        )));
+    };
+    let (layout, end) = (dataset.meta().layout, dataset.tokenizer().eos_id());
+    let document = |row: &[u32]| -> Vec<u32> {
+        let tokens = row.iter().copied();
+        match layout {
+            Layout::Rows => tokens.take_while(|&token| token != end).collect(),
+            Layout::Packed => tokens.collect(),
+        }
+    };
+    let samples: Vec<Vec<u32>> = tokens.iter().map(|sample| document(sample)).collect();
+    let mut copying = Copying::new(&samples);
+    for row in 0..dataset.train().rows() {
+        copying.read(&document(&dataset.train().row(row)?));
+    }
+    let runs = copying.longest_runs();
+    Ok(runs.iter().sum::<usize>() as f64 / runs.len() as f64)
 }
 
 /// The validation rows of a data folder, as if they were samples.

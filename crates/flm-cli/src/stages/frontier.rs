@@ -1,7 +1,7 @@
 //! Quality against entropy, over settings, and models compared where their entropies agree.
 
 use super::eval::{self, Figures, Samples, Setting};
-use super::sample::{self, Given, Guidance, Request};
+use super::sample::{self, Given, Guidance, Request, Sampler};
 use super::score::{Judges, Set};
 use super::{origin::Origin, prepare};
 use crate::args::FrontierArgs;
@@ -241,6 +241,11 @@ fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<Request> {
                     steps,
                     gamma,
                     temperature,
+                    sampler: if sample::is_guided(network) && !network.two_time {
+                        args.sampler
+                    } else {
+                        Sampler::default()
+                    },
                     seed: args.seed,
                     batch: args.batch,
                     trace: false,
@@ -302,6 +307,9 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             "steps-{}_gamma-{}_temperature-{}",
             request.steps, request.gamma, request.temperature
         );
+        if !request.sampler.is_default() {
+            setting += &format!("_{:?}", request.sampler).to_lowercase();
+        }
         if request.top_p < 1.0 {
             setting += &format!("_top-p-{}", request.top_p);
         }
@@ -325,6 +333,7 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             seed: request.seed,
             gamma: request.gamma,
             temperature: request.temperature,
+            sampler: request.sampler,
             top_p: request.top_p,
             greedy_tail: request.greedy_tail,
             guidance: request.guidance.clone(),

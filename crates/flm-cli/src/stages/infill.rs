@@ -3,7 +3,7 @@
 mod holes;
 mod report;
 
-use super::sample::{self, Given, Guidance, Request, Sample};
+use super::sample::{self, Given, Guidance, Request, Sample, Sampler};
 use super::train::check_fits;
 use super::{inspect, prepare};
 use crate::args::InfillArgs;
@@ -112,6 +112,7 @@ fn draw(
         steps,
         gamma: if network.two_time { args.gamma } else { 0.0 },
         temperature: args.temperature,
+        sampler: Sampler::default(),
         seed: args.seed,
         batch: args.batch,
         trace: false,

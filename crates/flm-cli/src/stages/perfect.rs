@@ -290,6 +290,7 @@ fn told(family: Family) -> &'static str {
 
 fn judged(perfect: &Perfect) -> Judged {
     Judged {
+        copied: None,
         name: format!("perfect {}, steps {}", told(perfect.family), perfect.steps),
         figures: Figures::Grammar(perfect.figures),
         token_entropy: None,

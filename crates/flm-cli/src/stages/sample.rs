@@ -22,19 +22,43 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Bool, Int, Tensor};
 use flm_data::{Layout, TextTokenizer};
 use flm_denoiser::{
-    Belief, Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, TemperatureError, folder,
+    Belief, Dit, DitConfig, Family, Precision, Prior, Residual, Sampling, TemperatureError,
+    VocabEmbed, folder,
 };
 use flm_discrete::Tokens;
 use flm_simplex::guidance::{Guided, Steered};
+use flm_simplex::sampler::Renewal;
 use flm_simplex::stream::generator;
 use flm_simplex::{Denoiser, Pinned, Schedule, sampler};
 use flm_train::Workers;
 use given::{Condition, Frame, Held, Known};
 use guides::{Guides, Read, Strong};
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use trace::{Trace, TraceFile};
+
+/// How a flow or a flow map goes from noise to text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Sampler {
+    /// Euler steps of a flow, jumps of a flow map
+    #[default]
+    Ode,
+    /// Draw clean tokens at each step, then follow the Gaussian bridge towards them
+    Bridge,
+    /// The bridge towards the mean of the tokens
+    BridgeMean,
+    /// Draw clean tokens at each step, then replace all noise
+    Renoise,
+}
+
+impl Sampler {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// What to draw.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +67,8 @@ pub(crate) struct Request {
     pub(crate) steps: usize,
     pub(crate) gamma: f64,
     pub(crate) temperature: f64,
+    /// Of flows and flow maps.
+    pub(crate) sampler: Sampler,
     pub(crate) seed: u64,
     /// Samples drawn together. It changes the speed and no sample.
     pub(crate) batch: usize,
@@ -143,6 +169,8 @@ pub(crate) struct Sample {
     pub(crate) seed: u64,
     pub(crate) gamma: f64,
     pub(crate) temperature: f64,
+    #[serde(default, skip_serializing_if = "Sampler::is_default")]
+    pub(crate) sampler: Sampler,
     /// Chance of the tokens that were drawn from; left out where it is 1.
     #[serde(default = "all", skip_serializing_if = "is_all")]
     pub(crate) top_p: f64,
@@ -340,6 +368,7 @@ impl Text {
             seed: request.seed,
             gamma: request.gamma,
             temperature: request.temperature,
+            sampler: request.sampler,
             top_p: request.top_p,
             greedy_tail: request.greedy_tail,
             guidance: request.guidance.clone(),
@@ -511,59 +540,97 @@ impl<B: Backend> Source<B> {
             }
         }
         let (strong, by) = (request.sharpen(strong)?, guides.steer());
+        let drawn = Drawing {
+            noise,
+            states: guides.states(model),
+            numbers: numbers.clone(),
+        };
         let belief = match weak {
             None => {
                 let denoiser = strong;
-                self.carry(&Steered { denoiser, by }, pins, request, noise, observe)
+                self.carry(&Steered { denoiser, by }, pins, request, drawn, observe)
             }
             Some((eta, weak)) => {
                 let weak = request.sharpen(weak)?;
                 let denoiser = Guided { strong, weak, eta };
-                self.carry(&Steered { denoiser, by }, pins, request, noise, observe)
+                self.carry(&Steered { denoiser, by }, pins, request, drawn, observe)
             }
         }?;
         request.guidance.check_finite(&belief)?;
         Ok(belief.argmax())
     }
 
-    /// The last belief of the sampler that the model has; `noise` of a purpose and a jump.
-    fn carry<D: Denoiser<B>>(
+    /// The last belief of the sampler, around what is held.
+    fn carry<D: Denoiser<B, Belief = Belief<B>>>(
         &self,
         denoiser: &D,
         pins: Option<Pins<B>>,
         request: &Request,
-        noise: impl Fn(u64, u64) -> Tensor<B, 3>,
-        observe: impl FnMut(sampler::Step<'_, D::Belief>),
-    ) -> Result<D::Belief> {
-        let start = noise(purpose::START, 0);
+        drawn: Drawing<'_, B, impl Fn(u64, u64) -> Tensor<B, 3>>,
+        observe: impl FnMut(sampler::Step<'_, Belief<B>>),
+    ) -> Result<Belief<B>> {
+        let start = (drawn.noise)(purpose::START, 0);
         let Some(Pins { known, clean }) = pins else {
-            return self.follow(denoiser, start, request, noise, observe);
+            return self.follow(denoiser, start, request, drawn, observe);
         };
         let pinned = Pinned::new(denoiser, &self.schedule, known, start.clone(), clean);
-        self.follow(&pinned, start, request, noise, observe)
+        self.follow(&pinned, start, request, drawn, observe)
     }
 
-    /// From noise to a belief about tokens: by Euler steps, or by the jumps of a flow map.
-    fn follow<D: Denoiser<B>>(
+    /// From noise to a belief about tokens, by the sampler that is asked for.
+    fn follow<D: Denoiser<B, Belief = Belief<B>>>(
         &self,
         denoiser: &D,
         start: Tensor<B, 3>,
         request: &Request,
-        noise: impl Fn(u64, u64) -> Tensor<B, 3>,
-        observe: impl FnMut(sampler::Step<'_, D::Belief>),
-    ) -> Result<D::Belief> {
+        drawn: Drawing<'_, B, impl Fn(u64, u64) -> Tensor<B, 3>>,
+        observe: impl FnMut(sampler::Step<'_, Belief<B>>),
+    ) -> Result<Belief<B>> {
         let (schedule, steps, gamma) = (&self.schedule, request.steps, request.gamma);
         let mut jump = 0;
         let fresh = || {
             jump += 1;
-            noise(purpose::FRESH, jump)
+            (drawn.noise)(purpose::FRESH, jump)
         };
-        Ok(if self.config.two_time {
-            sampler::flow_map(denoiser, schedule, start, steps, gamma, fresh, observe)?
-        } else {
-            sampler::euler(denoiser, schedule, start, steps, observe)?
-        })
+        let renewal = match request.sampler {
+            Sampler::Ode if self.config.two_time => {
+                let last =
+                    sampler::flow_map(denoiser, schedule, start, steps, gamma, fresh, observe);
+                return Ok(last?);
+            }
+            Sampler::Ode => return Ok(sampler::euler(denoiser, schedule, start, steps, observe)?),
+            Sampler::Bridge | Sampler::BridgeMean => Renewal::Bridge,
+            Sampler::Renoise => Renewal::Full,
+        };
+        let mut step = 0;
+        let endpoint = |belief: &Belief<B>| {
+            if request.sampler == Sampler::BridgeMean {
+                return denoiser.mean(belief);
+            }
+            step += 1;
+            // As noise, of a generator for each sample.
+            let uniform = drawn.numbers.clone().flat_map(|number| {
+                let rng = generator(request.seed, purpose::ENDPOINT, number as u64, step);
+                rng.random_iter::<f64>().take(self.config.length)
+            });
+            let uniform: Vec<f64> = uniform.collect();
+            drawn.states.tokens(belief.draw_by(1.0, &uniform))
+        };
+        let last = sampler::bridge(
+            denoiser, schedule, start, steps, renewal, endpoint, fresh, observe,
+        );
+        Ok(last?)
     }
+}
+
+/// What a sampler draws on its way.
+struct Drawing<'a, B: Backend, N> {
+    /// Noise of a purpose and a jump.
+    noise: N,
+    /// What carries tokens to states.
+    states: &'a VocabEmbed<B>,
+    /// The numbers of the samples.
+    numbers: std::ops::Range<usize>,
 }
 
 /// Positions that are held to their line from noise to data, and the states at its end.

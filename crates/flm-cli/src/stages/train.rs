@@ -1,6 +1,7 @@
 //! Training a model and distilling one: everything around `flm_train::Run`.
 
 pub(super) mod card;
+mod distribution;
 mod residual;
 mod rounds;
 
@@ -17,6 +18,7 @@ use crate::plot;
 use crate::progress::{Progress, thousands};
 use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
+use distribution::DistributionJob;
 use flm_data::{Dataset, TOKENIZER_FILE};
 use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::{Dit, DitConfig, Family, NoiseWidth};
@@ -54,6 +56,8 @@ pub(crate) struct Request<'a> {
     pub(crate) compute: Compute,
     /// What was typed, for the model card.
     pub(crate) command: CommandLine,
+    /// Whether it is only to be timed, and prints nothing.
+    pub(crate) silent: bool,
 }
 
 /// Trains a flow, or a model of the family that the configuration names.
@@ -108,6 +112,16 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
                 request,
                 stage,
                 teacher,
+            },
+        );
+    }
+    if let Some(folders) = distribution::folders(&request.config)? {
+        return device::run(
+            request.compute,
+            DistributionJob {
+                dataset: &dataset,
+                request,
+                folders,
             },
         );
     }
@@ -189,6 +203,14 @@ impl<'a> Plan<'a> {
     ) -> Result<Self> {
         let settings = request.config.training(distilled).clone();
         settings.validate()?;
+        network.validate()?;
+        if settings.references > 0
+            && (distilled || network.family != Family::Flow || network.conditioning)
+        {
+            return Err(CliError::input(
+                "train.references is for flows that are trained without known positions: set it to 0",
+            ));
+        }
         dataset.verify()?;
         let schedule = network.schedule()?;
         let data_hash = prepare::identity(request.data, dataset.meta())?;
@@ -250,7 +272,11 @@ impl<'a> Plan<'a> {
             return Ok(card);
         }
         let (out, settings) = (&plan.request.out, &plan.settings);
-        let progress = Progress::new(plan.label, settings.steps);
+        let progress = if plan.request.silent {
+            Progress::silent()
+        } else {
+            Progress::new(plan.label, settings.steps)
+        };
         let tokens = (settings.batch * plan.network.length) as u64;
         let mut written = Ok(());
         let parameters = burn::module::Module::num_params(&model)
@@ -423,7 +449,9 @@ impl Job for TrainJob<'_> {
         let model = plan.network.init::<B>(&mut rng, &place.device)?;
         match plan.network.family {
             Family::Flow => {
-                let objective = FlowObjective::new(plan.schedule.clone());
+                let objective = FlowObjective::new(plan.schedule.clone())
+                    .with_conditioning(plan.settings.conditioning)
+                    .with_references(plan.settings.references);
                 plan.train(place, model, &objective)
             }
             Family::Mdlm => plan.train(place, model, &MdlmObjective::default()),
@@ -514,10 +542,16 @@ fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
         saved.train.steps = config.train.steps;
     }
     saved.distill.train.steps = config.distill.train.steps;
-    // One teacher may be reached by several paths.
-    let teacher = |config: &Config| std::fs::canonicalize(&config.distill.teacher).ok();
-    if teacher(&saved).is_some() && teacher(&saved) == teacher(config) {
-        saved.distill.teacher.clone_from(&config.distill.teacher);
+    // One model may be reached by several paths.
+    let (then, now) = (&mut saved.distill, &config.distill);
+    for (then, now) in [
+        (&mut then.teacher, &now.teacher),
+        (&mut then.start, &now.start),
+    ] {
+        let place = |path: &String| std::fs::canonicalize(path).ok();
+        if place(then).is_some() && place(then) == place(now) {
+            then.clone_from(now);
+        }
     }
     match first_difference(&saved, config) {
         None => Ok(()),

@@ -76,7 +76,7 @@ impl Entrant {
             "mdlm" => "grammar-mdlm",
             "duo" => "grammar-duo",
             "autoregressive" => "grammar-ar",
-            _ => "grammar-tiny",
+            _ => "grammar-trajectory",
         }
     }
 

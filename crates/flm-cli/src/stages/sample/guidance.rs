@@ -140,6 +140,11 @@ impl Guidance {
         Ok(pairs.collect())
     }
 
+    /// Whether a weaker network guides.
+    pub(super) fn is_auto(&self) -> bool {
+        self.auto.is_some()
+    }
+
     /// Whether nothing guides.
     pub(crate) fn is_none(&self) -> bool {
         self.auto.is_none() && self.reward.is_none()

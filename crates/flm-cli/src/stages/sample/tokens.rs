@@ -1,7 +1,7 @@
 //! Samples of the families that move tokens, and what only some families have.
 
 use super::given::Held;
-use super::{Request, Source};
+use super::{Request, Sampler, Source};
 use crate::error::{CliError, Result};
 use crate::stages::{inspect, purpose};
 use burn::tensor::backend::Backend;
@@ -19,6 +19,19 @@ pub(super) fn check(request: &Request, config: &DitConfig, model: &str) -> Resul
         "a flow or a flow map has a trace".to_owned()
     } else if request.greedy_tail && config.family != Family::Duo {
         "a duo model takes --greedy-tail".to_owned()
+    } else if request.sampler != Sampler::Ode && (!of_points || config.residual) {
+        "a flow or a flow map takes a --sampler".to_owned()
+    } else if request.sampler != Sampler::Ode && request.gamma > 0.0 {
+        return Err(CliError::input(format!(
+            "--gamma {} is of the sampler `ode`: the others say themselves how much noise they put back",
+            request.gamma
+        )));
+    } else if matches!(request.sampler, Sampler::Bridge | Sampler::Renoise)
+        && request.guidance.is_auto()
+    {
+        return Err(CliError::input(
+            "--guidance leaves the simplex, so no tokens can be drawn: use --sampler ode or bridge-mean",
+        ));
     } else {
         return Ok(());
     };

@@ -6,6 +6,7 @@ use crate::files;
 use crate::stages::sample;
 use flm_data::Layout;
 use flm_denoiser::{DitConfig, Family};
+use flm_distill::ObjectiveKind;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -62,9 +63,12 @@ impl Card {
             },
         );
         let sample = match (network.family, network.two_time) {
-            (Family::Autoregressive, _) => "",
-            (_, true) => " --steps 4",
-            _ => " --steps 128",
+            (Family::Autoregressive, _) => String::new(),
+            (_, true) if config.distill.flow_map.objective == ObjectiveKind::Distribution => {
+                format!(" --steps {}", config.distill.distribution.levels)
+            }
+            (_, true) => " --steps 4".to_owned(),
+            _ => " --steps 128".to_owned(),
         };
         Ok(format!(
             "# {title}\n\n{what}\n\n\

@@ -1,0 +1,121 @@
+//! Matching the distribution of a flow, from the flow itself or from a flow map of it.
+
+use super::{Card, Plan, Request, check_fits};
+use crate::config::{Config, ModelSettings};
+use crate::device::{Job, Place};
+use crate::error::{CliError, Result};
+use crate::files;
+use crate::stages::purpose;
+use burn::tensor::backend::AutodiffBackend;
+use flm_data::Dataset;
+use flm_denoiser::{DitConfig, Family, folder};
+use flm_distill::{DistributionObjective, ObjectiveKind};
+use flm_simplex::stream::generator;
+use std::path::{Path, PathBuf};
+
+/// Where the networks are.
+pub(super) struct Folders {
+    teacher: PathBuf,
+    /// What the student starts as: the teacher, or a flow map of it.
+    start: PathBuf,
+}
+
+/// The folders, if the configuration asks for this objective.
+pub(super) fn folders(config: &Config) -> Result<Option<Folders>> {
+    let settings = &config.distill;
+    if settings.flow_map.objective != ObjectiveKind::Distribution {
+        if !settings.start.is_empty() {
+            return Err(CliError::input(format!(
+                "distill.start is a setting of the distribution objective, found the objective {}",
+                settings.flow_map.objective.name()
+            )));
+        }
+        return Ok(None);
+    }
+    settings.distribution.validate()?;
+    if settings.teacher.is_empty() {
+        return Err(CliError::input(
+            "the distribution objective compares with a frozen flow: name the flow by --teacher",
+        ));
+    }
+    let teacher = files::model_folder(Path::new(&settings.teacher))?;
+    let start = match settings.start.as_str() {
+        "" => teacher.clone(),
+        path => files::model_folder(Path::new(path))?,
+    };
+    Ok(Some(Folders { teacher, start }))
+}
+
+/// Distribution matching, once it is known from where.
+pub(super) struct DistributionJob<'a> {
+    pub(super) request: Request<'a>,
+    pub(super) dataset: &'a Dataset,
+    pub(super) folders: Folders,
+}
+
+impl Job for DistributionJob<'_> {
+    type Output = Card;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Card> {
+        let Self {
+            mut request,
+            dataset,
+            folders: Folders { teacher, start },
+        } = self;
+        let device = &place.device;
+        let (denoiser, of_flow) = folder::load::<B::InnerBackend>(&teacher, device)?;
+        check_fits(&teacher, &of_flow, dataset, request.data)?;
+        let (student, of_start) = folder::load::<B>(&start, device)?;
+        check_fits(&start, &of_start, dataset, request.data)?;
+        if of_start.family != Family::Flow {
+            return Err(CliError::input(format!(
+                "distill.start {} is of family {}: only a flow map can become one of one step",
+                start.display(),
+                of_start.family
+            )));
+        }
+        if of_flow.two_time {
+            return Err(CliError::input(format!(
+                "the distribution objective compares with a flow, but the teacher {} is a flow map: name it by distill.start",
+                teacher.display()
+            )));
+        }
+        if of_start.schedule_vocab != of_flow.schedule_vocab {
+            return Err(CliError::input(format!(
+                "{} and {} count time differently: schedule_vocab is {} and {}",
+                start.display(),
+                teacher.display(),
+                of_start.schedule_vocab,
+                of_flow.schedule_vocab
+            )));
+        }
+        request.config.model = ModelSettings::of(&of_start);
+        let network = DitConfig {
+            loss_weight: false,
+            conditioning: false,
+            ..of_start.with_two_time(true)
+        };
+        let mut rng = generator(
+            request.config.distill.train.seed,
+            purpose::SECOND_TIME,
+            0,
+            0,
+        );
+        let student = student
+            .into_two_time(network.cond_dim, &mut rng, device)
+            .with_loss_weight_of(&network, &mut rng, device);
+        let settings = request.config.distill.distribution.clone();
+        let plan = Plan::new(request, dataset, network, "flow map", true)?;
+        let denoiser = denoiser.with_execution(place.execution);
+        let auxiliary = if settings.levels > 1 {
+            let mut rng = generator(plan.settings.seed, purpose::AUXILIARY, 0, 0);
+            let cond_dim = plan.network.cond_dim;
+            denoiser.clone().into_two_time(cond_dim, &mut rng, device)
+        } else {
+            denoiser.clone()
+        };
+        let schedule = plan.schedule.clone();
+        let objective = DistributionObjective::new(schedule, settings, denoiser, auxiliary);
+        plan.train(place, student, &objective)
+    }
+}

@@ -1,0 +1,185 @@
+//! Matching distributions, and the samplers that draw tokens on their way.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use support::Folder;
+
+/// A folder with data, a flow, a flow map and a masked diffusion.
+fn trained() -> Folder {
+    let folder = Folder::new();
+    folder.data("data", 300);
+    for (run, setting) in [
+        ("flow", "model.evidence=true"),
+        ("mdlm", "model.family=mdlm"),
+    ] {
+        let mut command = folder.tiny(&format!("train --data data --out {run}"));
+        command.args(["--set", setting]).assert().success();
+    }
+    let map = "distill --teacher flow --data data --out map --set flow_map.objective=semigroup";
+    folder.flm(map).assert().success();
+    folder
+}
+
+const MATCH: &str = "distill --teacher flow --data data --set flow_map.objective=distribution";
+
+fn texts(folder: &Folder, words: &str) -> Vec<Value> {
+    let words = format!("sample {words} --seed 3 --count 6 --out s.jsonl --force");
+    folder.flm(&words).assert().success();
+    let lines = fs::read_to_string(folder.path("s.jsonl")).unwrap();
+    let line = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    lines.lines().map(line).collect()
+}
+
+#[test]
+fn a_flow_map_is_made_from_a_flow_and_from_another_map() {
+    let folder = trained();
+    for (out, more) in [
+        ("alone", ""),
+        (
+            "after",
+            "--set distill.start=map --set distribution.levels=2",
+        ),
+    ] {
+        let command = format!("{MATCH} --out {out} {more} --set train.log_every=1");
+        folder.flm(&command).assert().success();
+        let read = |name: &str| -> Value {
+            let text = fs::read_to_string(folder.path(&format!("{out}/{name}"))).unwrap();
+            serde_json::from_str(text.lines().next().unwrap())
+                .unwrap_or_else(|_| serde_json::from_str(&text).unwrap())
+        };
+        assert_eq!(read("model/config.json")["model"]["two_time"], true);
+        assert_eq!(read("model/run.json")["kind"], "flow map");
+        // Three steps of eight rows of seven evaluations.
+        assert_eq!(read("model/run.json")["evaluations"], 3 * 8 * 7);
+        assert!(
+            read("metrics.jsonl")["beside"]["auxiliary"]
+                .as_f64()
+                .unwrap()
+                > 0.0
+        );
+        let checkpoint = folder.path(&format!("{out}/checkpoints/step-00000003"));
+        assert!(checkpoint.join("auxiliary.mpk").is_file());
+        // The model folder has nothing of the auxiliary.
+        assert_eq!(texts(&folder, &format!("--model {out} --steps 1")).len(), 6);
+        texts(&folder, &format!("--model {out} --steps 2 --gamma 1"));
+    }
+}
+
+#[test]
+fn samplers_draw_the_same_whatever_the_batch_and_differ_from_each_other() {
+    let folder = trained();
+    let mut all = Vec::new();
+    for sampler in ["ode", "bridge", "bridge-mean", "renoise"] {
+        for model in ["flow", "map"] {
+            let words = format!("--model {model} --steps 4 --sampler {sampler}");
+            let together = texts(&folder, &format!("{words} --batch 6"));
+            assert_eq!(together, texts(&folder, &format!("{words} --batch 4")));
+            let named = (sampler != "ode").then(|| Value::from(sampler));
+            assert_eq!(together[0].get("sampler"), named.as_ref());
+            let tokens: Vec<Value> = together.iter().map(|s| s["tokens"].clone()).collect();
+            all.push((sampler, model, tokens));
+        }
+    }
+    for (i, (sampler, model, tokens)) in all.iter().enumerate() {
+        for (other, of, others) in &all[..i] {
+            assert!(tokens != others, "{sampler} {model} and {other} {of}");
+        }
+    }
+}
+
+#[test]
+fn samples_of_no_model_are_told_from_text_by_frames_and_copying() {
+    let folder = trained();
+    let controls = "eval controls --data data --count 40 --out nonsense";
+    folder.flm(controls).assert().success();
+    let output = folder
+        .flm("eval nonsense --data data --copying --json")
+        .assert()
+        .success();
+    let judged: Vec<Value> = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    let of = |name: &str, key: &str| {
+        let named = judged.iter().find(|judged| judged["name"] == name).unwrap();
+        named.pointer(key).unwrap().as_f64().unwrap()
+    };
+    // One row again and again: valid, and copied whole, but of one frame.
+    assert_eq!(of("repeated", "/figures/valid"), 1.0);
+    assert_eq!(
+        of("repeated", "/copied"),
+        of("repeated", "/figures/mean_length")
+    );
+    assert!(of("repeated", "/figures/frame_recall") < 0.3);
+    for name in ["unigrams", "shuffled"] {
+        assert!(of(name, "/figures/valid") < 0.1, "{name}");
+        assert!(of(name, "/copied") < 0.5 * of(name, "/figures/mean_length"));
+    }
+    let message = folder.refused(folder.flm(controls));
+    assert!(
+        message.contains("nonsense/unigrams.jsonl exists already"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let folder = trained();
+    texts(&folder, "--model flow --steps 1");
+    let map_teacher = MATCH.replace("--teacher flow", "--teacher map");
+    for (command, message) in [
+        (
+            "distill --self --data data --out x --set flow_map.objective=distribution".to_owned(),
+            "the distribution objective compares with a frozen flow: name the flow by --teacher",
+        ),
+        (
+            format!("{map_teacher} --out x"),
+            "the distribution objective compares with a flow, but the teacher map/model is a flow map: name it by distill.start",
+        ),
+        (
+            "distill --teacher flow --data data --out x --set flow_map.objective=semigroup --set distill.start=map".to_owned(),
+            "distill.start is a setting of the distribution objective, found the objective semigroup",
+        ),
+        (
+            format!("{MATCH} --out x --set distribution.levels=0"),
+            "distribution levels must be at least 1, found 0",
+        ),
+        (
+            format!("{MATCH} --out x --set flow_map.diagonal=0.25"),
+            "flow map diagonal is a setting of the objectives with a diagonal, found the objective distribution",
+        ),
+        (
+            format!("{MATCH} --out x --set distill.start=mdlm"),
+            "distill.start mdlm/model is of family mdlm: only a flow map can become one of one step",
+        ),
+        (
+            "train --data data --out x --set model.family=mdlm --set train.references=8".to_owned(),
+            "train.references is for flows that are trained without known positions: set it to 0",
+        ),
+        (
+            "distill --teacher flow --data data --out x --set flow_map.objective=residual".to_owned(),
+            "model evidence is of flows and flow maps of one network",
+        ),
+        (
+            "eval s.jsonl --copying".to_owned(),
+            "--copying compares with training rows: name their folder by --data",
+        ),
+        (
+            "sample --model mdlm --steps 2 --sampler bridge".to_owned(),
+            "mdlm is of family mdlm: only a flow or a flow map takes a --sampler",
+        ),
+        (
+            "sample --model map --steps 2 --sampler bridge --gamma 0.5".to_owned(),
+            "--gamma 0.5 is of the sampler `ode`: the others say themselves how much noise they put back",
+        ),
+        (
+            "sample --model flow --steps 2 --sampler renoise --guidance 2 --weak dropout:0.1".to_owned(),
+            "--guidance leaves the simplex, so no tokens can be drawn: use --sampler ode or bridge-mean",
+        ),
+        (
+            "train --data data --out x --set model.family=mdlm --set model.evidence=true".to_owned(),
+            "model evidence is of flows and flow maps of one network",
+        ),
+    ] {
+        assert_eq!(folder.refused(folder.flm(&command)), message, "{command}");
+    }
+}
