@@ -107,10 +107,18 @@ mod tests {
     #[test]
     fn steps_fill_the_time_that_sampling_leaves() {
         // 100 · 2 s + 50 · 4 s are 400 s; of 10 minutes sampling takes 200 s.
-        assert_eq!(scaled([100, 50], [2.0, 4.0], 200.0, 10.0).unwrap(), [100, 50]);
-        assert_eq!(scaled([100, 50], [2.0, 4.0], 200.0, 20.0).unwrap(), [250, 125]);
+        assert_eq!(
+            scaled([100, 50], [2.0, 4.0], 200.0, 10.0).unwrap(),
+            [100, 50]
+        );
+        assert_eq!(
+            scaled([100, 50], [2.0, 4.0], 200.0, 20.0).unwrap(),
+            [250, 125]
+        );
         assert_eq!(scaled([100, 50], [2.0, 4.0], 0.0, 0.01).unwrap(), [1, 1]);
-        let message = scaled([100, 50], [2.0, 4.0], 90.0, 1.0).unwrap_err().to_string();
+        let message = scaled([100, 50], [2.0, 4.0], 90.0, 1.0)
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             message,
             "--minutes 1 leaves no time for training: sampling alone takes about 1.5"
