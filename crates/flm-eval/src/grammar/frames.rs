@@ -90,7 +90,8 @@ impl Frames<'_> {
             divergence: written()
                 .map(|(n, p)| share(*n) * (share(*n) / p).ln())
                 .sum(),
-            recall: written().map(|(_, p)| p).sum(),
+            // Of all frames it may round to more than one.
+            recall: written().map(|(_, p)| p).sum::<f64>().min(1.0),
         })
     }
 }
