@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub struct DistributionConfig {
     /// Steps that the student learns to write in, at most: its states are of τ = 0, 1/levels, 2/levels, …
     pub levels: usize,
-    /// How often noise is put back on each thing that the student writes: so many times as many rows as the student's train the auxiliary.
+    /// Noisy states for each text that the student writes. The auxiliary trains on `renoisings` times as many rows as the student.
     pub renoisings: usize,
     /// The least τ of noise that is put back.
     pub earliest: f64,
@@ -132,8 +132,8 @@ pub struct DistributionLosses<A: AutodiffBackend> {
 }
 
 impl<B: Backend> DistributionObjective<B> {
-    /// `config` must have been validated; `schedule` is the teacher's (`DitConfig::schedule`), and the student has the same. The `auxiliary` is the
-    /// network that learns the student's law, as it starts: the teacher or, for several levels, the teacher as a two-time network, which is told the level.
+    /// `config` must have been validated; `schedule` is the teacher's (`DitConfig::schedule`), and the student has the same. The `auxiliary`
+    /// learns the distribution of the student's texts. It starts as the teacher; for several levels as the teacher with a second time, the level.
     pub fn new(
         schedule: Schedule,
         config: DistributionConfig,
