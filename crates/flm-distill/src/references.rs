@@ -54,7 +54,8 @@ impl References<'_> {
             normalize(&mut shares);
             shares
         });
-        Belief::of_sequences(shares.collect(), ids.clone(), [length, vocab], &device)
+        let shares = shares.collect();
+        Belief::of_sequences(shares, ids, [length, vocab], &device)
     }
 }
 
