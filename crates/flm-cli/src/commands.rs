@@ -392,7 +392,11 @@ fn run_eval(args: &EvalArgs) -> Result<()> {
         )));
     }
     let samples = args.samples.as_ref().expect("clap asks for it");
-    let judged = eval::eval(samples, args.data.as_deref(), args.copying, &args.score)?;
+    let asked = eval::Asked {
+        copying: args.copying,
+        mauve: args.mauve,
+    };
+    let judged = eval::eval(samples, args.data.as_deref(), asked, &args.score)?;
     if args.json {
         return print(&(serde_json::to_string_pretty(&judged)? + "\n"));
     }

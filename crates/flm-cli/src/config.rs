@@ -62,6 +62,8 @@ pub(crate) enum Unit {
     Lines,
     /// The whole file, one long text.
     Whole,
+    /// The definition in each line of WordNet's data files.
+    Glosses,
 }
 
 /// `[model]`: what the network is for, and its sizes that the data does not decide.
@@ -286,6 +288,7 @@ impl DataSettings {
         match self.unit {
             Unit::Lines => TextUnit::Lines,
             Unit::Whole => TextUnit::Whole,
+            Unit::Glosses => TextUnit::Glosses,
         }
     }
 }

@@ -157,7 +157,7 @@ input_errors!(
     flm_eval::GrammarError,
     flm_eval::ScoreError,
     flm_eval::frontier::FrontierError,
-    flm_eval::gpt2::Gpt2Error,
+    flm_eval::judge::JudgeError,
     flm_eval::ngram::NGramError,
     flm_eval::NoSamples,
     flm_reward::RewardError,

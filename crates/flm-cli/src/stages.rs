@@ -35,4 +35,5 @@ pub(crate) mod purpose {
     pub(crate) const ENDPOINT: u64 = 112;
     pub(crate) const CONTROLS: u64 = 113;
     pub(crate) const AUXILIARY: u64 = 114;
+    pub(crate) const MAUVE: u64 = 115;
 }

@@ -16,6 +16,8 @@ pub(crate) fn figures(rows: &[Judged]) -> String {
         header.extend(["valid", "nats/tok", "frames", "recall"]);
     }
     header.extend(vec!["perplexity"; scorers]);
+    let compared = rows.iter().map(|row| row.mauve.len()).max().unwrap_or(0);
+    header.extend(vec!["MAUVE"; compared]);
     header.push("entropy");
     if has_tokens {
         header.push("of tokens");
@@ -42,6 +44,10 @@ pub(crate) fn figures(rows: &[Judged]) -> String {
             ]);
         }
         line.extend((row.scores.iter()).map(|score| format!("{:.1}", score.perplexity)));
+        line.extend((row.mauve.iter()).map(|found| {
+            let mauve = found.mauve;
+            format!("{:.3} ± {:.3}", mauve.value, mauve.std_err)
+        }));
         line.push(format!("{:.2}", open.entropy));
         if has_tokens {
             line.push(optional(row.token_entropy, 2));

@@ -98,7 +98,7 @@ fn several_steps_make_a_folder_that_a_scorer_reads() {
         ),
         (
             "eval s --scorer nowhere",
-            "--scorer nowhere is neither ngram:DATA[:ORDER] nor a model of ours nor a folder of GPT-2 with config.json, model.safetensors and tokenizer.json",
+            "--scorer nowhere is neither ngram:DATA[:ORDER], nor a model of ours, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and tokenizer.json",
         ),
         (
             "eval s --scorer ngram:data:x",
@@ -202,7 +202,7 @@ fn models_are_compared_at_equal_entropy() {
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier b --scorer nobody --out g")),
-        "--scorer nobody is neither ngram:DATA[:ORDER] nor a model of ours nor a folder of GPT-2 with config.json, model.safetensors and tokenizer.json"
+        "--scorer nobody is neither ngram:DATA[:ORDER], nor a model of ours, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and tokenizer.json"
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier a a --data data --out g")),

@@ -81,7 +81,7 @@ const BUILTIN: [(&str, &str); 10] = [
 ///     page = "https://example.org/letters"
 ///     split = { share = 0.02 }   # or "files", or { last = 1000 }
 ///     column = "text"            # of Parquet and JSON lines files
-///     unit = "lines"             # of text files; or "whole"
+///     unit = "lines"             # of text files; or "whole", or "glosses"
 ///     detokenizer = "none"
 ///     tokenizer = { name = "bpe:8000" }
 ///     length = 128

@@ -124,12 +124,24 @@ impl TextTokenizer {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(DataError::io("read", path))?;
+        Self::of_bytes(&bytes, path)
+    }
+
+    /// The tokenizer with the content `json` of a `tokenizer.json`, from the file of that `name`.
+    ///
+    /// # Errors
+    /// When it cannot be understood, or has no end token.
+    pub fn from_json(json: &str, name: impl AsRef<Path>) -> Result<Self, DataError> {
+        Self::of_bytes(json.as_bytes(), name.as_ref())
+    }
+
+    fn of_bytes(bytes: &[u8], path: &Path) -> Result<Self, DataError> {
         let bad = |reason: String| DataError::BadTokenizer {
             path: path.to_path_buf(),
             reason,
         };
         // The library takes for granted that its decoder, for one, is JSON.
-        let inner = guarded(|| Tokenizer::from_bytes(&bytes))
+        let inner = guarded(|| Tokenizer::from_bytes(bytes))
             .ok_or_else(|| bad("its parts cannot be read".to_owned()))?
             .map_err(|error| bad(error.to_string()))?;
         Self::new(inner, &path.display().to_string())

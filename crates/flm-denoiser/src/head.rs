@@ -517,6 +517,21 @@ impl<B: Backend> Prediction<B> {
         }
     }
 
+    /// The answers for these sequences.
+    ///
+    /// # Panics
+    ///
+    /// If a sequence is not there.
+    pub fn select(&self, sequences: &[usize]) -> Self {
+        let indices: Vec<i32> = sequences.iter().map(|&sequence| sequence as i32).collect();
+        let indices =
+            Tensor::<B, 1, Int>::from_ints(indices.as_slice(), &self.features.device());
+        Self {
+            features: self.features.clone().select(0, indices),
+            head: self.head.clone(),
+        }
+    }
+
     /// The logits before their softcap, V-wide: for tests and export, not for hot paths.
     pub fn dense_logits(&self) -> Tensor<B, 3> {
         let bias = self.head.bias.clone();

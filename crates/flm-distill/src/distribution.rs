@@ -9,13 +9,14 @@
 use crate::cost;
 use crate::losses::mean_of;
 use crate::state::RowTimes;
-use crate::{RowKind, TimeRow};
+use crate::{RowKind, TimeRow, known_positions};
 use burn::tensor::{
-    Int, Tensor,
+    Bool, Int, Tensor, TensorData,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Dit, Dropout, Noise, Prior};
+use flm_denoiser::{Dit, Dropout, Noise, Prediction, Prior};
 use flm_simplex::Schedule;
+use flm_simplex::flow_map::transport;
 use flm_simplex::interpolant::interpolate;
 use flm_simplex::times::stratified;
 use rand::seq::SliceRandom;
@@ -36,6 +37,14 @@ pub struct DistributionConfig {
     pub latest: f64,
     /// Divides the teacher's logits: below 1 the student learns a sharper law than the teacher's.
     pub temperature: f64,
+    /// Chance of a noisy state to have some positions clean ([`known_positions`](crate::known_positions)), for a teacher that was trained so.
+    pub conditioning: f64,
+    /// Share of rows that also learn the text to which the teacher's own path leads from their state; 0 for none.
+    pub paths: f64,
+    /// Euler steps of such a path.
+    pub path_steps: usize,
+    /// Weight of their cross-entropy beside the contrast.
+    pub path_weight: f64,
 }
 
 impl Default for DistributionConfig {
@@ -46,6 +55,10 @@ impl Default for DistributionConfig {
             earliest: 0.02,
             latest: 0.92,
             temperature: 1.0,
+            conditioning: 0.0,
+            paths: 0.0,
+            path_steps: 8,
+            path_weight: 1.0,
         }
     }
 }
@@ -117,6 +130,8 @@ pub struct DistributionRow {
     pub level: f64,
     /// Of the noisy states at which teacher and auxiliary are compared.
     pub renoised: Vec<f64>,
+    /// Whether the student learns where the teacher's path leads from here.
+    pub path: bool,
 }
 
 /// The losses of a batch.
@@ -169,13 +184,16 @@ impl<B: Backend> DistributionObjective<B> {
         level.shuffle(rng);
         let times = stratified(batch * renoisings, rng);
         let within = |tau: &f64| earliest + (latest - earliest) * tau;
-        let row = |(level, times): (usize, &[f64])| DistributionRow {
+        let paths = self.path_count(batch);
+        let row = |(row, (level, times)): (usize, (usize, &[f64]))| DistributionRow {
             level: level as f64 / levels as f64,
             renoised: times.iter().map(within).collect(),
+            path: row < paths,
         };
         level
             .into_iter()
             .zip(times.chunks_exact(renoisings))
+            .enumerate()
             .map(row)
             .collect()
     }
@@ -183,12 +201,31 @@ impl<B: Backend> DistributionObjective<B> {
     /// What a step of `batch` rows costs, in evaluations of the network: student and auxiliary are trained, the teacher is asked.
     pub fn evaluations(&self, batch: usize) -> f64 {
         let renoised = batch * self.config.renoisings;
-        batch as f64 * cost::TRAINED + renoised as f64 * (cost::TRAINED + 1.0)
+        let paths = self.path_count(batch) as f64;
+        batch as f64 * cost::TRAINED
+            + renoised as f64 * (cost::TRAINED + 1.0)
+            + paths * self.config.path_steps as f64
+    }
+
+    /// How many of `batch` rows have a path, to the nearest.
+    fn path_count(&self, batch: usize) -> usize {
+        (batch as f64 * self.config.paths).round() as usize
+    }
+
+    /// The frozen denoiser, where the student's noise must be seen by it too.
+    pub fn teacher(&self) -> Option<&Dit<B>> {
+        (self.config.paths > 0.0).then_some(&self.teacher)
     }
 
     /// Noise to put back on what the student writes in `batch` sequences of `length` tokens.
     pub fn renoising<R: Rng + ?Sized>(&self, [batch, length]: [usize; 2], rng: &mut R) -> Noise<B> {
         self.prior.draw(batch * self.config.renoisings, length, rng)
+    }
+
+    /// Which positions of the noisy states of `batch` sequences are clean.
+    pub fn known<R: Rng + ?Sized>(&self, [batch, length]: [usize; 2], rng: &mut R) -> Vec<bool> {
+        let rows = batch * self.config.renoisings;
+        known_positions([rows, length], self.config.conditioning, rng)
     }
 
     /// Losses at the given times. The `tokens` `[batch, length]` make the states of levels above 0; the student's noise is `noise`, and
@@ -201,14 +238,16 @@ impl<B: Backend> DistributionObjective<B> {
         tokens: Tensor<A, 2, Int>,
         [noise, renoising]: [&Noise<B>; 2],
         rows: &[DistributionRow],
+        known: &[bool],
         dropout: &mut Dropout<'_>,
     ) -> DistributionLosses<A> {
         let device = self.teacher.embed().embedding.device();
         let written_from = |row: &DistributionRow| TimeRow::span(RowKind::Boundary, row.level, 1.0);
         let at: Vec<TimeRow> = rows.iter().map(written_from).collect();
         let at = RowTimes::<A>::of(&at, &self.schedule, &tokens.device());
-        let state = noise.interpolate(student.embed(), tokens, at.s.clone());
+        let state = noise.interpolate(student.embed(), tokens.clone(), at.s.clone());
         let answer = student.forward(state, at.tau_s.clone(), at.tau_t.clone(), dropout);
+        let paths = self.paths(&answer, tokens, noise, rows);
         let times = self.config.renoisings;
         let written = answer.inner().belief().argmax().repeat_dim(0, times);
         let (answer, level) = (answer.repeat(times), at.tau_s.repeat_dim(0, times));
@@ -221,31 +260,92 @@ impl<B: Backend> DistributionObjective<B> {
             .collect();
         let times = RowTimes::<B>::of(&times, &self.schedule, &device);
         let embed = self.teacher.embed();
-        let state = interpolate(
-            renoising.seen(embed),
-            embed.tokens(written.clone()),
-            times.s,
-        );
-        let tau = times.tau_s;
-        let real = self
-            .teacher
-            .forward(state.clone(), tau.clone(), tau.clone(), &mut Dropout::off())
-            .belief_at(self.config.temperature);
-        let state = Tensor::from_inner(state);
-        // Without dropout, as the teacher: what differs between the two is what they have learned.
-        let tau = Tensor::from_inner(tau);
-        let own = auxiliary.forward(state, tau, level, &mut Dropout::off());
+        let clean = embed.tokens(written.clone());
+        let state = interpolate(renoising.seen(embed), clean.clone(), times.s);
         let shape = written.dims();
+        let known = Tensor::<B, 2, Bool>::from_data(TensorData::new(known.to_vec(), shape), &device);
+        let asked = known.clone().bool_not().float();
+        let held = known.clone().unsqueeze_dim::<3>(2).expand(clean.dims());
+        let state = state.mask_where(held, clean);
+        let tau = times.tau_s;
+        // Without dropout, both of them: what differs is what they have learned.
+        let off = || Dropout::off();
+        let (real, own) = if self.config.conditioning > 0.0 {
+            let given = Tensor::from_inner(known.clone());
+            let real = self.teacher.forward_given(state.clone(), tau.clone(), tau.clone(), known, &mut off());
+            let (state, tau) = (Tensor::from_inner(state), Tensor::from_inner(tau));
+            (real, auxiliary.forward_given(state, tau, level, given, &mut off()))
+        } else {
+            let real = self.teacher.forward(state.clone(), tau.clone(), tau.clone(), &mut off());
+            let (state, tau) = (Tensor::from_inner(state), Tensor::from_inner(tau));
+            (real, auxiliary.forward(state, tau, level, &mut off()))
+        };
+        let real = real.belief_at(self.config.temperature);
         let minus = Tensor::full([shape[0]], -1.0, &device);
         let contrast = own.inner().belief().plus(real, minus);
-        let mean = mean_of(shape, shape[0], &device);
-        let size = contrast.l1_norm().mean_dim(1).clamp_min(LEAST_CONTRAST);
+        let mean = mean_of(shape, shape[0], &device) * asked.clone();
+        let share = asked.clone().mean_dim(1);
+        let size = (contrast.l1_norm() * asked).mean_dim(1) / share;
+        let size = size.clamp_min(LEAST_CONTRAST);
         let score = answer.expectation(&contrast, mean.clone() / size);
         DistributionLosses {
-            student: score.loss,
+            student: match paths {
+                Some(paths) => score.loss + paths,
+                None => score.loss,
+            },
             contrast: score.per_token,
             auxiliary: own.cross_entropy(Tensor::from_inner(written), mean).loss,
         }
+    }
+
+    /// The student's loss against what the teacher's paths lead to, of the rows that have one.
+    fn paths<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        answer: &Prediction<A>,
+        tokens: Tensor<A, 2, Int>,
+        noise: &Noise<B>,
+        rows: &[DistributionRow],
+    ) -> Option<Tensor<A, 1>> {
+        let chosen: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].path).collect();
+        if chosen.is_empty() {
+            return None;
+        }
+        let [batch, length] = tokens.dims();
+        let embed = self.teacher.embed();
+        let device = embed.embedding.device();
+        let steps = self.config.path_steps;
+        let at = |step: usize| {
+            let share = step as f64 / steps as f64;
+            let time = |&row: &usize| {
+                let level = rows[row].level;
+                TimeRow::diagonal(level + share * (1.0 - level))
+            };
+            let times: Vec<TimeRow> = chosen.iter().map(time).collect();
+            RowTimes::<B>::of(&times, &self.schedule, &device)
+        };
+        let index: Vec<i32> = chosen.iter().map(|&row| row as i32).collect();
+        let index = Tensor::<B, 1, Int>::from_ints(index.as_slice(), &device);
+        let pick = |x: Tensor<B, 3>| x.select(0, index.clone());
+        let tokens = tokens.inner().select(0, index.clone());
+        let mut state = interpolate(
+            pick(noise.seen_by_teacher(embed)),
+            embed.tokens(tokens),
+            at(0).s,
+        );
+        for step in 0.. {
+            let now = at(step);
+            let belief = self
+                .teacher
+                .forward(state.clone(), now.tau_s.clone(), now.tau_s, &mut Dropout::off())
+                .belief_at(self.config.temperature);
+            if step + 1 == steps {
+                let weights = mean_of([chosen.len(), length], batch, &device);
+                let weights = weights * self.config.path_weight;
+                return Some(answer.select(&chosen).soft_cross_entropy(&belief, weights).loss);
+            }
+            state = transport(state, belief.mean(embed), now.s, at(step + 1).s);
+        }
+        unreachable!("a path has a last step")
     }
 }
 

@@ -81,6 +81,7 @@
 //! | [`distinct_ngrams`] | n-grams that differ, of all samples together | share |
 //! | [`self_bleu`] | how well samples foretell each other | 0 to 1, high means alike |
 //! | [`repetition`] | n-grams that a sample repeats | share |
+//! | [`Mauve`] | how near samples are to texts, both ways, by features of a network | 0 to 1, 1 means equal |
 //!
 //! [`Quality`] holds them with a grammar, [`Diversity`] those that remain without. All are pure
 //! functions of the samples. Those of whole sets (distinct shares, self-BLEU) depend on how many
@@ -139,9 +140,9 @@
 
 mod estimate;
 pub mod frontier;
-#[cfg(feature = "gpt2")]
-pub mod gpt2;
 mod grammar;
+#[cfg(feature = "judges")]
+pub mod judge;
 mod metrics;
 pub mod ngram;
 mod oracle;
@@ -153,7 +154,7 @@ pub use grammar::{
     FrameMatch, Frames, Grammar, GrammarError, GrammarErrorKind, GrammarRows, Posterior,
 };
 pub use metrics::{
-    Copying, Variety, distinct_ngrams, distinct_share, mean_length, mean_unigram_entropy,
+    Copying, Mauve, Variety, distinct_ngrams, distinct_share, mean_length, mean_unigram_entropy,
     repetition, self_bleu, unigram_entropy,
 };
 pub use oracle::oracle_nats_per_token;

@@ -234,6 +234,7 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
             .prior
             .draw(shape[0], shape[1], &mut draw.stream.own(purpose::NOISE));
         let renoising = self.renoising(shape, &mut draw.stream.own(purpose::RENOISING));
+        let known = self.known(shape, &mut draw.stream.own(purpose::KNOWN));
         let mut generator = draw.stream.own(purpose::DROPOUT);
         let losses = DistributionObjective::losses(
             self,
@@ -241,6 +242,7 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
             tokens,
             [&noise, &renoising],
             &draw.stream.share(&rows),
+            &known,
             &mut Dropout::on(draw.dropout, &mut generator),
         );
         let rows = losses.contrast.dims()[0];
@@ -260,6 +262,10 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
 
     fn evaluations(&self, batch: usize) -> f64 {
         DistributionObjective::evaluations(self, batch)
+    }
+
+    fn teacher(&self) -> Option<&Dit<B::InnerBackend>> {
+        DistributionObjective::teacher(self)
     }
 
     fn auxiliary(&self) -> Option<Dit<B>> {

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use flm_data::{
     Dataset, Detokenizer, FnCorpus, Layout, PrepareOptions, TextTokenizer, TokenizerSource,
 };
-use flm_eval::gpt2::{Gpt2, Gpt2Scorer};
+use flm_eval::judge::{CausalScorer, Gpt2};
 use flm_eval::{GenPpl, mean_unigram_entropy};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -162,7 +162,7 @@ fn scored<B: Backend>(
         .zip(&scores.encoded)
         .collect();
     let encode = Box::new(|text: &str| Ok(known.get(text).copied().cloned().unwrap_or_default()));
-    let scorer = Gpt2Scorer::new(
+    let scorer = CausalScorer::new(
         &model,
         encode,
         "pinned",

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 /// Judge samples: validity for the grammar, perplexity under a scorer, entropy and diversity for any text
 ///
-/// A scorer is another model that reads the samples: GPT-2, by its folder of the Hugging Face hub (with its tokenizer.json), an autoregressive
-/// model that flm trained, by its folder, or an n-gram model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several
+/// A scorer is another model that reads the samples: GPT-2 or a model of the Llama family, by its folder of the Hugging Face hub (with its
+/// tokenizer.json) or its GGUF file, an autoregressive model that flm trained, by its folder, or an n-gram model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several
 /// may be named. Of a data folder the validation rows are judged, so that samples can be told from text.
 #[derive(Debug, Args)]
 #[command(
@@ -17,7 +17,8 @@ use std::path::PathBuf;
     after_help = "Examples:
   flm eval quickstart/samples --data quickstart/data
   flm eval quickstart/data
-  flm eval samples.jsonl --scorer gpt2-large --scorer runs/ar --scorer ngram:data:4"
+  flm eval samples.jsonl --scorer gpt2-large --scorer runs/ar --scorer ngram:data:4
+  flm eval samples.jsonl --data data --scorer SmolLM2-135M-Instruct.Q4_1.gguf --mauve"
 )]
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
@@ -31,6 +32,9 @@ pub(crate) struct EvalArgs {
     /// Also find the longest run of tokens that each sample shares with a training row; compare with that of `flm eval DATA --copying`
     #[arg(long)]
     pub(crate) copying: bool,
+    /// Also compare the distribution of the samples with that of the validation rows of --data, by features of the pretrained scorers (MAUVE)
+    #[arg(long)]
+    pub(crate) mauve: bool,
     #[command(flatten)]
     pub(crate) score: ScoreArgs,
     /// Print JSON instead of a table
@@ -74,10 +78,10 @@ pub(crate) struct ControlsArgs {
 /// By what samples are scored.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// A model that reads the samples: a folder of GPT-2 or of an autoregressive model of ours, ngram:DATA or ngram:DATA:ORDER; may be repeated
+    /// A model that reads the samples: a folder of GPT-2, of the Llama family or of an autoregressive model of ours, a GGUF file, ngram:DATA or ngram:DATA:ORDER; may be repeated
     #[arg(long = "scorer", value_name = "SCORER")]
     pub(crate) scorers: Vec<String>,
-    /// Tokens of the scorer at which GPT-2 cuts a sample; the samples' own length where it is not given
+    /// Tokens of the scorer at which a model from elsewhere cuts a sample; the samples' own length where it is not given
     #[arg(long, value_name = "N")]
     pub(crate) score_length: Option<usize>,
     /// Samples that a network reads together; changes the speed and no figure

@@ -1,12 +1,13 @@
 //! Judging samples.
 
-use super::score::{Judges, Set};
-use super::{prepare, sample};
+use super::score::{Features, Judges, Set};
+use super::{prepare, purpose, sample};
 use crate::args::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::files;
 use flm_data::{Dataset, DatasetMeta, Layout, META_FILE};
-use flm_eval::{Copying, Diversity, GenPpl, Grammar, Quality, mean_unigram_entropy};
+use flm_eval::{Copying, Diversity, GenPpl, Grammar, Mauve, Quality, mean_unigram_entropy};
+use flm_simplex::stream::generator;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -25,9 +26,30 @@ pub(crate) struct Judged {
     /// By each scorer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) scores: Vec<GenPpl>,
+    /// By features of each pretrained scorer, if it was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mauve: Vec<MauveScore>,
     /// How the samples were drawn, of files that say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drawn: Option<Setting>,
+}
+
+/// How near samples are to validation rows, by features of a network.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MauveScore {
+    /// The identity of the network.
+    pub(crate) scorer: String,
+    #[serde(flatten)]
+    pub(crate) mauve: Mauve,
+}
+
+/// What is asked of samples besides scores.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// The longest run that each shares with a training row.
+    pub(crate) copying: bool,
+    /// How near they are to validation rows.
+    pub(crate) mauve: bool,
 }
 
 /// What samples say about themselves.
@@ -93,7 +115,7 @@ pub(crate) struct Samples {
 pub(crate) fn eval(
     path: &Path,
     data: Option<&Path>,
-    copying: bool,
+    asked: Asked,
     score: &ScoreArgs,
 ) -> Result<Vec<Judged>> {
     // What is no data folder is an error even where its grammar is not needed.
@@ -115,6 +137,7 @@ pub(crate) fn eval(
             token_entropy: samples.token_entropy(),
             copied: None,
             scores: Vec::new(),
+            mauve: Vec::new(),
             drawn: samples.drawn.clone(),
         });
         all.push(samples);
@@ -136,10 +159,20 @@ pub(crate) fn eval(
         }
     }
     let sets: Vec<Set<'_>> = all.iter().map(Set::of).collect();
-    for (judged, scores) in judged.iter_mut().zip(Judges::open(score)?.score(&sets)?) {
+    let judges = Judges::open(score)?;
+    for (judged, scores) in judged.iter_mut().zip(judges.score(&sets)?) {
         judged.scores = scores;
     }
-    if copying {
+    if asked.mauve {
+        let data = data.filter(|_| !own).ok_or_else(|| {
+            CliError::input("--mauve compares samples with validation rows: name their folder by --data")
+        })?;
+        let found = mauve(&judges, data, &all)?;
+        for (judged, found) in judged.iter_mut().zip(found) {
+            judged.mauve = found;
+        }
+    }
+    if asked.copying {
         let data = data.or(own.then_some(path)).ok_or_else(|| {
             CliError::input("--copying compares with training rows: name their folder by --data")
         })?;
@@ -150,6 +183,41 @@ pub(crate) fn eval(
     }
     Ok(judged)
 }
+
+/// How near each file's samples are to validation rows, equal numbers of both, by each pretrained scorer.
+fn mauve(judges: &Judges<'_>, data: &Path, all: &[Samples]) -> Result<Vec<Vec<MauveScore>>> {
+    let text = validation(data)?.texts;
+    let mut lists: Vec<&[String]> = all.iter().map(|samples| &samples.texts[..]).collect();
+    lists.push(&text);
+    if let Some(few) = lists.iter().find(|texts| texts.len() < LEAST_TEXTS) {
+        return Err(CliError::input(format!(
+            "--mauve needs {LEAST_TEXTS} samples and as many validation rows at least, found {}",
+            few.len()
+        )));
+    }
+    let features = judges.features(&lists)?;
+    if features.is_empty() {
+        return Err(CliError::input(
+            "--mauve needs the features of a pretrained network: name a folder of GPT-2 or Llama, or a GGUF file, by --scorer",
+        ));
+    }
+    let mut found = vec![Vec::new(); all.len()];
+    for Features { scorer, mut lists } in features {
+        let text = lists.pop().expect("the validation rows are last");
+        for (found, samples) in found.iter_mut().zip(lists) {
+            let count = samples.len().min(text.len());
+            let mut rng = generator(0, purpose::MAUVE, 0, 0);
+            found.push(MauveScore {
+                scorer: scorer.clone(),
+                mauve: Mauve::of(&samples[..count], &text[..count], &mut rng),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Fewer texts say nothing about shares of clusters.
+const LEAST_TEXTS: usize = 40;
 
 /// Tokens in the longest run that a sample shares with a training row, averaged over samples. Of rows of one document what follows its end is left
 /// out.

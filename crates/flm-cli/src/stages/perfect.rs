@@ -295,6 +295,7 @@ fn judged(perfect: &Perfect) -> Judged {
         figures: Figures::Grammar(perfect.figures),
         token_entropy: None,
         scores: Vec::new(),
+        mauve: Vec::new(),
         drawn: None,
     }
 }

@@ -1,19 +1,18 @@
-//! Other models as judges of samples: GPT-2, n-gram models of a data folder, and autoregressive models of our own.
+//! Other models as judges of samples: GPT-2, the Llama family, n-gram models of a data folder, and autoregressive models of our own.
 
 mod own;
+mod pretrained;
 
 use super::eval::Samples;
 use crate::args::ScoreArgs;
-use crate::device::{self, Job, Place};
+use crate::device;
 use crate::error::{CliError, Result};
-use crate::progress::Progress;
-use burn::tensor::backend::AutodiffBackend;
-use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
-use flm_eval::gpt2::{Gpt2, Gpt2Config, Gpt2Scorer};
+use flm_data::{Dataset, Layout, TextTokenizer};
 use flm_eval::ngram::{NGramCounts, NGramModel};
-use flm_eval::{GenPpl, Scored, Scorer};
+use flm_eval::{GenPpl, Scored};
 use own::{Own, OwnJob};
-use std::path::{Path, PathBuf};
+use pretrained::{FeaturesJob, Pretrained, PretrainedJob};
+use std::path::Path;
 
 /// Tokens that an n-gram model looks at, itself included, where it is not said.
 const ORDER: usize = 4;
@@ -36,10 +35,7 @@ impl<'a> Set<'a> {
 
 /// Who scores.
 enum Judge {
-    Gpt2 {
-        folder: PathBuf,
-        tokenizer: Box<TextTokenizer>,
-    },
+    Pretrained(Box<Pretrained>),
     NGram(Box<DataNGram>),
     Own(Box<Own>),
 }
@@ -81,11 +77,10 @@ impl<'a> Judges<'a> {
                         batch: self.args.score_batch,
                     },
                 )?,
-                Judge::Gpt2 { folder, tokenizer } => device::run(
+                Judge::Pretrained(judge) => device::run(
                     self.args.device.device,
-                    Gpt2Job {
-                        folder,
-                        tokenizer,
+                    PretrainedJob {
+                        judge,
                         sets,
                         args: self.args,
                     },
@@ -97,6 +92,32 @@ impl<'a> Judges<'a> {
         }
         Ok(scores)
     }
+
+    /// Features of every list of texts, by each pretrained network that is named: its identity, and a vector for each text of each list.
+    pub(crate) fn features(&self, texts: &[&[String]]) -> Result<Vec<Features>> {
+        let pretrained = self.judges.iter().filter_map(|judge| match judge {
+            Judge::Pretrained(judge) => Some(judge),
+            _ => None,
+        });
+        let features = pretrained.map(|judge| {
+            let job = FeaturesJob {
+                judge,
+                texts,
+                batch: self.args.score_batch,
+                length: self.args.score_length,
+            };
+            device::run(self.args.device.device, job)
+        });
+        features.collect()
+    }
+}
+
+/// What a network makes of texts.
+pub(crate) struct Features {
+    /// Who read them.
+    pub(crate) scorer: String,
+    /// Of each list of texts a vector for each.
+    pub(crate) lists: Vec<Vec<Vec<f32>>>,
 }
 
 fn judge(name: &str, args: &ScoreArgs) -> Result<Judge> {
@@ -120,13 +141,8 @@ fn judge(name: &str, args: &ScoreArgs) -> Result<Judge> {
     if let Some(own) = Own::find(name)? {
         return Ok(Judge::Own(Box::new(own)));
     }
-    let folder = PathBuf::from(name);
-    if !folder.join("config.json").is_file() {
-        return Err(CliError::input(format!(
-            "--scorer {name} is neither ngram:DATA[:ORDER] nor a model of ours nor a folder of GPT-2 with config.json, model.safetensors and {TOKENIZER_FILE}"
-        )));
-    }
-    let positions = Gpt2Config::read(&folder.join("config.json"))?.n_positions;
+    let judge = Pretrained::find(name)?;
+    let positions = judge.positions();
     if let Some(length) = args.score_length
         && !(2..=positions).contains(&length)
     {
@@ -134,63 +150,7 @@ fn judge(name: &str, args: &ScoreArgs) -> Result<Judge> {
             "--score-length must lie between 2 and {positions} for --scorer {name}, found {length}"
         )));
     }
-    let path = folder.join(TOKENIZER_FILE);
-    let tokenizer = TextTokenizer::load(&path)?.reading_specials();
-    Ok(Judge::Gpt2 {
-        folder,
-        tokenizer: Box::new(tokenizer),
-    })
-}
-
-struct Gpt2Job<'a> {
-    folder: &'a Path,
-    tokenizer: &'a TextTokenizer,
-    sets: &'a [Set<'a>],
-    args: &'a ScoreArgs,
-}
-
-impl Job for Gpt2Job<'_> {
-    type Output = Vec<GenPpl>;
-
-    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Vec<GenPpl>> {
-        let model = Gpt2::<B::InnerBackend>::load(self.folder, &place.device)?;
-        let total: usize = self.sets.iter().map(|set| set.texts.len()).sum();
-        let progress = Progress::new("scoring", total as u64);
-        let (found, expected) = (self.tokenizer.vocab_size(), model.config().vocab_size);
-        if found != expected {
-            return Err(CliError::input(format!(
-                "the tokenizer in {} has {found} tokens, but its GPT-2 has {expected}",
-                self.folder.display()
-            )));
-        }
-        let positions = model.config().n_positions;
-        // One cut for all: figures of different ones do not compare.
-        let longest = (self.sets.iter().filter_map(|set| set.tokens).flatten()).map(Vec::len);
-        let known = self.sets.iter().all(|set| set.tokens.is_some());
-        let length = match (self.args.score_length, longest.max()) {
-            (Some(length), _) => length,
-            (None, Some(longest)) if known => longest.clamp(2, positions),
-            _ => positions,
-        };
-        let mut done = 0;
-        let mut scores = Vec::with_capacity(self.sets.len());
-        for set in self.sets {
-            let encode = Box::new(|text: &str| Ok(self.tokenizer.encode(text)?));
-            let scorer = Gpt2Scorer::new(
-                &model,
-                encode,
-                self.tokenizer.hash(),
-                self.tokenizer.eos_id(),
-                length,
-                self.args.score_batch,
-                place.device.clone(),
-            )?;
-            scores.push(GenPpl::of(&scorer, set.texts)?);
-            done += set.texts.len() as u64;
-            progress.update(done, scorer.identity());
-        }
-        Ok(scores)
-    }
+    Ok(Judge::Pretrained(Box::new(judge)))
 }
 
 /// An n-gram model of the training rows of a data folder, in its tokens.

@@ -19,6 +19,9 @@ pub enum TextUnit {
     Lines,
     /// The whole file, line ends included. It is read in bounded pieces.
     Whole,
+    /// The definition in each line of WordNet's `data.*` files: what stands behind ` | `, without the examples after it. Lines without one,
+    /// of other files too, are left out.
+    Glosses,
 }
 
 /// Files of text, or a folder of them.
@@ -111,6 +114,11 @@ impl FileCorpus {
             (Form::Text, TextUnit::Lines) => {
                 whole_pieces(Lines::open(path)?.map(|line| Ok(line?.1)))
             }
+            (Form::Text, TextUnit::Glosses) => {
+                let gloss = |(_, line): (u64, String)| gloss(&line).map(str::to_owned);
+                let lines = Lines::open(path)?.map(move |line| line.map(gloss));
+                whole_pieces(lines.filter_map(Result::transpose))
+            }
             (Form::Text, TextUnit::Whole) => Box::new(Chunks::open(path)?),
         })
     }
@@ -140,6 +148,7 @@ impl Corpus for FileCorpus {
         let unit = match self.unit {
             TextUnit::Lines => "a document a line",
             TextUnit::Whole => "each file one text",
+            TextUnit::Glosses => "a WordNet definition a line",
         };
         let mut what = Vec::new();
         if self.has(Form::Text) {
@@ -175,6 +184,13 @@ impl Corpus for FileCorpus {
     fn is_continuous(&self) -> bool {
         self.unit == TextUnit::Whole && !self.has(Form::JsonLines) && !self.has(Form::Parquet)
     }
+}
+
+/// The definition in a line of WordNet's data files. Lines of its licence begin with two spaces.
+fn gloss(line: &str) -> Option<&str> {
+    let (_, gloss) = line.split_once(" | ").filter(|_| !line.starts_with("  "))?;
+    let definition = gloss.split("; \"").next().unwrap_or(gloss).trim();
+    (!definition.is_empty() && !definition.starts_with('"')).then_some(definition)
 }
 
 fn whole_pieces<'a>(documents: impl Iterator<Item = Result<String, DataError>> + 'a) -> Pieces<'a> {
@@ -276,6 +292,25 @@ mod tests {
             ["one", "two", "three", "four", "five"]
         );
         assert!(!corpus.is_continuous());
+    }
+
+    #[test]
+    fn definitions_of_wordnet_stand_between_the_bar_and_the_examples() {
+        let noun = b"  1 This license has a | in it\n\
+            00001740 03 n 01 entity 0 001 ~ 00001930 n 0000 | that which is perceived; known  \n\
+            00002684 03 n 01 object 0 000 | a visible entity; an entity; \"full of objects\"; \"x\"  \n\
+            00002685 03 n 01 such 0 000 | \"only an example\"\n";
+        let folder = folder(&[("data.noun", noun), ("index.noun", b"entity n 1 1 ~ 1 1\n")]);
+        let corpus = FileCorpus::open(folder.path())
+            .unwrap()
+            .unit(TextUnit::Glosses);
+        assert_eq!(
+            documents(&corpus).unwrap(),
+            [
+                "that which is perceived; known",
+                "a visible entity; an entity"
+            ]
+        );
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Checker<'_> {
         let unit = match raw.unit {
             RawUnit::Lines => TextUnit::Lines,
             RawUnit::Whole => TextUnit::Whole,
+            RawUnit::Glosses => TextUnit::Glosses,
         };
         if unit == TextUnit::Whole && raw.layout == Layout::Rows {
             return Err(self.inconsistent(

@@ -30,6 +30,7 @@ pub(super) struct RawManifest {
 pub(super) enum RawUnit {
     Lines,
     Whole,
+    Glosses,
 }
 
 #[derive(Deserialize)]

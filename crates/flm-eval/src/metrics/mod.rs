@@ -3,6 +3,7 @@
 mod copying;
 mod distinct;
 mod entropy;
+mod mauve;
 mod ngrams;
 mod repetition;
 mod self_bleu;
@@ -11,6 +12,7 @@ mod variety;
 pub use self::copying::Copying;
 pub use self::distinct::{distinct_ngrams, distinct_share};
 pub use self::entropy::{mean_unigram_entropy, unigram_entropy};
+pub use self::mauve::Mauve;
 pub use self::repetition::repetition;
 pub use self::self_bleu::self_bleu;
 pub use self::variety::Variety;

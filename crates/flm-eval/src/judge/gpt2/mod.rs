@@ -1,34 +1,27 @@
 //! GPT-2 as a judge of text, loaded from a folder of the Hugging Face hub.
 //!
 //! All sizes, from `gpt2` to `gpt2-xl`: the folder holds `config.json` and `model.safetensors`, or the parts that
-//! `model.safetensors.index.json` lists. Loading is strict: a tensor that is missing, misshapen or left over is an error with its
-//! name. Nothing is trained here, so there is no dropout and no gradient.
-//!
-//! [`Gpt2Scorer`] scores text by the reference's conventions.
+//! `model.safetensors.index.json` lists.
 
 mod config;
-mod error;
-mod scorer;
-mod weights;
 
 use std::path::Path;
 
 use burn::module::Param;
 use burn::nn::{LayerNorm, LayerNormConfig};
-use burn::tensor::activation::{gelu_approximate, log_softmax};
+use burn::tensor::activation::gelu_approximate;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{attention, linear};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Int, Tensor};
 
 pub use self::config::Gpt2Config;
-pub use self::error::Gpt2Error;
-pub use self::scorer::{Gpt2Scorer, Retokenize};
 
-use self::weights::Weights;
+use super::weights::Weights;
+use super::{Causal, JudgeError, tied_head};
 
-/// Rows of the vocabulary's width that are held at once: 50 MB at GPT-2's 50,257 tokens.
-const ROWS: usize = 256;
+/// Before the names of a model with a head.
+const PREFIX: &str = "transformer.";
 
 /// A causal language model of GPT-2's architecture.
 #[derive(Debug)]
@@ -68,10 +61,11 @@ impl<B: Backend> Gpt2<B> {
     ///
     /// # Errors
     ///
-    /// [`Gpt2Error`] if a file cannot be read, or is not what GPT-2 is made of.
-    pub fn load(folder: &Path, device: &B::Device) -> Result<Self, Gpt2Error> {
+    /// [`JudgeError`] if a file cannot be read, or is not what GPT-2 is made of.
+    pub fn load(folder: &Path, device: &B::Device) -> Result<Self, JudgeError> {
         let config = Gpt2Config::read(&folder.join("config.json"))?;
-        let mut weights = Weights::read(folder, &config)?;
+        let mut weights = Weights::read(folder, PREFIX, is_mask)?;
+        weights.untie("lm_head.weight", "wte.weight")?;
         let (width, hidden) = (config.n_embd, config.hidden());
         let norm = |weights: &mut Weights, name: String| {
             let mut norm = LayerNormConfig::new(width)
@@ -81,10 +75,10 @@ impl<B: Backend> Gpt2<B> {
             norm.gamma = Param::from_tensor(part);
             let part = weights.take(&format!("{name}.bias"), [width], device)?;
             norm.beta = Some(Param::from_tensor(part));
-            Ok::<_, Gpt2Error>(norm)
+            Ok::<_, JudgeError>(norm)
         };
         let map = |weights: &mut Weights, name: String, [inputs, outputs]: [usize; 2]| {
-            Ok::<_, Gpt2Error>(Map {
+            Ok::<_, JudgeError>(Map {
                 weight: weights.take(&format!("{name}.weight"), [inputs, outputs], device)?,
                 bias: weights.take(&format!("{name}.bias"), [outputs], device)?,
             })
@@ -108,14 +102,12 @@ impl<B: Backend> Gpt2<B> {
             });
         }
         let ln_f = norm(&mut weights, "ln_f".to_owned())?;
-        weights.finish()?;
-        // In row order: matrix products want it so, and would copy it every time.
-        let head = Tensor::from_data(wte.clone().transpose().into_data(), device);
+        weights.finish("GPT-2")?;
         Ok(Self {
             hash: weights.hash().to_owned(),
             config,
+            head: tied_head(&wte, device),
             wte,
-            head,
             wpe,
             blocks,
             ln_f,
@@ -125,65 +117,6 @@ impl<B: Backend> Gpt2<B> {
     /// Its sizes.
     pub fn config(&self) -> &Gpt2Config {
         &self.config
-    }
-
-    /// SHA-256 of the files of tensors, in hexadecimal.
-    pub fn hash(&self) -> &str {
-        &self.hash
-    }
-
-    /// −ln p of every token after the first of each sequence, given those before it: from tokens `[batch, length]` nats
-    /// `[batch, length − 1]`.
-    ///
-    /// # Panics
-    ///
-    /// If sequences are shorter than two tokens or longer than the model has positions; [`Gpt2Scorer`] sees to it.
-    pub fn nats(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
-        let [batch, length] = tokens.dims();
-        assert!(
-            (2..=self.config.n_positions).contains(&length),
-            "sequences of 2 to {} tokens, found {length}",
-            self.config.n_positions
-        );
-        let width = self.config.n_embd;
-        let hidden = self.hidden(tokens.clone()).narrow(1, 0, length - 1);
-        let hidden = hidden.reshape([batch * (length - 1), width]);
-        let next = tokens
-            .narrow(1, 1, length - 1)
-            .reshape([batch * (length - 1), 1]);
-        let count = batch * (length - 1);
-        let nats = (0..count).step_by(ROWS).map(|first| {
-            let rows = ROWS.min(count - first);
-            let logits = hidden
-                .clone()
-                .narrow(0, first, rows)
-                .matmul(self.head.clone());
-            log_softmax(logits, 1)
-                .gather(1, next.clone().narrow(0, first, rows))
-                .neg()
-        });
-        Tensor::cat(nats.collect(), 0).reshape([batch, length - 1])
-    }
-
-    /// What the head sees, `[batch, length, width]`.
-    fn hidden(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        let [batch, length] = tokens.dims();
-        let width = self.config.n_embd;
-        let positions = self.wpe.clone().narrow(0, 0, length);
-        let ids = tokens.reshape([batch * length]);
-        let mut x: Tensor<B, 3> = self
-            .wte
-            .clone()
-            .select(0, ids)
-            .reshape([batch, length, width])
-            + positions.unsqueeze();
-        for block in &self.blocks {
-            x = x.clone() + self.attend(block, block.ln_1.forward(x.clone()));
-            let seen = block.ln_2.forward(x.clone());
-            let inner = gelu_approximate(block.c_fc.map(seen));
-            x = x + block.mlp_c_proj.map(inner);
-        }
-        self.ln_f.forward(x)
     }
 
     fn attend(&self, block: &Block<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
@@ -206,10 +139,57 @@ impl<B: Backend> Gpt2<B> {
     }
 }
 
+impl<B: Backend> Causal<B> for Gpt2<B> {
+    fn name(&self) -> String {
+        format!("gpt2-{}x{}", self.config.n_layer, self.config.n_embd)
+    }
+
+    fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn positions(&self) -> usize {
+        self.config.n_positions
+    }
+
+    fn head(&self) -> &Tensor<B, 2> {
+        &self.head
+    }
+
+    fn hidden(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3> {
+        let [batch, length] = tokens.dims();
+        let width = self.config.n_embd;
+        let positions = self.wpe.clone().narrow(0, 0, length);
+        let ids = tokens.reshape([batch * length]);
+        let mut x: Tensor<B, 3> = self
+            .wte
+            .clone()
+            .select(0, ids)
+            .reshape([batch, length, width])
+            + positions.unsqueeze();
+        for block in &self.blocks {
+            x = x.clone() + self.attend(block, block.ln_1.forward(x.clone()));
+            let seen = block.ln_2.forward(x.clone());
+            let inner = gelu_approximate(block.c_fc.map(seen));
+            x = x + block.mlp_c_proj.map(inner);
+        }
+        self.ln_f.forward(x)
+    }
+}
+
 impl<B: Backend> Map<B> {
     fn map(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         linear(x, self.weight.clone(), Some(self.bias.clone()))
     }
+}
+
+/// The causal mask, which old files hold as constants of every block.
+fn is_mask(name: &str) -> bool {
+    name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"))
 }
 
 #[cfg(test)]

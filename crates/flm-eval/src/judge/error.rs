@@ -1,14 +1,14 @@
-//! Why a folder is no GPT-2.
+//! Why a file or folder is no judge.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why GPT-2 cannot be read, or cannot score.
+/// Why a language model cannot be read, or cannot score.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum Gpt2Error {
+pub enum JudgeError {
     /// The operating system refused.
     #[error("cannot read {}: {source}", path.display())]
     Io {
@@ -18,7 +18,7 @@ pub enum Gpt2Error {
         source: io::Error,
     },
     /// A file of settings cannot be read.
-    #[error("{} is no configuration of GPT-2: {source}", path.display())]
+    #[error("{} cannot be read as the configuration of a language model: {source}", path.display())]
     Config {
         /// Which file.
         path: PathBuf,
@@ -31,14 +31,14 @@ pub enum Gpt2Error {
         /// Which file.
         path: PathBuf,
         /// The key.
-        key: &'static str,
+        key: String,
         /// What it must be.
         expected: &'static str,
         /// What it is.
         found: String,
     },
     /// A file of tensors is damaged.
-    #[error("{} is truncated or corrupt, or no safetensors file: {reason}", path.display())]
+    #[error("{} is truncated or corrupt: {reason}", path.display())]
     Corrupt {
         /// Which file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum Gpt2Error {
     /// A tensor is missing, left over, or not what it should be.
     #[error("{}: tensor {name} {reason}", path.display())]
     Tensor {
-        /// Which folder.
+        /// Which file or folder.
         path: PathBuf,
         /// The tensor.
         name: String,
@@ -56,7 +56,7 @@ pub enum Gpt2Error {
         reason: String,
     },
     /// Texts cannot be cut to this length.
-    #[error("texts must be cut to 2 to {positions} tokens for this GPT-2, found {found}")]
+    #[error("texts must be cut to 2 to {positions} tokens for this model, found {found}")]
     Length {
         /// Positions that the model has.
         positions: usize,
@@ -75,7 +75,7 @@ pub enum Gpt2Error {
     },
 }
 
-impl Gpt2Error {
+impl JudgeError {
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }

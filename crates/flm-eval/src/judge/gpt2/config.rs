@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Gpt2Error;
+use crate::judge::JudgeError;
 
 /// The sizes of a model of GPT-2's architecture, by the names of its `config.json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -59,9 +59,9 @@ impl Gpt2Config {
     /// # Errors
     ///
     /// When the file cannot be read, or is none of GPT-2.
-    pub fn read(path: &Path) -> Result<Self, Gpt2Error> {
-        let text = fs::read_to_string(path).map_err(Gpt2Error::io(path))?;
-        let config: Self = serde_json::from_str(&text).map_err(|source| Gpt2Error::Config {
+    pub fn read(path: &Path) -> Result<Self, JudgeError> {
+        let text = fs::read_to_string(path).map_err(JudgeError::io(path))?;
+        let config: Self = serde_json::from_str(&text).map_err(|source| JudgeError::Config {
             path: path.to_path_buf(),
             source,
         })?;
@@ -75,11 +75,11 @@ impl Gpt2Config {
     }
 
     /// Refuses what is not GPT-2, or no network at all.
-    fn check(&self, path: &Path) -> Result<(), Gpt2Error> {
+    fn check(&self, path: &Path) -> Result<(), JudgeError> {
         let refuse = |key: &'static str, expected: &'static str, found: String| {
-            Err(Gpt2Error::Setting {
+            Err(JudgeError::Setting {
                 path: PathBuf::from(path),
-                key,
+                key: key.to_owned(),
                 expected,
                 found,
             })

@@ -1,4 +1,4 @@
-//! GPT-2's tensors by name, out of one file or several.
+//! Tensors by name, out of one file or several.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,14 +10,12 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Gpt2Config, Gpt2Error};
+use super::JudgeError;
 
 /// The one file of a smaller model.
 const WHOLE: &str = "model.safetensors";
 /// What lists the parts of a larger one.
 const INDEX: &str = "model.safetensors.index.json";
-/// Before the names of a model with a head.
-const PREFIX: &str = "transformer.";
 
 pub(super) struct Weights {
     folder: PathBuf,
@@ -31,24 +29,41 @@ struct Index {
 }
 
 impl Weights {
-    /// Reads all tensors of a folder.
-    pub(super) fn read(folder: &Path, config: &Gpt2Config) -> Result<Self, Gpt2Error> {
+    /// Tensors that were read from a file of this hash.
+    pub(super) fn new(
+        path: &Path,
+        tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+        hash: String,
+    ) -> Self {
+        Self {
+            folder: path.to_path_buf(),
+            tensors,
+            hash,
+        }
+    }
+
+    /// Reads all tensors of a folder, but for those to `skip`, their names without the `prefix`.
+    pub(super) fn read(
+        folder: &Path,
+        prefix: &str,
+        skip: impl Fn(&str) -> bool,
+    ) -> Result<Self, JudgeError> {
         let mut hash = Sha256::new();
         let mut tensors = BTreeMap::new();
         for file in files(folder)? {
             let path = folder.join(file);
-            let bytes = fs::read(&path).map_err(Gpt2Error::io(&path))?;
+            let bytes = fs::read(&path).map_err(JudgeError::io(&path))?;
             hash.update(&bytes);
-            let file = SafeTensors::deserialize(&bytes).map_err(|error| Gpt2Error::Corrupt {
+            let file = SafeTensors::deserialize(&bytes).map_err(|error| JudgeError::Corrupt {
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
             for (name, view) in file.iter() {
-                let plain = name.strip_prefix(PREFIX).unwrap_or(name);
-                if is_mask(plain) {
+                let plain = name.strip_prefix(prefix).unwrap_or(name);
+                if skip(plain) {
                     continue;
                 }
-                let fault = |reason: String| Gpt2Error::Tensor {
+                let fault = |reason: String| JudgeError::Tensor {
                     path: path.clone(),
                     name: name.to_owned(),
                     reason,
@@ -70,35 +85,16 @@ impl Weights {
                 }
             }
         }
-        let mut weights = Self {
-            folder: folder.to_path_buf(),
-            tensors,
-            hash: hash
-                .finalize()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        };
-        weights.untie(config)?;
-        Ok(weights)
+        Ok(Self::new(folder, tensors, hex(hash)))
     }
 
     /// Some files hold the head, which is the token embedding, besides.
-    fn untie(&mut self, config: &Gpt2Config) -> Result<(), Gpt2Error> {
-        let name = "lm_head.weight";
-        match self.tensors.remove(name) {
-            Some((shape, values))
-                if shape != [config.vocab_size, config.n_embd]
-                    || self
-                        .tensors
-                        .get("wte.weight")
-                        .is_some_and(|wte| wte.1 != values) =>
-            {
-                Err(self.fault(
-                    name,
-                    "differs from wte.weight, which it is tied to".to_owned(),
-                ))
-            }
+    pub(super) fn untie(&mut self, head: &str, embedding: &str) -> Result<(), JudgeError> {
+        match (self.tensors.remove(head), self.tensors.get(embedding)) {
+            (Some(found), Some(embedding_found)) if found != *embedding_found => Err(self.fault(
+                head,
+                format!("differs from {embedding}, which it is tied to"),
+            )),
             _ => Ok(()),
         }
     }
@@ -109,7 +105,7 @@ impl Weights {
         name: &str,
         shape: [usize; D],
         device: &B::Device,
-    ) -> Result<Tensor<B, D>, Gpt2Error> {
+    ) -> Result<Tensor<B, D>, JudgeError> {
         let Some((found, values)) = self.tensors.remove(name) else {
             return Err(self.fault(name, format!("of shape {shape:?} is missing")));
         };
@@ -121,11 +117,11 @@ impl Weights {
     }
 
     /// Checks that every tensor was taken.
-    pub(super) fn finish(&self) -> Result<(), Gpt2Error> {
+    pub(super) fn finish(&self, whole: &str) -> Result<(), JudgeError> {
         match self.tensors.first_key_value() {
             Some((name, (shape, _))) => Err(self.fault(
                 name,
-                format!("of shape {shape:?} belongs to no part of this GPT-2"),
+                format!("of shape {shape:?} belongs to no part of this {whole}"),
             )),
             None => Ok(()),
         }
@@ -136,8 +132,8 @@ impl Weights {
         &self.hash
     }
 
-    fn fault(&self, name: &str, reason: String) -> Gpt2Error {
-        Gpt2Error::Tensor {
+    pub(super) fn fault(&self, name: &str, reason: String) -> JudgeError {
+        JudgeError::Tensor {
             path: self.folder.clone(),
             name: name.to_owned(),
             reason,
@@ -146,21 +142,21 @@ impl Weights {
 }
 
 /// Names of the files of tensors, in their order.
-fn files(folder: &Path) -> Result<BTreeSet<String>, Gpt2Error> {
+fn files(folder: &Path) -> Result<BTreeSet<String>, JudgeError> {
     let index = folder.join(INDEX);
     if folder.join(WHOLE).is_file() || !index.is_file() {
         return Ok(BTreeSet::from([WHOLE.to_owned()]));
     }
-    let text = fs::read_to_string(&index).map_err(Gpt2Error::io(&index))?;
-    let Index { weight_map } = serde_json::from_str(&text).map_err(|source| Gpt2Error::Config {
+    let text = fs::read_to_string(&index).map_err(JudgeError::io(&index))?;
+    let Index { weight_map } = serde_json::from_str(&text).map_err(|source| JudgeError::Config {
         path: index.clone(),
         source,
     })?;
     let files: BTreeSet<String> = weight_map.into_values().collect();
     match files.iter().find(|name| name.contains(['/', '\\'])) {
-        Some(name) => Err(Gpt2Error::Setting {
+        Some(name) => Err(JudgeError::Setting {
             path: index,
-            key: "weight_map",
+            key: "weight_map".to_owned(),
             expected: "names of files in the same folder",
             found: name.clone(),
         }),
@@ -168,9 +164,10 @@ fn files(folder: &Path) -> Result<BTreeSet<String>, Gpt2Error> {
     }
 }
 
-/// The causal mask, which old files hold as constants of every block.
-fn is_mask(name: &str) -> bool {
-    name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"))
+/// A hash in hexadecimal.
+pub(super) fn hex(hash: Sha256) -> String {
+    let bytes = hash.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {

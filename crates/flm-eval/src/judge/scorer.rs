@@ -5,22 +5,22 @@ use std::error::Error;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::{Gpt2, Gpt2Error};
+use super::{Causal, JudgeError};
 use crate::{ScoreError, Scored, Scorer};
 
-/// Cuts a text into GPT-2's tokens, reading a spelt `<|endoftext|>` as the end token.
+/// Cuts a text into the model's tokens, reading a spelt `<|endoftext|>` as the end token.
 pub type Retokenize<'a> =
     dyn Fn(&str) -> Result<Vec<u32>, Box<dyn Error + Send + Sync>> + Send + Sync + 'a;
 
-/// GPT-2 as a [`Scorer`].
+/// A causal language model as a [`Scorer`].
 ///
-/// As the paper's code does it (`metrics.py`): texts are cut into GPT-2's own tokens, at most `max_length` of them, and filled up to
+/// As the paper's code does it (`metrics.py`): texts are cut into the model's own tokens, at most `max_length` of them, and filled up to
 /// the longest with end tokens. The first token of a text is only given. Of the others count those that are no end token, and the
 /// first end token, also where it is one that fills up: a text that just stops is charged for stopping there. The longest text of a call has nothing that fills it up.
 ///
 /// One thing differs: the reference drops samples that fill no whole batch, here all of them count.
-pub struct Gpt2Scorer<'a, B: Backend> {
-    model: &'a Gpt2<B>,
+pub struct CausalScorer<'a, B: Backend, M: ?Sized> {
+    model: &'a M,
     encode: Box<Retokenize<'a>>,
     eos: u32,
     max_length: usize,
@@ -29,34 +29,33 @@ pub struct Gpt2Scorer<'a, B: Backend> {
     identity: String,
 }
 
-impl<'a, B: Backend> Gpt2Scorer<'a, B> {
-    /// A scorer with GPT-2's tokenizer, called `tokenizer` in the [identity](Scorer::identity) by its hash, whose end token is `eos`. Texts are cut to `max_length` tokens and scored `batch` at a time, which
+impl<'a, B: Backend, M: Causal<B> + ?Sized> CausalScorer<'a, B, M> {
+    /// A scorer with the model's tokenizer, called `tokenizer` in the [identity](Scorer::identity) by its hash, whose end token is `eos`. Texts are cut to `max_length` tokens and scored `batch` at a time, which
     /// changes the speed and no figure.
     ///
     /// # Errors
     ///
-    /// [`Gpt2Error::Length`] if the model has fewer positions than that, or fewer than two tokens are asked for.
+    /// [`JudgeError::Length`] if the model has fewer positions than that, or fewer than two tokens are asked for.
     pub fn new(
-        model: &'a Gpt2<B>,
+        model: &'a M,
         encode: Box<Retokenize<'a>>,
         tokenizer: &str,
         eos: u32,
         max_length: usize,
         batch: usize,
         device: B::Device,
-    ) -> Result<Self, Gpt2Error> {
-        let config = model.config();
-        if !(2..=config.n_positions).contains(&max_length) {
-            return Err(Gpt2Error::Length {
-                positions: config.n_positions,
+    ) -> Result<Self, JudgeError> {
+        let positions = model.positions();
+        if !(2..=positions).contains(&max_length) {
+            return Err(JudgeError::Length {
+                positions,
                 found: max_length,
             });
         }
         Ok(Self {
             identity: format!(
-                "gpt2-{}x{}-{:.16}-{tokenizer:.12}-{max_length}",
-                config.n_layer,
-                config.n_embd,
+                "{}-{:.16}-{tokenizer:.12}-{max_length}",
+                model.name(),
                 model.hash()
             ),
             model,
@@ -72,9 +71,9 @@ impl<'a, B: Backend> Gpt2Scorer<'a, B> {
     fn tokens(&self, text: &str) -> Result<Vec<u32>, ScoreError> {
         let mut tokens = (self.encode)(text).map_err(|source| self.failed(source))?;
         tokens.truncate(self.max_length);
-        let vocabulary = self.model.config().vocab_size;
+        let vocabulary = self.model.vocabulary();
         match tokens.iter().find(|token| **token as usize >= vocabulary) {
-            Some(&token) => Err(self.failed(Box::new(Gpt2Error::Token { token, vocabulary }))),
+            Some(&token) => Err(self.failed(Box::new(JudgeError::Token { token, vocabulary }))),
             None => Ok(tokens),
         }
     }
@@ -86,6 +85,32 @@ impl<'a, B: Backend> Gpt2Scorer<'a, B> {
         }
     }
 
+    /// What the model makes of each text at its last token, a vector of its width: the features of [`Mauve`](crate::Mauve). Of an empty text it reads the
+    /// end token.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoreError::Failed`] if a text cannot be cut into tokens.
+    pub fn features(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ScoreError> {
+        let mut features = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(self.batch) {
+            let tokens = texts.iter().map(|text| self.tokens(text));
+            let mut tokens = tokens.collect::<Result<Vec<_>, _>>()?;
+            let empty = tokens.iter_mut().filter(|tokens| tokens.is_empty());
+            empty.for_each(|tokens| tokens.push(self.eos));
+            let width = tokens.iter().map(Vec::len).max().unwrap_or(0);
+            let filled = filled(&tokens, width, self.eos);
+            let filled = TensorData::new(filled, [tokens.len(), width]);
+            let filled = Tensor::<B, 2, Int>::from_data(filled, &self.device);
+            let hidden = self.model.hidden(filled);
+            for (row, tokens) in tokens.iter().enumerate() {
+                let last = hidden.clone().slice([row..row + 1, tokens.len() - 1..tokens.len()]);
+                features.push(last.into_data().iter::<f32>().collect());
+            }
+        }
+        Ok(features)
+    }
+
     /// Scores some texts of at most `longest` tokens together.
     fn score_batch(&self, texts: &[Vec<u32>], longest: usize) -> Vec<Scored> {
         // One more than the longest here, so that every text that stops short is seen to stop.
@@ -94,12 +119,7 @@ impl<'a, B: Backend> Gpt2Scorer<'a, B> {
         if width < 2 {
             return vec![Scored::of(&[]); texts.len()];
         }
-        let filled: Vec<i64> = (texts.iter())
-            .flat_map(|tokens| {
-                let padding = std::iter::repeat_n(self.eos, width - tokens.len());
-                tokens.iter().copied().chain(padding).map(i64::from)
-            })
-            .collect();
+        let filled = filled(texts, width, self.eos);
         let tokens = Tensor::<B, 2, Int>::from_data(
             TensorData::new(filled.clone(), [texts.len(), width]),
             &self.device,
@@ -118,7 +138,7 @@ impl<'a, B: Backend> Gpt2Scorer<'a, B> {
     }
 }
 
-impl<B: Backend> Scorer for Gpt2Scorer<'_, B> {
+impl<B: Backend, M: Causal<B> + ?Sized> Scorer for CausalScorer<'_, B, M> {
     fn identity(&self) -> &str {
         &self.identity
     }
@@ -131,6 +151,16 @@ impl<B: Backend> Scorer for Gpt2Scorer<'_, B> {
             .flat_map(|texts| self.score_batch(texts, longest))
             .collect())
     }
+}
+
+/// Texts filled up with end tokens to this width, one after the other.
+fn filled(texts: &[Vec<u32>], width: usize, eos: u32) -> Vec<i64> {
+    let row = |tokens: &Vec<u32>| {
+        let padding = std::iter::repeat_n(eos, width - tokens.len());
+        let tokens = tokens.clone().into_iter();
+        tokens.chain(padding).map(i64::from)
+    };
+    texts.iter().flat_map(row).collect()
 }
 
 /// Which of the tokens after the first count: all that are no end token, and the first that is one.

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::TensorView;
 
 use super::*;
+use crate::judge::CausalScorer;
 use crate::{GenPpl, Scorer};
 
 const CONFIG: &str = r#"{
@@ -209,9 +210,9 @@ fn letters(text: &str) -> Vec<u32> {
     text.chars().map(token).collect()
 }
 
-fn scorer(model: &Gpt2<Flex>, max_length: usize, batch: usize) -> Gpt2Scorer<'_, Flex> {
+fn scorer(model: &Gpt2<Flex>, max_length: usize, batch: usize) -> CausalScorer<'_, Flex, Gpt2<Flex>> {
     let encode = Box::new(|text: &str| Ok(letters(text)));
-    Gpt2Scorer::new(
+    CausalScorer::new(
         model,
         encode,
         "letters",
@@ -267,12 +268,12 @@ fn a_scorer_says_who_it_is_and_what_it_cannot() {
     let figure = GenPpl::of(&scorer, &["abc", "ab"]).unwrap();
     assert_eq!((figure.samples, figure.tokens), (2, 4));
     let encode = || Box::new(|_: &str| Ok(vec![11]));
-    let long = Gpt2Scorer::new(&model, encode(), "x", 10, 10, 2, Default::default());
+    let long = CausalScorer::new(&model, encode(), "x", 10, 10, 2, Default::default());
     assert_eq!(
         long.err().unwrap().to_string(),
-        "texts must be cut to 2 to 9 tokens for this GPT-2, found 10"
+        "texts must be cut to 2 to 9 tokens for this model, found 10"
     );
-    let other = Gpt2Scorer::new(&model, encode(), "x", 10, 9, 2, Default::default()).unwrap();
+    let other = CausalScorer::new(&model, encode(), "x", 10, 9, 2, Default::default()).unwrap();
     let error = other.score(&["x"]).unwrap_err();
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(

@@ -1,0 +1,414 @@
+//! The GGUF container: settings, tensors and vocabulary of a language model in one file.
+//!
+//! Written from the format's description
+//! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>). Tensors become f32, from whichever of the
+//! [supported types](Gguf::tensors) they are stored in.
+
+mod blocks;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::JudgeError;
+use super::weights::hex;
+
+/// The first bytes of every file.
+const MAGIC: &[u8] = b"GGUF";
+/// Where tensors begin, if the file does not say.
+const ALIGNMENT: u64 = 32;
+/// Dimensions that a tensor has at most.
+const DIMENSIONS: u32 = 4;
+
+/// A value of the file's settings.
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Integer(i128),
+    Float(f64),
+    Bool(bool),
+    Text(String),
+    List(Vec<Value>),
+}
+
+/// Where a tensor is, and how it is stored.
+#[derive(Clone, Debug)]
+struct Stored {
+    /// Outermost dimension first.
+    shape: Vec<usize>,
+    kind: u32,
+    offset: u64,
+}
+
+/// A GGUF file.
+#[derive(Debug)]
+pub struct Gguf {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    settings: BTreeMap<String, Value>,
+    stored: Vec<(String, Stored)>,
+    /// Where the tensors begin.
+    first: usize,
+}
+
+impl Gguf {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`JudgeError`] if it cannot be read, or is no GGUF file of version 2 or 3.
+    pub fn read(path: &Path) -> Result<Self, JudgeError> {
+        let bytes = fs::read(path).map_err(JudgeError::io(path))?;
+        let corrupt = |reason: String| JudgeError::Corrupt {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let mut reader = Reader { bytes: &bytes, at: 0 };
+        if reader.take(4).map_err(corrupt)? != MAGIC {
+            return Err(corrupt("a GGUF file begins with GGUF".to_owned()));
+        }
+        let version = reader.u32().map_err(corrupt)?;
+        if !(2..=3).contains(&version) {
+            return Err(corrupt(format!(
+                "expected GGUF version 2 or 3, found {version}"
+            )));
+        }
+        let (settings, stored) = reader.header().map_err(corrupt)?;
+        let alignment = match settings.get("general.alignment") {
+            Some(Value::Integer(found)) => u64::try_from(*found).unwrap_or(0),
+            _ => ALIGNMENT,
+        };
+        if alignment == 0 {
+            return Err(corrupt("its general.alignment is no size".to_owned()));
+        }
+        let first = (reader.at as u64).next_multiple_of(alignment) as usize;
+        Ok(Self {
+            path: path.to_path_buf(),
+            settings,
+            stored,
+            first,
+            bytes,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// SHA-256 of the file, in hexadecimal.
+    pub fn hash(&self) -> String {
+        hex(Sha256::new_with_prefix(&self.bytes))
+    }
+
+    /// All tensors by name, each with its shape, outermost dimension first.
+    ///
+    /// # Errors
+    ///
+    /// [`JudgeError::Tensor`] for one that reaches beyond the file, holds what is not finite, or is stored as anything but F32, F16, BF16, Q4_0,
+    /// Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K.
+    pub fn tensors(&self) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>, JudgeError> {
+        let mut tensors = BTreeMap::new();
+        for (name, stored) in &self.stored {
+            let fault = |reason: String| JudgeError::Tensor {
+                path: self.path.clone(),
+                name: name.clone(),
+                reason,
+            };
+            let values = self.values(stored).map_err(fault)?;
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(fault(format!("holds {value}; every value must be finite")));
+            }
+            tensors.insert(name.clone(), (stored.shape.clone(), values));
+        }
+        Ok(tensors)
+    }
+
+    fn values(&self, stored: &Stored) -> Result<Vec<f32>, String> {
+        let kind = blocks::Kind::of(stored.kind).ok_or_else(|| {
+            format!(
+                "is stored as type {}, expected one of {}",
+                stored.kind,
+                blocks::supported()
+            )
+        })?;
+        let count = stored
+            .shape
+            .iter()
+            .try_fold(1_usize, |count, size| count.checked_mul(*size))
+            .filter(|count| count.is_multiple_of(kind.numbers))
+            .ok_or_else(|| {
+                format!(
+                    "of shape {:?} is no whole number of blocks of {}",
+                    stored.shape, kind.numbers
+                )
+            })?;
+        let place = || {
+            let first = self.first.checked_add(usize::try_from(stored.offset).ok()?)?;
+            let length = (count / kind.numbers).checked_mul(kind.bytes)?;
+            self.bytes.get(first..first.checked_add(length)?)
+        };
+        let bytes = place().ok_or_else(|| "reaches beyond the end of the file".to_owned())?;
+        let mut values = Vec::with_capacity(count);
+        for block in bytes.chunks_exact(kind.bytes) {
+            (kind.read)(block, &mut values);
+        }
+        Ok(values)
+    }
+
+    /// A setting that is a size.
+    pub(super) fn size(&self, key: &str) -> Result<usize, JudgeError> {
+        match self.settings.get(key) {
+            Some(Value::Integer(found)) => usize::try_from(*found).map_err(|_| {
+                self.setting(key, "a size", found.to_string())
+            }),
+            found => Err(self.unexpected(key, "a size", found)),
+        }
+    }
+
+    /// A setting that is a number.
+    pub(super) fn number(&self, key: &str) -> Result<f64, JudgeError> {
+        match self.settings.get(key) {
+            Some(Value::Float(found)) => Ok(*found),
+            Some(Value::Integer(found)) => Ok(*found as f64),
+            found => Err(self.unexpected(key, "a number", found)),
+        }
+    }
+
+    /// A setting that is a text.
+    pub(super) fn text(&self, key: &str) -> Result<&str, JudgeError> {
+        match self.settings.get(key) {
+            Some(Value::Text(found)) => Ok(found),
+            found => Err(self.unexpected(key, "a text", found)),
+        }
+    }
+
+    /// The number of rows of a matrix.
+    pub(super) fn rows(&self, name: &str) -> Result<usize, JudgeError> {
+        let found = self.stored.iter().find(|(found, _)| found == name);
+        let shape = found.map(|(_, stored)| &stored.shape[..]);
+        match shape {
+            Some([rows, _]) => Ok(*rows),
+            _ => Err(JudgeError::Tensor {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                reason: "is missing, or no matrix".to_owned(),
+            }),
+        }
+    }
+
+    /// Whether there is such a setting.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.settings.contains_key(key)
+    }
+
+    fn texts(&self, key: &str) -> Result<Vec<&str>, JudgeError> {
+        let text = |value: &'_ Value| match value {
+            Value::Text(_) => Ok(()),
+            other => Err(self.unexpected(key, "a list of texts", Some(other))),
+        };
+        match self.settings.get(key) {
+            Some(Value::List(list)) => {
+                list.iter().try_for_each(text)?;
+                Ok(list
+                    .iter()
+                    .filter_map(|value| match value {
+                        Value::Text(text) => Some(text.as_str()),
+                        _ => None,
+                    })
+                    .collect())
+            }
+            found => Err(self.unexpected(key, "a list of texts", found)),
+        }
+    }
+
+    fn unexpected(&self, key: &str, expected: &'static str, found: Option<&Value>) -> JudgeError {
+        let found = match found {
+            None => "nothing".to_owned(),
+            Some(Value::Integer(found)) => found.to_string(),
+            Some(Value::Float(found)) => found.to_string(),
+            Some(Value::Bool(found)) => found.to_string(),
+            Some(Value::Text(found)) => found.clone(),
+            Some(Value::List(_)) => "a list".to_owned(),
+        };
+        self.setting(key, expected, found)
+    }
+
+    /// The error of a setting that is not what it must be.
+    pub(super) fn setting(&self, key: &str, expected: &'static str, found: String) -> JudgeError {
+        JudgeError::Setting {
+            path: self.path.clone(),
+            key: key.to_owned(),
+            expected,
+            found,
+        }
+    }
+
+    /// Its vocabulary, if that is one of byte pairs, as the content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`JudgeError::Setting`] if it is of another kind (then the model's `tokenizer.json` is needed), or splits text in an unknown way.
+    pub fn tokenizer(&self) -> Result<String, JudgeError> {
+        let key = "tokenizer.ggml.model";
+        let model = self.text(key)?;
+        if model != "gpt2" {
+            return Err(self.setting(key, "gpt2, a vocabulary of byte pairs", model.to_owned()));
+        }
+        let key = "tokenizer.ggml.pre";
+        let pre = if self.has(key) { self.text(key)? } else { "default" };
+        let bytes = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
+        let split = match pre {
+            "default" | "gpt-2" => bytes(true),
+            "smollm" => json!({"type": "Sequence", "pretokenizers": [
+                {"type": "Digits", "individual_digits": true}, bytes(true)]}),
+            "llama-bpe" | "llama3" | "llama-v3" => {
+                json!({"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": LLAMA3}, "behavior": "Isolated", "invert": false},
+                bytes(false)]})
+            }
+            other => {
+                let expected = "default, gpt-2, smollm or llama-bpe";
+                return Err(self.setting(key, expected, other.to_owned()));
+            }
+        };
+        let tokens = self.texts("tokenizer.ggml.tokens")?;
+        let merges = self.texts("tokenizer.ggml.merges")?;
+        let kinds = match self.settings.get("tokenizer.ggml.token_type") {
+            Some(Value::List(kinds)) => kinds.as_slice(),
+            _ => &[],
+        };
+        let is_special = |id: usize| kinds.get(id) == Some(&Value::Integer(CONTROL));
+        let added: Vec<_> = (tokens.iter().enumerate())
+            .filter(|(id, _)| is_special(*id))
+            .map(|(id, token)| {
+                json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": true})
+            })
+            .collect();
+        let vocabulary: BTreeMap<&str, usize> =
+            tokens.into_iter().enumerate().map(|(id, token)| (token, id)).collect();
+        let json = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+            "pre_tokenizer": split, "post_processor": null, "decoder": bytes(true),
+            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                "vocab": vocabulary, "merges": merges},
+        });
+        Ok(json.to_string())
+    }
+}
+
+/// The kind of a token that stands for no text.
+const CONTROL: i128 = 3;
+
+/// How Llama 3 splits text before its byte pairs.
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Takes the file apart, from the front.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+type Header = (BTreeMap<String, Value>, Vec<(String, Stored)>);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+        let end = self.at.checked_add(count);
+        let found = end.and_then(|end| self.bytes.get(self.at..end));
+        let found = found.ok_or_else(|| "it ends within its header".to_owned())?;
+        self.at += count;
+        Ok(found)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        Ok(self.take(N)?.try_into().expect("as many as asked for"))
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn size(&mut self) -> Result<usize, String> {
+        let found = self.u64()?;
+        usize::try_from(found).map_err(|_| format!("{found} is too large a size"))
+    }
+
+    fn text(&mut self) -> Result<String, String> {
+        let length = self.size()?;
+        let bytes = self.take(length)?.to_vec();
+        String::from_utf8(bytes).map_err(|_| "it holds a text that is not UTF-8".to_owned())
+    }
+
+    fn header(&mut self) -> Result<Header, String> {
+        let (tensors, settings) = (self.u64()?, self.u64()?);
+        let mut found = BTreeMap::new();
+        for _ in 0..settings {
+            let key = self.text()?;
+            let kind = self.u32()?;
+            found.insert(key, self.value(kind)?);
+        }
+        let mut stored = Vec::new();
+        for _ in 0..tensors {
+            let name = self.text()?;
+            let dimensions = self.u32()?;
+            if dimensions > DIMENSIONS {
+                return Err(format!(
+                    "tensor {name} has {dimensions} dimensions, expected at most {DIMENSIONS}"
+                ));
+            }
+            let shape = (0..dimensions).map(|_| self.size());
+            let mut shape = shape.collect::<Result<Vec<_>, _>>()?;
+            shape.reverse();
+            let (kind, offset) = (self.u32()?, self.u64()?);
+            stored.push((
+                name,
+                Stored {
+                    shape,
+                    kind,
+                    offset,
+                },
+            ));
+        }
+        Ok((found, stored))
+    }
+
+    fn value(&mut self, kind: u32) -> Result<Value, String> {
+        Ok(match kind {
+            0 => Value::Integer(u8::from_le_bytes(self.array()?).into()),
+            1 => Value::Integer(i8::from_le_bytes(self.array()?).into()),
+            2 => Value::Integer(u16::from_le_bytes(self.array()?).into()),
+            3 => Value::Integer(i16::from_le_bytes(self.array()?).into()),
+            4 => Value::Integer(self.u32()?.into()),
+            5 => Value::Integer(i32::from_le_bytes(self.array()?).into()),
+            6 => Value::Float(f32::from_le_bytes(self.array()?).into()),
+            7 => Value::Bool(self.array::<1>()? != [0]),
+            8 => Value::Text(self.text()?),
+            9 => {
+                let kind = self.u32()?;
+                if kind == 9 {
+                    return Err("it holds a list of lists".to_owned());
+                }
+                let count = self.u64()?;
+                // Every entry takes a byte at least, so a wrong count ends with the file.
+                Value::List((0..count).map(|_| self.value(kind)).collect::<Result<_, _>>()?)
+            }
+            10 => Value::Integer(self.u64()?.into()),
+            11 => Value::Integer(i64::from_le_bytes(self.array()?).into()),
+            12 => Value::Float(f64::from_le_bytes(self.array()?)),
+            other => return Err(format!("it holds a value of the unknown type {other}")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+pub(super) mod tests;

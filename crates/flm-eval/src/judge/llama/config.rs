@@ -1,0 +1,221 @@
+//! Sizes of a model of the Llama family.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::judge::{Gguf, JudgeError};
+
+/// Sizes of a model of Llama's architecture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LlamaConfig {
+    /// Tokens.
+    pub vocabulary: usize,
+    /// Positions: the longest sequence.
+    pub positions: usize,
+    /// Width.
+    pub width: usize,
+    /// Hidden width of the MLP.
+    pub hidden: usize,
+    /// Blocks.
+    pub blocks: usize,
+    /// Heads of queries.
+    pub heads: usize,
+    /// Heads of keys and values, a divisor of the heads of queries.
+    pub key_heads: usize,
+    /// Width of a head.
+    pub head_width: usize,
+    /// ε of every norm.
+    pub epsilon: f64,
+    /// Base of the rotation's frequencies.
+    pub theta: f64,
+    /// Whether the head is the token embedding.
+    pub tied: bool,
+}
+
+/// By the names of its `config.json`.
+#[derive(Deserialize)]
+struct Published {
+    #[serde(default)]
+    model_type: String,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    rms_norm_eps: f64,
+    #[serde(default = "theta")]
+    rope_theta: f64,
+    #[serde(default)]
+    rope_scaling: Option<serde_json::Value>,
+    #[serde(default = "activation")]
+    hidden_act: String,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+}
+
+fn theta() -> f64 {
+    10_000.0
+}
+
+fn activation() -> String {
+    "silu".to_owned()
+}
+
+/// The largest size of any kind.
+const LARGEST: usize = 1 << 24;
+
+impl LlamaConfig {
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is none of such a model.
+    pub fn read(path: &Path) -> Result<Self, JudgeError> {
+        let text = fs::read_to_string(path).map_err(JudgeError::io(path))?;
+        let read: Published = serde_json::from_str(&text).map_err(|source| JudgeError::Config {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let refuse = |key: &str, expected, found: String| JudgeError::Setting {
+            path: path.to_path_buf(),
+            key: key.to_owned(),
+            expected,
+            found,
+        };
+        if read.model_type != "llama" {
+            return Err(refuse("model_type", "llama", read.model_type));
+        }
+        if read.hidden_act != "silu" {
+            return Err(refuse("hidden_act", "silu", read.hidden_act));
+        }
+        if let Some(scaling) = read.rope_scaling {
+            return Err(refuse("rope_scaling", "null", scaling.to_string()));
+        }
+        for (key, found) in [
+            ("attention_bias", read.attention_bias),
+            ("mlp_bias", read.mlp_bias),
+        ] {
+            if found {
+                return Err(refuse(key, "false", "true".to_owned()));
+            }
+        }
+        let heads = read.num_attention_heads;
+        let config = Self {
+            vocabulary: read.vocab_size,
+            positions: read.max_position_embeddings,
+            width: read.hidden_size,
+            hidden: read.intermediate_size,
+            blocks: read.num_hidden_layers,
+            heads,
+            key_heads: read.num_key_value_heads.unwrap_or(heads),
+            head_width: read.head_dim.unwrap_or(read.hidden_size / heads.max(1)),
+            epsilon: read.rms_norm_eps,
+            theta: read.rope_theta,
+            tied: read.tie_word_embeddings,
+        };
+        let names = [
+            "vocab_size",
+            "max_position_embeddings",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+        ];
+        config.check(names, &refuse)?;
+        Ok(config)
+    }
+
+    /// Reads the settings of a GGUF file.
+    ///
+    /// # Errors
+    ///
+    /// When it is none of such a model, or a setting is missing.
+    pub fn of_gguf(file: &Gguf) -> Result<Self, JudgeError> {
+        let refuse = |key: &str, expected, found| file.setting(key, expected, found);
+        let architecture = file.text("general.architecture")?;
+        if architecture != "llama" {
+            return Err(refuse("general.architecture", "llama", architecture.to_owned()));
+        }
+        let key = "llama.rope.scaling.type";
+        if file.has(key) && file.text(key)? != "none" {
+            return Err(refuse(key, "none", file.text(key)?.to_owned()));
+        }
+        let heads = file.size("llama.attention.head_count")?;
+        let width = file.size("llama.embedding_length")?;
+        let or = |key: &str, otherwise: usize| {
+            if file.has(key) { file.size(key) } else { Ok(otherwise) }
+        };
+        let config = Self {
+            vocabulary: file.rows("token_embd.weight")?,
+            positions: file.size("llama.context_length")?,
+            width,
+            hidden: file.size("llama.feed_forward_length")?,
+            blocks: file.size("llama.block_count")?,
+            heads,
+            key_heads: or("llama.attention.head_count_kv", heads)?,
+            head_width: or("llama.attention.key_length", width / heads.max(1))?,
+            epsilon: file.number("llama.attention.layer_norm_rms_epsilon")?,
+            theta: if file.has("llama.rope.freq_base") {
+                file.number("llama.rope.freq_base")?
+            } else {
+                theta()
+            },
+            tied: file.rows("output.weight").is_err(),
+        };
+        let names = [
+            "token_embd.weight",
+            "llama.context_length",
+            "llama.embedding_length",
+            "llama.feed_forward_length",
+            "llama.block_count",
+            "llama.attention.head_count",
+            "llama.attention.head_count_kv",
+            "llama.attention.key_length",
+        ];
+        config.check(names, &refuse)?;
+        Ok(config)
+    }
+
+    /// Refuses sizes of no network; `names` are those of vocabulary, positions, width, hidden width, blocks, heads, key heads and head width.
+    fn check(
+        &self,
+        names: [&str; 8],
+        refuse: &dyn Fn(&str, &'static str, String) -> JudgeError,
+    ) -> Result<(), JudgeError> {
+        let sizes = [
+            self.vocabulary,
+            self.positions,
+            self.width,
+            self.hidden,
+            self.blocks,
+            self.heads,
+            self.key_heads,
+            self.head_width,
+        ];
+        for (name, size) in names.into_iter().zip(sizes) {
+            if size == 0 || size > LARGEST {
+                return Err(refuse(name, "a size from 1 to 16,777,216", size.to_string()));
+            }
+        }
+        if !self.heads.is_multiple_of(self.key_heads) {
+            let found = self.key_heads.to_string();
+            return Err(refuse(names[6], "a divisor of the number of heads", found));
+        }
+        if !self.head_width.is_multiple_of(2) {
+            let found = self.head_width.to_string();
+            return Err(refuse(names[7], "an even width of heads", found));
+        }
+        Ok(())
+    }
+}
