@@ -348,6 +348,10 @@ pub(crate) struct SampleArgs {
     /// How a flow or a flow map goes from noise to text
     #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
     pub(crate) sampler: Sampler,
+    /// Scales the noise that a flow or a flow map starts from: below 1 one step of a flow map writes likelier and less varied text, as a lower
+    /// temperature does in several
+    #[arg(long, default_value_t = 1.0, value_name = "S")]
+    pub(crate) noise_scale: f64,
     /// Keep of each belief the likeliest tokens that together have this chance: tokens are drawn from them or, in a flow, the mean is theirs
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     pub(crate) top_p: f64,

@@ -312,6 +312,7 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
         gamma: args.gamma,
         temperature: args.temperature,
         sampler: args.sampler,
+        noise_scale: args.noise_scale,
         seed: args.seed,
         batch: args.batch,
         trace: args.trace.is_some(),

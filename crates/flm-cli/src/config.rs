@@ -5,7 +5,7 @@ mod keys;
 pub(crate) use keys::{Overrides, first_difference};
 
 use crate::error::{CliError, Result};
-use crate::stages::sample::Sampler;
+use crate::stages::sample::{Sampler, check_noise_scale};
 use flm_data::{Detokenizer, Layout, TextUnit, TokenizerSource};
 use flm_denoiser::{DitConfig, Family};
 use flm_discrete::{CurriculumConfig, DcdConfig, SdttConfig};
@@ -119,6 +119,8 @@ pub(crate) struct SampleSettings {
     pub(crate) gamma: f64,
     /// Divides the logits.
     pub(crate) temperature: f64,
+    /// Scales the noise that samples start from.
+    pub(crate) noise_scale: f64,
     /// How the quickstart samples its flow.
     pub(crate) sampler: Sampler,
     /// Steps at which the quickstart samples the flow.
@@ -219,6 +221,7 @@ impl Default for SampleSettings {
             seed: 0,
             gamma: 0.0,
             temperature: 1.0,
+            noise_scale: 1.0,
             sampler: Sampler::default(),
             flm_steps: vec![1, 2, 4, 8, 32, 128],
             fmlm_steps: vec![1, 2, 4, 8],
@@ -336,6 +339,7 @@ impl SampleSettings {
                 "sample.temperature must be positive and finite, found {found}"
             )));
         }
+        check_noise_scale("sample.noise_scale", self.noise_scale)?;
         if self
             .flm_steps
             .iter()

@@ -5,7 +5,7 @@ use crate::error::{CliError, Result};
 use std::path::Path;
 
 /// Name and text of each preset.
-const PRESETS: [(&str, &str); 13] = [
+const PRESETS: [(&str, &str); 14] = [
     ("grammar-tiny", include_str!("../presets/grammar-tiny.toml")),
     (
         "grammar-trajectory",
@@ -19,6 +19,7 @@ const PRESETS: [(&str, &str); 13] = [
         "shakespeare-char",
         include_str!("../presets/shakespeare-char.toml"),
     ),
+    ("wordnet", include_str!("../presets/wordnet.toml")),
     ("wikitext-2", include_str!("../presets/wikitext-2.toml")),
     ("small", include_str!("../presets/small.toml")),
     ("lm1b", include_str!("../presets/lm1b.toml")),

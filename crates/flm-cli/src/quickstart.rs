@@ -325,6 +325,7 @@ impl Quickstart<'_> {
                 } else {
                     Sampler::default()
                 },
+                noise_scale: settings.noise_scale,
                 seed: settings.seed,
                 batch: settings.batch,
                 trace: false,

@@ -252,7 +252,8 @@ impl<B: Backend> Dit<B> {
     ) -> M::Of<3> {
         if let Some((evidence, ratio)) = self.evidence.as_ref().zip(ratio) {
             let embedding = self.vocab_embed.embedding.val();
-            let read = evidence.read::<M>(embedding, state.clone(), ratio);
+            let numbers = self.output_layer.execution().head_numbers;
+            let read = evidence.read::<M>(embedding, state.clone(), ratio, numbers);
             state = M::sum(state, read);
         }
         let mut x = self.anchored::<M>(state);

@@ -5,9 +5,10 @@
 //! is exact for what is seen. A plain network has to learn this map from h to tokens, at every noise level. Here it reads it: softmax(ℓ + b)·E₂ is
 //! added to h, with b and E₂ learned and E₂ zero at first.
 //!
-//! ℓ is made of the state and E as they are: no gradient goes through it. In training softmax(ℓ + b) is held for the pass back, so it is V wide.
+//! ℓ is made of the state and E as they are: no gradient goes through it. The shares softmax(ℓ + b) are made for a run of positions at a time, and
+//! again in the pass back, so that nothing is V wide for all positions ([`flm_ops::soft_rows`]).
 
-use crate::mode::Mode;
+use crate::mode::{Mode, SoftKeys};
 use crate::{DitConfig, init};
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, backend::Backend};
@@ -68,26 +69,15 @@ impl<B: Backend> Evidence<B> {
         M::along(tau, value, rise * (POINTS - 1) as f64)
     }
 
-    /// What the state `[batch, length, width]` says at `ratio`, `[batch, 1 or length, 1]`, seen through the embedding: to be added to it.
+    /// What the state `[batch, length, width]` says at `ratio`, `[batch, 1 or length, 1]`, seen through the embedding: to be added to it. At most
+    /// `numbers` shares of tokens are held at once.
     pub(crate) fn read<M: Mode<B>>(
         &self,
         embedding: Tensor<B, 2>,
         state: M::Of<3>,
         ratio: M::Of<3>,
+        numbers: usize,
     ) -> M::Of<3> {
-        let [batch, length, width] = M::value(&state).dims();
-        M::map(self.shares::<M>(embedding, state, ratio), |shares| {
-            flm_ops::matmul(shares, self.embedding.val()).reshape([batch, length, width])
-        })
-    }
-
-    /// The shares of the tokens at each position, softmax(ℓ + b), `[batch·length, vocabulary]`.
-    fn shares<M: Mode<B>>(
-        &self,
-        embedding: Tensor<B, 2>,
-        state: M::Of<3>,
-        ratio: M::Of<3>,
-    ) -> M::Of<2> {
         let (reader, basis) = projection(embedding.detach());
         let seen = basis.clone().square().sum_dim(1);
         let weight = Tensor::cat(vec![basis, seen], 1).transpose();
@@ -100,11 +90,21 @@ impl<B: Backend> Evidence<B> {
         let square = M::times(ratio.clone(), ratio.clone());
         let of_seen = M::map(square.clone(), |x| x.expand([batch, length, 1]) * -0.5);
         let features = M::join(M::times(coordinates, M::sum(ratio, square)), of_seen);
-        let product = M::map(features, |x| {
+        let rows = M::map(features, |x| {
             let [_, _, features] = x.dims();
-            flm_ops::matmul(x.reshape([batch * length, features]), weight.clone())
+            x.reshape([batch * length, features])
         });
-        M::softmax(product, self.bias.val())
+        let matrix = self.embedding.val();
+        let [_, out] = matrix.dims();
+        let keys = SoftKeys {
+            weight,
+            bias: self.bias.val(),
+            matrix,
+            numbers,
+        };
+        M::map(M::soft_rows(rows, keys), |x| {
+            x.reshape([batch, length, out])
+        })
     }
 }
 
@@ -153,6 +153,18 @@ mod tests {
         (evidence, drawn([vocab, width], 2))
     }
 
+    /// The shares of the tokens at each position, for two of them at a time.
+    fn shares(
+        evidence: &Evidence<Flex>,
+        embedding: Tensor<Flex, 2>,
+        state: Tensor<Flex, 3>,
+        ratio: Tensor<Flex, 3>,
+    ) -> Tensor<Flex, 2> {
+        let [vocab, _] = embedding.dims();
+        let read = evidence.read::<Values>(embedding, state, ratio, 2 * vocab);
+        read.flatten(0, 1)
+    }
+
     fn close<const D: usize>(found: Tensor<Flex, D>, expected: Tensor<Flex, D>, tolerance: f32) {
         let (found, expected) = (found.into_data(), expected.into_data());
         found.assert_approx_eq::<f32>(&expected, Tolerance::absolute(tolerance));
@@ -168,7 +180,7 @@ mod tests {
         let x = drawn([2, 3, vocab], 3);
         let state = x.clone().reshape([6, vocab]).matmul(embedding.clone());
         let ratio = evidence.ratio::<Values>(Tensor::full([2], tau, &Default::default()));
-        let read = evidence.shares::<Values>(embedding, state.reshape([2, 3, 8]), ratio);
+        let read = shares(&evidence, embedding, state.reshape([2, 3, 8]), ratio);
         let logits =
             x.reshape([6, vocab]) * (t / (1.0 - t).powi(2)) + evidence.bias.val().unsqueeze();
         // r is interpolated in a table of a thousand points, and times a number of order one.
@@ -183,7 +195,7 @@ mod tests {
         let t = config.schedule().unwrap().t_of_tau(tau);
         let state = drawn([1, 2, width], 4);
         let ratio = evidence.ratio::<Values>(Tensor::full([1], tau, &Default::default()));
-        let read = evidence.shares::<Values>(embedding.clone(), state.clone(), ratio);
+        let read = shares(&evidence, embedding.clone(), state.clone(), ratio);
         // log N(h; t·E_v, (1−t)²EᵀE) by hand.
         let values = |x: Tensor<Flex, 2>| -> Vec<f64> { x.into_data().iter().collect() };
         let e = nalgebra::DMatrix::from_row_slice(vocab, width, &values(embedding));
@@ -225,14 +237,11 @@ mod tests {
             value: state.clone(),
             tangent: moves.clone(),
         };
-        let found = evidence.shares::<Duals>(embedding.clone(), state_dual, ratio);
+        let found = evidence.read::<Duals>(embedding.clone(), state_dual, ratio, 12);
         let at = |step: f64| {
             let ratio = evidence.ratio::<Values>(tau.clone() + direction.clone() * step);
-            evidence.shares::<Values>(
-                embedding.clone(),
-                state.clone() + moves.clone() * step,
-                ratio,
-            )
+            let state = state.clone() + moves.clone() * step;
+            evidence.read::<Values>(embedding.clone(), state, ratio, 6)
         };
         // Central differences of f32: rounding 1e-7/2e-4, and steps within one interval of the table.
         let expected = (at(1e-4) - at(-1e-4)).div_scalar(2e-4);
@@ -245,7 +254,7 @@ mod tests {
         let config = DitConfig::new(6, 3, 4, 1, 2);
         let evidence = Evidence::<Flex>::new(&config, &Default::default()).unwrap();
         let ratio = evidence.ratio::<Values>(Tensor::full([2], 0.5, &Default::default()));
-        let read = evidence.read::<Values>(drawn([6, 4], 2), drawn([2, 3, 4], 3), ratio);
+        let read = evidence.read::<Values>(drawn([6, 4], 2), drawn([2, 3, 4], 3), ratio, 6);
         assert_eq!(read.abs().max().into_scalar(), 0.0);
     }
 }

@@ -524,8 +524,7 @@ impl<B: Backend> Prediction<B> {
     /// If a sequence is not there.
     pub fn select(&self, sequences: &[usize]) -> Self {
         let indices: Vec<i32> = sequences.iter().map(|&sequence| sequence as i32).collect();
-        let indices =
-            Tensor::<B, 1, Int>::from_ints(indices.as_slice(), &self.features.device());
+        let indices = Tensor::<B, 1, Int>::from_ints(indices.as_slice(), &self.features.device());
         Self {
             features: self.features.clone().select(0, indices),
             head: self.head.clone(),

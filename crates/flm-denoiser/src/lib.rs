@@ -111,7 +111,7 @@ pub use family::Family;
 pub use flm_ops::{Precision, Rope, dual::Dual, matmul, widen};
 pub use head::{Belief, Expected, Jvp, OutputLayer, Prediction, Score, UniformNoise};
 pub use loss_weight::LossWeight;
-pub use noise::{Noise, NoiseWidth, Prior};
+pub use noise::{Likelihoods, Noise, NoiseWidth, Prior};
 pub use residual::Residual;
 pub use sampling::{Sampling, TemperatureError, Weakness};
 pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};

@@ -4,7 +4,7 @@ use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::dual::{self, Dual};
-use flm_ops::{Attention, Mask, Modulated, Precision, Rope};
+use flm_ops::{Attention, Mask, Modulated, Precision, Rope, SoftRows};
 use flm_simplex::interpolant::broadcast;
 
 /// ε of every LayerNorm.
@@ -42,8 +42,8 @@ pub(crate) trait Mode<B: Backend> {
     /// A function of each entry of x `[batch]`, given by its values and slopes there, `[batch, 1, 1]`.
     fn along(x: Self::Of<1>, value: Tensor<B, 1>, slope: Tensor<B, 1>) -> Self::Of<3>;
 
-    /// Softmax of product + bias for each row.
-    fn softmax(product: Self::Of<2>, bias: Tensor<B, 1>) -> Self::Of<2>;
+    /// softmax(features·weight + bias)·matrix, a run of rows at a time ([`SoftRows`]). No gradient goes to features and weight.
+    fn soft_rows(features: Self::Of<2>, keys: SoftKeys<B>) -> Self::Of<2>;
 
     /// Cosines, then sines, of angles.
     fn waves(angles: Self::Of<2>) -> Self::Of<2>;
@@ -78,6 +78,27 @@ pub(crate) trait Mode<B: Backend> {
         gate: Self::Of<3>,
         mask: Option<Mask>,
     ) -> Self::Of<3>;
+}
+
+/// What rows are mixed by in [`Mode::soft_rows`]: the fields of [`SoftRows`] but for the features.
+#[derive(Clone)]
+pub(crate) struct SoftKeys<B: Backend> {
+    pub(crate) weight: Tensor<B, 2>,
+    pub(crate) bias: Tensor<B, 1>,
+    pub(crate) matrix: Tensor<B, 2>,
+    pub(crate) numbers: usize,
+}
+
+impl<B: Backend> SoftKeys<B> {
+    fn of(self, features: Tensor<B, 2>) -> SoftRows<B> {
+        SoftRows {
+            features,
+            weight: self.weight,
+            bias: self.bias,
+            matrix: self.matrix,
+            numbers: self.numbers,
+        }
+    }
 }
 
 /// As products, which can be differentiated twice, unlike burn's own linear map.
@@ -148,8 +169,8 @@ impl<B: Backend> Mode<B> for Values {
         broadcast(value)
     }
 
-    fn softmax(product: Tensor<B, 2>, bias: Tensor<B, 1>) -> Tensor<B, 2> {
-        softmax(product + bias.unsqueeze(), 1)
+    fn soft_rows(features: Tensor<B, 2>, keys: SoftKeys<B>) -> Tensor<B, 2> {
+        flm_ops::soft_rows(keys.of(features))
     }
 
     fn waves(angles: Tensor<B, 2>) -> Tensor<B, 2> {
@@ -265,12 +286,26 @@ impl<B: Backend> Mode<B> for Duals {
         }
     }
 
-    fn softmax(product: Dual<B, 2>, bias: Tensor<B, 1>) -> Dual<B, 2> {
-        let value = softmax(product.value + bias.unsqueeze(), 1);
-        let mean = (value.clone() * product.tangent.clone()).sum_dim(1);
+    /// In a graph all shares are held: no objective that trains small memory differentiates a derivative.
+    fn soft_rows(features: Dual<B, 2>, keys: SoftKeys<B>) -> Dual<B, 2> {
+        let ([rows, _], [tall]) = (features.value.dims(), keys.bias.dims());
+        let step = (keys.numbers / tall).max(1);
+        let runs = (0..rows).step_by(step).map(|first| {
+            let part = |x: &Tensor<B, 2>| {
+                let x = x.clone().narrow(0, first, step.min(rows - first));
+                flm_ops::matmul(x, keys.weight.clone())
+            };
+            let shares = softmax(part(&features.value) + keys.bias.clone().unsqueeze(), 1);
+            let moves = part(&features.tangent);
+            let mean = (shares.clone() * moves.clone()).sum_dim(1);
+            let moves = shares.clone() * (moves - mean);
+            let mixed = |shares| flm_ops::matmul(shares, keys.matrix.clone());
+            (mixed(shares), mixed(moves))
+        });
+        let (values, tangents) = runs.unzip();
         Dual {
-            tangent: value.clone() * (product.tangent - mean),
-            value,
+            value: Tensor::cat(values, 0),
+            tangent: Tensor::cat(tangents, 0),
         }
     }
 

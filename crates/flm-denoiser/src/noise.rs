@@ -179,6 +179,18 @@ impl<B: Backend> Noise<B> {
         Self(Draws::Wide(wide))
     }
 
+    /// x₀ itself.
+    ///
+    /// # Panics
+    ///
+    /// If only what networks see of it was drawn.
+    fn wide(&self) -> Tensor<B, 3> {
+        match &self.0 {
+            Draws::Wide(x) => x.clone(),
+            Draws::Narrow { .. } => panic!("narrow noise is no x₀"),
+        }
+    }
+
     /// The draws of `count` sequences from `first` on.
     pub fn narrow(&self, first: usize, count: usize) -> Self {
         let part = |x: &Tensor<B, 3>| x.clone().narrow(0, first, count);
@@ -272,36 +284,60 @@ impl<B: Backend> Noise<B> {
         }
     }
 
-    /// log p(I_t | token) of every token at each position, up to a constant of the position, `[batch, length, vocabulary]`: V wide, so ask for a
-    /// few sequences at a time.
+    /// What states of these draws say of tokens, through the embedding as it is now.
+    pub fn likelihoods(&self, embed: &VocabEmbed<B>) -> Likelihoods<'_, B> {
+        let basis = match &self.0 {
+            Draws::Wide(_) => None,
+            Draws::Narrow { inverse, .. } => {
+                let basis = flm_ops::matmul(embed.embedding.val(), inverse.clone());
+                let [vocab, _] = basis.dims();
+                let seen = basis.clone().square().sum_dim(1).reshape([1, 1, vocab]);
+                Some((basis, seen))
+            }
+        };
+        Likelihoods { noise: self, basis }
+    }
+}
+
+/// What noisy states say of tokens.
+#[derive(Debug)]
+pub struct Likelihoods<'a, B: Backend> {
+    noise: &'a Noise<B>,
+    /// Rows of Q, and how much of each token's dimension the network sees, where the noise is narrow.
+    basis: Option<(Tensor<B, 2>, Tensor<B, 3>)>,
+}
+
+impl<B: Backend> Likelihoods<'_, B> {
+    /// log p(I_t | token) of every token at each position of some sequences from `first` on, up to a constant of the position,
+    /// `[batch, length, vocabulary]`: V wide, so ask for a few at a time.
     ///
     /// The states are those of `tokens` `[batch, length]` at times t `[batch]`, below 1, as the network sees them: of narrow noise what it does not
     /// see says nothing.
     pub fn log_likelihoods(
         &self,
-        embed: &VocabEmbed<B>,
+        first: usize,
         tokens: Tensor<B, 2, Int>,
         t: Tensor<B, 1>,
     ) -> Tensor<B, 3> {
+        let [batch, length] = tokens.dims();
         let t = broadcast(t);
         let scale = t.clone() / (t.clone().neg().add_scalar(1.0)).square();
-        match &self.0 {
-            Draws::Wide(x) => {
-                let [_, _, vocab] = x.dims();
-                let clean = tokens.one_hot::<3>(vocab).float();
-                (x.clone() * t.clone().neg().add_scalar(1.0) + clean * t) * scale
-            }
-            Draws::Narrow { z, inverse, .. } => {
-                let [batch, length, width] = z.dims();
-                // Rows of Q, and how much of each token's dimension the network sees.
-                let basis = flm_ops::matmul(embed.embedding.val(), inverse.clone());
-                let [vocab, _] = basis.dims();
-                let seen = basis.clone().square().sum_dim(1).reshape([1, 1, vocab]);
+        match (&self.noise.0, &self.basis) {
+            (Draws::Narrow { z, .. }, Some((basis, seen))) => {
+                let [vocab, width] = basis.dims();
                 let clean = flm_ops::rows(basis.clone(), tokens);
-                let state = interpolate(z.clone(), clean, t.clone().reshape([batch]));
-                let along =
-                    flm_ops::matmul(state.reshape([batch * length, width]), basis.transpose());
-                (along.reshape([batch, length, vocab]) - seen * t.div_scalar(2.0)) * scale
+                let z = z.clone().narrow(0, first, batch);
+                let state = interpolate(z, clean, t.clone().reshape([batch]));
+                let rows = state.reshape([batch * length, width]);
+                let along = flm_ops::matmul(rows, basis.clone().transpose());
+                let along = along.reshape([batch, length, vocab]);
+                (along - seen.clone() * t.div_scalar(2.0)) * scale
+            }
+            _ => {
+                let x = self.noise.wide().narrow(0, first, batch);
+                let [.., vocab] = x.dims();
+                let clean = tokens.one_hot::<3>(vocab).float();
+                (x * t.clone().neg().add_scalar(1.0) + clean * t) * scale
             }
         }
     }

@@ -23,6 +23,11 @@ pub struct FlowMapConfig {
     pub denoiser: Denoiser,
     /// Weight of a row off the diagonal; one on it has 1.
     pub off_diagonal_weight: f64,
+    /// Euler steps of the teacher's path from 0 to 1.
+    pub path_steps: usize,
+    /// Jumps of the path objective span one of so many equal parts of τ, a power of two. They are halved until there is one, each number for an equal
+    /// share of the training.
+    pub segments: usize,
     /// Whether a weight of the loss at each time is learned beside the student ([`flm_denoiser::LossWeight`]).
     pub loss_weight: bool,
 }
@@ -72,6 +77,8 @@ impl Default for FlowMapConfig {
             target: Target::default(),
             denoiser: Denoiser::default(),
             off_diagonal_weight: 1.0,
+            path_steps: 8,
+            segments: 1,
             loss_weight: false,
         }
     }
@@ -89,7 +96,14 @@ impl FlowMapConfig {
         if !(weight.is_finite() && weight > 0.0) {
             return Err(FlowMapConfigError::Weight { found: weight });
         }
+        if self.path_steps == 0 || !self.segments.is_power_of_two() {
+            return Err(FlowMapConfigError::Path {
+                path_steps: self.path_steps,
+                segments: self.segments,
+            });
+        }
         let default = Self::default();
+        let path = self.objective == ObjectiveKind::Path;
         let semigroup = self.objective == ObjectiveKind::Semigroup;
         let measured = semigroup || self.objective == ObjectiveKind::Eulerian;
         let trajectory = !matches!(
@@ -106,8 +120,8 @@ impl FlowMapConfig {
             (
                 "boundary",
                 self.boundary != default.boundary,
-                trajectory,
-                OTHERS,
+                trajectory && !path,
+                BOUNDED,
             ),
             (
                 "off_diagonal_weight",
@@ -115,6 +129,13 @@ impl FlowMapConfig {
                 trajectory,
                 OTHERS,
             ),
+            (
+                "path_steps",
+                self.path_steps != default.path_steps,
+                path,
+                PATH,
+            ),
+            ("segments", self.segments != default.segments, path, PATH),
             (
                 "midpoint",
                 self.midpoint != default.midpoint,
@@ -136,7 +157,7 @@ impl FlowMapConfig {
             (
                 "denoiser",
                 self.denoiser != default.denoiser,
-                !semigroup && trajectory,
+                !semigroup && !path && trajectory,
                 DENOISED,
             ),
         ] {
@@ -153,6 +174,8 @@ impl FlowMapConfig {
 }
 
 const OTHERS: &str = "the objectives with a diagonal";
+const BOUNDED: &str = "the objectives that draw their jumps";
+const PATH: &str = "the path objective";
 const SEMIGROUP: &str = "the semigroup objective";
 const MEASURED: &str = "the semigroup and the Eulerian objective";
 const DENOISED: &str = "the objectives that ask a denoiser";
@@ -173,6 +196,16 @@ pub enum FlowMapConfigError {
     Weight {
         /// The value found.
         found: f64,
+    },
+    /// A path without a step, or parts that cannot be halved.
+    #[error(
+        "flow map path_steps must be at least 1 and segments a power of two, found {path_steps} and {segments}"
+    )]
+    Path {
+        /// Steps found.
+        path_steps: usize,
+        /// Parts found.
+        segments: usize,
     },
     /// A setting that the chosen objective does not look at.
     #[error("flow map {key} is a setting of {whose}, found the objective {found}")]
@@ -246,7 +279,7 @@ mod tests {
             ),
             (
                 "boundary",
-                "the objectives with a diagonal",
+                "the objectives that draw their jumps",
                 FlowMapConfig {
                     boundary: 0.25,
                     ..residual.clone()

@@ -8,15 +8,15 @@
 
 use crate::cost;
 use crate::losses::mean_of;
+use crate::off_diagonal::path::follow;
 use crate::state::RowTimes;
-use crate::{RowKind, TimeRow, known_positions};
+use crate::{RowKind, TimeRow};
 use burn::tensor::{
-    Bool, Int, Tensor, TensorData,
+    Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
 use flm_denoiser::{Dit, Dropout, Noise, Prediction, Prior};
 use flm_simplex::Schedule;
-use flm_simplex::flow_map::transport;
 use flm_simplex::interpolant::interpolate;
 use flm_simplex::times::stratified;
 use rand::seq::SliceRandom;
@@ -37,8 +37,6 @@ pub struct DistributionConfig {
     pub latest: f64,
     /// Divides the teacher's logits: below 1 the student learns a sharper law than the teacher's.
     pub temperature: f64,
-    /// Chance of a noisy state to have some positions clean ([`known_positions`](crate::known_positions)), for a teacher that was trained so.
-    pub conditioning: f64,
     /// Share of rows that also learn the text to which the teacher's own path leads from their state; 0 for none.
     pub paths: f64,
     /// Euler steps of such a path.
@@ -55,7 +53,6 @@ impl Default for DistributionConfig {
             earliest: 0.02,
             latest: 0.92,
             temperature: 1.0,
-            conditioning: 0.0,
             paths: 0.0,
             path_steps: 8,
             path_weight: 1.0,
@@ -82,23 +79,35 @@ pub enum DistributionConfigError {
         /// The largest τ found.
         latest: f64,
     },
-    /// A temperature that no distribution has.
-    #[error("distribution temperature must be positive and finite, found {found}")]
-    Temperature {
+    /// A share that is none.
+    #[error("distribution paths must be a share between 0 and 1, found {found}")]
+    Paths {
+        /// The value found.
+        found: f64,
+    },
+    /// A temperature or a weight that is none.
+    #[error("distribution {key} must be positive and finite, found {found}")]
+    Positive {
+        /// The configuration key.
+        key: &'static str,
         /// The value found.
         found: f64,
     },
 }
 
 impl DistributionConfig {
-    /// Checks that there are levels, times and a temperature.
+    /// Checks that levels, times, shares and weights are what they must be.
     ///
     /// # Errors
     ///
     /// The first setting that is impossible.
     pub fn validate(&self) -> Result<(), DistributionConfigError> {
         let (earliest, latest) = (self.earliest, self.latest);
-        for (key, value) in [("levels", self.levels), ("renoisings", self.renoisings)] {
+        for (key, value) in [
+            ("levels", self.levels),
+            ("renoisings", self.renoisings),
+            ("path_steps", self.path_steps),
+        ] {
             if value == 0 {
                 return Err(DistributionConfigError::Zero { key });
             }
@@ -106,9 +115,16 @@ impl DistributionConfig {
         if !(0.0 <= earliest && earliest < latest && latest <= 1.0) {
             return Err(DistributionConfigError::Times { earliest, latest });
         }
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            let found = self.temperature;
-            return Err(DistributionConfigError::Temperature { found });
+        if !(0.0..=1.0).contains(&self.paths) {
+            return Err(DistributionConfigError::Paths { found: self.paths });
+        }
+        for (key, found) in [
+            ("temperature", self.temperature),
+            ("path_weight", self.path_weight),
+        ] {
+            if !(found.is_finite() && found > 0.0) {
+                return Err(DistributionConfigError::Positive { key, found });
+            }
         }
         Ok(())
     }
@@ -222,12 +238,6 @@ impl<B: Backend> DistributionObjective<B> {
         self.prior.draw(batch * self.config.renoisings, length, rng)
     }
 
-    /// Which positions of the noisy states of `batch` sequences are clean.
-    pub fn known<R: Rng + ?Sized>(&self, [batch, length]: [usize; 2], rng: &mut R) -> Vec<bool> {
-        let rows = batch * self.config.renoisings;
-        known_positions([rows, length], self.config.conditioning, rng)
-    }
-
     /// Losses at the given times. The `tokens` `[batch, length]` make the states of levels above 0; the student's noise is `noise`, and
     /// `renoising` is put back on what it writes ([`renoising`](Self::renoising)).
     ///
@@ -238,7 +248,6 @@ impl<B: Backend> DistributionObjective<B> {
         tokens: Tensor<A, 2, Int>,
         [noise, renoising]: [&Noise<B>; 2],
         rows: &[DistributionRow],
-        known: &[bool],
         dropout: &mut Dropout<'_>,
     ) -> DistributionLosses<A> {
         let device = self.teacher.embed().embedding.device();
@@ -260,33 +269,25 @@ impl<B: Backend> DistributionObjective<B> {
             .collect();
         let times = RowTimes::<B>::of(&times, &self.schedule, &device);
         let embed = self.teacher.embed();
-        let clean = embed.tokens(written.clone());
-        let state = interpolate(renoising.seen(embed), clean.clone(), times.s);
-        let shape = written.dims();
-        let known = Tensor::<B, 2, Bool>::from_data(TensorData::new(known.to_vec(), shape), &device);
-        let asked = known.clone().bool_not().float();
-        let held = known.clone().unsqueeze_dim::<3>(2).expand(clean.dims());
-        let state = state.mask_where(held, clean);
+        let state = interpolate(
+            renoising.seen(embed),
+            embed.tokens(written.clone()),
+            times.s,
+        );
         let tau = times.tau_s;
-        // Without dropout, both of them: what differs is what they have learned.
-        let off = || Dropout::off();
-        let (real, own) = if self.config.conditioning > 0.0 {
-            let given = Tensor::from_inner(known.clone());
-            let real = self.teacher.forward_given(state.clone(), tau.clone(), tau.clone(), known, &mut off());
-            let (state, tau) = (Tensor::from_inner(state), Tensor::from_inner(tau));
-            (real, auxiliary.forward_given(state, tau, level, given, &mut off()))
-        } else {
-            let real = self.teacher.forward(state.clone(), tau.clone(), tau.clone(), &mut off());
-            let (state, tau) = (Tensor::from_inner(state), Tensor::from_inner(tau));
-            (real, auxiliary.forward(state, tau, level, &mut off()))
-        };
-        let real = real.belief_at(self.config.temperature);
+        let real = self
+            .teacher
+            .forward(state.clone(), tau.clone(), tau.clone(), &mut Dropout::off())
+            .belief_at(self.config.temperature);
+        let state = Tensor::from_inner(state);
+        // Without dropout, as the teacher: what differs between the two is what they have learned.
+        let tau = Tensor::from_inner(tau);
+        let own = auxiliary.forward(state, tau, level, &mut Dropout::off());
+        let shape = written.dims();
         let minus = Tensor::full([shape[0]], -1.0, &device);
         let contrast = own.inner().belief().plus(real, minus);
-        let mean = mean_of(shape, shape[0], &device) * asked.clone();
-        let share = asked.clone().mean_dim(1);
-        let size = (contrast.l1_norm() * asked).mean_dim(1) / share;
-        let size = size.clamp_min(LEAST_CONTRAST);
+        let mean = mean_of(shape, shape[0], &device);
+        let size = contrast.l1_norm().mean_dim(1).clamp_min(LEAST_CONTRAST);
         let score = answer.expectation(&contrast, mean.clone() / size);
         DistributionLosses {
             student: match paths {
@@ -313,39 +314,29 @@ impl<B: Backend> DistributionObjective<B> {
         let [batch, length] = tokens.dims();
         let embed = self.teacher.embed();
         let device = embed.embedding.device();
-        let steps = self.config.path_steps;
-        let at = |step: usize| {
-            let share = step as f64 / steps as f64;
-            let time = |&row: &usize| {
-                let level = rows[row].level;
-                TimeRow::diagonal(level + share * (1.0 - level))
-            };
-            let times: Vec<TimeRow> = chosen.iter().map(time).collect();
-            RowTimes::<B>::of(&times, &self.schedule, &device)
-        };
+        let span = |&row: &usize| TimeRow::span(RowKind::Boundary, rows[row].level, 1.0);
+        let spans: Vec<TimeRow> = chosen.iter().map(span).collect();
         let index: Vec<i32> = chosen.iter().map(|&row| row as i32).collect();
         let index = Tensor::<B, 1, Int>::from_ints(index.as_slice(), &device);
-        let pick = |x: Tensor<B, 3>| x.select(0, index.clone());
-        let tokens = tokens.inner().select(0, index.clone());
-        let mut state = interpolate(
-            pick(noise.seen_by_teacher(embed)),
-            embed.tokens(tokens),
-            at(0).s,
+        let seen = noise.seen_by_teacher(embed).select(0, index.clone());
+        let tokens = embed.tokens(tokens.inner().select(0, index));
+        let times = RowTimes::<B>::of(&spans, &self.schedule, &device);
+        let state = interpolate(seen, tokens, times.s);
+        let config = &self.config;
+        let (steps, temperature) = (config.path_steps, config.temperature);
+        let target = follow(
+            &self.teacher,
+            state,
+            &spans,
+            steps,
+            &self.schedule,
+            temperature,
         );
-        for step in 0.. {
-            let now = at(step);
-            let belief = self
-                .teacher
-                .forward(state.clone(), now.tau_s.clone(), now.tau_s, &mut Dropout::off())
-                .belief_at(self.config.temperature);
-            if step + 1 == steps {
-                let weights = mean_of([chosen.len(), length], batch, &device);
-                let weights = weights * self.config.path_weight;
-                return Some(answer.select(&chosen).soft_cross_entropy(&belief, weights).loss);
-            }
-            state = transport(state, belief.mean(embed), now.s, at(step + 1).s);
-        }
-        unreachable!("a path has a last step")
+        let weights = mean_of([chosen.len(), length], batch, &device);
+        let score = answer
+            .select(&chosen)
+            .soft_cross_entropy(&target, weights * config.path_weight);
+        Some(score.loss)
     }
 }
 
@@ -358,7 +349,7 @@ mod tests {
     use burn::backend::Autodiff;
     use burn::module::AutodiffModule;
     use burn_flex::Flex;
-    use flm_denoiser::{DitConfig, apply_tensors, named_tensors};
+    use flm_denoiser::{DitConfig, NoiseWidth, apply_tensors, named_tensors};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use std::path::Path;
@@ -404,7 +395,10 @@ mod tests {
     ) -> DistributionLosses<Train> {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let rows = objective.rows(2, &mut rng);
-        let noise = Prior::new(&student.valid().embed().clone()).draw(2, 4, &mut rng);
+        let seen = student.valid();
+        let teacher = objective.teacher().map(Dit::embed);
+        let noise = Prior::of_width(seen.embed(), teacher, NoiseWidth::Vocabulary);
+        let noise = noise.draw(2, 4, &mut rng);
         let renoising = objective.renoising([2, 4], &mut rng);
         let tokens = Tensor::from_ints([[1, 2, 3, 4], [5, 6, 7, 8]], &Default::default());
         let off = &mut Dropout::off();
@@ -506,6 +500,46 @@ mod tests {
     }
 
     #[test]
+    fn rows_with_a_path_learn_where_it_leads() {
+        let (teacher, student) = (network(false, None), network(true, Some((1, 0.5))));
+        let of = |paths: f64, path_weight: f64| {
+            let config = DistributionConfig {
+                paths,
+                path_steps: 3,
+                path_weight,
+                ..config()
+            };
+            let objective = objective(config, &teacher);
+            (losses(&objective, [&student, &teacher]), objective)
+        };
+        let ((without, _), (with, objective)) = (of(0.0, 1.0), of(0.5, 2.0));
+        // The first row of two, from the noise that both see.
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let rows = objective.rows(2, &mut rng);
+        assert_eq!([rows[0].path, rows[1].path], [true, false]);
+        let (plain, embed) = (student.valid(), objective.teacher().unwrap().embed());
+        let noise = Prior::of_width(plain.embed(), Some(embed), NoiseWidth::Vocabulary);
+        let noise = noise.draw(2, 4, &mut rng).narrow(0, 1);
+        let span = [TimeRow::span(RowKind::Boundary, 0.0, 1.0)];
+        let start = noise.seen_by_teacher(embed);
+        let schedule = Schedule::new(VOCAB).unwrap();
+        let target = follow(&teacher.valid(), start, &span, 3, &schedule, 1.0);
+        let answer = student.forward(
+            Tensor::from_inner(noise.seen(plain.embed())),
+            Tensor::zeros([1], &Default::default()),
+            Tensor::ones([1], &Default::default()),
+            &mut Dropout::off(),
+        );
+        let mean = Tensor::full([1, 4], 1.0 / 4.0, &Default::default());
+        let expected = answer.soft_cross_entropy(&target, mean).loss;
+        let value = |x: Tensor<Train, 1>| values(x.inner())[0];
+        // Half of the rows, twice the weight.
+        let found = value(with.student) - value(without.student);
+        assert!((found - value(expected)).abs() < 1e-5, "{found}");
+        assert_eq!(objective.evaluations(2), 2.0 * 3.0 + 4.0 * 4.0 + 3.0);
+    }
+
+    #[test]
     fn impossible_settings_are_named() {
         let message = |config: DistributionConfig| config.validate().unwrap_err().to_string();
         let default = DistributionConfig::default;
@@ -523,6 +557,14 @@ mod tests {
             latest: 0.2,
             ..default()
         };
+        let paths = DistributionConfig {
+            paths: 2.0,
+            ..default()
+        };
+        assert_eq!(
+            message(paths),
+            "distribution paths must be a share between 0 and 1, found 2"
+        );
         assert_eq!(
             message(times),
             "distribution earliest and latest must satisfy 0 <= earliest < latest <= 1, found 0.9 and 0.2"

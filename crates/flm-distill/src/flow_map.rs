@@ -1,7 +1,8 @@
 //! Distilling a flow map: what all the ways of doing it share.
 
 use crate::losses::{RowLosses, mean_of};
-use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows};
+use crate::off_diagonal::path::rounds;
+use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows, segment_rows};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
 use crate::{Answer, Denoiser, FlowMapConfig, ObjectiveKind, Target, cost};
@@ -23,6 +24,7 @@ pub struct FlowMapObjective<B: Backend> {
     schedule: Schedule,
     config: FlowMapConfig,
     teacher: Option<Dit<B>>,
+    steps: u64,
 }
 
 /// Rows of a batch without gradients: what targets are made of.
@@ -138,12 +140,24 @@ impl<B: Backend> FlowMapObjective<B> {
             schedule,
             config,
             teacher,
+            steps: 1,
         }
     }
 
-    /// Times for a whole batch, in the configured shares, diagonal rows first.
-    pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
+    /// The same for a training of so many steps, over which segments are halved ([`FlowMapConfig::segments`]).
+    pub fn over(self, steps: u64) -> Self {
+        Self { steps, ..self }
+    }
+
+    /// Times for the whole batch of a step, from 0, in the configured shares, diagonal rows first.
+    pub fn rows<R: Rng + ?Sized>(&self, batch: usize, step: u64, rng: &mut R) -> Vec<TimeRow> {
         let config = &self.config;
+        if config.objective == ObjectiveKind::Path {
+            let rounds = u64::from(rounds(config.segments));
+            let round = (step * rounds / self.steps).min(rounds - 1);
+            let segments = config.segments >> round;
+            return segment_rows(batch, config.diagonal, segments, rng);
+        }
         flow_map_rows(
             batch,
             config.diagonal,

@@ -4,6 +4,7 @@ mod consistency;
 mod ecld;
 pub mod eulerian;
 mod lagrangian;
+pub(crate) mod path;
 mod semigroup;
 
 use crate::{FlowMapConfig, Rows};
@@ -108,4 +109,6 @@ objectives! {
     ecld::Ecld,
     /// Who starts a step later, by the denoiser, ends at the same place: consistency distillation.
     consistency::Consistency,
+    /// The end of a jump is where the teacher's own steps lead: paired trajectories and progressive distillation.
+    path::Path,
 }

@@ -35,15 +35,16 @@ impl References<'_> {
         let count = self.ids.len() / self.length;
         let mut ids = self.ids.to_vec();
         ids.extend(tokens.clone().into_data().iter::<u32>());
+        let likelihoods = noise.likelihoods(model.embed());
         let shares = (0..batch).map(|row| {
             if !soft[row] {
                 return vec![(count + row, 1.0)];
             }
-            let likelihoods = noise.narrow(row, 1).log_likelihoods(
-                model.embed(),
+            let (tokens, t) = (
                 tokens.clone().narrow(0, row, 1),
                 t.clone().narrow(0, row, 1),
             );
+            let likelihoods = likelihoods.log_likelihoods(row, tokens, t);
             let likelihoods: Vec<f32> = likelihoods.into_data().iter::<f32>().collect();
             let own = &ids[(count + row) * length..][..length];
             let candidates = self.ids.chunks_exact(length).chain([own]);

@@ -114,6 +114,27 @@ pub fn flow_map_rows<R: Rng + ?Sized>(
     rows
 }
 
+/// Diagonal rows first, then rows over one of `segments` equal parts of τ each, all parts as often as can be.
+pub(crate) fn segment_rows<R: Rng + ?Sized>(
+    batch: usize,
+    diagonal: f64,
+    segments: usize,
+    rng: &mut R,
+) -> Vec<TimeRow> {
+    let on = diagonal_count(batch, diagonal);
+    let mut rows = diagonal_rows(on, rng);
+    let kind = match segments {
+        1 => RowKind::Boundary,
+        _ => RowKind::OffDiagonal,
+    };
+    rows.extend(stratified(batch - on, rng).into_iter().map(|place| {
+        let segment = ((place * segments as f64) as usize).min(segments - 1) as f64;
+        let [from, to] = [segment, segment + 1.0].map(|end| end / segments as f64);
+        TimeRow::span(kind, from, to)
+    }));
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +167,25 @@ mod tests {
                 RowKind::OffDiagonal => assert!(row.tau_s < row.tau_t),
             }
         }
+    }
+
+    #[test]
+    fn segments_are_drawn_in_equal_shares() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let rows = segment_rows(40, 0.2, 4, &mut rng);
+        assert!(rows[..8].iter().all(|row| row.kind == RowKind::Diagonal));
+        for segment in 0..4 {
+            let from = f64::from(segment) / 4.0;
+            let here = rows[8..].iter().filter(|row| row.tau_s == from);
+            assert!(here.clone().all(|row| row.tau_t == from + 0.25));
+            assert_eq!(here.count(), 8);
+        }
+        let whole = segment_rows(3, 0.0, 1, &mut rng);
+        assert!(
+            whole
+                .iter()
+                .all(|row| row.kind == RowKind::Boundary && row.tau_t == 1.0)
+        );
     }
 
     #[test]

@@ -19,7 +19,8 @@ mod update;
 
 use crate::route::same;
 use crate::{
-    AdamW, Attention, CappedLoss, Mask, Modulated, Noisy, Rope, Target, primitive, reference, wrap,
+    AdamW, Attention, CappedLoss, Mask, Modulated, Noisy, Rope, SoftRows, Target, primitive,
+    reference, wrap,
 };
 use burn::backend::Autodiff;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -105,6 +106,14 @@ pub(crate) fn matmul<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D
         });
     }
     a.matmul(b)
+}
+
+/// Means of a matrix's rows by a softmax, with a backward rule that makes them again.
+pub(crate) fn soft_rows<B: Backend>(input: SoftRows<B>) -> Tensor<B, 2> {
+    on_gpu!(B, C => reference::soft_rows(input), {
+        wrap::<Autodiff<C>, B, 2>(crate::soft_rows::node::<C>(input.primitives::<Autodiff<C>>()))
+    });
+    reference::soft_rows(input)
 }
 
 /// Rows `ids` `[batch, length]` of a matrix.

@@ -13,6 +13,7 @@
 //! - [`with_gradients`]: a loss that was computed together with its gradients
 //! - [`cholesky`]: the triangular root of a Gram matrix, and its inverse
 //! - [`noisy_rows`]: rows of a tall matrix, each mixed with Gaussian noise times that matrix
+//! - [`soft_rows`]: means of a tall matrix's rows by a softmax over all of them
 //! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
 //! - [`product`], [`add_product`], [`matmul`]: a product alone, or as a sum of parts, or as the backend has it
 //! - [`rows`]: those of a matrix
@@ -48,6 +49,7 @@ mod precision;
 mod reference;
 mod rope;
 mod route;
+mod soft_rows;
 mod update;
 mod vocabulary;
 
@@ -64,6 +66,7 @@ pub use noisy::{Noisy, noisy_rows};
 pub use precision::{Precision, widen};
 pub use rope::Rope;
 pub use route::on_host;
+pub use soft_rows::{SoftRows, soft_rows};
 pub use update::{AdamW, adamw, blend, orthogonal, scale, sum_of_squares};
 pub use vocabulary::{CappedLoss, Target, capped_loss, capped_loss_gradient, capped_softmax};
 

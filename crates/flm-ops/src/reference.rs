@@ -3,7 +3,7 @@
 
 use crate::cube;
 use crate::precision::{to, widen};
-use crate::{AdamW, Attention, CappedLoss, Mask, Modulated, Noisy, Rope, Target};
+use crate::{AdamW, Attention, CappedLoss, Mask, Modulated, Noisy, Rope, SoftRows, Target};
 use burn::tensor::activation::{log_softmax, sigmoid, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::module::embedding;
@@ -243,6 +243,10 @@ pub(crate) fn with_gradients<A: AutodiffBackend, const N: usize>(
 
 pub(crate) fn cholesky<B: Backend>(matrix: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
     crate::cholesky::on_host(matrix)
+}
+
+pub(crate) fn soft_rows<B: Backend>(input: SoftRows<B>) -> Tensor<B, 2> {
+    input.value()
 }
 
 pub(crate) fn noisy_rows<A: AutodiffBackend>(input: Noisy<A>) -> Tensor<A, 2> {

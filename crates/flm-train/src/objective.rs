@@ -152,7 +152,8 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
         batch: usize,
         draw: &Draw<'_, B>,
     ) -> Losses<B> {
-        let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
+        let step = draw.stream.step;
+        let times = self.rows(batch, step, &mut draw.stream.shared(purpose::TIMES));
         draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             let average = Some(draw.average);
             FlowMapObjective::losses(self, model, average, tokens, noise, rows, dropout)
@@ -234,7 +235,6 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
             .prior
             .draw(shape[0], shape[1], &mut draw.stream.own(purpose::NOISE));
         let renoising = self.renoising(shape, &mut draw.stream.own(purpose::RENOISING));
-        let known = self.known(shape, &mut draw.stream.own(purpose::KNOWN));
         let mut generator = draw.stream.own(purpose::DROPOUT);
         let losses = DistributionObjective::losses(
             self,
@@ -242,7 +242,6 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
             tokens,
             [&noise, &renoising],
             &draw.stream.share(&rows),
-            &known,
             &mut Dropout::on(draw.dropout, &mut generator),
         );
         let rows = losses.contrast.dims()[0];

@@ -10,12 +10,12 @@ mod training;
 
 use super::build;
 use super::published::weights;
-use super::runs::{Runs, name, set, words};
+use super::runs::{Runs, name, read, set, words};
 use anyhow::{Context, ensure};
 pub(crate) use entrants::{ENTRANTS, Entrant, FLOW_MAP};
 pub(crate) use figures::{Figures, Finished, Text};
 use perfect::Perfect;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -61,6 +61,9 @@ pub(crate) struct Arguments {
     /// Trainings at a time
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
+    /// The numbers of an earlier page: what it tells of models with the same command is taken from it
+    #[arg(long, value_name = "FILE")]
+    earlier: Option<PathBuf>,
     /// Stop when everything is trained; the same command without it goes on
     #[arg(long)]
     train_only: bool,
@@ -91,10 +94,11 @@ struct Study<'a> {
     arguments: &'a Arguments,
     runs: Runs,
     size: Size,
+    earlier: Option<Found>,
 }
 
 /// What a study found.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Found {
     evaluations: u64,
     distillation: u64,
@@ -120,6 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             training: arguments.set.clone(),
             distilling: arguments.set_distilled.clone(),
         },
+        earlier: arguments.earlier.as_deref().map(read).transpose()?,
     };
     study.go()
 }
@@ -142,6 +147,7 @@ pub(crate) fn smoke(program: PathBuf) -> anyhow::Result<()> {
         steps: vec![1, 8],
         samples: 4,
         jobs: 2,
+        earlier: None,
         train_only: false,
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
@@ -171,6 +177,7 @@ pub(crate) fn smoke(program: PathBuf) -> anyhow::Result<()> {
                     "distill.train.batch=4 distill.train.micro_batch=2 distill.train.validation_rows=2",
                 ),
             },
+            earlier: None,
         };
         if arguments.text.is_some() {
             let book = "docs/concepts.md";
@@ -262,7 +269,7 @@ impl Study<'_> {
     }
 
     /// Whose samples an entrant shows.
-    fn model(&self, entrant: &'static Entrant) -> &'static Entrant {
+    fn model<'e>(&self, entrant: &'e Entrant) -> &'e Entrant {
         let named = |name| ENTRANTS.iter().find(|e| e.name == name);
         entrant.model.and_then(named).unwrap_or(entrant)
     }

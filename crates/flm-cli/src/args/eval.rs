@@ -122,6 +122,9 @@ pub(crate) struct FrontierArgs {
     /// Temperatures
     #[arg(long, value_name = "T,T", value_delimiter = ',', default_values_t = [0.5, 0.7, 0.85, 1.0])]
     pub(crate) temperature: Vec<f64>,
+    /// Scales of the noise that flows and flow maps start from
+    #[arg(long, value_name = "S,S", value_delimiter = ',', default_values_t = [1.0])]
+    pub(crate) noise_scale: Vec<f64>,
     /// Values of eta for autoguidance, of flows and flow maps: 1 is the model alone
     #[arg(long, value_name = "ETA,ETA", value_delimiter = ',')]
     pub(crate) guidance: Vec<f64>,

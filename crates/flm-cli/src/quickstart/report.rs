@@ -101,6 +101,10 @@ impl Report {
         if temperature != 1.0 {
             drawn += &format!(", at temperature {temperature}");
         }
+        let scale = self.config.sample.noise_scale;
+        if scale != 1.0 {
+            drawn += &format!(", from noise scaled by {scale}");
+        }
         if let Some(minutes) = self.minutes {
             drawn += &format!(
                 "; {} and {} training steps, chosen for {minutes} minutes",

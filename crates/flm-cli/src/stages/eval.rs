@@ -88,8 +88,11 @@ pub(crate) struct Setting {
     pub(crate) temperature: f64,
     #[serde(default, skip_serializing_if = "sample::Sampler::is_default")]
     pub(crate) sampler: sample::Sampler,
+    /// Of the noise at the start.
+    #[serde(default = "sample::one", skip_serializing_if = "sample::is_one")]
+    pub(crate) noise_scale: f64,
     /// Chance of the tokens that were drawn from.
-    #[serde(default = "sample::all", skip_serializing_if = "sample::is_all")]
+    #[serde(default = "sample::one", skip_serializing_if = "sample::is_one")]
     pub(crate) top_p: f64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) greedy_tail: bool,
@@ -165,7 +168,9 @@ pub(crate) fn eval(
     }
     if asked.mauve {
         let data = data.filter(|_| !own).ok_or_else(|| {
-            CliError::input("--mauve compares samples with validation rows: name their folder by --data")
+            CliError::input(
+                "--mauve compares samples with validation rows: name their folder by --data",
+            )
         })?;
         let found = mauve(&judges, data, &all)?;
         for (judged, found) in judged.iter_mut().zip(found) {

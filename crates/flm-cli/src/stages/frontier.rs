@@ -54,6 +54,9 @@ struct Measured {
     /// What guided the samples.
     #[serde(skip_serializing_if = "Guidance::is_none")]
     guidance: Guidance,
+    /// Of the noise at the start.
+    #[serde(default = "sample::one", skip_serializing_if = "sample::is_one")]
+    noise_scale: f64,
     /// Evaluations of the network for each sample.
     evaluations: usize,
     /// Share of samples that the grammar knows, where there is one.
@@ -233,15 +236,18 @@ fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<Request> {
         _ => steps,
     };
     let mut requests = Vec::new();
+    let guided = sample::is_guided(network);
+    let scales: &[f64] = if guided { &args.noise_scale } else { &[1.0] };
     for guidance in &model.guidances {
         for &gamma in gammas {
-            for &temperature in &args.temperature {
+            for (&temperature, &noise_scale) in product(&args.temperature, scales) {
                 requests.push(Request {
                     count: args.count,
                     steps,
                     gamma,
                     temperature,
-                    sampler: if sample::is_guided(network) && !network.two_time {
+                    noise_scale,
+                    sampler: if guided && !network.two_time {
                         args.sampler
                     } else {
                         Sampler::default()
@@ -258,6 +264,13 @@ fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<Request> {
         }
     }
     requests
+}
+
+/// Every one of the first with every one of the second.
+fn product<'a, T>(first: &'a [T], second: &'a [T]) -> impl Iterator<Item = (&'a T, &'a T)> {
+    first
+        .iter()
+        .flat_map(move |a| second.iter().map(move |b| (a, b)))
 }
 
 /// Finds what guides each model, and refuses options that are of no model at all.
@@ -310,6 +323,9 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
         if !request.sampler.is_default() {
             setting += &format!("_{:?}", request.sampler).to_lowercase();
         }
+        if request.noise_scale != 1.0 {
+            setting += &format!("_noise-scale-{}", request.noise_scale);
+        }
         if request.top_p < 1.0 {
             setting += &format!("_top-p-{}", request.top_p);
         }
@@ -334,6 +350,7 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             gamma: request.gamma,
             temperature: request.temperature,
             sampler: request.sampler,
+            noise_scale: request.noise_scale,
             top_p: request.top_p,
             greedy_tail: request.greedy_tail,
             guidance: request.guidance.clone(),
@@ -395,6 +412,7 @@ fn swept<'a>(
                 nats,
             },
             guidance: request.guidance.clone(),
+            noise_scale: request.noise_scale,
             evaluations: request.guidance.evaluations(request.steps),
             valid: match &figures {
                 Figures::Grammar(quality) => Some(quality.valid),
@@ -492,7 +510,9 @@ fn points_of(report: &Report) -> Vec<Vec<String>> {
         || (report.at.iter()).flat_map(|at| at.curves.iter().flat_map(|curve| &curve.points));
     let guided = measured().any(|measured| !measured.guidance.is_none());
     let judged = measured().any(|measured| measured.valid.is_some());
+    let scaled = measured().any(|measured| measured.noise_scale != 1.0);
     let shown = |column: &str| match column {
+        "noise" => scaled,
         "eta" | "lambda" | "evaluations" => guided,
         "valid" => judged,
         _ => true,
@@ -502,6 +522,7 @@ fn points_of(report: &Report) -> Vec<Vec<String>> {
         "steps",
         "gamma",
         "temperature",
+        "noise",
         "eta",
         "lambda",
         "evaluations",
@@ -512,7 +533,7 @@ fn points_of(report: &Report) -> Vec<Vec<String>> {
         "pairs",
         "self-BLEU",
     ];
-    let line = |cells: [String; 13]| -> Vec<String> {
+    let line = |cells: [String; 14]| -> Vec<String> {
         let cells = header.iter().zip(cells).filter(|(column, _)| shown(column));
         cells.map(|(_, cell)| cell).collect()
     };
@@ -527,6 +548,7 @@ fn points_of(report: &Report) -> Vec<Vec<String>> {
                     at.steps.to_string(),
                     point.gamma.unwrap_or(0.0).to_string(),
                     point.temperature.unwrap_or(1.0).to_string(),
+                    measured.noise_scale.to_string(),
                     eta.to_string(),
                     scale.to_string(),
                     measured.evaluations.to_string(),

@@ -113,6 +113,7 @@ fn draw(
         gamma: if network.two_time { args.gamma } else { 0.0 },
         temperature: args.temperature,
         sampler: Sampler::default(),
+        noise_scale: 1.0,
         seed: args.seed,
         batch: args.batch,
         trace: false,

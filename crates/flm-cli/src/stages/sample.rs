@@ -69,6 +69,8 @@ pub(crate) struct Request {
     pub(crate) temperature: f64,
     /// Of flows and flow maps.
     pub(crate) sampler: Sampler,
+    /// The standard deviation of the noise that a flow or a flow map starts from.
+    pub(crate) noise_scale: f64,
     pub(crate) seed: u64,
     /// Samples drawn together. It changes the speed and no sample.
     pub(crate) batch: usize,
@@ -103,6 +105,7 @@ impl Request {
         }
         check_gamma(self.gamma)?;
         TemperatureError::check(self.temperature)?;
+        check_noise_scale("--noise-scale", self.noise_scale)?;
         if !(0.0..=1.0).contains(&self.top_p) {
             return Err(CliError::input(format!(
                 "top-p must lie between 0 and 1, found {}",
@@ -118,6 +121,16 @@ fn check_gamma(gamma: f64) -> Result<()> {
         return Ok(());
     }
     Err(sampler::SamplerError::Gamma { gamma }.into())
+}
+
+/// Refuses a scale of noise that is none.
+pub(crate) fn check_noise_scale(key: &str, found: f64) -> Result<()> {
+    if found.is_finite() && found > 0.0 {
+        return Ok(());
+    }
+    Err(CliError::input(format!(
+        "{key} must be positive and finite, found {found}"
+    )))
 }
 
 /// Refuses values of gamma that are none, and one above 0 where no network is a flow map's.
@@ -171,8 +184,11 @@ pub(crate) struct Sample {
     pub(crate) temperature: f64,
     #[serde(default, skip_serializing_if = "Sampler::is_default")]
     pub(crate) sampler: Sampler,
+    /// Of the noise at the start; left out where it is 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(crate) noise_scale: f64,
     /// Chance of the tokens that were drawn from; left out where it is 1.
-    #[serde(default = "all", skip_serializing_if = "is_all")]
+    #[serde(default = "one", skip_serializing_if = "is_one")]
     pub(crate) top_p: f64,
     /// Whether the last step took the likeliest tokens; left out where it did not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -200,12 +216,12 @@ pub(crate) fn single() -> String {
 }
 
 /// A top-p that leaves no token out.
-pub(crate) fn all() -> f64 {
+pub(crate) fn one() -> f64 {
     1.0
 }
 
-pub(crate) fn is_all(top_p: &f64) -> bool {
-    *top_p == all()
+pub(crate) fn is_one(value: &f64) -> bool {
+    *value == one()
 }
 
 /// The samples of one request.
@@ -369,6 +385,7 @@ impl Text {
             gamma: request.gamma,
             temperature: request.temperature,
             sampler: request.sampler,
+            noise_scale: request.noise_scale,
             top_p: request.top_p,
             greedy_tail: request.greedy_tail,
             guidance: request.guidance.clone(),
@@ -569,7 +586,7 @@ impl<B: Backend> Source<B> {
         drawn: Drawing<'_, B, impl Fn(u64, u64) -> Tensor<B, 3>>,
         observe: impl FnMut(sampler::Step<'_, Belief<B>>),
     ) -> Result<Belief<B>> {
-        let start = (drawn.noise)(purpose::START, 0);
+        let start = (drawn.noise)(purpose::START, 0).mul_scalar(request.noise_scale);
         let Some(Pins { known, clean }) = pins else {
             return self.follow(denoiser, start, request, drawn, observe);
         };

@@ -486,7 +486,13 @@ impl Job for FlowMapJob<'_> {
             dataset,
         } = self;
         let seed = request.config.distill.train.seed;
+        let is_path = request.config.distill.flow_map.objective == ObjectiveKind::Path;
         let (network, student, teacher) = match request.config.distill.teacher.as_str() {
+            "" if is_path => {
+                return Err(CliError::input(
+                    "the path objective follows a frozen flow: name the flow by --teacher",
+                ));
+            }
             "" => {
                 let (vocab_size, length) =
                     (dataset.tokenizer().vocab_size(), dataset.meta().length);
@@ -522,6 +528,10 @@ impl Job for FlowMapJob<'_> {
         let flow_map = request.config.distill.flow_map.clone();
         let plan = Plan::new(request, dataset, network, "flow map", true)?;
         let objective = FlowMapObjective::new(plan.schedule.clone(), flow_map, teacher);
+        // Segments are halved over the steps, which --evaluations may decide.
+        let step = objective.evaluations::<B>(plan.settings.batch);
+        let plan = plan.spending(step)?;
+        let objective = objective.over(plan.settings.steps);
         plan.train(place, student, &objective)
     }
 }

@@ -65,7 +65,10 @@ impl Gguf {
             path: path.to_path_buf(),
             reason,
         };
-        let mut reader = Reader { bytes: &bytes, at: 0 };
+        let mut reader = Reader {
+            bytes: &bytes,
+            at: 0,
+        };
         if reader.take(4).map_err(corrupt)? != MAGIC {
             return Err(corrupt("a GGUF file begins with GGUF".to_owned()));
         }
@@ -146,7 +149,9 @@ impl Gguf {
                 )
             })?;
         let place = || {
-            let first = self.first.checked_add(usize::try_from(stored.offset).ok()?)?;
+            let first = self
+                .first
+                .checked_add(usize::try_from(stored.offset).ok()?)?;
             let length = (count / kind.numbers).checked_mul(kind.bytes)?;
             self.bytes.get(first..first.checked_add(length)?)
         };
@@ -161,9 +166,9 @@ impl Gguf {
     /// A setting that is a size.
     pub(super) fn size(&self, key: &str) -> Result<usize, JudgeError> {
         match self.settings.get(key) {
-            Some(Value::Integer(found)) => usize::try_from(*found).map_err(|_| {
-                self.setting(key, "a size", found.to_string())
-            }),
+            Some(Value::Integer(found)) => {
+                usize::try_from(*found).map_err(|_| self.setting(key, "a size", found.to_string()))
+            }
             found => Err(self.unexpected(key, "a size", found)),
         }
     }
@@ -258,7 +263,11 @@ impl Gguf {
             return Err(self.setting(key, "gpt2, a vocabulary of byte pairs", model.to_owned()));
         }
         let key = "tokenizer.ggml.pre";
-        let pre = if self.has(key) { self.text(key)? } else { "default" };
+        let pre = if self.has(key) {
+            self.text(key)?
+        } else {
+            "default"
+        };
         let bytes = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
         let split = match pre {
             "default" | "gpt-2" => bytes(true),
@@ -288,8 +297,11 @@ impl Gguf {
                     "normalized": false, "special": true})
             })
             .collect();
-        let vocabulary: BTreeMap<&str, usize> =
-            tokens.into_iter().enumerate().map(|(id, token)| (token, id)).collect();
+        let vocabulary: BTreeMap<&str, usize> = tokens
+            .into_iter()
+            .enumerate()
+            .map(|(id, token)| (token, id))
+            .collect();
         let json = json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
             "pre_tokenizer": split, "post_processor": null, "decoder": bytes(true),
@@ -398,7 +410,11 @@ impl<'a> Reader<'a> {
                 }
                 let count = self.u64()?;
                 // Every entry takes a byte at least, so a wrong count ends with the file.
-                Value::List((0..count).map(|_| self.value(kind)).collect::<Result<_, _>>()?)
+                Value::List(
+                    (0..count)
+                        .map(|_| self.value(kind))
+                        .collect::<Result<_, _>>()?,
+                )
             }
             10 => Value::Integer(self.u64()?.into()),
             11 => Value::Integer(i64::from_le_bytes(self.array()?).into()),

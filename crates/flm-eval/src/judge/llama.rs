@@ -117,9 +117,8 @@ impl<B: Backend> Llama<B> {
                 map("mlp.up_proj", [width, hidden])?,
                 map("mlp.down_proj", [hidden, width])?,
             );
-            let mut norm = |name: &str| {
-                weights.take(&format!("layers.{i}.{name}.weight"), [width], device)
-            };
+            let mut norm =
+                |name: &str| weights.take(&format!("layers.{i}.{name}.weight"), [width], device);
             blocks.push(Block {
                 attention_norm: norm("input_layernorm")?,
                 mlp_norm: norm("post_attention_layernorm")?,
@@ -302,7 +301,10 @@ fn in_halves(values: &[f32], head_width: usize, inputs: usize) -> Vec<f32> {
         };
         (0..head_width).flat_map(row).collect()
     };
-    values.chunks_exact(head_width * inputs).flat_map(head).collect()
+    values
+        .chunks_exact(head_width * inputs)
+        .flat_map(head)
+        .collect()
 }
 
 #[cfg(test)]

@@ -104,7 +104,9 @@ impl<'a, B: Backend, M: Causal<B> + ?Sized> CausalScorer<'a, B, M> {
             let filled = Tensor::<B, 2, Int>::from_data(filled, &self.device);
             let hidden = self.model.hidden(filled);
             for (row, tokens) in tokens.iter().enumerate() {
-                let last = hidden.clone().slice([row..row + 1, tokens.len() - 1..tokens.len()]);
+                let last = hidden
+                    .clone()
+                    .slice([row..row + 1, tokens.len() - 1..tokens.len()]);
                 features.push(last.into_data().iter::<f32>().collect());
             }
         }

@@ -148,10 +148,11 @@ fn files(folder: &Path) -> Result<BTreeSet<String>, JudgeError> {
         return Ok(BTreeSet::from([WHOLE.to_owned()]));
     }
     let text = fs::read_to_string(&index).map_err(JudgeError::io(&index))?;
-    let Index { weight_map } = serde_json::from_str(&text).map_err(|source| JudgeError::Config {
-        path: index.clone(),
-        source,
-    })?;
+    let Index { weight_map } =
+        serde_json::from_str(&text).map_err(|source| JudgeError::Config {
+            path: index.clone(),
+            source,
+        })?;
     let files: BTreeSet<String> = weight_map.into_values().collect();
     match files.iter().find(|name| name.contains(['/', '\\'])) {
         Some(name) => Err(JudgeError::Setting {

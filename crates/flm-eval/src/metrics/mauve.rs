@@ -80,7 +80,12 @@ impl Mauve {
 
 /// A vector of length 1, or zero.
 fn unit(x: &[f32]) -> Vec<f32> {
-    let length = x.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    let length = x
+        .iter()
+        .map(|x| x * x)
+        .sum::<f32>()
+        .sqrt()
+        .max(f32::MIN_POSITIVE);
     x.iter().map(|x| x / length).collect()
 }
 
@@ -240,8 +245,14 @@ mod tests {
         let other = mauve(&[0.0, 0.0, 0.0, 0.0, 0.5, 0.5], &text);
         assert_eq!((same.texts, same.clusters), (400, 40));
         assert!(same.value > 0.8, "{same:?}");
-        assert!(missing.value < same.value - 5.0 * same.std_err, "{missing:?}");
-        assert!(more.value < same.value && more.value > missing.value, "{more:?}");
+        assert!(
+            missing.value < same.value - 5.0 * same.std_err,
+            "{missing:?}"
+        );
+        assert!(
+            more.value < same.value && more.value > missing.value,
+            "{more:?}"
+        );
         assert!(other.value < 0.02, "{other:?}");
     }
 
@@ -261,7 +272,10 @@ mod tests {
         let spread = (squares.sum::<f64>() / (n - 1.0)).sqrt();
         let said = values.iter().map(|mauve| mauve.std_err).sum::<f64>() / n;
         // Twelve sets tell a deviation to a fifth; clusters of new sets differ besides.
-        assert!(said > 0.4 * spread && said < 2.5 * spread, "{said} {spread}");
+        assert!(
+            said > 0.4 * spread && said < 2.5 * spread,
+            "{said} {spread}"
+        );
     }
 
     #[test]

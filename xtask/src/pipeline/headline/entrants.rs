@@ -11,6 +11,12 @@ pub(crate) struct Entrant {
     pub(crate) model: Option<&'static str>,
     /// Options of `flm sample`.
     pub(super) options: &'static [&'static str],
+    /// Its preset on the grammar, if not that of its family.
+    preset: Option<&'static str>,
+    /// Settings of its training on text, beside the preset of all.
+    pub(super) on_text: &'static [&'static str],
+    /// The number of steps that it was trained for, if it is one.
+    pub(super) only: Option<usize>,
 }
 
 const fn trained(name: &'static str, family: &'static str) -> Entrant {
@@ -20,6 +26,9 @@ const fn trained(name: &'static str, family: &'static str) -> Entrant {
         teacher: None,
         model: None,
         options: &[],
+        preset: None,
+        on_text: &[],
+        only: None,
     }
 }
 
@@ -43,14 +52,33 @@ const fn sampled(
     }
 }
 
-pub(crate) const FLOW_MAP: &str = "FMLM";
+/// The flow map of which the claim is made.
+pub(crate) const FLOW_MAP: &str = "FMLM by matching";
+const EVIDENT: &str = "FLM with evidence";
 
 /// Each behind its teacher, and other ways to sample behind their model.
 pub(crate) const ENTRANTS: &[Entrant] = &[
     trained("FLM", "flow"),
-    distilled(FLOW_MAP, "flow", "FLM"),
+    distilled("FMLM", "flow", "FLM"),
     // As it was published of LM1B.
-    sampled("FMLM, γ = 0.8", "flow", FLOW_MAP, &["--gamma", "0.8"]),
+    sampled("FMLM, γ = 0.8", "flow", "FMLM", &["--gamma", "0.8"]),
+    Entrant {
+        preset: Some("grammar-tiny"),
+        on_text: &["train.references=4096", "model.evidence=true"],
+        ..trained(EVIDENT, "flow")
+    },
+    sampled(
+        "FLM with evidence, bridge",
+        "flow",
+        EVIDENT,
+        &["--sampler", "bridge"],
+    ),
+    Entrant {
+        preset: Some("grammar-tiny"),
+        on_text: &["distill.flow_map.objective=distribution"],
+        only: Some(1),
+        ..distilled(FLOW_MAP, "flow", EVIDENT)
+    },
     trained("MDLM", "mdlm"),
     distilled("MDLM + SDTT", "mdlm", "MDLM"),
     trained("Duo", "duo"),
@@ -70,8 +98,11 @@ pub(super) const JUDGE: Entrant = trained("judge", "autoregressive");
 pub(super) const JUDGE_SEED: u64 = 1_000;
 
 impl Entrant {
-    /// The preset of its family on the grammar.
+    /// Its preset on the grammar.
     pub(super) fn of_grammar(&self) -> &'static str {
+        if let Some(preset) = self.preset {
+            return preset;
+        }
         match self.family {
             "mdlm" => "grammar-mdlm",
             "duo" => "grammar-duo",
@@ -80,9 +111,13 @@ impl Entrant {
         }
     }
 
-    /// Whether samples in so many steps depend on the temperature: one step of a flow answers the likeliest tokens.
-    pub(super) fn has_temperature(&self, steps: usize) -> bool {
-        self.family != "flow" || steps > 1
+    /// The option that trades entropy for quality: one step of a flow answers the likeliest tokens, whatever the temperature.
+    pub(super) fn sharpens(&self, steps: Option<usize>) -> &'static str {
+        if self.family == "flow" && steps == Some(1) {
+            "--noise-scale"
+        } else {
+            "--temperature"
+        }
     }
 }
 

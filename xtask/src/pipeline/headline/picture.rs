@@ -86,10 +86,11 @@ fn lines(runs: &[Finished], text: &Text, measure: Measure) -> Vec<Line> {
         .filter(|(entrant, _)| entrant.model.is_none())
         .zip(COLOURS.iter().cycle())
         .map(|((entrant, mine), &colour)| {
-            let own: Vec<usize> = match at(mine[0], chosen[0]) {
-                Some(_) => chosen.clone(),
-                None => mine[0].figures.iter().take(1).map(|f| f.steps).collect(),
-            };
+            let there = |steps: &usize| at(mine[0], *steps).is_some();
+            let mut own: Vec<usize> = chosen.iter().copied().filter(there).collect();
+            if own.is_empty() {
+                own.extend(mine[0].figures.first().map(|figures| figures.steps));
+            }
             let point = |steps: usize| {
                 let all: Vec<_> = mine.iter().filter_map(|run| at(run, steps)).collect();
                 let means = |figure: fn(&super::Figures) -> f64| {

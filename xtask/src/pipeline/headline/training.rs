@@ -1,7 +1,7 @@
 //! Every model, trained once.
 
-use super::Study;
 use super::entrants::{ENTRANTS, Entrant, JUDGE, JUDGE_SEED};
+use super::{Finished, Study};
 use crate::pipeline::runs::{Trained, name, read, same, set, words};
 use crate::pipeline::write;
 use std::collections::VecDeque;
@@ -48,7 +48,8 @@ impl Study<'_> {
             for first in ENTRANTS.iter().filter(firsts) {
                 let pupils = ENTRANTS.iter().filter(|e| e.teacher == Some(first.name));
                 let chain = std::iter::once(first).chain(pupils);
-                chains.push_back(chain.map(|entrant| (entrant, seed)).collect());
+                let unknown = chain.filter(|entrant| !self.is_known(entrant, seed));
+                chains.push_back(unknown.map(|entrant| (entrant, seed)).collect());
             }
         }
         chains
@@ -88,6 +89,28 @@ impl Study<'_> {
         Ok(trained)
     }
 
+    /// What an earlier page tells of a model of these settings, where one is to be taken from.
+    pub(super) fn known(&self, entrant: &Entrant, seed: u64) -> anyhow::Result<Option<&Finished>> {
+        let Some(earlier) = &self.earlier else {
+            return Ok(None);
+        };
+        let mut runs = earlier.runs.iter();
+        let Some(run) = runs.find(|run| run.entrant == entrant.name && run.seed == seed) else {
+            return Ok(None);
+        };
+        let model = self.model(entrant);
+        let command = self
+            .runs
+            .command(&name(model.name, seed), &self.training(model, seed));
+        let place = self.arguments.earlier.clone().unwrap_or_default();
+        same(&place, &run.trained.command, &command)?;
+        Ok(Some(run))
+    }
+
+    fn is_known(&self, entrant: &Entrant, seed: u64) -> bool {
+        self.known(entrant, seed).is_ok_and(|known| known.is_some())
+    }
+
     fn training(&self, entrant: &Entrant, seed: u64) -> Vec<String> {
         let preset = self.arguments.preset.as_deref();
         let preset = preset.unwrap_or_else(|| entrant.of_grammar());
@@ -111,8 +134,11 @@ impl Study<'_> {
                 &self.size.training,
             ),
         };
-        if self.arguments.preset.is_some() && entrant.teacher.is_none() {
-            arguments.extend(set("model.family=", &[entrant.family]));
+        if self.arguments.preset.is_some() {
+            if entrant.teacher.is_none() {
+                arguments.extend(set("model.family=", &[entrant.family]));
+            }
+            arguments.extend(set("", entrant.on_text));
         }
         let budget = budget.to_string();
         arguments.extend(words(&["--data", &self.data(), "--evaluations", &budget]));

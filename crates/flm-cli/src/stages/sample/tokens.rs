@@ -21,6 +21,8 @@ pub(super) fn check(request: &Request, config: &DitConfig, model: &str) -> Resul
         "a duo model takes --greedy-tail".to_owned()
     } else if request.sampler != Sampler::Ode && (!of_points || config.residual) {
         "a flow or a flow map takes a --sampler".to_owned()
+    } else if request.noise_scale != 1.0 && !of_points {
+        "a flow or a flow map takes a --noise-scale".to_owned()
     } else if request.sampler != Sampler::Ode && request.gamma > 0.0 {
         return Err(CliError::input(format!(
             "--gamma {} is of the sampler `ode`: the others say themselves how much noise they put back",

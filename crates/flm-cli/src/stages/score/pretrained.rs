@@ -103,7 +103,9 @@ impl Pretrained {
         let encode = Box::new(|text: &str| Ok(tokenizer.encode(text)?));
         let (hash, eos) = (tokenizer.hash(), tokenizer.eos_id());
         let device = device.clone();
-        Ok(CausalScorer::new(model, encode, hash, eos, length, batch, device)?)
+        Ok(CausalScorer::new(
+            model, encode, hash, eos, length, batch, device,
+        )?)
     }
 }
 
@@ -157,7 +159,9 @@ impl Job for FeaturesJob<'_> {
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Features> {
         let model = self.judge.load::<B::InnerBackend>(&place.device)?;
         let length = self.length.unwrap_or(self.judge.positions);
-        let scorer = self.judge.scorer(&*model, length, self.batch, &place.device)?;
+        let scorer = self
+            .judge
+            .scorer(&*model, length, self.batch, &place.device)?;
         let total: usize = self.texts.iter().map(|texts| texts.len()).sum();
         let progress = Progress::new("reading", total as u64);
         let mut done = 0;

@@ -83,7 +83,11 @@ fn half(bytes: &[u8], at: usize) -> f32 {
 
 /// Low halves of bytes in even runs of numbers, high halves in odd ones.
 fn nibble(byte: u8, run: usize) -> u8 {
-    if run.is_multiple_of(2) { byte & 15 } else { byte >> 4 }
+    if run.is_multiple_of(2) {
+        byte & 15
+    } else {
+        byte >> 4
+    }
 }
 
 /// Sixteen bytes with two numbers each: all low halves, then all high ones.

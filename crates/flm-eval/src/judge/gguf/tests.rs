@@ -41,13 +41,18 @@ impl Writer {
     }
 
     pub(crate) fn tensor(mut self, name: &str, shape: &[usize], values: &[f32]) -> Self {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.tensors.push((name.to_owned(), shape.to_vec(), 0, bytes));
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        self.tensors
+            .push((name.to_owned(), shape.to_vec(), 0, bytes));
         self
     }
 
     fn stored(mut self, name: &str, shape: &[usize], kind: u32, bytes: Vec<u8>) -> Self {
-        self.tensors.push((name.to_owned(), shape.to_vec(), kind, bytes));
+        self.tensors
+            .push((name.to_owned(), shape.to_vec(), kind, bytes));
         self
     }
 
@@ -65,7 +70,12 @@ impl Writer {
         for (name, shape, kind, bytes) in &self.tensors {
             out.extend(text(name));
             out.extend((shape.len() as u32).to_le_bytes());
-            out.extend(shape.iter().rev().flat_map(|&size| (size as u64).to_le_bytes()));
+            out.extend(
+                shape
+                    .iter()
+                    .rev()
+                    .flat_map(|&size| (size as u64).to_le_bytes()),
+            );
             out.extend(kind.to_le_bytes());
             out.extend(offset.to_le_bytes());
             offset = (offset + bytes.len() as u64).next_multiple_of(ALIGNMENT);
@@ -91,7 +101,9 @@ fn read(bytes: &[u8]) -> Result<Gguf, String> {
 
 /// The message without the temporary path.
 fn plain(error: &JudgeError, path: &Path) -> String {
-    error.to_string().replace(&path.display().to_string(), "file")
+    error
+        .to_string()
+        .replace(&path.display().to_string(), "file")
 }
 
 fn from_hex(text: &str) -> Vec<u8> {
@@ -110,11 +122,19 @@ fn blocks_are_read_as_the_formats_own_package_reads_them() {
         assert_eq!((shape, values.len()), (vec![numbers], numbers));
         for (place, expected) in *some {
             let found = values[*place];
-            assert!((found - expected).abs() < 1e-5, "{kind}: {found} {expected}");
+            assert!(
+                (found - expected).abs() < 1e-5,
+                "{kind}: {found} {expected}"
+            );
         }
-        let weighed = (1..).zip(&values).map(|(i, value)| f64::from(i) * f64::from(*value));
+        let weighed = (1..)
+            .zip(&values)
+            .map(|(i, value)| f64::from(i) * f64::from(*value));
         let found: f64 = weighed.sum();
-        assert!((found - sum).abs() < 1e-5 * sum.abs().max(1.0), "{kind}: {found} {sum}");
+        assert!(
+            (found - sum).abs() < 1e-5 * sum.abs().max(1.0),
+            "{kind}: {found} {sum}"
+        );
     }
 }
 
@@ -135,7 +155,9 @@ fn shapes_have_their_outermost_dimension_first() {
 
 #[test]
 fn faults_name_the_tensor_or_the_setting() {
-    let whole = Writer::default().size("a.size", 7).tensor("x", &[4], &[1.0; 4]);
+    let whole = Writer::default()
+        .size("a.size", 7)
+        .tensor("x", &[4], &[1.0; 4]);
     let bytes = whole.bytes();
     let fault = |file: Result<Gguf, String>| match file {
         Err(error) => error,

@@ -210,7 +210,11 @@ fn letters(text: &str) -> Vec<u32> {
     text.chars().map(token).collect()
 }
 
-fn scorer(model: &Gpt2<Flex>, max_length: usize, batch: usize) -> CausalScorer<'_, Flex, Gpt2<Flex>> {
+fn scorer(
+    model: &Gpt2<Flex>,
+    max_length: usize,
+    batch: usize,
+) -> CausalScorer<'_, Flex, Gpt2<Flex>> {
     let encode = Box::new(|text: &str| Ok(letters(text)));
     CausalScorer::new(
         model,

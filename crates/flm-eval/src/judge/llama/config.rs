@@ -145,7 +145,11 @@ impl LlamaConfig {
         let refuse = |key: &str, expected, found| file.setting(key, expected, found);
         let architecture = file.text("general.architecture")?;
         if architecture != "llama" {
-            return Err(refuse("general.architecture", "llama", architecture.to_owned()));
+            return Err(refuse(
+                "general.architecture",
+                "llama",
+                architecture.to_owned(),
+            ));
         }
         let key = "llama.rope.scaling.type";
         if file.has(key) && file.text(key)? != "none" {
@@ -154,7 +158,11 @@ impl LlamaConfig {
         let heads = file.size("llama.attention.head_count")?;
         let width = file.size("llama.embedding_length")?;
         let or = |key: &str, otherwise: usize| {
-            if file.has(key) { file.size(key) } else { Ok(otherwise) }
+            if file.has(key) {
+                file.size(key)
+            } else {
+                Ok(otherwise)
+            }
         };
         let config = Self {
             vocabulary: file.rows("token_embd.weight")?,
@@ -205,7 +213,11 @@ impl LlamaConfig {
         ];
         for (name, size) in names.into_iter().zip(sizes) {
             if size == 0 || size > LARGEST {
-                return Err(refuse(name, "a size from 1 to 16,777,216", size.to_string()));
+                return Err(refuse(
+                    name,
+                    "a size from 1 to 16,777,216",
+                    size.to_string(),
+                ));
             }
         }
         if !self.heads.is_multiple_of(self.key_heads) {

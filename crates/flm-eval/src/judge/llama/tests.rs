@@ -56,7 +56,12 @@ fn tensors() -> (Tensors, Vec<String>) {
 fn folder(config: &str, tensors: &Tensors) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.json"), config).unwrap();
-    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
+    let bytes = |values: &[f32]| {
+        values
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
     let all: Vec<Vec<u8>> = tensors.iter().map(|(.., values)| bytes(values)).collect();
     let views = tensors.iter().zip(&all).map(|((name, shape, _), bytes)| {
         let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap();
@@ -113,7 +118,8 @@ fn it_is_the_published_architecture() {
     };
     let map = |weight: &[f64], x: &[f64]| -> Vec<f64> {
         let rows = weight.chunks_exact(x.len());
-        rows.map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum()).collect()
+        rows.map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum())
+            .collect()
     };
     let norm = |weight: &[f64], x: &[f64]| -> Vec<f64> {
         let square: f64 = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
@@ -133,12 +139,20 @@ fn it_is_the_published_architecture() {
         (0..4).map(turned).collect()
     };
     let embedding = of("model.embed_tokens.weight");
-    let mut x: Vec<Vec<f64>> = tokens.iter().map(|&id| embedding[id * 8..][..8].to_vec()).collect();
+    let mut x: Vec<Vec<f64>> = tokens
+        .iter()
+        .map(|&id| embedding[id * 8..][..8].to_vec())
+        .collect();
     for i in 0..2 {
         let of = |name: &str| of(&format!("model.layers.{i}.{name}.weight"));
         let seen: Vec<Vec<f64>> = x.iter().map(|x| norm(&of("input_layernorm"), x)).collect();
-        let part = |name: &str| -> Vec<Vec<f64>> { seen.iter().map(|x| map(&of(name), x)).collect() };
-        let (q, k, v) = (part("self_attn.q_proj"), part("self_attn.k_proj"), part("self_attn.v_proj"));
+        let part =
+            |name: &str| -> Vec<Vec<f64>> { seen.iter().map(|x| map(&of(name), x)).collect() };
+        let (q, k, v) = (
+            part("self_attn.q_proj"),
+            part("self_attn.k_proj"),
+            part("self_attn.v_proj"),
+        );
         for at in 0..5 {
             let mut mixed = Vec::new();
             for head in 0..2 {
@@ -152,7 +166,9 @@ fn it_is_the_published_architecture() {
                 let total: f64 = scores.iter().map(|score| score.exp()).sum();
                 mixed.extend((0..4).map(|j| {
                     let terms = scores.iter().zip(&v);
-                    terms.map(|(score, v)| score.exp() / total * v[j]).sum::<f64>()
+                    terms
+                        .map(|(score, v)| score.exp() / total * v[j])
+                        .sum::<f64>()
                 }));
             }
             let out = map(&of("self_attn.o_proj"), &mixed);
@@ -160,7 +176,10 @@ fn it_is_the_published_architecture() {
         }
         for x in &mut x {
             let seen = norm(&of("post_attention_layernorm"), x);
-            let (gate, up) = (map(&of("mlp.gate_proj"), &seen), map(&of("mlp.up_proj"), &seen));
+            let (gate, up) = (
+                map(&of("mlp.gate_proj"), &seen),
+                map(&of("mlp.up_proj"), &seen),
+            );
             let inner: Vec<f64> = (gate.iter().zip(&up))
                 .map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up)
                 .collect();
@@ -176,7 +195,10 @@ fn it_is_the_published_architecture() {
         .collect();
     let found = nats(&model, &[[3, 1, 4, 1, 5]]);
     for (found, expected) in found.iter().zip(expected) {
-        assert!((f64::from(*found) - expected).abs() < 1e-4, "{found} {expected}");
+        assert!(
+            (f64::from(*found) - expected).abs() < 1e-4,
+            "{found} {expected}"
+        );
     }
 }
 
@@ -208,7 +230,11 @@ fn a_gguf_file_holds_the_same_model() {
         .number("llama.rope.freq_base", 100.0);
     for ((_, shape, values), name) in tensors.iter().zip(&in_gguf) {
         let turns = name.ends_with("attn_q.weight") || name.ends_with("attn_k.weight");
-        let values = if turns { in_pairs(values, 4) } else { values.clone() };
+        let values = if turns {
+            in_pairs(values, 4)
+        } else {
+            values.clone()
+        };
         writer = writer.tensor(name, shape, &values);
     }
     let file = writer.read().unwrap();
@@ -240,8 +266,7 @@ fn faults_name_the_tensor_or_the_key() {
         fault(&|tensors| tensors.push(("lm_head.weight".to_owned(), vec![11, 8], vec![0.0; 88]))),
         "folder: tensor lm_head.weight differs from embed_tokens.weight, which it is tied to"
     );
-    let setting =
-        |from: &str, to: &str| load(&CONFIG.replace(from, to), &whole).unwrap_err();
+    let setting = |from: &str, to: &str| load(&CONFIG.replace(from, to), &whole).unwrap_err();
     assert_eq!(
         setting("\"llama\"", "\"mistral\""),
         "folder/config.json: model_type must be llama, found mistral"
@@ -251,7 +276,10 @@ fn faults_name_the_tensor_or_the_key() {
         "folder/config.json: num_key_value_heads must be a divisor of the number of heads, found 3"
     );
     assert_eq!(
-        setting("\"rms_norm_eps\": 1e-5,", "\"rms_norm_eps\": 1e-5, \"rope_scaling\": {\"factor\": 2.0},"),
+        setting(
+            "\"rms_norm_eps\": 1e-5,",
+            "\"rms_norm_eps\": 1e-5, \"rope_scaling\": {\"factor\": 2.0},"
+        ),
         "folder/config.json: rope_scaling must be null, found {\"factor\":2.0}"
     );
     // A head of its own is one that is not tied.

@@ -1,0 +1,171 @@
+//! Following the teacher: a jump ends where its flow leads, in so many Euler steps.
+
+use crate::rows::TimeRow;
+use crate::state::RowTimes;
+use crate::{Answer, FlowMapConfig, OffDiagonal, Rows};
+use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
+use flm_denoiser::{Belief, Dit, Dropout, Score};
+use flm_simplex::Schedule;
+use flm_simplex::flow_map::{semigroup_weights, transport};
+
+/// Cross-entropy against the teacher's own path from s to t: the mean of its answers along `steps` Euler steps from 0 to 1, as many of them as lie
+/// between s and t.
+///
+/// There is no bootstrap: nothing of the student is in the target. From 0 to 1 these are paired trajectories, noise and the text that the teacher
+/// makes of it; from segment to segment, of which there are half as many again and again, it is progressive distillation
+/// ([`FlowMapConfig::segments`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    steps: usize,
+    segments: usize,
+}
+
+impl From<&FlowMapConfig> for Path {
+    fn from(config: &FlowMapConfig) -> Self {
+        Self {
+            steps: config.path_steps,
+            segments: config.segments,
+        }
+    }
+}
+
+impl<A: AutodiffBackend> OffDiagonal<A> for Path {
+    fn losses(
+        &self,
+        answer: &Answer<'_, A>,
+        rows: &Rows<'_, A::InnerBackend>,
+        weights: Tensor<A::InnerBackend, 2>,
+    ) -> Score<A> {
+        let teacher = rows.teacher.expect("a path is the teacher's");
+        let state = rows.state_of_teacher(teacher);
+        let longest = rows.times.iter().map(|row| row.tau_t - row.tau_s);
+        let longest = longest.fold(0.0, f64::max);
+        let steps = between(self.steps, longest);
+        let target = follow(teacher, state, rows.times, steps, rows.schedule, 1.0);
+        answer.prediction.soft_cross_entropy(&target, weights)
+    }
+
+    /// In the mean over a training, in which each number of segments has an equal share.
+    fn evaluations(&self) -> f64 {
+        let rounds = rounds(self.segments);
+        let steps = (0..rounds).map(|round| {
+            let segments = self.segments >> round;
+            between(self.steps, 1.0 / segments as f64) as f64
+        });
+        steps.sum::<f64>() / f64::from(rounds)
+    }
+}
+
+/// How many of `steps` from 0 to 1 lie in a jump over this share of the way.
+fn between(steps: usize, share: f64) -> usize {
+    // What is a whole number of steps must not become one more by rounding.
+    ((steps as f64 * share - 1e-9).ceil() as usize).max(1)
+}
+
+/// How often `segments` can be halved, and once more.
+pub(crate) fn rounds(segments: usize) -> u32 {
+    segments.ilog2() + 1
+}
+
+/// What the teacher's Euler steps from each row's s to its t come to, as one answer δ_{s,t}: X_{s,t} of it is where they end.
+pub(crate) fn follow<B: Backend>(
+    teacher: &Dit<B>,
+    mut state: Tensor<B, 3>,
+    rows: &[TimeRow],
+    steps: usize,
+    schedule: &Schedule,
+    temperature: f64,
+) -> Belief<B> {
+    let device = state.device();
+    let at = |step: usize| {
+        let share = step as f64 / steps as f64;
+        let time = |row: &TimeRow| TimeRow {
+            tau_u: row.tau_s + share * (row.tau_t - row.tau_s),
+            ..*row
+        };
+        let times: Vec<TimeRow> = rows.iter().map(time).collect();
+        RowTimes::<B>::of(&times, schedule, &device)
+    };
+    // At the end only the last answer counts.
+    let to_the_end = rows.iter().all(|row| row.tau_t >= 1.0);
+    let mut made: Option<Belief<B>> = None;
+    for step in 0..steps {
+        let (now, next) = (at(step), at(step + 1));
+        let tau = now.tau_u.clone();
+        let answer = teacher
+            .forward(state.clone(), tau.clone(), tau, &mut Dropout::off())
+            .belief_at(temperature);
+        if step + 1 < steps {
+            let mean = answer.mean(teacher.embed());
+            state = transport(state, mean, now.u.clone(), next.u.clone());
+        }
+        made = Some(match made {
+            Some(before) if !to_the_end => {
+                before.mix(answer, semigroup_weights(now.s, now.u, next.u))
+            }
+            _ => answer,
+        });
+    }
+    made.expect("a path has a step")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RowKind;
+    use burn_flex::Flex;
+    use flm_denoiser::DitConfig;
+    use flm_simplex::noise::gaussian;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn steps_are_shared_by_segments() {
+        assert_eq!(
+            [1.0, 0.5, 0.25, 0.01].map(|share| between(8, share)),
+            [8, 4, 2, 1]
+        );
+        let path = Path {
+            steps: 8,
+            segments: 16,
+        };
+        // 1, 1, 2, 4 and 8 steps.
+        type A = burn::backend::Autodiff<Flex>;
+        assert_eq!(OffDiagonal::<A>::evaluations(&path), 16.0 / 5.0);
+    }
+
+    #[test]
+    fn one_answer_leads_where_the_steps_lead() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let device = Default::default();
+        let config = DitConfig::new(7, 3, 8, 1, 2);
+        let teacher = config.init::<Flex>(&mut rng, &device).unwrap();
+        let schedule = config.schedule().unwrap();
+        let start: Tensor<Flex, 3> = gaussian([2, 3, 8], &mut rng, &device);
+        let rows = [(0.1, 0.7), (0.0, 1.0)].map(|(s, t)| TimeRow::span(RowKind::OffDiagonal, s, t));
+        let answer = follow(&teacher, start.clone(), &rows, 4, &schedule, 0.9);
+        let times = RowTimes::<Flex>::of(&rows, &schedule, &device);
+        let found = transport(
+            start.clone(),
+            answer.mean(teacher.embed()),
+            times.s,
+            times.t,
+        );
+        let mut expected = start;
+        for step in 0..4 {
+            let at = |step: usize| {
+                let time = |row: &TimeRow| row.tau_s + step as f64 / 4.0 * (row.tau_t - row.tau_s);
+                rows.each_ref().map(time)
+            };
+            let tensor = |taus: [f64; 2]| Tensor::<Flex, 1>::from_floats(taus, &device);
+            let t = |step: usize| tensor(at(step).map(|tau| schedule.t_of_tau(tau)));
+            let tau = tensor(at(step));
+            let belief = teacher
+                .forward(expected.clone(), tau.clone(), tau, &mut Dropout::off())
+                .belief_at(0.9);
+            expected = transport(expected, belief.mean(teacher.embed()), t(step), t(step + 1));
+        }
+        let apart: f32 = (found - expected).abs().max().into_scalar();
+        assert!(apart < 1e-4, "{apart}");
+    }
+}
