@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use flm_data::{
     Dataset, Detokenizer, FnCorpus, Layout, PrepareOptions, TextTokenizer, TokenizerSource,
 };
-use flm_eval::judge::{CausalScorer, Gpt2};
+use flm_eval::judge::{Causal, CausalScorer, Gpt2};
 use flm_eval::{GenPpl, mean_unigram_entropy};
 use serde::Deserialize;
 use std::collections::HashMap;
