@@ -68,6 +68,62 @@ fn a_flow_map_is_made_from_a_flow_and_from_another_map() {
 }
 
 #[test]
+fn paths_make_a_flow_map_alone_and_beside_matching() {
+    let folder = trained();
+    for (out, more, evaluations) in [
+        // Four rows on the diagonal of four evaluations, four of 3 + 4 steps.
+        (
+            "paired",
+            "objective=path --set flow_map.path_steps=4",
+            4 * 4 + 4 * 7,
+        ),
+        // In the mean 1, 2 and 4 steps.
+        (
+            "halved",
+            "objective=path --set flow_map.path_steps=4 --set flow_map.segments=4",
+            4 * 4 + 12 + 28 / 3,
+        ),
+        (
+            "beside",
+            "objective=distribution --set distribution.paths=0.5 --set distribution.path_steps=2",
+            8 * 7 + 4 * 2,
+        ),
+    ] {
+        let command =
+            format!("distill --teacher flow --data data --out {out} --set flow_map.{more}");
+        folder.flm(&command).assert().success();
+        let card = fs::read_to_string(folder.path(&format!("{out}/model/run.json"))).unwrap();
+        let card: Value = serde_json::from_str(&card).unwrap();
+        let found = card["evaluations"].as_f64().unwrap();
+        assert!(
+            (found - 3.0 * f64::from(evaluations)).abs() <= 3.0,
+            "{out}: {found}"
+        );
+        texts(&folder, &format!("--model {out} --steps 1"));
+    }
+}
+
+#[test]
+fn the_scale_of_noise_is_told_and_changes_the_samples() {
+    let folder = trained();
+    for model in ["flow", "map"] {
+        let of = |scale: &str| texts(&folder, &format!("--model {model} --steps 2 {scale}"));
+        let (plain, one) = (of(""), of("--noise-scale 1"));
+        assert_eq!(plain, one);
+        assert_eq!(plain[0].get("noise_scale"), None);
+        let scaled = of("--noise-scale 0.2");
+        assert_eq!(scaled[0]["noise_scale"], 0.2);
+        let tokens = |samples: &[Value]| -> Vec<Value> {
+            samples
+                .iter()
+                .map(|sample| sample["tokens"].clone())
+                .collect()
+        };
+        assert_ne!(tokens(&plain), tokens(&scaled), "{model}");
+    }
+}
+
+#[test]
 fn samplers_draw_the_same_whatever_the_batch_and_differ_from_each_other() {
     let folder = trained();
     let mut all = Vec::new();
@@ -158,6 +214,30 @@ fn what_does_not_go_together_is_refused() {
         (
             "distill --teacher flow --data data --out x --set flow_map.objective=residual".to_owned(),
             "model evidence is of flows and flow maps of one network",
+        ),
+        (
+            format!("{MATCH} --out x --set distribution.paths=1.5"),
+            "distribution paths must be a share between 0 and 1, found 1.5",
+        ),
+        (
+            "distill --teacher flow --data data --out x --set flow_map.objective=path --set flow_map.segments=3".to_owned(),
+            "flow map path_steps must be at least 1 and segments a power of two, found 8 and 3",
+        ),
+        (
+            "distill --self --data data --out x --set flow_map.objective=path".to_owned(),
+            "the path objective follows a frozen flow: name the flow by --teacher",
+        ),
+        (
+            "sample --model mdlm --steps 2 --noise-scale 0.5".to_owned(),
+            "mdlm is of family mdlm: only a flow or a flow map takes a --noise-scale",
+        ),
+        (
+            "sample --model flow --steps 2 --noise-scale 0".to_owned(),
+            "--noise-scale must be positive and finite, found 0",
+        ),
+        (
+            "eval s.jsonl --mauve".to_owned(),
+            "--mauve compares samples with validation rows: name their folder by --data",
         ),
         (
             "eval s.jsonl --copying".to_owned(),

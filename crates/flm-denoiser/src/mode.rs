@@ -81,7 +81,6 @@ pub(crate) trait Mode<B: Backend> {
 }
 
 /// What rows are mixed by in [`Mode::soft_rows`]: the fields of [`SoftRows`] but for the features.
-#[derive(Clone)]
 pub(crate) struct SoftKeys<B: Backend> {
     pub(crate) weight: Tensor<B, 2>,
     pub(crate) bias: Tensor<B, 1>,
@@ -286,7 +285,7 @@ impl<B: Backend> Mode<B> for Duals {
         }
     }
 
-    /// In a graph all shares are held: no objective that trains small memory differentiates a derivative.
+    /// In a graph this holds the shares of all rows.
     fn soft_rows(features: Dual<B, 2>, keys: SoftKeys<B>) -> Dual<B, 2> {
         let ([rows, _], [tall]) = (features.value.dims(), keys.bias.dims());
         let step = (keys.numbers / tall).max(1);

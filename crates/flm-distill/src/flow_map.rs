@@ -125,7 +125,7 @@ impl<B: Backend> FlowMapObjective<B> {
     ///
     /// # Panics
     ///
-    /// If the objective is one that has a type of its own: the [residual recipe](crate::ResidualObjective) or
+    /// If the objective is `path` and there is no teacher, or one that has a type of its own: the [residual recipe](crate::ResidualObjective) or
     /// [distribution matching](crate::DistributionObjective).
     pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
         assert!(
@@ -135,6 +135,10 @@ impl<B: Backend> FlowMapObjective<B> {
             ),
             "{} has an objective of its own",
             config.objective.name()
+        );
+        assert!(
+            config.objective != ObjectiveKind::Path || teacher.is_some(),
+            "a path is a teacher's"
         );
         Self {
             schedule,
@@ -146,7 +150,10 @@ impl<B: Backend> FlowMapObjective<B> {
 
     /// The same for a training of so many steps, over which segments are halved ([`FlowMapConfig::segments`]).
     pub fn over(self, steps: u64) -> Self {
-        Self { steps, ..self }
+        Self {
+            steps: steps.max(1),
+            ..self
+        }
     }
 
     /// Times for the whole batch of a step, from 0, in the configured shares, diagonal rows first.
@@ -154,7 +161,8 @@ impl<B: Backend> FlowMapObjective<B> {
         let config = &self.config;
         if config.objective == ObjectiveKind::Path {
             let rounds = u64::from(rounds(config.segments));
-            let round = (step * rounds / self.steps).min(rounds - 1);
+            // Validation draws as at the end.
+            let round = (step.saturating_mul(rounds) / self.steps).min(rounds - 1);
             let segments = config.segments >> round;
             return segment_rows(batch, config.diagonal, segments, rng);
         }

@@ -30,14 +30,19 @@ pub struct SoftRows<B: Backend> {
 
 /// softmax(features·weight + bias)·matrix, `[rows, width]`, a run of rows at a time.
 ///
-/// On the backends with kernels the shares are made again for the pass back, so that nothing as large as all rows times the matrix's height is held;
-/// there the gradient goes to bias and matrix, and none to features and weight.
+/// The gradient goes to bias and matrix, and none to features and weight. On the backends with kernels the shares are made again for the pass back,
+/// so that nothing as large as all rows times the matrix's height is held.
 ///
 /// # Panics
 ///
 /// If the shapes do not fit.
 pub fn soft_rows<B: Backend>(input: SoftRows<B>) -> Tensor<B, 2> {
     input.check();
+    let input = SoftRows {
+        features: input.features.detach(),
+        weight: input.weight.detach(),
+        ..input
+    };
     match route::<B>(input.features.dtype()) {
         Route::AutodiffFlex => {
             wrap::<AutodiffFlex, B, 2>(node::<Flex>(input.primitives::<AutodiffFlex>()))
@@ -170,14 +175,18 @@ pub(crate) fn node<C: Backend>(input: Primitives<Autodiff<C>>) -> FloatTensor<Au
 mod tests {
     use super::*;
     use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
-    use burn::tensor::Distribution;
+    use burn::tensor::TensorData;
     use burn::tensor::backend::AutodiffBackend;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     type Composed = Autodiff<Flex, BalancedCheckpointing>;
 
     fn drawn<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<Flex, D> {
-        Flex::seed(&Default::default(), seed);
-        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Default::default())
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let count = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|_| rng.random_range(-2.0..2.0)).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Default::default())
     }
 
     /// The value and the gradients to bias and matrix of a weighted sum.

@@ -254,6 +254,13 @@ impl Study<'_> {
             "--steps needs a number of at most {}, in which perfect models are sampled",
             figures::FEW
         );
+        if let Some(earlier) = &self.earlier {
+            let mut figures = earlier.runs.iter().flat_map(|run| &run.figures);
+            ensure!(
+                self.arguments.text.is_none() && figures.all(|figures| figures.samples == *samples),
+                "--earlier is for the grammar, and for as many --samples as there were"
+            );
+        }
         ensure!(
             *samples > 0 && *jobs > 0,
             "--samples and --jobs must be at least 1"

@@ -156,7 +156,7 @@ pub(crate) fn same(place: &Path, then: &str, now: &str) -> anyhow::Result<()> {
 }
 
 /// Whether two commands say the same, in whatever order.
-fn same_words(one: &str, other: &str) -> bool {
+pub(crate) fn same_words(one: &str, other: &str) -> bool {
     let sorted = |command: &str| {
         let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         words.sort();

@@ -81,7 +81,8 @@ pub(crate) struct ScoreArgs {
     /// A model that reads the samples: a folder of GPT-2, of the Llama family or of an autoregressive model of ours, a GGUF file, ngram:DATA or ngram:DATA:ORDER; may be repeated
     #[arg(long = "scorer", value_name = "SCORER")]
     pub(crate) scorers: Vec<String>,
-    /// Tokens of the scorer at which a model from elsewhere cuts a sample; the samples' own length where it is not given
+    /// Tokens of the scorer at which a model from elsewhere cuts a sample; the samples' own length where it is not given, and for --mauve all that
+    /// the model reads
     #[arg(long, value_name = "N")]
     pub(crate) score_length: Option<usize>,
     /// Samples that a network reads together; changes the speed and no figure

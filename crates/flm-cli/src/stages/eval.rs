@@ -8,6 +8,7 @@ use crate::files;
 use flm_data::{Dataset, DatasetMeta, Layout, META_FILE};
 use flm_eval::{Copying, Diversity, GenPpl, Grammar, Mauve, Quality, mean_unigram_entropy};
 use flm_simplex::stream::generator;
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -161,17 +162,31 @@ pub(crate) fn eval(
             take(name.into_owned(), samples)?;
         }
     }
+    if asked.mauve && own {
+        return Err(CliError::input(
+            "--mauve compares samples with validation rows: name samples, and the data folder by --data",
+        ));
+    }
+    let compared = match (asked.mauve, data) {
+        (true, None) => {
+            return Err(CliError::input(
+                "--mauve compares samples with validation rows: name their folder by --data",
+            ));
+        }
+        (true, data) => data,
+        (false, _) => None,
+    };
     let sets: Vec<Set<'_>> = all.iter().map(Set::of).collect();
     let judges = Judges::open(score)?;
+    if asked.mauve && !judges.have_features() {
+        return Err(CliError::input(
+            "--mauve needs the features of a pretrained network: name a folder of GPT-2 or Llama, or a GGUF file, by --scorer",
+        ));
+    }
     for (judged, scores) in judged.iter_mut().zip(judges.score(&sets)?) {
         judged.scores = scores;
     }
-    if asked.mauve {
-        let data = data.filter(|_| !own).ok_or_else(|| {
-            CliError::input(
-                "--mauve compares samples with validation rows: name their folder by --data",
-            )
-        })?;
+    if let Some(data) = compared {
         let found = mauve(&judges, data, &all)?;
         for (judged, found) in judged.iter_mut().zip(found) {
             judged.mauve = found;
@@ -191,30 +206,27 @@ pub(crate) fn eval(
 
 /// How near each file's samples are to validation rows, equal numbers of both, by each pretrained scorer.
 fn mauve(judges: &Judges<'_>, data: &Path, all: &[Samples]) -> Result<Vec<Vec<MauveScore>>> {
-    let text = validation(data)?.texts;
-    let mut lists: Vec<&[String]> = all.iter().map(|samples| &samples.texts[..]).collect();
-    lists.push(&text);
-    if let Some(few) = lists.iter().find(|texts| texts.len() < LEAST_TEXTS) {
+    let mut text = validation(data)?.texts;
+    // Rows stand in the order of the corpus: any of them are as good a sample as others.
+    text.shuffle(&mut generator(0, purpose::MAUVE, 0, 0));
+    let fewest = all.iter().map(|samples| samples.texts.len()).min();
+    let count = fewest.unwrap_or(0).min(text.len());
+    if count < LEAST_TEXTS {
         return Err(CliError::input(format!(
-            "--mauve needs {LEAST_TEXTS} samples and as many validation rows at least, found {}",
-            few.len()
+            "--mauve needs {LEAST_TEXTS} samples and as many validation rows at least, found {count}"
         )));
     }
-    let features = judges.features(&lists)?;
-    if features.is_empty() {
-        return Err(CliError::input(
-            "--mauve needs the features of a pretrained network: name a folder of GPT-2 or Llama, or a GGUF file, by --scorer",
-        ));
-    }
+    text.truncate(count);
+    let mut lists: Vec<&[String]> = all.iter().map(|samples| &samples.texts[..count]).collect();
+    lists.push(&text);
     let mut found = vec![Vec::new(); all.len()];
-    for Features { scorer, mut lists } in features {
+    for Features { scorer, mut lists } in judges.features(&lists)? {
         let text = lists.pop().expect("the validation rows are last");
         for (found, samples) in found.iter_mut().zip(lists) {
-            let count = samples.len().min(text.len());
-            let mut rng = generator(0, purpose::MAUVE, 0, 0);
+            let mut rng = generator(0, purpose::MAUVE, 1, 0);
             found.push(MauveScore {
                 scorer: scorer.clone(),
-                mauve: Mauve::of(&samples[..count], &text[..count], &mut rng),
+                mauve: Mauve::of(&samples, &text, &mut rng),
             });
         }
     }

@@ -55,7 +55,7 @@ struct Measured {
     #[serde(skip_serializing_if = "Guidance::is_none")]
     guidance: Guidance,
     /// Of the noise at the start.
-    #[serde(default = "sample::one", skip_serializing_if = "sample::is_one")]
+    #[serde(skip_serializing_if = "sample::is_one")]
     noise_scale: f64,
     /// Evaluations of the network for each sample.
     evaluations: usize,
@@ -237,7 +237,10 @@ fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<Request> {
     };
     let mut requests = Vec::new();
     let guided = sample::is_guided(network);
-    let scales: &[f64] = if guided { &args.noise_scale } else { &[1.0] };
+    let scales: &[f64] = match network.family {
+        Family::Flow => &args.noise_scale,
+        _ => &[1.0],
+    };
     for guidance in &model.guidances {
         for &gamma in gammas {
             for (&temperature, &noise_scale) in product(&args.temperature, scales) {
@@ -286,6 +289,15 @@ fn guide(args: &FrontierArgs, models: &mut [Model]) -> Result<()> {
         return Err(CliError::input(format!(
             "{option} is of flows and flow maps of one network, and no model here is one"
         )));
+    }
+    for &scale in &args.noise_scale {
+        sample::check_noise_scale("--noise-scale", scale)?;
+        let mut networks = models.iter().map(|model| &model.network);
+        if scale != 1.0 && !networks.any(|network| network.family == Family::Flow) {
+            return Err(CliError::input(format!(
+                "--noise-scale {scale} is of flows and flow maps, and no model here is one"
+            )));
+        }
     }
     sample::check_gammas(&args.gamma, models.iter().map(|model| &model.network))?;
     for model in models {

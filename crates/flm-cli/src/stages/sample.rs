@@ -215,7 +215,7 @@ pub(crate) fn single() -> String {
     "f32".to_owned()
 }
 
-/// A top-p that leaves no token out.
+/// A setting that changes nothing: all tokens, all noise.
 pub(crate) fn one() -> f64 {
     1.0
 }

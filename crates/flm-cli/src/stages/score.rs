@@ -93,6 +93,12 @@ impl<'a> Judges<'a> {
         Ok(scores)
     }
 
+    /// Whether some network that is named gives features.
+    pub(crate) fn have_features(&self) -> bool {
+        let pretrained = |judge: &Judge| matches!(judge, Judge::Pretrained(_));
+        self.judges.iter().any(pretrained)
+    }
+
     /// Features of every list of texts, by each pretrained network that is named: its identity, and a vector for each text of each list.
     pub(crate) fn features(&self, texts: &[&[String]]) -> Result<Vec<Features>> {
         let pretrained = self.judges.iter().filter_map(|judge| match judge {

@@ -551,7 +551,10 @@ fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
     if config.model.family != Family::Duo {
         saved.train.steps = config.train.steps;
     }
-    saved.distill.train.steps = config.distill.train.steps;
+    // And so are segments that are halved.
+    if config.distill.flow_map.segments == 1 {
+        saved.distill.train.steps = config.distill.train.steps;
+    }
     // One model may be reached by several paths.
     let (then, now) = (&mut saved.distill, &config.distill);
     for (then, now) in [

@@ -6,7 +6,7 @@
 
 mod blocks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,8 @@ impl Gguf {
         let (settings, stored) = reader.header().map_err(corrupt)?;
         let alignment = match settings.get("general.alignment") {
             Some(Value::Integer(found)) => u64::try_from(*found).unwrap_or(0),
-            _ => ALIGNMENT,
+            Some(_) => 0,
+            None => ALIGNMENT,
         };
         if alignment == 0 {
             return Err(corrupt("its general.alignment is no size".to_owned()));
@@ -263,14 +264,10 @@ impl Gguf {
             return Err(self.setting(key, "gpt2, a vocabulary of byte pairs", model.to_owned()));
         }
         let key = "tokenizer.ggml.pre";
-        let pre = if self.has(key) {
-            self.text(key)?
-        } else {
-            "default"
-        };
+        let pre = self.text(key)?;
         let bytes = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
         let split = match pre {
-            "default" | "gpt-2" => bytes(true),
+            "gpt-2" => bytes(true),
             "smollm" => json!({"type": "Sequence", "pretokenizers": [
                 {"type": "Digits", "individual_digits": true}, bytes(true)]}),
             "llama-bpe" | "llama3" | "llama-v3" => {
@@ -279,22 +276,24 @@ impl Gguf {
                 bytes(false)]})
             }
             other => {
-                let expected = "default, gpt-2, smollm or llama-bpe";
+                let expected = "gpt-2, smollm or llama-bpe";
                 return Err(self.setting(key, expected, other.to_owned()));
             }
         };
+        // Llama 3's vocabulary has words that its merges do not make.
+        let whole_words = !matches!(pre, "gpt-2" | "smollm");
         let tokens = self.texts("tokenizer.ggml.tokens")?;
         let merges = self.texts("tokenizer.ggml.merges")?;
         let kinds = match self.settings.get("tokenizer.ggml.token_type") {
             Some(Value::List(kinds)) => kinds.as_slice(),
             _ => &[],
         };
-        let is_special = |id: usize| kinds.get(id) == Some(&Value::Integer(CONTROL));
+        let is = |id: usize, kind: i128| kinds.get(id) == Some(&Value::Integer(kind));
         let added: Vec<_> = (tokens.iter().enumerate())
-            .filter(|(id, _)| is_special(*id))
+            .filter(|(id, _)| is(*id, CONTROL) || is(*id, DEFINED))
             .map(|(id, token)| {
                 json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": true})
+                    "normalized": false, "special": is(id, CONTROL)})
             })
             .collect();
         let vocabulary: BTreeMap<&str, usize> = tokens
@@ -306,7 +305,7 @@ impl Gguf {
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
             "pre_tokenizer": split, "post_processor": null, "decoder": bytes(true),
             "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": whole_words,
                 "vocab": vocabulary, "merges": merges},
         });
         Ok(json.to_string())
@@ -315,6 +314,8 @@ impl Gguf {
 
 /// The kind of a token that stands for no text.
 const CONTROL: i128 = 3;
+/// The kind of a token that is found in text before byte pairs are.
+const DEFINED: i128 = 4;
 
 /// How Llama 3 splits text before its byte pairs.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -365,11 +366,19 @@ impl<'a> Reader<'a> {
         for _ in 0..settings {
             let key = self.text()?;
             let kind = self.u32()?;
-            found.insert(key, self.value(kind)?);
+            let value = self.value(kind)?;
+            if found.contains_key(&key) {
+                return Err(format!("it has the setting {key} twice"));
+            }
+            found.insert(key, value);
         }
-        let mut stored = Vec::new();
+        let mut stored: Vec<(String, Stored)> = Vec::new();
+        let mut names = BTreeSet::new();
         for _ in 0..tensors {
             let name = self.text()?;
+            if !names.insert(name.clone()) {
+                return Err(format!("it has the tensor {name} twice"));
+            }
             let dimensions = self.u32()?;
             if dimensions > DIMENSIONS {
                 return Err(format!(

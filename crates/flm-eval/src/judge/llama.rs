@@ -1,7 +1,7 @@
 //! Models of the Llama family as judges of text: RMSNorm, rotary positions, grouped heads and a gated MLP.
 //!
 //! From a folder of the Hugging Face hub (`config.json` and `model.safetensors`, or the parts that its index lists) or from a GGUF file, such as
-//! those of SmolLM2, TinyLlama and Llama 3. No begin token is put before a text: [`CausalScorer`](super::CausalScorer) gives every model the text alone.
+//! those of SmolLM2. Scaled rotations, as Llama has from 3.1 on, are refused. No begin token is put before a text: [`CausalScorer`](super::CausalScorer) gives every model the text alone.
 
 mod config;
 
@@ -67,8 +67,14 @@ impl<B: Backend> Llama<B> {
     pub fn from_gguf(file: &Gguf, device: &B::Device) -> Result<Self, JudgeError> {
         let config = LlamaConfig::of_gguf(file)?;
         let mut tensors = BTreeMap::new();
-        for (name, (shape, values)) in file.tensors()? {
-            let name = name_of(&name);
+        for (found, (shape, values)) in file.tensors()? {
+            let Some(name) = name_of(&found) else {
+                return Err(JudgeError::Tensor {
+                    path: file.path().to_path_buf(),
+                    name: found,
+                    reason: format!("of shape {shape:?} belongs to no part of a Llama"),
+                });
+            };
             let heads = match name.rsplit('.').nth(1) {
                 Some("q_proj") => config.heads,
                 Some("k_proj") => config.key_heads,
@@ -82,7 +88,6 @@ impl<B: Backend> Llama<B> {
             };
             tensors.insert(name, (shape, values));
         }
-        // Frequencies of a scaled rotation: none of the models that are read have one.
         let weights = Weights::new(file.path(), tensors, file.hash());
         Self::new(config, weights, device)
     }
@@ -97,6 +102,9 @@ impl<B: Backend> Llama<B> {
             config.heads * config.head_width,
             config.key_heads * config.head_width,
         );
+        if config.tied {
+            weights.untie("lm_head.weight", "embed_tokens.weight")?;
+        }
         let mut blocks = Vec::new();
         let embedding: Tensor<B, 2> =
             weights.take("embed_tokens.weight", [config.vocabulary, width], device)?;
@@ -133,7 +141,6 @@ impl<B: Backend> Llama<B> {
         }
         let norm = weights.take("norm.weight", [width], device)?;
         let head = if config.tied {
-            weights.untie("lm_head.weight", "embed_tokens.weight")?;
             tied_head(&embedding, device)
         } else {
             let head = weights.take("lm_head.weight", [config.vocabulary, width], device)?;
@@ -265,8 +272,8 @@ fn turned<B: Backend>(x: Tensor<B, 4>, [cos, sin]: &[Tensor<B, 4>; 2]) -> Tensor
     Tensor::cat(vec![first, second], 3)
 }
 
-/// A tensor's name on the hub, without its prefix, from that in a GGUF file. Names that belong to no part stay.
-fn name_of(name: &str) -> String {
+/// A tensor's name on the hub, without its prefix, from that in a GGUF file.
+fn name_of(name: &str) -> Option<String> {
     let plain = match name {
         "token_embd.weight" => Some("embed_tokens.weight".to_owned()),
         "output_norm.weight" => Some("norm.weight".to_owned()),
@@ -289,7 +296,7 @@ fn name_of(name: &str) -> String {
         };
         Some(format!("layers.{number}.{part}.weight"))
     };
-    plain.or_else(of_block).unwrap_or_else(|| name.to_owned())
+    plain.or_else(of_block)
 }
 
 /// Rows of queries or keys as the hub has them. GGUF rotates neighbouring entries of a head, the hub those half a head apart.

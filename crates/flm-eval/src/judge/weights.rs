@@ -90,8 +90,8 @@ impl Weights {
 
     /// Some files hold the head, which is the token embedding, besides.
     pub(super) fn untie(&mut self, head: &str, embedding: &str) -> Result<(), JudgeError> {
-        match (self.tensors.remove(head), self.tensors.get(embedding)) {
-            (Some(found), Some(embedding_found)) if found != *embedding_found => Err(self.fault(
+        match self.tensors.remove(head) {
+            Some(found) if self.tensors.get(embedding) != Some(&found) => Err(self.fault(
                 head,
                 format!("differs from {embedding}, which it is tied to"),
             )),

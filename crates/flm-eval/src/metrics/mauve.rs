@@ -49,6 +49,11 @@ impl Mauve {
             "equal numbers of texts, two at least, found {} and {count}",
             samples.len()
         );
+        let lengths = samples.iter().chain(texts).map(Vec::len);
+        assert!(
+            lengths.clone().min() == lengths.max(),
+            "features of one length"
+        );
         let points: Vec<Vec<f32>> = samples.iter().chain(texts).map(|x| unit(x)).collect();
         let clusters = (count / TEXTS).max(2);
         let places = (0..STARTS)
@@ -229,9 +234,13 @@ mod tests {
         let p = [0.5, 0.3, 0.2];
         assert!((area(&p, &p) - 1.0).abs() < 1e-12);
         let apart = area(&[1.0, 0.0], &[0.0, 1.0]);
-        // Both mix on the way: exp(−5·ln(1/w)) = w⁵ of one, (1−w)⁵ of the other; by the trapezoid rule a little more than their area.
-        let exact = 5.0 / 252.0 / 5.0;
-        assert!((apart - exact).abs() < 2e-3, "{apart} {exact}");
+        // The points are ((1−λ)⁵, λ⁵): exp(−5·ln(1/w)) = w⁵.
+        let x = |i: usize| (1.0 - i as f64 / 24.0).powi(5);
+        let y = |i: usize| (i as f64 / 24.0).powi(5);
+        let strips = (0..24).map(|i| (x(i) - x(i + 1)) * (y(i) + y(i + 1)) / 2.0);
+        let exact: f64 = strips.sum();
+        assert!((apart - exact).abs() < 1e-12, "{apart} {exact}");
+        assert!((exact - 1.0 / 252.0).abs() < 1e-3);
         let (a, b) = ([0.7, 0.2, 0.1], [0.1, 0.4, 0.5]);
         assert!((area(&a, &b) - area(&b, &a)).abs() < 1e-12);
     }

@@ -75,7 +75,13 @@ pub(crate) const ENTRANTS: &[Entrant] = &[
     ),
     Entrant {
         preset: Some("grammar-tiny"),
-        on_text: &["distill.flow_map.objective=distribution"],
+        on_text: &[
+            "distill.flow_map.objective=distribution",
+            "distill.distribution.temperature=0.8",
+            "distill.train.auxiliary_rate=3",
+            "distill.train.optimizer.lr=2e-4",
+            "distill.train.optimizer.muon_lr=1e-2",
+        ],
         only: Some(1),
         ..distilled(FLOW_MAP, "flow", EVIDENT)
     },

@@ -2,7 +2,7 @@
 
 use super::entrants::{ENTRANTS, Entrant, JUDGE, JUDGE_SEED};
 use super::{Finished, Study};
-use crate::pipeline::runs::{Trained, name, read, same, set, words};
+use crate::pipeline::runs::{Trained, name, read, same, same_words, set, words};
 use crate::pipeline::write;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -48,8 +48,14 @@ impl Study<'_> {
             for first in ENTRANTS.iter().filter(firsts) {
                 let pupils = ENTRANTS.iter().filter(|e| e.teacher == Some(first.name));
                 let chain = std::iter::once(first).chain(pupils);
-                let unknown = chain.filter(|entrant| !self.is_known(entrant, seed));
-                chains.push_back(unknown.map(|entrant| (entrant, seed)).collect());
+                let chain: Chain = chain.map(|entrant| (entrant, seed)).collect();
+                // A pupil that is not known needs its teacher.
+                if chain
+                    .iter()
+                    .any(|(entrant, seed)| self.known(entrant, *seed).is_none())
+                {
+                    chains.push_back(chain);
+                }
             }
         }
         chains
@@ -90,25 +96,15 @@ impl Study<'_> {
     }
 
     /// What an earlier page tells of a model of these settings, where one is to be taken from.
-    pub(super) fn known(&self, entrant: &Entrant, seed: u64) -> anyhow::Result<Option<&Finished>> {
-        let Some(earlier) = &self.earlier else {
-            return Ok(None);
-        };
-        let mut runs = earlier.runs.iter();
-        let Some(run) = runs.find(|run| run.entrant == entrant.name && run.seed == seed) else {
-            return Ok(None);
-        };
+    pub(super) fn known(&self, entrant: &Entrant, seed: u64) -> Option<&Finished> {
+        let mut runs = self.earlier.as_ref()?.runs.iter();
+        let run = runs.find(|run| run.entrant == entrant.name && run.seed == seed)?;
         let model = self.model(entrant);
         let command = self
             .runs
             .command(&name(model.name, seed), &self.training(model, seed));
-        let place = self.arguments.earlier.clone().unwrap_or_default();
-        same(&place, &run.trained.command, &command)?;
-        Ok(Some(run))
-    }
-
-    fn is_known(&self, entrant: &Entrant, seed: u64) -> bool {
-        self.known(entrant, seed).is_ok_and(|known| known.is_some())
+        // What another command made is made anew.
+        same_words(&run.trained.command, &command).then_some(run)
     }
 
     fn training(&self, entrant: &Entrant, seed: u64) -> Vec<String> {

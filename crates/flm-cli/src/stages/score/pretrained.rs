@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 /// A causal language model from elsewhere, before its weights are read.
 pub(super) struct Pretrained {
+    /// As it was named.
+    name: String,
     weights: PretrainedWeights,
     tokenizer: TextTokenizer,
     positions: usize,
@@ -44,17 +46,26 @@ impl Pretrained {
                 #[serde(default)]
                 model_type: String,
             }
-            let kind = serde_json::from_str::<Kind>(&files::read(&config)?);
-            let tokenizer = TextTokenizer::load(path.join(TOKENIZER_FILE))?;
-            // What is neither is said by the reader of GPT-2's settings.
-            match kind {
-                Ok(kind) if kind.model_type == "llama" => {
+            let kind = serde_json::from_str::<Kind>(&files::read(&config)?)
+                .map_or_else(|_| String::new(), |kind| kind.model_type);
+            let tokenizer = || TextTokenizer::load(path.join(TOKENIZER_FILE));
+            match kind.as_str() {
+                "llama" => {
                     let positions = LlamaConfig::read(&config)?.positions;
+                    let tokenizer = tokenizer()?;
                     (PretrainedWeights::Llama(path), tokenizer, positions)
                 }
-                _ => {
+                // GPT-2's oldest files do not name themselves.
+                "gpt2" | "" => {
                     let positions = Gpt2Config::read(&config)?.n_positions;
+                    let tokenizer = tokenizer()?;
                     (PretrainedWeights::Gpt2(path), tokenizer, positions)
+                }
+                other => {
+                    return Err(CliError::input(format!(
+                        "{}: model_type must be gpt2 or llama, found {other}",
+                        config.display()
+                    )));
                 }
             }
         } else {
@@ -63,6 +74,7 @@ impl Pretrained {
             )));
         };
         Ok(Pretrained {
+            name: name.to_owned(),
             weights,
             tokenizer: tokenizer.reading_specials(),
             positions,
@@ -84,8 +96,8 @@ impl Pretrained {
         let (found, expected) = (self.tokenizer.vocab_size(), model.vocabulary());
         if found != expected {
             return Err(CliError::input(format!(
-                "the tokenizer of {} has {found} tokens, but the model has {expected}",
-                model.name()
+                "the tokenizer in {} has {found} tokens, but its model has {expected}",
+                self.name
             )));
         }
         Ok(model)

@@ -1,4 +1,5 @@
 //! Blocks of numbers beside what the format's own Python package (`gguf` 0.19, `quants.dequantize`) reads in them.
+#![allow(clippy::excessive_precision, reason = "as that package prints them")]
 
 /// Type, the bytes of a block in hexadecimal, some of its numbers with their places, and the sum of all numbers, each times its place from 1.
 pub(super) type Golden = (u32, &'static str, &'static [(usize, f32)], f64);

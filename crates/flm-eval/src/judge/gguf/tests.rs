@@ -246,11 +246,11 @@ fn a_vocabulary_of_byte_pairs_becomes_a_tokenizer() {
     assert_eq!(json["added_tokens"].as_array().unwrap().len(), 1);
     assert_eq!(json["pre_tokenizer"]["pretokenizers"][0]["type"], "Digits");
     assert_eq!(
-        whole("llama", "default").unwrap_err(),
+        whole("llama", "gpt-2").unwrap_err(),
         "file: tokenizer.ggml.model must be gpt2, a vocabulary of byte pairs, found llama"
     );
     assert_eq!(
         whole("gpt2", "qwen2").unwrap_err(),
-        "file: tokenizer.ggml.pre must be default, gpt-2, smollm or llama-bpe, found qwen2"
+        "file: tokenizer.ggml.pre must be gpt-2, smollm or llama-bpe, found qwen2"
     );
 }

@@ -261,6 +261,29 @@ fn what_counts_is_what_the_reference_counts() {
 }
 
 #[test]
+fn features_are_what_the_head_sees_at_the_last_token() {
+    let home = folder(CONFIG, &tensors());
+    let model = load(home.path()).unwrap();
+    let texts = ["abcd", "ab", ""];
+    let together = scorer(&model, 9, 3).features(&texts).unwrap();
+    // An empty text is its end token alone.
+    for (tokens, found) in [vec![0_i64, 1, 2, 3], vec![0, 1], vec![10]]
+        .into_iter()
+        .zip(together)
+    {
+        let last = (tokens.len() - 1) * 8;
+        let shape = [1, tokens.len()];
+        let tokens = burn::tensor::TensorData::new(tokens, shape);
+        let tokens = Tensor::<Flex, 2, Int>::from_data(tokens, &Default::default());
+        let hidden: Vec<f32> = model.hidden(tokens).into_data().iter::<f32>().collect();
+        assert_eq!(found.len(), 8);
+        for (found, expected) in found.iter().zip(&hidden[last..]) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+    }
+}
+
+#[test]
 fn a_scorer_says_who_it_is_and_what_it_cannot() {
     let home = folder(CONFIG, &tensors());
     let model = load(home.path()).unwrap();

@@ -52,6 +52,11 @@ struct Published {
     rope_theta: f64,
     #[serde(default)]
     rope_scaling: Option<serde_json::Value>,
+    /// As newer files say it.
+    #[serde(default)]
+    rope_parameters: Option<Rotation>,
+    #[serde(default)]
+    partial_rotary_factor: Option<f64>,
     #[serde(default = "activation")]
     hidden_act: String,
     #[serde(default)]
@@ -60,6 +65,18 @@ struct Published {
     mlp_bias: bool,
     #[serde(default)]
     tie_word_embeddings: bool,
+}
+
+#[derive(Deserialize)]
+struct Rotation {
+    #[serde(default = "theta")]
+    rope_theta: f64,
+    #[serde(default = "plain")]
+    rope_type: String,
+}
+
+fn plain() -> String {
+    "default".to_owned()
 }
 
 fn theta() -> f64 {
@@ -100,6 +117,14 @@ impl LlamaConfig {
         if let Some(scaling) = read.rope_scaling {
             return Err(refuse("rope_scaling", "null", scaling.to_string()));
         }
+        if let Some(part) = read.partial_rotary_factor.filter(|part| *part != 1.0) {
+            return Err(refuse("partial_rotary_factor", "1", part.to_string()));
+        }
+        let rotation = read.rope_parameters;
+        if let Some(rotation) = rotation.iter().find(|found| found.rope_type != plain()) {
+            let found = rotation.rope_type.clone();
+            return Err(refuse("rope_type", "default", found));
+        }
         for (key, found) in [
             ("attention_bias", read.attention_bias),
             ("mlp_bias", read.mlp_bias),
@@ -119,7 +144,7 @@ impl LlamaConfig {
             key_heads: read.num_key_value_heads.unwrap_or(heads),
             head_width: read.head_dim.unwrap_or(read.hidden_size / heads.max(1)),
             epsilon: read.rms_norm_eps,
-            theta: read.rope_theta,
+            theta: rotation.map_or(read.rope_theta, |rotation| rotation.rope_theta),
             tied: read.tie_word_embeddings,
         };
         let names = [
@@ -154,6 +179,10 @@ impl LlamaConfig {
         let key = "llama.rope.scaling.type";
         if file.has(key) && file.text(key)? != "none" {
             return Err(refuse(key, "none", file.text(key)?.to_owned()));
+        }
+        let key = "llama.rope.scale_linear";
+        if file.has(key) && file.number(key)? != 1.0 {
+            return Err(refuse(key, "1", file.number(key)?.to_string()));
         }
         let heads = file.size("llama.attention.head_count")?;
         let width = file.size("llama.embedding_length")?;
@@ -192,6 +221,11 @@ impl LlamaConfig {
             "llama.attention.key_length",
         ];
         config.check(names, &refuse)?;
+        let key = "llama.rope.dimension_count";
+        if file.has(key) && file.size(key)? != config.head_width {
+            let found = file.size(key)?.to_string();
+            return Err(refuse(key, "the width of a head", found));
+        }
         Ok(config)
     }
 
@@ -218,6 +252,14 @@ impl LlamaConfig {
                     "a size from 1 to 16,777,216",
                     size.to_string(),
                 ));
+            }
+        }
+        for (name, value) in [
+            ("the norms' epsilon", self.epsilon),
+            ("the rotation's base", self.theta),
+        ] {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(refuse(name, "positive and finite", value.to_string()));
             }
         }
         if !self.heads.is_multiple_of(self.key_heads) {
