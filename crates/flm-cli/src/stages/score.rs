@@ -147,15 +147,7 @@ fn judge(name: &str, args: &ScoreArgs) -> Result<Judge> {
     if let Some(own) = Own::find(name)? {
         return Ok(Judge::Own(Box::new(own)));
     }
-    let judge = Pretrained::find(name)?;
-    let positions = judge.positions();
-    if let Some(length) = args.score_length
-        && !(2..=positions).contains(&length)
-    {
-        return Err(CliError::input(format!(
-            "--score-length must lie between 2 and {positions} for --scorer {name}, found {length}"
-        )));
-    }
+    let judge = Pretrained::find(name, args.score_length)?;
     Ok(Judge::Pretrained(Box::new(judge)))
 }
 

@@ -8,12 +8,11 @@ use flm_denoiser::{Belief, Dit, Dropout, Score};
 use flm_simplex::Schedule;
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
-/// Cross-entropy against the teacher's own path from s to t: the mean of its answers along `steps` Euler steps from 0 to 1, as many of them as lie
-/// between s and t.
+/// Cross-entropy against the teacher's own path from s to t.
 ///
-/// There is no bootstrap: nothing of the student is in the target. From 0 to 1 these are paired trajectories, noise and the text that the teacher
-/// makes of it; from segment to segment, of which there are half as many again and again, it is progressive distillation
-/// ([`FlowMapConfig::segments`]).
+/// The target is the mean of the teacher's answers along its Euler steps: as many of `steps` from 0 to 1 as lie between s and t. Nothing of the
+/// student is in it. From 0 to 1 these are paired trajectories, noise and the text that the teacher makes of it. Over segments, of which there are
+/// half as many again and again, it is progressive distillation ([`FlowMapConfig::segments`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
     steps: usize,

@@ -30,8 +30,9 @@ pub struct CausalScorer<'a, B: Backend, M: ?Sized> {
 }
 
 impl<'a, B: Backend, M: Causal<B> + ?Sized> CausalScorer<'a, B, M> {
-    /// A scorer with the model's tokenizer, called `tokenizer` in the [identity](Scorer::identity) by its hash, whose end token is `eos`. Texts are cut to `max_length` tokens and scored `batch` at a time, which
-    /// changes the speed and no figure.
+    /// A scorer with the model's tokenizer, whose hash `tokenizer` stands in the [identity](Scorer::identity) and whose end token is `eos`.
+    ///
+    /// Texts are cut to `max_length` tokens. `batch` of them are scored at a time, which changes the speed and no figure.
     ///
     /// # Errors
     ///

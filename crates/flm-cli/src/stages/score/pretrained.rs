@@ -31,14 +31,20 @@ enum PretrainedWeights {
 }
 
 impl Pretrained {
-    /// A folder of the hub, or a GGUF file.
-    pub(super) fn find(name: &str) -> Result<Self> {
+    /// A folder of the hub, or a GGUF file, to cut texts at `length` tokens.
+    pub(super) fn find(name: &str, length: Option<usize>) -> Result<Self> {
+        let fits = |positions: usize| match length {
+            Some(length) if !(2..=positions).contains(&length) => Err(CliError::input(format!(
+                "--score-length must lie between 2 and {positions} for --scorer {name}, found {length}"
+            ))),
+            _ => Ok(positions),
+        };
         let path = PathBuf::from(name);
         let config = path.join("config.json");
         let (weights, tokenizer, positions) = if path.is_file() {
             let file = Gguf::read(&path)?;
             let tokenizer = TextTokenizer::from_json(&file.tokenizer()?, name)?;
-            let positions = LlamaConfig::of_gguf(&file)?.positions;
+            let positions = fits(LlamaConfig::of_gguf(&file)?.positions)?;
             (PretrainedWeights::Gguf(file), tokenizer, positions)
         } else if config.is_file() {
             #[derive(serde::Deserialize)]
@@ -51,13 +57,13 @@ impl Pretrained {
             let tokenizer = || TextTokenizer::load(path.join(TOKENIZER_FILE));
             match kind.as_str() {
                 "llama" => {
-                    let positions = LlamaConfig::read(&config)?.positions;
+                    let positions = fits(LlamaConfig::read(&config)?.positions)?;
                     let tokenizer = tokenizer()?;
                     (PretrainedWeights::Llama(path), tokenizer, positions)
                 }
                 // GPT-2's oldest files do not name themselves.
                 "gpt2" | "" => {
-                    let positions = Gpt2Config::read(&config)?.n_positions;
+                    let positions = fits(Gpt2Config::read(&config)?.n_positions)?;
                     let tokenizer = tokenizer()?;
                     (PretrainedWeights::Gpt2(path), tokenizer, positions)
                 }
@@ -79,11 +85,6 @@ impl Pretrained {
             tokenizer: tokenizer.reading_specials(),
             positions,
         })
-    }
-
-    /// The longest sequence that it reads.
-    pub(super) fn positions(&self) -> usize {
-        self.positions
     }
 
     /// Reads its weights.
