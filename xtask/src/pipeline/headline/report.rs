@@ -408,7 +408,7 @@ mod tests {
                     let (valid, entropy) = rival[seed as usize];
                     [
                         made_up(FLOW_MAP, seed, &[(1, 0.3, 2.2), (8, 0.5, 2.2)]),
-                        made_up("FMLM, γ = 0.8", seed, &[(1, 0.3, 2.2), (8, 0.4, 2.2)]),
+                        made_up("FMLM, γ = 0.8", seed, &[(1, 0.2, 2.2), (8, 0.4, 2.2)]),
                         made_up("MDLM + SDTT", seed, &[(1, 0.0, 2.2), (8, valid, entropy)]),
                         made_up("AR", seed, &[(22, 0.9, 2.3)]),
                     ]
@@ -457,7 +457,7 @@ mod tests {
         assert!(won.contains(through), "{won}");
         assert!(won.contains("### What is left to learn"), "{won}");
         assert!(
-            won.contains("- **In 1 step** FMLM by matching is first with 30.0 % valid in the mean, then MDLM + SDTT with 0.0"),
+            won.contains("- **In 1 step** FMLM by matching is first with 30.0 % valid in the mean, then FMLM, γ = 0.8 with 20.0"),
             "{won}"
         );
         assert!(
