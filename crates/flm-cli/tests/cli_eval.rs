@@ -414,5 +414,8 @@ fn a_gguf_file_tells_sentences_from_words_in_no_order() {
         judged[0]["scores"][0]["nats_per_token"].as_f64().unwrap()
     };
     let (sentence, sorted) = (nats("sentence"), nats("sorted"));
-    assert!(sentence < 3.5 && sorted > sentence + 2.0, "{sentence} {sorted}");
+    assert!(
+        sentence < 3.5 && sorted > sentence + 2.0,
+        "{sentence} {sorted}"
+    );
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::JudgeError;
-use super::weights::hex;
+use super::weights::{Tensors, hex};
 
 /// The first bytes of every file.
 const MAGIC: &[u8] = b"GGUF";
@@ -113,7 +113,7 @@ impl Gguf {
     ///
     /// [`JudgeError::Tensor`] for one that reaches beyond the file, holds what is not finite, or is stored as anything but F32, F16, BF16, Q4_0,
     /// Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K.
-    pub fn tensors(&self) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>, JudgeError> {
+    pub fn tensors(&self) -> Result<Tensors, JudgeError> {
         let mut tensors = BTreeMap::new();
         for (name, stored) in &self.stored {
             let fault = |reason: String| JudgeError::Tensor {

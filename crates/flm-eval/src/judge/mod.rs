@@ -19,6 +19,7 @@ pub use self::gguf::Gguf;
 pub use self::gpt2::{Gpt2, Gpt2Config};
 pub use self::llama::{Llama, LlamaConfig};
 pub use self::scorer::{CausalScorer, Retokenize};
+pub use self::weights::Tensors;
 
 /// Rows of the vocabulary's width that are held at once: 50 MB at GPT-2's 50,257 tokens.
 const ROWS: usize = 256;

@@ -17,9 +17,12 @@ const WHOLE: &str = "model.safetensors";
 /// What lists the parts of a larger one.
 const INDEX: &str = "model.safetensors.index.json";
 
+/// Tensors by name, each with its shape, outermost dimension first.
+pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 pub(super) struct Weights {
     folder: PathBuf,
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    tensors: Tensors,
     hash: String,
 }
 
@@ -30,11 +33,7 @@ struct Index {
 
 impl Weights {
     /// Tensors that were read from a file of this hash.
-    pub(super) fn new(
-        path: &Path,
-        tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-        hash: String,
-    ) -> Self {
+    pub(super) fn new(path: &Path, tensors: Tensors, hash: String) -> Self {
         Self {
             folder: path.to_path_buf(),
             tensors,
