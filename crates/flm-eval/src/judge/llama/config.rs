@@ -95,7 +95,7 @@ impl LlamaConfig {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is none of such a model.
+    /// When the file cannot be read, or describes another architecture.
     pub fn read(path: &Path) -> Result<Self, JudgeError> {
         let text = fs::read_to_string(path).map_err(JudgeError::io(path))?;
         let read: Published = serde_json::from_str(&text).map_err(|source| JudgeError::Config {
@@ -165,7 +165,7 @@ impl LlamaConfig {
     ///
     /// # Errors
     ///
-    /// When it is none of such a model, or a setting is missing.
+    /// When it holds another architecture, or a setting is missing.
     pub fn of_gguf(file: &Gguf) -> Result<Self, JudgeError> {
         let refuse = |key: &str, expected, found| file.setting(key, expected, found);
         let architecture = file.text("general.architecture")?;

@@ -106,7 +106,7 @@ fn the_law_sums_to_one_and_looks_back_only() {
     assert!((turned[3] - found[3]).abs() > 1e-5);
 }
 
-/// The same by hand: numbers in place of tensors.
+/// The same computed by hand, number by number.
 #[test]
 fn it_is_the_published_architecture() {
     let (tensors, _) = tensors();
