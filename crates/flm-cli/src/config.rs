@@ -83,6 +83,7 @@ pub(crate) struct ModelSettings {
     pub(crate) rope_base: f64,
     pub(crate) anchor: bool,
     pub(crate) schedule_vocab: usize,
+    pub(crate) clock: Vec<f64>,
     pub(crate) evidence: bool,
 }
 
@@ -245,6 +246,7 @@ impl ModelSettings {
             rope_base: config.rope_base,
             anchor: config.anchor,
             schedule_vocab: config.schedule_vocab,
+            clock: config.clock.clone(),
             evidence: config.evidence,
         }
     }
@@ -266,6 +268,7 @@ impl ModelSettings {
             rope_base: self.rope_base,
             anchor: self.anchor,
             schedule_vocab: self.schedule_vocab,
+            clock: self.clock.clone(),
             evidence: self.evidence,
             two_time,
             ..DitConfig::new(vocab_size, length, self.width, self.blocks, self.heads)

@@ -209,7 +209,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "train --data data --out x --set model.family=mdlm --set train.references=8".to_owned(),
-            "train.references is for flows that are trained without known positions: set it to 0",
+            "train.references is for flows, but model.family is mdlm: set it to 0",
         ),
         (
             "distill --teacher flow --data data --out x --set flow_map.objective=residual".to_owned(),

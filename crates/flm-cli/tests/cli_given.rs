@@ -377,7 +377,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         ),
         (
             "distill --teacher flow --data data --out x --set distill.train.conditioning=0.5",
-            "distill.train.conditioning must be 0: only a flow is trained with known positions, by train.conditioning",
+            "distill.train.conditioning must be 0: it is a setting of a flow's training, train.conditioning",
         ),
         (
             "eval infill flow --data data --span 0",

@@ -3,7 +3,7 @@
 use crate::Family;
 use crate::embed::TIME_FEATURES;
 use crate::loss_weight::HIDDEN as LOSS_WEIGHT_HIDDEN;
-use flm_simplex::{Schedule, ScheduleError};
+use flm_simplex::{Clock, ClockError, Schedule, ScheduleError};
 use serde::{Deserialize, Serialize};
 
 /// The sizes and constants of a [`Dit`](crate::Dit).
@@ -49,6 +49,12 @@ pub struct DitConfig {
     /// the reference. Where grammar leaves few candidates open, fewer than the vocabulary put more of τ where they are told apart.
     #[serde(default)]
     pub schedule_vocab: usize,
+    /// The clock of training and samplers: τ at equal steps of them ([`Clock`]); empty for τ itself. Training fits it to the losses where it is asked to.
+    #[serde(default)]
+    pub clock: Vec<f64>,
+    /// Whether the network also reads what it believed at the step before ([`Dit::forward_after`](crate::Dit::forward_after)); of flows.
+    #[serde(default)]
+    pub self_conditioning: bool,
     /// Whether the network also reads what each position's own state says of its token ([`Evidence`](crate::Evidence)); of flows.
     #[serde(default)]
     pub evidence: bool,
@@ -110,6 +116,8 @@ impl DitConfig {
             rope_base: default_rope_base(),
             anchor: false,
             schedule_vocab: 0,
+            clock: Vec::new(),
+            self_conditioning: false,
             evidence: false,
             loss_weight: false,
             residual: false,
@@ -144,15 +152,19 @@ impl DitConfig {
         self
     }
 
-    /// The time schedule that the network's τ belongs to.
+    /// The time schedule that the network's τ belongs to, with its clock.
     ///
     /// # Errors
     ///
-    /// [`ScheduleError`] below two tokens.
-    pub fn schedule(&self) -> Result<Schedule, ScheduleError> {
-        Schedule::new(match self.schedule_vocab {
+    /// [`ConfigError::Schedule`] below two tokens, [`ConfigError::Clock`] of a table that tells no time.
+    pub fn schedule(&self) -> Result<Schedule, ConfigError> {
+        let schedule = Schedule::new(match self.schedule_vocab {
             0 => self.vocab_size,
             tokens => tokens,
+        })?;
+        Ok(match self.clock[..] {
+            [] => schedule,
+            _ => schedule.with_clock(Clock::new(self.clock.clone())?),
         })
     }
 
@@ -189,6 +201,7 @@ impl DitConfig {
             product(&[1 + u128::from(self.two_time), time]),
             product(&[u128::from(self.loss_weight), loss_weight]),
             product(&[u128::from(self.evidence), vocab, width.saturating_add(1)]),
+            product(&[u128::from(self.self_conditioning), width, width]),
             product(&[blocks, block]),
             product(&[
                 width,
@@ -224,6 +237,9 @@ impl DitConfig {
         if self.schedule_vocab == 1 {
             return Err(ConfigError::ScheduleVocabulary);
         }
+        if !self.clock.is_empty() {
+            Clock::new(self.clock.clone())?;
+        }
         for (key, set) in [
             ("loss_weight", self.loss_weight),
             ("residual", self.residual),
@@ -235,8 +251,13 @@ impl DitConfig {
         if self.conditioning && (self.two_time || self.family != Family::Flow) {
             return Err(ConfigError::Conditioning);
         }
-        if self.evidence && (self.family != Family::Flow || self.residual) {
-            return Err(ConfigError::Evidence);
+        for (key, set) in [
+            ("evidence", self.evidence),
+            ("self_conditioning", self.self_conditioning),
+        ] {
+            if set && (self.family != Family::Flow || self.residual) {
+                return Err(ConfigError::Flows { key });
+            }
         }
         if self.two_time && self.family != Family::Flow {
             return Err(ConfigError::FlowOnly {
@@ -305,12 +326,18 @@ pub enum ConfigError {
         "model conditioning is of a flow: a flow map is not trained so, and other families need not be"
     )]
     Conditioning,
-    /// Evidence in a network whose states or outputs are no flow's.
-    #[error("model evidence is of flows and flow maps of one network")]
-    Evidence,
-    /// No schedule to read evidence by.
+    /// A second input in a network whose states or outputs are no flow's.
+    #[error("model {key} is of flows and flow maps of one network")]
+    Flows {
+        /// The configuration key.
+        key: &'static str,
+    },
+    /// A schedule of too few tokens.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// A clock that tells no time.
+    #[error("model clock: {0}")]
+    Clock(#[from] ClockError),
     /// A schedule for a single token, which always decodes correctly.
     #[error("model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1")]
     ScheduleVocabulary,

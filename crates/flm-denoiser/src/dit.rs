@@ -35,6 +35,8 @@ pub struct Dit<B: Backend> {
     anchor: Option<Param<Tensor<B, 1>>>,
     blank: Option<Param<Tensor<B, 1>>>,
     evidence: Option<Evidence<B>>,
+    /// What carries the mean of an earlier belief to what is added to a state, `[width, width]`.
+    earlier: Option<Param<Tensor<B, 2>>>,
     rope_base: f64,
     heads: usize,
     causal: bool,
@@ -77,6 +79,8 @@ impl DitConfig {
             anchor,
             blank,
             evidence: (self.evidence.then(|| Evidence::new(self, device))).transpose()?,
+            earlier: (self.self_conditioning)
+                .then(|| init::zeros([self.width, self.width], device)),
             rope_base: self.rope_base,
             heads: self.heads,
             causal: self.family.is_causal(),
@@ -216,11 +220,36 @@ impl<B: Backend> Dit<B> {
         tau_t: Tensor<B, 1>,
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B> {
+        self.forward_after(None, state, tau_s, tau_t, dropout)
+    }
+
+    /// [`forward`](Self::forward), told the mean of what was believed before, `[batch, length, width]`: of an earlier step in sampling, of a first
+    /// evaluation in training. A network made for it (`DitConfig::self_conditioning`) adds a learned map of that mean to the state; zeros, and nothing at all,
+    /// are no earlier belief.
+    pub fn forward_after(
+        &self,
+        earlier: Option<Tensor<B, 3>>,
+        state: Tensor<B, 3>,
+        tau_s: Tensor<B, 1>,
+        tau_t: Tensor<B, 1>,
+        dropout: &mut Dropout<'_>,
+    ) -> Prediction<B> {
         let ratio = self.ratio::<Values>(tau_s.clone());
         let cond = self.condition::<Values>(tau_s, Some(tau_t));
         let steer = |map: &Linear<B>| modulation::<B, Values>(map, cond.clone());
-        let x = self.evaluate::<Values>(state, ratio, steer, dropout);
+        let mut x = self.informed::<Values>(state, ratio);
+        if let Some((matrix, mean)) = self.earlier.as_ref().zip(earlier) {
+            let shape = mean.dims();
+            let rows = mean.reshape([shape[0] * shape[1], shape[2]]);
+            x = x + flm_ops::matmul(rows, matrix.val()).reshape(shape);
+        }
+        let x = self.evaluate::<Values>(x, steer, dropout);
         self.output_layer.answer(x, steer)
+    }
+
+    /// Whether an earlier belief is heard.
+    pub fn hears_earlier(&self) -> bool {
+        self.earlier.is_some()
     }
 
     /// Evaluates the network, without dropout, together with the derivative of its answer when state and times move.
@@ -231,7 +260,8 @@ impl<B: Backend> Dit<B> {
         let ratio = self.ratio::<Duals>(tau_s.clone());
         let cond = self.condition::<Duals>(tau_s, Some(tau_t));
         let steer = |map: &Linear<B>| modulation::<B, Duals>(map, cond.clone());
-        let x = self.evaluate::<Duals>(state, ratio, steer, &mut Dropout::off());
+        let state = self.informed::<Duals>(state, ratio);
+        let x = self.evaluate::<Duals>(state, steer, &mut Dropout::off());
         self.output_layer.jvp(x, steer)
     }
 
@@ -241,21 +271,24 @@ impl<B: Backend> Dit<B> {
         Some(evidence.ratio::<M>(tau))
     }
 
-    /// The residual stream behind the blocks, without the anchor. `steer` modulates the positions, the anchor among them; `ratio` is that of the
-    /// positions, if evidence is read.
+    /// The state with what it says of its tokens, if evidence is read: `ratio` is that of the positions.
+    fn informed<M: Mode<B>>(&self, state: M::Of<3>, ratio: Option<M::Of<3>>) -> M::Of<3> {
+        let Some((evidence, ratio)) = self.evidence.as_ref().zip(ratio) else {
+            return state;
+        };
+        let embedding = self.vocab_embed.embedding.val();
+        let numbers = self.output_layer.execution().head_numbers;
+        let read = evidence.read::<M>(embedding, state.clone(), ratio, numbers);
+        M::sum(state, read)
+    }
+
+    /// The residual stream behind the blocks, without the anchor. `steer` modulates the positions, the anchor among them.
     fn evaluate<M: Mode<B>>(
         &self,
-        mut state: M::Of<3>,
-        ratio: Option<M::Of<3>>,
+        state: M::Of<3>,
         steer: impl Fn(&Linear<B>) -> M::Of<3>,
         dropout: &mut Dropout<'_>,
     ) -> M::Of<3> {
-        if let Some((evidence, ratio)) = self.evidence.as_ref().zip(ratio) {
-            let embedding = self.vocab_embed.embedding.val();
-            let numbers = self.output_layer.execution().head_numbers;
-            let read = evidence.read::<M>(embedding, state.clone(), ratio, numbers);
-            state = M::sum(state, read);
-        }
         let mut x = self.anchored::<M>(state);
         let [_, positions, width] = M::value(&x).dims();
         let device = M::value(&x).device();
@@ -300,6 +333,7 @@ impl<B: Backend> Dit<B> {
     pub fn matrices(&self) -> Vec<(ParamId, Tensor<B, 2>)> {
         iter::once(&self.vocab_embed.embedding)
             .chain(self.evidence.iter().map(Evidence::matrix))
+            .chain(&self.earlier)
             .chain(self.blocks.iter().flat_map(Block::matrices))
             .chain(iter::once(self.output_layer.matrix()))
             .map(|weight| (weight.id, weight.val()))

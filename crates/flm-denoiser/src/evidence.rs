@@ -9,10 +9,9 @@
 //! again in the pass back, so that nothing is V wide for all positions ([`flm_ops::soft_rows`]).
 
 use crate::mode::{Mode, SoftKeys};
-use crate::{DitConfig, init};
+use crate::{ConfigError, DitConfig, init};
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, backend::Backend};
-use flm_simplex::ScheduleError;
 use std::sync::Arc;
 
 /// Points of the table of r over τ.
@@ -37,8 +36,8 @@ impl<B: Backend> Evidence<B> {
     ///
     /// # Errors
     ///
-    /// [`ScheduleError`] below two tokens.
-    pub(crate) fn new(config: &DitConfig, device: &B::Device) -> Result<Self, ScheduleError> {
+    /// [`ConfigError::Schedule`] below two tokens.
+    pub(crate) fn new(config: &DitConfig, device: &B::Device) -> Result<Self, ConfigError> {
         let schedule = config.schedule()?;
         let ratio = |point: usize| {
             let t = schedule.t_of_tau(point as f64 / (POINTS - 1) as f64);

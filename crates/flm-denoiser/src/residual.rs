@@ -3,7 +3,7 @@
 use crate::{Belief, Dit, Dropout, Execution};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_simplex::sampler::SamplerError;
-use flm_simplex::{Schedule, flow_map::EULER_GUARD, times};
+use flm_simplex::{Schedule, flow_map::EULER_GUARD};
 
 /// A frozen denoiser and a second, two-time network g, whose outputs are taken as they are, without softcap or softmax:
 /// X_{s,t}(x) = x + (t−s)·b_s(x) + ½(t−s)²·g_{s,t}(x), b the velocity of the denoiser's flow (`mathematics.md`, section 4).
@@ -72,9 +72,9 @@ impl<B: Backend> Residual<B> {
         if steps == 0 {
             return Err(SamplerError::NoSteps);
         }
-        let taus = times::grid(steps);
+        let taus = schedule.clock().grid(steps);
         let ts = schedule.ts_of_taus(&taus);
-        let mut state = Belief::pinned(noise);
+        let mut state = Belief::pinned(noise * (1.0 - ts[0]));
         for step in 0..steps {
             state = self.jump(
                 state,

@@ -169,6 +169,17 @@ impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
     type Belief = Belief<B>;
 
     fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Belief<B> {
+        self.believe_after(None, state, tau_s, tau_t)
+    }
+
+    /// A network that is told known positions is not told what it believed before: it is not trained on both.
+    fn believe_after(
+        &self,
+        earlier: Option<&Belief<B>>,
+        state: Tensor<B, 3>,
+        tau_s: f64,
+        tau_t: f64,
+    ) -> Belief<B> {
         let ([batch, ..], device) = (state.dims(), state.device());
         let row = |tau: f64| Tensor::full([batch], tau, &device);
         let weakness = self.weakness.map(|weakness| {
@@ -186,7 +197,12 @@ impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
         let (tau_s, tau_t) = (row(tau_s), row(tau_t));
         let state = self.seen(state);
         let prediction = match &self.known {
-            None => self.model.forward(state, tau_s, tau_t, &mut dropout),
+            None => {
+                let earlier = earlier.filter(|_| self.model.hears_earlier());
+                let earlier = earlier.map(|belief| belief.mean(self.model.embed()));
+                self.model
+                    .forward_after(earlier, state, tau_s, tau_t, &mut dropout)
+            }
             Some(known) => {
                 let here = known.here.clone();
                 let held = here.clone().unsqueeze_dim::<3>(2).expand(state.dims());

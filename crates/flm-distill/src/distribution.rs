@@ -27,13 +27,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DistributionConfig {
-    /// Steps that the student learns to write in, at most: its states are of τ = 0, 1/levels, 2/levels, …
+    /// Steps that the student learns to write in, at most: its states are of the times 0, 1/levels, 2/levels, … of the clock.
     pub levels: usize,
     /// Noisy states for each text that the student writes. The auxiliary trains on `renoisings` times as many rows as the student.
     pub renoisings: usize,
-    /// The least τ of noise that is put back.
+    /// The least time of noise that is put back, as a share of the clock: τ, where that is even.
     pub earliest: f64,
-    /// The largest τ of noise that is put back.
+    /// The largest.
     pub latest: f64,
     /// Divides the teacher's logits: below 1 the student learns a sharper law than the teacher's.
     pub temperature: f64,
@@ -199,10 +199,11 @@ impl<B: Backend> DistributionObjective<B> {
         let mut level: Vec<usize> = (0..batch).map(|row| (row + offset) % levels).collect();
         level.shuffle(rng);
         let times = stratified(batch * renoisings, rng);
-        let within = |tau: &f64| earliest + (latest - earliest) * tau;
+        let clock = self.schedule.clock();
+        let within = |share: &f64| clock.tau(earliest + (latest - earliest) * share);
         let paths = self.path_count(batch);
         let row = |(row, (level, times)): (usize, (usize, &[f64]))| DistributionRow {
-            level: level as f64 / levels as f64,
+            level: clock.tau(level as f64 / levels as f64),
             renoised: times.iter().map(within).collect(),
             path: row < paths,
         };

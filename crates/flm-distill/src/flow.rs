@@ -3,12 +3,12 @@
 use crate::References;
 use crate::cost;
 use crate::losses::{RowLosses, mean_of};
-use crate::rows::{TimeRow, diagonal_rows};
+use crate::rows::{TimeRow, diagonal_rows, on_clock};
 use crate::state::RowTimes;
 use burn::module::AutodiffModule;
 use burn::tensor::{Bool, Int, Tensor, TensorData, backend::AutodiffBackend};
 use flm_denoiser::{Dit, Dropout, Noise};
-use flm_simplex::Schedule;
+use flm_simplex::{Clock, Schedule};
 use rand::Rng;
 
 /// Trains a denoiser of the interpolant I_t = (1−t)x₀ + t·x₁.
@@ -17,6 +17,19 @@ pub struct FlowObjective {
     schedule: Schedule,
     conditioning: f64,
     references: usize,
+    self_conditioning: f64,
+    padding: Option<Padding>,
+}
+
+/// What stands behind a text in its row, and what its loss counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Padding {
+    /// The token that fills rows.
+    pub pad: u32,
+    /// The token that ends a text. It is no padding itself.
+    pub end: u32,
+    /// Weight of the loss of padding, beside 1 for all other tokens.
+    pub weight: f64,
 }
 
 /// Before this τ targets are soft, where there are [`References`]: after it a state nearly always tells its row from the others.
@@ -29,6 +42,8 @@ impl FlowObjective {
             schedule,
             conditioning: 0.0,
             references: 0,
+            self_conditioning: 0.0,
+            padding: None,
         }
     }
 
@@ -55,14 +70,36 @@ impl FlowObjective {
         self.conditioning
     }
 
-    /// Times for a whole batch, stratified in τ.
-    pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
-        diagonal_rows(batch, rng)
+    /// The same where this share of the rows is evaluated twice: the second time, the trained one, the network is told the mean of what it believed the first
+    /// time ([`Dit::forward_after`]). Known positions go without it.
+    pub fn with_self_conditioning(self, share: f64) -> Self {
+        Self {
+            self_conditioning: share,
+            ..self
+        }
+    }
+
+    /// The same with this weight of the loss of padding.
+    pub fn with_padding(self, padding: Padding) -> Self {
+        Self {
+            padding: (padding.weight != 1.0).then_some(padding),
+            ..self
+        }
+    }
+
+    /// The schedule, whose clock training begins with.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Times for a whole batch, stratified in `clock`.
+    pub fn rows<R: Rng + ?Sized>(&self, batch: usize, clock: &Clock, rng: &mut R) -> Vec<TimeRow> {
+        on_clock(diagonal_rows(batch, rng), clock)
     }
 
     /// What a step of `batch` rows costs, in evaluations of the network.
     pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * cost::TRAINED
+        batch as f64 * (cost::TRAINED + self.self_conditioning)
     }
 
     /// Losses of `tokens` `[batch, length]` at the given times, of which nothing is known: against the tokens or, with `references`, against soft targets
@@ -76,11 +113,12 @@ impl FlowObjective {
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
     ) -> RowLosses<A> {
-        let (shape, device) = (tokens.dims(), tokens.device());
+        let device = tokens.device();
         let times = RowTimes::<A>::of(rows, &self.schedule, &device);
         let state = noise.interpolate(model.embed(), tokens.clone(), times.s.clone());
-        let prediction = model.forward(state, times.tau_s, times.tau_t, dropout);
-        let weights = mean_of(shape, shape[0], &device);
+        let earlier = self.earlier(model, &state, &times);
+        let prediction = model.forward_after(earlier, state, times.tau_s, times.tau_t, dropout);
+        let weights = self.weights(tokens.clone());
         let score = match references {
             None => prediction.cross_entropy(tokens, weights),
             Some(references) => {
@@ -96,6 +134,49 @@ impl FlowObjective {
             per_token: score.per_token,
             kinds: rows.iter().map(|row| row.kind).collect(),
         }
+    }
+
+    /// The mean of what the network believes of the first rows by a first evaluation, zero for the others; nothing if there are none of the first.
+    fn earlier<A: AutodiffBackend>(
+        &self,
+        model: &Dit<A>,
+        state: &Tensor<A, 3>,
+        times: &RowTimes<A>,
+    ) -> Option<Tensor<A, 3>> {
+        let [batch, length, width] = state.dims();
+        // Times are in random order, so the first rows are any rows.
+        let asked = (batch as f64 * self.self_conditioning).round() as usize;
+        if asked == 0 {
+            return None;
+        }
+        let model = model.valid();
+        let state = state.clone().inner().narrow(0, 0, asked);
+        let tau = times.tau_s.clone().inner().narrow(0, 0, asked);
+        let first = model.forward(state, tau.clone(), tau, &mut Dropout::off());
+        let mean = first.belief().mean(model.embed());
+        let mean = if asked < batch {
+            let none = Tensor::zeros([batch - asked, length, width], &mean.device());
+            Tensor::cat(vec![mean, none], 0)
+        } else {
+            mean
+        };
+        Some(Tensor::from_inner(mean))
+    }
+
+    /// What the loss of each of `tokens` counts in the mean over all.
+    fn weights<A: AutodiffBackend>(&self, tokens: Tensor<A, 2, Int>) -> Tensor<A::InnerBackend, 2> {
+        let tokens = tokens.inner();
+        let ([batch, length], device) = (tokens.dims(), tokens.device());
+        let mean = mean_of([batch, length], batch, &device);
+        let Some(Padding { pad, end, weight }) = self.padding else {
+            return mean;
+        };
+        let pads = tokens.clone().equal_elem(i64::from(pad));
+        let before = tokens.equal_elem(i64::from(end)).bool_or(pads.clone());
+        let none = Tensor::<A::InnerBackend, 2>::zeros([batch, 1], &device).bool();
+        let before = Tensor::cat(vec![none, before.narrow(1, 0, length - 1)], 1);
+        let padding = pads.bool_and(before).float();
+        mean * (padding * (weight - 1.0) + 1.0)
     }
 
     /// The same where some positions are `known`, row by row: the network sees them clean, at time 1, and nothing is asked about them. Their loss is zero
@@ -124,7 +205,7 @@ impl FlowObjective {
         let prediction =
             model.forward_given(state, times.tau_s, times.tau_t, known.clone(), dropout);
         let asked = known.bool_not().float().inner();
-        let weights = mean_of(shape, shape[0], &device) * asked.clone();
+        let weights = self.weights(tokens.clone()) * asked.clone();
         let score = prediction.cross_entropy(tokens, weights);
         RowLosses {
             mean: score.loss,

@@ -2,7 +2,7 @@
 
 use crate::losses::{RowLosses, mean_of};
 use crate::off_diagonal::path::rounds;
-use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows, segment_rows};
+use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows, on_clock, segment_rows};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
 use crate::{Answer, Denoiser, FlowMapConfig, ObjectiveKind, Target, cost};
@@ -159,20 +159,22 @@ impl<B: Backend> FlowMapObjective<B> {
     /// Times for the whole batch of a step, from 0, in the configured shares, diagonal rows first.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, step: u64, rng: &mut R) -> Vec<TimeRow> {
         let config = &self.config;
-        if config.objective == ObjectiveKind::Path {
+        let rows = if config.objective == ObjectiveKind::Path {
             let rounds = u64::from(rounds(config.segments));
             // Validation draws as at the end.
             let round = (step.saturating_mul(rounds) / self.steps).min(rounds - 1);
             let segments = config.segments >> round;
-            return segment_rows(batch, config.diagonal, segments, rng);
-        }
-        flow_map_rows(
-            batch,
-            config.diagonal,
-            config.boundary,
-            config.midpoint,
-            rng,
-        )
+            segment_rows(batch, config.diagonal, segments, rng)
+        } else {
+            flow_map_rows(
+                batch,
+                config.diagonal,
+                config.boundary,
+                config.midpoint,
+                rng,
+            )
+        };
+        on_clock(rows, self.schedule.clock())
     }
 
     /// What a step of `batch` rows costs, in evaluations of the network.

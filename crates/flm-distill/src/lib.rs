@@ -37,7 +37,7 @@ pub use distribution::{
     DistributionConfig, DistributionConfigError, DistributionLosses, DistributionObjective,
     DistributionRow,
 };
-pub use flow::FlowObjective;
+pub use flow::{FlowObjective, Padding};
 pub use flow_map::{FlowMapObjective, Rows};
 pub use known::known_positions;
 pub use losses::RowLosses;

@@ -10,7 +10,7 @@ pub use student::ResidualStudent;
 
 use crate::cost;
 use crate::losses::{RowLosses, mean_of};
-use crate::rows::{RowKind, TimeRow};
+use crate::rows::{RowKind, TimeRow, on_clock};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
 use burn::module::AutodiffModule;
@@ -67,7 +67,7 @@ impl<B: Backend> ResidualObjective<B> {
 
     /// Times for a whole batch.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
-        residual_rows(batch, BOUNDARY, rng)
+        on_clock(residual_rows(batch, BOUNDARY, rng), self.schedule.clock())
     }
 
     /// What a step of `batch` rows costs, in evaluations of the network: g forward and back, and either network twice for the target.

@@ -1,5 +1,6 @@
 //! Which times each row of a batch is trained at.
 
+use flm_simplex::Clock;
 use flm_simplex::times::stratified;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,17 @@ impl TimeRow {
             tau_t,
         }
     }
+}
+
+/// The same rows on a clock: what was a share of the whole time becomes its τ.
+pub(crate) fn on_clock(rows: Vec<TimeRow>, clock: &Clock) -> Vec<TimeRow> {
+    let on_clock = |row: TimeRow| TimeRow {
+        kind: row.kind,
+        tau_s: clock.tau(row.tau_s),
+        tau_u: clock.tau(row.tau_u),
+        tau_t: clock.tau(row.tau_t),
+    };
+    rows.into_iter().map(on_clock).collect()
 }
 
 /// Diagonal rows only, stratified in τ.

@@ -72,8 +72,18 @@ where
     type Belief = S::Belief;
 
     fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> S::Belief {
-        let weak = self.weak.believe(state.clone(), tau_s, tau_t);
-        let strong = self.strong.believe(state, tau_s, tau_t);
+        self.believe_after(None, state, tau_s, tau_t)
+    }
+
+    fn believe_after(
+        &self,
+        earlier: Option<&S::Belief>,
+        state: Tensor<B, 3>,
+        tau_s: f64,
+        tau_t: f64,
+    ) -> S::Belief {
+        let weak = (self.weak).believe_after(earlier, state.clone(), tau_s, tau_t);
+        let strong = self.strong.believe_after(earlier, state, tau_s, tau_t);
         strong.blend(weak, self.eta)
     }
 
@@ -122,6 +132,16 @@ impl<B: Backend, D: Denoiser<B>, S: Steer<B>> Denoiser<B> for Steered<D, S> {
 
     fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> D::Belief {
         self.denoiser.believe(state, tau_s, tau_t)
+    }
+
+    fn believe_after(
+        &self,
+        earlier: Option<&D::Belief>,
+        state: Tensor<B, 3>,
+        tau_s: f64,
+        tau_t: f64,
+    ) -> D::Belief {
+        self.denoiser.believe_after(earlier, state, tau_s, tau_t)
     }
 
     fn mean(&self, belief: &D::Belief) -> Tensor<B, 3> {

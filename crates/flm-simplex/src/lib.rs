@@ -45,6 +45,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`schedule`] | τ(t), its inverse and its derivative ([`Schedule`]) |
+//! | [`clock`] | how training and samplers spread their time over τ |
 //! | [`decoding`] | the integral behind it, for other corruptions of one-hots |
 //! | [`extremes`] | the largest of many normal numbers, drawn alone |
 //! | [`times`] | stratified draws of τ, grids for samplers |
@@ -66,6 +67,7 @@
 //! Networks, their embeddings and heads, losses and training, files and text. Formulas carry the numbers of the sections of
 //! the project's `mathematics.md`; constants that only the published implementation explains say so.
 
+pub mod clock;
 pub mod decoding;
 pub mod extremes;
 pub mod flow_map;
@@ -81,6 +83,7 @@ mod spline;
 pub mod stream;
 pub mod times;
 
+pub use clock::{Clock, ClockError};
 pub use pinned::Pinned;
 pub use sampler::{Denoiser, SamplerError};
 pub use schedule::{Schedule, ScheduleError};

@@ -86,8 +86,18 @@ impl<B: Backend, D: Denoiser<B>> Denoiser<B> for Pinned<'_, B, D> {
     type Belief = D::Belief;
 
     fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> D::Belief {
+        self.believe_after(None, state, tau_s, tau_t)
+    }
+
+    fn believe_after(
+        &self,
+        earlier: Option<&D::Belief>,
+        state: Tensor<B, 3>,
+        tau_s: f64,
+        tau_t: f64,
+    ) -> D::Belief {
         let state = self.held(state, self.schedule.t_of_tau(tau_s));
-        self.denoiser.believe(state, tau_s, tau_t)
+        self.denoiser.believe_after(earlier, state, tau_s, tau_t)
     }
 
     fn mean(&self, belief: &D::Belief) -> Tensor<B, 3> {

@@ -1,6 +1,6 @@
 //! Samplers: from noise to a belief about the clean sequence.
 //!
-//! Both take a grid uniform in τ and a [`Denoiser`], and carry the state in whatever linear coordinates the denoiser
+//! All take the grid of the schedule's [clock](crate::Clock), uniform in τ unless it says otherwise, and a [`Denoiser`], and carry the state in whatever linear coordinates the denoiser
 //! reads: every update is affine in (state, mean of the belief, noise), so dense states and projected ones
 //! h = xE give the same samples (`mathematics.md`, section 6). The answer is always the last belief, whose
 //! most likely tokens are the sample; the state itself is thrown away. Before each evaluation a denoiser may [steer](Denoiser::steer) the state.
@@ -8,7 +8,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::flow_map::{EULER_GUARD, endpoint_weight};
-use crate::{Schedule, times};
+use crate::Schedule;
 
 /// A denoiser as samplers see it: evaluated at one pair of times for the whole batch.
 pub trait Denoiser<B: Backend> {
@@ -17,6 +17,18 @@ pub trait Denoiser<B: Backend> {
 
     /// δ at `state` `[batch, length, width]` for network times `tau_s` → `tau_t` (equal for a one-time flow).
     fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Self::Belief;
+
+    /// The same, told what the step before this one believed; a denoiser that does not listen answers as [`believe`](Self::believe). One that wraps
+    /// another passes this on.
+    fn believe_after(
+        &self,
+        _earlier: Option<&Self::Belief>,
+        state: Tensor<B, 3>,
+        tau_s: f64,
+        tau_t: f64,
+    ) -> Self::Belief {
+        self.believe(state, tau_s, tau_t)
+    }
 
     /// The belief's mean in the state's coordinates, `[batch, length, width]`: D for dense states, D·E for projected ones.
     fn mean(&self, belief: &Self::Belief) -> Tensor<B, 3>;
@@ -57,10 +69,10 @@ pub struct Step<'a, Belief> {
     pub belief: &'a Belief,
 }
 
-/// Integrates the flow of a one-time denoiser with `steps` explicit Euler steps, uniform in τ.
+/// Integrates the flow of a one-time denoiser with `steps` explicit Euler steps, uniform in the schedule's [clock](crate::Clock).
 ///
 /// `state` is x at t = 0: noise of the denoiser's coordinates, `[batch, length, width]`. The denoiser is evaluated at the start of
-/// each step, τ = 0, 1/`steps`, …, so `steps` times in all. Then v = (D − x)/(1 − t + [`EULER_GUARD`]) and
+/// each step, τ = 0, 1/`steps`, … of an even clock, so `steps` times in all. Then v = (D − x)/(1 − t + [`EULER_GUARD`]) and
 /// x ← x + (t′ − t)·v. The answer is the belief of the last evaluation; `observer` sees every one.
 ///
 /// # Errors
@@ -73,14 +85,15 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
     steps: usize,
     mut observer: impl FnMut(Step<'_, D::Belief>),
 ) -> Result<D::Belief, SamplerError> {
-    let taus = times::grid(steps);
+    let taus = schedule.clock().grid(steps);
     let ts = schedule.ts_of_taus(&taus);
     let last = steps.checked_sub(1).ok_or(SamplerError::NoSteps)?;
-    let mut index = 0;
+    let (mut index, mut earlier) = (0, None);
+    state = begin(state, ts[0]);
     loop {
         let (tau, t) = (taus[index], ts[index]);
         state = denoiser.steer(state, tau);
-        let belief = denoiser.believe(state.clone(), tau, tau);
+        let belief = denoiser.believe_after(earlier.as_ref(), state.clone(), tau, tau);
         observer(Step {
             index,
             tau,
@@ -93,11 +106,11 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
         }
         let share = (ts[index + 1] - t) / (1.0 - t + EULER_GUARD);
         state = state * (1.0 - share) + denoiser.mean(&belief) * share;
-        index += 1;
+        (index, earlier) = (index + 1, Some(belief));
     }
 }
 
-/// Samples with a two-time denoiser in `steps` jumps, uniform in τ, putting noise back after each.
+/// Samples with a two-time denoiser in `steps` jumps, uniform in the schedule's [clock](crate::Clock), putting noise back after each.
 ///
 /// At γ = 0 this is the deterministic flow map; at γ = 1 every jump goes all the way to the data and fresh noise
 /// takes the state back, as in consistency models. `state` is x at t = 0, `[batch, length, width]`; `noise` must give fresh
@@ -120,16 +133,17 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
     if !(0.0..=1.0).contains(&gamma) {
         return Err(SamplerError::Gamma { gamma });
     }
-    let taus = times::grid(steps);
+    let taus = schedule.clock().grid(steps);
     let ts = schedule.ts_of_taus(&taus);
     let last = steps.checked_sub(1).ok_or(SamplerError::NoSteps)?;
-    let mut index = 0;
+    let (mut index, mut earlier) = (0, None);
+    state = begin(state, ts[0]);
     loop {
         let (tau, t) = (taus[index], ts[index]);
         let jump = Jump::new(t, ts[index + 1], gamma);
         let tau_target = schedule.tau_of_t(jump.t_evaluated);
         state = denoiser.steer(state, tau);
-        let belief = denoiser.believe(state.clone(), tau, tau_target);
+        let belief = denoiser.believe_after(earlier.as_ref(), state.clone(), tau, tau_target);
         observer(Step {
             index,
             tau,
@@ -144,11 +158,11 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
         if gamma > 0.0 {
             state = state + noise() * jump.noise;
         }
-        index += 1;
+        (index, earlier) = (index + 1, Some(belief));
     }
 }
 
-/// Samples with a denoiser in `steps` stochastic steps, uniform in τ: a clean endpoint, then the Gaussian bridge towards it.
+/// Samples with a denoiser in `steps` stochastic steps, uniform in the schedule's [clock](crate::Clock): a clean endpoint, then the Gaussian bridge towards it.
 ///
 /// Each step takes a clean sequence x̂₁, as `endpoint` makes it of the belief: drawn from it, or its mean. The state moves to where
 /// the interpolant that ends at x̂₁ would be found at the later time, z ← a·z + b·x̂₁ + √v·ε ([`Bridge`]). With an exact denoiser and drawn
@@ -176,10 +190,11 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
     mut noise: impl FnMut() -> Tensor<B, 3>,
     mut observer: impl FnMut(Step<'_, D::Belief>),
 ) -> Result<D::Belief, SamplerError> {
-    let taus = times::grid(steps);
+    let taus = schedule.clock().grid(steps);
     let ts = schedule.ts_of_taus(&taus);
     let last = steps.checked_sub(1).ok_or(SamplerError::NoSteps)?;
-    let mut index = 0;
+    let (mut index, mut earlier) = (0, None);
+    state = begin(state, ts[0]);
     loop {
         let (tau, t) = (taus[index], ts[index]);
         state = denoiser.steer(state, tau);
@@ -187,7 +202,7 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
             Renewal::Bridge => tau,
             Renewal::Full => 1.0,
         };
-        let belief = denoiser.believe(state.clone(), tau, tau_target);
+        let belief = denoiser.believe_after(earlier.as_ref(), state.clone(), tau, tau_target);
         observer(Step {
             index,
             tau,
@@ -200,8 +215,13 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
         }
         let step = Bridge::new(t, ts[index + 1], renewal);
         state = state * step.state + endpoint(&belief) * step.endpoint + noise() * step.noise;
-        index += 1;
+        (index, earlier) = (index + 1, Some(belief));
     }
+}
+
+/// Noise `state` as the state at time `t` where a clock begins: nothing of a text is in it yet.
+fn begin<B: Backend>(state: Tensor<B, 3>, t: f64) -> Tensor<B, 3> {
+    if t == 0.0 { state } else { state * (1.0 - t) }
 }
 
 /// How much of a state's noise a step of the [`bridge`] sampler replaces.

@@ -1,5 +1,6 @@
 //! The decoding-error schedule: time as the network and the samplers count it.
 
+use crate::clock::Clock;
 use crate::decoding::DecodingQuadrature;
 use crate::spline::CubicSpline;
 
@@ -47,6 +48,7 @@ pub struct Schedule {
     vocab_size: usize,
     tau_of_t: CubicSpline,
     t_of_tau: CubicSpline,
+    clock: Clock,
 }
 
 impl Schedule {
@@ -75,7 +77,18 @@ impl Schedule {
             vocab_size,
             tau_of_t: CubicSpline::not_a_knot(ts, taus),
             t_of_tau: CubicSpline::not_a_knot(inverse_taus, inverse_ts),
+            clock: Clock::even(),
         })
+    }
+
+    /// The same schedule, of which training and samplers spread their time by `clock`.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// How training and samplers spread their time over τ.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The number of tokens the schedule was built for.

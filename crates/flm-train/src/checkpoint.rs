@@ -1,5 +1,6 @@
 //! Everything a run needs to go on as if it had never stopped.
 
+use crate::clock::FittedClock;
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::optimizer::Optimizers;
@@ -38,6 +39,8 @@ struct Saved {
     /// Identity of the token data.
     data: String,
     config: TrainConfig,
+    /// The clock and the losses it is fitted to, where it is.
+    clock: Option<FittedClock>,
     /// The network's parameters: name and shape.
     parameters: BTreeMap<String, Vec<usize>>,
     /// The files of tensors with their SHA-256.
@@ -45,12 +48,14 @@ struct Saved {
 }
 
 /// How far a run has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State {
     /// Steps done.
     pub(crate) step: u64,
     /// Seconds trained so far.
     pub(crate) seconds: f64,
+    /// The clock and the losses it is fitted to, where it is.
+    pub(crate) clock: Option<FittedClock>,
 }
 
 /// What a checkpoint must have been made with to be continued.
@@ -82,7 +87,7 @@ const AUXILIARY: &str = "auxiliary-";
 pub(crate) fn save<B: AutodiffBackend>(
     root: &Path,
     tensors: &Tensors<B>,
-    state: State,
+    state: &State,
     origin: Origin<'_>,
 ) -> Result<PathBuf, TrainError> {
     fs::create_dir_all(root).map_err(TrainError::io("create", root))?;
@@ -105,6 +110,7 @@ pub(crate) fn save<B: AutodiffBackend>(
         seconds: state.seconds,
         data: origin.data.to_owned(),
         config: origin.config.clone(),
+        clock: state.clock.clone(),
         parameters: named_shapes(&tensors.model).into_iter().collect(),
         files,
     };
@@ -225,6 +231,7 @@ pub(crate) fn load<B: AutodiffBackend>(
     let state = State {
         step: saved.step,
         seconds: saved.seconds,
+        clock: saved.clock,
     };
     Ok((tensors, state))
 }

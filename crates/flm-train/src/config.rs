@@ -21,6 +21,13 @@ pub struct TrainConfig {
     pub conditioning: f64,
     /// Rows of the training split a step that soft targets are made from; 0 for the rows themselves as targets, as published. Of flows.
     pub references: usize,
+    /// Share of the rows that are evaluated twice, the second time with the mean of what the network believed the first time; 0 for the published
+    /// recipe. Of flows without known positions.
+    pub self_conditioning: f64,
+    /// Steps between fits of the clock to the losses, the first after twice as many; 0 for a clock that stays, as published. Of flows.
+    pub clock_every: u64,
+    /// Weight of the loss of padding; 1 as published. Of flows.
+    pub padding_loss: f64,
     /// Learning rates of a network that is trained beside the model, as a multiple of the model's; of objectives that have one.
     pub auxiliary_rate: f64,
     /// Steps between validations; 0 for only one at the end.
@@ -94,6 +101,9 @@ impl Default for TrainConfig {
             ema_decay: 0.9999,
             conditioning: 0.0,
             references: 0,
+            self_conditioning: 0.0,
+            clock_every: 0,
+            padding_loss: 1.0,
             auxiliary_rate: 1.0,
             validate_every: 500,
             validation_rows: 512,
@@ -155,11 +165,14 @@ impl TrainConfig {
                 micro_batch: self.micro_batch,
             });
         }
-        if !(0.0..=1.0).contains(&self.conditioning) {
-            return Err(TrainConfigError::NotAChance {
-                key: "conditioning",
-                found: self.conditioning,
-            });
+        for (key, found) in [
+            ("conditioning", self.conditioning),
+            ("self_conditioning", self.self_conditioning),
+            ("padding_loss", self.padding_loss),
+        ] {
+            if !(0.0..=1.0).contains(&found) {
+                return Err(TrainConfigError::NotAChance { key, found });
+            }
         }
         let o = &self.optimizer;
         for (key, value) in [
@@ -229,7 +242,7 @@ pub enum TrainConfigError {
         /// The value found.
         found: f64,
     },
-    /// A chance outside [0, 1].
+    /// A chance, share or weight outside [0, 1].
     #[error("training {key} must lie between 0 and 1, found {found}")]
     NotAChance {
         /// The configuration key.

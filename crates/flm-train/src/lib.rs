@@ -24,6 +24,7 @@
 //! What the numbers mean is the objective's business; where models are kept is the caller's.
 
 mod checkpoint;
+mod clock;
 mod config;
 mod ema;
 mod error;

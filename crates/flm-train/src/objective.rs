@@ -11,6 +11,7 @@ use flm_distill::{
     DistributionObjective, FlowMapObjective, FlowObjective, References, ResidualObjective,
     ResidualStudent, RowKind, RowLosses, TimeRow, known_positions,
 };
+use flm_simplex::Clock;
 use flm_simplex::stream::Stream;
 
 /// What the loop trains a network towards.
@@ -28,6 +29,11 @@ pub trait Objective<B: AutodiffBackend>: Sync {
 
     /// What a step of `batch` sequences costs, in evaluations of the network (`flm_distill::cost`).
     fn evaluations(&self, batch: usize) -> f64;
+
+    /// The clock that is fitted to the losses, as it starts, if the objective can draw its times by one.
+    fn clock(&self) -> Option<&Clock> {
+        None
+    }
 
     /// Whether noise must be drawn as wide as the vocabulary, so that any network can see it.
     fn wide_noise(&self) -> bool {
@@ -62,6 +68,8 @@ pub struct Losses<B: AutodiffBackend> {
     pub names: Vec<&'static str>,
     /// Means that are reported beside the loss.
     pub beside: Vec<Measured>,
+    /// τ of each row, where a clock may be fitted to the losses.
+    pub taus: Vec<f64>,
 }
 
 impl<B: AutodiffBackend> From<RowLosses<B>> for Losses<B> {
@@ -71,6 +79,7 @@ impl<B: AutodiffBackend> From<RowLosses<B>> for Losses<B> {
             per_token: losses.per_token,
             names: losses.kinds.into_iter().map(RowKind::name).collect(),
             beside: Vec::new(),
+            taus: Vec::new(),
         }
     }
 }
@@ -82,6 +91,7 @@ impl<B: AutodiffBackend> From<TokenLosses<B>> for Losses<B> {
             per_token: losses.per_token,
             names: losses.names,
             beside: losses.beside,
+            taus: Vec::new(),
         }
     }
 }
@@ -97,6 +107,8 @@ pub struct Draw<'a, B: AutodiffBackend> {
     pub auxiliary: Option<&'a Dit<B>>,
     /// Rows of the training split, where the objective wants some; none in validation.
     pub references: Option<References<'a>>,
+    /// The clock as it is fitted to the losses by now, where it is.
+    pub clock: Option<&'a Clock>,
     /// The noise that sequences start from.
     pub prior: &'a Prior<B::InnerBackend>,
     /// Chance with which residual branches drop an entry; 0 in validation.
@@ -121,8 +133,11 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
         batch: usize,
         draw: &Draw<'_, B>,
     ) -> Losses<B> {
-        let times = self.rows(batch, &mut draw.stream.shared(purpose::TIMES));
-        draw.score(tokens, &times, |tokens, noise, rows, dropout| {
+        let clock = draw.clock.unwrap_or(self.schedule().clock());
+        let times = self.rows(batch, clock, &mut draw.stream.shared(purpose::TIMES));
+        let taus = draw.stream.share(&times);
+        let taus = taus.iter().map(|row| row.tau_s).collect();
+        let losses = draw.score(tokens, &times, |tokens, noise, rows, dropout| {
             if self.conditioning() == 0.0 {
                 let references = draw.references;
                 return FlowObjective::losses(
@@ -132,11 +147,16 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
             let mut rng = draw.stream.own(purpose::KNOWN);
             let known = known_positions(tokens.dims(), self.conditioning(), &mut rng);
             self.losses_given(model, tokens, &known, noise, rows, dropout)
-        })
+        });
+        Losses { taus, ..losses }
     }
 
     fn evaluations(&self, batch: usize) -> f64 {
         FlowObjective::evaluations(self, batch)
+    }
+
+    fn clock(&self) -> Option<&Clock> {
+        Some(self.schedule().clock())
     }
 
     fn references(&self) -> usize {
@@ -256,6 +276,7 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
                 sum: of_auxiliary * count,
                 count,
             }],
+            taus: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The loop.
 
 use crate::checkpoint::{self, Auxiliary, Origin, State, Tensors};
+use crate::clock::FittedClock;
 use crate::config::TrainConfig;
 use crate::ema;
 use crate::error::TrainError;
@@ -15,6 +16,7 @@ use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
 use flm_data::{BatchOrder, Split};
 use flm_denoiser::{Dit, NoiseWidth, Prior};
 use flm_distill::References;
+use flm_simplex::Clock;
 use flm_simplex::stream::Stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,6 +64,8 @@ pub struct Outcome<B: Backend> {
     pub seconds: f64,
     /// Whether all steps were done; otherwise the run was asked to stop.
     pub finished: bool,
+    /// The clock as it was fitted to the losses at last, where it was.
+    pub clock: Option<Clock>,
     /// The last validation, if there were rows to validate on.
     pub validation: Option<Evaluation>,
 }
@@ -113,7 +117,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
         let (tensors, state) = if self.resume {
             course.resumed(fresh)?
         } else {
-            (fresh, State::default())
+            (fresh, course.fresh_state())
         };
         Ok(Ready {
             course,
@@ -150,6 +154,15 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         checkpoint::load(&path, fresh, self.origin(), &self.device)
     }
 
+    /// The state of a run that begins.
+    fn fresh_state(&self) -> State {
+        let clock = (self.objective.clock()).filter(|_| self.config.clock_every > 0);
+        State {
+            clock: clock.map(FittedClock::new),
+            ..State::default()
+        }
+    }
+
     fn origin(&self) -> Origin<'_> {
         Origin {
             data: &self.data,
@@ -163,8 +176,9 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
         tensors: Tensors<B>,
         workers: &Workers,
         rows: &[usize],
-        step: u64,
+        state: &mut State,
     ) -> Result<(Tensors<B>, StepReport), TrainError> {
+        let step = state.step;
         let config = self.config;
         let parts = config.parts();
         let tokens = self.train.batch(rows)?;
@@ -180,6 +194,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             ids,
             length: self.train.length(),
         });
+        let clock = state.clock.as_ref().map(FittedClock::clock);
         let answers = workers.map(parts, |part| {
             // Leaves of its own: parts that shared a graph would wait for each other.
             let model = model.clone().fork(&self.device);
@@ -189,6 +204,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             let draw = Draw {
                 auxiliary: auxiliary.as_ref(),
                 references,
+                clock: clock.as_ref(),
                 ..self.draw(step, [part, parts], &ema, &prior, self.dropout)
             };
             let losses = self.score(&model, &tokens, config.batch, &draw);
@@ -200,10 +216,12 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             (of_model, of_auxiliary, by_name(losses))
         });
         let (mut grads, mut of_auxiliary, mut named) = (Vec::new(), Vec::new(), Vec::new());
-        for (model, auxiliary, losses) in answers {
+        let mut by_tau = Vec::new();
+        for (model, auxiliary, (losses, taus)) in answers {
             grads.push(model);
             of_auxiliary.extend(auxiliary);
             named.push(losses);
+            by_tau.extend(taus);
         }
         let (losses, beside) = average_by_name(named);
         let (grads, grad_norm) = combine(&model, grads, config.optimizer.clip);
@@ -212,6 +230,13 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             if !value.is_finite() {
                 let what = format!("{what} became {value}");
                 return Err(self.diverged(step + 1, what, &losses.means()));
+            }
+        }
+        if let Some(clock) = &mut state.clock {
+            clock.add(&by_tau);
+            let done = step + 1;
+            if done > config.clock_every && due(done, config.clock_every) {
+                clock.refit();
             }
         }
         let factor = config.optimizer.factor(step, config.steps);
@@ -281,6 +306,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
             average,
             auxiliary: None,
             references: None,
+            clock: None,
             prior,
             dropout,
         }
@@ -335,7 +361,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Course<'_, B, O> {
                 auxiliary: auxiliary.as_ref(),
                 ..self.draw(VALIDATION_STEP, [part, parts], ema, &prior, 0.0)
             };
-            by_name(self.score(&model, &tokens, rows.len(), &draw))
+            by_name(self.score(&model, &tokens, rows.len(), &draw)).0
         });
         let (losses, beside) = average_by_name(named);
         Ok(Some(Evaluation {
@@ -389,7 +415,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
         let rows = self.order.batch(self.state.step, self.course.config.batch);
         let (tensors, report) =
             self.course
-                .step(self.tensors, &self.workers, &rows, self.state.step)?;
+                .step(self.tensors, &self.workers, &rows, &mut self.state)?;
         self.tensors = tensors;
         self.state.step += 1;
         Ok((self, report))
@@ -444,7 +470,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
                 }
             }
             if keep {
-                let path = checkpoint::save(&course.checkpoints, tensors, *state, course.origin())?;
+                let path = checkpoint::save(&course.checkpoints, tensors, state, course.origin())?;
                 observe(Event::Checkpoint(&path));
             }
             if stopping {
@@ -452,6 +478,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Ready<'_, B, O> {
             }
         }
         Ok(Outcome {
+            clock: ready.state.clock.as_ref().map(FittedClock::clock),
             ema: ready.tensors.ema,
             steps: ready.state.step,
             seconds: ready.state.seconds,
@@ -484,9 +511,10 @@ fn is_finite<B: Backend, M: Module<B>>(module: &M) -> bool {
     finite.0
 }
 
-/// Sums of the row losses by name, with their counts, and of what is reported beside them.
-fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> [Sums; 2] {
+/// Sums of the row losses by name, with their counts, and of what is reported beside them; and τ and loss of each row that has a τ.
+fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> ([Sums; 2], Vec<(f64, f64)>) {
     let rows = losses.per_token.mean_dim(1).into_data();
+    let by_tau = losses.taus.into_iter().zip(rows.iter::<f64>()).collect();
     let (mut sums, mut beside) = (Sums::new(), Sums::new());
     let add = |sums: &mut Sums, name, sum: f64, count: f64| {
         let entry = sums.entry(name).or_insert((0.0, 0.0));
@@ -499,7 +527,7 @@ fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> [Sums; 2] {
     for measured in losses.beside {
         add(&mut beside, measured.name, measured.sum, measured.count);
     }
-    [sums, beside]
+    ([sums, beside], by_tau)
 }
 
 fn due(step: u64, every: u64) -> bool {

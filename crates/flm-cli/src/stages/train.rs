@@ -26,7 +26,7 @@ use flm_discrete::LogLinear;
 use flm_discrete::autoregressive::AutoregressiveObjective;
 use flm_discrete::duo::DuoObjective;
 use flm_discrete::mdlm::MdlmObjective;
-use flm_distill::{FlowMapObjective, FlowObjective, ObjectiveKind};
+use flm_distill::{FlowMapObjective, FlowObjective, ObjectiveKind, Padding};
 use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
@@ -68,15 +68,10 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
         dataset.meta().length,
         false,
     )?;
-    let conditioning = request.config.train.conditioning > 0.0;
-    if conditioning && network.family != Family::Flow {
-        return Err(CliError::input(format!(
-            "train.conditioning is for flows, but model.family is {}",
-            network.family
-        )));
-    }
+    check_flow_only(&request.config.train, network.family)?;
     let network = DitConfig {
-        conditioning,
+        conditioning: request.config.train.conditioning > 0.0,
+        self_conditioning: request.config.train.self_conditioning > 0.0,
         ..network
     };
     let label = inspect::kind(&network);
@@ -88,10 +83,10 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
 pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     let dataset = Dataset::open(request.data)?;
     request.config.distill.flow_map.validate()?;
-    if request.config.distill.train.conditioning > 0.0 {
-        return Err(CliError::input(
-            "distill.train.conditioning must be 0: only a flow is trained with known positions, by train.conditioning",
-        ));
+    if let Some((key, plain)) = of_flows(&request.config.distill.train) {
+        return Err(CliError::input(format!(
+            "distill.train.{key} must be {plain}: it is a setting of a flow's training, train.{key}"
+        )));
     }
     if let Some(teacher) = rounds::teacher(&request.config)? {
         let dataset = &dataset;
@@ -132,6 +127,39 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
             request,
         },
     )
+}
+
+/// A setting that only flows are trained by and that is not as it is without, with the value it has then.
+fn of_flows(settings: &TrainConfig) -> Option<(&'static str, u8)> {
+    [
+        ("conditioning", settings.conditioning > 0.0, 0),
+        ("references", settings.references > 0, 0),
+        ("self_conditioning", settings.self_conditioning > 0.0, 0),
+        ("clock_every", settings.clock_every > 0, 0),
+        ("padding_loss", settings.padding_loss != 1.0, 1),
+    ]
+    .into_iter()
+    .find_map(|(key, set, plain)| set.then_some((key, plain)))
+}
+
+/// Refuses settings that the family is not trained by, or that exclude each other.
+fn check_flow_only(settings: &TrainConfig, family: Family) -> Result<()> {
+    if let (Some((key, plain)), false) = (of_flows(settings), family == Family::Flow) {
+        return Err(CliError::input(format!(
+            "train.{key} is for flows, but model.family is {family}: set it to {plain}"
+        )));
+    }
+    for (key, set) in [
+        ("references", settings.references > 0),
+        ("self_conditioning", settings.self_conditioning > 0.0),
+    ] {
+        if set && settings.conditioning > 0.0 {
+            return Err(CliError::input(format!(
+                "train.{key} is for flows that are trained without known positions: set it or train.conditioning to 0"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a model that does not fit the data.
@@ -204,13 +232,6 @@ impl<'a> Plan<'a> {
         let settings = request.config.training(distilled).clone();
         settings.validate()?;
         network.validate()?;
-        if settings.references > 0
-            && (distilled || network.family != Family::Flow || network.conditioning)
-        {
-            return Err(CliError::input(
-                "train.references is for flows that are trained without known positions: set it to 0",
-            ));
-        }
         dataset.verify()?;
         let schedule = network.schedule()?;
         let data_hash = prepare::identity(request.data, dataset.meta())?;
@@ -237,6 +258,16 @@ impl<'a> Plan<'a> {
             beside: None,
             resume_at,
         })
+    }
+
+    /// What stands behind a text in the rows of the data.
+    fn padding(&self) -> Padding {
+        let tokenizer = self.dataset.tokenizer();
+        Padding {
+            pad: tokenizer.pad_id(),
+            end: tokenizer.eos_id(),
+            weight: self.settings.padding_loss,
+        }
     }
 
     /// With as many steps, of so many evaluations of the network each, as were paid for.
@@ -267,7 +298,7 @@ impl<'a> Plan<'a> {
         objective: &O,
     ) -> Result<Card> {
         let evaluations = objective.evaluations(self.settings.batch);
-        let plan = self.spending(evaluations)?;
+        let mut plan = self.spending(evaluations)?;
         if let Some(card) = plan.done()? {
             return Ok(card);
         }
@@ -344,6 +375,9 @@ impl<'a> Plan<'a> {
             parameters,
             validation_loss,
         };
+        if let Some(clock) = outcome.clock {
+            plan.network.clock = clock.taus().to_vec();
+        }
         plan.save(&outcome.ema, objective.teacher(), &card)?;
         // The run is done; a picture of it is no reason to fail.
         if let Ok(picture) = plot::losses(&[(&losses, plan.colour())]) {
@@ -451,7 +485,9 @@ impl Job for TrainJob<'_> {
             Family::Flow => {
                 let objective = FlowObjective::new(plan.schedule.clone())
                     .with_conditioning(plan.settings.conditioning)
-                    .with_references(plan.settings.references);
+                    .with_references(plan.settings.references)
+                    .with_self_conditioning(plan.settings.self_conditioning)
+                    .with_padding(plan.padding());
                 plan.train(place, model, &objective)
             }
             Family::Mdlm => plan.train(place, model, &MdlmObjective::default()),

@@ -52,7 +52,8 @@ impl<B: Backend> Dit<B> {
         } else {
             known.clone()
         };
-        let x = self.evaluate::<Values>(state, ratio, |map| steer(map, &anchored), dropout);
+        let state = self.informed::<Values>(state, ratio);
+        let x = self.evaluate::<Values>(state, |map| steer(map, &anchored), dropout);
         self.output_layer.answer(x, |map| steer(map, &known))
     }
 }

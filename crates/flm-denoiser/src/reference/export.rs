@@ -116,6 +116,16 @@ fn check(config: &DitConfig) -> Result<(), ForeignError> {
             plain.evidence.to_string(),
         ),
         (
+            "self_conditioning",
+            config.self_conditioning.to_string(),
+            plain.self_conditioning.to_string(),
+        ),
+        (
+            "clock",
+            format!("{:?}", config.clock),
+            format!("{:?}", plain.clock),
+        ),
+        (
             "family",
             config.family.to_string(),
             plain.family.to_string(),

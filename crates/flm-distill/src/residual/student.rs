@@ -4,7 +4,7 @@ use super::jump::Jump;
 use super::{BOUNDARY, column, residual_rows};
 use crate::cost;
 use crate::losses::{RowLosses, mean_of};
-use crate::rows::TimeRow;
+use crate::rows::{TimeRow, on_clock};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -31,7 +31,7 @@ impl<B: Backend> ResidualStudent<B> {
 
     /// Times for a whole batch: as for the second network, but half as often the whole way.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
-        residual_rows(batch, BOUNDARY / 2.0, rng)
+        on_clock(residual_rows(batch, BOUNDARY / 2.0, rng), self.schedule.clock())
     }
 
     /// What a step of `batch` rows costs, in evaluations of the network: the student forward and back, and either network of the teacher once.

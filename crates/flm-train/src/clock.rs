@@ -1,0 +1,203 @@
+//! A clock that is fitted to the losses: training and samplers spend their time where the loss falls.
+//!
+//! The best clock lets the loss fall by equal amounts in equal time (LangFlow; `mathematics.md`, section 10). The
+//! losses of past rows are averaged in bins of τ, older ones counting less. Smoothed and made to fall, they give the share of the whole fall that lies
+//! before each τ; the clock is the inverse of that.
+
+use flm_simplex::Clock;
+use serde::{Deserialize, Serialize};
+
+/// Bins of τ, and steps of the fitted clock.
+const BINS: usize = 64;
+/// Steps after which a loss counts 1/e.
+const MEMORY: f64 = 1_000.0;
+/// Standard deviation of the smoothing, in bins.
+const SMOOTHING: f64 = 1.5;
+/// Share of the time that is spread evenly over τ.
+const EVEN: f64 = 0.1;
+
+/// Losses of past rows by their τ, and the clock as it was fitted last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FittedClock {
+    /// How many losses each bin has, the older ones in part.
+    counts: Vec<f64>,
+    /// Their sums.
+    sums: Vec<f64>,
+    /// τ at equal steps of the clock.
+    taus: Vec<f64>,
+}
+
+impl FittedClock {
+    /// No losses yet, and the clock to begin with.
+    pub(crate) fn new(clock: &Clock) -> Self {
+        Self {
+            counts: vec![0.0; BINS],
+            sums: vec![0.0; BINS],
+            taus: clock.taus().to_vec(),
+        }
+    }
+
+    /// The clock as it was fitted last.
+    pub(crate) fn clock(&self) -> Clock {
+        Clock::new(self.taus.clone()).expect("fitted clocks tell a time")
+    }
+
+    /// Adds the rows of a step, each with its τ and its loss.
+    pub(crate) fn add(&mut self, rows: &[(f64, f64)]) {
+        let left = (-1.0 / MEMORY).exp();
+        for value in self.counts.iter_mut().chain(&mut self.sums) {
+            *value *= left;
+        }
+        for (tau, loss) in rows {
+            let bin = ((tau * BINS as f64) as usize).min(BINS - 1);
+            self.counts[bin] += 1.0;
+            self.sums[bin] += loss;
+        }
+    }
+
+    /// Moves the clock half the way to the one that the losses ask for. It begins where it began.
+    pub(crate) fn refit(&mut self) {
+        let old = self.clock();
+        let Some(asked) = self.asked(old.start()) else {
+            return;
+        };
+        let step = |index: usize| {
+            let share = index as f64 / BINS as f64;
+            (old.tau(share) + asked.tau(share)) / 2.0
+        };
+        self.taus = (0..BINS).map(step).collect();
+        self.taus.push(1.0);
+    }
+
+    /// The clock by which the smoothed loss falls evenly from τ = `start` on, but for the share [`EVEN`].
+    fn asked(&self, start: f64) -> Option<Clock> {
+        let losses = falling(&self.smoothed()?);
+        // The fall from one bin's middle to the next; the ends fall as their neighbours do.
+        let fall = |tau: f64| {
+            let at = tau * BINS as f64 - 0.5;
+            let below = (at.floor().max(0.0) as usize).min(BINS - 2);
+            losses[below] + (losses[below + 1] - losses[below]) * (at - below as f64)
+        };
+        let whole = fall(start) - fall(1.0);
+        let points = 8 * BINS;
+        let tau = |point: usize| start + (1.0 - start) * point as f64 / points as f64;
+        let spent = |point: usize| {
+            let even = point as f64 / points as f64;
+            let fallen = if whole > 0.0 {
+                (fall(start) - fall(tau(point))) / whole
+            } else {
+                even
+            };
+            (1.0 - EVEN) * fallen + EVEN * even
+        };
+        let mut taus = Vec::with_capacity(BINS + 1);
+        let mut point = 0;
+        for step in 0..BINS {
+            let share = step as f64 / BINS as f64;
+            while spent(point + 1) < share {
+                point += 1;
+            }
+            let (low, high) = (spent(point), spent(point + 1));
+            let part = ((share - low) / (high - low)).clamp(0.0, 1.0);
+            taus.push(tau(point) + (tau(point + 1) - tau(point)) * part);
+        }
+        taus.push(1.0);
+        Clock::new(taus).ok()
+    }
+
+    /// Mean losses of the bins, each with those around it; nothing if a bin sees no loss.
+    fn smoothed(&self) -> Option<Vec<f64>> {
+        let smoothed = (0..BINS).map(|bin| {
+            let (mut sum, mut count) = (0.0, 0.0);
+            for other in 0..BINS {
+                let distance = bin.abs_diff(other) as f64 / SMOOTHING;
+                let weight = (-0.5 * distance * distance).exp();
+                sum += weight * self.sums[other];
+                count += weight * self.counts[other];
+            }
+            (count > 1e-6).then(|| sum / count)
+        });
+        smoothed.collect()
+    }
+}
+
+/// The nearest numbers that never rise, by squared distance: pools of those that do have their mean.
+fn falling(values: &[f64]) -> Vec<f64> {
+    let mut pools: Vec<(f64, usize)> = Vec::new();
+    for value in values {
+        let mut pool = (*value, 1);
+        while let Some(&(mean, count)) = pools.last().filter(|(mean, _)| *mean < pool.0) {
+            let total = count + pool.1;
+            let sum = mean * count as f64 + pool.0 * pool.1 as f64;
+            pool = (sum / total as f64, total);
+            pools.pop();
+        }
+        pools.push(pool);
+    }
+    let spread = |(mean, count): (f64, usize)| std::iter::repeat_n(mean, count);
+    pools.into_iter().flat_map(spread).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock fitted to rows of the loss `loss`, again and again.
+    fn fitted(start: Clock, loss: fn(f64) -> f64) -> FittedClock {
+        let mut fitted = FittedClock::new(&start);
+        let rows: Vec<(f64, f64)> = (0..2_000)
+            .map(|row| f64::from(row) / 2_000.0)
+            .filter(|tau| *tau >= start.start())
+            .map(|tau| (tau, loss(tau)))
+            .collect();
+        for _ in 0..20 {
+            fitted.add(&rows);
+            fitted.refit();
+        }
+        fitted
+    }
+
+    #[test]
+    fn a_loss_that_falls_evenly_needs_an_even_clock() {
+        let clock = fitted(Clock::even(), |tau| 3.0 - 2.0 * tau).clock();
+        for share in [0.0, 0.1, 0.5, 0.9, 1.0] {
+            // Smoothing flattens the ends.
+            let found = clock.tau(share);
+            assert!((found - share).abs() < 0.02, "{share} {found}");
+        }
+    }
+
+    #[test]
+    fn the_time_is_spent_where_the_loss_falls() {
+        // All of the fall lies in the middle fifth.
+        let loss = |tau: f64| 1.0 - ((tau - 0.4) / 0.2).clamp(0.0, 1.0);
+        let clock = fitted(Clock::even(), loss).clock();
+        // The even tenth of the time, and what smoothing spreads.
+        assert!(clock.tau(0.1) > 0.35, "{}", clock.tau(0.1));
+        assert!(clock.tau(0.9) < 0.65, "{}", clock.tau(0.9));
+        assert!((clock.tau(0.5) - 0.5).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_clock_begins_where_it_began() {
+        let start = Clock::new(vec![0.2, 1.0]).unwrap();
+        let clock = fitted(start, |tau| 1.0 - tau).clock();
+        assert_eq!(clock.start(), 0.2);
+        assert!((clock.tau(0.5) - 0.6).abs() < 0.02);
+    }
+
+    #[test]
+    fn losses_that_rise_are_pooled() {
+        assert_eq!(falling(&[4.0, 1.0, 2.0, 3.0, 0.0]), [4.0, 2.0, 2.0, 2.0, 0.0]);
+        let clock = fitted(Clock::even(), |tau| tau).clock();
+        assert!((clock.tau(0.3) - 0.3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn without_losses_the_clock_stays() {
+        let mut fitted = FittedClock::new(&Clock::even());
+        fitted.refit();
+        assert_eq!(fitted.clock(), Clock::even());
+    }
+}
