@@ -15,7 +15,7 @@ use flm_discrete::sdtt::{Divergence, SdttObjective};
 use flm_distill::{
     DistributionConfig, DistributionObjective, FlowMapConfig, FlowMapObjective, FlowObjective,
 };
-use flm_simplex::{Schedule, stream};
+use flm_simplex::{Clock, Schedule, stream};
 use flm_tests::sentences;
 use flm_train::{Event, Objective, OptimizerKind, Outcome, Run, TrainConfig, TrainError};
 use std::path::Path;
@@ -110,18 +110,17 @@ fn resumes_to_the_bit<O: Objective<Train>>(
     data: &Dataset,
     objective: &O,
     sizes: &DitConfig,
-    kind: OptimizerKind,
-) {
+    config: &TrainConfig,
+) -> Outcome<Flex> {
     let folder = tempfile::tempdir().unwrap();
     let (whole, halves) = (folder.path().join("whole"), folder.path().join("halves"));
-    let config = config(kind);
     // A network made anew each time, as a new process would: its parameters have other identities.
     let part = |checkpoints: &Path, how| {
         train(
             data,
             objective,
             &made(sizes.clone()),
-            &config,
+            config,
             checkpoints,
             how,
         )
@@ -136,6 +135,8 @@ fn resumes_to_the_bit<O: Objective<Train>>(
     // To the bit, and with other workers after the break than before it.
     assert_eq!(expected, found);
     assert_same_weights(&uninterrupted.ema, &resumed.ema);
+    assert_eq!(uninterrupted.clock, resumed.clock);
+    resumed
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn a_flow_resumes_to_the_bit_with_either_optimizer() {
     let data = data(folder.path());
     let objective = FlowObjective::new(Schedule::new(data.tokenizer().vocab_size()).unwrap());
     for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
-        resumes_to_the_bit(&data, &objective, &sizes(&data), kind);
+        resumes_to_the_bit(&data, &objective, &sizes(&data), &config(kind));
     }
 }
 
@@ -158,7 +159,26 @@ fn a_flow_with_soft_targets_and_evidence_resumes_to_the_bit() {
         evidence: true,
         ..sizes(&data)
     };
-    resumes_to_the_bit(&data, &objective, &sizes, OptimizerKind::Muon);
+    resumes_to_the_bit(&data, &objective, &sizes, &config(OptimizerKind::Muon));
+}
+
+#[test]
+fn a_flow_with_self_conditioning_and_a_fitted_clock_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path());
+    let sizes = DitConfig {
+        self_conditioning: true,
+        ..sizes(&data)
+    };
+    let objective = FlowObjective::new(sizes.schedule().unwrap()).with_self_conditioning(0.5);
+    // Stopped after three steps: the first fit comes after the break, to losses of before it.
+    let config = TrainConfig {
+        clock_every: 2,
+        ..config(OptimizerKind::Muon)
+    };
+    let clock = resumes_to_the_bit(&data, &objective, &sizes, &config).clock;
+    let clock = clock.expect("a clock that is fitted");
+    assert_ne!(clock, Clock::even());
 }
 
 #[test]
@@ -177,7 +197,7 @@ fn a_student_and_its_auxiliary_resume_to_the_bit_with_either_optimizer() {
     let auxiliary = (teacher.clone()).into_two_time(sizes.cond_dim, &mut rng, &Default::default());
     let objective = DistributionObjective::new(schedule, settings, teacher, auxiliary);
     for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
-        resumes_to_the_bit(&data, &objective, &sizes, kind);
+        resumes_to_the_bit(&data, &objective, &sizes, &config(kind));
     }
 }
 
@@ -189,7 +209,7 @@ fn a_distillation_resumes_to_the_bit() {
     let teacher = model(&data, false).valid();
     let objective = FlowMapObjective::new(schedule, FlowMapConfig::default(), Some(teacher));
     let sizes = sizes(&data).with_two_time(true);
-    resumes_to_the_bit(&data, &objective, &sizes, OptimizerKind::Adamw);
+    resumes_to_the_bit(&data, &objective, &sizes, &config(OptimizerKind::Adamw));
 }
 
 #[test]
@@ -198,21 +218,21 @@ fn discrete_diffusion_and_autoregression_resume_to_the_bit() {
     let data = data(folder.path());
     let of = |family| sizes(&data).with_family(family);
     let [mdlm, duo, causal] = [Family::Mdlm, Family::Duo, Family::Autoregressive].map(of);
-    let kind = OptimizerKind::Adamw;
-    resumes_to_the_bit(&data, &MdlmObjective::default(), &mdlm, kind);
-    resumes_to_the_bit(&data, &AutoregressiveObjective, &causal, kind);
+    let config = config(OptimizerKind::Adamw);
+    resumes_to_the_bit(&data, &MdlmObjective::default(), &mdlm, &config);
+    resumes_to_the_bit(&data, &AutoregressiveObjective, &causal, &config);
     // Stopped after three steps, of which two are softened.
     let gamma = Transform::new(duo.vocab_size).covering();
     let curriculum = Curriculum::new(duo.vocab_size, gamma, 0.1, 2);
     let objective = DuoObjective::new(LogLinear::default(), Some(curriculum));
-    resumes_to_the_bit(&data, &objective, &duo, kind);
+    resumes_to_the_bit(&data, &objective, &duo, &config);
 
     let teacher = |sizes: &DitConfig| made(sizes.clone()).valid();
     let schedule = LogLinear::default();
     let objective = SdttObjective::new(schedule, teacher(&mdlm), 0.1, Divergence::Forward);
-    resumes_to_the_bit(&data, &objective, &mdlm, kind);
+    resumes_to_the_bit(&data, &objective, &mdlm, &config);
     let objective = DcdObjective::new(gamma, teacher(&duo), 0.1);
-    resumes_to_the_bit(&data, &objective, &duo, kind);
+    resumes_to_the_bit(&data, &objective, &duo, &config);
 }
 
 #[test]

@@ -33,6 +33,29 @@ fn texts(folder: &Folder, words: &str) -> Vec<Value> {
 }
 
 #[test]
+fn a_fitted_clock_belongs_to_the_model_and_its_flow_map() {
+    let folder = Folder::new();
+    folder.data("data", 300);
+    let train = "train --data data --out flow --set train.self_conditioning=0.25 --set train.clock_every=1 --set model.clock=[0.01,1.0]";
+    folder.tiny(train).assert().success();
+    let map = format!("{MATCH} --out map");
+    folder.flm(&map).assert().success();
+    let clock = |model: &str| {
+        let text = fs::read_to_string(folder.path(&format!("{model}/model/config.json"))).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(config["model"]["self_conditioning"], true);
+        config["model"]["clock"].as_array().unwrap().clone()
+    };
+    let of_flow = clock("flow");
+    assert_eq!(of_flow.len(), 65);
+    assert_eq!(of_flow[0], 0.01);
+    assert_eq!(of_flow, clock("map"));
+    for words in ["--model flow --steps 3", "--model map --steps 1"] {
+        assert_eq!(texts(&folder, words).len(), 6);
+    }
+}
+
+#[test]
 fn a_flow_map_is_made_from_a_flow_and_from_another_map() {
     let folder = trained();
     for (out, more) in [
@@ -210,6 +233,18 @@ fn what_does_not_go_together_is_refused() {
         (
             "train --data data --out x --set model.family=mdlm --set train.references=8".to_owned(),
             "train.references is for flows, but model.family is mdlm: set it to 0",
+        ),
+        (
+            "train --data data --out x --set model.clock=[0.5,0.2,1.0]".to_owned(),
+            "model clock: a clock needs two or more times τ between 0 and 1, none before the one it follows and the last of them 1, found [0.5, 0.2, 1.0]",
+        ),
+        (
+            "train --data data --out x --set train.self_conditioning=0.5 --set train.conditioning=0.5".to_owned(),
+            "train.self_conditioning is for flows that are trained without known positions: set it or train.conditioning to 0",
+        ),
+        (
+            format!("{MATCH} --out x --set distill.train.clock_every=5"),
+            "distill.train.clock_every must be 0: it is a setting of a flow's training, train.clock_every",
         ),
         (
             "distill --teacher flow --data data --out x --set flow_map.objective=residual".to_owned(),

@@ -369,7 +369,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
     for (words, expected) in [
         (
             "train --data data --out x --set model.family=mdlm --set train.conditioning=0.5",
-            "train.conditioning is for flows, but model.family is mdlm",
+            "train.conditioning is for flows, but model.family is mdlm: set it to 0",
         ),
         (
             "train --data data --out x --set train.conditioning=2",

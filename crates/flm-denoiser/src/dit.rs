@@ -413,4 +413,44 @@ mod tests {
         // The same sums of f32, in blocks of other sizes.
         assert!(largest(with - without) < 1e-5);
     }
+
+    #[test]
+    fn an_earlier_belief_is_heard_once_its_map_is_learned() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let config = DitConfig {
+            self_conditioning: true,
+            ..DitConfig::new(7, 5, 16, 1, 2)
+        };
+        let fresh = config
+            .init::<Flex>(&mut rng, &Default::default())
+            .unwrap();
+        let mut tensors = named_tensors(&fresh);
+        for tensor in &mut tensors {
+            if tensor.name != "earlier" {
+                tensor.values.fill_with(|| rng.random_range(-0.5..0.5));
+            }
+        }
+        let silent = apply_tensors(fresh.clone(), Path::new("drawn"), tensors.clone()).unwrap();
+        let of_earlier = tensors.iter_mut().find(|tensor| tensor.name == "earlier");
+        let of_earlier = of_earlier.expect("its map");
+        of_earlier.values.fill_with(|| rng.random_range(-0.5..0.5));
+        let loud = apply_tensors(fresh, Path::new("drawn"), tensors).unwrap();
+        let drawn = |seed| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            flm_simplex::noise::gaussian::<Flex, _, 3>([2, 5, 16], &mut rng, &Default::default())
+        };
+        let after = |model: &Dit<Flex>, mean| {
+            let time = Tensor::full([2], 0.5, &Default::default());
+            let off = &mut Dropout::off();
+            let told = model.forward_after(Some(mean), drawn(2), time.clone(), time, off);
+            told.dense_log_probs()
+        };
+        let nothing = Tensor::zeros([2, 5, 16], &Default::default());
+        for (model, mean) in [(&silent, drawn(4)), (&loud, nothing)] {
+            let change = largest(after(model, mean) - answer(model, drawn(2)));
+            assert!(change < 1e-5, "{change}");
+        }
+        let change = largest(after(&loud, drawn(4)) - answer(&loud, drawn(2)));
+        assert!(change > 1e-2, "{change}");
+    }
 }

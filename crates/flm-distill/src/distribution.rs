@@ -15,7 +15,7 @@ use burn::tensor::{
     Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Dit, Dropout, Noise, Prediction, Prior};
+use flm_denoiser::{Belief, Dit, Dropout, Noise, Prediction, Prior};
 use flm_simplex::Schedule;
 use flm_simplex::interpolant::interpolate;
 use flm_simplex::times::stratified;
@@ -215,12 +215,18 @@ impl<B: Backend> DistributionObjective<B> {
             .collect()
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network: student and auxiliary are trained, the teacher is asked.
+    /// What a step of `batch` rows costs, in evaluations of the network: student and auxiliary are trained, the teacher is asked, twice if it
+    /// hears of an earlier belief.
     pub fn evaluations(&self, batch: usize) -> f64 {
         let renoised = batch * self.config.renoisings;
         let paths = self.path_count(batch) as f64;
+        let asked = if self.teacher.hears_earlier() {
+            2.0
+        } else {
+            1.0
+        };
         batch as f64 * cost::TRAINED
-            + renoised as f64 * (cost::TRAINED + 1.0)
+            + renoised as f64 * (cost::TRAINED + asked)
             + paths * self.config.path_steps as f64
     }
 
@@ -276,10 +282,7 @@ impl<B: Backend> DistributionObjective<B> {
             times.s,
         );
         let tau = times.tau_s;
-        let real = self
-            .teacher
-            .forward(state.clone(), tau.clone(), tau.clone(), &mut Dropout::off())
-            .belief_at(self.config.temperature);
+        let real = self.settled(state.clone(), tau.clone());
         let state = Tensor::from_inner(state);
         // Without dropout, as the teacher: what differs between the two is what they have learned.
         let tau = Tensor::from_inner(tau);
@@ -298,6 +301,20 @@ impl<B: Backend> DistributionObjective<B> {
             contrast: score.per_token,
             auxiliary: own.cross_entropy(Tensor::from_inner(written), mean).loss,
         }
+    }
+
+    /// What the teacher says at `state`; one that hears of an earlier belief is asked twice.
+    fn settled(&self, state: Tensor<B, 3>, tau: Tensor<B, 1>) -> Belief<B> {
+        let teacher = &self.teacher;
+        let ask = |earlier| {
+            let (state, tau) = (state.clone(), tau.clone());
+            teacher.forward_after(earlier, state, tau.clone(), tau, &mut Dropout::off())
+        };
+        let mut answer = ask(None);
+        if teacher.hears_earlier() {
+            answer = ask(Some(answer.belief().mean(teacher.embed())));
+        }
+        answer.belief_at(self.config.temperature)
     }
 
     /// The student's loss against what the teacher's paths lead to, of the rows that have one.

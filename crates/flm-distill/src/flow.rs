@@ -231,8 +231,11 @@ mod tests {
 
     /// A network whose every parameter is drawn.
     fn loud() -> Dit<Train> {
+        drawn(&DitConfig::new(9, 4, 16, 1, 2))
+    }
+
+    fn drawn(config: &DitConfig) -> Dit<Train> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
-        let config = DitConfig::new(9, 4, 16, 1, 2);
         let model = config.init::<Train>(&mut rng, &Default::default()).unwrap();
         let mut tensors = named_tensors(&model);
         for tensor in &mut tensors {
@@ -330,5 +333,70 @@ mod tests {
         // Token 2 is the known one; token 0 occurs nowhere.
         assert!(of_token(2) > 0.0);
         assert_eq!(of_token(0), 0.0);
+    }
+
+    fn all_losses(objective: &FlowObjective, model: &Dit<Train>) -> RowLosses<Train> {
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let off = &mut Dropout::off();
+        objective.losses(model, tokens(), None, &noise(1), &rows, off)
+    }
+
+    #[test]
+    fn the_second_evaluation_is_told_the_first_ones_belief() {
+        let config = DitConfig {
+            self_conditioning: true,
+            ..DitConfig::new(9, 4, 16, 1, 2)
+        };
+        let model = drawn(&config);
+        let schedule = config.schedule().unwrap();
+        let plain = FlowObjective::new(schedule.clone());
+        let told = plain.clone().with_self_conditioning(0.5);
+        assert_eq!(told.evaluations(8), 8.0 * 3.5);
+        let losses = |objective| flat(all_losses(objective, &model).per_token);
+        let (alone, found) = (losses(&plain), losses(&told));
+        // Of two rows the first is evaluated twice.
+        assert_eq!(alone[4..], found[4..]);
+        let times = RowTimes::<Train>::of(
+            &[0.3, 0.6].map(TimeRow::diagonal),
+            &schedule,
+            &Default::default(),
+        );
+        let state = noise(1).interpolate(model.embed(), tokens(), times.s.clone());
+        let off = &mut Dropout::off();
+        let (s, t) = (times.tau_s, times.tau_t);
+        let first = model.forward(state.clone(), s.clone(), t.clone(), off);
+        let mean = first.belief().mean(model.embed());
+        let second = model.forward_after(Some(mean), state, s, t, off);
+        let expected = second.dense_log_probs().inner().neg();
+        let ids = tokens().inner().unsqueeze_dim::<3>(2);
+        let expected = flat(expected.gather(2, ids).squeeze_dim::<2>(2));
+        for (found, expected) in found[..4].iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
+        assert!((found[0] - alone[0]).abs() > 1e-4);
+    }
+
+    #[test]
+    fn padding_weighs_what_it_should() {
+        let model = loud();
+        let schedule = Schedule::new(9).unwrap();
+        // Rows 1 2 3 4 and 5 6 7 8: 3 ends the first, 4 fills it; a pad with no end before it is a token as any other.
+        let padding = |pad, weight| Padding {
+            pad,
+            end: 3,
+            weight,
+        };
+        let mean = |objective: &FlowObjective| {
+            let losses = all_losses(objective, &model);
+            (flat(losses.mean.inner())[0], flat(losses.per_token))
+        };
+        let plain = FlowObjective::new(schedule);
+        let (whole, per_token) = mean(&plain);
+        let (light, same) = mean(&plain.clone().with_padding(padding(4, 0.25)));
+        assert_eq!(per_token, same);
+        let expected = whole - 0.75 * per_token[3] / 8.0;
+        assert!((light - expected).abs() < 1e-5, "{light} {expected}");
+        let (none, _) = mean(&plain.clone().with_padding(padding(7, 0.25)));
+        assert!((none - whole).abs() < 1e-6, "{none} {whole}");
     }
 }

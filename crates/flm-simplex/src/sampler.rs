@@ -304,6 +304,7 @@ impl Jump {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Clock;
     use burn_flex::Flex;
     use std::cell::RefCell;
 
@@ -343,6 +344,76 @@ mod tests {
                 (index, tau, t),
                 (i, asked[i].0, schedule.t_of_tau(asked[i].0))
             );
+        }
+    }
+
+    #[test]
+    fn a_clock_says_where_steps_are_and_where_noise_begins() {
+        let clock = Clock::new(vec![0.2, 0.3, 1.0]).unwrap();
+        let (denoiser, schedule) = (Ones::default(), Schedule::new(3).unwrap());
+        let schedule = schedule.with_clock(clock);
+        let t = schedule.t_of_tau(0.2);
+        let state = Tensor::ones([1, 2, 3], &Default::default());
+        let (mut taus, mut shares) = (Vec::new(), Vec::new());
+        euler(&denoiser, &schedule, state.clone(), 4, |step| {
+            taus.push(step.tau);
+            shares.push(step.t);
+        })
+        .unwrap();
+        for (found, expected) in taus.iter().zip([0.2, 0.25, 0.3, 0.65]) {
+            assert!((found - expected).abs() < 1e-12, "{taus:?}");
+        }
+        assert_eq!(shares[0], t);
+        let begun: f32 = begin(state, t).max().into_scalar();
+        assert!((f64::from(begun) - (1.0 - t)).abs() < 1e-6);
+    }
+
+    /// Believes one more than it did at the step before.
+    struct Counting;
+
+    impl Denoiser<Flex> for Counting {
+        type Belief = Tensor<Flex, 3>;
+
+        fn believe(&self, state: Tensor<Flex, 3>, _: f64, _: f64) -> Self::Belief {
+            state.ones_like()
+        }
+
+        fn believe_after(
+            &self,
+            earlier: Option<&Self::Belief>,
+            state: Tensor<Flex, 3>,
+            tau_s: f64,
+            tau_t: f64,
+        ) -> Self::Belief {
+            let now = self.believe(state, tau_s, tau_t);
+            earlier.map_or(now.clone(), |earlier| earlier.clone() + now)
+        }
+
+        fn mean(&self, belief: &Self::Belief) -> Tensor<Flex, 3> {
+            belief.clone()
+        }
+    }
+
+    #[test]
+    fn every_sampler_tells_what_the_step_before_believed() {
+        let schedule = Schedule::new(3).unwrap();
+        let beliefs = [
+            euler(&Counting, &schedule, zeros(), 5, |_| ()).unwrap(),
+            flow_map(&Counting, &schedule, zeros(), 5, 0.5, zeros, |_| ()).unwrap(),
+            bridge(
+                &Counting,
+                &schedule,
+                zeros(),
+                5,
+                Renewal::Bridge,
+                Clone::clone,
+                zeros,
+                |_| (),
+            )
+            .unwrap(),
+        ];
+        for belief in beliefs {
+            assert_eq!(belief.max().into_scalar(), 5.0);
         }
     }
 

@@ -511,10 +511,13 @@ fn is_finite<B: Backend, M: Module<B>>(module: &M) -> bool {
     finite.0
 }
 
+/// The parts of τ whose losses are reported beside a flow's whole.
+const QUARTERS: [&str; 4] = ["time_1", "time_2", "time_3", "time_4"];
+
 /// Sums of the row losses by name, with their counts, and of what is reported beside them; and τ and loss of each row that has a τ.
 fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> ([Sums; 2], Vec<(f64, f64)>) {
     let rows = losses.per_token.mean_dim(1).into_data();
-    let by_tau = losses.taus.into_iter().zip(rows.iter::<f64>()).collect();
+    let by_tau: Vec<(f64, f64)> = losses.taus.into_iter().zip(rows.iter()).collect();
     let (mut sums, mut beside) = (Sums::new(), Sums::new());
     let add = |sums: &mut Sums, name, sum: f64, count: f64| {
         let entry = sums.entry(name).or_insert((0.0, 0.0));
@@ -523,6 +526,10 @@ fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> ([Sums; 2], Vec<(f64, f64)>
     };
     for (name, loss) in losses.names.into_iter().zip(rows.iter::<f64>()) {
         add(&mut sums, name, loss, 1.0);
+    }
+    for (tau, loss) in &by_tau {
+        let quarter = ((tau * 4.0) as usize).min(3);
+        add(&mut beside, QUARTERS[quarter], *loss, 1.0);
     }
     for measured in losses.beside {
         add(&mut beside, measured.name, measured.sum, measured.count);
