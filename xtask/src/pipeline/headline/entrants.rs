@@ -67,7 +67,7 @@ pub(crate) const ENTRANTS: &[Entrant] = &[
     sampled("FMLM, γ = 0.8", "flow", "FMLM", &["--gamma", "0.8"]),
     Entrant {
         preset: Some("grammar-tiny"),
-        on_text: &["train.references=4096", "model.evidence=true"],
+        on_text: &["model.evidence=true", "train.self_conditioning=0.25"],
         ..trained(EVIDENT, "flow")
     },
     sampled(
