@@ -40,17 +40,17 @@ fn a_fitted_clock_belongs_to_the_model_and_its_flow_map() {
     folder.tiny(train).assert().success();
     let map = format!("{MATCH} --out map");
     folder.flm(&map).assert().success();
-    let clock = |model: &str| {
+    let clock = |model: &str, hears: bool| {
         let text = fs::read_to_string(folder.path(&format!("{model}/model/config.json"))).unwrap();
         let config: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(config["model"]["self_conditioning"], true);
+        assert_eq!(config["model"]["self_conditioning"], hears);
         config["model"]["clock"].as_array().unwrap().clone()
     };
-    let of_flow = clock("flow");
+    let of_flow = clock("flow", true);
     assert_eq!(of_flow.len(), 65);
     assert_eq!(of_flow[0], 0.01);
-    assert_eq!(of_flow, clock("map"));
-    for words in ["--model flow --steps 3", "--model map --steps 1"] {
+    assert_eq!(of_flow, clock("map", false));
+    for words in ["--model flow --steps 3", "--model map --steps 2"] {
         assert_eq!(texts(&folder, words).len(), 6);
     }
 }
@@ -236,7 +236,15 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "train --data data --out x --set model.clock=[0.5,0.2,1.0]".to_owned(),
-            "model clock: a clock needs two or more times τ between 0 and 1, none before the one it follows and the last of them 1, found [0.5, 0.2, 1.0]",
+            "model clock: a clock needs two or more times τ from 0 to 1, each later than the one before and the last of them 1, found [0.5, 0.2, 1.0]",
+        ),
+        (
+            "train --data data --out x --set train.self_conditioning=0.3 --set train.micro_batch=4 --set train.batch=4".to_owned(),
+            "training self_conditioning 0.3 of a micro_batch of 4 is no whole number of rows",
+        ),
+        (
+            "train --data data --out x --set model.family=mdlm --set model.clock=[0.5,1.0]".to_owned(),
+            "model clock is of flows and flow maps of one network",
         ),
         (
             "train --data data --out x --set train.self_conditioning=0.5 --set train.conditioning=0.5".to_owned(),

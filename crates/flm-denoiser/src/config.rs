@@ -251,11 +251,12 @@ impl DitConfig {
         if self.conditioning && (self.two_time || self.family != Family::Flow) {
             return Err(ConfigError::Conditioning);
         }
-        for (key, set) in [
-            ("evidence", self.evidence),
-            ("self_conditioning", self.self_conditioning),
+        for (key, set, of_residual) in [
+            ("evidence", self.evidence, false),
+            ("self_conditioning", self.self_conditioning, false),
+            ("clock", !self.clock.is_empty(), true),
         ] {
-            if set && (self.family != Family::Flow || self.residual) {
+            if set && (self.family != Family::Flow || self.residual && !of_residual) {
                 return Err(ConfigError::Flows { key });
             }
         }

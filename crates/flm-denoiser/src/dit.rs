@@ -247,6 +247,14 @@ impl<B: Backend> Dit<B> {
         self.output_layer.answer(x, steer)
     }
 
+    /// The same network, deaf to earlier beliefs: what a flow map starts from, which is trained without.
+    pub fn without_earlier(self) -> Self {
+        Self {
+            earlier: None,
+            ..self
+        }
+    }
+
     /// Whether an earlier belief is heard.
     pub fn hears_earlier(&self) -> bool {
         self.earlier.is_some()
@@ -421,9 +429,7 @@ mod tests {
             self_conditioning: true,
             ..DitConfig::new(7, 5, 16, 1, 2)
         };
-        let fresh = config
-            .init::<Flex>(&mut rng, &Default::default())
-            .unwrap();
+        let fresh = config.init::<Flex>(&mut rng, &Default::default()).unwrap();
         let mut tensors = named_tensors(&fresh);
         for tensor in &mut tensors {
             if tensor.name != "earlier" {

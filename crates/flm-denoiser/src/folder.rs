@@ -88,9 +88,9 @@ pub enum FolderError {
         /// The configuration key.
         key: &'static str,
         /// Its value for the second network.
-        second: usize,
+        second: String,
         /// Its value for the denoiser.
-        denoiser: usize,
+        denoiser: String,
     },
     /// `config.json` is not what it should be.
     #[error("{} is not a model configuration: {source}", path.display())]
@@ -155,12 +155,25 @@ pub enum FolderError {
 /// Checks that the two networks of a residual flow map see the same sequences at the same times.
 fn check_pair(second: &DitConfig, denoiser: &DitConfig) -> Result<(), FolderError> {
     for (key, second, denoiser) in [
-        ("vocab_size", second.vocab_size, denoiser.vocab_size),
-        ("length", second.length, denoiser.length),
+        (
+            "vocab_size",
+            second.vocab_size.to_string(),
+            denoiser.vocab_size.to_string(),
+        ),
+        (
+            "length",
+            second.length.to_string(),
+            denoiser.length.to_string(),
+        ),
         (
             "schedule_vocab",
-            second.schedule_vocab,
-            denoiser.schedule_vocab,
+            second.schedule_vocab.to_string(),
+            denoiser.schedule_vocab.to_string(),
+        ),
+        (
+            "clock",
+            format!("{:?}", second.clock),
+            format!("{:?}", denoiser.clock),
         ),
     ] {
         if second != denoiser {

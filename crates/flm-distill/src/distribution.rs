@@ -261,7 +261,7 @@ impl<B: Backend> DistributionObjective<B> {
         let written_from = |row: &DistributionRow| TimeRow::span(RowKind::Boundary, row.level, 1.0);
         let at: Vec<TimeRow> = rows.iter().map(written_from).collect();
         let at = RowTimes::<A>::of(&at, &self.schedule, &tokens.device());
-        let state = noise.interpolate(student.embed(), tokens.clone(), at.s.clone());
+        let state = self.begun(student, tokens.clone(), noise, rows, &at);
         let answer = student.forward(state, at.tau_s.clone(), at.tau_t.clone(), dropout);
         let paths = self.paths(&answer, tokens, noise, rows);
         let times = self.config.renoisings;
@@ -284,7 +284,8 @@ impl<B: Backend> DistributionObjective<B> {
         let tau = times.tau_s;
         let real = self.settled(state.clone(), tau.clone());
         let state = Tensor::from_inner(state);
-        // Without dropout, as the teacher: what differs between the two is what they have learned.
+        // Without dropout, as the teacher: what differs between the two is what they have learned. One evaluation of the auxiliary learns the same posterior
+        // that a teacher comes nearer to by two.
         let tau = Tensor::from_inner(tau);
         let own = auxiliary.forward(state, tau, level, &mut Dropout::off());
         let shape = written.dims();
@@ -301,6 +302,29 @@ impl<B: Backend> DistributionObjective<B> {
             contrast: score.per_token,
             auxiliary: own.cross_entropy(Tensor::from_inner(written), mean).loss,
         }
+    }
+
+    /// The states that the student writes from. Those at the clock's start are noise alone, as a sampler's are.
+    fn begun<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        student: &Dit<A>,
+        tokens: Tensor<A, 2, Int>,
+        noise: &Noise<B>,
+        rows: &[DistributionRow],
+        at: &RowTimes<A>,
+    ) -> Tensor<A, 3> {
+        let state = noise.interpolate(student.embed(), tokens.clone(), at.s.clone());
+        let start = self.schedule.clock().start();
+        if start == 0.0 {
+            return state;
+        }
+        let first: Vec<f32> = rows
+            .iter()
+            .map(|row| f32::from(row.level == start))
+            .collect();
+        let text = Tensor::from_floats(first.as_slice(), &tokens.device()) * at.s.clone();
+        let text = text.reshape([rows.len(), 1, 1]);
+        state - student.embed().tokens(tokens) * text
     }
 
     /// What the teacher says at `state`; one that hears of an earlier belief is asked twice.
@@ -390,8 +414,12 @@ mod tests {
 
     /// A network whose every parameter is drawn; the head's bias for a token is raised by `raise`.
     fn network(two_time: bool, raise: Option<(usize, f32)>) -> Dit<Train> {
-        let mut rng = ChaCha8Rng::seed_from_u64(7);
         let sizes = DitConfig::new(VOCAB, 4, 16, 1, 2).with_two_time(two_time);
+        of_sizes(&sizes, raise)
+    }
+
+    fn of_sizes(sizes: &DitConfig, raise: Option<(usize, f32)>) -> Dit<Train> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
         let model = sizes.init::<Train>(&mut rng, &Default::default()).unwrap();
         let mut tensors = named_tensors(&model);
         for tensor in &mut tensors {
@@ -405,6 +433,63 @@ mod tests {
             }
         }
         apply_tensors(model, Path::new("drawn"), tensors).unwrap()
+    }
+
+    #[test]
+    fn a_teacher_that_hears_of_its_belief_is_asked_twice() {
+        let sizes = DitConfig {
+            self_conditioning: true,
+            ..DitConfig::new(VOCAB, 4, 16, 1, 2)
+        };
+        let teacher = of_sizes(&sizes, None);
+        let objective = objective(config(), &teacher);
+        // A student's row costs three, each of its two renoisings three of the auxiliary and two of the teacher.
+        assert_eq!(objective.evaluations(1), 13.0);
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let device = Default::default();
+        let state = flm_simplex::noise::gaussian::<Flex, _, 3>([2, 4, 16], &mut rng, &device);
+        let tau = Tensor::full([2], 0.5, &device);
+        let found = objective.settled(state.clone(), tau.clone()).dense();
+        let (deaf, off) = (teacher.valid(), &mut Dropout::off());
+        let first = deaf.forward(state.clone(), tau.clone(), tau.clone(), off);
+        let first = first.belief();
+        let mean = first.mean(deaf.embed());
+        let second = deaf.forward_after(Some(mean), state, tau.clone(), tau, off);
+        let second = second.belief().dense();
+        found
+            .clone()
+            .into_data()
+            .assert_eq(&second.into_data(), true);
+        let change: f32 = (found - first.dense()).abs().max().into_scalar();
+        assert!(change > 1e-4, "{change}");
+    }
+
+    #[test]
+    fn a_clock_begins_with_noise_alone() {
+        let teacher = network(false, None);
+        let clock = flm_simplex::Clock::new(vec![0.3, 1.0]).unwrap();
+        let schedule = Schedule::new(VOCAB).unwrap().with_clock(clock);
+        let s = schedule.t_of_tau(0.3) as f32;
+        let student = network(true, None);
+        let [of_teacher, of_auxiliary] = [(), ()].map(|()| teacher.valid());
+        let objective = DistributionObjective::new(schedule, config(), of_teacher, of_auxiliary);
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let rows = objective.rows(2, &mut rng);
+        assert!(rows.iter().all(|row| row.level == 0.3));
+        let noise = Prior::new(student.valid().embed()).draw(2, 4, &mut rng);
+        let spans: Vec<TimeRow> = rows
+            .iter()
+            .map(|row| TimeRow::span(RowKind::Boundary, row.level, 1.0))
+            .collect();
+        let device = Default::default();
+        let at = RowTimes::<Train>::of(&spans, &objective.schedule, &device);
+        let tokens = Tensor::from_ints([[1, 2, 3, 4], [5, 6, 7, 8]], &device);
+        let found = objective
+            .begun(&student, tokens, &noise, &rows, &at)
+            .inner();
+        let expected = noise.seen(student.valid().embed()) * (1.0 - s);
+        let change: f32 = (found - expected).abs().max().into_scalar();
+        assert!(change < 1e-5, "{change}");
     }
 
     fn losses(

@@ -24,9 +24,9 @@ pub struct FlowObjective {
 /// What stands behind a text in its row, and what its loss counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Padding {
-    /// The token that fills rows.
+    /// The token that fills rows, from the one behind the end of the text on.
     pub pad: u32,
-    /// The token that ends a text. It is no padding itself.
+    /// The token that ends a text. It is no padding itself, unless it fills rows.
     pub end: u32,
     /// Weight of the loss of padding, beside 1 for all other tokens.
     pub weight: f64,
@@ -113,12 +113,13 @@ impl FlowObjective {
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
     ) -> RowLosses<A> {
-        let device = tokens.device();
+        let (shape, device) = (tokens.dims(), tokens.device());
         let times = RowTimes::<A>::of(rows, &self.schedule, &device);
         let state = noise.interpolate(model.embed(), tokens.clone(), times.s.clone());
         let earlier = self.earlier(model, &state, &times);
         let prediction = model.forward_after(earlier, state, times.tau_s, times.tau_t, dropout);
-        let weights = self.weights(tokens.clone());
+        let weighing = self.weighing(tokens.clone());
+        let weights = mean_of(shape, shape[0], &device) * weighing.clone();
         let score = match references {
             None => prediction.cross_entropy(tokens, weights),
             Some(references) => {
@@ -131,7 +132,7 @@ impl FlowObjective {
         };
         RowLosses {
             mean: score.loss,
-            per_token: score.per_token,
+            per_token: score.per_token * weighing,
             kinds: rows.iter().map(|row| row.kind).collect(),
         }
     }
@@ -146,7 +147,7 @@ impl FlowObjective {
         let [batch, length, width] = state.dims();
         // Times are in random order, so the first rows are any rows.
         let asked = (batch as f64 * self.self_conditioning).round() as usize;
-        if asked == 0 {
+        if asked == 0 || !model.hears_earlier() {
             return None;
         }
         let model = model.valid();
@@ -163,20 +164,22 @@ impl FlowObjective {
         Some(Tensor::from_inner(mean))
     }
 
-    /// What the loss of each of `tokens` counts in the mean over all.
-    fn weights<A: AutodiffBackend>(&self, tokens: Tensor<A, 2, Int>) -> Tensor<A::InnerBackend, 2> {
+    /// What the loss of each of `tokens` counts, beside 1.
+    fn weighing<A: AutodiffBackend>(
+        &self,
+        tokens: Tensor<A, 2, Int>,
+    ) -> Tensor<A::InnerBackend, 2> {
         let tokens = tokens.inner();
         let ([batch, length], device) = (tokens.dims(), tokens.device());
-        let mean = mean_of([batch, length], batch, &device);
         let Some(Padding { pad, end, weight }) = self.padding else {
-            return mean;
+            return Tensor::ones([batch, length], &device);
         };
         let pads = tokens.clone().equal_elem(i64::from(pad));
         let before = tokens.equal_elem(i64::from(end)).bool_or(pads.clone());
         let none = Tensor::<A::InnerBackend, 2>::zeros([batch, 1], &device).bool();
         let before = Tensor::cat(vec![none, before.narrow(1, 0, length - 1)], 1);
         let padding = pads.bool_and(before).float();
-        mean * (padding * (weight - 1.0) + 1.0)
+        padding * (weight - 1.0) + 1.0
     }
 
     /// The same where some positions are `known`, row by row: the network sees them clean, at time 1, and nothing is asked about them. Their loss is zero
@@ -204,8 +207,8 @@ impl FlowObjective {
         let state = noisy.mask_where(held, clean);
         let prediction =
             model.forward_given(state, times.tau_s, times.tau_t, known.clone(), dropout);
-        let asked = known.bool_not().float().inner();
-        let weights = self.weights(tokens.clone()) * asked.clone();
+        let asked = known.bool_not().float().inner() * self.weighing(tokens.clone());
+        let weights = mean_of(shape, shape[0], &device) * asked.clone();
         let score = prediction.cross_entropy(tokens, weights);
         RowLosses {
             mean: score.loss,
@@ -380,23 +383,28 @@ mod tests {
     fn padding_weighs_what_it_should() {
         let model = loud();
         let schedule = Schedule::new(9).unwrap();
-        // Rows 1 2 3 4 and 5 6 7 8: 3 ends the first, 4 fills it; a pad with no end before it is a token as any other.
-        let padding = |pad, weight| Padding {
-            pad,
-            end: 3,
-            weight,
-        };
-        let mean = |objective: &FlowObjective| {
-            let losses = all_losses(objective, &model);
+        // 3 ends the first text; a pad before any end is a token as any other.
+        let tokens = [[3, 4, 4, 4], [4, 1, 2, 3]];
+        let rows = [0.3, 0.6].map(TimeRow::diagonal);
+        let losses = |objective: &FlowObjective| {
+            let tokens = Tensor::from_ints(tokens, &Default::default());
+            let off = &mut Dropout::off();
+            let losses = objective.losses(&model, tokens, None, &noise(1), &rows, off);
             (flat(losses.mean.inner())[0], flat(losses.per_token))
         };
         let plain = FlowObjective::new(schedule);
-        let (whole, per_token) = mean(&plain);
-        let (light, same) = mean(&plain.clone().with_padding(padding(4, 0.25)));
-        assert_eq!(per_token, same);
-        let expected = whole - 0.75 * per_token[3] / 8.0;
-        assert!((light - expected).abs() < 1e-5, "{light} {expected}");
-        let (none, _) = mean(&plain.clone().with_padding(padding(7, 0.25)));
-        assert!((none - whole).abs() < 1e-6, "{none} {whole}");
+        let (_, whole) = losses(&plain);
+        let padding = Padding {
+            pad: 4,
+            end: 3,
+            weight: 0.25,
+        };
+        let (mean, light) = losses(&plain.clone().with_padding(padding));
+        for (place, (light, whole)) in light.iter().zip(&whole).enumerate() {
+            let weight = if (1..4).contains(&place) { 0.25 } else { 1.0 };
+            assert!((light - weight * whole).abs() < 1e-5, "{place}");
+        }
+        let expected = light.iter().sum::<f32>() / 8.0;
+        assert!((mean - expected).abs() < 1e-5, "{mean} {expected}");
     }
 }

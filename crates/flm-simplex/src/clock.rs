@@ -3,7 +3,7 @@
 /// A table that tells no clock.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "a clock needs two or more times τ between 0 and 1, none before the one it follows and the last of them 1, found {found:?}"
+    "a clock needs two or more times τ from 0 to 1, each later than the one before and the last of them 1, found {found:?}"
 )]
 pub struct ClockError {
     /// The table given.
@@ -33,11 +33,13 @@ impl Clock {
     ///
     /// [`ClockError`] if they do not lead up to 1.
     pub fn new(taus: Vec<f64>) -> Result<Self, ClockError> {
-        let within = taus.iter().all(|tau| (0.0..=1.0).contains(tau));
-        if taus.len() < 2 || !within || !taus.is_sorted() || taus.last() != Some(&1.0) {
-            return Err(ClockError { found: taus });
+        let rises = taus.is_sorted_by(|before, after| before < after);
+        let begins = taus.first().is_some_and(|tau| (0.0..1.0).contains(tau));
+        if rises && begins && taus.last() == Some(&1.0) {
+            Ok(Self(taus))
+        } else {
+            Err(ClockError { found: taus })
         }
-        Ok(Self(taus))
     }
 
     /// The clock that is τ itself.
@@ -61,12 +63,16 @@ impl Clock {
         let at = share.clamp(0.0, 1.0) * last as f64;
         let below = (at.floor() as usize).min(last - 1);
         let [low, high] = [self.0[below], self.0[below + 1]];
-        // To the bit the share itself, where the clock is even.
-        if [low, high] == [0.0, 1.0] {
-            at
-        } else {
-            low + (high - low) * (at - below as f64)
-        }
+        low + (high - low) * (at - below as f64)
+    }
+
+    /// The share of the whole time that is over at `tau`, which [`tau`](Self::tau) undoes; before the start it is 0.
+    pub fn share(&self, tau: f64) -> f64 {
+        let last = self.0.len() - 1;
+        let above = self.0.partition_point(|step| *step < tau).clamp(1, last);
+        let [low, high] = [self.0[above - 1], self.0[above]];
+        let part = ((tau - low) / (high - low)).clamp(0.0, 1.0);
+        ((above - 1) as f64 + part) / last as f64
     }
 
     /// The `steps + 1` times τ between which a sampler steps.
@@ -94,12 +100,17 @@ mod tests {
         assert_eq!(clock.start(), 0.1);
         for (share, tau) in [(0.0, 0.1), (1.0 / 6.0, 0.15), (0.5, 0.4), (1.0, 1.0)] {
             assert!((clock.tau(share) - tau).abs() < 1e-12, "{share}");
+            assert!((clock.share(tau) - share).abs() < 1e-12, "{share}");
         }
+        assert_eq!([clock.share(0.0), clock.share(1.0)], [0.0, 1.0]);
     }
 
     #[test]
     fn tables_that_tell_no_time_are_refused() {
-        let bad: [&[f64]; 6] = [
+        let bad: [&[f64]; 9] = [
+            &[0.0, 0.0, 1.0],
+            &[0.0, 1.0, 1.0],
+            &[1.0, 1.0],
             &[],
             &[1.0],
             &[0.5, 0.4, 1.0],

@@ -7,8 +7,8 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::flow_map::{EULER_GUARD, endpoint_weight};
 use crate::Schedule;
+use crate::flow_map::{EULER_GUARD, endpoint_weight};
 
 /// A denoiser as samplers see it: evaluated at one pair of times for the whole batch.
 pub trait Denoiser<B: Backend> {
@@ -308,15 +308,16 @@ mod tests {
     use burn_flex::Flex;
     use std::cell::RefCell;
 
-    /// Believes in ones, and notes the times it is asked about.
+    /// Believes in ones, and notes the times it is asked about and the largest number of each state.
     #[derive(Default)]
-    struct Ones(RefCell<Vec<(f64, f64)>>);
+    struct Ones(RefCell<Vec<(f64, f64)>>, RefCell<Vec<f32>>);
 
     impl Denoiser<Flex> for Ones {
         type Belief = Tensor<Flex, 3>;
 
         fn believe(&self, state: Tensor<Flex, 3>, tau_s: f64, tau_t: f64) -> Self::Belief {
             self.0.borrow_mut().push((tau_s, tau_t));
+            self.1.borrow_mut().push(state.clone().max().into_scalar());
             state.ones_like()
         }
 
@@ -352,20 +353,31 @@ mod tests {
         let clock = Clock::new(vec![0.2, 0.3, 1.0]).unwrap();
         let (denoiser, schedule) = (Ones::default(), Schedule::new(3).unwrap());
         let schedule = schedule.with_clock(clock);
-        let t = schedule.t_of_tau(0.2);
-        let state = Tensor::ones([1, 2, 3], &Default::default());
-        let (mut taus, mut shares) = (Vec::new(), Vec::new());
-        euler(&denoiser, &schedule, state.clone(), 4, |step| {
-            taus.push(step.tau);
-            shares.push(step.t);
-        })
+        let state = || Tensor::ones([1, 2, 3], &Default::default());
+        euler(&denoiser, &schedule, state(), 4, |_| ()).unwrap();
+        flow_map(&denoiser, &schedule, state(), 4, 0.0, zeros, |_| ()).unwrap();
+        let (renewal, endpoint) = (Renewal::Bridge, Clone::clone);
+        bridge(
+            &denoiser,
+            &schedule,
+            state(),
+            4,
+            renewal,
+            endpoint,
+            zeros,
+            |_| (),
+        )
         .unwrap();
-        for (found, expected) in taus.iter().zip([0.2, 0.25, 0.3, 0.65]) {
-            assert!((found - expected).abs() < 1e-12, "{taus:?}");
+        let asked = denoiser.0.into_inner();
+        for (found, expected) in asked.iter().zip([0.2, 0.25, 0.3, 0.65].repeat(3)) {
+            assert!((found.0 - expected).abs() < 1e-12, "{asked:?}");
         }
-        assert_eq!(shares[0], t);
-        let begun: f32 = begin(state, t).max().into_scalar();
-        assert!((f64::from(begun) - (1.0 - t)).abs() < 1e-6);
+        // Each of the three begins with noise that is scaled.
+        let largest = denoiser.1.into_inner();
+        let scale = 1.0 - schedule.t_of_tau(0.2);
+        for first in [largest[0], largest[4], largest[8]] {
+            assert!((f64::from(first) - scale).abs() < 1e-6, "{first} {scale}");
+        }
     }
 
     /// Believes one more than it did at the step before.

@@ -228,10 +228,11 @@ pub(crate) fn load<B: AutodiffBackend>(
         }
     }
     let tensors = read(path, tensors, device).map_err(|error| broken(path, error.to_string()))?;
+    let clock = saved.clock.map(FittedClock::checked).transpose();
     let state = State {
         step: saved.step,
         seconds: saved.seconds,
-        clock: saved.clock,
+        clock: clock.map_err(|error| broken(path, error.to_string()))?,
     };
     Ok((tensors, state))
 }

@@ -28,6 +28,11 @@ pub(crate) struct FittedClock {
     taus: Vec<f64>,
 }
 
+/// What a checkpoint cannot have written.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("its fitted clock is damaged")]
+pub(crate) struct DamagedClock;
+
 impl FittedClock {
     /// No losses yet, and the clock to begin with.
     pub(crate) fn new(clock: &Clock) -> Self {
@@ -41,6 +46,15 @@ impl FittedClock {
     /// The clock as it was fitted last.
     pub(crate) fn clock(&self) -> Clock {
         Clock::new(self.taus.clone()).expect("fitted clocks tell a time")
+    }
+
+    /// The same, if it can be one.
+    pub(crate) fn checked(self) -> Result<Self, DamagedClock> {
+        let numbers = self.counts.iter().chain(&self.sums);
+        let bins = [self.counts.len(), self.sums.len()] == [BINS; 2];
+        let sound =
+            bins && numbers.copied().all(f64::is_finite) && Clock::new(self.taus.clone()).is_ok();
+        sound.then_some(self).ok_or(DamagedClock)
     }
 
     /// Adds the rows of a step, each with its τ and its loss.
@@ -72,11 +86,13 @@ impl FittedClock {
 
     /// The clock by which the smoothed loss falls evenly from τ = `start` on, but for the share [`EVEN`].
     fn asked(&self, start: f64) -> Option<Clock> {
-        let losses = falling(&self.smoothed()?);
-        // The fall from one bin's middle to the next; the ends fall as their neighbours do.
+        // Before the start there are no losses.
+        let first = ((start * BINS as f64) as usize).min(BINS - 2);
+        let losses = falling(&self.smoothed(first)?);
+        // The loss at the bins' middles and on the lines through them; the ends go on as their neighbours do.
         let fall = |tau: f64| {
-            let at = tau * BINS as f64 - 0.5;
-            let below = (at.floor().max(0.0) as usize).min(BINS - 2);
+            let at = tau * BINS as f64 - 0.5 - first as f64;
+            let below = (at.floor().max(0.0) as usize).min(losses.len() - 2);
             losses[below] + (losses[below + 1] - losses[below]) * (at - below as f64)
         };
         let whole = fall(start) - fall(1.0);
@@ -106,11 +122,11 @@ impl FittedClock {
         Clock::new(taus).ok()
     }
 
-    /// Mean losses of the bins, each with those around it; nothing if a bin sees no loss.
-    fn smoothed(&self) -> Option<Vec<f64>> {
-        let smoothed = (0..BINS).map(|bin| {
+    /// Mean losses of the bins from the `first` on, each with those around it; nothing if a bin sees no loss.
+    fn smoothed(&self, first: usize) -> Option<Vec<f64>> {
+        let smoothed = (first..BINS).map(|bin| {
             let (mut sum, mut count) = (0.0, 0.0);
-            for other in 0..BINS {
+            for other in first..BINS {
                 let distance = bin.abs_diff(other) as f64 / SMOOTHING;
                 let weight = (-0.5 * distance * distance).exp();
                 sum += weight * self.sums[other];
@@ -182,16 +198,35 @@ mod tests {
     #[test]
     fn a_clock_begins_where_it_began() {
         let start = Clock::new(vec![0.2, 1.0]).unwrap();
-        let clock = fitted(start, |tau| 1.0 - tau).clock();
+        // All of the fall lies between 0.7 and 0.8.
+        let loss = |tau: f64| 1.0 - ((tau - 0.7) / 0.1).clamp(0.0, 1.0);
+        let clock = fitted(start, loss).clock();
         assert_eq!(clock.start(), 0.2);
-        assert!((clock.tau(0.5) - 0.6).abs() < 0.02);
+        assert!(clock.tau(0.1) > 0.6, "{}", clock.tau(0.1));
+        assert!((clock.tau(0.5) - 0.75).abs() < 0.01, "{}", clock.tau(0.5));
     }
 
     #[test]
     fn losses_that_rise_are_pooled() {
-        assert_eq!(falling(&[4.0, 1.0, 2.0, 3.0, 0.0]), [4.0, 2.0, 2.0, 2.0, 0.0]);
+        assert_eq!(
+            falling(&[4.0, 1.0, 2.0, 3.0, 0.0]),
+            [4.0, 2.0, 2.0, 2.0, 0.0]
+        );
         let clock = fitted(Clock::even(), |tau| tau).clock();
         assert!((clock.tau(0.3) - 0.3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_damaged_clock_is_found() {
+        let whole = fitted(Clock::even(), |tau| 1.0 - tau);
+        assert_eq!(whole.clone().checked(), Ok(whole.clone()));
+        let mut short = whole.clone();
+        short.counts.pop();
+        let mut falling = whole.clone();
+        falling.taus.swap(1, 2);
+        for damaged in [short, falling] {
+            assert_eq!(damaged.checked(), Err(DamagedClock));
+        }
     }
 
     #[test]

@@ -21,12 +21,12 @@ pub struct TrainConfig {
     pub conditioning: f64,
     /// Rows of the training split a step that soft targets are made from; 0 for the rows themselves as targets, as published. Of flows.
     pub references: usize,
-    /// Share of the rows that are evaluated twice, the second time with the mean of what the network believed the first time; 0 for the published
+    /// Share of the rows of each micro-batch that are evaluated twice, the second time with the mean of what the network believed the first time; 0 for the published
     /// recipe. Of flows without known positions.
     pub self_conditioning: f64,
     /// Steps between fits of the clock to the losses, the first after twice as many; 0 for a clock that stays, as published. Of flows.
     pub clock_every: u64,
-    /// Weight of the loss of padding; 1 as published. Of flows.
+    /// Weight of the loss of padding, in what is reported too; 1 as published. Of flows.
     pub padding_loss: f64,
     /// Learning rates of a network that is trained beside the model, as a multiple of the model's; of objectives that have one.
     pub auxiliary_rate: f64,
@@ -174,6 +174,13 @@ impl TrainConfig {
                 return Err(TrainConfigError::NotAChance { key, found });
             }
         }
+        let twice = self.micro_batch as f64 * self.self_conditioning;
+        if twice.fract() != 0.0 {
+            return Err(TrainConfigError::SelfConditioning {
+                share: self.self_conditioning,
+                micro_batch: self.micro_batch,
+            });
+        }
         let o = &self.optimizer;
         for (key, value) in [
             ("lr", o.lr),
@@ -223,6 +230,16 @@ pub enum TrainConfigError {
     MicroBatch {
         /// The batch found.
         batch: usize,
+        /// The micro-batch found.
+        micro_batch: usize,
+    },
+    /// No whole number of rows is evaluated twice.
+    #[error(
+        "training self_conditioning {share} of a micro_batch of {micro_batch} is no whole number of rows"
+    )]
+    SelfConditioning {
+        /// The share found.
+        share: f64,
         /// The micro-batch found.
         micro_batch: usize,
     },

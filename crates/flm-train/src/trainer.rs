@@ -511,8 +511,8 @@ fn is_finite<B: Backend, M: Module<B>>(module: &M) -> bool {
     finite.0
 }
 
-/// The parts of τ whose losses are reported beside a flow's whole.
-const QUARTERS: [&str; 4] = ["time_1", "time_2", "time_3", "time_4"];
+/// The quarters of τ whose losses are reported beside a flow's whole.
+const QUARTERS: [&str; 4] = ["tau_1", "tau_2", "tau_3", "tau_4"];
 
 /// Sums of the row losses by name, with their counts, and of what is reported beside them; and τ and loss of each row that has a τ.
 fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> ([Sums; 2], Vec<(f64, f64)>) {

@@ -85,7 +85,10 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
         None => args.schedule_vocab,
     };
     let competing = if competing == 0 { vocab } else { competing };
-    let schedule = Schedule::new(competing).map_err(|error| CliError::input(error.to_string()))?;
+    let schedule = match &network {
+        Some((_, config)) => config.schedule()?,
+        None => Schedule::new(competing).map_err(|error| CliError::input(error.to_string()))?,
+    };
     let exact = |seen| Exact {
         rows: &rows,
         symbols: &symbols,

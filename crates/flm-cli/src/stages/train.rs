@@ -27,8 +27,8 @@ use flm_discrete::autoregressive::AutoregressiveObjective;
 use flm_discrete::duo::DuoObjective;
 use flm_discrete::mdlm::MdlmObjective;
 use flm_distill::{FlowMapObjective, FlowObjective, ObjectiveKind, Padding};
-use flm_simplex::Schedule;
 use flm_simplex::stream::generator;
+use flm_simplex::{Clock, Schedule};
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
 use residual::{Beside, ResidualJob};
 use rounds::{RoundsJob, Spent};
@@ -375,7 +375,7 @@ impl<'a> Plan<'a> {
             parameters,
             validation_loss,
         };
-        if let Some(clock) = outcome.clock {
+        if let Some(clock) = outcome.clock.filter(|clock| *clock != Clock::even()) {
             plan.network.clock = clock.taus().to_vec();
         }
         plan.save(&outcome.ema, objective.teacher(), &card)?;
@@ -547,10 +547,12 @@ impl Job for FlowMapJob<'_> {
                 request.config.model = ModelSettings::of(&network);
                 let (student, _) = folder::load::<B>(&path, &place.device)?;
                 let mut rng = generator(seed, purpose::SECOND_TIME, 0, 0);
+                let student = student.without_earlier();
                 let student = student.into_two_time(network.cond_dim, &mut rng, &place.device);
                 let network = DitConfig {
                     loss_weight: request.config.distill.flow_map.loss_weight,
                     conditioning: false,
+                    self_conditioning: false,
                     ..network.with_two_time(true)
                 };
                 let student = student.with_loss_weight_of(&network, &mut rng, &place.device);

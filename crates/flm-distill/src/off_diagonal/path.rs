@@ -37,7 +37,9 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Path {
     ) -> Score<A> {
         let teacher = rows.teacher.expect("a path is the teacher's");
         let state = rows.state_of_teacher(teacher);
-        let longest = rows.times.iter().map(|row| row.tau_t - row.tau_s);
+        let clock = rows.schedule.clock();
+        let longest = rows.times.iter();
+        let longest = longest.map(|row| clock.share(row.tau_t) - clock.share(row.tau_s));
         let longest = longest.fold(0.0, f64::max);
         let steps = between(self.steps, longest);
         let target = follow(teacher, state, rows.times, steps, rows.schedule, 1.0);
@@ -76,10 +78,15 @@ pub(crate) fn follow<B: Backend>(
     temperature: f64,
 ) -> Belief<B> {
     let device = state.device();
+    let clock = schedule.clock();
+    let on_the_way = |row: &TimeRow, share: f64| {
+        let [from, to] = [row.tau_s, row.tau_t].map(|tau| clock.share(tau));
+        clock.tau(from + share * (to - from))
+    };
     let at = |step: usize| {
         let share = step as f64 / steps as f64;
         let time = |row: &TimeRow| TimeRow {
-            tau_u: row.tau_s + share * (row.tau_t - row.tau_s),
+            tau_u: on_the_way(row, share),
             ..*row
         };
         let times: Vec<TimeRow> = rows.iter().map(time).collect();
@@ -87,16 +94,17 @@ pub(crate) fn follow<B: Backend>(
     };
     // At the end only the last answer counts.
     let to_the_end = rows.iter().all(|row| row.tau_t >= 1.0);
-    let mut made: Option<Belief<B>> = None;
+    let (mut made, mut earlier): (Option<Belief<B>>, _) = (None, None);
     for step in 0..steps {
         let (now, next) = (at(step), at(step + 1));
         let tau = now.tau_u.clone();
-        let answer = teacher
-            .forward(state.clone(), tau.clone(), tau, &mut Dropout::off())
-            .belief_at(temperature);
+        let off = &mut Dropout::off();
+        let answer = teacher.forward_after(earlier.take(), state.clone(), tau.clone(), tau, off);
+        let answer = answer.belief_at(temperature);
         if step + 1 < steps {
             let mean = answer.mean(teacher.embed());
-            state = transport(state, mean, now.u.clone(), next.u.clone());
+            state = transport(state, mean.clone(), now.u.clone(), next.u.clone());
+            earlier = Some(mean);
         }
         made = Some(match made {
             Some(before) if !to_the_end => {

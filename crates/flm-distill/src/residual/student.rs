@@ -31,7 +31,10 @@ impl<B: Backend> ResidualStudent<B> {
 
     /// Times for a whole batch: as for the second network, but half as often the whole way.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
-        on_clock(residual_rows(batch, BOUNDARY / 2.0, rng), self.schedule.clock())
+        on_clock(
+            residual_rows(batch, BOUNDARY / 2.0, rng),
+            self.schedule.clock(),
+        )
     }
 
     /// What a step of `batch` rows costs, in evaluations of the network: the student forward and back, and either network of the teacher once.

@@ -80,19 +80,31 @@ impl Job for DistributionJob<'_> {
                 teacher.display()
             )));
         }
-        if of_start.schedule_vocab != of_flow.schedule_vocab {
-            return Err(CliError::input(format!(
-                "{} and {} count time differently: schedule_vocab is {} and {}",
-                start.display(),
-                teacher.display(),
-                of_start.schedule_vocab,
-                of_flow.schedule_vocab
-            )));
+        for (key, of_start, of_flow) in [
+            (
+                "schedule_vocab",
+                of_start.schedule_vocab.to_string(),
+                of_flow.schedule_vocab.to_string(),
+            ),
+            (
+                "clock",
+                format!("{:?}", of_start.clock),
+                format!("{:?}", of_flow.clock),
+            ),
+        ] {
+            if of_start != of_flow {
+                return Err(CliError::input(format!(
+                    "{} and {} count time differently: {key} is {of_start} and {of_flow}",
+                    start.display(),
+                    teacher.display(),
+                )));
+            }
         }
         request.config.model = ModelSettings::of(&of_start);
         let network = DitConfig {
             loss_weight: false,
             conditioning: false,
+            self_conditioning: false,
             ..of_start.with_two_time(true)
         };
         let mut rng = generator(
@@ -102,17 +114,19 @@ impl Job for DistributionJob<'_> {
             0,
         );
         let student = student
+            .without_earlier()
             .into_two_time(network.cond_dim, &mut rng, device)
             .with_loss_weight_of(&network, &mut rng, device);
         let settings = request.config.distill.distribution.clone();
         let plan = Plan::new(request, dataset, network, "flow map", true)?;
         let denoiser = denoiser.with_execution(place.execution);
+        let plain = denoiser.clone().without_earlier();
         let auxiliary = if settings.levels > 1 {
             let mut rng = generator(plan.settings.seed, purpose::AUXILIARY, 0, 0);
             let cond_dim = plan.network.cond_dim;
-            denoiser.clone().into_two_time(cond_dim, &mut rng, device)
+            plain.into_two_time(cond_dim, &mut rng, device)
         } else {
-            denoiser.clone()
+            plain
         };
         let schedule = plan.schedule.clone();
         let objective = DistributionObjective::new(schedule, settings, denoiser, auxiliary);

@@ -104,9 +104,11 @@ impl Job for ResidualJob<'_> {
             loss_weight,
             residual: stage == Stage::Second,
             conditioning: false,
+            self_conditioning: false,
             ..of_flow.clone()
         };
         let cond_dim = network.cond_dim;
+        let model = model.without_earlier();
         let model = match stage {
             Stage::Second => model.into_residual(cond_dim, &mut rng, device),
             Stage::Student => model.into_two_time(cond_dim, &mut rng, device),
