@@ -15,7 +15,7 @@ use burn::tensor::{
     Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Belief, Dit, Dropout, Noise, Prediction, Prior};
+use flm_denoiser::{Dit, Dropout, Noise, Prediction, Prior};
 use flm_simplex::Schedule;
 use flm_simplex::interpolant::interpolate;
 use flm_simplex::times::stratified;
@@ -215,18 +215,12 @@ impl<B: Backend> DistributionObjective<B> {
             .collect()
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network: student and auxiliary are trained, the teacher is asked, twice if it
-    /// hears of an earlier belief.
+    /// What a step of `batch` rows costs, in evaluations of the network: student and auxiliary are trained, the teacher is asked.
     pub fn evaluations(&self, batch: usize) -> f64 {
         let renoised = batch * self.config.renoisings;
         let paths = self.path_count(batch) as f64;
-        let asked = if self.teacher.hears_earlier() {
-            2.0
-        } else {
-            1.0
-        };
         batch as f64 * cost::TRAINED
-            + renoised as f64 * (cost::TRAINED + asked)
+            + renoised as f64 * (cost::TRAINED + 1.0)
             + paths * self.config.path_steps as f64
     }
 
@@ -282,10 +276,12 @@ impl<B: Backend> DistributionObjective<B> {
             times.s,
         );
         let tau = times.tau_s;
-        let real = self.settled(state.clone(), tau.clone());
+        let real = self
+            .teacher
+            .forward(state.clone(), tau.clone(), tau.clone(), &mut Dropout::off())
+            .belief_at(self.config.temperature);
         let state = Tensor::from_inner(state);
-        // Without dropout, as the teacher: what differs between the two is what they have learned. One evaluation of the auxiliary learns the same posterior
-        // that a teacher comes nearer to by two.
+        // Without dropout, as the teacher: what differs between the two is what they have learned.
         let tau = Tensor::from_inner(tau);
         let own = auxiliary.forward(state, tau, level, &mut Dropout::off());
         let shape = written.dims();
@@ -325,20 +321,6 @@ impl<B: Backend> DistributionObjective<B> {
         let text = Tensor::from_floats(first.as_slice(), &tokens.device()) * at.s.clone();
         let text = text.reshape([rows.len(), 1, 1]);
         state - student.embed().tokens(tokens) * text
-    }
-
-    /// What the teacher says at `state`; one that hears of an earlier belief is asked twice.
-    fn settled(&self, state: Tensor<B, 3>, tau: Tensor<B, 1>) -> Belief<B> {
-        let teacher = &self.teacher;
-        let ask = |earlier| {
-            let (state, tau) = (state.clone(), tau.clone());
-            teacher.forward_after(earlier, state, tau.clone(), tau, &mut Dropout::off())
-        };
-        let mut answer = ask(None);
-        if teacher.hears_earlier() {
-            answer = ask(Some(answer.belief().mean(teacher.embed())));
-        }
-        answer.belief_at(self.config.temperature)
     }
 
     /// The student's loss against what the teacher's paths lead to, of the rows that have one.
@@ -414,12 +396,8 @@ mod tests {
 
     /// A network whose every parameter is drawn; the head's bias for a token is raised by `raise`.
     fn network(two_time: bool, raise: Option<(usize, f32)>) -> Dit<Train> {
-        let sizes = DitConfig::new(VOCAB, 4, 16, 1, 2).with_two_time(two_time);
-        of_sizes(&sizes, raise)
-    }
-
-    fn of_sizes(sizes: &DitConfig, raise: Option<(usize, f32)>) -> Dit<Train> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let sizes = DitConfig::new(VOCAB, 4, 16, 1, 2).with_two_time(two_time);
         let model = sizes.init::<Train>(&mut rng, &Default::default()).unwrap();
         let mut tensors = named_tensors(&model);
         for tensor in &mut tensors {
@@ -433,35 +411,6 @@ mod tests {
             }
         }
         apply_tensors(model, Path::new("drawn"), tensors).unwrap()
-    }
-
-    #[test]
-    fn a_teacher_that_hears_of_its_belief_is_asked_twice() {
-        let sizes = DitConfig {
-            self_conditioning: true,
-            ..DitConfig::new(VOCAB, 4, 16, 1, 2)
-        };
-        let teacher = of_sizes(&sizes, None);
-        let objective = objective(config(), &teacher);
-        // A student's row costs three, each of its two renoisings three of the auxiliary and two of the teacher.
-        assert_eq!(objective.evaluations(1), 13.0);
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let device = Default::default();
-        let state = flm_simplex::noise::gaussian::<Flex, _, 3>([2, 4, 16], &mut rng, &device);
-        let tau = Tensor::full([2], 0.5, &device);
-        let found = objective.settled(state.clone(), tau.clone()).dense();
-        let (deaf, off) = (teacher.valid(), &mut Dropout::off());
-        let first = deaf.forward(state.clone(), tau.clone(), tau.clone(), off);
-        let first = first.belief();
-        let mean = first.mean(deaf.embed());
-        let second = deaf.forward_after(Some(mean), state, tau.clone(), tau, off);
-        let second = second.belief().dense();
-        found
-            .clone()
-            .into_data()
-            .assert_eq(&second.into_data(), true);
-        let change: f32 = (found - first.dense()).abs().max().into_scalar();
-        assert!(change > 1e-4, "{change}");
     }
 
     #[test]
