@@ -175,7 +175,7 @@ impl TrainConfig {
             }
         }
         let twice = self.micro_batch as f64 * self.self_conditioning;
-        if twice.fract() != 0.0 {
+        if (twice - twice.round()).abs() > 1e-9 {
             return Err(TrainConfigError::SelfConditioning {
                 share: self.self_conditioning,
                 micro_batch: self.micro_batch,
