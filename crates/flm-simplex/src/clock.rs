@@ -19,8 +19,8 @@ pub struct ClockError {
 /// ```
 /// use flm_simplex::Clock;
 ///
-/// let clock = Clock::new(vec![0.0, 0.2, 1.0])?;
-/// assert_eq!(clock.grid(4), [0.0, 0.1, 0.2, 0.6, 1.0]);
+/// let clock = Clock::new(vec![0.0, 0.25, 1.0])?;
+/// assert_eq!(clock.grid(4), [0.0, 0.125, 0.25, 0.625, 1.0]);
 /// # Ok::<(), flm_simplex::ClockError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
