@@ -171,7 +171,7 @@ pub(crate) fn smoke(program: PathBuf) -> anyhow::Result<()> {
                 data: &["data.sentences=600"],
                 training: settings(
                     "model.width=16 model.blocks=1 model.heads=2 model.cond_dim=8 \
-                     train.batch=4 train.micro_batch=2 train.validation_rows=2",
+                     train.batch=4 train.micro_batch=4 train.validation_rows=2",
                 ),
                 distilling: settings(
                     "distill.train.batch=4 distill.train.micro_batch=2 distill.train.validation_rows=2",
