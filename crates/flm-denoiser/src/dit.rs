@@ -223,9 +223,8 @@ impl<B: Backend> Dit<B> {
         self.forward_after(None, state, tau_s, tau_t, dropout)
     }
 
-    /// [`forward`](Self::forward), told the mean of what was believed before, `[batch, length, width]`: of an earlier step in sampling, of a first
-    /// evaluation in training. A network made for it (`DitConfig::self_conditioning`) adds a learned map of that mean to the state; zeros, and nothing at all,
-    /// are no earlier belief.
+    /// [`forward`](Self::forward) with the mean of an earlier belief, `[batch, length, width]`: of the step before in sampling, of a first evaluation in
+    /// training. A network with self-conditioning (`DitConfig::self_conditioning`) adds a learned map of it to the state. Zeros mean no earlier belief.
     pub fn forward_after(
         &self,
         earlier: Option<Tensor<B, 3>>,
@@ -247,7 +246,7 @@ impl<B: Backend> Dit<B> {
         self.output_layer.answer(x, steer)
     }
 
-    /// The same network, deaf to earlier beliefs: what a flow map starts from, which is trained without.
+    /// The same network without self-conditioning, as a flow map is trained.
     pub fn without_earlier(self) -> Self {
         Self {
             earlier: None,
@@ -255,7 +254,7 @@ impl<B: Backend> Dit<B> {
         }
     }
 
-    /// Whether an earlier belief is heard.
+    /// Whether the network reads an earlier belief.
     pub fn hears_earlier(&self) -> bool {
         self.earlier.is_some()
     }

@@ -172,7 +172,7 @@ impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
         self.believe_after(None, state, tau_s, tau_t)
     }
 
-    /// A network that is told known positions is not told what it believed before: it is not trained on both.
+    /// With known positions the earlier belief is not read: no network is trained on both.
     fn believe_after(
         &self,
         earlier: Option<&Belief<B>>,

@@ -70,8 +70,8 @@ impl FlowObjective {
         self.conditioning
     }
 
-    /// The same where this share of the rows is evaluated twice: the second time, the trained one, the network is told the mean of what it believed the first
-    /// time ([`Dit::forward_after`]). Known positions go without it.
+    /// The same with self-conditioning in this share of the rows. They are evaluated twice; the second evaluation, which is trained, reads the mean of the
+    /// first belief ([`Dit::forward_after`]). [`losses_given`](Self::losses_given) goes without it.
     pub fn with_self_conditioning(self, share: f64) -> Self {
         Self {
             self_conditioning: share,

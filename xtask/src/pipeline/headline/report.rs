@@ -97,7 +97,7 @@ fn told(found: &Found, picture: &str) -> anyhow::Result<String> {
     )?;
     writeln!(
         out,
-        "FLM and FMLM are trained and distilled as published, by the preset `grammar-trajectory`. FLM with evidence has soft targets (on text self-conditioning instead) and evidence as a second input, and {FLOW_MAP} is distilled from it by distribution matching, for one step: the preset `grammar-tiny`.\n\
+        "FLM and FMLM are trained and distilled as published, by the preset `grammar-trajectory`. FLM with evidence has evidence as a second input, self-conditioning and, on the grammar, soft targets; {FLOW_MAP} is distilled from it by distribution matching, for one step: the preset `grammar-tiny`.\n\
          FMLM is sampled without fresh noise and, beside it, with γ = 0.8 as LM1B was; FLM with evidence along its flow and, beside it, by the bridge; Duo + DCD from its posterior in all steps and, beside it, with the published greedy tail. The last answer of a flow or a flow map is the likeliest token of each place, that of a diffusion is drawn.\n\
          *At equal entropy* is said up to {FEW} steps: the difference in nats a token, averaged over the entropies that both reach at temperatures from 0.5 to 1. In one step of a flow map the scale of its noise takes the place of the temperature.\n"
     )?;
