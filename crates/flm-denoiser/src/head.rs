@@ -282,15 +282,17 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
-    /// Expectation Σ p·value of fixed values under the probabilities p, weighted as in [`cross_entropy`](Self::cross_entropy).
-    /// Minimizing it moves probability to the tokens of lowest value.
+    /// Expectation Σ p·value of fixed values under the probabilities p at a temperature, weighted as in
+    /// [`cross_entropy`](Self::cross_entropy). Minimizing it moves probability to the tokens of lowest value.
     pub fn expectation(
         &self,
         values: &Belief<A::InnerBackend>,
+        temperature: f64,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
-        self.score(weights, |first, count| {
-            Aim::Expectation(values.rows(first, count))
+        self.score(weights, |first, count| Aim::Expectation {
+            values: values.rows(first, count),
+            temperature,
         })
     }
 

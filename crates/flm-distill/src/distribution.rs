@@ -37,6 +37,8 @@ pub struct DistributionConfig {
     pub latest: f64,
     /// Divides the teacher's logits: below 1 the student learns a sharper law than the teacher's.
     pub temperature: f64,
+    /// Divides the student's logits in its loss: above 1 the gradient also reaches tokens that the student gives little probability.
+    pub student_temperature: f64,
     /// Share of rows that also learn the text to which the teacher's own path leads from their state; 0 for none.
     pub paths: f64,
     /// Euler steps of such a path.
@@ -53,6 +55,7 @@ impl Default for DistributionConfig {
             earliest: 0.02,
             latest: 0.92,
             temperature: 1.0,
+            student_temperature: 1.0,
             paths: 0.0,
             path_steps: 8,
             path_weight: 1.0,
@@ -120,6 +123,7 @@ impl DistributionConfig {
         }
         for (key, found) in [
             ("temperature", self.temperature),
+            ("student_temperature", self.student_temperature),
             ("path_weight", self.path_weight),
         ] {
             if !(found.is_finite() && found > 0.0) {
@@ -289,7 +293,8 @@ impl<B: Backend> DistributionObjective<B> {
         let contrast = own.inner().belief().plus(real, minus);
         let mean = mean_of(shape, shape[0], &device);
         let size = contrast.l1_norm().mean_dim(1).clamp_min(LEAST_CONTRAST);
-        let score = answer.expectation(&contrast, mean.clone() / size);
+        let temperature = self.config.student_temperature;
+        let score = answer.expectation(&contrast, temperature, mean.clone() / size);
         DistributionLosses {
             student: match paths {
                 Some(paths) => score.loss + paths,

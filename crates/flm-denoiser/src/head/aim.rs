@@ -19,8 +19,11 @@ pub(super) enum Aim<B: Backend> {
     Divergence(Tensor<B, 2>),
     /// Of their probabilities: what they cost in a uniform-state diffusion.
     UniformBound(UniformNoise<B>),
-    /// Of their probabilities: the expectation Σ p·value of values `[count, vocabulary]`.
-    Expectation(Tensor<B, 2>),
+    /// Of their probabilities at a temperature: the expectation Σ p·value of values `[count, vocabulary]`.
+    Expectation {
+        values: Tensor<B, 2>,
+        temperature: f64,
+    },
 }
 
 impl<B: Backend> Aim<B> {
@@ -36,9 +39,10 @@ impl<B: Backend> Aim<B> {
             Self::Outputs { point, scale } => squares((product + bias.unsqueeze()) * scale - point),
             Self::Divergence(q) => divergence(Capped::of(product, bias, softcap).p, q).0,
             Self::UniformBound(noise) => noise.loss(Capped::of(product, bias, softcap).p).0,
-            Self::Expectation(values) => {
-                expectation(Capped::of(product, bias, softcap).p, values).0
-            }
+            Self::Expectation {
+                values,
+                temperature,
+            } => expectation(Capped::at(product, bias, softcap, temperature).p, values).0,
         }
     }
 
@@ -70,9 +74,11 @@ impl<B: Backend> Aim<B> {
             Self::UniformBound(noise) => {
                 Capped::of(product, bias, softcap).gradient(weights, |p| noise.loss(p))
             }
-            Self::Expectation(values) => {
-                Capped::of(product, bias, softcap).gradient(weights, |p| expectation(p, values))
-            }
+            Self::Expectation {
+                values,
+                temperature,
+            } => Capped::at(product, bias, softcap, temperature)
+                .gradient(weights / temperature, |p| expectation(p, values)),
         }
     }
 }
@@ -85,8 +91,13 @@ struct Capped<B: Backend> {
 
 impl<B: Backend> Capped<B> {
     fn of(product: Tensor<B, 2>, bias: Tensor<B, 1>, softcap: f64) -> Self {
+        Self::at(product, bias, softcap, 1.0)
+    }
+
+    /// The softmax at a temperature: a gradient to the logits is then `temperature` times smaller.
+    fn at(product: Tensor<B, 2>, bias: Tensor<B, 1>, softcap: f64, temperature: f64) -> Self {
         let t = (product + bias.unsqueeze()).div_scalar(softcap).tanh();
-        let p = softmax(t.clone().mul_scalar(softcap), 1);
+        let p = softmax(t.clone().mul_scalar(softcap / temperature), 1);
         Self { t, p }
     }
 

@@ -442,9 +442,13 @@ fn contrast(budget: usize) -> Belief<Flex> {
 
 #[test]
 fn the_expectation_of_a_contrast_in_runs_is_that_of_the_plain_composition() {
+    [1.0, 2.5].into_iter().for_each(expectation_at);
+}
+
+fn expectation_at(temperature: f64) {
     let values = contrast(BUDGET).dense();
     let plain = prediction::<Composed>(1, BUDGET);
-    let p = plain.dense_log_probs().exp();
+    let p = log_softmax(plain.dense_log_probs() / temperature, 2).exp();
     let per_token = (p * Tensor::from_inner(values.clone())).sum_dim(2);
     let per_token = per_token.squeeze_dim::<2>(2);
     let loss = (per_token.clone() * Tensor::from_inner(weights())).sum();
@@ -454,9 +458,10 @@ fn the_expectation_of_a_contrast_in_runs_is_that_of_the_plain_composition() {
         let sizes = contrast.l1_norm() - values.clone().abs().sum_dim(2).squeeze_dim(2);
         assert!(sizes.abs().max().into_scalar() < 1e-5);
         let prediction = prediction::<Autodiff<Flex>>(1, BUDGET).within(budget);
-        let score = prediction.expectation(&contrast, weights());
+        let score = prediction.expectation(&contrast, temperature, weights());
         let found = numbers(&prediction, score.loss, score.per_token);
-        assert_close(&found, &expected, &format!("{budget} numbers"));
+        let what = format!("{budget} numbers, temperature {temperature}");
+        assert_close(&found, &expected, &what);
     }
 }
 
