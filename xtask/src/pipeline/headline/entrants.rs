@@ -13,8 +13,6 @@ pub(crate) struct Entrant {
     pub(super) options: &'static [&'static str],
     /// Its preset on the grammar, if not that of its family.
     preset: Option<&'static str>,
-    /// Settings of its training on the grammar, beside its preset.
-    pub(super) on_grammar: &'static [&'static str],
     /// Settings of its training on text, beside the preset of all.
     pub(super) on_text: &'static [&'static str],
     /// The number of steps that it was trained for, if it is one.
@@ -29,7 +27,6 @@ const fn trained(name: &'static str, family: &'static str) -> Entrant {
         model: None,
         options: &[],
         preset: None,
-        on_grammar: &[],
         on_text: &[],
         only: None,
     }
@@ -78,17 +75,13 @@ pub(crate) const ENTRANTS: &[Entrant] = &[
     ),
     Entrant {
         preset: Some("grammar-tiny"),
-        // The preset's batch suits two cores; at equal evaluations smaller ones are ahead.
-        on_grammar: &[
-            "distill.train.batch=16",
-            "distill.train.optimizer.muon_lr=1e-2",
-        ],
         on_text: &[
             "distill.flow_map.objective=distribution",
-            "distill.distribution.temperature=0.8",
+            "distill.distribution.temperature=0.85",
+            "distill.distribution.student_temperature=2",
             "distill.train.auxiliary_rate=3",
             "distill.train.optimizer.lr=2e-4",
-            "distill.train.optimizer.muon_lr=1e-2",
+            "distill.train.optimizer.muon_lr=1.2e-2",
         ],
         only: Some(1),
         ..distilled(FLOW_MAP, "flow", EVIDENT)
