@@ -259,15 +259,15 @@ impl Report {
         let mut losses = vec![header("validation loss of a flow", "τ < 1/4")];
         for loss in &self.flow_losses {
             let of = match loss.of {
-                Whose::Perfect => "of who knows the law".to_owned(),
-                Whose::PerfectThrough => format!("and sees through the embedding of {through}"),
+                Whose::Perfect => "exact denoiser".to_owned(),
+                Whose::PerfectThrough => format!("exact denoiser, through the embedding of {through}"),
                 Whose::Network => through.to_owned(),
             };
             losses.push(line(of, &loss.nats));
         }
         let mut tables = vec![table::figures(&judged), table::aligned(&losses)];
         if !self.bounds.is_empty() {
-            let mut bounds = vec![header("bound of who knows the law", "t < 1/4")];
+            let mut bounds = vec![header("bound of the exact denoiser", "t < 1/4")];
             let rates = self.bounds.iter();
             bounds.extend(rates.map(|rate| line(told(rate.family).to_owned(), &rate.nats)));
             tables.push(table::aligned(&bounds));

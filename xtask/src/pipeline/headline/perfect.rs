@@ -94,9 +94,9 @@ impl Perfect {
             ("network", FLOW),
             (
                 "perfect_through",
-                "of who knows the law, through its embedding",
+                "exact denoiser, through its embedding",
             ),
-            ("perfect", "of who knows the law"),
+            ("perfect", "exact denoiser"),
         ] {
             let losses = || {
                 let all = self.through.iter().flat_map(|answer| &answer.flow_losses);
@@ -110,7 +110,7 @@ impl Perfect {
             cells.extend([0, 1, 2, 3].map(|quarter| joined(&|loss| loss.quarters[quarter])));
             out += &format!("| {} |\n", cells.join(" | "));
         }
-        out += "\n| bound of who knows the law, nats a place | all | t < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n";
+        out += "\n| bound of the exact denoiser, nats a place | all | t < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n";
         for bound in &self.full.bounds {
             let name = if bound.family == "duo" { "Duo" } else { "MDLM" };
             let figures = std::iter::once(&bound.nats_per_place).chain(&bound.quarters);
@@ -204,7 +204,7 @@ pub(super) mod tests {
         let bound = "| Duo | 0.500 | 0.200 | 0.400 | 0.600 | 0.800 |";
         assert!(told.contains(bound), "{told}");
         assert!(
-            told.contains("| of who knows the law | 0.300 · 0.300 |"),
+            told.contains("| exact denoiser | 0.300 · 0.300 |"),
             "{told}"
         );
     }

@@ -165,7 +165,7 @@ impl Holes {
         budgets.into_iter().map(of).collect()
     }
 
-    /// What the rows themselves would be judged to be, and how often one who knows the law would find their words.
+    /// What the rows themselves would be judged to be, and how often the exact denoiser would find their words.
     pub(super) fn themselves(&self, law: &Law<'_>) -> Themselves {
         let spans: HashSet<&[u32]> = self.holes.iter().map(Hole::span).collect();
         Themselves {

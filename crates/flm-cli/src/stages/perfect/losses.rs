@@ -46,9 +46,9 @@ pub(super) struct Rate {
 #[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Whose {
-    /// Of who knows the law and sees states in full.
+    /// The exact denoiser, given states in full.
     Perfect,
-    /// Of who knows the law and sees states through the network's embedding.
+    /// The exact denoiser, given states through the network's embedding.
     PerfectThrough,
     /// Of the network.
     Network,

@@ -21,7 +21,7 @@ pub(super) struct Exact<'a> {
 }
 
 impl<'a> Exact<'a> {
-    /// Of who knows the same law of the same tokens.
+    /// The exact denoiser of the same tokens.
     pub(super) fn of(flow: &flow::Exact<'a>) -> Self {
         Self {
             rows: flow.rows,
