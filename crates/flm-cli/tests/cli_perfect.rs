@@ -75,7 +75,7 @@ fn perfect_models_err_by_their_steps_alone() {
     assert_eq!(families, ["flow"; 3]);
     let table = printed(&folder, &format!("{words} --through flow"));
     assert!(
-        table.contains("and sees through the embedding of flow"),
+        table.contains("exact denoiser, through the embedding of flow"),
         "{table}"
     );
 }
