@@ -77,8 +77,7 @@ pub(crate) const ENTRANTS: &[Entrant] = &[
         preset: Some("grammar-tiny"),
         on_text: &[
             "distill.flow_map.objective=distribution",
-            "distill.distribution.temperature=0.85",
-            "distill.distribution.student_temperature=2",
+            "distill.distribution.student_temperature=8",
             "distill.train.auxiliary_rate=3",
             "distill.train.optimizer.lr=2e-4",
             "distill.train.optimizer.muon_lr=1.2e-2",
