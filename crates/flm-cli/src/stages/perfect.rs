@@ -260,7 +260,9 @@ impl Report {
         for loss in &self.flow_losses {
             let of = match loss.of {
                 Whose::Perfect => "exact denoiser".to_owned(),
-                Whose::PerfectThrough => format!("exact denoiser, through the embedding of {through}"),
+                Whose::PerfectThrough => {
+                    format!("exact denoiser, through the embedding of {through}")
+                }
                 Whose::Network => through.to_owned(),
             };
             losses.push(line(of, &loss.nats));

@@ -92,10 +92,7 @@ impl Perfect {
         let mut out = "| validation loss, nats a place | all | τ < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
         for (of, name) in [
             ("network", FLOW),
-            (
-                "perfect_through",
-                "exact denoiser, through its embedding",
-            ),
+            ("perfect_through", "exact denoiser, through its embedding"),
             ("perfect", "exact denoiser"),
         ] {
             let losses = || {
