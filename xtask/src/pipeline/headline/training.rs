@@ -135,6 +135,8 @@ impl Study<'_> {
                 arguments.extend(set("model.family=", &[entrant.family]));
             }
             arguments.extend(set("", entrant.on_text));
+        } else {
+            arguments.extend(set("", entrant.on_grammar));
         }
         let budget = budget.to_string();
         arguments.extend(words(&["--data", &self.data(), "--evaluations", &budget]));
