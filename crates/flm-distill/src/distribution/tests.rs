@@ -167,6 +167,26 @@ fn the_student_gives_up_what_the_auxiliary_finds_too_often() {
 }
 
 #[test]
+fn a_flat_student_finds_no_contrast() {
+    // Under equal probabilities Σ p·(A − T) = (1 − 1)/V.
+    let (teacher, student) = (network(false, None), network(true, None));
+    let auxiliary = network(false, Some((2, 1.0)));
+    let largest = |student_temperature: f64| {
+        let config = DistributionConfig {
+            student_temperature,
+            ..config()
+        };
+        let found = losses(&objective(config, &teacher), [&student, &auxiliary]);
+        values(found.contrast)
+            .into_iter()
+            .map(f32::abs)
+            .fold(0.0, f32::max)
+    };
+    assert!(largest(1.0) > 1e-3, "{}", largest(1.0));
+    assert!(largest(1e6) < 1e-6, "{}", largest(1e6));
+}
+
+#[test]
 fn the_auxiliary_learns_what_the_student_writes_and_keeps_its_embedding() {
     let (teacher, student) = (network(false, None), network(true, None));
     let auxiliary = network(false, None);
