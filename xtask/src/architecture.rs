@@ -28,8 +28,22 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "flm",
+        &[
+            "flm-simplex",
+            "flm-ops",
+            "flm-denoiser",
+            "flm-distill",
+            "flm-discrete",
+            "flm-reward",
+            "flm-train",
+            "flm-data",
+        ],
+    ),
+    (
         "flm-cli",
         &[
+            "flm",
             "flm-alloc",
             "flm-simplex",
             "flm-denoiser",
@@ -82,7 +96,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
 }
 
 fn arrow_faults(package: &Package, allowed: &[&str]) -> Vec<String> {
-    let own = |name: &str| name.starts_with("flm-");
+    let own = |name: &str| name == "flm" || name.starts_with("flm-");
     package
         .dependencies
         .iter()

@@ -2,15 +2,18 @@
 
 mod eval;
 mod given;
+mod guidance;
+mod sampler;
 
 pub(crate) use eval::{
     BoundArgs, ControlsArgs, EvalArgs, EvalCommand, FrontierArgs, InfillArgs, PerfectArgs,
     ScoreArgs,
 };
 pub(crate) use given::GivenArgs;
+pub(crate) use guidance::{GuidesArgs, check_scales};
+pub(crate) use sampler::{SamplerName, check_gammas};
 
 use crate::device::{Compute, Device};
-use crate::stages::sample::Sampler;
 use clap::{Args, Parser, Subcommand};
 use flm_denoiser::Precision;
 use std::path::PathBuf;
@@ -347,7 +350,7 @@ pub(crate) struct SampleArgs {
     pub(crate) temperature: f64,
     /// How a flow or a flow map goes from noise to text
     #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
-    pub(crate) sampler: Sampler,
+    pub(crate) sampler: SamplerName,
     /// Scales the noise that a flow or a flow map starts from: below 1 one step of a flow map writes likelier and less varied text, as a lower
     /// temperature does in several
     #[arg(long, default_value_t = 1.0, value_name = "S")]
@@ -381,30 +384,6 @@ pub(crate) struct SampleArgs {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
-}
-
-/// What samples are led away from, and what to.
-#[derive(Debug, Args)]
-pub(crate) struct GuidesArgs {
-    /// The weaker network of --guidance: the same with dropout on, at the model's own rate or P, or another model of the same kind
-    /// and tokens, such as an early one; dropout where it is not given
-    #[arg(long, value_name = "dropout|dropout:P|DIR", requires = "guidance")]
-    pub(crate) weak: Option<String>,
-    /// Move states towards a reward before each evaluation, which costs three more: words that should occur, or a classifier of real text
-    /// (`flm train-reward`)
-    #[arg(long, value_name = "keyword:WORDS|classifier:DIR")]
-    pub(crate) reward: Option<String>,
-}
-
-impl GuidesArgs {
-    /// As the stages take it, without the numbers.
-    pub(crate) fn typed(&self) -> crate::stages::sample::Typed<'_> {
-        crate::stages::sample::Typed {
-            weak: self.weak.as_deref(),
-            reward: self.reward.as_deref(),
-            ..crate::stages::sample::Typed::default()
-        }
-    }
 }
 
 /// Train a reward: a small classifier that tells rows of a corpus from corrupted ones

@@ -14,8 +14,9 @@ use crate::stages::{
 };
 use crate::{presets, quickstart, table};
 use clap::CommandFactory;
+use flm::{ModelFolder, Record, SampleOptions};
 use flm_data::Layout;
-use flm_denoiser::{Family, Precision, folder};
+use flm_denoiser::{Family, Precision};
 use flm_distill::ObjectiveKind;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -228,7 +229,7 @@ fn heeded(set: &[String], teacher: &str) -> Result<()> {
         let family = if teacher.is_empty() {
             Family::Flow
         } else {
-            folder::read_config(&files::model_folder(Path::new(teacher))?)?.family
+            ModelFolder::open(teacher)?.config().family
         };
         if family != *of {
             return Err(CliError::input(format!(
@@ -297,50 +298,51 @@ fn run_sample(args: &SampleArgs) -> Result<()> {
             "--out and --trace name the same file: samples and trace need one each",
         ));
     }
-    let steps = sample::steps(&args.model, &args.steps)?;
-    let typed = sample::Typed {
-        etas: args.guidance.as_slice(),
-        scales: args.reward_scale.as_slice(),
-        ..args.guides.typed()
-    };
+    let model = ModelFolder::open(&args.model)?;
+    let (etas, scales) = (args.guidance.as_slice(), args.reward_scale.as_slice());
     // One value of each at most, so one guidance.
-    let guidance = sample::Guidance::all(&args.model, typed)?.remove(0);
-    let given = args.given.given()?;
-    let request = |steps: &usize| sample::Request {
+    let guidance = args.guides.guidances(&model, etas, scales)?.remove(0);
+    let conditioning = args.given.conditioning()?;
+    let request = |steps: Option<usize>| SampleOptions {
+        steps,
         count: args.count,
-        steps: *steps,
-        gamma: args.gamma,
-        temperature: args.temperature,
-        sampler: args.sampler,
-        noise_scale: args.noise_scale,
         seed: args.seed,
         batch: args.batch,
-        trace: args.trace.is_some(),
+        temperature: args.temperature,
         top_p: args.top_p,
+        gamma: args.gamma,
+        sampler: args.sampler.into(),
+        noise_scale: args.noise_scale,
         greedy_tail: args.greedy_tail,
         guidance: guidance.clone(),
-        given: given.clone(),
+        conditioning: conditioning.clone(),
     };
-    let requests: Vec<_> = steps.iter().map(request).collect();
+    let requests: Vec<_> = match args.steps.as_slice() {
+        [] => vec![request(None)],
+        steps => steps.iter().map(|steps| request(Some(*steps))).collect(),
+    };
+    let mut take = |request: &SampleOptions, records: Vec<Record>| {
+        let path = match (&args.out, request.steps) {
+            (Some(folder), Some(steps)) if several => folder.join(steps_file(steps)),
+            (Some(path), _) => path.clone(),
+            (None, _) => return print(&sample::texts(&records)),
+        };
+        let json = path
+            .extension()
+            .is_some_and(|extension| extension == "jsonl");
+        let content = match json {
+            true => flm::json_lines(&records),
+            false => sample::texts(&records),
+        };
+        files::write(&path, content.as_bytes())
+    };
     sample::sample(
-        &args.model,
+        &model,
         args.device.into(),
         "samples",
         &requests,
-        &mut |request, drawn| {
-            if let Some(path) = &args.trace {
-                files::write(path, &serde_json::to_vec(&sample::trace_file(&drawn))?)?;
-            }
-            let path = match &args.out {
-                Some(folder) if several => folder.join(steps_file(request.steps)),
-                Some(path) => path.clone(),
-                None => return print(&sample::lines(&drawn.samples, false)?),
-            };
-            let json = path
-                .extension()
-                .is_some_and(|extension| extension == "jsonl");
-            files::write(&path, sample::lines(&drawn.samples, json)?.as_bytes())
-        },
+        args.trace.as_deref(),
+        &mut take,
     )
 }
 

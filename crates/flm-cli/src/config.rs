@@ -5,7 +5,7 @@ mod keys;
 pub(crate) use keys::{Overrides, first_difference};
 
 use crate::error::{CliError, Result};
-use crate::stages::sample::{Sampler, check_noise_scale};
+use flm::Sampler;
 use flm_data::{Detokenizer, Layout, TextUnit, TokenizerSource};
 use flm_denoiser::{DitConfig, Family};
 use flm_discrete::{CurriculumConfig, DcdConfig, SdttConfig};
@@ -342,7 +342,12 @@ impl SampleSettings {
                 "sample.temperature must be positive and finite, found {found}"
             )));
         }
-        check_noise_scale("sample.noise_scale", self.noise_scale)?;
+        if !(self.noise_scale.is_finite() && self.noise_scale > 0.0) {
+            let found = self.noise_scale;
+            return Err(CliError::input(format!(
+                "sample.noise_scale must be positive and finite, found {found}"
+            )));
+        }
         if self
             .flm_steps
             .iter()

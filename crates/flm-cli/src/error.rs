@@ -124,6 +124,16 @@ impl From<FetchError> for CliError {
     }
 }
 
+impl From<flm::Error> for CliError {
+    fn from(error: flm::Error) -> Self {
+        let kind = match error {
+            flm::Error::Cancelled { .. } => Kind::Interrupted,
+            _ => Kind::Input,
+        };
+        Self::of(kind, &error)
+    }
+}
+
 impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
         let kind = match error {

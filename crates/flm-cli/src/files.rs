@@ -2,8 +2,7 @@
 
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
-use sha2::{Digest, Sha256};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Where what can be made or fetched again is kept: `$FLM_CACHE`, or `.cache/flm` of the home folder, if there is one.
@@ -55,25 +54,6 @@ pub(crate) fn free(path: &Path, force: bool) -> Result<()> {
 /// Reads a text.
 pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(CliError::io("read", path))
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub(crate) fn hash(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).map_err(CliError::io("read", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer).map_err(CliError::io("read", path))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }
 
 /// What a folder of ours is of.
@@ -196,25 +176,5 @@ impl RunFolder {
             }
         }
         std::fs::create_dir_all(&self.root).map_err(CliError::io("create", &self.root))
-    }
-}
-
-/// The model folder that is meant by `path`: itself, or the `model` of a run.
-pub(crate) fn model_folder(path: &Path) -> Result<PathBuf> {
-    let inner = path.join("model");
-    if path.join("config.json").is_file() {
-        Ok(path.to_path_buf())
-    } else if inner.join("config.json").is_file() {
-        Ok(inner)
-    } else if path.is_dir() {
-        Err(CliError::input(format!(
-            "{} is neither a model folder (no config.json) nor a finished run (no model/config.json)",
-            path.display()
-        )))
-    } else {
-        Err(CliError::input(format!(
-            "there is no model folder {}",
-            path.display()
-        )))
     }
 }

@@ -12,9 +12,10 @@ use crate::config::{Config, first_difference};
 use crate::device;
 use crate::error::{CliError, Result};
 use crate::files::{self, Kind, RunFolder};
-use crate::stages::sample::{Given, Guidance, Request, Sampler, lines, sample};
-use crate::stages::train::{self, Card, Start};
+use crate::stages::sample::sample;
+use crate::stages::train::{self, Start};
 use crate::stages::{curve, eval, prepare, purpose};
+use flm::{Card, ModelFolder, SampleOptions, Sampler};
 use flm_data::DatasetMeta;
 use flm_distill::ObjectiveKind;
 use flm_eval::{Grammar, corpus_quality};
@@ -218,7 +219,12 @@ impl Quickstart<'_> {
         let out = RunFolder::new(self.path(name));
         let data = self.path(DATA);
         let hash = prepare::identity(&data, &DatasetMeta::read(&data)?)?;
-        if let Some(card) = Card::read(&out.model())?.filter(|card| card.data_hash == hash) {
+        let is_this = |card: &Card| {
+            card.training
+                .as_ref()
+                .is_some_and(|run| run.data_hash == hash)
+        };
+        if let Some(card) = Card::read(&out.model())?.filter(is_this) {
             return Ok(card);
         }
         let start = if out.config().is_file() {
@@ -259,6 +265,7 @@ impl Quickstart<'_> {
         let mut rng = generator(seed, purpose::REFERENCE, 0, 0);
         let corpus = corpus_quality(&grammar, self.config.sample.count, &mut rng)?;
         let times = self.times()?;
+        let seconds = |card: &Card| card.training.as_ref().map_or(0.0, |run| run.seconds);
         let report = Report {
             corpus: Corpus {
                 oracle_nats_per_token: corpus.oracle_nats_per_token,
@@ -269,8 +276,8 @@ impl Quickstart<'_> {
             rows,
             seconds: Seconds {
                 prepare: times.prepare,
-                train: flow.seconds,
-                distill: flow_map.seconds,
+                train: seconds(flow),
+                distill: seconds(flow_map),
                 sample: times.sample.values().sum(),
             },
             seed,
@@ -312,12 +319,12 @@ impl Quickstart<'_> {
         grammar: &Grammar,
     ) -> Result<Vec<Row>> {
         let settings = &self.config.sample;
-        let missing: Vec<Request> = steps
+        let missing: Vec<SampleOptions> = steps
             .iter()
             .filter(|&&steps| !self.samples(model, steps).is_file())
-            .map(|&steps| Request {
+            .map(|&steps| SampleOptions {
+                steps: Some(steps),
                 count: settings.count,
-                steps,
                 gamma,
                 temperature: settings.temperature,
                 sampler: if model == "flm" {
@@ -328,32 +335,27 @@ impl Quickstart<'_> {
                 noise_scale: settings.noise_scale,
                 seed: settings.seed,
                 batch: settings.batch,
-                trace: false,
-                top_p: 1.0,
-                greedy_tail: false,
-                guidance: Guidance::default(),
-                given: Given::Nothing,
+                ..SampleOptions::default()
             })
             .collect();
         if !missing.is_empty() {
             let mut started = Instant::now();
             sample(
-                &self.path(model),
+                &ModelFolder::open(self.path(model))?,
                 self.args.device.into(),
                 label,
                 &missing,
-                &mut |request, drawn| {
+                None,
+                &mut |request, records| {
+                    let steps = request.steps.unwrap_or_default();
                     let mut times = self.times()?;
-                    times.sample.insert(
-                        format!("{model}-{}", request.steps),
-                        started.elapsed().as_secs_f64(),
-                    );
+                    times
+                        .sample
+                        .insert(format!("{model}-{steps}"), started.elapsed().as_secs_f64());
                     self.keep(&times)?;
                     started = Instant::now();
-                    files::write(
-                        &self.samples(model, request.steps),
-                        lines(&drawn.samples, true)?.as_bytes(),
-                    )
+                    let content = flm::json_lines(&records);
+                    files::write(&self.samples(model, steps), content.as_bytes())
                 },
             )?;
         }

@@ -330,8 +330,8 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
         .success();
     let card = fs::read_to_string(folder.path("map/model/run.json")).unwrap();
     let card: Value = serde_json::from_str(&card).unwrap();
-    assert_eq!(card["steps"], 4);
-    assert!(card["validation_loss"].as_f64().unwrap() > 0.0);
+    assert_eq!(card["training"]["steps"], 4);
+    assert!(card["training"]["validation_loss"].as_f64().unwrap() > 0.0);
     let metrics = fs::read_to_string(folder.path("map/metrics.jsonl")).unwrap();
     let steps: Vec<u64> = metrics
         .lines()
@@ -355,7 +355,7 @@ fn a_run_is_as_long_as_its_evaluations_pay_for() {
     let took = |run: &str| {
         let path = folder.path(run).join("model/run.json");
         let card: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-        ["steps", "evaluations"].map(|key| card[key].as_u64().unwrap())
+        ["steps", "evaluations"].map(|key| card["training"][key].as_u64().unwrap())
     };
     let train = |evaluations| {
         format!(

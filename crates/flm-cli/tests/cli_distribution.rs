@@ -75,7 +75,7 @@ fn a_flow_map_is_made_from_a_flow_and_from_another_map() {
         assert_eq!(read("model/config.json")["model"]["two_time"], true);
         assert_eq!(read("model/run.json")["kind"], "flow map");
         // Three steps of eight rows of seven evaluations.
-        assert_eq!(read("model/run.json")["evaluations"], 3 * 8 * 7);
+        assert_eq!(read("model/run.json")["training"]["evaluations"], 3 * 8 * 7);
         assert!(
             read("metrics.jsonl")["beside"]["auxiliary"]
                 .as_f64()
@@ -117,7 +117,7 @@ fn paths_make_a_flow_map_alone_and_beside_matching() {
         folder.flm(&command).assert().success();
         let card = fs::read_to_string(folder.path(&format!("{out}/model/run.json"))).unwrap();
         let card: Value = serde_json::from_str(&card).unwrap();
-        let found = card["evaluations"].as_f64().unwrap();
+        let found = card["training"]["evaluations"].as_f64().unwrap();
         assert!(
             (found - 3.0 * f64::from(evaluations)).abs() <= 3.0,
             "{out}: {found}"
@@ -272,7 +272,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "sample --model mdlm --steps 2 --noise-scale 0.5".to_owned(),
-            "mdlm is of family mdlm: only a flow or a flow map takes a --noise-scale",
+            "mdlm is of family mdlm: only a flow or a flow map takes a noise scale",
         ),
         (
             "sample --model flow --steps 2 --noise-scale 0".to_owned(),

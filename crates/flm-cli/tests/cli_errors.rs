@@ -304,7 +304,7 @@ fn impossible_samples() {
     );
     assert_eq!(
         sample("--steps 1 --gamma 0.5"),
-        "flow is a flow: only a flow map takes a gamma above 0, found 0.5"
+        "flow is a flow: only a flow map of one network takes a gamma above 0, found 0.5"
     );
     assert_eq!(
         sample("--steps 1 --out a.jsonl --trace ./a.jsonl"),

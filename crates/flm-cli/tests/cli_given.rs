@@ -195,7 +195,7 @@ fn what_is_given_stays_where_samples_are_guided() {
     command.args(given);
     assert_eq!(
         folder.refused(command),
-        "clean was trained for known positions: with a text given it takes no --guidance"
+        "clean was trained for known positions: with a text given it takes no guidance"
     );
 }
 
@@ -302,12 +302,12 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         (
             "flow",
             ["--prompt", "the zebra"],
-            "--prompt: `zebra` is not in the vocabulary of ",
+            "prompt: `zebra` is not in the vocabulary of ",
         ),
         (
             "mdlm",
             ["--infill", "the zebra ___"],
-            "--infill: `zebra` is not in the vocabulary of ",
+            "infill: `zebra` is not in the vocabulary of ",
         ),
         (
             "duo",
@@ -327,28 +327,28 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         (
             "flow",
             ["--prompt", &long],
-            "--prompt: 30 tokens, but a text of this model has room for 23",
+            "prompt: 30 tokens, but a text of this model has room for 23",
         ),
-        ("flow", ["--prompt", " "], "--prompt holds no token"),
+        ("flow", ["--prompt", " "], "prompt: it holds no token"),
         (
             "flow",
             ["--suffix", "."],
-            "--suffix is for models of packed blocks: where a row of one document ends is not known, but --infill says it, as in `___{4} the end`",
+            "suffix: only models of packed blocks take one, because the end of a row of one document is not known; an infill says it, as in `___{4} the end`",
         ),
         (
             "mdlm",
             ["--infill", "the girls"],
-            "--infill: there is no blank ___ to fill in `the girls`",
+            "infill: there is no blank ___ to fill in `the girls`",
         ),
         (
             "mdlm",
             ["--infill", "the ___{0}"],
-            "--infill: expected a number of tokens from 1 on, as in ___{3}, found ___{0}",
+            "infill: expected a number of tokens from 1 on, as in ___{3}, found ___{0}",
         ),
         (
             "mdlm",
             ["--infill", "___{9999999999999999}"],
-            "--infill: 9999999999999999 tokens, but a text of this model has room for 23",
+            "infill: 9999999999999999 tokens, but a text of this model has room for 23",
         ),
         (
             "flow",

@@ -183,7 +183,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
         "the reward foreign was trained on the tokenizer {foreign}, but that of flow is {ours}"
     );
     let weak =
-        format!("--weak foreign-flow has the tokenizer {foreign}, expected that of flow, {ours}");
+        format!("weak foreign-flow has the tokenizer {foreign}, expected that of flow, {ours}");
     for (words, expected) in [
         (
             "--guidance nan",
@@ -203,7 +203,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
         ),
         (
             "--guidance 2 --weak map",
-            "--weak map has the kind flow map, expected that of flow, flow",
+            "weak map has the kind flow map, expected that of flow, flow",
         ),
         ("--guidance 2 --weak foreign-flow", weak.as_str()),
         (

@@ -38,7 +38,7 @@ fn a_flow_becomes_two_networks_and_then_one_again() {
     let card = json(&folder, "residual/model/run.json");
     assert_eq!(card["kind"], "residual flow map");
     // Eight rows forward and back, and four evaluations for the target of each.
-    assert_eq!(card["evaluations"], 3 * 8 * (3 + 4));
+    assert_eq!(card["training"]["evaluations"], 3 * 8 * (3 + 4));
     // The flow stands in it as it was trained.
     for name in ["model.safetensors", "tokenizer.json", "run.json"] {
         let [inside, own] = ["residual/model/denoiser", "flow/model"]
@@ -73,7 +73,7 @@ fn a_flow_becomes_two_networks_and_then_one_again() {
     assert!(!folder.path("map/model/denoiser").exists());
     let card = json(&folder, "map/model/run.json");
     assert_eq!(card["kind"], "flow map");
-    assert_eq!(card["evaluations"], 3 * 8 * (3 + 2));
+    assert_eq!(card["training"]["evaluations"], 3 * 8 * (3 + 2));
     let text = sampled(
         &folder,
         "sample --model map --steps 2 --gamma 0.5 --count 4",
@@ -140,7 +140,7 @@ fn what_the_recipe_does_not_have_is_refused() {
     for (words, expected) in [
         (
             "sample --model residual --steps 2 --gamma 0.5",
-            "residual is a residual flow map: only a model of one network takes a gamma above 0, found 0.5",
+            "residual is a residual flow map: only a flow map of one network takes a gamma above 0, found 0.5",
         ),
         (
             "sample --model residual --steps 2 --temperature 0.5",
@@ -156,7 +156,7 @@ fn what_the_recipe_does_not_have_is_refused() {
         ),
         (
             "sample --model residual --steps 2 --trace trace.json",
-            "residual is a residual flow map: only a model of one network has a trace",
+            "residual is of kind residual flow map: only a flow or a flow map of one network has a trace",
         ),
         (
             "distill --self --data data --out run --set flow_map.objective=residual",

@@ -59,7 +59,7 @@ fn every_family_is_trained_sampled_and_judged() {
         let card = read(&folder, &format!("{family}/model/run.json"));
         assert_eq!(card["kind"], family);
         // Four steps of eight rows, forward and back.
-        assert_eq!(card["evaluations"], 4 * 8 * 3);
+        assert_eq!(card["training"]["evaluations"], 4 * 8 * 3);
         let readme = fs::read_to_string(folder.path(&format!("{family}/model/README.md"))).unwrap();
         assert!(readme.contains(&format!("(family `{family}`)")), "{readme}");
         let told = printed(&folder, &format!("inspect {family}"));
@@ -249,7 +249,7 @@ fn diffusions_are_distilled_in_rounds() {
         let card = read(&folder, &format!("{recipe}/model/run.json"));
         assert_eq!(card["kind"], family);
         // Three rounds of three steps of eight rows.
-        assert_eq!(card["evaluations"], 3 * 3 * 8 * cost);
+        assert_eq!(card["training"]["evaluations"], 3 * 3 * 8 * cost);
         let rounds = fs::read_dir(folder.path(&format!("{recipe}/rounds"))).unwrap();
         assert_eq!(rounds.count(), 2);
         let weights =
@@ -286,12 +286,12 @@ fn diffusions_are_distilled_in_rounds() {
             &format!("{distill} --evaluations {evaluations} --force"),
         );
         let card = read(&folder, &format!("{recipe}/model/run.json"));
-        assert_eq!(card["evaluations"], 3 * 2 * 8 * cost);
+        assert_eq!(card["training"]["evaluations"], 3 * 2 * 8 * cost);
         // Resumed, it has the same share.
         fs::remove_dir_all(folder.path(&format!("{recipe}/model"))).unwrap();
         printed(&folder, &resume);
         let card = read(&folder, &format!("{recipe}/model/run.json"));
-        assert_eq!(card["evaluations"], 3 * 2 * 8 * cost);
+        assert_eq!(card["training"]["evaluations"], 3 * 2 * 8 * cost);
         assert_eq!(
             folder.refused(folder.flm(&format!("{resume} --evaluations {}", 2 * evaluations))),
             format!(
@@ -318,15 +318,15 @@ fn what_a_family_does_not_have_is_refused() {
     for (words, expected) in [
         (
             "sample --model mdlm --steps 2 --gamma 0.5",
-            "mdlm is of family mdlm: only a flow map takes a gamma above 0, found 0.5",
+            "mdlm is of family mdlm: only a flow map of one network takes a gamma above 0, found 0.5",
         ),
         (
             "sample --model duo --steps 2 --trace trace.json",
-            "duo is of family duo: only a flow or a flow map has a trace",
+            "duo is of kind duo: only a flow or a flow map of one network has a trace",
         ),
         (
             "sample --model mdlm --steps 2 --greedy-tail",
-            "mdlm is of family mdlm: only a duo model takes --greedy-tail",
+            "mdlm is of family mdlm: only a duo model takes a greedy tail",
         ),
         (
             "sample --model duo --steps 2 --top-p 1.5",
@@ -334,11 +334,11 @@ fn what_a_family_does_not_have_is_refused() {
         ),
         (
             "sample --model autoregressive --steps 4",
-            "autoregressive is autoregressive and takes a step for each of its 24 tokens: leave --steps out",
+            "autoregressive is autoregressive and takes a step for each of its 24 tokens: leave the number of steps out",
         ),
         (
             "sample --model duo",
-            "duo is sampled in a number of steps: name it by --steps",
+            "duo is sampled in a number of steps: name it",
         ),
         (
             "eval corpus.txt --scorer flow",

@@ -41,6 +41,11 @@ fn one() -> usize {
 /// What of a model's card is told.
 #[derive(Deserialize)]
 struct Card {
+    training: Training,
+}
+
+#[derive(Deserialize)]
+struct Training {
     steps: u64,
     evaluations: u64,
     seconds: f64,
@@ -113,11 +118,11 @@ impl Runs {
             // Only the last part of the run was watched.
             used = Used::default();
         }
-        let card: Card = read(&folder.join("model/run.json"))?;
+        let Card { training } = read(&folder.join("model/run.json"))?;
         Ok(Trained {
-            steps: card.steps,
-            evaluations: card.evaluations,
-            seconds: card.seconds,
+            steps: training.steps,
+            evaluations: training.evaluations,
+            seconds: training.seconds,
             used,
             command,
             commit: commit(),

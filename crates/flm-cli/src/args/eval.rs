@@ -1,7 +1,6 @@
 //! What is asked of samples, models and texts.
 
 use super::{DeviceArgs, GuidesArgs};
-use crate::stages::sample::Sampler;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -116,7 +115,7 @@ pub(crate) struct FrontierArgs {
     pub(crate) steps: Vec<usize>,
     /// How flows go from noise to text; flow maps jump
     #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
-    pub(crate) sampler: Sampler,
+    pub(crate) sampler: super::SamplerName,
     /// Values of gamma, for flow maps
     #[arg(long, value_name = "G,G", value_delimiter = ',', default_values_t = [0.0])]
     pub(crate) gamma: Vec<f64>,

@@ -2,8 +2,8 @@
 
 use crate::error::{CliError, Result};
 use crate::files;
-use crate::stages::sample::{Given, Infill};
 use clap::Args;
+use flm::{Blanks, Conditioning};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -25,21 +25,18 @@ pub(crate) struct GivenArgs {
 }
 
 impl GivenArgs {
-    /// What is given, with the texts of a file read.
-    pub(crate) fn given(&self) -> Result<Given> {
+    /// The known text, with that of a file read.
+    pub(crate) fn conditioning(&self) -> Result<Conditioning> {
         if let Some(path) = &self.infill_file {
-            return Ok(Given::Infill(texts(path)?));
+            return Ok(Conditioning::Infill(texts(path)?));
         }
         if let Some(text) = &self.infill {
-            return Ok(Given::Infill(vec![Infill {
-                text: text.clone(),
-                place: "--infill".to_owned(),
-            }]));
+            return Ok(Conditioning::infill(text));
         }
         let (prompt, suffix) = (self.prompt.clone(), self.suffix.clone());
         Ok(match (prompt, suffix) {
-            (None, None) => Given::Nothing,
-            (prompt, suffix) => Given::Ends { prompt, suffix },
+            (None, None) => Conditioning::None,
+            (prompt, suffix) => Conditioning::Ends { prompt, suffix },
         })
     }
 }
@@ -51,7 +48,7 @@ struct Line {
 }
 
 /// The texts of a file, each with the line it stands in.
-fn texts(path: &Path) -> Result<Vec<Infill>> {
+fn texts(path: &Path) -> Result<Vec<Blanks>> {
     let content = files::read(path)?;
     let json = path
         .extension()
@@ -70,7 +67,7 @@ fn texts(path: &Path) -> Result<Vec<Infill>> {
         } else {
             line.to_owned()
         };
-        texts.push(Infill { text, place });
+        texts.push(Blanks { text, place });
     }
     if texts.is_empty() {
         return Err(CliError::input(format!(

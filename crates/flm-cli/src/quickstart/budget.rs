@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::device::Compute;
 use crate::error::{CliError, Result};
 use crate::files::RunFolder;
-use crate::stages::train::{self, Card, Request, Start};
+use crate::stages::train::{self, Request, Start};
+use flm::Card;
 use std::path::Path;
 
 /// Steps that are timed of each stage.
@@ -97,7 +98,7 @@ fn timed(
         command: CommandLine::current(),
         silent: true,
     })?;
-    Ok(card.seconds / TIMED as f64)
+    Ok(card.training.unwrap_or_default().seconds / TIMED as f64)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use super::report::{Report, Row, steps};
 use crate::error::{CliError, Result};
 use crate::plot;
 use crate::stages::curve::Curve;
-use crate::stages::train::Card;
 use crate::table::optional;
+use flm::Card;
 use std::path::Path;
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -151,16 +151,16 @@ impl Page<'_> {
 }
 
 fn model_row(model: &Model<'_>) -> String {
-    let card = model.card;
-    let loss = card
+    let run = model.card.training.clone().unwrap_or_default();
+    let loss = run
         .validation_loss
         .map_or_else(|| "–".to_owned(), |loss| format!("{loss:.3}"));
     format!(
         "<tr><th>{}</th><td>{}</td><td>{}</td><td>{loss}</td><td>{}</td></tr>\n",
         model.label,
-        card.parameters,
-        card.steps,
-        duration(card.seconds)
+        model.card.parameters,
+        run.steps,
+        duration(run.seconds)
     )
 }
 

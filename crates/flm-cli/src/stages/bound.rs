@@ -1,25 +1,20 @@
 //! How likely models find validation rows.
 
-use super::{prepare, purpose, sample};
+use super::prepare;
 use crate::args::BoundArgs;
 use crate::device::{self, Job, Place};
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use crate::stages::train::check_fits;
-use crate::{files, stop, table};
+use crate::{stop, table};
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm::{LikelihoodOptions, ModelFolder, Observer};
 use flm_data::{Dataset, Layout};
-use flm_denoiser::{Dit, Family, folder};
-use flm_discrete::{Bound, Tokens, autoregressive, duo, mdlm};
+use flm_denoiser::Family;
+use flm_discrete::Bound;
 use flm_eval::Grammar;
-use flm_simplex::stream::generator;
-use flm_train::Workers;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Rows that are read together. Times and noise are drawn batch by batch, so it is part of what a seed means.
-const BATCH: usize = 16;
+use std::path::Path;
 
 /// What is printed as JSON.
 #[derive(Serialize)]
@@ -69,21 +64,20 @@ pub(crate) fn bound(args: &BoundArgs) -> Result<String> {
         .map(|path| model(path, &dataset, &args.data))
         .collect::<Result<Vec<_>>>()?;
     let mut measured = Vec::new();
-    for (path, (folder, family)) in args.models.iter().zip(models) {
+    for folder in models {
         let job = BoundJob {
             folder: &folder,
-            family,
             rows: &rows,
             args,
         };
-        let nats = device::run(args.device, job)?;
-        let texts = Bound::of(&nats, 1);
+        let found = device::run(args.device, job)?;
+        let texts = Bound::of(&found.nats, 1);
         let per_text = rows.tokens as f64 / rows.rows.len() as f64;
         measured.push(Likelihood {
-            model: path.display().to_string(),
-            family,
-            weights: sample::weights(&folder)?,
-            bound: family != Family::Autoregressive,
+            model: folder.name().to_owned(),
+            family: folder.config().family,
+            weights: folder.weights()?,
+            bound: found.is_bound,
             nats_per_token: texts.nats / per_text,
             std_err: (texts.texts > 1).then_some(texts.error / per_text),
             nats_per_text: texts.nats,
@@ -111,18 +105,17 @@ pub(crate) fn bound(args: &BoundArgs) -> Result<String> {
     Ok(told(&report))
 }
 
-/// The folder and the family of a model whose likelihood is known.
-fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<(PathBuf, Family)> {
-    let folder = files::model_folder(path)?;
-    let config = folder::read_config(&folder)?;
-    if config.family == Family::Flow {
+/// A model whose likelihood is known.
+fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
+    let folder = ModelFolder::open(path)?;
+    if folder.config().family == Family::Flow {
         return Err(CliError::input(format!(
             "{} must be of family mdlm, duo or autoregressive to have a likelihood here, found flow",
             path.display()
         )));
     }
-    check_fits(&folder, &config, dataset, data)?;
-    Ok((folder, config.family))
+    check_fits(&folder, dataset, data)?;
+    Ok(folder)
 }
 
 /// Rows to be read.
@@ -173,47 +166,41 @@ impl Rows {
 
 /// Answers for each row with its nats.
 struct BoundJob<'a> {
-    folder: &'a Path,
-    family: Family,
+    folder: &'a ModelFolder,
     rows: &'a Rows,
     args: &'a BoundArgs,
 }
 
 impl Job for BoundJob<'_> {
-    type Output = Vec<f64>;
+    type Output = flm::Likelihood;
 
-    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Vec<f64>> {
-        let (model, _) = folder::load::<B::InnerBackend>(self.folder, &place.device)?;
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<flm::Likelihood> {
+        let model = self.folder.clone().load::<B::InnerBackend>(&place.device)?;
         let model = model.with_execution(place.execution);
-        let batches: Vec<&[Vec<u32>]> = self.rows.rows.chunks(BATCH).collect();
-        let progress = Progress::new("reading", self.rows.rows.len() as u64);
-        let done = AtomicU64::new(0);
-        let workers = Workers::new(place.side_by_side.min(batches.len()))?;
-        let nats = workers.map(batches.len(), |batch| {
-            if stop::asked() {
-                return Err(CliError::interrupted("stopped before all rows were read"));
-            }
-            let nats = self.batch(&model, batches[batch], batch as u64);
-            let count = nats.len() as u64;
-            let done = done.fetch_add(count, Ordering::Relaxed) + count;
-            progress.update(done, self.family.name());
-            Ok(nats)
-        });
-        let nats = nats.into_iter().collect::<Result<Vec<_>>>()?;
-        Ok(nats.into_iter().flatten().collect())
+        let watch = Watch {
+            progress: Progress::new("reading", self.rows.rows.len() as u64),
+            family: self.folder.config().family,
+        };
+        let options = LikelihoodOptions {
+            draws: self.args.draws,
+            seed: self.args.seed,
+        };
+        Ok(model.likelihood(&self.rows.rows, options, &watch)?)
     }
 }
 
-impl BoundJob<'_> {
-    fn batch<B: Backend>(&self, model: &Dit<B>, rows: &[Vec<u32>], number: u64) -> Vec<f64> {
-        let ids = rows.iter().flatten().map(|&id| id as i32).collect();
-        let tokens = Tokens::new(ids, rows[0].len());
-        let mut rng = generator(self.args.seed, purpose::LIKELIHOOD, number, 0);
-        match self.family {
-            Family::Mdlm => mdlm::nats(model, &tokens, self.args.draws, &mut rng),
-            Family::Duo => duo::nats(model, &tokens, self.args.draws, &mut rng),
-            Family::Autoregressive | Family::Flow => autoregressive::nats(model, &tokens),
-        }
+struct Watch {
+    progress: Progress,
+    family: Family,
+}
+
+impl<B: Backend> Observer<B> for Watch {
+    fn progress(&self, done: usize, _total: usize) {
+        self.progress.update(done as u64, self.family.name());
+    }
+
+    fn is_cancelled(&self) -> bool {
+        stop::asked()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Samples of no model, which a good metric ranks last.
 
-use super::{purpose, sample};
+use super::purpose;
 use crate::args::ControlsArgs;
 use crate::error::{CliError, Result};
 use crate::files;
@@ -56,7 +56,7 @@ pub(crate) fn controls(args: &ControlsArgs) -> Result<Vec<PathBuf>> {
         let mut lines = String::new();
         for _ in 0..args.count {
             let tokens = draw(&mut rng)?;
-            let text = sample::text_of(&tokens, dataset.tokenizer(), dataset.meta().layout)?;
+            let text = flm::text_of(&tokens, dataset.tokenizer(), dataset.meta().layout)?;
             lines += &serde_json::to_string(&Line { text, tokens })?;
             lines.push('\n');
         }

@@ -1,19 +1,16 @@
 //! Weights of the published implementation, in and out.
 
 use super::inspect;
-use super::origin::Origin;
-use super::train::card;
 use crate::args::{ConvertArgs, LayoutName, NetworkKind};
 use crate::command_line::CommandLine;
 use crate::device::{self, Device, Job, Place};
 use crate::error::{CliError, Result};
-use crate::files;
 use burn::tensor::backend::AutodiffBackend;
+use flm::{CARD_FILE, Card, Converted, ModelFolder};
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::reference::{self, Foreign, ForeignError, Hints, Kind, Target, Weights};
 use flm_denoiser::{Dit, DitConfig};
-use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Converts and says what became of what.
@@ -28,7 +25,7 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<String> {
 
 /// Whether a path is a model folder of ours, or a run that has one.
 fn is_model(path: &Path) -> bool {
-    let folder = files::model_folder(path);
+    let folder = ModelFolder::find(path);
     folder.is_ok_and(|folder| inspect::is_ours(&folder))
 }
 
@@ -66,7 +63,7 @@ impl Job for Out<'_> {
                 )));
             }
         }
-        let folder = files::model_folder(&args.from)?;
+        let folder = ModelFolder::find(&args.from)?;
         let config = folder::read_config(&folder)?;
         let (model, config) = if config.residual {
             let (both, [config, _]) =
@@ -185,10 +182,10 @@ impl In<'_> {
         });
         for path in std::iter::once(&args.from).chain(&args.denoiser) {
             let card = if is_model(path) {
-                card::parse::<Origin>(&files::model_folder(path)?)?
+                Card::read(&ModelFolder::find(path)?)?
             } else {
                 // A file of this name elsewhere may be anything.
-                card::parse::<Origin>(path).ok().flatten()
+                Card::read(path).ok().flatten()
             };
             let Some(layout) = card.map(|card| card.layout) else {
                 continue;
@@ -233,27 +230,25 @@ impl In<'_> {
             None => None,
         };
         let averaged = foreign.has_averages() && weights == Weights::Averaged;
+        let weights = if averaged { "averaged" } else { "as they are" };
+        let converted = Converted {
+            file: path.display().to_string(),
+            sha256: flm::file_hash(&main_file(path))?,
+            algorithm: foreign.settings().algorithm.clone(),
+            weights: weights.to_owned(),
+            steps: foreign.settings().step,
+        };
         let card = Card {
-            format_version: card::FORMAT,
-            kind: inspect::kind(&config),
             command: CommandLine::current().shown(),
-            flm_version: env!("CARGO_PKG_VERSION"),
-            converted: Converted {
-                file: path.display().to_string(),
-                sha256: files::hash(&main_file(path))?,
-                algorithm: foreign.settings().algorithm.clone(),
-                weights: if averaged { "averaged" } else { "as they are" },
-            },
             tokenizer_hash: tokenizer
                 .as_ref()
                 .map(|tokenizer| tokenizer.hash().to_owned()),
-            layout,
-            steps: foreign.settings().step,
-            parameters: config.parameter_count(),
+            converted: Some(converted.clone()),
+            ..Card::new(flm::kind(&config), layout, config.parameter_count() as u64)
         };
         let mut extra = vec![
-            (card::FILE, serde_json::to_vec_pretty(&card)?),
-            ("README.md", card.readme(&config).into_bytes()),
+            (CARD_FILE, card.to_json().into_bytes()),
+            ("README.md", readme(&card, &converted, &config).into_bytes()),
         ];
         if let Some(tokenizer) = tokenizer {
             extra.push((TOKENIZER_FILE, tokenizer.to_json()?.into_bytes()));
@@ -276,10 +271,10 @@ impl In<'_> {
             let foreign = Foreign::open(path)?;
             return self.read::<B>(&foreign, path, Some(Kind::Flow), layout, place);
         }
-        let folder = files::model_folder(path)?;
+        let folder = ModelFolder::find(path)?;
         let (model, config) = folder::load::<B::InnerBackend>(&folder, &place.device)?;
         let mut extra = Vec::new();
-        for name in [TOKENIZER_FILE, card::FILE, "README.md"] {
+        for name in [TOKENIZER_FILE, CARD_FILE, "README.md"] {
             let path = folder.join(name);
             if path.is_file() {
                 let content = std::fs::read(&path).map_err(CliError::io("read", &path))?;
@@ -366,40 +361,18 @@ impl From<NetworkKind> for Kind {
     }
 }
 
-/// `run.json` of a converted model.
-#[derive(Serialize)]
-struct Card {
-    format_version: u32,
-    kind: &'static str,
-    command: String,
-    flm_version: &'static str,
-    converted: Converted,
-    tokenizer_hash: Option<String>,
-    layout: Layout,
-    steps: Option<u64>,
-    parameters: u128,
-}
-
-#[derive(Serialize)]
-struct Converted {
-    file: String,
-    sha256: String,
-    algorithm: Option<String>,
-    weights: &'static str,
-}
-
-impl Card {
-    /// The card for people.
-    fn readme(&self, config: &DitConfig) -> String {
-        let Converted {
-            file,
-            sha256,
-            algorithm,
-            weights,
-        } = &self.converted;
-        let unknown = || "not said".to_owned();
-        format!(
-            "# {kind}, converted\n\n\
+/// The card of a converted model for people.
+fn readme(card: &Card, converted: &Converted, config: &DitConfig) -> String {
+    let Converted {
+        file,
+        sha256,
+        algorithm,
+        weights,
+        steps,
+    } = converted;
+    let unknown = || "not said".to_owned();
+    format!(
+        "# {kind}, converted\n\n\
              | | |\n| --- | --- |\n\
              | file | `{file}` |\n\
              | SHA-256 | `{sha256}` |\n\
@@ -409,12 +382,11 @@ impl Card {
              | network | {network} |\n\
              | command | `{command}` |\n\
              | version | flm {version} |\n",
-            kind = self.kind,
-            algorithm = algorithm.clone().unwrap_or_else(unknown),
-            steps = self.steps.map_or_else(unknown, |steps| steps.to_string()),
-            network = inspect::network(config),
-            command = self.command,
-            version = self.flm_version,
-        )
-    }
+        kind = card.kind,
+        algorithm = algorithm.clone().unwrap_or_else(unknown),
+        steps = steps.map_or_else(unknown, |steps| steps.to_string()),
+        network = inspect::network(config),
+        command = card.command,
+        version = card.flm_version,
+    )
 }

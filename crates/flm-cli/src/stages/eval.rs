@@ -1,10 +1,11 @@
 //! Judging samples.
 
 use super::score::{Features, Judges, Set};
-use super::{prepare, purpose, sample};
+use super::{prepare, purpose};
 use crate::args::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::files;
+use flm::Provenance;
 use flm_data::{Dataset, DatasetMeta, Layout, META_FILE};
 use flm_eval::{Copying, Diversity, GenPpl, Grammar, Mauve, Quality, mean_unigram_entropy};
 use flm_simplex::stream::generator;
@@ -32,7 +33,7 @@ pub(crate) struct Judged {
     pub(crate) mauve: Vec<MauveScore>,
     /// How the samples were drawn, of files that say it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) drawn: Option<Setting>,
+    pub(crate) drawn: Option<Provenance>,
 }
 
 /// How near samples are to validation rows, by features of a network.
@@ -79,40 +80,13 @@ impl Figures {
     }
 }
 
-/// How samples were drawn: all of a file alike.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Setting {
-    pub(crate) model: String,
-    pub(crate) steps: usize,
-    pub(crate) seed: u64,
-    pub(crate) gamma: f64,
-    pub(crate) temperature: f64,
-    #[serde(default, skip_serializing_if = "sample::Sampler::is_default")]
-    pub(crate) sampler: sample::Sampler,
-    /// Of the noise at the start.
-    #[serde(default = "sample::one", skip_serializing_if = "sample::is_one")]
-    pub(crate) noise_scale: f64,
-    /// Chance of the tokens that were drawn from.
-    #[serde(default = "sample::one", skip_serializing_if = "sample::is_one")]
-    pub(crate) top_p: f64,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) greedy_tail: bool,
-    #[serde(default, skip_serializing_if = "sample::Guidance::is_none")]
-    pub(crate) guidance: sample::Guidance,
-    /// Of the model's weights, of samples that say it.
-    #[serde(default)]
-    pub(crate) weights: String,
-    /// What the network computed in.
-    #[serde(default = "sample::single")]
-    pub(crate) dtype: String,
-}
-
 /// A file of samples.
 pub(crate) struct Samples {
     pub(crate) texts: Vec<String>,
     /// The model's tokens, if the file has them.
     pub(crate) tokens: Option<Vec<Vec<u32>>>,
-    pub(crate) drawn: Option<Setting>,
+    /// How they were drawn, all of a file alike.
+    pub(crate) drawn: Option<Provenance>,
 }
 
 /// Judges the files that `path` means, or the validation rows of the data folder that it is.
@@ -269,8 +243,8 @@ fn validation(data: &Path) -> Result<Samples> {
     let layout = dataset.meta().layout;
     let texts = rows
         .iter()
-        .map(|row| sample::text_of(row, dataset.tokenizer(), layout));
-    let texts = texts.collect::<Result<Vec<_>>>()?;
+        .map(|row| flm::text_of(row, dataset.tokenizer(), layout));
+    let texts = texts.collect::<flm::Result<Vec<_>>>()?;
     if texts.is_empty() {
         return Err(CliError::input(format!(
             "{} has no validation rows",

@@ -1,18 +1,18 @@
 //! Quality against entropy, over settings, and models compared where their entropies agree.
 
-use super::eval::{self, Figures, Samples, Setting};
-use super::sample::{self, Given, Guidance, Request, Sampler};
+use super::eval::{self, Figures, Samples};
 use super::score::{Judges, Set};
-use super::{origin::Origin, prepare};
-use crate::args::FrontierArgs;
+use super::{prepare, sample};
+use crate::args::{FrontierArgs, check_gammas, check_scales};
 use crate::error::{CliError, Result};
 use crate::{files, plot, table};
+use flm::{Guidance, ModelFolder, Provenance, SampleOptions};
 use flm_data::{Dataset, DatasetMeta};
-use flm_denoiser::{DitConfig, Family, folder};
+use flm_denoiser::Family;
 use flm_eval::frontier::{Comparison, Curve, Front, Point};
 use flm_eval::{GenPpl, Grammar, Variety, mean_unigram_entropy};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Entropies at which models are compared, spread over what they have in common.
 const GRID: usize = 5;
@@ -55,7 +55,7 @@ struct Measured {
     #[serde(skip_serializing_if = "Guidance::is_none")]
     guidance: Guidance,
     /// Of the noise at the start.
-    #[serde(skip_serializing_if = "sample::is_one")]
+    #[serde(skip_serializing_if = "is_one")]
     noise_scale: f64,
     /// Evaluations of the network for each sample.
     evaluations: usize,
@@ -81,16 +81,14 @@ impl Swept {
 struct Drawn<'a> {
     steps: usize,
     model: &'a Model,
-    settings: Vec<Request>,
+    settings: Vec<SampleOptions>,
     samples: Vec<Samples>,
 }
 
 /// A model and its name in the picture.
 struct Model {
-    label: String,
-    path: PathBuf,
+    folder: ModelFolder,
     weights: String,
-    network: DitConfig,
     /// Every η with every λ.
     guidances: Vec<Guidance>,
 }
@@ -194,8 +192,8 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
     let mut models: Vec<Model> = Vec::new();
     let mut hash = None;
     for path in &args.models {
-        let folder = files::model_folder(path)?;
-        let tokenizer = Origin::read(&folder)?.tokenizer(&folder)?;
+        let folder = ModelFolder::open(path)?;
+        let tokenizer = folder.tokenizer()?;
         let (first, other) = (
             hash.get_or_insert(tokenizer.hash().to_owned()),
             tokenizer.hash(),
@@ -207,16 +205,14 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
                 args.models[0].display()
             )));
         }
-        let label = path.display().to_string();
-        if models.iter().any(|model| model.label == label) {
-            return Err(CliError::input(format!("{label} is named twice")));
+        let name = folder.name();
+        if models.iter().any(|model| model.folder.name() == name) {
+            return Err(CliError::input(format!("{name} is named twice")));
         }
         models.push(Model {
-            label,
-            path: path.clone(),
-            weights: sample::weights(&folder)?,
+            weights: folder.weights()?,
             guidances: Vec::new(),
-            network: folder::read_config(&folder)?,
+            folder,
         });
     }
     Ok((models, hash.unwrap_or_default()))
@@ -224,19 +220,19 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
 
 /// Every setting at a number of steps. Only a flow map has a gamma, and only flows are guided; an autoregressive model takes a step for each
 /// token, so that its samples are the same ones at every number.
-fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<Request> {
-    let network = &model.network;
+fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<SampleOptions> {
+    let network = model.folder.config();
     let gammas: &[f64] = if network.two_time {
         &args.gamma
     } else {
         &[0.0]
     };
     let steps = match network.family {
-        Family::Autoregressive => network.length,
-        _ => steps,
+        Family::Autoregressive => None,
+        _ => Some(steps),
     };
     let mut requests = Vec::new();
-    let guided = sample::is_guided(network);
+    let guided = Guidance::is_supported(network);
     let scales: &[f64] = match network.family {
         Family::Flow => &args.noise_scale,
         _ => &[1.0],
@@ -244,24 +240,22 @@ fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<Request> {
     for guidance in &model.guidances {
         for &gamma in gammas {
             for (&temperature, &noise_scale) in product(&args.temperature, scales) {
-                requests.push(Request {
+                requests.push(SampleOptions {
                     count: args.count,
                     steps,
                     gamma,
                     temperature,
                     noise_scale,
                     sampler: if guided && !network.two_time {
-                        args.sampler
+                        args.sampler.into()
                     } else {
-                        Sampler::default()
+                        Default::default()
                     },
                     seed: args.seed,
                     batch: args.batch,
-                    trace: false,
                     top_p: args.top_p,
-                    greedy_tail: false,
                     guidance: guidance.clone(),
-                    given: Given::Nothing,
+                    ..SampleOptions::default()
                 });
             }
         }
@@ -278,35 +272,38 @@ fn product<'a, T>(first: &'a [T], second: &'a [T]) -> impl Iterator<Item = (&'a 
 
 /// Finds what guides each model, and refuses options that are of no model at all.
 fn guide(args: &FrontierArgs, models: &mut [Model]) -> Result<()> {
-    let typed = sample::Typed {
-        etas: &args.guidance,
-        scales: &args.reward_scale,
-        ..args.guides.typed()
-    };
-    typed.check()?;
-    let guided = models.iter().any(|model| sample::is_guided(&model.network));
-    if let Some(option) = typed.option().filter(|_| !guided) {
+    let (etas, scales) = (&args.guidance, &args.reward_scale);
+    check_scales(etas, scales)?;
+    let folders: Vec<_> = models.iter().map(|model| model.folder.clone()).collect();
+    let guided = |folder: &ModelFolder| Guidance::is_supported(folder.config());
+    let option = args.guides.option(etas);
+    if let Some(option) = option.filter(|_| !folders.iter().any(guided)) {
         return Err(CliError::input(format!(
             "{option} is of flows and flow maps of one network, and no model here is one"
         )));
     }
     for &scale in &args.noise_scale {
-        sample::check_noise_scale("--noise-scale", scale)?;
-        let mut networks = models.iter().map(|model| &model.network);
-        if scale != 1.0 && !networks.any(|network| network.family == Family::Flow) {
+        SampleOptions::default().noise_scale(scale).validate()?;
+        let is_flow = |folder: &ModelFolder| folder.config().family == Family::Flow;
+        if scale != 1.0 && !folders.iter().any(is_flow) {
             return Err(CliError::input(format!(
                 "--noise-scale {scale} is of flows and flow maps, and no model here is one"
             )));
         }
     }
-    sample::check_gammas(&args.gamma, models.iter().map(|model| &model.network))?;
+    check_gammas(&args.gamma, &folders)?;
     for model in models {
-        model.guidances = match sample::is_guided(&model.network) {
-            true => Guidance::all(&model.path, typed)?,
+        model.guidances = match guided(&model.folder) {
+            true => args.guides.guidances(&model.folder, etas, scales)?,
             false => vec![Guidance::default()],
         };
     }
     Ok(())
+}
+
+/// A setting that changes nothing.
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
 }
 
 /// η and λ; 1 and 0 where they guide nothing.
@@ -317,9 +314,10 @@ fn strengths(guidance: &Guidance) -> [f64; 2] {
 }
 
 /// The samples of each request: those that are there already, and the others drawn.
-fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<Samples>> {
-    let place = |request: &Request| {
-        let name: String = (model.label.chars())
+fn draw(args: &FrontierArgs, model: &Model, requests: &[SampleOptions]) -> Result<Vec<Samples>> {
+    let (network, name) = (model.folder.config(), model.folder.name());
+    let place = |request: &SampleOptions| {
+        let name: String = (name.chars())
             .map(|c| {
                 if c.is_alphanumeric() || "-_.".contains(c) {
                     c
@@ -330,7 +328,9 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             .collect();
         let mut setting = format!(
             "steps-{}_gamma-{}_temperature-{}",
-            request.steps, request.gamma, request.temperature
+            request.steps.unwrap_or(network.length),
+            request.gamma,
+            request.temperature
         );
         if !request.sampler.is_default() {
             setting += &format!("_{:?}", request.sampler).to_lowercase();
@@ -355,20 +355,8 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
             continue;
         }
         let found = eval::read(&path)?;
-        let expected = Setting {
-            model: model.path.display().to_string(),
-            steps: request.steps,
-            seed: request.seed,
-            gamma: request.gamma,
-            temperature: request.temperature,
-            sampler: request.sampler,
-            noise_scale: request.noise_scale,
-            top_p: request.top_p,
-            greedy_tail: request.greedy_tail,
-            guidance: request.guidance.clone(),
-            weights: model.weights.clone(),
-            dtype: args.score.device.dtype.to_string(),
-        };
+        let named = (name, model.weights.as_str());
+        let expected = Provenance::new(request, network, named, args.score.device.dtype)?;
         if found.drawn.as_ref() != Some(&expected) || found.texts.len() != request.count {
             return Err(CliError::input(format!(
                 "{} holds other samples than are asked for: choose another --out, or remove it",
@@ -378,15 +366,13 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[Request]) -> Result<Vec<
     }
     if !missing.is_empty() {
         sample::sample(
-            &model.path,
+            &model.folder,
             args.score.device.into(),
             "samples",
             &missing,
-            &mut |request, drawn| {
-                files::write(
-                    &place(request),
-                    sample::lines(&drawn.samples, true)?.as_bytes(),
-                )
+            None,
+            &mut |request, records| {
+                files::write(&place(request), flm::json_lines(&records).as_bytes())
             },
         )?;
     }
@@ -415,9 +401,10 @@ fn swept<'a>(
             (Figures::Open(_), None) => unreachable!("there is a scorer or a grammar"),
         };
         let open = figures.open();
+        let steps = request.steps_of(drawn.model.folder.config(), drawn.model.folder.name())?;
         points.push(Measured {
             point: Point {
-                steps: request.steps,
+                steps,
                 gamma: Some(request.gamma),
                 temperature: Some(request.temperature),
                 entropy,
@@ -425,7 +412,7 @@ fn swept<'a>(
             },
             guidance: request.guidance.clone(),
             noise_scale: request.noise_scale,
-            evaluations: request.guidance.evaluations(request.steps),
+            evaluations: request.guidance.evaluations(steps),
             valid: match &figures {
                 Figures::Grammar(quality) => Some(quality.valid),
                 Figures::Open(_) => None,
@@ -435,7 +422,7 @@ fn swept<'a>(
         });
     }
     Ok(Swept {
-        label: drawn.model.label.clone(),
+        label: drawn.model.folder.name().to_owned(),
         points,
     })
 }

@@ -3,17 +3,16 @@
 mod holes;
 mod report;
 
-use super::sample::{self, Given, Guidance, Request, Sample, Sampler};
 use super::train::check_fits;
-use super::{inspect, prepare};
-use crate::args::InfillArgs;
+use super::{prepare, sample};
+use crate::args::{InfillArgs, check_gammas};
 use crate::error::{CliError, Result};
-use crate::files;
+use flm::{Conditioning, ModelFolder, Record, SampleOptions};
 use flm_data::{Dataset, Layout};
-use flm_denoiser::{DitConfig, Family, folder};
+use flm_denoiser::Family;
 use holes::{Holes, Law};
 use report::{Measured, Report};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Has every model fill the same holes.
 pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
@@ -33,25 +32,25 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
     let models = (args.models.iter())
         .map(|path| model(path, &dataset, &args.data))
         .collect::<Result<Vec<_>>>()?;
-    let networks = models.iter().map(|(_, network)| network);
-    sample::check_gammas(&[args.gamma], networks)?;
+    check_gammas(&[args.gamma], &models)?;
     let mut measured = Vec::new();
-    for (path, (folder, network)) in args.models.iter().zip(models) {
+    for model in &models {
+        let network = model.config();
         let steps = match network.family {
-            Family::Autoregressive => vec![network.length],
-            _ => args.steps.clone(),
+            Family::Autoregressive => vec![None],
+            _ => args.steps.iter().copied().map(Some).collect(),
         };
         for steps in steps {
-            let drawn = draw(args, path, &network, steps, &holes)?;
+            let drawn = draw(args, model, steps, &holes)?;
             let free = drawn.last().filter(|_| args.free > 0);
             for (holes, fills) in holes.iter().zip(&drawn) {
                 measured.push(Measured {
-                    model: path.display().to_string(),
-                    kind: inspect::kind(&network),
+                    model: model.name().to_owned(),
+                    kind: model.kind(),
                     conditioning: network.conditioning,
-                    weights: sample::weights(&folder)?,
+                    weights: model.weights()?,
                     span: holes.span,
-                    steps,
+                    steps: steps.unwrap_or(network.length),
                     fills: holes.judge(fills, &law),
                     rejection: free.map_or_else(Vec::new, |free| holes.reject(free, &law)),
                 });
@@ -85,55 +84,52 @@ fn check(args: &InfillArgs) -> Result<()> {
     Ok(())
 }
 
-/// The folder and the network of a model that can be given a text.
-fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<(PathBuf, DitConfig)> {
-    let folder = files::model_folder(path)?;
-    let network = folder::read_config(&folder)?;
-    check_fits(&folder, &network, dataset, data)?;
-    if network.residual {
+/// A model that can be given a text.
+fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
+    let folder = ModelFolder::open(path)?;
+    check_fits(&folder, dataset, data)?;
+    if folder.config().residual {
         return Err(CliError::input(format!(
             "{} is a residual flow map, which fills no holes",
             path.display()
         )));
     }
-    Ok((folder, network))
+    Ok(folder)
 }
 
 /// The fills of the holes of each span and then, if there are to be any, samples with nothing given.
 fn draw(
     args: &InfillArgs,
-    model: &Path,
-    network: &DitConfig,
-    steps: usize,
+    model: &ModelFolder,
+    steps: Option<usize>,
     holes: &[Holes],
-) -> Result<Vec<Vec<Sample>>> {
-    let request = |count, given| Request {
-        count,
+) -> Result<Vec<Vec<Record>>> {
+    let request = |count, conditioning| SampleOptions {
         steps,
-        gamma: if network.two_time { args.gamma } else { 0.0 },
+        count,
+        gamma: if model.config().two_time {
+            args.gamma
+        } else {
+            0.0
+        },
         temperature: args.temperature,
-        sampler: Sampler::default(),
-        noise_scale: 1.0,
         seed: args.seed,
         batch: args.batch,
-        trace: false,
-        top_p: 1.0,
-        greedy_tail: false,
-        guidance: Guidance::default(),
-        given,
+        conditioning,
+        ..SampleOptions::default()
     };
-    let fills = holes.iter().map(|holes| request(1, holes.given()));
-    let free = (args.free > 0).then(|| request(args.free, Given::Nothing));
-    let requests: Vec<Request> = fills.chain(free).collect();
+    let fills = holes.iter().map(|holes| request(1, holes.conditioning()));
+    let free = (args.free > 0).then(|| request(args.free, Conditioning::None));
+    let requests: Vec<_> = fills.chain(free).collect();
     let mut all = Vec::new();
-    let label = model.display().to_string();
     sample::sample(
         model,
         args.device.into(),
-        &label,
+        model.name(),
         &requests,
-        &mut |_, drawn| {
-            all.push(drawn.samples);
+        None,
+        &mut |_, records| {
+            all.push(records);
             Ok(())
         },
     )?;

@@ -1,13 +1,13 @@
 //! What a file or folder holds.
 
 use super::prepare;
-use super::train::card;
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
+use flm::{CARD_FILE, Card};
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
+use flm_denoiser::DitConfig;
 use flm_denoiser::folder;
 use flm_denoiser::reference::{Foreign, Hints};
-use flm_denoiser::{DitConfig, Family};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
@@ -67,21 +67,11 @@ fn grouped(number: u128) -> String {
     out
 }
 
-/// What a network is for.
-pub(crate) fn kind(config: &DitConfig) -> &'static str {
-    match (config.family, config.residual, config.two_time) {
-        (Family::Flow, true, _) => "residual flow map",
-        (Family::Flow, false, true) => "flow map",
-        (Family::Flow, false, false) => "flow",
-        (family, _, _) => family.name(),
-    }
-}
-
 /// A network in a line.
 pub(crate) fn network(config: &DitConfig) -> String {
     format!(
         "{} · {} tokens · length {} · width {} · {} blocks of {} heads · {} parameters",
-        kind(config),
+        flm::kind(config),
         grouped(config.vocab_size as u128),
         grouped(config.length as u128),
         config.width,
@@ -159,16 +149,17 @@ fn model(path: &Path, tensors: bool) -> Result<String> {
     } else {
         out += "tokenizer  none\n";
     }
-    if let Some(card) = card::parse::<Value>(path)? {
+    if Card::read(path)?.is_some() {
+        let card: Value = serde_json::from_str(&files::read(&path.join(CARD_FILE))?)?;
         for (label, pointer) in [
             ("command", "/command"),
             ("converted", "/converted/file"),
             ("hash", "/converted/sha256"),
             ("weights", "/converted/weights"),
-            ("data", "/data_source"),
-            ("seed", "/seed"),
-            ("steps", "/steps"),
-            ("loss", "/validation_loss"),
+            ("data", "/training/data_source"),
+            ("seed", "/training/seed"),
+            ("steps", "/training/steps"),
+            ("loss", "/training/validation_loss"),
         ] {
             match card.pointer(pointer) {
                 None | Some(Value::Null) => {}

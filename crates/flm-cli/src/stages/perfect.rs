@@ -12,14 +12,14 @@ mod uniform;
 
 use super::eval::{Figures, Judged};
 use super::law::Symbols;
-use super::sample::{self, text_of};
 use super::train::check_fits;
-use super::{inspect, prepare, purpose};
+use super::{prepare, purpose};
 use crate::args::PerfectArgs;
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
-use crate::{files, stop, table};
+use crate::{stop, table};
 use burn_flex::Flex;
+use flm::{ModelFolder, text_of};
 use flm_data::{Dataset, Layout};
 use flm_denoiser::{Dit, DitConfig, Family, folder};
 use flm_eval::{Grammar, Quality};
@@ -110,7 +110,7 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
         seed: args.seed,
         through: args.through.as_ref().map(|path| path.display().to_string()),
         weights: match &args.through {
-            Some(model) => Some(sample::weights(&files::model_folder(model)?)?),
+            Some(model) => Some(ModelFolder::open(model)?.weights()?),
             None => None,
         },
         schedule_vocab: competing,
@@ -149,18 +149,17 @@ fn law(dataset: &Dataset, data: &Path) -> Result<Grammar> {
 
 /// The flow whose embedding is looked through.
 fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Flex>, DitConfig)> {
-    let folder = files::model_folder(model)?;
-    let config = folder::read_config(&folder)?;
+    let folder = ModelFolder::open(model)?;
+    let config = folder.config();
     if config.family != Family::Flow || config.residual {
         return Err(CliError::input(format!(
             "--through {}: expected a flow or a flow map that denoises, found {}",
             model.display(),
-            inspect::kind(&config)
+            folder.kind()
         )));
     }
-    check_fits(&folder, &config, dataset, data)?;
-    let (network, _) = folder::load::<Flex>(&folder, &Default::default())?;
-    Ok((network, config))
+    check_fits(&folder, dataset, data)?;
+    Ok(folder::load::<Flex>(folder.path(), &Default::default())?)
 }
 
 /// The projection onto what a network's embedding leaves of a state.
@@ -208,7 +207,7 @@ fn samples(
                 };
                 let tokens = exact.symbols.tokens();
                 let row: Vec<u32> = row.into_iter().map(|symbol| tokens[symbol]).collect();
-                text_of(&row, dataset.tokenizer(), dataset.meta().layout)
+                Ok(text_of(&row, dataset.tokenizer(), dataset.meta().layout)?)
             })?;
             let figures = Quality::of(grammar, &sentences);
             all.push(Perfect {

@@ -5,10 +5,7 @@ mod distribution;
 mod residual;
 mod rounds;
 
-pub(crate) use card::Card;
-
-use super::origin::Origin;
-use super::{curve, inspect, prepare, purpose};
+use super::{curve, prepare, purpose};
 use crate::command_line::CommandLine;
 use crate::config::{Config, ModelSettings, first_difference};
 use crate::device::{self, Compute, Job, Place};
@@ -19,6 +16,7 @@ use crate::progress::{Progress, thousands};
 use crate::stop;
 use burn::tensor::backend::AutodiffBackend;
 use distribution::DistributionJob;
+use flm::{CARD_FILE, Card, ModelFolder, Training};
 use flm_data::{Dataset, TOKENIZER_FILE};
 use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::{Dit, DitConfig, Family, NoiseWidth};
@@ -74,7 +72,7 @@ pub(crate) fn train(request: Request<'_>) -> Result<Card> {
         self_conditioning: request.config.train.self_conditioning > 0.0,
         ..network
     };
-    let label = inspect::kind(&network);
+    let label = flm::kind(&network);
     let plan = Plan::new(request, &dataset, network, label, false)?;
     device::run(plan.request.compute, TrainJob(plan))
 }
@@ -163,14 +161,9 @@ fn check_flow_only(settings: &TrainConfig, family: Family) -> Result<()> {
 }
 
 /// Refuses a model that does not fit the data.
-pub(crate) fn check_fits(
-    path: &Path,
-    network: &DitConfig,
-    dataset: &Dataset,
-    data: &Path,
-) -> Result<()> {
-    let ours = dataset.tokenizer();
-    let found = Origin::read(path)?.tokenizer(path)?;
+pub(crate) fn check_fits(model: &ModelFolder, dataset: &Dataset, data: &Path) -> Result<()> {
+    let (ours, path, network) = (dataset.tokenizer(), model.path(), model.config());
+    let found = model.tokenizer()?;
     if found.hash() != ours.hash() {
         return Err(CliError::input(format!(
             "the tokenizer of the model {} ({} tokens, hash {:.12}) is not that of the data {} ({} tokens, hash {:.12})",
@@ -356,24 +349,23 @@ impl<'a> Plan<'a> {
         // From the file, because a run that was stopped after its last step has nothing left to validate.
         let losses = curve::read(&out.metrics());
         let validation_loss = losses.validation.last().map(|(_, loss)| *loss);
-        let card = Card {
-            format_version: card::FORMAT,
-            kind: plan.label.to_owned(),
-            command: plan.request.command.shown(),
-            flm_version: env!("CARGO_PKG_VERSION").to_owned(),
+        let training = Training {
             seed: settings.seed,
             data_hash: plan.data_hash.clone(),
             data_source: plan.dataset.meta().source.clone(),
-            tokenizer_hash: Some(plan.dataset.meta().tokenizer_hash.clone()),
-            layout: plan.dataset.meta().layout,
             steps: outcome.steps,
-            evaluations: Some(
-                plan.spent.evaluations + (outcome.steps as f64 * evaluations).round() as u64,
-            ),
+            evaluations: plan.spent.evaluations
+                + (outcome.steps as f64 * evaluations).round() as u64,
             seconds: plan.spent.seconds + outcome.seconds,
             dtype: place.execution.precision.to_string(),
-            parameters,
             validation_loss,
+        };
+        let layout = plan.dataset.meta().layout;
+        let card = Card {
+            command: plan.request.command.shown(),
+            tokenizer_hash: Some(plan.dataset.meta().tokenizer_hash.clone()),
+            training: Some(training),
+            ..Card::new(plan.label, layout, parameters as u64)
         };
         if let Some(clock) = outcome.clock.filter(|clock| *clock != Clock::even()) {
             plan.network.clock = clock.taus().to_vec();
@@ -408,8 +400,12 @@ impl<'a> Plan<'a> {
             Some(step) if step >= self.settings.steps => Card::read(&self.request.out.model())?,
             _ => None,
         };
-        let is_this =
-            |card: &Card| card.steps >= self.settings.steps && card.data_hash == self.data_hash;
+        let is_this = |card: &Card| {
+            let done = |run: &Training| {
+                run.steps >= self.settings.steps && run.data_hash == self.data_hash
+            };
+            card.training.as_ref().is_some_and(done)
+        };
         Ok(card.filter(is_this))
     }
 
@@ -428,12 +424,12 @@ impl<'a> Plan<'a> {
         let tokenizer_path = self.request.data.join(TOKENIZER_FILE);
         let tokenizer =
             std::fs::read(&tokenizer_path).map_err(CliError::io("read", &tokenizer_path))?;
-        let readme = card.readme(&self.network, &self.request.config)?;
-        let run = serde_json::to_vec_pretty(card)?;
+        let readme = card::readme(card, &self.network, &self.request.config)?;
+        let run = card.to_json();
         let extra: [(&str, &[u8]); 3] = [
             (TOKENIZER_FILE, &tokenizer),
             ("README.md", readme.as_bytes()),
-            (card::FILE, &run),
+            (CARD_FILE, run.as_bytes()),
         ];
         let place = self.request.out.model();
         if let (Some(beside), Some(denoiser)) = (&self.beside, teacher) {
@@ -541,11 +537,12 @@ impl Job for FlowMapJob<'_> {
                 (network, student, None)
             }
             path => {
-                let path = files::model_folder(Path::new(path))?;
-                let (teacher, network) = folder::load::<B::InnerBackend>(&path, &place.device)?;
-                check_fits(&path, &network, dataset, request.data)?;
+                let path = ModelFolder::open(path)?;
+                check_fits(&path, dataset, request.data)?;
+                let (path, device) = (path.path(), &place.device);
+                let (teacher, network) = folder::load::<B::InnerBackend>(path, device)?;
                 request.config.model = ModelSettings::of(&network);
-                let (student, _) = folder::load::<B>(&path, &place.device)?;
+                let (student, _) = folder::load::<B>(path, device)?;
                 let mut rng = generator(seed, purpose::SECOND_TIME, 0, 0);
                 let student = student.without_earlier();
                 let student = student.into_two_time(network.cond_dim, &mut rng, &place.device);

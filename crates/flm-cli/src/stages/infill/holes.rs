@@ -5,7 +5,7 @@ use crate::args::InfillArgs;
 use crate::error::{CliError, Result};
 use crate::stages::law::Symbols;
 use crate::stages::purpose;
-use crate::stages::sample::{Given, Sample};
+use flm::{Conditioning, Record};
 use flm_data::{Dataset, Layout, TextTokenizer};
 use flm_eval::{Grammar, GrammarRows};
 use flm_simplex::stream::generator;
@@ -113,17 +113,17 @@ impl Holes {
     }
 
     /// The rows without what is taken out.
-    pub(super) fn given(&self) -> Given {
+    pub(super) fn conditioning(&self) -> Conditioning {
         let known = |hole: &Hole| {
             let mut row: Vec<_> = hole.row.iter().copied().map(Some).collect();
             row[hole.open.clone()].fill(None);
             row
         };
-        Given::Rows(self.holes.iter().map(known).collect())
+        Conditioning::Tokens(self.holes.iter().map(known).collect())
     }
 
     /// Of one fill for each hole.
-    pub(super) fn judge(&self, fills: &[Sample], law: &Law<'_>) -> Fills {
+    pub(super) fn judge(&self, fills: &[Record], law: &Law<'_>) -> Fills {
         let rows = || fills.iter().map(|fill| fill.tokens.as_slice());
         let pairs = || self.holes.iter().zip(rows());
         let right = |(hole, row): (&Hole, &[u32])| hole.is_filled_by(row);
@@ -137,7 +137,7 @@ impl Holes {
     }
 
     /// What the first samples of some, a hundredth, a tenth and all of them, have for these holes by agreeing with what is known.
-    pub(super) fn reject(&self, free: &[Sample], law: &Law<'_>) -> Vec<Rejection> {
+    pub(super) fn reject(&self, free: &[Record], law: &Law<'_>) -> Vec<Rejection> {
         let mut budgets = vec![free.len() / 100, free.len() / 10, free.len()];
         budgets.retain(|&budget| budget > 0);
         budgets.dedup();

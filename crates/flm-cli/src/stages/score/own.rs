@@ -3,12 +3,11 @@
 use super::{Set, documents};
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
-use crate::files;
 use crate::progress::Progress;
-use crate::stages::origin::Origin;
-use crate::stages::{inspect, sample};
+use crate::stages::inspect;
 use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm::ModelFolder;
 use flm_data::{Layout, TextTokenizer};
 use flm_denoiser::{Dit, Execution, Family, Precision, folder};
 use flm_discrete::{Tokens, autoregressive};
@@ -37,43 +36,33 @@ struct Row {
 impl Own {
     /// The model folder or finished run of this name, if flm made it.
     pub(super) fn find(name: &str) -> Result<Option<Self>> {
-        let Ok(folder) = files::model_folder(Path::new(name)) else {
-            return Ok(None);
-        };
-        if !inspect::is_ours(&folder) {
+        let found = ModelFolder::find(Path::new(name));
+        if !found.is_ok_and(|folder| inspect::is_ours(&folder)) {
             return Ok(None);
         }
-        let config = folder::read_config(&folder)?;
+        let folder = ModelFolder::open(name)?;
+        let config = folder.config();
         if config.family != Family::Autoregressive {
             return Err(CliError::input(format!(
                 "--scorer {name}: of the models of ours only an autoregressive one scores, found {}",
-                inspect::kind(&config)
+                folder.kind()
             )));
         }
-        let origin = Origin::read(&folder)?;
         // Samples may hold special tokens where none belong.
-        let tokenizer = origin.tokenizer(&folder)?.reading_specials();
-        let vocabulary = tokenizer.vocab_size();
-        if vocabulary != config.vocab_size {
-            return Err(CliError::input(format!(
-                "the tokenizer in {} has {vocabulary} tokens, but its model has {}",
-                folder.display(),
-                config.vocab_size
-            )));
-        }
+        let tokenizer = folder.tokenizer()?.reading_specials();
         Ok(Some(Self {
             identity: format!(
                 "autoregressive-{}x{}-{}-{}-{}-{:.12}",
                 config.blocks,
                 config.width,
-                sample::weights(&folder)?,
-                origin.layout.name(),
+                folder.weights()?,
+                folder.layout().name(),
                 config.length,
                 tokenizer.hash()
             ),
-            layout: origin.layout,
+            layout: folder.layout(),
             length: config.length,
-            folder,
+            folder: folder.path().to_path_buf(),
             tokenizer,
         }))
     }

@@ -1,23 +1,22 @@
 //! Matching the distribution of a flow, from the flow itself or from a flow map of it.
 
-use super::{Card, Plan, Request, check_fits};
+use super::{Plan, Request, check_fits};
 use crate::config::{Config, ModelSettings};
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
-use crate::files;
 use crate::stages::purpose;
 use burn::tensor::backend::AutodiffBackend;
+use flm::{Card, ModelFolder};
 use flm_data::Dataset;
 use flm_denoiser::{DitConfig, Family, folder};
 use flm_distill::{DistributionObjective, ObjectiveKind};
 use flm_simplex::stream::generator;
-use std::path::{Path, PathBuf};
 
 /// Where the networks are.
 pub(super) struct Folders {
-    teacher: PathBuf,
+    teacher: ModelFolder,
     /// What the student starts as: the teacher, or a flow map of it.
-    start: PathBuf,
+    start: ModelFolder,
 }
 
 /// The folders, if the configuration asks for this objective.
@@ -38,10 +37,10 @@ pub(super) fn folders(config: &Config) -> Result<Option<Folders>> {
             "the distribution objective compares with a frozen flow: name the flow by --teacher",
         ));
     }
-    let teacher = files::model_folder(Path::new(&settings.teacher))?;
+    let teacher = ModelFolder::open(&settings.teacher)?;
     let start = match settings.start.as_str() {
         "" => teacher.clone(),
-        path => files::model_folder(Path::new(path))?,
+        path => ModelFolder::open(path)?,
     };
     Ok(Some(Folders { teacher, start }))
 }
@@ -63,10 +62,11 @@ impl Job for DistributionJob<'_> {
             folders: Folders { teacher, start },
         } = self;
         let device = &place.device;
-        let (denoiser, of_flow) = folder::load::<B::InnerBackend>(&teacher, device)?;
-        check_fits(&teacher, &of_flow, dataset, request.data)?;
-        let (student, of_start) = folder::load::<B>(&start, device)?;
-        check_fits(&start, &of_start, dataset, request.data)?;
+        check_fits(&teacher, dataset, request.data)?;
+        check_fits(&start, dataset, request.data)?;
+        let (teacher, start) = (teacher.path(), start.path());
+        let (denoiser, of_flow) = folder::load::<B::InnerBackend>(teacher, device)?;
+        let (student, of_start) = folder::load::<B>(start, device)?;
         if of_start.family != Family::Flow {
             return Err(CliError::input(format!(
                 "distill.start {} is of family {}: only a flow map can become one of one step",

@@ -1,13 +1,12 @@
 //! The residual recipe: a second network beside a frozen flow, then one network after both.
 
-use super::card;
-use super::{Card, Plan, Request, check_fits};
+use super::{Plan, Request, check_fits};
 use crate::config::{Config, ModelSettings};
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
-use crate::files;
 use crate::stages::purpose;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm::{CARD_FILE, Card, ModelFolder};
 use flm_data::{Dataset, TOKENIZER_FILE};
 use flm_denoiser::folder::{self, Content, DENOISER_FOLDER, Existing};
 use flm_denoiser::{Dit, DitConfig};
@@ -37,8 +36,8 @@ pub(super) fn stage(config: &Config) -> Result<Option<(Stage, PathBuf)>> {
             Ok(None)
         };
     }
-    let path = files::model_folder(Path::new(&settings.teacher))?;
-    let teacher = folder::read_config(&path)?;
+    let folder = ModelFolder::open(&settings.teacher)?;
+    let (path, teacher) = (folder.path().to_path_buf(), folder.config());
     if asked && teacher.two_time && !teacher.residual {
         return Err(CliError::input(format!(
             "the residual objective trains a second network beside a flow, but {} is a flow map: choose another distill.flow_map.objective",
@@ -97,7 +96,7 @@ impl Job for ResidualJob<'_> {
             Stage::Student => teacher.join(DENOISER_FOLDER),
         };
         let (model, of_flow) = folder::load::<B>(&frozen, device)?;
-        check_fits(&teacher, &of_flow, dataset, request.data)?;
+        check_fits(&ModelFolder::open(&teacher)?, dataset, request.data)?;
         request.config.model = ModelSettings::of(&of_flow);
         let network = DitConfig {
             two_time: true,
@@ -144,7 +143,7 @@ pub(super) struct Beside {
 impl Beside {
     fn read(model: &Path, config: DitConfig) -> Result<Self> {
         let mut files = Vec::new();
-        for name in [TOKENIZER_FILE, card::FILE, "README.md"] {
+        for name in [TOKENIZER_FILE, CARD_FILE, "README.md"] {
             let path = model.join(name);
             if path.is_file() {
                 let content = std::fs::read(&path).map_err(CliError::io("read", &path))?;

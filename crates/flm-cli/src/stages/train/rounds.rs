@@ -2,13 +2,13 @@
 //!
 //! A round is a run. The last is that of the run folder itself, those before it are in its `rounds/`.
 
-use super::{Card, Plan, Request, Start, check_fits, paid};
+use super::{Plan, Request, Start, check_fits, paid};
 use crate::config::{Config, ModelSettings};
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
-use crate::files::{self, Kind, RunFolder};
-use crate::stages::inspect;
+use crate::files::{Kind, RunFolder};
 use burn::tensor::backend::AutodiffBackend;
+use flm::{Card, ModelFolder};
 use flm_data::Dataset;
 use flm_denoiser::{DitConfig, Family, folder};
 use flm_discrete::LogLinear;
@@ -37,8 +37,9 @@ pub(super) fn teacher(config: &Config) -> Result<Option<PathBuf>> {
             ))),
         };
     }
-    let path = files::model_folder(Path::new(teacher))?;
-    match folder::read_config(&path)?.family {
+    let model = ModelFolder::open(teacher)?;
+    let path = model.path().to_path_buf();
+    match model.config().family {
         Family::Flow => Ok(None),
         Family::Mdlm | Family::Duo => Ok(Some(path)),
         Family::Autoregressive => Err(CliError::input(format!(
@@ -65,8 +66,9 @@ impl Job for RoundsJob<'_> {
             dataset,
             mut teacher,
         } = self;
-        let network = folder::read_config(&teacher)?;
-        check_fits(&teacher, &network, dataset, request.data)?;
+        let model = ModelFolder::open(&teacher)?;
+        check_fits(&model, dataset, request.data)?;
+        let network = model.config().clone();
         request.config.model = ModelSettings::of(&network);
         let settings = &request.config.distill;
         let (steps, cost) = match network.family {
@@ -94,9 +96,10 @@ impl Job for RoundsJob<'_> {
                 return Ok(card);
             }
             // What its card says holds for all rounds so far.
+            let training = card.training.unwrap_or_default();
             spent = Spent {
-                evaluations: card.evaluations.unwrap_or(0),
-                seconds: card.seconds,
+                evaluations: training.evaluations,
+                seconds: training.seconds,
             };
             teacher = out.model();
         }
@@ -171,7 +174,7 @@ fn round<B: AutodiffBackend>(
     spent: Spent,
 ) -> Result<Card> {
     let settings = request.config.distill.clone();
-    let label = inspect::kind(network);
+    let label = flm::kind(network);
     let mut plan = Plan::new(request, dataset, network.clone(), label, true)?;
     plan.spent = spent;
     let (student, _) = folder::load::<B>(teacher, &place.device)?;

@@ -1,58 +1,68 @@
-//! What is given of samples: texts become tokens at positions.
+//! Conditioning on known text: texts become tokens at positions.
 
-use crate::error::{CliError, Result};
+use crate::record::Condition;
+use crate::{Error, Result};
 use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
 use flm_data::{Layout, TextTokenizer};
 use flm_discrete::Tokens;
-use serde::{Deserialize, Serialize};
 use std::iter::repeat_n;
 use std::ops::Range;
 
-/// What is given of every sample.
+/// What is known of every sample before it is drawn.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) enum Given {
+pub enum Conditioning {
+    /// Nothing.
     #[default]
-    Nothing,
-    /// Its beginning, its end, or both.
+    None,
+    /// Its beginning, its end, or both. The end is known of packed blocks only: where a row of one document ends is drawn too.
     Ends {
+        /// The text that it begins with.
         prompt: Option<String>,
+        /// The text that it ends with.
         suffix: Option<String>,
     },
-    /// A text with blanks. Of several, as many samples each as are asked for.
-    Infill(Vec<Infill>),
-    /// Some of its tokens, position by position. Of several rows, the same.
-    Rows(Vec<Vec<Option<u32>>>),
+    /// Texts with blanks; as many samples of each as are asked for.
+    Infill(Vec<Blanks>),
+    /// Rows of tokens, `None` where a position is open; as many samples of each as are asked for.
+    Tokens(Vec<Vec<Option<u32>>>),
 }
 
-/// A text with blanks, and where it was written, for messages.
+/// A text with blanks: `___` stands for one token, `___{3}` for three.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Infill {
-    pub(crate) text: String,
-    pub(crate) place: String,
+pub struct Blanks {
+    /// The text.
+    pub text: String,
+    /// Where it was written, for messages.
+    pub place: String,
 }
 
-/// What a sample says of how it was given.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Condition {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) prompt: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) suffix: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) infill: Option<String>,
-    /// The positions that were open.
-    pub(crate) open: Vec<usize>,
+impl Conditioning {
+    /// Samples that begin with a text.
+    pub fn prompt(text: impl Into<String>) -> Self {
+        Self::Ends {
+            prompt: Some(text.into()),
+            suffix: None,
+        }
+    }
+
+    /// Samples that fill the blanks of a text: `___` stands for one token, `___{3}` for three.
+    pub fn infill(text: impl Into<String>) -> Self {
+        Self::Infill(vec![Blanks {
+            text: text.into(),
+            place: "infill".to_owned(),
+        }])
+    }
 }
 
-/// The tokens of a text that are known.
+/// A row of tokens of which some are known.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Known {
+pub(crate) struct KnownRow {
     /// One entry for each position.
     tokens: Vec<Option<u32>>,
     pub(crate) condition: Condition,
 }
 
-impl Known {
+impl KnownRow {
     fn new(tokens: Vec<Option<u32>>, condition: Condition) -> Self {
         let open = (0..tokens.len()).filter(|&at| tokens[at].is_none());
         Self {
@@ -66,24 +76,24 @@ impl Known {
 }
 
 /// How a model's texts lie in its rows.
-pub(super) struct Frame<'a> {
-    pub(super) tokenizer: &'a TextTokenizer,
-    pub(super) layout: Layout,
-    pub(super) length: usize,
+pub(crate) struct Frame<'a> {
+    pub(crate) tokenizer: &'a TextTokenizer,
+    pub(crate) layout: Layout,
+    pub(crate) length: usize,
 }
 
-impl Given {
-    /// The tokens that are known, of each text that is given; none where nothing is.
-    pub(super) fn known(&self, frame: &Frame<'_>) -> Result<Vec<Known>> {
+impl Conditioning {
+    /// The known tokens of each text; none where nothing is known.
+    pub(crate) fn rows(&self, frame: &Frame<'_>) -> Result<Vec<KnownRow>> {
         match self {
-            Self::Nothing => Ok(Vec::new()),
+            Self::None => Ok(Vec::new()),
             Self::Ends { prompt, suffix } => {
                 Ok(vec![frame.ends(prompt.as_deref(), suffix.as_deref())?])
             }
-            Self::Infill(texts) => texts.iter().map(|infill| frame.infill(infill)).collect(),
-            Self::Rows(rows) => {
-                let known = |row: &Vec<_>| Known::new(row.clone(), Condition::default());
-                Ok(rows.iter().map(known).collect())
+            Self::Infill(texts) => texts.iter().map(|blanks| frame.infill(blanks)).collect(),
+            Self::Tokens(rows) => {
+                let known = |row: &Vec<_>| frame.tokens(row);
+                rows.iter().map(known).collect()
             }
         }
     }
@@ -111,23 +121,47 @@ impl Frame<'_> {
     fn encode(&self, text: &str, place: &str) -> Result<Vec<u32>> {
         self.tokenizer
             .encode(text)
-            .map_err(|error| CliError::input(format!("{place}: {error}")))
+            .map_err(|error| refused(place, error))
     }
 
     fn fits(&self, tokens: u128, place: &str) -> Result<()> {
         let room = self.room().len();
         if tokens > room as u128 {
-            return Err(CliError::input(format!(
-                "{place}: {tokens} tokens, but a text of this model has room for {room}"
-            )));
+            return Err(refused(
+                place,
+                format!("{tokens} tokens, but a text of this model has room for {room}"),
+            ));
         }
         Ok(())
     }
 
-    fn ends(&self, prompt: Option<&str>, suffix: Option<&str>) -> Result<Known> {
+    /// A row that is given token by token.
+    fn tokens(&self, row: &[Option<u32>]) -> Result<KnownRow> {
+        let vocabulary = self.tokenizer.vocab_size();
+        if row.len() != self.length {
+            return Err(refused(
+                "tokens",
+                format!(
+                    "a row has {} positions, expected {}",
+                    row.len(),
+                    self.length
+                ),
+            ));
+        }
+        if let Some(token) = row.iter().flatten().find(|&&id| id as usize >= vocabulary) {
+            return Err(refused(
+                "tokens",
+                format!("{token} is not in the vocabulary of {vocabulary} tokens"),
+            ));
+        }
+        Ok(KnownRow::new(row.to_vec(), Condition::default()))
+    }
+
+    fn ends(&self, prompt: Option<&str>, suffix: Option<&str>) -> Result<KnownRow> {
         if suffix.is_some() && self.layout == Layout::Rows {
-            return Err(CliError::input(
-                "--suffix is for models of packed blocks: where a row of one document ends is not known, but --infill says it, as in `___{4} the end`",
+            return Err(refused(
+                "suffix",
+                "only models of packed blocks take one, because the end of a row of one document is not known; an infill says it, as in `___{4} the end`",
             ));
         }
         let tokens = |text: Option<&str>, place: &str| {
@@ -136,16 +170,16 @@ impl Frame<'_> {
             };
             let tokens = self.encode(text, place)?;
             if tokens.is_empty() {
-                return Err(CliError::input(format!("{place} holds no token")));
+                return Err(refused(place, "it holds no token"));
             }
             Ok(tokens)
         };
-        let first = tokens(prompt, "--prompt")?;
-        let last = tokens(suffix, "--suffix")?;
+        let first = tokens(prompt, "prompt")?;
+        let last = tokens(suffix, "suffix")?;
         let place = match (prompt, suffix) {
-            (Some(_), Some(_)) => "--prompt and --suffix",
-            (None, _) => "--suffix",
-            _ => "--prompt",
+            (Some(_), Some(_)) => "prompt and suffix",
+            (None, _) => "suffix",
+            _ => "prompt",
         };
         self.fits((first.len() + last.len()) as u128, place)?;
         let (mut row, room) = (self.open(), self.room());
@@ -160,12 +194,12 @@ impl Frame<'_> {
             suffix: suffix.map(str::to_owned),
             ..Condition::default()
         };
-        Ok(Known::new(row, condition))
+        Ok(KnownRow::new(row, condition))
     }
 
     /// In a row of one document all but the blanks is known, its end and its padding too; a block goes on behind the text.
-    fn infill(&self, Infill { text, place }: &Infill) -> Result<Known> {
-        let pieces = pieces(text).map_err(|error| CliError::input(format!("{place}: {error}")))?;
+    fn infill(&self, Blanks { text, place }: &Blanks) -> Result<KnownRow> {
+        let pieces = pieces(text).map_err(|error| refused(place, error))?;
         // Tokens of text, and how many are open behind them.
         let mut runs = Vec::new();
         for (number, piece) in pieces.iter().enumerate() {
@@ -204,7 +238,7 @@ impl Frame<'_> {
             infill: Some(text.clone()),
             ..Condition::default()
         };
-        Ok(Known::new(row, condition))
+        Ok(KnownRow::new(row, condition))
     }
 
     /// Whether a token holds the space before its word, so that a blank stands for both: byte-level vocabularies spell it `Ġ`, others `▁`, and neither
@@ -212,6 +246,13 @@ impl Frame<'_> {
     fn spaces_lead(&self) -> bool {
         let has = |token| self.tokenizer.token_id(token).is_some();
         (has("Ġ") || has("▁")) && !has(" ")
+    }
+}
+
+fn refused(place: &str, reason: impl ToString) -> Error {
+    Error::Conditioning {
+        place: place.to_owned(),
+        reason: reason.to_string(),
     }
 }
 
@@ -256,17 +297,17 @@ fn pieces(text: &str) -> std::result::Result<Vec<Piece<'_>>, String> {
     Ok(pieces)
 }
 
-/// What is known of the texts of a batch.
-pub(super) struct Held {
-    /// As many rows as texts; 0 where nothing is known.
-    pub(super) tokens: Tokens,
+/// The known tokens of a batch of samples.
+pub(crate) struct KnownBatch {
+    /// As many rows as samples; 0 where nothing is known.
+    pub(crate) tokens: Tokens,
     /// Which tokens are known, row by row.
-    pub(super) known: Vec<bool>,
+    pub(crate) known: Vec<bool>,
 }
 
-impl Held {
-    /// That of the samples of these numbers, if anything is given of them: `count` samples of each.
-    pub(super) fn of(known: &[Known], count: usize, numbers: Range<usize>) -> Option<Self> {
+impl KnownBatch {
+    /// Those of the samples of these numbers, of which `count` belong to each row; `None` if nothing is known.
+    pub(crate) fn of(known: &[KnownRow], count: usize, numbers: Range<usize>) -> Option<Self> {
         let length = known.first()?.tokens.len();
         let tokens = numbers.flat_map(|number| known[number / count].tokens.iter());
         let tokens: Vec<Option<u32>> = tokens.copied().collect();
@@ -278,13 +319,13 @@ impl Held {
     }
 
     /// Which are known, `[texts, length]`.
-    pub(super) fn mask<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Bool> {
+    pub(crate) fn mask<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Bool> {
         let shape = [self.tokens.rows(), self.tokens.length()];
         Tensor::from_data(TensorData::new(self.known.clone(), shape), device)
     }
 
     /// Writes the known tokens over those of `tokens`, which are as many.
-    pub(super) fn write(&self, tokens: &mut Tokens) {
+    pub(crate) fn write(&self, tokens: &mut Tokens) {
         let known = self.tokens.ids().iter().zip(&self.known);
         for (token, (id, known)) in tokens.ids_mut().iter_mut().zip(known) {
             if *known {
@@ -299,11 +340,8 @@ mod tests {
     use super::*;
 
     fn infill(frame: &Frame<'_>, text: &str) -> Result<Vec<Option<u32>>> {
-        let given = Given::Infill(vec![Infill {
-            text: text.to_owned(),
-            place: "--infill".to_owned(),
-        }]);
-        Ok(given.known(frame)?.remove(0).tokens)
+        let rows = Conditioning::infill(text).rows(frame)?;
+        Ok(rows[0].tokens.clone())
     }
 
     /// Of words that are 3, 4, 5; 0, 1 and 2 are padding, begin and end.
@@ -354,7 +392,7 @@ mod tests {
         let error = infill(&rows, "a ___{6}").unwrap_err().to_string();
         assert_eq!(
             error,
-            "--infill: 7 tokens, but a text of this model has room for 6"
+            "infill: 7 tokens, but a text of this model has room for 6"
         );
         // No memory is that large, and no number of this width.
         for (text, found) in [
@@ -364,14 +402,11 @@ mod tests {
             let error = infill(&rows, text).unwrap_err().to_string();
             assert_eq!(
                 error,
-                format!("--infill: {found} tokens, but a text of this model has room for 6")
+                format!("infill: {found} tokens, but a text of this model has room for 6")
             );
         }
         let error = infill(&rows, "a ___ dog").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "--infill: `dog` is not in the vocabulary of 6 tokens"
-        );
+        assert_eq!(error, "infill: `dog` is not in the vocabulary of 6 tokens");
     }
 
     #[test]
@@ -381,19 +416,41 @@ mod tests {
         let (begin, end) = (Some(1), Some(2));
         let found = infill(&packed, "a ___ c").unwrap();
         assert_eq!(found, [begin, Some(3), None, Some(5), None, None, end]);
-        let ends = Given::Ends {
+        let ends = Conditioning::Ends {
             prompt: Some("a b".to_owned()),
             suffix: Some("b c".to_owned()),
         };
-        let found = ends.known(&packed).unwrap().remove(0);
+        let found = ends.rows(&packed).unwrap().remove(0);
         let expected = [begin, Some(3), Some(4), None, Some(4), Some(5), end];
         assert_eq!(found.tokens, expected);
         assert_eq!(found.condition.open, [3]);
-        let error = ends.known(&frame(&words, Layout::Packed, 5)).unwrap_err();
+        let error = ends.rows(&frame(&words, Layout::Packed, 5)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "--prompt and --suffix: 4 tokens, but a text of this model has room for 3"
+            "prompt and suffix: 4 tokens, but a text of this model has room for 3"
         );
+    }
+
+    #[test]
+    fn rows_of_tokens_fit_the_model() {
+        let words = words();
+        let rows = frame(&words, Layout::Rows, 3);
+        let known = |row: Vec<_>| Conditioning::Tokens(vec![row]).rows(&rows);
+        assert_eq!(
+            known(vec![Some(3), None, Some(2)]).unwrap()[0]
+                .condition
+                .open,
+            [1]
+        );
+        for (row, expected) in [
+            (vec![None; 4], "tokens: a row has 4 positions, expected 3"),
+            (
+                vec![Some(6); 3],
+                "tokens: 6 is not in the vocabulary of 6 tokens",
+            ),
+        ] {
+            assert_eq!(known(row).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! What guides samples.
+
+use crate::error::{CliError, Result};
+use clap::Args;
+use flm::{Autoguidance, Guidance, ModelFolder, Reward, RewardGuidance, WeakNetwork};
+
+/// What samples are led away from, and what to.
+#[derive(Debug, Args)]
+pub(crate) struct GuidesArgs {
+    /// The weaker network of --guidance: the same with dropout on, at the model's own rate or P, or another model of the same kind
+    /// and tokens, such as an early one; dropout where it is not given
+    #[arg(long, value_name = "dropout|dropout:P|DIR", requires = "guidance")]
+    pub(crate) weak: Option<String>,
+    /// Move states towards a reward before each evaluation, which costs three more: words that should occur, or a classifier of real text
+    /// (`flm train-reward`)
+    #[arg(long, value_name = "keyword:WORDS|classifier:DIR")]
+    pub(crate) reward: Option<String>,
+}
+
+impl GuidesArgs {
+    /// Which option asks for guidance, if one does, however little it weighs.
+    pub(crate) fn option(&self, etas: &[f64]) -> Option<&'static str> {
+        match (etas, &self.reward) {
+            ([_, ..], _) => Some("--guidance"),
+            (_, Some(_)) => Some("--reward"),
+            _ => None,
+        }
+    }
+
+    /// The guidance of a model by every η with every λ; an η of 1 and a λ of 0 guide nothing. What is named is looked for even where it
+    /// weighs nothing.
+    pub(crate) fn guidances(
+        &self,
+        model: &ModelFolder,
+        etas: &[f64],
+        scales: &[f64],
+    ) -> Result<Vec<Guidance>> {
+        check_scales(etas, scales)?;
+        let Some(option) = self.option(etas) else {
+            return Ok(vec![Guidance::default()]);
+        };
+        if !Guidance::is_supported(model.config()) {
+            return Err(CliError::input(format!(
+                "{} is of kind {}: only a flow or a flow map of one network takes {option}",
+                model.name(),
+                model.kind()
+            )));
+        }
+        let or = |values: &[f64], usual: f64| match values {
+            [] => vec![usual],
+            _ => values.to_vec(),
+        };
+        let (etas, scales) = (or(etas, 1.0), or(scales, RewardGuidance::SCALE));
+        let guides = etas.iter().any(|eta| *eta != 1.0);
+        let weak = (self.weak.as_deref().or(guides.then_some("dropout")))
+            .map(|written| weak(model, written))
+            .transpose()?;
+        let reward = (self.reward.as_deref())
+            .map(|written| reward(model, written))
+            .transpose()?;
+        let by = |eta: f64, scale: f64| Guidance {
+            auto: (weak.clone().filter(|_| eta != 1.0)).map(|weak| Autoguidance { eta, weak }),
+            reward: (reward.clone().filter(|_| scale != 0.0))
+                .map(|of| RewardGuidance { scale, of }),
+        };
+        let pairs = (etas.iter()).flat_map(|eta| scales.iter().map(|scale| by(*eta, *scale)));
+        Ok(pairs.collect())
+    }
+}
+
+/// Refuses numbers that no η or λ can be.
+pub(crate) fn check_scales(etas: &[f64], scales: &[f64]) -> Result<()> {
+    for (option, values) in [("--guidance", etas), ("--reward-scale", scales)] {
+        for value in values {
+            Guidance::check_scale(option, *value)?;
+        }
+    }
+    Ok(())
+}
+
+/// `dropout`, `dropout:P` or a model.
+fn weak(model: &ModelFolder, written: &str) -> Result<WeakNetwork> {
+    let rate = match written.split_once(':') {
+        Some(("dropout", rate)) => rate.parse().unwrap_or(f64::NAN),
+        _ if written == "dropout" => model.config().dropout,
+        _ => return Ok(WeakNetwork::model(written)?),
+    };
+    if rate == 0.0 && written == "dropout" {
+        return Err(CliError::input(format!(
+            "--weak dropout drops nothing: {} was trained without dropout, so name a rate, as in dropout:0.1",
+            model.name()
+        )));
+    }
+    let weak = WeakNetwork::Dropout(rate);
+    weak.check()
+        .map_err(|error| CliError::input(format!("--weak {written}: {error}")))?;
+    Ok(weak)
+}
+
+/// `keyword:WORDS` or `classifier:DIR`.
+fn reward(model: &ModelFolder, written: &str) -> Result<Reward> {
+    let reward = match written.split_once(':') {
+        Some(("keyword", words)) if words.split(',').all(|word| !word.trim().is_empty()) => {
+            let words = words.split(',').map(|word| word.trim().to_owned());
+            Reward::Keyword(words.collect())
+        }
+        Some(("classifier", path)) => Reward::classifier(path)?,
+        _ => {
+            return Err(CliError::input(format!(
+                "--reward {written}: expected keyword:WORD,WORD or classifier:DIR"
+            )));
+        }
+    };
+    reward.check(&model.tokenizer()?, model.name())?;
+    Ok(reward)
+}

@@ -1,0 +1,217 @@
+//! The networks and rewards that guide samples, loaded.
+
+use super::{Autoguidance, Guidance, Reward, RewardGuidance, WeakNetwork, one_token};
+use crate::{Error, ModelFolder, Result, kind, purpose};
+use burn::backend::Autodiff;
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use flm_data::TextTokenizer;
+use flm_denoiser::{Dit, DitConfig, Prior, Sampling, VocabEmbed, Weakness, folder};
+use flm_reward::{Ascent, Classifier, Keywords, Reward as RewardOf};
+use flm_simplex::guidance::Steer;
+use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The loaded parts of a [`Guidance`].
+pub(crate) struct Guides<B: Backend> {
+    auto: Option<(f64, Weak<B>)>,
+    reward: Option<Box<dyn Steer<B> + Send + Sync>>,
+}
+
+enum Weak<B: Backend> {
+    /// The same network, with dropout at this rate.
+    Dropout(f64),
+    /// Another one, which sees a part of its own of common states.
+    Model(Arc<WeakModel<B>>),
+}
+
+/// Another network, which is weaker.
+pub(crate) struct WeakModel<B: Backend> {
+    path: String,
+    model: Dit<B>,
+    /// Both embeddings side by side: what carries tokens to states.
+    states: VocabEmbed<B>,
+    prior: Prior<B>,
+}
+
+/// The network that is guided.
+pub(crate) struct Strong<'a, B: Backend> {
+    pub(crate) model: &'a Dit<B>,
+    pub(crate) config: &'a DitConfig,
+    pub(crate) tokenizer: &'a TextTokenizer,
+    pub(crate) name: &'a str,
+    pub(crate) device: &'a B::Device,
+}
+
+impl<B: Backend> Guides<B> {
+    /// Nothing guides.
+    pub(crate) fn none() -> Self {
+        Self {
+            auto: None,
+            reward: None,
+        }
+    }
+
+    /// Loads what is needed beside the guided network and is not among the models `loaded` before.
+    pub(crate) fn load(
+        guidance: &Guidance,
+        temperature: f64,
+        strong: &Strong<'_, B>,
+        loaded: &mut Vec<Arc<WeakModel<B>>>,
+    ) -> Result<Self> {
+        let auto = match &guidance.auto {
+            None => None,
+            Some(Autoguidance { eta, weak }) => Some((*eta, Weak::load(weak, strong, loaded)?)),
+        };
+        let reward = match &guidance.reward {
+            None => None,
+            Some(RewardGuidance { scale, of }) => {
+                let states = match &auto {
+                    Some((_, Weak::Model(weak))) => &weak.states,
+                    _ => strong.model.embed(),
+                };
+                let reward = reward(of, strong)?;
+                let ascent = Ascent::<Autodiff<B>, _>::new(strong.model, states, reward, *scale);
+                let ascent = ascent.at_temperature(temperature)?;
+                Some(Box::new(ascent) as Box<dyn Steer<B> + Send + Sync>)
+            }
+        };
+        Ok(Self { auto, reward })
+    }
+
+    /// What moves states before they are evaluated.
+    pub(crate) fn steer(&self) -> Option<&(dyn Steer<B> + Send + Sync)> {
+        self.reward.as_deref()
+    }
+
+    /// What carries tokens to the states.
+    pub(crate) fn states<'a>(&'a self, strong: &'a Dit<B>) -> &'a VocabEmbed<B> {
+        match &self.auto {
+            Some((_, Weak::Model(weak))) => &weak.states,
+            _ => strong.embed(),
+        }
+    }
+
+    /// Noise of one sequence, as the states have it.
+    pub(crate) fn noise(
+        &self,
+        strong: &Dit<B>,
+        prior: &Prior<B>,
+        length: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Tensor<B, 3> {
+        match &self.auto {
+            Some((_, Weak::Model(weak))) => {
+                let noise = weak.prior.draw(1, length, rng);
+                noise.seen_beside(strong.embed(), weak.model.embed())
+            }
+            _ => prior.draw(1, length, rng).seen(strong.embed()),
+        }
+    }
+
+    /// The guided network as it sees the states and, beside η, the weaker one.
+    pub(crate) fn networks<'a>(
+        &'a self,
+        strong: &'a Dit<B>,
+        seed: u64,
+        first: usize,
+    ) -> (Sampling<'a, B>, Option<(f64, Sampling<'a, B>)>) {
+        let alone = Sampling::new(strong);
+        match &self.auto {
+            None => (alone, None),
+            Some((eta, Weak::Dropout(rate))) => {
+                let weakness = Weakness {
+                    rate: *rate,
+                    seed,
+                    purpose: purpose::WEAK,
+                    first,
+                };
+                let weak = Sampling::new(strong).weakened(weakness);
+                (alone, Some((*eta, weak)))
+            }
+            Some((eta, Weak::Model(weak))) => {
+                let [_, width] = strong.embed().embedding.dims();
+                let network = Sampling::new(&weak.model).within_states(width, &weak.states);
+                (alone.within_states(0, &weak.states), Some((*eta, network)))
+            }
+        }
+    }
+}
+
+impl<B: Backend> Weak<B> {
+    fn load(
+        weak: &WeakNetwork,
+        strong: &Strong<'_, B>,
+        loaded: &mut Vec<Arc<WeakModel<B>>>,
+    ) -> Result<Self> {
+        let path = match weak {
+            WeakNetwork::Dropout(rate) => return Ok(Self::Dropout(*rate)),
+            WeakNetwork::Model { path, .. } => path,
+        };
+        if let Some(weak) = loaded.iter().find(|weak| weak.path == *path) {
+            return Ok(Self::Model(weak.clone()));
+        }
+        let weak = Arc::new(WeakModel::load(path, strong)?);
+        loaded.push(weak.clone());
+        Ok(Self::Model(weak))
+    }
+}
+
+impl<B: Backend> WeakModel<B> {
+    /// A weaker network, which must be of the same kind, on the same tokens.
+    fn load(path: &str, strong: &Strong<'_, B>) -> Result<Self> {
+        let folder = ModelFolder::open(path)?;
+        let clock = |config: &DitConfig| match config.schedule_vocab {
+            0 => config.vocab_size,
+            tokens => tokens,
+        };
+        let of = |config: &DitConfig, hash: &str| {
+            [
+                ("kind", kind(config).to_owned()),
+                ("tokenizer", format!("{hash:.12}")),
+                ("length", config.length.to_string()),
+                ("schedule_vocab", clock(config).to_string()),
+            ]
+        };
+        let found = of(folder.config(), folder.tokenizer()?.hash());
+        let expected = of(strong.config, strong.tokenizer.hash());
+        for ((key, found), (_, expected)) in found.iter().zip(&expected) {
+            if found != expected {
+                return Err(Error::Option(format!(
+                    "weak {path} has the {key} {found}, expected that of {}, {expected}",
+                    strong.name
+                )));
+            }
+        }
+        let (model, _) = folder::load::<B>(folder.path(), strong.device)?;
+        Ok(Self {
+            path: path.to_owned(),
+            states: strong.model.embed().beside(model.embed()),
+            prior: Prior::beside(strong.model.embed(), model.embed()),
+            model: model.with_execution(strong.model.execution()),
+        })
+    }
+}
+
+/// A reward, of the network's tokens.
+fn reward<B: Backend>(
+    reward: &Reward,
+    strong: &Strong<'_, B>,
+) -> Result<Box<dyn RewardOf<Autodiff<B>> + Send + Sync>> {
+    let tokenizer = strong.tokenizer;
+    match reward {
+        Reward::Keyword(words) => {
+            let tokens = words.iter().map(|word| one_token(word, tokenizer));
+            let tokens = tokens.collect::<Result<Vec<_>>>()?;
+            let vocab = strong.config.vocab_size;
+            Ok(Box::new(Keywords::<B>::new(vocab, &tokens, strong.device)))
+        }
+        Reward::Classifier { path, .. } => {
+            let (classifier, _): (Classifier<Autodiff<B>>, _) =
+                flm_reward::load(Path::new(path), strong.device)?;
+            Ok(Box::new(classifier.no_grad()))
+        }
+    }
+}

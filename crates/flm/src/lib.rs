@@ -1,0 +1,60 @@
+//! Continuous flow language models: load a model, sample it, condition it, guide it.
+//!
+//! A [`Model`] is a network with its tokenizer, layout and card, as a model folder holds them. It is generic over burn's
+//! [`Backend`](burn::tensor::backend::Backend); this crate names no backend and prints nothing.
+//!
+//! ```no_run
+//! use burn_flex::Flex;
+//!
+//! let model = flm::Model::<Flex>::load("runs/fmlm", &Default::default())?;
+//! for text in model.sample(flm::SampleOptions::steps(4).count(10).seed(0))? {
+//!     println!("{text}");
+//! }
+//! # Ok::<(), flm::Error>(())
+//! ```
+//!
+//! The layers below are re-exported: [`simplex`] (schedules, interpolants, samplers), [`denoiser`] (networks and their
+//! files), [`data`] (tokenizers and data folders), [`discrete`] (discrete diffusion and autoregression), [`distill`]
+//! (objectives), [`reward`] and [`train`] (the training loop).
+
+mod card;
+mod conditioning;
+mod error;
+mod folder;
+mod guidance;
+mod likelihood;
+mod model;
+mod record;
+mod sampling;
+mod trace;
+
+pub use card::{CARD_FILE, Card, Converted, Training};
+pub use conditioning::{Blanks, Conditioning};
+pub use error::Error;
+pub use folder::{ModelFolder, file_hash, kind, text_of};
+pub use guidance::{Autoguidance, Guidance, Reward, RewardGuidance, WeakNetwork};
+pub use likelihood::{Likelihood, LikelihoodOptions};
+pub use model::{Model, Network};
+pub use record::{Condition, Provenance, Record, json_lines};
+pub use sampling::{DenoisingStep, Observer, Sample, SampleOptions, Sampler};
+pub use trace::{Trace, TraceFile};
+
+pub use flm_data as data;
+pub use flm_denoiser as denoiser;
+pub use flm_discrete as discrete;
+pub use flm_distill as distill;
+pub use flm_reward as reward;
+pub use flm_simplex as simplex;
+pub use flm_train as train;
+
+/// A result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What random streams of this crate are for; the training loop has the numbers below 100. A number is never used twice.
+mod purpose {
+    pub(crate) const START: u64 = 103;
+    pub(crate) const FRESH: u64 = 104;
+    pub(crate) const LIKELIHOOD: u64 = 106;
+    pub(crate) const WEAK: u64 = 110;
+    pub(crate) const ENDPOINT: u64 = 112;
+}

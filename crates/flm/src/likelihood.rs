@@ -1,0 +1,113 @@
+//! How likely a model finds rows of tokens.
+
+use crate::{Error, Model, Network, Observer, Result, kind, purpose};
+use burn::tensor::backend::Backend;
+use flm_denoiser::{Dit, Family};
+use flm_discrete::{Tokens, autoregressive, duo, mdlm};
+use flm_simplex::stream::generator;
+use flm_train::Workers;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Rows that are read together. Times and noise are drawn batch by batch, so it is part of what a seed means.
+const BATCH: usize = 16;
+
+/// How the likelihood of a diffusion is estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LikelihoodOptions {
+    /// Times at which each row is asked for. An autoregressive model needs none.
+    pub draws: usize,
+    /// Seed of times and noise.
+    pub seed: u64,
+}
+
+impl Default for LikelihoodOptions {
+    /// 16 draws by seed 0.
+    fn default() -> Self {
+        Self { draws: 16, seed: 0 }
+    }
+}
+
+/// The negative log-likelihoods of rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Likelihood {
+    /// Nats of each row.
+    pub nats: Vec<f64>,
+    /// Whether they are estimates of an upper bound: of diffusion models. Those of autoregressive models are exact.
+    pub is_bound: bool,
+}
+
+impl<B: Backend> Model<B> {
+    /// The negative log-likelihood of each row of tokens, in nats, or an upper bound of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] of a flow or a flow map, which has no likelihood here, [`Error::Option`] if a row does not fit the model or
+    /// there are no draws, [`Error::Cancelled`] if the observer stops it.
+    pub fn likelihood(
+        &self,
+        rows: &[Vec<u32>],
+        options: LikelihoodOptions,
+        observer: &impl Observer<B>,
+    ) -> Result<Likelihood> {
+        let config = self.config();
+        let Network::Tokens(model) = self.network() else {
+            return Err(Error::Unsupported(format!(
+                "{} must be of family mdlm, duo or autoregressive to have a likelihood here, found {}",
+                self.name(),
+                kind(config)
+            )));
+        };
+        if options.draws == 0 {
+            return Err(Error::Option(
+                "the number of draws must be at least 1, found 0".to_owned(),
+            ));
+        }
+        let fits = |row: &&Vec<u32>| {
+            row.len() == config.length && row.iter().all(|&id| (id as usize) < config.vocab_size)
+        };
+        if let Some(row) = rows.iter().find(|row| !fits(row)) {
+            return Err(Error::Option(format!(
+                "a row has {} tokens, expected {} of a vocabulary of {}",
+                row.len(),
+                config.length,
+                config.vocab_size
+            )));
+        }
+        let batches: Vec<&[Vec<u32>]> = rows.chunks(BATCH).collect();
+        let done = AtomicUsize::new(0);
+        let workers = Workers::new(self.side_by_side().min(batches.len().max(1)))?;
+        let nats = workers.map(batches.len(), |batch| {
+            if observer.is_cancelled() {
+                return Err(Error::Cancelled {
+                    work: "rows were read",
+                });
+            }
+            let nats = nats(model, config.family, batches[batch], batch as u64, options);
+            let done = done.fetch_add(nats.len(), Ordering::Relaxed) + nats.len();
+            observer.progress(done, rows.len());
+            Ok(nats)
+        });
+        let nats = nats.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(Likelihood {
+            nats: nats.into_iter().flatten().collect(),
+            is_bound: config.family != Family::Autoregressive,
+        })
+    }
+}
+
+fn nats<B: Backend>(
+    model: &Dit<B>,
+    family: Family,
+    rows: &[Vec<u32>],
+    number: u64,
+    LikelihoodOptions { draws, seed }: LikelihoodOptions,
+) -> Vec<f64> {
+    let ids = rows.iter().flatten().map(|&id| id as i32).collect();
+    let tokens = Tokens::new(ids, rows[0].len());
+    let mut rng = generator(seed, purpose::LIKELIHOOD, number, 0);
+    match family {
+        Family::Mdlm => mdlm::nats(model, &tokens, draws, &mut rng),
+        Family::Duo => duo::nats(model, &tokens, draws, &mut rng),
+        Family::Autoregressive | Family::Flow => autoregressive::nats(model, &tokens),
+    }
+}

@@ -1,0 +1,266 @@
+//! A model: a network with its tokenizer, layout and card.
+
+use crate::folder::kind;
+use crate::guidance::WeakModel;
+use crate::{CARD_FILE, Card, Error, ModelFolder, Result, text_of};
+use burn::tensor::backend::Backend;
+use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
+use flm_denoiser::folder::{self, Content, Existing};
+use flm_denoiser::{Dit, DitConfig, Execution, Family, Prior, Residual};
+use flm_simplex::Schedule;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// A network of any family with its tokenizer, layout and card.
+///
+/// ```no_run
+/// use burn_flex::Flex;
+/// use flm::{Model, SampleOptions};
+///
+/// let model = Model::<Flex>::load("runs/fmlm", &Default::default())?;
+/// for text in model.sample(SampleOptions::steps(1).count(10))? {
+///     println!("{text}");
+/// }
+/// # Ok::<(), flm::Error>(())
+/// ```
+pub struct Model<B: Backend> {
+    network: Network<B>,
+    config: DitConfig,
+    /// Of the denoiser of a residual flow map.
+    denoiser_config: Option<DitConfig>,
+    schedule: Schedule,
+    tokenizer: TextTokenizer,
+    card: Card,
+    name: String,
+    weights: String,
+    device: B::Device,
+    /// Weaker models that guided it before.
+    pub(crate) weak: Mutex<Vec<Arc<WeakModel<B>>>>,
+}
+
+/// The networks of a model.
+pub enum Network<B: Backend> {
+    /// A flow or a flow map, on projected states, and the noise that it starts from.
+    Flow(Box<Dit<B>>, Prior<B>),
+    /// A residual flow map: two networks, on states as wide as the vocabulary.
+    Residual(Box<Residual<B>>),
+    /// A masked, uniform-state or autoregressive model, on tokens.
+    Tokens(Box<Dit<B>>),
+}
+
+impl<B: Backend> Network<B> {
+    /// The network of a family.
+    fn new(model: Dit<B>, family: Family) -> Self {
+        match family {
+            Family::Flow => {
+                let prior = Prior::new(model.embed());
+                Self::Flow(Box::new(model), prior)
+            }
+            _ => Self::Tokens(Box::new(model)),
+        }
+    }
+}
+
+impl<B: Backend> Model<B> {
+    /// Loads a model folder, or the model of a finished run.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ModelFolder::open`] and [`ModelFolder::tokenizer`], and [`Error::Folder`] if a tensor is missing, left over, misshapen or not
+    /// finite.
+    pub fn load(path: impl AsRef<Path>, device: &B::Device) -> Result<Self> {
+        ModelFolder::open(path)?.load(device)
+    }
+
+    pub(crate) fn from_folder(folder: ModelFolder, device: &B::Device) -> Result<Self> {
+        let tokenizer = folder.tokenizer()?;
+        let path = folder.path();
+        let (network, config, denoiser_config) = if folder.config().residual {
+            let (model, [config, denoiser]) = folder::load_residual(path, device)?;
+            (Network::Residual(Box::new(model)), config, Some(denoiser))
+        } else {
+            let (model, config) = folder::load(path, device)?;
+            (Network::new(model, config.family), config, None)
+        };
+        let card = folder.card().cloned().unwrap_or_else(|| {
+            Card::new(kind(&config), Layout::Rows, config.parameter_count() as u64)
+        });
+        Ok(Self {
+            schedule: config.schedule()?,
+            weights: folder.weights()?,
+            name: folder.name().to_owned(),
+            device: device.clone(),
+            weak: Mutex::default(),
+            network,
+            config,
+            denoiser_config,
+            tokenizer,
+            card,
+        })
+    }
+
+    /// A model of one network that was made here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Vocabulary`] if network and tokenizer disagree, [`Error::Schedule`] if the configuration has no schedule.
+    pub fn new(
+        network: Dit<B>,
+        config: DitConfig,
+        tokenizer: TextTokenizer,
+        card: Card,
+    ) -> Result<Self> {
+        let name = card.kind.clone();
+        if tokenizer.vocab_size() != config.vocab_size {
+            return Err(Error::Vocabulary {
+                path: name.into(),
+                tokenizer: tokenizer.vocab_size(),
+                network: config.vocab_size,
+            });
+        }
+        Ok(Self {
+            schedule: config.schedule()?,
+            device: network.embed().embedding.device(),
+            network: Network::new(network, config.family),
+            weights: String::new(),
+            weak: Mutex::default(),
+            denoiser_config: None,
+            config,
+            tokenizer,
+            card,
+            name,
+        })
+    }
+
+    /// Writes the model as a folder, which appears whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Folder`] if something is there that may not be replaced, or the system refuses. Nothing is left behind then.
+    pub fn save(&self, path: impl AsRef<Path>, existing: Existing) -> Result<()> {
+        let card = Card {
+            tokenizer_hash: Some(self.tokenizer.hash().to_owned()),
+            ..self.card.clone()
+        };
+        let (tokenizer, card) = (self.tokenizer.to_json()?, card.to_json());
+        let extra = [
+            (TOKENIZER_FILE, tokenizer.as_bytes()),
+            (CARD_FILE, card.as_bytes()),
+        ];
+        let path = path.as_ref();
+        match (&self.network, &self.denoiser_config) {
+            (Network::Flow(model, _) | Network::Tokens(model), _) => {
+                folder::save(path, model, &self.config, &extra, existing)?;
+            }
+            (Network::Residual(model), denoiser_config) => {
+                let config = denoiser_config.as_ref().unwrap_or(&self.config);
+                let second = Content {
+                    model: &model.second,
+                    config: &self.config,
+                    extra: &extra,
+                };
+                let denoiser = Content {
+                    model: &model.denoiser,
+                    config,
+                    extra: &[],
+                };
+                folder::save_residual(path, second, denoiser, existing)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same model, evaluated in this way.
+    pub fn with_execution(mut self, execution: Execution) -> Self {
+        self.network = match self.network {
+            Network::Flow(model, prior) => {
+                Network::Flow(Box::new(model.with_execution(execution)), prior)
+            }
+            Network::Residual(model) => {
+                Network::Residual(Box::new(model.with_execution(execution)))
+            }
+            Network::Tokens(model) => Network::Tokens(Box::new(model.with_execution(execution))),
+        };
+        self
+    }
+
+    /// The tokens of a text, without those of a row's frame and padding.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if a word or character is not in a closed vocabulary.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.tokenizer.encode(text)?)
+    }
+
+    /// The text of a row of tokens; of a packed block each document is a line.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`] if a token is not in the vocabulary.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        text_of(tokens, &self.tokenizer, self.card.layout)
+    }
+
+    /// The networks.
+    pub fn network(&self) -> &Network<B> {
+        &self.network
+    }
+
+    /// The configuration of the network; of a residual flow map that of its second network.
+    pub fn config(&self) -> &DitConfig {
+        &self.config
+    }
+
+    /// The schedule of its noise.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+
+    /// What a row of tokens holds.
+    pub fn layout(&self) -> Layout {
+        self.card.layout
+    }
+
+    /// How the model was made.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// The name that it was loaded by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The beginning of the SHA-256 of its weights; empty of a model that was not loaded.
+    pub fn weights(&self) -> &str {
+        &self.weights
+    }
+
+    /// Where its parameters are.
+    pub fn device(&self) -> &B::Device {
+        &self.device
+    }
+
+    /// How its networks are evaluated.
+    pub fn execution(&self) -> Execution {
+        match &self.network {
+            Network::Flow(model, _) | Network::Tokens(model) => model.execution(),
+            Network::Residual(model) => model.denoiser.execution(),
+        }
+    }
+
+    /// Batches that are best drawn side by side: one for each core of a CPU, one on any other device.
+    pub(crate) fn side_by_side(&self) -> usize {
+        if flm_ops::on_host::<B>() {
+            std::thread::available_parallelism().map_or(1, usize::from)
+        } else {
+            1
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Samples of a flow or a flow map of one network, from noise.
+
+use super::draw::Request;
+use super::{SampleOptions, Sampler};
+use crate::conditioning::KnownBatch;
+use crate::{Result, purpose};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Int, Tensor};
+use flm_denoiser::{Belief, Dit, DitConfig, Prior, Sampling};
+use flm_simplex::guidance::{Guided, Steered};
+use flm_simplex::sampler::{self, Renewal, Step};
+use flm_simplex::stream::generator;
+use flm_simplex::{Denoiser, Pinned, Schedule};
+use rand::RngExt;
+use std::ops::Range;
+
+/// A network and the numbers of the samples that it draws.
+pub(super) struct Noised<'a, B: Backend> {
+    pub(super) model: &'a Dit<B>,
+    pub(super) prior: &'a Prior<B>,
+    pub(super) config: &'a DitConfig,
+    pub(super) schedule: &'a Schedule,
+    pub(super) numbers: Range<usize>,
+}
+
+/// Positions that are held to their line from noise to data, and the states at its end.
+struct Pins<B: Backend> {
+    /// `[samples, length]`.
+    known: Tensor<B, 2, Bool>,
+    /// `[samples, length, width]`.
+    clean: Tensor<B, 3>,
+}
+
+impl<B: Backend> Noised<'_, B> {
+    /// Tokens `[samples, length]`.
+    pub(super) fn sample(
+        &self,
+        request: &Request<'_, B>,
+        known: Option<&KnownBatch>,
+        observe: impl FnMut(Step<'_, Belief<B>>),
+    ) -> Result<Tensor<B, 2, Int>> {
+        let (options, guides) = (request.options, &request.guides);
+        let (mut strong, weak) = guides.networks(self.model, options.seed, self.numbers.start);
+        let mut pins = None;
+        if let Some(known) = known {
+            let device = self.model.embed().embedding.device();
+            let (mask, tokens) = (known.mask(&device), known.tokens.tensor(&device));
+            if self.config.conditioning {
+                // Guidance is refused before.
+                strong = strong.knowing(mask, tokens);
+            } else {
+                let clean = guides.states(self.model).tokens(tokens);
+                pins = Some(Pins { known: mask, clean });
+            }
+        }
+        let (strong, by) = (sharpened(strong, options)?, guides.steer());
+        let belief = match weak {
+            None => {
+                let denoiser = strong;
+                self.carry(&Steered { denoiser, by }, pins, request, observe)
+            }
+            Some((eta, weak)) => {
+                let weak = sharpened(weak, options)?;
+                let denoiser = Guided { strong, weak, eta };
+                self.carry(&Steered { denoiser, by }, pins, request, observe)
+            }
+        }?;
+        options.guidance.check_finite(&belief)?;
+        Ok(belief.argmax())
+    }
+
+    /// Projected noise, one generator for each sample: a sample does not depend on the ones drawn beside it.
+    fn noise(&self, request: &Request<'_, B>, purpose: u64, jump: u64) -> Tensor<B, 3> {
+        let rows = self.numbers.clone().map(|number| {
+            let mut rng = generator(request.options.seed, purpose, number as u64, jump);
+            let length = self.config.length;
+            request
+                .guides
+                .noise(self.model, self.prior, length, &mut rng)
+        });
+        Tensor::cat(rows.collect(), 0)
+    }
+
+    /// The sampler's last distributions, around what is known.
+    fn carry<D: Denoiser<B, Belief = Belief<B>>>(
+        &self,
+        denoiser: &D,
+        pins: Option<Pins<B>>,
+        request: &Request<'_, B>,
+        observe: impl FnMut(Step<'_, Belief<B>>),
+    ) -> Result<Belief<B>> {
+        let start = self.noise(request, purpose::START, 0);
+        let start = start.mul_scalar(request.options.noise_scale);
+        let Some(Pins { known, clean }) = pins else {
+            return self.follow(denoiser, start, request, observe);
+        };
+        let pinned = Pinned::new(denoiser, self.schedule, known, start.clone(), clean);
+        self.follow(&pinned, start, request, observe)
+    }
+
+    /// From noise to distributions of tokens, by the sampler that is asked for.
+    fn follow<D: Denoiser<B, Belief = Belief<B>>>(
+        &self,
+        denoiser: &D,
+        start: Tensor<B, 3>,
+        request: &Request<'_, B>,
+        observe: impl FnMut(Step<'_, Belief<B>>),
+    ) -> Result<Belief<B>> {
+        let (schedule, options, steps) = (self.schedule, request.options, request.steps);
+        let mut jump = 0;
+        let fresh = || {
+            jump += 1;
+            self.noise(request, purpose::FRESH, jump)
+        };
+        let renewal = match options.sampler {
+            Sampler::Ode if self.config.two_time => {
+                let gamma = options.gamma;
+                let last =
+                    sampler::flow_map(denoiser, schedule, start, steps, gamma, fresh, observe);
+                return Ok(last?);
+            }
+            Sampler::Ode => return Ok(sampler::euler(denoiser, schedule, start, steps, observe)?),
+            Sampler::Bridge | Sampler::BridgeMean => Renewal::Bridge,
+            Sampler::Renoise => Renewal::Full,
+        };
+        let states = request.guides.states(self.model);
+        let mut step = 0;
+        let endpoint = |belief: &Belief<B>| {
+            if options.sampler == Sampler::BridgeMean {
+                return denoiser.mean(belief);
+            }
+            step += 1;
+            // As noise, of a generator for each sample.
+            let uniform = self.numbers.clone().flat_map(|number| {
+                let rng = generator(options.seed, purpose::ENDPOINT, number as u64, step);
+                rng.random_iter::<f64>().take(self.config.length)
+            });
+            let uniform: Vec<f64> = uniform.collect();
+            states.tokens(belief.draw_by(1.0, &uniform))
+        };
+        let last = sampler::bridge(
+            denoiser, schedule, start, steps, renewal, endpoint, fresh, observe,
+        );
+        Ok(last?)
+    }
+}
+
+/// A network at the temperature and within the nucleus that are asked for.
+fn sharpened<'a, B: Backend>(
+    network: Sampling<'a, B>,
+    options: &SampleOptions,
+) -> Result<Sampling<'a, B>> {
+    let network = network.at_temperature(options.temperature)?;
+    Ok(network.within_nucleus(options.top_p))
+}

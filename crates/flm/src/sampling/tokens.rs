@@ -1,0 +1,87 @@
+//! Samples of residual flow maps and of the families that move tokens.
+
+use super::draw::Request;
+use crate::conditioning::KnownBatch;
+use crate::{Model, Result, purpose};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use flm_denoiser::{Dit, Family, Residual};
+use flm_discrete::duo::Tail;
+use flm_discrete::{Sampling, Tokens, autoregressive, duo, mdlm};
+use flm_simplex::noise::gaussian;
+use flm_simplex::stream::generator;
+use std::ops::Range;
+
+impl<B: Backend> Model<B> {
+    /// Tokens by two networks, on states as wide as the vocabulary.
+    pub(super) fn residual_tokens(
+        &self,
+        model: &Residual<B>,
+        request: &Request<'_, B>,
+        numbers: Range<usize>,
+    ) -> Result<Tokens> {
+        let shape = [1, self.config().length, self.config().vocab_size];
+        // One generator for each sample: a sample does not depend on the ones drawn beside it.
+        let rows = numbers.map(|number| {
+            let mut rng = generator(request.options.seed, purpose::START, number as u64, 0);
+            gaussian(shape, &mut rng, self.device())
+        });
+        let noise = Tensor::cat(rows.collect(), 0).mul_scalar(request.options.noise_scale);
+        Ok(Tokens::of(model.sample(
+            self.schedule(),
+            noise,
+            request.steps,
+        )?))
+    }
+
+    /// Tokens by a network of tokens, sample by sample, around those that are known.
+    pub(super) fn discrete_tokens(
+        &self,
+        model: &Dit<B>,
+        request: &Request<'_, B>,
+        known: Option<&KnownBatch>,
+        numbers: Range<usize>,
+    ) -> Result<Tokens> {
+        let options = request.options;
+        let mut rngs: Vec<_> = numbers
+            .map(|number| generator(options.seed, purpose::START, number as u64, 0))
+            .collect();
+        let (vocab, length) = (self.config().vocab_size, self.config().length);
+        let sampling = Sampling {
+            steps: request.steps,
+            temperature: options.temperature,
+            nucleus: options.top_p,
+        };
+        let around = |mut start: Tokens| {
+            if let Some(known) = known {
+                known.write(&mut start);
+            }
+            start
+        };
+        let sampled = match self.config().family {
+            Family::Mdlm => {
+                let masked = around(Tokens::filled(vocab, [rngs.len(), length]));
+                mdlm::sample(model, masked, sampling, true, &mut rngs)
+            }
+            Family::Duo => {
+                let start = around(duo::prior(vocab, length, &mut rngs));
+                let known = known.map(|known| &known.known[..]);
+                let tail = if options.greedy_tail {
+                    Tail::Greedy
+                } else {
+                    Tail::Ancestral
+                };
+                duo::sample(model, start, known, sampling, tail, &mut rngs)
+            }
+            Family::Autoregressive | Family::Flow => {
+                let decoding = autoregressive::Decoding::Cached;
+                let given = known.map(|known| autoregressive::Given {
+                    tokens: &known.tokens,
+                    known: &known.known,
+                });
+                autoregressive::sample(model, given, length, sampling, decoding, &mut rngs)
+            }
+        };
+        Ok(sampled?.tokens)
+    }
+}

@@ -1,0 +1,114 @@
+//! How samples come about, step by step.
+
+use crate::{DenoisingStep, Observer, Record};
+use burn::tensor::backend::Backend;
+use flm_data::TextTokenizer;
+use serde::Serialize;
+use std::sync::{Mutex, PoisonError};
+
+/// Tokens that are kept for each position.
+const TOKENS: usize = 3;
+
+/// Version of the format of trace files.
+const FORMAT: u32 = 1;
+
+/// An [`Observer`] that keeps the likeliest tokens of each position at each step of a flow or a flow map.
+pub struct Trace<'a> {
+    tokenizer: &'a TextTokenizer,
+    samples: Mutex<Vec<Vec<TracedStep>>>,
+}
+
+/// The distributions of one sample at one step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct TracedStep {
+    tau: f64,
+    t: f64,
+    tau_target: f64,
+    /// For each position the likeliest tokens, likeliest first.
+    positions: Vec<Vec<TracedToken>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct TracedToken {
+    id: u32,
+    token: String,
+    probability: f64,
+}
+
+/// The content of a trace file: records with the steps that made them.
+#[derive(Debug, Serialize)]
+pub struct TraceFile<'a> {
+    format_version: u32,
+    samples: Vec<Entry<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    #[serde(flatten)]
+    sample: &'a Record,
+    trace: Vec<TracedStep>,
+}
+
+impl<'a> Trace<'a> {
+    /// An empty trace of a model with this tokenizer.
+    pub fn new(tokenizer: &'a TextTokenizer) -> Self {
+        Self {
+            tokenizer,
+            samples: Mutex::default(),
+        }
+    }
+
+    /// The trace of these samples, which it has watched.
+    pub fn into_file(self, records: &[Record]) -> TraceFile<'_> {
+        let samples = self.samples.into_inner();
+        let mut samples = samples.unwrap_or_else(PoisonError::into_inner);
+        samples.resize_with(records.len(), Vec::new);
+        let entry = |(sample, trace)| Entry { sample, trace };
+        TraceFile {
+            format_version: FORMAT,
+            samples: records.iter().zip(samples).map(entry).collect(),
+        }
+    }
+}
+
+impl<B: Backend> Observer<B> for Trace<'_> {
+    fn step(&self, step: &DenoisingStep<'_, B>) {
+        let kept = TOKENS.min(self.tokenizer.vocab_size());
+        let (probabilities, ids) = step.distribution.top(kept);
+        let [_, length, kept] = probabilities.dims();
+        let probabilities: Vec<f64> = probabilities.into_data().iter::<f64>().collect();
+        let ids: Vec<u32> = ids.into_data().iter::<i64>().map(|id| id as u32).collect();
+        let tokens = ids
+            .iter()
+            .zip(&probabilities)
+            .map(|(&id, &probability)| TracedToken {
+                id,
+                token: self.tokenizer.token(id).unwrap_or_default(),
+                probability,
+            });
+        let tokens: Vec<TracedToken> = tokens.collect();
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = samples.len().max(step.samples.end);
+        samples.resize_with(last, Vec::new);
+        let rows = tokens.chunks_exact(length * kept);
+        for (sample, positions) in samples[step.samples.clone()].iter_mut().zip(rows) {
+            sample.push(TracedStep {
+                tau: step.tau,
+                t: step.t,
+                tau_target: step.tau_target,
+                positions: positions.chunks_exact(kept).map(likeliest_first).collect(),
+            });
+        }
+    }
+}
+
+/// Among equally likely tokens the first of the vocabulary leads, as in the sample itself.
+fn likeliest_first(tokens: &[TracedToken]) -> Vec<TracedToken> {
+    let mut tokens = tokens.to_vec();
+    tokens.sort_by(|a, b| {
+        b.probability
+            .total_cmp(&a.probability)
+            .then(a.id.cmp(&b.id))
+    });
+    tokens
+}
