@@ -96,12 +96,12 @@ impl<B: AutodiffBackend> Bench<B> {
             config: &*settings,
             dropout: sizes.dropout,
             workers: 1,
-            checkpoints: folder.path().join("checkpoints"),
+            checkpoints: Some(folder.path().join("checkpoints")),
             resume: false,
             stop: &GO_ON,
             device: self.device.clone(),
         };
-        let mut ready = Some(run.ready().expect("possible settings"));
+        let mut ready = Some(run.start().expect("possible settings"));
         self.waited(move || {
             // The folder stays for as long as the work.
             let _ = &folder;

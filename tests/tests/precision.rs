@@ -56,14 +56,14 @@ fn trained(data: &Dataset, folder: &Path, execution: Execution) -> (Dit<Flex>, f
         config: &settings,
         dropout: 0.0,
         workers: 1,
-        checkpoints: folder.join(execution.precision.to_string()),
+        checkpoints: Some(folder.join(execution.precision.to_string())),
         resume: false,
         stop: &stop,
         device: Default::default(),
     };
     let mut loss = f64::NAN;
     let outcome = run
-        .ready()
+        .start()
         .unwrap()
         .train(&mut |event| {
             if let Event::Step(line) = event {

@@ -82,13 +82,13 @@ fn train<O: Objective<Train>>(
         config,
         dropout: 0.1,
         workers,
-        checkpoints: checkpoints.to_owned(),
+        checkpoints: Some(checkpoints.to_owned()),
         resume,
         stop: &stop,
         device: Default::default(),
     };
     let mut losses = Vec::new();
-    let outcome = run.ready()?.train(&mut |event| match event {
+    let outcome = run.start()?.train(&mut |event| match event {
         Event::Step(line) => {
             losses.push(line.loss);
             // Asked during a step's report, the run stops after that step.

@@ -10,7 +10,7 @@ use std::time::Instant;
 /// How much to check.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Also the checks of backends on WGPU, which needs a Vulkan driver: Mesa's for the processor will do
+    /// Also the crate outside the workspace, and the checks of backends on WGPU, which need a Vulkan driver: Mesa's for the processor will do
     #[arg(long)]
     full: bool,
 }
@@ -77,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let flm = metadata.target_directory.join("debug/flm");
     timed("smallest pipelines", || pipeline::smoke(flm.into()))?;
     if arguments.full {
+        timed("a crate outside the workspace", outside)?;
         let checks = Task::Checks(NonZeroUsize::MIN);
         timed("checks on WGPU", || backend_tests::on("wgpu", &checks))?;
         timed("memory on WGPU", || {
@@ -85,6 +86,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     println!("every check passed");
     Ok(())
+}
+
+/// The library as a crate elsewhere has it, with the versions of the workspace.
+fn outside() -> anyhow::Result<()> {
+    let folder = std::path::Path::new("examples/library");
+    std::fs::copy("Cargo.lock", folder.join("Cargo.lock")).context("cannot copy Cargo.lock")?;
+    cargo(&Check {
+        name: "a crate outside the workspace",
+        arguments: &["run", "--manifest-path", "examples/library/Cargo.toml"],
+        environment: &[],
+    })
 }
 
 fn cargo(check: &Check) -> anyhow::Result<()> {

@@ -1,9 +1,8 @@
 //! The one place where a backend is named and chosen.
 
 use crate::error::{CliError, Result};
-use burn::backend::Autodiff;
 use burn::tensor::backend::AutodiffBackend;
-use burn_flex::Flex;
+use flm::backend::{Autodiff, Flex};
 use flm_denoiser::{Execution, Precision};
 use std::fmt;
 use std::panic;
@@ -46,6 +45,9 @@ impl fmt::Display for Device {
         }
     }
 }
+
+/// The backend of work that is done on the processor always.
+pub(crate) type Host = Flex;
 
 /// Where to compute, and in which numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,13 +110,13 @@ pub(crate) fn run<J: Job>(compute: impl Into<Compute>, job: J) -> Result<J::Outp
         #[cfg(feature = "wgpu")]
         Device::Wgpu => {
             let place =
-                gpu::place::<Autodiff<burn::backend::Wgpu>>(device, Default::default(), precision)?;
+                gpu::place::<Autodiff<flm::backend::Wgpu>>(device, Default::default(), precision)?;
             job.run(&place)
         }
         #[cfg(feature = "cuda")]
         Device::Cuda(number) => {
-            let cuda = burn::backend::cuda::CudaDevice::new(number);
-            let place = gpu::place::<Autodiff<burn::backend::Cuda>>(device, cuda, precision)?;
+            let cuda = flm::backend::CudaDevice::new(number);
+            let place = gpu::place::<Autodiff<flm::backend::Cuda>>(device, cuda, precision)?;
             job.run(&place)
         }
         #[cfg(not(all(feature = "wgpu", feature = "cuda")))]

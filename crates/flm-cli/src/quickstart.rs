@@ -218,7 +218,7 @@ impl Quickstart<'_> {
     ) -> Result<Card> {
         let out = RunFolder::new(self.path(name));
         let data = self.path(DATA);
-        let hash = prepare::identity(&data, &DatasetMeta::read(&data)?)?;
+        let hash = DatasetMeta::read(&data)?.identity(&data)?;
         let is_this = |card: &Card| {
             card.training
                 .as_ref()

@@ -276,7 +276,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "sample --model flow --steps 2 --noise-scale 0".to_owned(),
-            "--noise-scale must be positive and finite, found 0",
+            "the noise scale must be positive and finite, found 0",
         ),
         (
             "eval s.jsonl --mauve".to_owned(),
@@ -288,15 +288,15 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "sample --model mdlm --steps 2 --sampler bridge".to_owned(),
-            "mdlm is of family mdlm: only a flow or a flow map takes a --sampler",
+            "mdlm is of family mdlm: only a flow or a flow map of one network takes a sampler",
         ),
         (
             "sample --model map --steps 2 --sampler bridge --gamma 0.5".to_owned(),
-            "--gamma 0.5 is of the sampler `ode`: the others say themselves how much noise they put back",
+            "gamma 0.5 is for the sampler `ode`: the others decide how much noise they add back",
         ),
         (
             "sample --model flow --steps 2 --sampler renoise --guidance 2 --weak dropout:0.1".to_owned(),
-            "--guidance leaves the simplex, so no tokens can be drawn: use --sampler ode or bridge-mean",
+            "guidance leaves the simplex, so no tokens can be drawn: use the sampler `ode` or `bridge-mean`",
         ),
         (
             "train --data data --out x --set model.family=mdlm --set model.evidence=true".to_owned(),

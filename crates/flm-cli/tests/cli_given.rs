@@ -358,7 +358,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         (
             "residual",
             ["--prompt", "the girls"],
-            "residual is a residual flow map: only a model of one network takes --prompt, --suffix or --infill",
+            "residual is a residual flow map: only a model of one network takes a prompt, suffix or infill",
         ),
     ] {
         let mut command = folder.flm(&format!("sample --model {model} --steps 2"));

@@ -1,10 +1,13 @@
 //! A data folder: what `dataset.json` says, and the rows behind it.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::layout::{Packer, row};
 use crate::shard::{Shard, ShardSpec};
 use crate::{DataError, Layout, TextTokenizer};
 
@@ -172,6 +175,34 @@ impl DatasetMeta {
         Ok(())
     }
 
+    /// Identity of the data in a folder of this description: a hash of the description, without the corpus's name, and of every
+    /// shard's header, which holds a checksum of its rows.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] if a shard cannot be read.
+    pub fn identity(&self, folder: &Path) -> Result<String, DataError> {
+        const HEADER: u64 = 128;
+        let mut hash = Sha256::new();
+        let nameless = Self {
+            source: String::new(),
+            ..self.clone()
+        };
+        hash.update(serde_json::to_vec(&nameless).expect("a description has only names for keys"));
+        for shard in self.train.shards.iter().chain(&self.validation.shards) {
+            let path = folder.join(&shard.file);
+            let io = |source| DataError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            };
+            let mut header = Vec::new();
+            let file = fs::File::open(&path).map_err(io)?;
+            file.take(HEADER).read_to_end(&mut header).map_err(io)?;
+            hash.update(header);
+        }
+        Ok(shortened(hash))
+    }
+
     pub(crate) fn shard_spec(&self) -> ShardSpec {
         ShardSpec {
             vocabulary: self.vocabulary_size as u32,
@@ -225,6 +256,11 @@ impl Dataset {
         })
     }
 
+    /// The description, the tokenizer, and the rows for training and for validation.
+    pub fn into_parts(self) -> (DatasetMeta, TextTokenizer, [Split; 2]) {
+        (self.meta, self.tokenizer, [self.train, self.validation])
+    }
+
     /// What `dataset.json` says.
     pub fn meta(&self) -> &DatasetMeta {
         &self.meta
@@ -250,20 +286,40 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Checksum`] or [`DataError::TokenOutOfRange`] for the first that is not.
     pub fn verify(&self) -> Result<(), DataError> {
-        let shards = self.train.shards.iter().chain(&self.validation.shards);
-        shards.into_iter().try_for_each(Shard::verify)
+        self.train.verify()?;
+        self.validation.verify()
     }
 }
 
-/// The rows of one split, numbered from 0 over all its shards.
+/// The first half of a hash, in hexadecimal.
+fn shortened(hash: Sha256) -> String {
+    let bytes = hash.finalize();
+    bytes
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The rows of one split, numbered from 0: those of a data folder, or rows in memory.
 #[derive(Debug)]
 pub struct Split {
     name: &'static str,
     length: usize,
     meta: SplitMeta,
-    shards: Vec<Shard>,
-    /// For each shard the number of rows in it and in all before it.
-    ends: Vec<usize>,
+    source: Source,
+}
+
+/// Where rows are.
+#[derive(Debug)]
+enum Source {
+    Shards {
+        shards: Vec<Shard>,
+        /// For each shard the number of rows in it and in all before it.
+        ends: Vec<usize>,
+    },
+    /// One after the other.
+    Memory(Vec<u32>),
 }
 
 impl Split {
@@ -289,9 +345,101 @@ impl Split {
             name,
             length: dataset.length,
             meta: meta.clone(),
-            shards,
-            ends,
+            source: Source::Shards { shards, ends },
         })
+    }
+
+    /// Rows of `length` tokens in memory.
+    ///
+    /// # Errors
+    /// [`DataError::Row`] for the first row of another length, or with a token beyond the vocabulary.
+    pub fn from_rows(
+        rows: &[Vec<u32>],
+        length: usize,
+        vocabulary: usize,
+    ) -> Result<Self, DataError> {
+        for (number, row) in rows.iter().enumerate() {
+            let beyond = row.iter().find(|&&id| id as usize >= vocabulary);
+            let reason = match beyond {
+                _ if row.len() != length => format!("{} tokens, expected {length}", row.len()),
+                Some(id) => format!("the token {id} is beyond a vocabulary of {vocabulary}"),
+                None => continue,
+            };
+            return Err(DataError::Row {
+                what: "row",
+                number,
+                reason,
+            });
+        }
+        let tokens = rows.concat();
+        Ok(Self {
+            name: TRAIN,
+            length,
+            meta: SplitMeta {
+                rows: rows.len() as u64,
+                tokens: tokens.len() as u64,
+                ..SplitMeta::default()
+            },
+            source: Source::Memory(tokens),
+        })
+    }
+
+    /// Texts as rows in memory, in the layout of a model.
+    ///
+    /// # Errors
+    /// [`DataError::LengthTooSmall`], an error of the tokenizer, or [`DataError::Row`] for a text that is too long for a row of its own.
+    pub fn from_texts(
+        texts: &[impl AsRef<str>],
+        tokenizer: &TextTokenizer,
+        layout: Layout,
+        length: usize,
+    ) -> Result<Self, DataError> {
+        layout.check_length(length)?;
+        let mut rows = Vec::new();
+        let mut packer = Packer::new(length, tokenizer);
+        for (number, text) in texts.iter().enumerate() {
+            let tokens = tokenizer.encode(text.as_ref())?;
+            if layout == Layout::Packed {
+                let mut emit = |block: &[u32]| {
+                    rows.push(block.to_vec());
+                    Ok(())
+                };
+                packer.push(&tokens, &mut emit)?;
+                packer.end_document(&mut emit)?;
+                continue;
+            }
+            let row = row(&tokens, length, tokenizer).ok_or_else(|| DataError::Row {
+                what: "text",
+                number,
+                reason: format!(
+                    "{} tokens, but a row of {length} has room for {}",
+                    tokens.len(),
+                    length - 1
+                ),
+            })?;
+            rows.push(row);
+        }
+        Self::from_rows(&rows, length, tokenizer.vocab_size())
+    }
+
+    /// Identity of rows in memory: a hash of their tokens. Rows of a folder have [`DatasetMeta::identity`].
+    pub fn identity(&self) -> Option<String> {
+        let Source::Memory(tokens) = &self.source else {
+            return None;
+        };
+        let mut hash = Sha256::new();
+        hash.update((self.length as u64).to_le_bytes());
+        for token in tokens {
+            hash.update(token.to_le_bytes());
+        }
+        Some(shortened(hash))
+    }
+
+    fn verify(&self) -> Result<(), DataError> {
+        match &self.source {
+            Source::Shards { shards, .. } => shards.iter().try_for_each(Shard::verify),
+            Source::Memory(_) => Ok(()),
+        }
     }
 
     /// "train" or "validation".
@@ -301,7 +449,10 @@ impl Split {
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
+        match &self.source {
+            Source::Shards { ends, .. } => ends.last().copied().unwrap_or(0),
+            Source::Memory(tokens) => tokens.len() / self.length,
+        }
     }
 
     /// Tokens in a row.
@@ -309,7 +460,7 @@ impl Split {
         self.length
     }
 
-    /// What `dataset.json` says of this split.
+    /// How many rows and tokens there are and, of a data folder, in which shards.
     pub fn meta(&self) -> &SplitMeta {
         &self.meta
     }
@@ -329,16 +480,23 @@ impl Split {
     pub fn batch(&self, rows: &[usize]) -> Result<Vec<u32>, DataError> {
         let mut tokens = Vec::with_capacity(rows.len() * self.length);
         for &row in rows {
-            let shard = self.ends.partition_point(|&end| end <= row);
-            let Some(found) = self.shards.get(shard) else {
-                return Err(DataError::NoSuchRow {
-                    row,
-                    split: self.name,
-                    rows: self.rows(),
-                });
+            let missing = || DataError::NoSuchRow {
+                row,
+                split: self.name,
+                rows: self.rows(),
             };
-            let first = shard.checked_sub(1).map_or(0, |before| self.ends[before]);
-            found.read(row - first, &mut tokens)?;
+            match &self.source {
+                Source::Shards { shards, ends } => {
+                    let shard = ends.partition_point(|&end| end <= row);
+                    let found = shards.get(shard).ok_or_else(missing)?;
+                    let first = shard.checked_sub(1).map_or(0, |before| ends[before]);
+                    found.read(row - first, &mut tokens)?;
+                }
+                Source::Memory(all) => {
+                    let row = all.chunks_exact(self.length).nth(row);
+                    tokens.extend_from_slice(row.ok_or_else(missing)?);
+                }
+            }
         }
         Ok(tokens)
     }

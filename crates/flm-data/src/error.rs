@@ -449,6 +449,17 @@ pub enum DataError {
         vocabulary: u32,
     },
 
+    /// A row or a text in memory that cannot be a row of this length and vocabulary.
+    #[error("{what} {number}: {reason}")]
+    Row {
+        /// "row" or "text".
+        what: &'static str,
+        /// Its number, from 0.
+        number: usize,
+        /// What is wrong.
+        reason: String,
+    },
+
     /// A row beyond the end of a split.
     #[error("row {row} does not exist: the {split} split has {rows} rows")]
     NoSuchRow {

@@ -59,6 +59,7 @@ mod agreement;
 #[cfg(not(feature = "cube"))]
 use reference as cube;
 
+pub use burn_flex::Flex;
 pub use cache::{KeysAndValues, attention_after};
 pub use cholesky::cholesky;
 pub use mask::Mask;
@@ -72,7 +73,6 @@ pub use vocabulary::{CappedLoss, Target, capped_loss, capped_loss_gradient, capp
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
-use burn_flex::Flex;
 use flex::buffer::contiguous;
 use route::{AutodiffFlex, Route, route, same};
 

@@ -1,7 +1,7 @@
 //! The training loop: optimizer, averaged weights, clipping, checkpoints, resume, metrics.
 //!
-//! A [`Run`] takes a network, an [`Objective`], two data splits and a [`TrainConfig`]. [`Run::ready`] checks it all and reads the
-//! checkpoint to go on from; [`Ready::train`] then goes step by step:
+//! A [`Run`] takes a network, an [`Objective`], two data splits and a [`TrainConfig`]. [`Run::start`] checks it all and reads the
+//! checkpoint to go on from; [`Session::train`] then goes step by step:
 //!
 //! 1. the step's rows are a function of (seed, step): [`flm_data::BatchOrder`]
 //! 2. the batch is cut into parts of `micro_batch` rows, each scored and differentiated on its own, side by side on a CPU
@@ -39,5 +39,5 @@ pub use config::{Decay, OptimizerConfig, OptimizerKind, TrainConfig, TrainConfig
 pub use error::TrainError;
 pub use metrics::{Evaluation, Event, Line, MetricsFile, StepReport};
 pub use objective::{Draw, Losses, Objective};
-pub use trainer::{Outcome, Ready, Run};
+pub use trainer::{Outcome, Run, Session};
 pub use workers::Workers;

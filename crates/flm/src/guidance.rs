@@ -259,8 +259,8 @@ fn one_token(word: &str, tokenizer: &TextTokenizer) -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Flex;
     use burn::tensor::Tensor;
-    use burn_flex::Flex;
 
     #[test]
     fn guidance_that_is_too_far_is_named() {

@@ -1,10 +1,10 @@
 //! Continuous flow language models: load a model, sample it, condition it, guide it.
 //!
 //! A [`Model`] is a network with its tokenizer, layout and card, as a model folder holds them. It is generic over burn's
-//! [`Backend`](burn::tensor::backend::Backend); this crate names no backend and prints nothing.
+//! [`Backend`](burn::tensor::backend::Backend); [`backend`] has those that are at hand. Nothing here prints.
 //!
 //! ```no_run
-//! use burn_flex::Flex;
+//! use flm::backend::Flex;
 //!
 //! let model = flm::Model::<Flex>::load("runs/fmlm", &Default::default())?;
 //! for text in model.sample(flm::SampleOptions::steps(4).count(10).seed(0))? {
@@ -13,10 +13,33 @@
 //! # Ok::<(), flm::Error>(())
 //! ```
 //!
+//! A [`Trainer`] makes one, from a data folder or from texts in memory:
+//!
+//! ```
+//! use flm::backend::{Autodiff, Flex};
+//! use flm::data::{Layout, TextTokenizer};
+//! use flm::denoiser::DitConfig;
+//! use flm::train::TrainConfig;
+//! use flm::{Rows, SampleOptions, Trainer};
+//!
+//! let texts = ["the cat sleeps", "the dog sleeps", "the cat runs", "the dog runs"];
+//! let tokenizer = TextTokenizer::from_words(["the", "cat", "dog", "sleeps", "runs"])?;
+//! let rows = Rows::from_texts(tokenizer, Layout::Rows, 5, &texts)?;
+//! let network = DitConfig::new(rows.tokenizer().vocab_size(), rows.length(), 16, 1, 2);
+//! let settings = TrainConfig { steps: 2, batch: 4, micro_batch: 4, ..Default::default() };
+//! let trained = Trainer::<Autodiff<Flex>, _>::flow(network, &rows, settings, &Default::default())?
+//!     .on_event(|event| println!("{event:?}"))
+//!     .train()?;
+//! let samples = trained.model.sample(SampleOptions::steps(8).count(2))?;
+//! assert_eq!(samples.len(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The layers below are re-exported: [`simplex`] (schedules, interpolants, samplers), [`denoiser`] (networks and their
 //! files), [`data`] (tokenizers and data folders), [`discrete`] (discrete diffusion and autoregression), [`distill`]
 //! (objectives), [`reward`] and [`train`] (the training loop).
 
+pub mod backend;
 mod card;
 mod conditioning;
 mod error;
@@ -25,8 +48,10 @@ mod guidance;
 mod likelihood;
 mod model;
 mod record;
+mod rows;
 mod sampling;
 mod trace;
+mod trainer;
 
 pub use card::{CARD_FILE, Card, Converted, Training};
 pub use conditioning::{Blanks, Conditioning};
@@ -36,9 +61,12 @@ pub use guidance::{Autoguidance, Guidance, Reward, RewardGuidance, WeakNetwork};
 pub use likelihood::{Likelihood, LikelihoodOptions};
 pub use model::{Model, Network};
 pub use record::{Condition, Provenance, Record, json_lines};
+pub use rows::Rows;
 pub use sampling::{DenoisingStep, Observer, Sample, SampleOptions, Sampler};
 pub use trace::{Trace, TraceFile};
+pub use trainer::{Trained, Trainer, flow_objective};
 
+pub use burn;
 pub use flm_data as data;
 pub use flm_denoiser as denoiser;
 pub use flm_discrete as discrete;
@@ -52,6 +80,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// What random streams of this crate are for; the training loop has the numbers below 100. A number is never used twice.
 mod purpose {
+    pub(crate) const INITIALIZATION: u64 = 101;
     pub(crate) const START: u64 = 103;
     pub(crate) const FRESH: u64 = 104;
     pub(crate) const LIKELIHOOD: u64 = 106;

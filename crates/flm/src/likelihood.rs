@@ -1,5 +1,6 @@
 //! How likely a model finds rows of tokens.
 
+use crate::model::side_by_side;
 use crate::{Error, Model, Network, Observer, Result, kind, purpose};
 use burn::tensor::backend::Backend;
 use flm_denoiser::{Dit, Family};
@@ -75,7 +76,7 @@ impl<B: Backend> Model<B> {
         }
         let batches: Vec<&[Vec<u32>]> = rows.chunks(BATCH).collect();
         let done = AtomicUsize::new(0);
-        let workers = Workers::new(self.side_by_side().min(batches.len().max(1)))?;
+        let workers = Workers::new(side_by_side::<B>().min(batches.len().max(1)))?;
         let nats = workers.map(batches.len(), |batch| {
             if observer.is_cancelled() {
                 return Err(Error::Cancelled {

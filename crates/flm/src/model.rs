@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 /// A network of any family with its tokenizer, layout and card.
 ///
 /// ```no_run
-/// use burn_flex::Flex;
+/// use flm::backend::Flex;
 /// use flm::{Model, SampleOptions};
 ///
 /// let model = Model::<Flex>::load("runs/fmlm", &Default::default())?;
@@ -254,13 +254,13 @@ impl<B: Backend> Model<B> {
             Network::Residual(model) => model.denoiser.execution(),
         }
     }
+}
 
-    /// Batches that are best drawn side by side: one for each core of a CPU, one on any other device.
-    pub(crate) fn side_by_side(&self) -> usize {
-        if flm_ops::on_host::<B>() {
-            std::thread::available_parallelism().map_or(1, usize::from)
-        } else {
-            1
-        }
+/// Batches that are best computed side by side: one for each core of a CPU, one on any other device.
+pub(crate) fn side_by_side<B: Backend>() -> usize {
+    if flm_ops::on_host::<B>() {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    } else {
+        1
     }
 }

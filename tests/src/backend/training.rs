@@ -94,13 +94,13 @@ fn run<B: AutodiffBackend>(
         config: &config,
         dropout: 0.1,
         workers: 1,
-        checkpoints: checkpoints.to_owned(),
+        checkpoints: Some(checkpoints.to_owned()),
         resume,
         stop: &stop,
         device: Default::default(),
     };
     let outcome = run
-        .ready()
+        .start()
         .and_then(|run| {
             run.train(&mut |event| {
                 if let Event::Step(line) = event

@@ -1,6 +1,5 @@
 //! What a file or folder holds.
 
-use super::prepare;
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use flm::{CARD_FILE, Card};
@@ -260,7 +259,7 @@ pub(crate) fn data(path: &Path, rows: usize) -> Result<String> {
         "dropped     {} documents too long",
         meta.train.dropped_too_long + meta.validation.dropped_too_long
     );
-    let _ = writeln!(out, "hash        {}", prepare::identity(path, meta)?);
+    let _ = writeln!(out, "hash        {}", meta.identity(path)?);
     for row in 0..rows.min(dataset.train().rows()) {
         let text = match meta.layout {
             Layout::Rows => dataset.tokenizer().decode(&dataset.train().row(row)?)?,

@@ -15,10 +15,10 @@ use super::law::Symbols;
 use super::train::check_fits;
 use super::{prepare, purpose};
 use crate::args::PerfectArgs;
+use crate::device::Host;
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
 use crate::{stop, table};
-use burn_flex::Flex;
 use flm::{ModelFolder, text_of};
 use flm_data::{Dataset, Layout};
 use flm_denoiser::{Dit, DitConfig, Family, folder};
@@ -148,7 +148,7 @@ fn law(dataset: &Dataset, data: &Path) -> Result<Grammar> {
 }
 
 /// The flow whose embedding is looked through.
-fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Flex>, DitConfig)> {
+fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Host>, DitConfig)> {
     let folder = ModelFolder::open(model)?;
     let config = folder.config();
     if config.family != Family::Flow || config.residual {
@@ -159,11 +159,11 @@ fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Flex>, D
         )));
     }
     check_fits(&folder, dataset, data)?;
-    Ok(folder::load::<Flex>(folder.path(), &Default::default())?)
+    Ok(folder::load::<Host>(folder.path(), &Default::default())?)
 }
 
 /// The projection onto what a network's embedding leaves of a state.
-fn projection(network: &Dit<Flex>, args: &PerfectArgs) -> Result<Vec<f64>> {
+fn projection(network: &Dit<Host>, args: &PerfectArgs) -> Result<Vec<f64>> {
     network.embed().projection().ok_or_else(|| {
         let model = args.through.as_deref().unwrap_or(Path::new("the model"));
         CliError::input(format!(

@@ -12,8 +12,6 @@ use flm_data::{
 };
 use flm_eval::Grammar;
 use flm_simplex::stream::generator;
-use sha2::{Digest, Sha256};
-use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -135,30 +133,4 @@ pub(crate) fn grammar_of(data: &Path) -> Result<Option<Grammar>> {
     let grammar = Grammar::parse(&files::read(&path)?)
         .map_err(|error| CliError::input(format!("{}: {error}", path.display())))?;
     Ok(Some(grammar))
-}
-
-/// Identity of a data folder: a hash of `dataset.json` and of every shard's header, which holds a checksum of its rows.
-pub(crate) fn identity(data: &Path, meta: &DatasetMeta) -> Result<String> {
-    const HEADER: u64 = 128;
-    let mut hash = Sha256::new();
-    // Without the source, so that a corpus that was moved stays the same corpus.
-    hash.update(serde_json::to_vec(&DatasetMeta {
-        source: String::new(),
-        ..meta.clone()
-    })?);
-    for shard in meta.train.shards.iter().chain(&meta.validation.shards) {
-        let path = data.join(&shard.file);
-        let mut header = Vec::new();
-        let file = std::fs::File::open(&path).map_err(CliError::io("read", &path))?;
-        file.take(HEADER)
-            .read_to_end(&mut header)
-            .map_err(CliError::io("read", &path))?;
-        hash.update(header);
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }

@@ -5,7 +5,7 @@ mod distribution;
 mod residual;
 mod rounds;
 
-use super::{curve, prepare, purpose};
+use super::{curve, purpose};
 use crate::command_line::CommandLine;
 use crate::config::{Config, ModelSettings, first_difference};
 use crate::device::{self, Compute, Job, Place};
@@ -24,7 +24,7 @@ use flm_discrete::LogLinear;
 use flm_discrete::autoregressive::AutoregressiveObjective;
 use flm_discrete::duo::DuoObjective;
 use flm_discrete::mdlm::MdlmObjective;
-use flm_distill::{FlowMapObjective, FlowObjective, ObjectiveKind, Padding};
+use flm_distill::{FlowMapObjective, ObjectiveKind};
 use flm_simplex::stream::generator;
 use flm_simplex::{Clock, Schedule};
 use flm_train::{MetricsFile, Objective, Run, TrainConfig, latest_checkpoint};
@@ -227,7 +227,7 @@ impl<'a> Plan<'a> {
         network.validate()?;
         dataset.verify()?;
         let schedule = network.schedule()?;
-        let data_hash = prepare::identity(request.data, dataset.meta())?;
+        let data_hash = dataset.meta().identity(request.data)?;
         let resume_at = match request.start {
             Start::Resume => {
                 check_same(&request.config, &request.out)?;
@@ -251,16 +251,6 @@ impl<'a> Plan<'a> {
             beside: None,
             resume_at,
         })
-    }
-
-    /// What stands behind a text in the rows of the data.
-    fn padding(&self) -> Padding {
-        let tokenizer = self.dataset.tokenizer();
-        Padding {
-            pad: tokenizer.pad_id(),
-            end: tokenizer.eos_id(),
-            weight: self.settings.padding_loss,
-        }
     }
 
     /// With as many steps, of so many evaluations of the network each, as were paid for.
@@ -314,12 +304,12 @@ impl<'a> Plan<'a> {
             config: settings,
             dropout: plan.network.dropout,
             workers: place.side_by_side.min(settings.parts()),
-            checkpoints: out.checkpoints(),
+            checkpoints: Some(out.checkpoints()),
             resume: plan.resume_at.is_some(),
             stop: stop::flag(),
             device: place.device.clone(),
         };
-        let run = run.ready()?;
+        let run = run.start()?;
         if plan.network.family == Family::Flow {
             progress.note(&noise_line(
                 run.noise(),
@@ -479,11 +469,9 @@ impl Job for TrainJob<'_> {
         let model = plan.network.init::<B>(&mut rng, &place.device)?;
         match plan.network.family {
             Family::Flow => {
-                let objective = FlowObjective::new(plan.schedule.clone())
-                    .with_conditioning(plan.settings.conditioning)
-                    .with_references(plan.settings.references)
-                    .with_self_conditioning(plan.settings.self_conditioning)
-                    .with_padding(plan.padding());
+                let schedule = plan.schedule.clone();
+                let tokenizer = plan.dataset.tokenizer();
+                let objective = flm::flow_objective(schedule, &plan.settings, tokenizer);
                 plan.train(place, model, &objective)
             }
             Family::Mdlm => plan.train(place, model, &MdlmObjective::default()),

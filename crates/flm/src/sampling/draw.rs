@@ -4,6 +4,7 @@ use super::flow::Noised;
 use super::{DenoisingStep, Observer, Sample, SampleOptions};
 use crate::conditioning::{Frame, KnownBatch, KnownRow};
 use crate::guidance::{Guides, Strong};
+use crate::model::side_by_side;
 use crate::{Error, Model, Network, Provenance, Record, Result, text_of};
 use burn::tensor::backend::Backend;
 use flm_discrete::Tokens;
@@ -45,7 +46,7 @@ impl<B: Backend> Model<B> {
         let count = options.total();
         let batches = count.div_ceil(options.batch);
         let done = AtomicUsize::new(0);
-        let workers = Workers::new(self.side_by_side().min(batches))?;
+        let workers = Workers::new(side_by_side::<B>().min(batches))?;
         let drawn = workers.map(batches, |batch| {
             if observer.is_cancelled() {
                 return Err(Error::Cancelled {

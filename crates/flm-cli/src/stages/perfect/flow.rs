@@ -1,8 +1,8 @@
 //! The flow whose denoiser is exact.
 
+use crate::device::Host;
 use crate::stages::law::Symbols;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
-use burn_flex::Flex;
 use flm_eval::GrammarRows;
 use flm_simplex::noise::gaussian;
 use flm_simplex::{Denoiser, Schedule, sampler, times};
@@ -45,7 +45,7 @@ impl Exact<'_> {
     /// A row of symbols, drawn in Euler steps.
     pub(super) fn sample<R: Rng>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
         let shape = [1, self.rows.length(), self.vocab];
-        let noise = gaussian::<Flex, _, 3>(shape, rng, &Default::default());
+        let noise = gaussian::<Host, _, 3>(shape, rng, &Default::default());
         let belief = sampler::euler(self, self.schedule, noise, steps, |_| ());
         let places = belief.expect("there is a step");
         let places = places.chunks(self.rows.symbols()).map(|place| {
@@ -63,7 +63,7 @@ impl Exact<'_> {
         let at = |tau: f64| {
             let t = self.schedule.t_of_tau(tau);
             let shape = [tokens.len() * self.vocab];
-            let noise = gaussian::<Flex, _, 1>(shape, rng, &Default::default()).into_data();
+            let noise = gaussian::<Host, _, 1>(shape, rng, &Default::default()).into_data();
             let mut state: Vec<f64> = noise.iter::<f64>().map(|x| (1.0 - t) * x).collect();
             for (place, &token) in state.chunks_mut(self.vocab).zip(tokens) {
                 place[token as usize] += t;

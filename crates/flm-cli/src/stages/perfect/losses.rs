@@ -2,10 +2,10 @@
 
 use super::flow::{Exact, Noisy};
 use super::{masked, side_by_side, uniform};
+use crate::device::Host;
 use crate::error::{CliError, Result};
 use crate::stages::purpose;
 use burn::tensor::{Tensor, TensorData};
-use burn_flex::Flex;
 use flm_data::Dataset;
 use flm_denoiser::{Dit, Dropout, Family};
 use flm_simplex::stream::generator;
@@ -57,7 +57,7 @@ pub(super) enum Whose {
 /// Who reads the same noisy rows.
 pub(super) struct Readers<'a> {
     pub(super) full: &'a Exact<'a>,
-    pub(super) through: Option<(&'a Exact<'a>, &'a Dit<Flex>)>,
+    pub(super) through: Option<(&'a Exact<'a>, &'a Dit<Host>)>,
 }
 
 impl Readers<'_> {
@@ -161,7 +161,7 @@ fn mean(rows: impl ExactSizeIterator<Item = [f64; 4]> + Clone) -> Nats {
     }
 }
 
-fn of_network(network: &Dit<Flex>, noisy: &Noisy, tokens: &[u32]) -> f64 {
+fn of_network(network: &Dit<Host>, noisy: &Noisy, tokens: &[u32]) -> f64 {
     let device = Default::default();
     let length = tokens.len();
     let state = TensorData::new(noisy.state.clone(), [1, length, noisy.state.len() / length]);

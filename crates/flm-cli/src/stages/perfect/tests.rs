@@ -188,9 +188,9 @@ fn the_exact_denoiser_is_the_one_of_the_enumerated_law() {
     cities.with_exact(None, |exact| {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for t in [0.0, 0.3, 0.8, 0.99] {
-            let state = gaussian::<Flex, _, 3>(law.state_shape(1), &mut rng, &Default::default());
+            let state = gaussian::<Host, _, 3>(law.state_shape(1), &mut rng, &Default::default());
             let found = exact.believe(state.clone(), exact.schedule.tau_of_t(t), 0.0);
-            let found: Tensor<Flex, 3> = exact.mean(&found);
+            let found: Tensor<Host, 3> = exact.mean(&found);
             let error: f32 = (found - law.delta(state, t, t)).abs().max().into_scalar();
             // The schedule there and back, and chances in single precision.
             assert!(error < 1e-4, "t = {t}: {error}");
@@ -205,9 +205,9 @@ fn through_an_embedding_it_is_the_posterior_of_what_is_left() {
     let cities = Cities::new();
     let (vocab, width, t) = (cities.tokenizer.vocab_size(), 4, 0.4);
     let mut rng = ChaCha8Rng::seed_from_u64(2);
-    let embedding = gaussian::<Flex, _, 2>([vocab, width], &mut rng, &Default::default());
-    let state = gaussian::<Flex, _, 3>([1, 3, vocab], &mut rng, &Default::default());
-    let host = |x: Tensor<Flex, 2>| {
+    let embedding = gaussian::<Host, _, 2>([vocab, width], &mut rng, &Default::default());
+    let state = gaussian::<Host, _, 3>([1, 3, vocab], &mut rng, &Default::default());
+    let host = |x: Tensor<Host, 2>| {
         let [rows, columns] = x.dims();
         DMatrix::from_row_iterator(rows, columns, x.into_data().iter::<f64>())
     };

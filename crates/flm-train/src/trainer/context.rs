@@ -1,0 +1,289 @@
+//! One step, and one validation.
+
+use super::due;
+use super::report::by_name;
+use crate::checkpoint::{self, Auxiliary, Origin, State, Tensors};
+use crate::clock::FittedClock;
+use crate::config::TrainConfig;
+use crate::ema;
+use crate::error::TrainError;
+use crate::metrics::{Evaluation, StepReport, average_by_name, describe};
+use crate::objective::{Draw, Losses, Objective};
+use crate::optimizer::combine;
+use crate::workers::Workers;
+use burn::module::{AutodiffModule, Module};
+use burn::optim::GradientsParams;
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Int, Tensor, TensorData};
+use flm_data::{BatchOrder, Split};
+use flm_denoiser::{Dit, NoiseWidth, Prior};
+use flm_distill::References;
+use flm_simplex::stream::Stream;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+/// The stream number of validation draws: the same for every validation, and no training step's.
+const VALIDATION_STEP: u64 = u64::MAX;
+
+/// What the steps of a run do not change.
+pub(super) struct Context<'a, B: AutodiffBackend, O> {
+    pub(super) objective: &'a O,
+    pub(super) train: &'a Split,
+    pub(super) validation: &'a Split,
+    pub(super) data: String,
+    pub(super) config: &'a TrainConfig,
+    pub(super) dropout: f64,
+    pub(super) noise: NoiseWidth,
+    pub(super) checkpoints: Option<PathBuf>,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) device: B::Device,
+}
+
+impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
+    /// What the newest checkpoint holds, in the place of what a run would start from.
+    pub(super) fn resumed(&self, fresh: Tensors<B>) -> Result<(Tensors<B>, State), TrainError> {
+        let place = self.checkpoints.clone().unwrap_or_default();
+        let Some((_, path)) = checkpoint::latest(&place)? else {
+            return Err(TrainError::NothingToResume { path: place });
+        };
+        checkpoint::load(&path, fresh, self.origin(), &self.device)
+    }
+
+    /// The state of a run that begins.
+    pub(super) fn fresh_state(&self) -> State {
+        let clock = (self.objective.clock()).filter(|_| self.config.clock_every > 0);
+        State {
+            clock: clock.map(FittedClock::new),
+            ..State::default()
+        }
+    }
+
+    pub(super) fn origin(&self) -> Origin<'_> {
+        Origin {
+            data: &self.data,
+            config: self.config,
+        }
+    }
+
+    /// One step: every part forward and backward, then the weights.
+    pub(super) fn step(
+        &self,
+        tensors: Tensors<B>,
+        workers: &Workers,
+        rows: &[usize],
+        state: &mut State,
+    ) -> Result<(Tensors<B>, StepReport), TrainError> {
+        let step = state.step;
+        let config = self.config;
+        let parts = config.parts();
+        let tokens = self.train.batch(rows)?;
+        let Tensors {
+            model,
+            ema,
+            mut optimizers,
+            auxiliary,
+        } = tensors;
+        let prior = self.prior(&model.valid());
+        let references = self.references(step)?;
+        let references = references.as_ref().map(|ids| References {
+            ids,
+            length: self.train.length(),
+        });
+        let clock = state.clock.as_ref().map(FittedClock::clock);
+        let answers = workers.map(parts, |part| {
+            // Leaves of its own: parts that shared a graph would wait for each other.
+            let model = model.clone().fork(&self.device);
+            let auxiliary = auxiliary
+                .as_ref()
+                .map(|auxiliary| auxiliary.network.clone().fork(&self.device));
+            let draw = Draw {
+                auxiliary: auxiliary.as_ref(),
+                references,
+                clock: clock.as_ref(),
+                ..self.draw(step, [part, parts], &ema, &prior, self.dropout)
+            };
+            let losses = self.score(&model, &tokens, config.batch, &draw);
+            let loss = losses.mean.clone() / parts as f64;
+            let mut grads = loss.backward();
+            let of_model = GradientsParams::from_module(&mut grads, &model);
+            let of_auxiliary =
+                auxiliary.map(|auxiliary| GradientsParams::from_module(&mut grads, &auxiliary));
+            (of_model, of_auxiliary, by_name(losses))
+        });
+        let (mut grads, mut of_auxiliary, mut named) = (Vec::new(), Vec::new(), Vec::new());
+        let mut by_tau = Vec::new();
+        for (model, auxiliary, (losses, taus)) in answers {
+            grads.push(model);
+            of_auxiliary.extend(auxiliary);
+            named.push(losses);
+            by_tau.extend(taus);
+        }
+        let (losses, beside) = average_by_name(named);
+        let (grads, grad_norm) = combine(&model, grads, config.optimizer.clip);
+        let loss = losses.mean();
+        for (what, value) in [("the loss", loss), ("the gradient's norm", grad_norm)] {
+            if !value.is_finite() {
+                let what = format!("{what} became {value}");
+                return Err(self.diverged(step + 1, what, &losses.means()));
+            }
+        }
+        if let Some(clock) = &mut state.clock {
+            clock.add(&by_tau);
+            let done = step + 1;
+            if done > config.clock_every && due(done, config.clock_every) {
+                clock.refit();
+            }
+        }
+        let factor = config.optimizer.factor(step, config.steps);
+        // Weights, average and moments are passed on, not shared: what nobody else holds is written over in place.
+        let model = optimizers.step(model, grads, factor, workers);
+        let auxiliary = auxiliary.map(|auxiliary| {
+            let Auxiliary {
+                network,
+                mut optimizers,
+            } = auxiliary;
+            let (grads, _) = combine(&network, of_auxiliary, config.optimizer.clip);
+            Auxiliary {
+                network: optimizers.step(network, grads, factor, workers),
+                optimizers,
+            }
+        });
+        let decay = ema::warm_decay(config.ema_decay, step);
+        let ema = ema::update(ema, &model.valid(), decay);
+        let report = StepReport {
+            loss,
+            losses: losses.means(),
+            beside: beside.means(),
+            grad_norm,
+            lr: config.optimizer.lr * factor,
+        };
+        let tensors = Tensors {
+            model,
+            ema,
+            optimizers,
+            auxiliary,
+        };
+        Ok((tensors, report))
+    }
+
+    /// The reference rows of a step, in an order of their own.
+    fn references(&self, step: u64) -> Result<Option<Vec<u32>>, TrainError> {
+        let count = self.objective.references().min(self.train.rows());
+        if count == 0 {
+            return Ok(None);
+        }
+        let order = BatchOrder::new(!self.config.seed, self.train.rows())?;
+        Ok(Some(self.train.batch(&order.batch(step, count))?))
+    }
+
+    /// The noise of a step, as `model` and the teacher see it.
+    fn prior(&self, model: &Dit<B::InnerBackend>) -> Prior<B::InnerBackend> {
+        let teacher = self.objective.teacher().map(Dit::embed);
+        Prior::of_width(model.embed(), teacher, self.noise).where_computed()
+    }
+
+    fn draw<'p>(
+        &self,
+        step: u64,
+        [part, parts]: [usize; 2],
+        average: &'p Dit<B::InnerBackend>,
+        prior: &'p Prior<B::InnerBackend>,
+        dropout: f64,
+    ) -> Draw<'p, B> {
+        let stream = Stream {
+            seed: self.config.seed,
+            step,
+            part: part as u64,
+            parts: parts as u64,
+        };
+        Draw {
+            stream,
+            average,
+            auxiliary: None,
+            references: None,
+            clock: None,
+            prior,
+            dropout,
+        }
+    }
+
+    /// Scores the rows of a batch, `[batch · length]` tokens, that are this part's.
+    fn score(&self, model: &Dit<B>, tokens: &[u32], batch: usize, draw: &Draw<'_, B>) -> Losses<B> {
+        let length = self.train.length();
+        let rows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
+        let mine = draw.stream.share(&rows);
+        let ids: Vec<i32> = mine
+            .iter()
+            .flat_map(|row| row.iter().map(|&id| id as i32))
+            .collect();
+        let tokens = Tensor::<B, 2, Int>::from_data(
+            TensorData::new(ids, [mine.len(), length]),
+            &self.device,
+        );
+        self.objective.losses(model, tokens, batch, draw)
+    }
+
+    /// The averaged weights on the first validation rows, always with the same times and noise.
+    pub(super) fn validate(
+        &self,
+        ema: &Dit<B::InnerBackend>,
+        auxiliary: Option<&Auxiliary<B>>,
+        workers: &Workers,
+        step: u64,
+    ) -> Result<Option<Evaluation>, TrainError> {
+        let micro = self.config.micro_batch;
+        let parts = self
+            .config
+            .validation_rows
+            .min(self.validation.rows())
+            .div_ceil(micro);
+        // Whole parts only, so that a part's share is a micro-batch.
+        let parts = if parts * micro > self.validation.rows() {
+            parts.saturating_sub(1)
+        } else {
+            parts
+        };
+        if parts == 0 {
+            return Ok(None);
+        }
+        let rows: Vec<usize> = (0..parts * micro).collect();
+        let tokens = self.validation.batch(&rows)?;
+        let prior = self.prior(ema);
+        let model = Dit::<B>::from_inner(ema.clone()).no_grad();
+        let auxiliary = auxiliary.map(|auxiliary| auxiliary.network.clone().no_grad());
+        let named = workers.map(parts, |part| {
+            let draw = Draw {
+                auxiliary: auxiliary.as_ref(),
+                ..self.draw(VALIDATION_STEP, [part, parts], ema, &prior, 0.0)
+            };
+            by_name(self.score(&model, &tokens, rows.len(), &draw)).0
+        });
+        let (losses, beside) = average_by_name(named);
+        Ok(Some(Evaluation {
+            step,
+            loss: losses.mean(),
+            losses: losses.means(),
+            beside: beside.means(),
+        }))
+    }
+
+    pub(super) fn diverged(
+        &self,
+        step: u64,
+        what: String,
+        losses: &BTreeMap<&'static str, f64>,
+    ) -> TrainError {
+        let newest = self.checkpoints.as_deref().map(checkpoint::latest);
+        let checkpoint = match newest {
+            Some(Ok(Some((_, path)))) => format!("the last good checkpoint is {}", path.display()),
+            _ => "there is no checkpoint yet".to_owned(),
+        };
+        TrainError::Diverged {
+            step,
+            what,
+            parts: describe(losses),
+            checkpoint,
+        }
+    }
+}
