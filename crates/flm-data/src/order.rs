@@ -85,11 +85,6 @@ impl BatchOrder {
             .collect()
     }
 
-    /// The epoch of the first sample of a step, from 0.
-    pub fn epoch(&self, step: u64, batch_size: usize) -> u64 {
-        (u128::from(step) * batch_size as u128 / self.rows as u128) as u64
-    }
-
     /// A bijection of the numbers of `2 · half` bits.
     fn permute(&self, key: u64, value: u64) -> u64 {
         let mask = (1 << self.half) - 1;
@@ -146,8 +141,6 @@ mod tests {
                 assert_eq!(order.batch(step as u64, size), expected, "size {size}");
             }
         }
-        assert_eq!(order.epoch(9, 4), 0);
-        assert_eq!(order.epoch(10, 4), 1);
         let far = order.batch(u64::MAX, 3);
         assert!(far.iter().all(|&row| row < 37));
     }

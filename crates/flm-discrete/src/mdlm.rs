@@ -7,7 +7,7 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub use sampler::{sample, semi_autoregressive};
+pub use sampler::sample;
 
 use crate::losses::{TRAINED, per_token};
 use crate::schedule::{Level, LogLinear, quarter, training_times};

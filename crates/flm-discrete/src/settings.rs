@@ -70,14 +70,6 @@ pub enum SamplingError {
         /// The family it is for.
         expected: &'static str,
     },
-    /// A window that does not move on, or beyond its end.
-    #[error("a stride must lie between 1 and the length {length}, found {found}")]
-    Stride {
-        /// Tokens in a window.
-        length: usize,
-        /// The stride given.
-        found: usize,
-    },
     /// What is given is of other texts.
     #[error("{} texts of {} tokens cannot be given {} of {}", expected[0], expected[1], found[0], found[1])]
     Given {

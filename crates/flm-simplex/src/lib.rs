@@ -52,7 +52,7 @@
 //! | [`noise`] | Gaussian tensors from a generator the caller owns |
 //! | [`interpolant`] | I_t and the flow's velocity, a time for every row |
 //! | [`flow_map`] | X_{s,t}, the semigroup weight, the small constants of the reference |
-//! | [`projection`] | sparsemax and α-entmax |
+//! | [`projection`] | sparsemax |
 //! | [`guidance`] | denoisers made of others: away from a weaker one, or towards a reward |
 //! | [`sampler`] | Euler and flow-map sampling over any [`Denoiser`] |
 //! | [`pinned`] | the same with some positions known |
