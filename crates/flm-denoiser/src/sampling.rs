@@ -28,12 +28,12 @@ impl TemperatureError {
     }
 }
 
-/// Dropout while sampling, which makes of a network the weaker one of autoguidance ([`Guided`](flm_simplex::guidance::Guided)).
+/// Dropout while sampling, which makes of a network the weaker one of autoguidance ([`Autoguidance`](flm_simplex::guidance::Autoguidance)).
 ///
 /// What is dropped is a function of the seed, the times of an evaluation and the number of a sample: nothing of it depends on the samples drawn
 /// beside it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Weakness {
+pub struct DropoutGuidance {
     /// Chance of an entry of a residual branch to be dropped, in [0, 1).
     pub rate: f64,
     /// Of all samples.
@@ -69,7 +69,7 @@ pub struct Sampling<'a, B: Backend> {
     model: &'a Dit<B>,
     temperature: f64,
     nucleus: f64,
-    weakness: Option<Weakness>,
+    weakness: Option<DropoutGuidance>,
     within: Option<Within<'a, B>>,
     known: Option<Known<B>>,
 }
@@ -138,7 +138,7 @@ impl<'a, B: Backend> Sampling<'a, B> {
     }
 
     /// The same network with dropout on.
-    pub fn weakened(self, weakness: Weakness) -> Self {
+    pub fn weakened(self, weakness: DropoutGuidance) -> Self {
         Self {
             weakness: Some(weakness),
             ..self

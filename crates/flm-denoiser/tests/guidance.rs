@@ -1,11 +1,11 @@
-//! Guided networks on projected states against dense ones, and what a sample must not depend on.
+//! Autoguidance networks on projected states against dense ones, and what a sample must not depend on.
 
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
 use flm_denoiser::{
-    Belief, Dit, DitConfig, Dropout, Prior, Sampling, Weakness, apply_tensors, named_tensors,
+    Belief, Dit, DitConfig, Dropout, Prior, Sampling, DropoutGuidance, apply_tensors, named_tensors,
 };
-use flm_simplex::guidance::Guided;
+use flm_simplex::guidance::Autoguidance;
 use flm_simplex::noise::gaussian;
 use flm_simplex::{Denoiser, sampler};
 use rand::{RngExt, SeedableRng};
@@ -65,7 +65,7 @@ fn two_networks_side_by_side_sample_as_two_on_states_as_wide_as_the_vocabulary()
             .collect();
         for (gamma, eta) in [(0.0, 1.0), (0.0, 3.0), (0.8, 2.0)] {
             let mut fresh = wide[1..].iter().cloned();
-            let dense = Guided {
+            let dense = Autoguidance {
                 strong: Wide(&strong),
                 weak: Wide(&weak),
                 eta,
@@ -76,7 +76,7 @@ fn two_networks_side_by_side_sample_as_two_on_states_as_wide_as_the_vocabulary()
                 sampler::flow_map(&dense, &schedule, start, 4, gamma, noise, |_| ()).unwrap();
 
             let mut fresh = wide[1..].iter().map(|x| both.project(x.clone()));
-            let projected = Guided {
+            let projected = Autoguidance {
                 strong: Sampling::new(&strong).within_states(0, &both),
                 weak: Sampling::new(&weak).within_states(16, &both),
                 eta,
@@ -132,7 +132,7 @@ fn what_is_dropped_depends_on_the_sample_the_seed_and_the_times_alone() {
     let model = loud(11, 16, 1);
     let state = drawn([4, LENGTH, 16], 4);
     let believe = |state: State, seed, first, tau| {
-        let weakness = Weakness {
+        let weakness = DropoutGuidance {
             rate: 0.3,
             seed,
             purpose: 9,
@@ -157,7 +157,7 @@ fn what_is_dropped_depends_on_the_sample_the_seed_and_the_times_alone() {
     ] {
         assert!(change(other) > 1e-3);
     }
-    let nothing = Weakness {
+    let nothing = DropoutGuidance {
         rate: 0.0,
         seed: 1,
         purpose: 9,

@@ -3,7 +3,7 @@
 //! Before each evaluation the state is moved along the gradient of a reward of where it is heading, z ← z + λ·∇_z r(X_{t,1}(z))
 //! (`mathematics.md`, section 5). One evaluation looks ahead to the end: a flow map answers δ_{t,1} = X_{t,1}, a flow D_t, which
 //! is where one Euler step to the end leads. [`Ascent`] is that move, for the samplers of `flm_simplex`
-//! ([`Steered`](flm_simplex::guidance::Steered)).
+//! ([`RewardGuidance`](flm_simplex::guidance::RewardGuidance)).
 //!
 //! A [`Reward`] sees a text through a vector of its own for each token. Where a position is not decided it sees the mean of the
 //! vectors under the probabilities, so nothing V wide leaves the head, and a reward that is trained on tokens is a reward of beliefs.
@@ -24,7 +24,7 @@
 //! use burn_flex::Flex;
 //! use flm_denoiser::{DitConfig, Prior, Sampling};
 //! use flm_reward::{Ascent, Keywords};
-//! use flm_simplex::{guidance::Steered, sampler};
+//! use flm_simplex::{guidance::RewardGuidance, sampler};
 //! use rand::SeedableRng;
 //!
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
@@ -32,7 +32,7 @@
 //! let dit = config.init::<Flex>(&mut rng, &Default::default())?;
 //! let reward = Keywords::<Flex>::new(27, &[5], &Default::default());
 //! let ascent = Ascent::<Autodiff<Flex>, _>::new(&dit, dit.embed(), reward, 2.0);
-//! let denoiser = Steered { denoiser: Sampling::new(&dit), by: ascent };
+//! let denoiser = RewardGuidance { denoiser: Sampling::new(&dit), by: ascent };
 //! let start = Prior::new(dit.embed()).draw(3, 16, &mut rng).seen(dit.embed());
 //! let belief = sampler::euler(&denoiser, &config.schedule()?, start, 4, |_| ())?;
 //! assert_eq!(belief.argmax().dims(), [3, 16]);

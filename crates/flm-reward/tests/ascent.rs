@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
 use flm_denoiser::{Dit, DitConfig, Dropout, Sampling, apply_tensors, named_tensors};
 use flm_reward::{Ascent, ClassifierConfig, Keywords, Reward};
-use flm_simplex::guidance::{Steer, Steered};
+use flm_simplex::guidance::{Steer, RewardGuidance};
 use flm_simplex::noise::gaussian;
 use flm_simplex::sampler;
 use rand::{RngExt, SeedableRng};
@@ -132,7 +132,7 @@ fn a_scale_of_nought_changes_nothing_and_a_larger_one_raises_the_reward() {
     let keywords = || Keywords::<Flex>::new(VOCAB, &[2], &Default::default());
     let sample = |scale| {
         let by = Ascent::<Train, _>::new(&model, model.embed(), keywords(), scale);
-        let denoiser = Steered {
+        let denoiser = RewardGuidance {
             denoiser: Sampling::new(&model),
             by,
         };

@@ -1,11 +1,11 @@
 //! Guidance: denoisers made of others, for any sampler (`mathematics.md`, section 5).
 //!
 //! *Autoguidance* extrapolates from a weaker denoiser through a stronger one, b = b_weak + η·(b_strong − b_weak), away from what the weaker
-//! one gets wrong ([`Guided`]). The velocity b = (D − x)/(1 − t) is affine in D, with coefficients that sum to one, so that is
+//! one gets wrong ([`Autoguidance`]). The velocity b = (D − x)/(1 − t) is affine in D, with coefficients that sum to one, so that is
 //! D = D_weak + η·(D_strong − D_weak); the same holds of the average velocity of a flow map and its δ. Where η > 1, D sums to one
 //! at each position but need not be positive: a point off the simplex, whose largest entry is still the answer.
 //!
-//! *Reward guidance* moves the state itself before each evaluation, z ← z + λ·∇_z r(X_{t,1}(z)) ([`Steered`]). Whose gradient that
+//! *Reward guidance* moves the state itself before each evaluation, z ← z + λ·∇_z r(X_{t,1}(z)) ([`RewardGuidance`]). Whose gradient that
 //! is, and how it is had, is the business of a [`Steer`].
 
 use burn::tensor::{Tensor, backend::Backend};
@@ -32,7 +32,7 @@ impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
 ///
 /// ```
 /// use burn_flex::Flex;
-/// use flm_simplex::{Schedule, guidance::Guided, law::DiscreteLaw, noise::gaussian, sampler};
+/// use flm_simplex::{Schedule, guidance::Autoguidance, law::DiscreteLaw, noise::gaussian, sampler};
 /// use rand::SeedableRng;
 ///
 /// // Letters should agree. The strong law says so four times in five, the weak one not at all.
@@ -40,7 +40,7 @@ impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
 /// let strong = DiscreteLaw::new(2, words.clone(), &[0.4, 0.4, 0.1, 0.1])?;
 /// let weak = DiscreteLaw::new(2, words, &[0.25; 4])?;
 /// let schedule = Schedule::new(2)?;
-/// let guided = Guided {
+/// let guided = Autoguidance {
 ///     strong: strong.denoiser(&schedule),
 ///     weak: weak.denoiser(&schedule),
 ///     eta: 3.0,
@@ -54,7 +54,7 @@ impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Guided<S, W> {
+pub struct Autoguidance<S, W> {
     /// What is led away from the weak one.
     pub strong: S,
     /// What knows less.
@@ -63,7 +63,7 @@ pub struct Guided<S, W> {
     pub eta: f64,
 }
 
-impl<B, S, W> Denoiser<B> for Guided<S, W>
+impl<B, S, W> Denoiser<B> for Autoguidance<S, W>
 where
     B: Backend,
     S: Denoiser<B, Belief: Blend>,
@@ -120,14 +120,14 @@ impl<B: Backend, S: Steer<B>> Steer<B> for Option<S> {
 
 /// A denoiser whose states are moved before each evaluation, the first and the last as well.
 #[derive(Clone, Copy, Debug)]
-pub struct Steered<D, S> {
+pub struct RewardGuidance<D, S> {
     /// What is evaluated then.
     pub denoiser: D,
     /// What moves them.
     pub by: S,
 }
 
-impl<B: Backend, D: Denoiser<B>, S: Steer<B>> Denoiser<B> for Steered<D, S> {
+impl<B: Backend, D: Denoiser<B>, S: Steer<B>> Denoiser<B> for RewardGuidance<D, S> {
     type Belief = D::Belief;
 
     fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> D::Belief {

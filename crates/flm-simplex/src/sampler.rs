@@ -33,7 +33,7 @@ pub trait Denoiser<B: Backend> {
     /// The belief's mean in the state's coordinates, `[batch, length, width]`: D for dense states, D·E for projected ones.
     fn mean(&self, belief: &Self::Belief) -> Tensor<B, 3>;
 
-    /// Moves a state of network time `tau` before it is evaluated there; nothing does unless it is [`Steered`](crate::guidance::Steered). A
+    /// Moves a state of network time `tau` before it is evaluated there; nothing does unless it is [`RewardGuidance`](crate::guidance::RewardGuidance). A
     /// denoiser that wraps another passes this on.
     fn steer(&self, state: Tensor<B, 3>, _tau: f64) -> Tensor<B, 3> {
         state

@@ -1,9 +1,9 @@
-//! Guided denoisers of small laws, against their formulas.
+//! Autoguidance denoisers of small laws, against their formulas.
 
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
 use flm_simplex::flow_map::EULER_GUARD;
-use flm_simplex::guidance::{Guided, Steer, Steered};
+use flm_simplex::guidance::{Autoguidance, Steer, RewardGuidance};
 use flm_simplex::law::DiscreteLaw;
 use flm_simplex::noise::gaussian;
 use flm_simplex::{Denoiser, Schedule, sampler};
@@ -29,7 +29,7 @@ fn at_one_it_is_the_strong_one_to_the_bit_and_at_nought_the_weak_one() {
     let (strong, weak) = (strong.denoiser(&schedule), weak.denoiser(&schedule));
     let jumps = |denoiser: &dyn Fn(State) -> State| denoiser(noise()).into_data();
     for (eta, alone) in [(1.0, strong), (0.0, weak)] {
-        let guided = Guided { strong, weak, eta };
+        let guided = Autoguidance { strong, weak, eta };
         let euler = |noise| sampler::euler(&guided, &schedule, noise, 4, |_| ()).unwrap();
         let expected = |noise| sampler::euler(&alone, &schedule, noise, 4, |_| ()).unwrap();
         jumps(&euler).assert_eq(&jumps(&expected), true);
@@ -40,7 +40,7 @@ fn at_one_it_is_the_strong_one_to_the_bit_and_at_nought_the_weak_one() {
 fn a_guided_step_has_the_guided_velocity() {
     let ([strong, weak], schedule) = (laws(), Schedule::new(3).unwrap());
     let eta = 2.5;
-    let guided = Guided {
+    let guided = Autoguidance {
         strong: strong.denoiser(&schedule),
         weak: weak.denoiser(&schedule),
         eta,
@@ -102,7 +102,7 @@ fn states_are_steered_before_every_evaluation() {
     // An echo's state stays where it is but for the pushes, (1 + τ) at τ = 0, ¼, ½ and ¾.
     let schedule = Schedule::new(3).unwrap();
     let pushed = |by| {
-        let denoiser = Steered {
+        let denoiser = RewardGuidance {
             denoiser: Echo,
             by: Push(by),
         };
@@ -135,11 +135,11 @@ fn states_are_steered_before_every_evaluation() {
 #[test]
 fn a_guided_denoiser_is_steered_by_its_strong_one() {
     let schedule = Schedule::new(3).unwrap();
-    let steered = Steered {
+    let steered = RewardGuidance {
         denoiser: Echo,
         by: Push(1.0),
     };
-    let guided = Guided {
+    let guided = Autoguidance {
         strong: steered,
         weak: Echo,
         eta: 2.0,

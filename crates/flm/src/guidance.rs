@@ -22,15 +22,15 @@ const LARGEST_RATE: f64 = 0.99;
 pub struct Guidance {
     /// Away from a weaker network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auto: Option<Autoguidance>,
+    pub auto: Option<AutoguidanceOptions>,
     /// Towards a reward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reward: Option<RewardGuidance>,
+    pub reward: Option<RewardOptions>,
 }
 
 /// Guidance away from a weaker network; one more evaluation a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Autoguidance {
+pub struct AutoguidanceOptions {
     /// The scale: 1 is the model itself.
     pub eta: f64,
     /// The weaker network.
@@ -54,7 +54,7 @@ pub enum WeakNetwork {
 
 /// Guidance along the gradient of a reward; three more evaluations a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RewardGuidance {
+pub struct RewardOptions {
     /// The scale λ: 0 does not guide.
     pub scale: f64,
     /// The reward.
@@ -107,7 +107,7 @@ impl WeakNetwork {
     }
 }
 
-impl RewardGuidance {
+impl RewardOptions {
     /// The scale λ that is used where none is given: the best of four for a flow in 4 and in 16 steps (`docs/results/guidance.md`).
     pub const SCALE: f64 = 0.3;
 }
@@ -264,11 +264,11 @@ mod tests {
 
     #[test]
     fn guidance_that_is_too_far_is_named() {
-        let auto = Some(Autoguidance {
+        let auto = Some(AutoguidanceOptions {
             eta: 4.0,
             weak: WeakNetwork::Dropout(0.1),
         });
-        let reward = Some(RewardGuidance {
+        let reward = Some(RewardOptions {
             scale: 0.5,
             of: Reward::Keyword(vec!["happy".to_owned()]),
         });

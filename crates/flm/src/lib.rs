@@ -57,7 +57,7 @@ pub use card::{CARD_FILE, Card, Converted, Training};
 pub use conditioning::{Blanks, Conditioning};
 pub use error::Error;
 pub use folder::{ModelFolder, file_hash, kind, text_of};
-pub use guidance::{Autoguidance, Guidance, Reward, RewardGuidance, WeakNetwork};
+pub use guidance::{AutoguidanceOptions, Guidance, Reward, RewardOptions, WeakNetwork};
 pub use likelihood::{Likelihood, LikelihoodOptions};
 pub use model::{Model, Network};
 pub use record::{Condition, Provenance, Record, json_lines};

@@ -2,7 +2,7 @@
 
 use crate::error::{CliError, Result};
 use clap::Args;
-use flm::{Autoguidance, Guidance, ModelFolder, Reward, RewardGuidance, WeakNetwork};
+use flm::{AutoguidanceOptions, Guidance, ModelFolder, Reward, RewardOptions, WeakNetwork};
 
 /// What samples are led away from, and what to.
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ impl GuidesArgs {
             [] => vec![usual],
             _ => values.to_vec(),
         };
-        let (etas, scales) = (or(etas, 1.0), or(scales, RewardGuidance::SCALE));
+        let (etas, scales) = (or(etas, 1.0), or(scales, RewardOptions::SCALE));
         let guides = etas.iter().any(|eta| *eta != 1.0);
         let weak = (self.weak.as_deref().or(guides.then_some("dropout")))
             .map(|written| weak(model, written))
@@ -59,9 +59,9 @@ impl GuidesArgs {
             .map(|written| reward(model, written))
             .transpose()?;
         let by = |eta: f64, scale: f64| Guidance {
-            auto: (weak.clone().filter(|_| eta != 1.0)).map(|weak| Autoguidance { eta, weak }),
+            auto: (weak.clone().filter(|_| eta != 1.0)).map(|weak| AutoguidanceOptions { eta, weak }),
             reward: (reward.clone().filter(|_| scale != 0.0))
-                .map(|of| RewardGuidance { scale, of }),
+                .map(|of| RewardOptions { scale, of }),
         };
         let pairs = (etas.iter()).flat_map(|eta| scales.iter().map(|scale| by(*eta, *scale)));
         Ok(pairs.collect())

@@ -1,13 +1,13 @@
 //! The networks and rewards that guide samples, loaded.
 
-use super::{Autoguidance, Guidance, Reward, RewardGuidance, WeakNetwork, one_token};
+use super::{AutoguidanceOptions, Guidance, Reward, RewardOptions, WeakNetwork, one_token};
 use crate::{Error, ModelFolder, Result, kind, purpose};
 use burn::backend::Autodiff;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use flm_data::TextTokenizer;
-use flm_denoiser::{Dit, DitConfig, Prior, Sampling, VocabEmbed, Weakness, folder};
+use flm_denoiser::{Dit, DitConfig, Prior, Sampling, VocabEmbed, DropoutGuidance, folder};
 use flm_reward::{Ascent, Classifier, Keywords, Reward as RewardOf};
 use flm_simplex::guidance::Steer;
 use rand_chacha::ChaCha8Rng;
@@ -63,11 +63,11 @@ impl<B: Backend> Guides<B> {
     ) -> Result<Self> {
         let auto = match &guidance.auto {
             None => None,
-            Some(Autoguidance { eta, weak }) => Some((*eta, Weak::load(weak, strong, loaded)?)),
+            Some(AutoguidanceOptions { eta, weak }) => Some((*eta, Weak::load(weak, strong, loaded)?)),
         };
         let reward = match &guidance.reward {
             None => None,
-            Some(RewardGuidance { scale, of }) => {
+            Some(RewardOptions { scale, of }) => {
                 let states = match &auto {
                     Some((_, Weak::Model(weak))) => &weak.states,
                     _ => strong.model.embed(),
@@ -122,7 +122,7 @@ impl<B: Backend> Guides<B> {
         match &self.auto {
             None => (alone, None),
             Some((eta, Weak::Dropout(rate))) => {
-                let weakness = Weakness {
+                let weakness = DropoutGuidance {
                     rate: *rate,
                     seed,
                     purpose: purpose::WEAK,

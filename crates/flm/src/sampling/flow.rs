@@ -7,7 +7,7 @@ use crate::{Result, purpose};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor};
 use flm_denoiser::{Belief, Dit, DitConfig, Prior, Sampling};
-use flm_simplex::guidance::{Guided, Steered};
+use flm_simplex::guidance::{Autoguidance, RewardGuidance};
 use flm_simplex::sampler::{self, Renewal, Step};
 use flm_simplex::stream::generator;
 use flm_simplex::{Denoiser, Pinned, Schedule};
@@ -57,12 +57,12 @@ impl<B: Backend> Noised<'_, B> {
         let belief = match weak {
             None => {
                 let denoiser = strong;
-                self.carry(&Steered { denoiser, by }, pins, request, observe)
+                self.carry(&RewardGuidance { denoiser, by }, pins, request, observe)
             }
             Some((eta, weak)) => {
                 let weak = sharpened(weak, options)?;
-                let denoiser = Guided { strong, weak, eta };
-                self.carry(&Steered { denoiser, by }, pins, request, observe)
+                let denoiser = Autoguidance { strong, weak, eta };
+                self.carry(&RewardGuidance { denoiser, by }, pins, request, observe)
             }
         }?;
         options.guidance.check_finite(&belief)?;
