@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
-use flm_denoiser::{Belief, Dit, Dropout, Dual, Noise};
+use flm_denoiser::{TokenDistribution, Dit, Dropout, Dual, Noise};
 use flm_distill::{
     Denoiser, FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses, Target,
     TimeRow,
@@ -57,7 +57,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
         .narrow(0, 1)
         .interpolate(embed, token, time(schedule().t_of_tau(tau_s)));
     let answer = student.forward(state, time(tau_s), time(tau_t), &mut Dropout::off());
-    let teacher = Belief::pinned(file.float::<Flex, 3>(golden::TEACHER).narrow(0, 0, 1));
+    let teacher = TokenDistribution::pinned(file.float::<Flex, 3>(golden::TEACHER).narrow(0, 0, 1));
     let weights = Tensor::full(
         [1, length],
         1.0 / (count * length) as f64,
@@ -148,7 +148,7 @@ fn by_hand_of(
             .project(noise.clone().narrow(0, i, 1))
             .mul_scalar(1.0 - s)
             + embed.tokens(tokens.clone().narrow(0, i, 1)).mul_scalar(s);
-        let believe = |state: Tensor<Flex, 3>, tau: f64| {
+        let denoise = |state: Tensor<Flex, 3>, tau: f64| {
             let prediction = model.forward(state, at(tau), at(tau), &mut Dropout::off());
             prediction.belief().dense()
         };
@@ -169,11 +169,11 @@ fn by_hand_of(
         let still = state.zeros_like();
         let by_end = jvp(still, 0.0, schedule().dtau_dt(t));
         let delta = by_end.value;
-        let clean = believe(state.clone(), row.tau_s);
+        let clean = denoise(state.clone(), row.tau_s);
         let share = flm_simplex::flow_map::endpoint_weight(s, t);
         let arrived =
             state.clone().mul_scalar(1.0 - share) + embed.project(delta.clone()).mul_scalar(share);
-        let there = believe(arrived, row.tau_t);
+        let there = denoise(arrived, row.tau_t);
         let along = embed.project(clean.clone()) - state.clone();
         let by_start = jvp(along, (1.0 - s) * schedule().dtau_dt(s), 0.0).tangent;
         let parts = [delta, clean, there, by_end.tangent, by_start];
@@ -301,19 +301,19 @@ fn the_consistency_loss_is_that_of_its_formula_on_every_row() {
             .project(file.float::<Flex, 3>("expected.noise").narrow(0, i, 1))
             .mul_scalar(1.0 - s)
             + embed.tokens(tokens).mul_scalar(s);
-        let believe = |state: Tensor<Flex, 3>, from: f64, to: f64| {
+        let denoise = |state: Tensor<Flex, 3>, from: f64, to: f64| {
             let at = |value: f64| Tensor::<Flex, 1>::full([1], value, &Default::default());
             let prediction = model.forward(state, at(from), at(to), &mut Dropout::off());
             prediction.belief().dense()
         };
-        let clean = believe(state.clone(), row.tau_s, row.tau_s);
+        let clean = denoise(state.clone(), row.tau_s, row.tau_s);
         let share = flm_simplex::flow_map::endpoint_weight(s, u);
         let later =
             state.clone().mul_scalar(1.0 - share) + embed.project(clean.clone()).mul_scalar(share);
         let gamma = flm_simplex::flow_map::semigroup_weight(s, u, t);
         let target =
-            clean.mul_scalar(gamma) + believe(later, tau_u, row.tau_t).mul_scalar(1.0 - gamma);
-        let delta = believe(state, row.tau_s, row.tau_t);
+            clean.mul_scalar(gamma) + denoise(later, tau_u, row.tau_t).mul_scalar(1.0 - gamma);
+        let delta = denoise(state, row.tau_s, row.tau_t);
         expected.extend(flat((target * delta.log()).sum_dim(2).neg()));
     }
     assert_rows_agree([flat(found.per_token), expected]);

@@ -65,7 +65,7 @@ fn outputs<B: Backend>(
     prediction.dense_logits()
 }
 
-fn believe(network: &Dit<Flex>, state: &Tensor<Flex, 3>, taus: [f64; 2]) -> Tensor<Flex, 3> {
+fn denoise(network: &Dit<Flex>, state: &Tensor<Flex, 3>, taus: [f64; 2]) -> Tensor<Flex, 3> {
     let logits = outputs(network, state, taus);
     let capped = logits.div_scalar(30.0).tanh().mul_scalar(30.0);
     burn::tensor::activation::softmax(capped, 2)
@@ -81,11 +81,11 @@ fn dense_target(
     let [tau_s, tau_u, tau_t] = [row.tau_s, row.tau_u, row.tau_t];
     let [s, u, t] = [tau_s, tau_u, tau_t].map(|tau| schedule().t_of_tau(tau));
     let guarded = |time: f64| 1.0 - time + 1e-5;
-    let clean = believe(denoiser, x, [tau_s, tau_s]);
+    let clean = denoise(denoiser, x, [tau_s, tau_s]);
     let velocity = (clean.clone() - x.clone()).div_scalar(guarded(s));
     let to_middle = velocity + outputs(second, x, [tau_s, tau_u]).mul_scalar(0.5 * (u - s));
     let middle = x.clone() + to_middle.clone().mul_scalar(u - s);
-    let there = believe(denoiser, &middle, [tau_u, tau_u]);
+    let there = denoise(denoiser, &middle, [tau_u, tau_u]);
     let velocity = (there - middle.clone()).div_scalar(guarded(u));
     let to_end = velocity + outputs(second, &middle, [tau_u, tau_t]).mul_scalar(0.5 * (t - u));
     let way = to_middle.mul_scalar(u - s) + to_end.mul_scalar(t - u);
@@ -149,8 +149,8 @@ fn the_students_loss_is_the_distance_of_dense_states() {
             x.clone() + velocity.mul_scalar(t - s)
         };
         let bend = outputs(&second, &x, taus).mul_scalar(0.5 * (t - s).powi(2));
-        let teacher = toward(believe(&denoiser, &x, [row.tau_s; 2])) + bend;
-        let error = toward(believe(&plain, &x, taus)) - teacher;
+        let teacher = toward(denoise(&denoiser, &x, [row.tau_s; 2])) + bend;
+        let error = toward(denoise(&plain, &x, taus)) - teacher;
         expected.push(flat((error.clone() * error).sum_dim(2)));
     }
     let teacher = Residual { denoiser, second };

@@ -1,7 +1,7 @@
 //! The vocabulary head: the one module with V-wide tensors.
 //!
 //! Everybody else asks it for results: a cross-entropy, log-probabilities of given tokens, a mean D·E, a decoded token. What
-//! the network believes about the clean tokens travels as a [`Belief`], whose inside nobody sees.
+//! the network believes about the clean tokens travels as a [`TokenDistribution`], whose inside nobody sees.
 // On the module: `Module` derives a record with the same field names.
 #![allow(
     non_snake_case,
@@ -15,7 +15,7 @@ mod expected;
 mod jvp;
 mod uniform;
 
-pub use belief::Belief;
+pub use belief::TokenDistribution;
 pub use expected::Expected;
 pub use jvp::Jvp;
 pub use uniform::UniformNoise;
@@ -233,7 +233,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     /// Cross-entropy −Σ target·log p against a distribution, weighted as in [`cross_entropy`](Self::cross_entropy).
     pub fn soft_cross_entropy(
         &self,
-        target: &Belief<A::InnerBackend>,
+        target: &TokenDistribution<A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
@@ -245,7 +245,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     /// [`cross_entropy`](Self::cross_entropy).
     pub fn squared_error(
         &self,
-        target: &Belief<A::InnerBackend>,
+        target: &TokenDistribution<A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
@@ -258,7 +258,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     /// [`cross_entropy`](Self::cross_entropy).
     pub fn squared_output_error(
         &self,
-        target: &Belief<A::InnerBackend>,
+        target: &TokenDistribution<A::InnerBackend>,
         scale: Tensor<A::InnerBackend, 1>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
@@ -274,7 +274,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     /// [`cross_entropy`](Self::cross_entropy): small where p is only where q is.
     pub fn divergence(
         &self,
-        target: &Belief<A::InnerBackend>,
+        target: &TokenDistribution<A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
@@ -286,7 +286,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     /// [`cross_entropy`](Self::cross_entropy). Minimizing it moves probability to the tokens of lowest value.
     pub fn expectation(
         &self,
-        values: &Belief<A::InnerBackend>,
+        values: &TokenDistribution<A::InnerBackend>,
         temperature: f64,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
@@ -468,30 +468,30 @@ impl<B: Backend> Prediction<B> {
     }
 
     /// The denoiser D: a softmax of the logits.
-    pub fn belief(&self) -> Belief<B> {
+    pub fn belief(&self) -> TokenDistribution<B> {
         self.belief_at(1.0)
     }
 
     /// The denoiser at a temperature: a softmax of logits/temperature.
-    pub fn belief_at(&self, temperature: f64) -> Belief<B> {
+    pub fn belief_at(&self, temperature: f64) -> TokenDistribution<B> {
         let [batch, length, width] = self.features.dims();
         let features = self
             .features
             .clone()
             .detach()
             .reshape([batch * length, width]);
-        Belief::computed(features, &self.head, temperature, [batch, length])
+        TokenDistribution::computed(features, &self.head, temperature, [batch, length])
     }
 
     /// The outputs of the head themselves, before softcap and softmax: no distribution, but weighted, added and projected as one is.
-    pub fn outputs(&self) -> Belief<B> {
+    pub fn outputs(&self) -> TokenDistribution<B> {
         let [batch, length, width] = self.features.dims();
         let features = self
             .features
             .clone()
             .detach()
             .reshape([batch * length, width]);
-        Belief::of_outputs(features, &self.head, [batch, length])
+        TokenDistribution::of_outputs(features, &self.head, [batch, length])
     }
 
     /// The same answer, whose V-wide tensors have at most `numbers` numbers each (but at least one position's).

@@ -20,7 +20,7 @@
 //! # The head answers questions
 //!
 //! What has V columns stays behind the head. [`Dit::forward`] gives a [`Prediction`], which is asked for cross-entropies, or for a
-//! [`Belief`] about the clean tokens, which is asked for its mean D·E, its likeliest tokens, or a mixture with another. How
+//! [`TokenDistribution`] about the clean tokens, which is asked for its mean D·E, its likeliest tokens, or a mixture with another. How
 //! they hold their numbers is their own business.
 //!
 //! # Example
@@ -60,7 +60,7 @@
 //! | item | is |
 //! | --- | --- |
 //! | [`DitConfig`] | the sizes, checked; [`init`](DitConfig::init) makes a network of them |
-//! | [`Dit`], [`Prediction`], [`Belief`], [`Score`] | the network and its answers |
+//! | [`Dit`], [`Prediction`], [`TokenDistribution`], [`Score`] | the network and its answers |
 //! | [`Jvp`], [`Dual`] | its answer with the derivative along a direction |
 //! | [`Family`] | whether it denoises states or tokens, or goes on with a text |
 //! | [`Memory`] | what a causal network keeps of the positions before |
@@ -109,7 +109,7 @@ pub use evidence::Evidence;
 pub use execution::Execution;
 pub use family::Family;
 pub use flm_ops::{Precision, Rope, dual::Dual, matmul, widen};
-pub use head::{Belief, Expected, Jvp, OutputLayer, Prediction, Score, UniformNoise};
+pub use head::{TokenDistribution, Expected, Jvp, OutputLayer, Prediction, Score, UniformNoise};
 pub use loss_weight::LossWeight;
 pub use noise::{Likelihoods, Noise, NoiseWidth, Prior};
 pub use residual::Residual;

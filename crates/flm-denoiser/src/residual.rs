@@ -1,6 +1,6 @@
 //! The flow map of two networks, as the paper's first version has it.
 
-use crate::{Belief, Dit, Dropout, Execution};
+use crate::{TokenDistribution, Dit, Dropout, Execution};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_simplex::sampler::SamplerError;
 use flm_simplex::{Schedule, flow_map::EULER_GUARD};
@@ -68,13 +68,13 @@ impl<B: Backend> Residual<B> {
         schedule: &Schedule,
         noise: Tensor<B, 3>,
         steps: usize,
-    ) -> Result<Belief<B>, SamplerError> {
+    ) -> Result<TokenDistribution<B>, SamplerError> {
         if steps == 0 {
             return Err(SamplerError::NoSteps);
         }
         let taus = schedule.clock().grid(steps);
         let ts = schedule.ts_of_taus(&taus);
-        let mut state = Belief::pinned(noise * (1.0 - ts[0]));
+        let mut state = TokenDistribution::pinned(noise * (1.0 - ts[0]));
         for step in 0..steps {
             state = self.jump(
                 state,
@@ -86,7 +86,7 @@ impl<B: Backend> Residual<B> {
     }
 
     /// X_{s,t} of a state, for all sequences the same times.
-    fn jump(&self, state: Belief<B>, [tau_s, tau_t]: [f64; 2], [s, t]: [f64; 2]) -> Belief<B> {
+    fn jump(&self, state: TokenDistribution<B>, [tau_s, tau_t]: [f64; 2], [s, t]: [f64; 2]) -> TokenDistribution<B> {
         let seen = state.mean(self.denoiser.embed());
         let ([batch, ..], device) = (seen.dims(), seen.device());
         let row = |value: f64| Tensor::full([batch], value, &device);

@@ -1,6 +1,6 @@
 //! The network as the samplers of `flm_simplex` see it: a denoiser of projected states.
 
-use crate::{Belief, Dit, Dropout, VocabEmbed};
+use crate::{TokenDistribution, Dit, Dropout, VocabEmbed};
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 use flm_simplex::Denoiser;
 use flm_simplex::stream::generator;
@@ -132,7 +132,7 @@ impl<'a, B: Backend> Sampling<'a, B> {
         })
     }
 
-    /// The same with every belief [within](Belief::within) the likeliest tokens that together have the chance `nucleus`; 1 for all.
+    /// The same with every belief [within](TokenDistribution::within) the likeliest tokens that together have the chance `nucleus`; 1 for all.
     pub fn within_nucleus(self, nucleus: f64) -> Self {
         Self { nucleus, ..self }
     }
@@ -166,20 +166,20 @@ impl<'a, B: Backend> Sampling<'a, B> {
 }
 
 impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
-    type Belief = Belief<B>;
+    type TokenDistribution = TokenDistribution<B>;
 
-    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Belief<B> {
-        self.believe_after(None, state, tau_s, tau_t)
+    fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> TokenDistribution<B> {
+        self.denoise_after(None, state, tau_s, tau_t)
     }
 
     /// With known positions the earlier belief is not read: no network is trained on both.
-    fn believe_after(
+    fn denoise_after(
         &self,
-        earlier: Option<&Belief<B>>,
+        earlier: Option<&TokenDistribution<B>>,
         state: Tensor<B, 3>,
         tau_s: f64,
         tau_t: f64,
-    ) -> Belief<B> {
+    ) -> TokenDistribution<B> {
         let ([batch, ..], device) = (state.dims(), state.device());
         let row = |tau: f64| Tensor::full([batch], tau, &device);
         let weakness = self.weakness.map(|weakness| {
@@ -215,7 +215,7 @@ impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
         belief.within(self.nucleus)
     }
 
-    fn mean(&self, belief: &Belief<B>) -> Tensor<B, 3> {
+    fn mean(&self, belief: &TokenDistribution<B>) -> Tensor<B, 3> {
         let embed = self.within.as_ref().map(|within| within.embed);
         belief.mean(embed.unwrap_or(self.model.embed()))
     }
@@ -255,7 +255,7 @@ mod tests {
     fn times_reach_every_row_and_the_mean_is_projected() {
         let model = loud(true);
         let sampling = Sampling::new(&model);
-        let belief = sampling.believe(state(3), 0.25, 0.75);
+        let belief = sampling.denoise(state(3), 0.25, 0.75);
         let row = |taus: [f32; 3]| Tensor::from_floats(taus, &Default::default());
         let direct = |s, t| {
             model
@@ -291,7 +291,7 @@ mod tests {
         let known = || Tensor::<Flex, 2>::from_floats(known, &device).bool();
         let tokens = Tensor::<Flex, 2, Int>::from_ints(ids, &device);
         let sampling = Sampling::new(&model).knowing(known(), tokens.clone());
-        let found = sampling.believe(state(2), 0.25, 0.75).dense();
+        let found = sampling.denoise(state(2), 0.25, 0.75).dense();
         let held = known().unsqueeze_dim::<3>(2).expand([2, 5, 16]);
         let clean = state(2).mask_where(held.clone(), model.embed().tokens(tokens));
         let row = |tau: f64| Tensor::full([2], tau, &device);
@@ -300,18 +300,18 @@ mod tests {
         let expected = expected.belief().dense().into_data();
         found.into_data().assert_eq(&expected, true);
         let other = state(2).mask_fill(held, 100.0);
-        let again = sampling.believe(other, 0.25, 0.75).dense().into_data();
+        let again = sampling.denoise(other, 0.25, 0.75).dense().into_data();
         again.assert_eq(&expected, true);
     }
 
     #[test]
     fn temperature_divides_the_logits() {
         let model = loud(false);
-        let warm = Sampling::new(&model).believe(state(1), 0.5, 0.5).dense();
+        let warm = Sampling::new(&model).denoise(state(1), 0.5, 0.5).dense();
         let cold = Sampling::new(&model)
             .at_temperature(0.5)
             .unwrap()
-            .believe(state(1), 0.5, 0.5)
+            .denoise(state(1), 0.5, 0.5)
             .dense();
         // softmax(2x) is the square of softmax(x), scaled to mass one.
         let square = warm.powi_scalar(2);

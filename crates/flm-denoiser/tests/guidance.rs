@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
 use flm_denoiser::{
-    Belief, Dit, DitConfig, Dropout, Prior, Sampling, DropoutGuidance, apply_tensors, named_tensors,
+    TokenDistribution, Dit, DitConfig, Dropout, Prior, Sampling, DropoutGuidance, apply_tensors, named_tensors,
 };
 use flm_simplex::guidance::Autoguidance;
 use flm_simplex::noise::gaussian;
@@ -37,9 +37,9 @@ fn drawn(shape: [usize; 3], seed: u64) -> State {
 struct Wide<'a>(&'a Dit<Flex>);
 
 impl Denoiser<Flex> for Wide<'_> {
-    type Belief = State;
+    type TokenDistribution = State;
 
-    fn believe(&self, state: State, tau_s: f64, tau_t: f64) -> State {
+    fn denoise(&self, state: State, tau_s: f64, tau_t: f64) -> State {
         let row = |tau: f64| Tensor::full([state.dims()[0]], tau, &Default::default());
         let seen = self.0.embed().project(state.clone());
         let prediction = self
@@ -131,7 +131,7 @@ fn the_first_of_two_networks_sees_the_noise_that_it_sees_alone_and_both_that_of_
 fn what_is_dropped_depends_on_the_sample_the_seed_and_the_times_alone() {
     let model = loud(11, 16, 1);
     let state = drawn([4, LENGTH, 16], 4);
-    let believe = |state: State, seed, first, tau| {
+    let denoise = |state: State, seed, first, tau| {
         let weakness = DropoutGuidance {
             rate: 0.3,
             seed,
@@ -139,20 +139,20 @@ fn what_is_dropped_depends_on_the_sample_the_seed_and_the_times_alone() {
             first,
         };
         let sampling = Sampling::new(&model).weakened(weakness);
-        sampling.believe(state, tau, 1.0).dense()
+        sampling.denoise(state, tau, 1.0).dense()
     };
-    let whole = believe(state.clone(), 1, 6, 0.5);
-    let part = believe(state.clone().narrow(0, 2, 2), 1, 8, 0.5);
+    let whole = denoise(state.clone(), 1, 6, 0.5);
+    let part = denoise(state.clone().narrow(0, 2, 2), 1, 8, 0.5);
     // The same sums, in blocks of another size.
     let expected = whole.clone().narrow(0, 2, 2).into_data();
     part.into_data()
         .assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-6));
     let change = |other: State| -> f32 { (whole.clone() - other).abs().max().into_scalar() };
     for other in [
-        believe(state.clone(), 2, 6, 0.5),
-        believe(state.clone(), 1, 7, 0.5),
+        denoise(state.clone(), 2, 6, 0.5),
+        denoise(state.clone(), 1, 7, 0.5),
         Sampling::new(&model)
-            .believe(state.clone(), 0.5, 1.0)
+            .denoise(state.clone(), 0.5, 1.0)
             .dense(),
     ] {
         assert!(change(other) > 1e-3);
@@ -164,8 +164,8 @@ fn what_is_dropped_depends_on_the_sample_the_seed_and_the_times_alone() {
         first: 0,
     };
     let sampling = Sampling::new(&model).weakened(nothing);
-    let off = Sampling::new(&model).believe(state.clone(), 0.5, 1.0);
-    let found = sampling.believe(state, 0.5, 1.0).dense().into_data();
+    let off = Sampling::new(&model).denoise(state.clone(), 0.5, 1.0);
+    let found = sampling.denoise(state, 0.5, 1.0).dense().into_data();
     found.assert_eq(&off.dense().into_data(), true);
 }
 
@@ -175,7 +175,7 @@ fn a_nucleus_keeps_the_likeliest_tokens_and_sums_to_one() {
         [[[0.1_f32, 0.5, 0.15, 0.25], [0.4, 0.3, 0.2, 0.1]]],
         &Default::default(),
     );
-    let within = |nucleus| Belief::<Flex>::pinned(probabilities.clone()).within(nucleus);
+    let within = |nucleus| TokenDistribution::<Flex>::pinned(probabilities.clone()).within(nucleus);
     let expected = |rows: [[f32; 4]; 2]| {
         Tensor::<Flex, 3>::from_floats([rows], &Default::default()).into_data()
     };
@@ -207,7 +207,7 @@ fn a_nucleus_is_the_same_whether_the_belief_is_held_or_not() {
     let state = drawn([4, LENGTH, 16], 4);
     let sample = |model: &Dit<Flex>| {
         let sampling = Sampling::new(model).within_nucleus(0.7);
-        let belief = sampling.believe(state.clone(), 0.5, 1.0);
+        let belief = sampling.denoise(state.clone(), 0.5, 1.0);
         (sampling.mean(&belief).into_data(), belief.dense())
     };
     let ((mean, dense), (other, _)) = (sample(&model), sample(&few));

@@ -6,7 +6,7 @@ use crate::schedule::{Level, LogLinear, quarter};
 use crate::{Measured, Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
-use flm_denoiser::{Belief, Dit, Dropout};
+use flm_denoiser::{TokenDistribution, Dit, Dropout};
 use flm_simplex::times::stratified;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub const FIRST_STEP: f64 = 1.0 / 1024.0;
 #[derive(Clone, Debug)]
 pub struct TwoSteps<B: Backend> {
     /// What the student should answer at the blanks.
-    pub target: Belief<B>,
+    pub target: TokenDistribution<B>,
     /// Which blanks the first step fills, counted through the batch.
     pub filled: Vec<bool>,
     /// The text between the steps.
@@ -212,7 +212,7 @@ mod tests {
         loud([VOCAB, LENGTH], Family::Mdlm, 1)
     }
 
-    fn dense(belief: &Belief<Flex>) -> Vec<f32> {
+    fn dense(belief: &TokenDistribution<Flex>) -> Vec<f32> {
         belief.dense().into_data().to_vec().unwrap()
     }
 

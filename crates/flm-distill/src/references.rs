@@ -5,7 +5,7 @@
 //! ([stable target field](https://arxiv.org/abs/2302.00670)): the same minimum as n grows, and gradients that vary less.
 
 use burn::tensor::{Int, Tensor, backend::Backend};
-use flm_denoiser::{Belief, Dit, Noise};
+use flm_denoiser::{TokenDistribution, Dit, Noise};
 
 /// Shares below this are left out.
 const LEAST_SHARE: f32 = 1e-5;
@@ -29,7 +29,7 @@ impl References<'_> {
         noise: &Noise<B>,
         t: Tensor<B, 1>,
         soft: &[bool],
-    ) -> Belief<B> {
+    ) -> TokenDistribution<B> {
         let ([batch, length], device) = (tokens.dims(), tokens.device());
         let [vocab, _] = model.embed().embedding.dims();
         let count = self.ids.len() / self.length;
@@ -56,7 +56,7 @@ impl References<'_> {
             shares
         });
         let shares = shares.collect();
-        Belief::of_sequences(shares, ids, [length, vocab], &device)
+        TokenDistribution::of_sequences(shares, ids, [length, vocab], &device)
     }
 }
 

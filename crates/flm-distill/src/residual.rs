@@ -16,7 +16,7 @@ use crate::weighting::Weighting;
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
-use flm_denoiser::{Belief, Dit, Dropout, Noise};
+use flm_denoiser::{TokenDistribution, Dit, Dropout, Noise};
 use flm_simplex::Schedule;
 use flm_simplex::interpolant::{interpolate, rows};
 use jump::Jump;
@@ -117,7 +117,7 @@ impl<B: Backend> ResidualObjective<B> {
         (tokens, noise): (Tensor<B, 2, Int>, &Noise<B>),
         rows: &[TimeRow],
         jumps: &[Jump],
-    ) -> Belief<B> {
+    ) -> TokenDistribution<B> {
         let device = state.device();
         let (denoiser, column) = (&self.denoiser, |of| column(jumps, of, &device));
         let times = RowTimes::<B>::of(rows, &self.schedule, &device);

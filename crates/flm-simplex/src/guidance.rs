@@ -66,28 +66,28 @@ pub struct Autoguidance<S, W> {
 impl<B, S, W> Denoiser<B> for Autoguidance<S, W>
 where
     B: Backend,
-    S: Denoiser<B, Belief: Blend>,
-    W: Denoiser<B, Belief = S::Belief>,
+    S: Denoiser<B, TokenDistribution: Blend>,
+    W: Denoiser<B, TokenDistribution = S::TokenDistribution>,
 {
-    type Belief = S::Belief;
+    type TokenDistribution = S::TokenDistribution;
 
-    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> S::Belief {
-        self.believe_after(None, state, tau_s, tau_t)
+    fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> S::TokenDistribution {
+        self.denoise_after(None, state, tau_s, tau_t)
     }
 
-    fn believe_after(
+    fn denoise_after(
         &self,
-        earlier: Option<&S::Belief>,
+        earlier: Option<&S::TokenDistribution>,
         state: Tensor<B, 3>,
         tau_s: f64,
         tau_t: f64,
-    ) -> S::Belief {
-        let weak = (self.weak).believe_after(earlier, state.clone(), tau_s, tau_t);
-        let strong = self.strong.believe_after(earlier, state, tau_s, tau_t);
+    ) -> S::TokenDistribution {
+        let weak = (self.weak).denoise_after(earlier, state.clone(), tau_s, tau_t);
+        let strong = self.strong.denoise_after(earlier, state, tau_s, tau_t);
         strong.blend(weak, self.eta)
     }
 
-    fn mean(&self, belief: &S::Belief) -> Tensor<B, 3> {
+    fn mean(&self, belief: &S::TokenDistribution) -> Tensor<B, 3> {
         self.strong.mean(belief)
     }
 
@@ -128,23 +128,23 @@ pub struct RewardGuidance<D, S> {
 }
 
 impl<B: Backend, D: Denoiser<B>, S: Steer<B>> Denoiser<B> for RewardGuidance<D, S> {
-    type Belief = D::Belief;
+    type TokenDistribution = D::TokenDistribution;
 
-    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> D::Belief {
-        self.denoiser.believe(state, tau_s, tau_t)
+    fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> D::TokenDistribution {
+        self.denoiser.denoise(state, tau_s, tau_t)
     }
 
-    fn believe_after(
+    fn denoise_after(
         &self,
-        earlier: Option<&D::Belief>,
+        earlier: Option<&D::TokenDistribution>,
         state: Tensor<B, 3>,
         tau_s: f64,
         tau_t: f64,
-    ) -> D::Belief {
-        self.denoiser.believe_after(earlier, state, tau_s, tau_t)
+    ) -> D::TokenDistribution {
+        self.denoiser.denoise_after(earlier, state, tau_s, tau_t)
     }
 
-    fn mean(&self, belief: &D::Belief) -> Tensor<B, 3> {
+    fn mean(&self, belief: &D::TokenDistribution) -> Tensor<B, 3> {
         self.denoiser.mean(belief)
     }
 

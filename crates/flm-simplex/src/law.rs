@@ -327,9 +327,9 @@ pub struct LawDenoiser<'a> {
 }
 
 impl<B: Backend> Denoiser<B> for LawDenoiser<'_> {
-    type Belief = Tensor<B, 3>;
+    type TokenDistribution = Tensor<B, 3>;
 
-    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Tensor<B, 3> {
+    fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Tensor<B, 3> {
         self.law.delta(
             state,
             self.schedule.t_of_tau(tau_s),

@@ -83,24 +83,24 @@ impl<'a, B: Backend, D> Pinned<'a, B, D> {
 }
 
 impl<B: Backend, D: Denoiser<B>> Denoiser<B> for Pinned<'_, B, D> {
-    type Belief = D::Belief;
+    type TokenDistribution = D::TokenDistribution;
 
-    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> D::Belief {
-        self.believe_after(None, state, tau_s, tau_t)
+    fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> D::TokenDistribution {
+        self.denoise_after(None, state, tau_s, tau_t)
     }
 
-    fn believe_after(
+    fn denoise_after(
         &self,
-        earlier: Option<&D::Belief>,
+        earlier: Option<&D::TokenDistribution>,
         state: Tensor<B, 3>,
         tau_s: f64,
         tau_t: f64,
-    ) -> D::Belief {
+    ) -> D::TokenDistribution {
         let state = self.held(state, self.schedule.t_of_tau(tau_s));
-        self.denoiser.believe_after(earlier, state, tau_s, tau_t)
+        self.denoiser.denoise_after(earlier, state, tau_s, tau_t)
     }
 
-    fn mean(&self, belief: &D::Belief) -> Tensor<B, 3> {
+    fn mean(&self, belief: &D::TokenDistribution) -> Tensor<B, 3> {
         self.denoiser.mean(belief)
     }
 

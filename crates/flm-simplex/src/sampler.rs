@@ -13,25 +13,25 @@ use crate::flow_map::{EULER_GUARD, endpoint_weight};
 /// A denoiser as samplers see it: evaluated at one pair of times for the whole batch.
 pub trait Denoiser<B: Backend> {
     /// What an evaluation says about the clean sequence (opaque to samplers).
-    type Belief;
+    type TokenDistribution;
 
     /// δ at `state` `[batch, length, width]` for network times `tau_s` → `tau_t` (equal for a one-time flow).
-    fn believe(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Self::Belief;
+    fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Self::TokenDistribution;
 
-    /// The same, told what the step before this one believed; a denoiser that does not listen answers as [`believe`](Self::believe). One that wraps
+    /// The same, told what the step before this one believed; a denoiser that does not listen answers as [`denoise`](Self::denoise). One that wraps
     /// another passes this on.
-    fn believe_after(
+    fn denoise_after(
         &self,
-        _earlier: Option<&Self::Belief>,
+        _earlier: Option<&Self::TokenDistribution>,
         state: Tensor<B, 3>,
         tau_s: f64,
         tau_t: f64,
-    ) -> Self::Belief {
-        self.believe(state, tau_s, tau_t)
+    ) -> Self::TokenDistribution {
+        self.denoise(state, tau_s, tau_t)
     }
 
     /// The belief's mean in the state's coordinates, `[batch, length, width]`: D for dense states, D·E for projected ones.
-    fn mean(&self, belief: &Self::Belief) -> Tensor<B, 3>;
+    fn mean(&self, belief: &Self::TokenDistribution) -> Tensor<B, 3>;
 
     /// Moves a state of network time `tau` before it is evaluated there; nothing does unless it is [`RewardGuidance`](crate::guidance::RewardGuidance). A
     /// denoiser that wraps another passes this on.
@@ -56,7 +56,7 @@ pub enum SamplerError {
 
 /// One evaluation, as an observer sees it: made at the state of time `t`, before the state moves on.
 #[derive(Debug)]
-pub struct Step<'a, Belief> {
+pub struct Step<'a, TokenDistribution> {
     /// Number of the step, from 0.
     pub index: usize,
     /// Network time of the state.
@@ -66,7 +66,7 @@ pub struct Step<'a, Belief> {
     /// Network time the denoiser was asked to look ahead to: `tau` itself for Euler.
     pub tau_target: f64,
     /// What the denoiser said.
-    pub belief: &'a Belief,
+    pub belief: &'a TokenDistribution,
 }
 
 /// Integrates the flow of a one-time denoiser with `steps` explicit Euler steps, uniform in the schedule's [clock](crate::Clock).
@@ -83,8 +83,8 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
     schedule: &Schedule,
     mut state: Tensor<B, 3>,
     steps: usize,
-    mut observer: impl FnMut(Step<'_, D::Belief>),
-) -> Result<D::Belief, SamplerError> {
+    mut observer: impl FnMut(Step<'_, D::TokenDistribution>),
+) -> Result<D::TokenDistribution, SamplerError> {
     let taus = schedule.clock().grid(steps);
     let ts = schedule.ts_of_taus(&taus);
     let last = steps.checked_sub(1).ok_or(SamplerError::NoSteps)?;
@@ -93,7 +93,7 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
     loop {
         let (tau, t) = (taus[index], ts[index]);
         state = denoiser.steer(state, tau);
-        let belief = denoiser.believe_after(earlier.as_ref(), state.clone(), tau, tau);
+        let belief = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau);
         observer(Step {
             index,
             tau,
@@ -128,8 +128,8 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
     steps: usize,
     gamma: f64,
     mut noise: impl FnMut() -> Tensor<B, 3>,
-    mut observer: impl FnMut(Step<'_, D::Belief>),
-) -> Result<D::Belief, SamplerError> {
+    mut observer: impl FnMut(Step<'_, D::TokenDistribution>),
+) -> Result<D::TokenDistribution, SamplerError> {
     if !(0.0..=1.0).contains(&gamma) {
         return Err(SamplerError::Gamma { gamma });
     }
@@ -143,7 +143,7 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
         let jump = Jump::new(t, ts[index + 1], gamma);
         let tau_target = schedule.tau_of_t(jump.t_evaluated);
         state = denoiser.steer(state, tau);
-        let belief = denoiser.believe_after(earlier.as_ref(), state.clone(), tau, tau_target);
+        let belief = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau_target);
         observer(Step {
             index,
             tau,
@@ -186,10 +186,10 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
     mut state: Tensor<B, 3>,
     steps: usize,
     renewal: Renewal,
-    mut endpoint: impl FnMut(&D::Belief) -> Tensor<B, 3>,
+    mut endpoint: impl FnMut(&D::TokenDistribution) -> Tensor<B, 3>,
     mut noise: impl FnMut() -> Tensor<B, 3>,
-    mut observer: impl FnMut(Step<'_, D::Belief>),
-) -> Result<D::Belief, SamplerError> {
+    mut observer: impl FnMut(Step<'_, D::TokenDistribution>),
+) -> Result<D::TokenDistribution, SamplerError> {
     let taus = schedule.clock().grid(steps);
     let ts = schedule.ts_of_taus(&taus);
     let last = steps.checked_sub(1).ok_or(SamplerError::NoSteps)?;
@@ -202,7 +202,7 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
             Renewal::Bridge => tau,
             Renewal::Full => 1.0,
         };
-        let belief = denoiser.believe_after(earlier.as_ref(), state.clone(), tau, tau_target);
+        let belief = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau_target);
         observer(Step {
             index,
             tau,
@@ -313,15 +313,15 @@ mod tests {
     struct Ones(RefCell<Vec<(f64, f64)>>, RefCell<Vec<f32>>);
 
     impl Denoiser<Flex> for Ones {
-        type Belief = Tensor<Flex, 3>;
+        type TokenDistribution = Tensor<Flex, 3>;
 
-        fn believe(&self, state: Tensor<Flex, 3>, tau_s: f64, tau_t: f64) -> Self::Belief {
+        fn denoise(&self, state: Tensor<Flex, 3>, tau_s: f64, tau_t: f64) -> Self::TokenDistribution {
             self.0.borrow_mut().push((tau_s, tau_t));
             self.1.borrow_mut().push(state.clone().max().into_scalar());
             state.ones_like()
         }
 
-        fn mean(&self, belief: &Self::Belief) -> Tensor<Flex, 3> {
+        fn mean(&self, belief: &Self::TokenDistribution) -> Tensor<Flex, 3> {
             belief.clone()
         }
     }
@@ -384,24 +384,24 @@ mod tests {
     struct Counting;
 
     impl Denoiser<Flex> for Counting {
-        type Belief = Tensor<Flex, 3>;
+        type TokenDistribution = Tensor<Flex, 3>;
 
-        fn believe(&self, state: Tensor<Flex, 3>, _: f64, _: f64) -> Self::Belief {
+        fn denoise(&self, state: Tensor<Flex, 3>, _: f64, _: f64) -> Self::TokenDistribution {
             state.ones_like()
         }
 
-        fn believe_after(
+        fn denoise_after(
             &self,
-            earlier: Option<&Self::Belief>,
+            earlier: Option<&Self::TokenDistribution>,
             state: Tensor<Flex, 3>,
             tau_s: f64,
             tau_t: f64,
-        ) -> Self::Belief {
-            let now = self.believe(state, tau_s, tau_t);
+        ) -> Self::TokenDistribution {
+            let now = self.denoise(state, tau_s, tau_t);
             earlier.map_or(now.clone(), |earlier| earlier.clone() + now)
         }
 
-        fn mean(&self, belief: &Self::Belief) -> Tensor<Flex, 3> {
+        fn mean(&self, belief: &Self::TokenDistribution) -> Tensor<Flex, 3> {
             belief.clone()
         }
     }

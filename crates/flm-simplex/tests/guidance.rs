@@ -86,9 +86,9 @@ impl Steer<Flex> for Push {
 struct Echo;
 
 impl Denoiser<Flex> for Echo {
-    type Belief = State;
+    type TokenDistribution = State;
 
-    fn believe(&self, state: State, _: f64, _: f64) -> State {
+    fn denoise(&self, state: State, _: f64, _: f64) -> State {
         state
     }
 

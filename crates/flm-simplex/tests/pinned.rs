@@ -50,14 +50,14 @@ fn second(belief: State) -> Vec<usize> {
 struct Noting<'a, D>(&'a D, RefCell<Vec<(f64, State)>>);
 
 impl<D: Denoiser<Flex>> Denoiser<Flex> for Noting<'_, D> {
-    type Belief = D::Belief;
+    type TokenDistribution = D::TokenDistribution;
 
-    fn believe(&self, state: State, tau_s: f64, tau_t: f64) -> D::Belief {
+    fn denoise(&self, state: State, tau_s: f64, tau_t: f64) -> D::TokenDistribution {
         self.1.borrow_mut().push((tau_s, state.clone()));
-        self.0.believe(state, tau_s, tau_t)
+        self.0.denoise(state, tau_s, tau_t)
     }
 
-    fn mean(&self, belief: &D::Belief) -> State {
+    fn mean(&self, belief: &D::TokenDistribution) -> State {
         self.0.mean(belief)
     }
 }

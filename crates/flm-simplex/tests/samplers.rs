@@ -188,9 +188,9 @@ struct Projecting {
 }
 
 impl Denoiser<Flex> for Projecting {
-    type Belief = State;
+    type TokenDistribution = State;
 
-    fn believe(&self, state: State, tau_s: f64, tau_t: f64) -> State {
+    fn denoise(&self, state: State, tau_s: f64, tau_t: f64) -> State {
         let h = if self.projected {
             state
         } else {

@@ -7,7 +7,7 @@ pub(crate) use networks::{Guides, Strong, WeakModel};
 use crate::{Conditioning, Error, ModelFolder, Result};
 use burn::tensor::backend::Backend;
 use flm_data::TextTokenizer;
-use flm_denoiser::{Belief, DitConfig, Family};
+use flm_denoiser::{TokenDistribution, DitConfig, Family};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -223,7 +223,7 @@ impl Guidance {
     }
 
     /// Refuses distributions that are not finite.
-    pub(crate) fn check_finite<B: Backend>(&self, belief: &Belief<B>) -> Result<()> {
+    pub(crate) fn check_finite<B: Backend>(&self, belief: &TokenDistribution<B>) -> Result<()> {
         let guidance = match (&self.auto, &self.reward) {
             (None, None) => return Ok(()),
             (Some(auto), None) => format!("guidance {:?}", auto.eta),
@@ -274,7 +274,7 @@ mod tests {
         });
         let belief = |of: f32| {
             let probabilities = [[[0.5, 0.5], [of, 0.0]]];
-            Belief::<Flex>::pinned(Tensor::from_floats(probabilities, &Default::default()))
+            TokenDistribution::<Flex>::pinned(Tensor::from_floats(probabilities, &Default::default()))
         };
         for (auto, reward, expected) in [
             (auto.clone(), None, "guidance 4.0 is"),

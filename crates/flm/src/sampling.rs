@@ -8,7 +8,7 @@ mod tokens;
 use crate::record::Condition;
 use crate::{Conditioning, Guidance};
 use burn::tensor::backend::Backend;
-use flm_denoiser::Belief;
+use flm_denoiser::TokenDistribution;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
@@ -201,5 +201,5 @@ pub struct DenoisingStep<'a, B: Backend> {
     /// Network time that a flow map looks ahead to; τ itself of a flow.
     pub tau_target: f64,
     /// The distributions of all tokens, `[samples, length]` positions.
-    pub distribution: &'a Belief<B>,
+    pub distribution: &'a TokenDistribution<B>,
 }

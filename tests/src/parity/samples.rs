@@ -4,12 +4,12 @@ use super::{ANSWER, Parity, Verdict};
 use crate::fixture::{flat, flat_int};
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use flm_denoiser::{Belief, Residual, Sampling};
+use flm_denoiser::{TokenDistribution, Residual, Sampling};
 use flm_simplex::sampler;
 
 /// The tokens of a belief as they compare with the expected ones. Two tokens whose probabilities, or entries of a state, are nearer to each
 /// other than numbers agree are as good as one another.
-pub(super) fn tokens<B: Backend>(belief: &Belief<B>, expected: &[i64]) -> Verdict {
+pub(super) fn tokens<B: Backend>(belief: &TokenDistribution<B>, expected: &[i64]) -> Verdict {
     let found = flat_int(belief.argmax());
     let dense = belief.dense();
     let [.., vocabulary] = dense.dims();
@@ -52,13 +52,13 @@ impl<B: AutodiffBackend> Parity<B> {
         Some(tokens(&belief?, &self.expected.integers(name)))
     }
 
-    fn by_euler(&self, steps: usize) -> Option<Belief<B::InnerBackend>> {
+    fn by_euler(&self, steps: usize) -> Option<TokenDistribution<B::InnerBackend>> {
         let model = self.flow.as_ref()?.valid();
         let start = model.embed().project(self.expected.float("z0"));
         sampler::euler(&Sampling::new(&model), &self.schedule, start, steps, |_| ()).ok()
     }
 
-    fn by_flow_map(&self, gamma: f64, steps: usize) -> Option<Belief<B::InnerBackend>> {
+    fn by_flow_map(&self, gamma: f64, steps: usize) -> Option<TokenDistribution<B::InnerBackend>> {
         let model = self.flow_map.as_ref()?.valid();
         let project = |name: &str| model.embed().project(self.expected.float(name));
         let mut draws = 0;
@@ -78,7 +78,7 @@ impl<B: AutodiffBackend> Parity<B> {
         .ok()
     }
 
-    fn by_residual(&self, steps: usize) -> Option<Belief<B::InnerBackend>> {
+    fn by_residual(&self, steps: usize) -> Option<TokenDistribution<B::InnerBackend>> {
         let (denoiser, second) = self.residual.as_ref()?;
         let model = Residual {
             denoiser: denoiser.clone(),

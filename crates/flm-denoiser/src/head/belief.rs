@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A distribution over the vocabulary for each position, held if it is small and made when asked for otherwise; or a weighted sum of
 /// such distributions and of outputs, which is no distribution.
 #[derive(Clone, Debug)]
-pub struct Belief<B: Backend> {
+pub struct TokenDistribution<B: Backend> {
     batch: usize,
     length: usize,
     execution: Execution,
@@ -170,7 +170,7 @@ impl<B: Backend> Sequences<B> {
     }
 }
 
-impl<B: Backend> Belief<B> {
+impl<B: Backend> TokenDistribution<B> {
     /// Shares of the token sequences `ids`, `length` each: of each sequence of the batch their numbers and shares, which sum to one.
     ///
     /// # Panics
@@ -478,7 +478,7 @@ impl<B: Backend> Belief<B> {
     }
 }
 
-impl<B: Backend> Blend for Belief<B> {
+impl<B: Backend> Blend for TokenDistribution<B> {
     /// Held where both are, and so no larger than either.
     fn blend(self, other: Self, weight: f64) -> Self {
         let held = self.is_held() && other.is_held();

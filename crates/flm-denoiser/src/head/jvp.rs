@@ -1,6 +1,6 @@
 //! An answer that moves.
 
-use super::{Belief, Head, Prediction, Score, flat};
+use super::{TokenDistribution, Head, Prediction, Score, flat};
 use crate::embed::VocabEmbed;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -17,7 +17,7 @@ pub struct Jvp<B: Backend> {
 
 impl<B: Backend> Jvp<B> {
     /// The denoiser's belief, without its motion.
-    pub fn belief(&self) -> Belief<B> {
+    pub fn belief(&self) -> TokenDistribution<B> {
         let (features, head) = (self.features.value.clone(), self.head.clone());
         Prediction { features, head }.belief()
     }

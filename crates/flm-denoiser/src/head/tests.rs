@@ -61,7 +61,7 @@ fn weights<B: Backend>() -> Tensor<B, 2> {
 }
 
 /// A mixture of what two predictions say, as the semigroup's target is.
-fn target(budget: usize) -> Belief<Flex> {
+fn target(budget: usize) -> TokenDistribution<Flex> {
     let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).belief());
     let weight = Tensor::from_floats([0.0, 0.3, 1.0], &Default::default());
     first.mix(second, weight)
@@ -219,7 +219,7 @@ fn log_probabilities_are_those_of_the_tokens() {
 }
 
 /// A sum of an answer and of outputs, as a residual flow map's end is.
-fn sum(budget: usize) -> Belief<Flex> {
+fn sum(budget: usize) -> TokenDistribution<Flex> {
     let row = |numbers: [f32; 3]| Tensor::from_floats(numbers, &Default::default());
     let belief = prediction::<Flex>(11, budget).belief();
     let outputs = prediction::<Flex>(12, budget).outputs();
@@ -399,7 +399,7 @@ fn some_positions_answer_as_all_do() {
 #[test]
 fn a_nucleus_keeps_the_likeliest_and_at_least_one() {
     let probabilities = Tensor::<Flex, 3>::from_floats([[[0.1, 0.5, 0.4]]], &Default::default());
-    let belief = Belief::pinned(probabilities);
+    let belief = TokenDistribution::pinned(probabilities);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let mut seen = |nucleus| {
         let mut counts = [0_u32; 3];
@@ -435,7 +435,7 @@ fn a_choice_is_the_chosen_to_the_bit() {
 }
 
 /// The contrast of two predictions, which is no distribution.
-fn contrast(budget: usize) -> Belief<Flex> {
+fn contrast(budget: usize) -> TokenDistribution<Flex> {
     let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).belief());
     first.plus(second, Tensor::full([BATCH], -1.0, &Default::default()))
 }
@@ -485,7 +485,7 @@ fn repeated_answers_are_scored_as_often_and_their_gradients_add_up() {
 fn shares_of_sequences_are_made_in_runs() {
     let shares = vec![vec![(0, 1.0)], vec![(1, 0.25), (2, 0.75)]];
     let ids = vec![3, 1, 0, 0, 2, 1];
-    let made = Belief::<Flex>::of_sequences(shares, ids, [2, 4], &Default::default());
+    let made = TokenDistribution::<Flex>::of_sequences(shares, ids, [2, 4], &Default::default());
     let expected = [
         [0.0, 0.0, 0.0, 1.0],
         [0.0, 1.0, 0.0, 0.0],

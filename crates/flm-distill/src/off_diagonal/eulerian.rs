@@ -5,7 +5,7 @@ use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Belief, Dropout, Dual, Score};
+use flm_denoiser::{TokenDistribution, Dropout, Dual, Score};
 
 /// Cross-entropy against the sparsemax of D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the [`Denoiser`], or squared error
 /// against that itself, as published.
@@ -57,7 +57,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: Denoiser) -> Belief<B> {
+fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: Denoiser) -> TokenDistribution<B> {
     let times = rows.row_times();
     let remaining = |time: Tensor<B, 1>| time.neg().add_scalar(1.0);
     let (denoiser, state) = rows.denoiser(denoiser);

@@ -5,7 +5,7 @@ use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Belief, Dual, Score};
+use flm_denoiser::{TokenDistribution, Dual, Score};
 use flm_simplex::flow_map::DISTILLATION_GUARD;
 
 /// Cross-entropy against sparsemax(D_t(X_{s,t}(I_s)) − (1−t)(t−s)/(1−s)·∂_t δ_{s,t}(I_s)), D by the [`Denoiser`].
@@ -37,7 +37,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Lagrangian {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: Denoiser) -> Belief<B> {
+fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: Denoiser) -> TokenDistribution<B> {
     let times = rows.row_times();
     let moving = rows.student.jvp(
         Dual::still(rows.state.clone()),

@@ -4,7 +4,7 @@ use crate::rows::TimeRow;
 use crate::state::RowTimes;
 use crate::{Answer, FlowMapConfig, OffDiagonal, Rows};
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
-use flm_denoiser::{Belief, Dit, Dropout, Score};
+use flm_denoiser::{TokenDistribution, Dit, Dropout, Score};
 use flm_simplex::Schedule;
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
@@ -76,7 +76,7 @@ pub(crate) fn follow<B: Backend>(
     steps: usize,
     schedule: &Schedule,
     temperature: f64,
-) -> Belief<B> {
+) -> TokenDistribution<B> {
     let device = state.device();
     let clock = schedule.clock();
     let on_the_way = |row: &TimeRow, share: f64| {
@@ -94,7 +94,7 @@ pub(crate) fn follow<B: Backend>(
     };
     // At the end only the last answer counts.
     let to_the_end = rows.iter().all(|row| row.tau_t >= 1.0);
-    let (mut made, mut earlier): (Option<Belief<B>>, _) = (None, None);
+    let (mut made, mut earlier): (Option<TokenDistribution<B>>, _) = (None, None);
     for step in 0..steps {
         let (now, next) = (at(step), at(step + 1));
         let tau = now.tau_u.clone();

@@ -5,7 +5,7 @@ use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Belief, Dropout, Score};
+use flm_denoiser::{TokenDistribution, Dropout, Score};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
 /// Cross-entropy, or another measure, against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands, or by its average.
@@ -48,7 +48,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, target: Target) -> Belief<B> {
+fn target<B: Backend>(rows: &Rows<'_, B>, target: Target) -> TokenDistribution<B> {
     let (student, state) = rows.target(target);
     let times = rows.row_times();
     let first = student

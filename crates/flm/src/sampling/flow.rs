@@ -6,7 +6,7 @@ use crate::conditioning::KnownBatch;
 use crate::{Result, purpose};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor};
-use flm_denoiser::{Belief, Dit, DitConfig, Prior, Sampling};
+use flm_denoiser::{TokenDistribution, Dit, DitConfig, Prior, Sampling};
 use flm_simplex::guidance::{Autoguidance, RewardGuidance};
 use flm_simplex::sampler::{self, Renewal, Step};
 use flm_simplex::stream::generator;
@@ -37,7 +37,7 @@ impl<B: Backend> Noised<'_, B> {
         &self,
         request: &Request<'_, B>,
         known: Option<&KnownBatch>,
-        observe: impl FnMut(Step<'_, Belief<B>>),
+        observe: impl FnMut(Step<'_, TokenDistribution<B>>),
     ) -> Result<Tensor<B, 2, Int>> {
         let (options, guides) = (request.options, &request.guides);
         let (mut strong, weak) = guides.networks(self.model, options.seed, self.numbers.start);
@@ -82,13 +82,13 @@ impl<B: Backend> Noised<'_, B> {
     }
 
     /// The sampler's last distributions, around what is known.
-    fn carry<D: Denoiser<B, Belief = Belief<B>>>(
+    fn carry<D: Denoiser<B, TokenDistribution = TokenDistribution<B>>>(
         &self,
         denoiser: &D,
         pins: Option<Pins<B>>,
         request: &Request<'_, B>,
-        observe: impl FnMut(Step<'_, Belief<B>>),
-    ) -> Result<Belief<B>> {
+        observe: impl FnMut(Step<'_, TokenDistribution<B>>),
+    ) -> Result<TokenDistribution<B>> {
         let start = self.noise(request, purpose::START, 0);
         let start = start.mul_scalar(request.options.noise_scale);
         let Some(Pins { known, clean }) = pins else {
@@ -99,13 +99,13 @@ impl<B: Backend> Noised<'_, B> {
     }
 
     /// From noise to distributions of tokens, by the sampler that is asked for.
-    fn follow<D: Denoiser<B, Belief = Belief<B>>>(
+    fn follow<D: Denoiser<B, TokenDistribution = TokenDistribution<B>>>(
         &self,
         denoiser: &D,
         start: Tensor<B, 3>,
         request: &Request<'_, B>,
-        observe: impl FnMut(Step<'_, Belief<B>>),
-    ) -> Result<Belief<B>> {
+        observe: impl FnMut(Step<'_, TokenDistribution<B>>),
+    ) -> Result<TokenDistribution<B>> {
         let (schedule, options, steps) = (self.schedule, request.options, request.steps);
         let mut jump = 0;
         let fresh = || {
@@ -125,7 +125,7 @@ impl<B: Backend> Noised<'_, B> {
         };
         let states = request.guides.states(self.model);
         let mut step = 0;
-        let endpoint = |belief: &Belief<B>| {
+        let endpoint = |belief: &TokenDistribution<B>| {
             if options.sampler == Sampler::BridgeMean {
                 return denoiser.mean(belief);
             }

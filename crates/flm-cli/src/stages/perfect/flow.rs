@@ -100,9 +100,9 @@ pub(super) struct Noisy {
 
 impl<B: Backend> Denoiser<B> for Exact<'_> {
     /// Chances of symbols, `[length, symbols]`.
-    type Belief = Vec<f64>;
+    type TokenDistribution = Vec<f64>;
 
-    fn believe(&self, state: Tensor<B, 3>, tau: f64, _: f64) -> Vec<f64> {
+    fn denoise(&self, state: Tensor<B, 3>, tau: f64, _: f64) -> Vec<f64> {
         let state: Vec<f64> = state.into_data().iter::<f64>().collect();
         self.chances(&state, self.schedule.t_of_tau(tau))
     }

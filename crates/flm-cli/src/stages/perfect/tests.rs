@@ -189,7 +189,7 @@ fn the_exact_denoiser_is_the_one_of_the_enumerated_law() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for t in [0.0, 0.3, 0.8, 0.99] {
             let state = gaussian::<Host, _, 3>(law.state_shape(1), &mut rng, &Default::default());
-            let found = exact.believe(state.clone(), exact.schedule.tau_of_t(t), 0.0);
+            let found = exact.denoise(state.clone(), exact.schedule.tau_of_t(t), 0.0);
             let found: Tensor<Host, 3> = exact.mean(&found);
             let error: f32 = (found - law.delta(state, t, t)).abs().max().into_scalar();
             // The schedule there and back, and chances in single precision.
@@ -231,7 +231,7 @@ fn through_an_embedding_it_is_the_posterior_of_what_is_left() {
         embedding: Param::from_tensor(embedding),
     };
     cities.with_exact(embed.projection(), |exact| {
-        let found = exact.believe(state, exact.schedule.tau_of_t(t), 0.0);
+        let found = exact.denoise(state, exact.schedule.tau_of_t(t), 0.0);
         for ([first, _], log) in CITIES.iter().zip(logs) {
             let expected = (log - largest).exp() / sum;
             let found = found[exact.rows.symbol(first).unwrap()];
