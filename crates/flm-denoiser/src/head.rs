@@ -353,7 +353,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         let per_token = Tensor::cat(losses, 0).reshape([batch, length]);
         let value = (per_token.clone() * weights).sum();
         let loss = match sums {
-            Some((weight, bias)) => flm_ops::with_gradients(
+            Some((weight, bias)) => flm_ops::attach_gradients(
                 value,
                 [
                     (

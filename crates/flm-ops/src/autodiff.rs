@@ -169,7 +169,7 @@ impl<const N: usize> Backward<Flex, N> for WithGradients {
     }
 }
 
-pub(crate) fn with_gradients<const N: usize>(
+pub(crate) fn attach_gradients<const N: usize>(
     value: FlexTensor,
     inputs: [(Node, FlexTensor); N],
 ) -> Node {

@@ -193,7 +193,7 @@ pub(crate) fn gated_residual<B: Backend>(
     reference::gated_residual(x, branch, gate, mask)
 }
 
-pub(crate) fn with_gradients<A: AutodiffBackend, const N: usize>(
+pub(crate) fn attach_gradients<A: AutodiffBackend, const N: usize>(
     value: Tensor<A::InnerBackend, 1>,
     inputs: [(Tensor<A, 1>, Tensor<A::InnerBackend, 1>); N],
 ) -> Tensor<A, 1> {
@@ -203,9 +203,9 @@ pub(crate) fn with_gradients<A: AutodiffBackend, const N: usize>(
             let input = primitive::<Autodiff<C>, A, 1>(input);
             (input, primitive::<C, A::InnerBackend, 1>(gradient))
         });
-        wrap::<Autodiff<C>, A, 1>(nodes::with_gradients(value, inputs))
+        wrap::<Autodiff<C>, A, 1>(nodes::attach_gradients(value, inputs))
     });
-    reference::with_gradients(value, inputs)
+    reference::attach_gradients(value, inputs)
 }
 
 pub(crate) fn cholesky<B: Backend>(matrix: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {

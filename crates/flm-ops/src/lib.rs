@@ -10,7 +10,7 @@
 //! - [`gelu_tanh`]
 //! - [`gated_residual`], with a dropout whose [`Mask`] is a function and never kept
 //! - [`capped_softmax`], [`capped_loss`], [`capped_loss_gradient`]: the head's soft-capped distribution
-//! - [`with_gradients`]: a loss that was computed together with its gradients
+//! - [`attach_gradients`]: a loss that was computed together with its gradients
 //! - [`cholesky`]: the triangular root of a Gram matrix, and its inverse
 //! - [`noisy_rows`]: rows of a tall matrix, each mixed with Gaussian noise times that matrix
 //! - [`soft_rows`]: means of a tall matrix's rows by a softmax over all of them
@@ -307,14 +307,14 @@ pub fn may_take_gradient<A: AutodiffBackend, const D: usize>(x: &Tensor<A, D>) -
 /// # Panics
 ///
 /// If a gradient is not as long as its input.
-pub fn with_gradients<A: AutodiffBackend, const N: usize>(
+pub fn attach_gradients<A: AutodiffBackend, const N: usize>(
     value: Tensor<A::InnerBackend, 1>,
     inputs: [(Tensor<A, 1>, Tensor<A::InnerBackend, 1>); N],
 ) -> Tensor<A, 1> {
     for (input, gradient) in &inputs {
         let beside = ("its input", &input.dims()[..]);
         check::shape(
-            "with_gradients",
+            "attach_gradients",
             "a gradient",
             &gradient.dims(),
             &input.dims(),
@@ -330,9 +330,9 @@ pub fn with_gradients<A: AutodiffBackend, const N: usize>(
                     primitive::<Flex, A::InnerBackend, 1>(gradient),
                 )
             });
-            wrap::<AutodiffFlex, A, 1>(autodiff::with_gradients(value, inputs))
+            wrap::<AutodiffFlex, A, 1>(autodiff::attach_gradients(value, inputs))
         }
-        Route::Flex | Route::Composed => cube::with_gradients(value, inputs),
+        Route::Flex | Route::Composed => cube::attach_gradients(value, inputs),
     }
 }
 

@@ -228,7 +228,7 @@ pub(crate) fn capped_loss_gradient<B: Backend>(
     }
 }
 
-pub(crate) fn with_gradients<A: AutodiffBackend, const N: usize>(
+pub(crate) fn attach_gradients<A: AutodiffBackend, const N: usize>(
     value: Tensor<A::InnerBackend, 1>,
     inputs: [(Tensor<A, 1>, Tensor<A::InnerBackend, 1>); N],
 ) -> Tensor<A, 1> {

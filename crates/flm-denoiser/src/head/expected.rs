@@ -51,7 +51,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         let of_each = scores.inner();
         let inputs = [(flat(self.features.clone()), to_features)];
         Expected {
-            total: flm_ops::with_gradients(of_each.clone().sum(), inputs),
+            total: flm_ops::attach_gradients(of_each.clone().sum(), inputs),
             of_each,
         }
     }

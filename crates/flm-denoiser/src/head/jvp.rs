@@ -115,7 +115,7 @@ impl<A: AutodiffBackend> Jvp<A> {
                     .into_iter()
                     .map(|[value, tangent]| (value, tangent))
                     .unzip();
-                flm_ops::with_gradients(
+                flm_ops::attach_gradients(
                     value,
                     [
                         (

@@ -249,7 +249,7 @@ fn known_gradients_reach_their_inputs_with_the_upstream_one() {
         let leaves = [&a, &b].map(|x| Tensor::<A, 1>::from_inner(x.clone()).require_grad());
         // a is used twice, b through another operation.
         let [first, second] = leaves.clone();
-        let loss = crate::with_gradients(
+        let loss = crate::attach_gradients(
             leaf(&[7.0]),
             [
                 (first.clone(), leaf(&[10.0, 20.0])),

@@ -129,7 +129,7 @@ impl<R: CubeRuntime, T: BoolElement, const N: usize> Backward<On<R, T>, N> for W
     }
 }
 
-pub(super) fn with_gradients<R: CubeRuntime, T: BoolElement, const N: usize>(
+pub(super) fn attach_gradients<R: CubeRuntime, T: BoolElement, const N: usize>(
     value: CubeTensor<R>,
     inputs: [(Node<R, T>, CubeTensor<R>); N],
 ) -> Node<R, T> {
