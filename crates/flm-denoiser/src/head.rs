@@ -8,7 +8,7 @@
     reason = "parameters carry the names of the reference's checkpoints"
 )]
 
-mod aim;
+mod loss_target;
 mod belief;
 mod divergence;
 mod expected;
@@ -23,7 +23,7 @@ pub use uniform::UniformNoise;
 use crate::block::{bias, chunks, layer_norm, modulation};
 use crate::mode::{Duals, Mode, Values};
 use crate::{DitConfig, Execution, init};
-use aim::Aim;
+use loss_target::LossTarget;
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::log_softmax;
@@ -226,7 +226,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     ) -> Score<A> {
         let tokens = tokens.inner().flatten::<1>(0, 1);
         self.score(weights, |first, count| {
-            Aim::Probabilities(Target::Tokens(tokens.clone().narrow(0, first, count)))
+            LossTarget::Probabilities(Target::Tokens(tokens.clone().narrow(0, first, count)))
         })
     }
 
@@ -237,7 +237,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
-            Aim::Probabilities(Target::Distributions(target.rows(first, count)))
+            LossTarget::Probabilities(Target::Distributions(target.rows(first, count)))
         })
     }
 
@@ -249,7 +249,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
-            Aim::Probabilities(Target::Points(target.rows(first, count)))
+            LossTarget::Probabilities(Target::Points(target.rows(first, count)))
         })
     }
 
@@ -264,7 +264,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     ) -> Score<A> {
         let [batch, length, _] = self.features.dims();
         let scale = per_position(scale, [batch, length]);
-        self.score(weights, |first, count| Aim::Outputs {
+        self.score(weights, |first, count| LossTarget::Outputs {
             point: target.rows(first, count),
             scale: scale.clone().narrow(0, first, count),
         })
@@ -278,7 +278,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
-            Aim::Divergence(target.rows(first, count))
+            LossTarget::Divergence(target.rows(first, count))
         })
     }
 
@@ -290,7 +290,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         temperature: f64,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
-        self.score(weights, |first, count| Aim::Expectation {
+        self.score(weights, |first, count| LossTarget::Expectation {
             values: values.rows(first, count),
             temperature,
         })
@@ -303,7 +303,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         self.score(weights, |first, count| {
-            Aim::UniformBound(noise.rows(first, count))
+            LossTarget::UniformBound(noise.rows(first, count))
         })
     }
 
@@ -311,7 +311,7 @@ impl<A: AutodiffBackend> Prediction<A> {
     fn score(
         &self,
         weights: Tensor<A::InnerBackend, 2>,
-        aim: impl Fn(usize, usize) -> Aim<A::InnerBackend>,
+        aim: impl Fn(usize, usize) -> LossTarget<A::InnerBackend>,
     ) -> Score<A> {
         let [batch, length, width] = self.features.dims();
         let (rows, softcap) = (batch * length, self.head.softcap);

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::{CappedLoss, Target};
 
 /// Where the answers of a run of positions should be.
-pub(super) enum Aim<B: Backend> {
+pub(super) enum LossTarget<B: Backend> {
     /// Of their probabilities.
     Probabilities(Target<B>),
     /// Of what the head says before softcap and softmax: Σ (scale·output − point)², `point` `[count, vocabulary]`, `scale` `[count, 1]`.
@@ -26,7 +26,7 @@ pub(super) enum Aim<B: Backend> {
     },
 }
 
-impl<B: Backend> Aim<B> {
+impl<B: Backend> LossTarget<B> {
     /// The loss of each position, `[count]`, of logits product + bias.
     pub(super) fn loss(
         self,
