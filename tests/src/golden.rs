@@ -3,7 +3,7 @@
 use crate::fixture::{Fixture, Pinned, config, flat};
 use burn::tensor::Tensor;
 use burn_flex::Flex;
-use flm_denoiser::reference::{Foreign, Hints, Weights};
+use flm_denoiser::reference::{ReferenceCheckpoint, Hints, Weights};
 use flm_denoiser::{Dit, Dropout, NamedTensor, apply_tensors, named_tensors};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -112,7 +112,7 @@ pub fn make(shared: &Path) -> Fixture {
     let expected = Fixture::open(&folder.join("expected.safetensors"));
     let flow_map = Fixture::open(&folder.join("flow_map.safetensors"));
     let load = |file: &str| -> Dit<Flex> {
-        Foreign::open(&folder.join(file))
+        ReferenceCheckpoint::open(&folder.join(file))
             .and_then(|file| file.load(Weights::Averaged, &Hints::default(), &Default::default()))
             .map(|(model, _)| model)
             .unwrap_or_else(|error| panic!("{error}"))

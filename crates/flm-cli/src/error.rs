@@ -159,7 +159,7 @@ input_errors!(
     flm_denoiser::ConfigError,
     flm_denoiser::TemperatureError,
     flm_denoiser::folder::FolderError,
-    flm_denoiser::reference::ForeignError,
+    flm_denoiser::reference::ReferenceError,
     flm_discrete::DiscreteConfigError,
     flm_discrete::SamplingError,
     flm_distill::DistributionConfigError,

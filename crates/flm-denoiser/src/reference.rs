@@ -1,6 +1,6 @@
 //! Weights of the reference's, in and out.
 //!
-//! What is read ([`Foreign::open`]):
+//! What is read ([`ReferenceCheckpoint::open`]):
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -11,7 +11,7 @@
 //! Names may begin with `backbone.` and hold the `_orig_mod.` of compiled modules. Sizes are told from the tensors; what they do not tell
 //! (the length of sequences, and the number of heads where rotary frequencies are not among them) from the file's own
 //! settings, or by [`Hints`]. Every tensor must have its place in the network, but for those of a teacher, which some checkpoints carry
-//! along ([`Foreign::left_out`]).
+//! along ([`ReferenceCheckpoint::left_out`]).
 //!
 //! A checkpoint is a pickle, which is a program. It is read and never run.
 //!
@@ -26,8 +26,8 @@ mod pickle;
 mod settings;
 mod sizes;
 
-pub use error::ForeignError;
-pub use export::{Target, export};
+pub use error::ReferenceError;
+pub use export::{ExportFormat, export};
 pub use settings::Settings;
 
 use crate::{
@@ -76,13 +76,13 @@ pub struct Hints {
 ///
 /// ```no_run
 /// use burn_flex::Flex;
-/// use flm_denoiser::reference::{Foreign, Hints, Weights};
+/// use flm_denoiser::reference::{ReferenceCheckpoint, Hints, Weights};
 ///
-/// let foreign = Foreign::open("lm1b_fmlm.ckpt".as_ref())?;
+/// let foreign = ReferenceCheckpoint::open("lm1b_fmlm.ckpt".as_ref())?;
 /// let (dit, config) = foreign.load::<Flex>(Weights::Averaged, &Hints::default(), &Default::default())?;
-/// # Ok::<(), flm_denoiser::reference::ForeignError>(())
+/// # Ok::<(), flm_denoiser::reference::ReferenceError>(())
 /// ```
-pub struct Foreign {
+pub struct ReferenceCheckpoint {
     path: PathBuf,
     /// Size of the file of weights.
     bytes: u64,
@@ -98,13 +98,13 @@ enum Source {
     Tensors(Vec<NamedTensor>),
 }
 
-impl Foreign {
+impl ReferenceCheckpoint {
     /// Opens a file or folder and lists what is in it.
     ///
     /// # Errors
     ///
-    /// [`ForeignError`] if it cannot be read or is none of the kinds that are.
-    pub fn open(path: &Path) -> Result<Self, ForeignError> {
+    /// [`ReferenceError`] if it cannot be read or is none of the kinds that are.
+    pub fn open(path: &Path) -> Result<Self, ReferenceError> {
         if path.is_dir() {
             return Self::open_folder(path);
         }
@@ -112,17 +112,17 @@ impl Foreign {
         match extension {
             Some("safetensors") => Self::of_tensors(path, path, Settings::default()),
             Some("ckpt" | "pt" | "pth" | "bin") => Self::open_checkpoint(path),
-            _ => Err(ForeignError::Unknown {
+            _ => Err(ReferenceError::Unknown {
                 path: path.to_path_buf(),
                 expected: "a checkpoint (.ckpt, .pt, .pth), a .safetensors file or a folder with config.json and model.safetensors",
             }),
         }
     }
 
-    fn open_folder(folder: &Path) -> Result<Self, ForeignError> {
+    fn open_folder(folder: &Path) -> Result<Self, ReferenceError> {
         let path = folder.join(folder::CONFIG_FILE);
-        let text = fs::read_to_string(&path).map_err(ForeignError::io("read", &path))?;
-        let json = serde_json::from_str(&text).map_err(|source| ForeignError::Json {
+        let text = fs::read_to_string(&path).map_err(ReferenceError::io("read", &path))?;
+        let json = serde_json::from_str(&text).map_err(|source| ReferenceError::Json {
             path: path.clone(),
             source,
         })?;
@@ -133,9 +133,9 @@ impl Foreign {
         )
     }
 
-    fn of_tensors(path: &Path, file: &Path, settings: Settings) -> Result<Self, ForeignError> {
-        let bytes = fs::read(file).map_err(ForeignError::io("read", file))?;
-        let tensors = tensor_file::parse(&bytes).map_err(|fault| ForeignError::of(fault, file))?;
+    fn of_tensors(path: &Path, file: &Path, settings: Settings) -> Result<Self, ReferenceError> {
+        let bytes = fs::read(file).map_err(ReferenceError::io("read", file))?;
+        let tensors = tensor_file::parse(&bytes).map_err(|fault| ReferenceError::of(fault, file))?;
         let listed = tensors.into_iter().map(|tensor| {
             let shape = tensor.shape.clone();
             (tensor.name.clone(), shape, tensor)
@@ -156,11 +156,11 @@ impl Foreign {
         })
     }
 
-    fn open_checkpoint(path: &Path) -> Result<Self, ForeignError> {
+    fn open_checkpoint(path: &Path) -> Result<Self, ReferenceError> {
         let (checkpoint, left_out) = Checkpoint::open(path)?;
         Ok(Self {
             path: path.to_path_buf(),
-            bytes: (fs::metadata(path).map_err(ForeignError::io("read", path))?).len(),
+            bytes: (fs::metadata(path).map_err(ReferenceError::io("read", path))?).len(),
             settings: checkpoint.settings(),
             shapes: checkpoint.shapes(),
             source: Source::Checkpoint(Box::new(checkpoint)),
@@ -192,8 +192,8 @@ impl Foreign {
     ///
     /// # Errors
     ///
-    /// [`ForeignError::Family`] if the file says that it is of another family of models, whose tensors may have the same names.
-    pub fn kind(&self) -> Result<Kind, ForeignError> {
+    /// [`ReferenceError::Family`] if the file says that it is of another family of models, whose tensors may have the same names.
+    pub fn kind(&self) -> Result<Kind, ReferenceError> {
         let two_time = (self.shapes.iter()).any(|(name, _)| name.starts_with(sizes::SECOND_TIME));
         match self.settings.algorithm.as_deref() {
             Some("fmlm_twomodel") if two_time => Ok(Kind::Residual),
@@ -201,7 +201,7 @@ impl Foreign {
             None | Some("flm" | "fmlm" | "fmlm_twomodel" | "fmlm_twostage" | "dos") => {
                 Ok(if two_time { Kind::FlowMap } else { Kind::Flow })
             }
-            Some(other) => Err(ForeignError::Family {
+            Some(other) => Err(ReferenceError::Family {
                 path: self.path.clone(),
                 algorithm: other.to_owned(),
             }),
@@ -212,14 +212,14 @@ impl Foreign {
     ///
     /// # Errors
     ///
-    /// [`ForeignError`] if the tensors are those of no network, or something about it is neither told nor given.
-    pub fn config(&self, hints: &Hints) -> Result<DitConfig, ForeignError> {
+    /// [`ReferenceError`] if the tensors are those of no network, or something about it is neither told nor given.
+    pub fn config(&self, hints: &Hints) -> Result<DitConfig, ReferenceError> {
         let kind = match hints.kind {
             Some(kind) => kind,
             None => self.kind()?,
         };
         let config = sizes::infer(&self.path, &self.shapes, &self.settings, hints, kind)?;
-        config.validate().map_err(|source| ForeignError::Sizes {
+        config.validate().map_err(|source| ReferenceError::Sizes {
             path: self.path.clone(),
             source,
         })?;
@@ -230,19 +230,19 @@ impl Foreign {
     ///
     /// # Errors
     ///
-    /// [`ForeignError`] if the weights asked for are not there, or are not exactly the parameters of the network.
+    /// [`ReferenceError`] if the weights asked for are not there, or are not exactly the parameters of the network.
     pub fn load<B: Backend>(
         &self,
         weights: Weights,
         hints: &Hints,
         device: &B::Device,
-    ) -> Result<(Dit<B>, DitConfig), ForeignError> {
+    ) -> Result<(Dit<B>, DitConfig), ReferenceError> {
         let config = self.config(hints)?;
         self.check_size(&config)?;
         // Every parameter is replaced, so the seed does not matter.
         let fresh = config
             .init::<B>(&mut ChaCha8Rng::seed_from_u64(0), device)
-            .map_err(|source| ForeignError::Sizes {
+            .map_err(|source| ReferenceError::Sizes {
                 path: self.path.clone(),
                 source,
             })?;
@@ -251,7 +251,7 @@ impl Foreign {
             (Source::Checkpoint(checkpoint), weights) => checkpoint.tensors(weights)?,
             (Source::Tensors(tensors), Weights::Averaged) => tensors.clone(),
             (Source::Tensors(_), Weights::Live) => {
-                return Err(ForeignError::OneSet {
+                return Err(ReferenceError::OneSet {
                     path: self.path.clone(),
                 });
             }
@@ -261,7 +261,7 @@ impl Foreign {
     }
 
     /// Refuses a network of far more parameters than the file has bytes, before memory is taken for it.
-    fn check_size(&self, config: &DitConfig) -> Result<(), ForeignError> {
+    fn check_size(&self, config: &DitConfig) -> Result<(), ReferenceError> {
         let described = config.parameter_count();
         if described <= 8 * u128::from(self.bytes) {
             return Ok(());
@@ -275,7 +275,7 @@ impl Foreign {
     }
 
     /// Compares names and shapes with those of the network, before any values are read: of one storage a file may have any number of tensors.
-    fn check_shapes<B: Backend>(&self, network: &Dit<B>) -> Result<(), ForeignError> {
+    fn check_shapes<B: Backend>(&self, network: &Dit<B>) -> Result<(), ReferenceError> {
         let file = || self.path.clone();
         let mut found: BTreeMap<&str, &Vec<usize>> = BTreeMap::new();
         for (name, shape) in &self.shapes {

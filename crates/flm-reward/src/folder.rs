@@ -66,7 +66,7 @@ pub enum RewardError {
     },
     /// What should be replaced holds more than a classifier.
     #[error("{} holds {name}, which is no part of a reward classifier, so it is not replaced", path.display())]
-    Foreign {
+    ReferenceCheckpoint {
         /// The folder.
         path: PathBuf,
         /// What else is in it.
@@ -98,7 +98,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Rewa
 ///
 /// # Errors
 ///
-/// As [`read_config`], and [`RewardError::Foreign`] if it holds something of somebody else's.
+/// As [`read_config`], and [`RewardError::ReferenceCheckpoint`] if it holds something of somebody else's.
 pub fn check_replaced(dir: &Path) -> Result<(), RewardError> {
     let names = |entries: fs::ReadDir| {
         let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -116,7 +116,7 @@ pub fn check_replaced(dir: &Path) -> Result<(), RewardError> {
         .min()
     {
         None => Ok(()),
-        Some(name) => Err(RewardError::Foreign {
+        Some(name) => Err(RewardError::ReferenceCheckpoint {
             path: dir.to_path_buf(),
             name,
         }),

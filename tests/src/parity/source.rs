@@ -4,7 +4,7 @@ use crate::fixture::Fixture;
 use crate::golden;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::folder::{self, DENOISER_FOLDER, Existing};
-use flm_denoiser::reference::{Foreign, Hints, Weights};
+use flm_denoiser::reference::{ReferenceCheckpoint, Hints, Weights};
 use flm_denoiser::{Dit, DitConfig};
 use flm_simplex::Schedule;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ impl Models {
 /// A sentence, if it cannot be.
 pub fn convert<B: Backend>(from: &Path, out: &Path, denoiser: Option<&Path>) -> Result<(), String> {
     let load = |path: &Path| -> Result<(Dit<B>, DitConfig), String> {
-        Foreign::open(path)
+        ReferenceCheckpoint::open(path)
             .and_then(|file| file.load(Weights::Averaged, &Hints::default(), &Default::default()))
             .map_err(|error| error.to_string())
     };

@@ -9,7 +9,7 @@ use burn::tensor::backend::AutodiffBackend;
 use flm::{CARD_FILE, Card, Converted, ModelFolder};
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Content, Existing};
-use flm_denoiser::reference::{self, Foreign, ForeignError, Hints, Kind, Target, Weights};
+use flm_denoiser::reference::{self, ReferenceCheckpoint, ReferenceError, Hints, Kind, ExportFormat, Weights};
 use flm_denoiser::{Dit, DitConfig};
 use std::path::{Path, PathBuf};
 
@@ -73,8 +73,8 @@ impl Job for Out<'_> {
             folder::load::<B::InnerBackend>(&folder, &place.device)?
         };
         let target = match args.out.extension() {
-            Some(extension) if extension == "safetensors" => Target::StateDict,
-            _ => Target::HuggingFace,
+            Some(extension) if extension == "safetensors" => ExportFormat::StateDict,
+            _ => ExportFormat::HuggingFace,
         };
         reference::export(&args.out, &model, &config, target, existing(args.force))?;
         let mut out = format!(
@@ -109,7 +109,7 @@ impl Job for In<'_> {
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<String> {
         let args = self.args;
-        let foreign = Foreign::open(&args.from)?;
+        let foreign = ReferenceCheckpoint::open(&args.from)?;
         let kind = match args.kind {
             Some(kind) => kind.into(),
             None => foreign.kind()?,
@@ -206,7 +206,7 @@ impl In<'_> {
 
     fn read<B: AutodiffBackend>(
         &self,
-        foreign: &Foreign,
+        foreign: &ReferenceCheckpoint,
         path: &Path,
         kind: Option<Kind>,
         layout: Layout,
@@ -268,7 +268,7 @@ impl In<'_> {
         place: &Place<B>,
     ) -> Result<Network<B>> {
         if !is_model(path) {
-            let foreign = Foreign::open(path)?;
+            let foreign = ReferenceCheckpoint::open(path)?;
             return self.read::<B>(&foreign, path, Some(Kind::Flow), layout, place);
         }
         let folder = ModelFolder::find(path)?;
@@ -322,12 +322,12 @@ fn fitting(path: &Path, vocabulary: usize) -> Result<TextTokenizer> {
 }
 
 /// The error with the option that it is about.
-fn with_option(error: ForeignError) -> CliError {
+fn with_option(error: ReferenceError) -> CliError {
     let option = match &error {
-        ForeignError::Untold { key, .. } => format!(" by --{key}"),
-        ForeignError::Contradiction { key, .. } => format!(" by --{key}"),
-        ForeignError::Averages { .. } | ForeignError::NoAverages { .. } => " by --live".to_owned(),
-        ForeignError::OneSet { .. } => ", without --live".to_owned(),
+        ReferenceError::Untold { key, .. } => format!(" by --{key}"),
+        ReferenceError::Contradiction { key, .. } => format!(" by --{key}"),
+        ReferenceError::Averages { .. } | ReferenceError::NoAverages { .. } => " by --live".to_owned(),
+        ReferenceError::OneSet { .. } => ", without --live".to_owned(),
         _ => return error.into(),
     };
     CliError::input(format!("{error}{option}"))

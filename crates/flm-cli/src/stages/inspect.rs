@@ -6,7 +6,7 @@ use flm::{CARD_FILE, Card};
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::DitConfig;
 use flm_denoiser::folder;
-use flm_denoiser::reference::{Foreign, Hints};
+use flm_denoiser::reference::{ReferenceCheckpoint, Hints};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
@@ -81,7 +81,7 @@ pub(crate) fn network(config: &DitConfig) -> String {
 }
 
 /// A file of the reference's and the network in it, line by line.
-pub(crate) fn foreign(file: &Foreign, config: &DitConfig) -> String {
+pub(crate) fn foreign(file: &ReferenceCheckpoint, config: &DitConfig) -> String {
     let settings = file.settings();
     let mut about = Vec::new();
     about.extend(settings.algorithm.clone());
@@ -110,7 +110,7 @@ pub(crate) fn foreign(file: &Foreign, config: &DitConfig) -> String {
 
 /// A checkpoint of the reference's, tensors, or a folder of the hub.
 fn weights(path: &Path, tensors: bool) -> Result<String> {
-    let file = Foreign::open(path)?;
+    let file = ReferenceCheckpoint::open(path)?;
     // What the file does not say is not asked for: any number would do, and none is shown.
     let told = file.config(&Hints::default());
     let mut out = match &told {
@@ -168,7 +168,7 @@ fn model(path: &Path, tensors: bool) -> Result<String> {
         }
     }
     if tensors {
-        list(&mut out, Foreign::open(path)?.shapes());
+        list(&mut out, ReferenceCheckpoint::open(path)?.shapes());
     }
     if config.residual {
         out += "denoiser\n";

@@ -3,7 +3,7 @@
 use super::archive::Archive;
 use super::pickle::{Id, Value};
 use super::sizes::ROTARY;
-use super::{ForeignError, Settings, Weights, names};
+use super::{ReferenceError, Settings, Weights, names};
 use crate::NamedTensor;
 use std::path::{Path, PathBuf};
 
@@ -20,13 +20,13 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     /// Opens a checkpoint; also the names of tensors that are a teacher's.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<String>), ForeignError> {
-        let fault = |reason| ForeignError::Checkpoint {
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<String>), ReferenceError> {
+        let fault = |reason| ReferenceError::Checkpoint {
             path: path.to_path_buf(),
             reason,
         };
         // What the system says about a file that cannot be opened at all, not what the reader of archives makes of it.
-        drop(std::fs::File::open(path).map_err(ForeignError::io("read", path))?);
+        drop(std::fs::File::open(path).map_err(ReferenceError::io("read", path))?);
         let archive = Archive::open(path).map_err(fault)?;
         let heap = &archive.heap;
         let of_a_training = heap.get(heap.root(), "state_dict");
@@ -73,9 +73,9 @@ impl Checkpoint {
     }
 
     /// The tensors of the network.
-    pub(super) fn tensors(&self, weights: Weights) -> Result<Vec<NamedTensor>, ForeignError> {
+    pub(super) fn tensors(&self, weights: Weights) -> Result<Vec<NamedTensor>, ReferenceError> {
         match (weights, self.one_set) {
-            (Weights::Live, true) => Err(ForeignError::OneSet {
+            (Weights::Live, true) => Err(ReferenceError::OneSet {
                 path: self.path.clone(),
             }),
             (Weights::Live, false) | (Weights::Averaged, true) => (self.live.iter())
@@ -86,16 +86,16 @@ impl Checkpoint {
     }
 
     /// Averages are kept in the order of the parameters, which is that of the file's tensors without those that are none.
-    fn averaged(&self) -> Result<Vec<NamedTensor>, ForeignError> {
+    fn averaged(&self) -> Result<Vec<NamedTensor>, ReferenceError> {
         let Some(averages) = &self.averages else {
-            return Err(ForeignError::NoAverages {
+            return Err(ReferenceError::NoAverages {
                 path: self.path.clone(),
             });
         };
         let is_parameter = |(name, ..): &&(String, Vec<usize>, Id)| name != ROTARY;
         let parameters = self.live.iter().filter(is_parameter).count();
         if parameters != averages.len() {
-            return Err(ForeignError::Averages {
+            return Err(ReferenceError::Averages {
                 path: self.path.clone(),
                 parameters,
                 averages: averages.len(),
@@ -122,7 +122,7 @@ impl Checkpoint {
         Ok(tensors)
     }
 
-    fn read(&self, name: &str, id: Id) -> Result<NamedTensor, ForeignError> {
+    fn read(&self, name: &str, id: Id) -> Result<NamedTensor, ReferenceError> {
         let (shape, values) = self
             .archive
             .tensor(id)
@@ -135,8 +135,8 @@ impl Checkpoint {
     }
 }
 
-fn unreadable(path: &Path, name: &str, reason: String) -> ForeignError {
-    ForeignError::Unreadable {
+fn unreadable(path: &Path, name: &str, reason: String) -> ReferenceError {
+    ReferenceError::Unreadable {
         path: path.to_path_buf(),
         name: name.to_owned(),
         reason,

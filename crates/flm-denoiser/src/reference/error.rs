@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Why weights of another program's cannot be read, or written for it.
 #[derive(Debug, thiserror::Error)]
-pub enum ForeignError {
+pub enum ReferenceError {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -147,7 +147,7 @@ pub enum ForeignError {
     Folder(#[from] FolderError),
 }
 
-impl ForeignError {
+impl ReferenceError {
     pub(super) fn of(fault: Fault, path: &Path) -> Self {
         let path = path.to_path_buf();
         match fault {

@@ -1,6 +1,6 @@
 //! A network in the files that the reference reads.
 
-use super::ForeignError;
+use super::ReferenceError;
 use super::names::BACKBONE;
 use super::sizes::{ROTARY, frequencies};
 use crate::folder::Staging;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// What to write a network as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum ExportFormat {
     /// A folder of `config.json`, the reference's settings, and `model.safetensors`, tensors by the names of its module `DIT`.
     HuggingFace,
     /// One `.safetensors` file, with the names of a training's `state_dict`.
@@ -23,15 +23,15 @@ pub enum Target {
 ///
 /// # Errors
 ///
-/// [`ForeignError::NotOfReference`] if the network has a part that the reference's has not, [`ForeignError::Folder`] if the place is
-/// taken, [`ForeignError::Io`] if the system refuses.
+/// [`ReferenceError::NotOfReference`] if the network has a part that the reference's has not, [`ReferenceError::Folder`] if the place is
+/// taken, [`ReferenceError::Io`] if the system refuses.
 pub fn export<B: Backend>(
     place: &Path,
     model: &Dit<B>,
     config: &DitConfig,
-    target: Target,
+    target: ExportFormat,
     existing: Existing,
-) -> Result<(), ForeignError> {
+) -> Result<(), ReferenceError> {
     check(config)?;
     let mut tensors = named_tensors(model);
     // A constant, which the reference keeps among the parameters' tensors and misses where it is not.
@@ -42,11 +42,11 @@ pub fn export<B: Backend>(
         values,
     });
     match target {
-        Target::HuggingFace => {
+        ExportFormat::HuggingFace => {
             let staging = Staging::begin(place, existing)?;
             let file = Path::new(TENSORS_FILE);
             let path = staging.path(file);
-            tensor_file::write(&path, &tensors).map_err(ForeignError::io("write", &path))?;
+            tensor_file::write(&path, &tensors).map_err(ReferenceError::io("write", &path))?;
             staging.sync(file)?;
             let mut settings = serde_json::to_string_pretty(&settings(config))
                 .expect("texts, numbers and truth values");
@@ -54,7 +54,7 @@ pub fn export<B: Backend>(
             staging.write(Path::new(CONFIG_FILE), settings.as_bytes())?;
             Ok(staging.commit()?)
         }
-        Target::StateDict => {
+        ExportFormat::StateDict => {
             for tensor in &mut tensors {
                 tensor.name.insert_str(0, BACKBONE);
             }
@@ -67,7 +67,7 @@ fn write_file(
     place: &Path,
     tensors: &[NamedTensor],
     existing: Existing,
-) -> Result<(), ForeignError> {
+) -> Result<(), ReferenceError> {
     if existing == Existing::Refuse && place.exists() {
         return Err(crate::folder::FolderError::Exists {
             path: place.to_path_buf(),
@@ -78,24 +78,24 @@ fn write_file(
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    std::fs::create_dir_all(folder).map_err(ForeignError::io("create", folder))?;
+    std::fs::create_dir_all(folder).map_err(ReferenceError::io("create", folder))?;
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let file = builder
         .tempfile_in(folder)
-        .map_err(ForeignError::io("write in", folder))?;
-    tensor_file::write(file.path(), tensors).map_err(ForeignError::io("write", place))?;
+        .map_err(ReferenceError::io("write in", folder))?;
+    tensor_file::write(file.path(), tensors).map_err(ReferenceError::io("write", place))?;
     file.as_file()
         .sync_all()
-        .map_err(ForeignError::io("write", place))?;
+        .map_err(ReferenceError::io("write", place))?;
     file.persist(place)
-        .map_err(|error| ForeignError::io("write", place)(error.error))?;
+        .map_err(|error| ReferenceError::io("write", place)(error.error))?;
     Ok(())
 }
 
 /// The reference has constants where the configuration has keys.
-fn check(config: &DitConfig) -> Result<(), ForeignError> {
+fn check(config: &DitConfig) -> Result<(), ReferenceError> {
     let plain = DitConfig::new(
         config.vocab_size,
         config.length,
@@ -159,7 +159,7 @@ fn check(config: &DitConfig) -> Result<(), ForeignError> {
         ),
     ];
     match (differences.into_iter()).find(|(_, found, expected)| found != expected) {
-        Some((key, found, expected)) => Err(ForeignError::NotOfReference {
+        Some((key, found, expected)) => Err(ReferenceError::NotOfReference {
             key,
             found,
             expected,

@@ -1,6 +1,6 @@
 //! The reference's names of parameters, out of what files make of them.
 
-use super::ForeignError;
+use super::ReferenceError;
 use std::path::Path;
 
 /// Before the names of a training's network.
@@ -23,8 +23,8 @@ pub(super) struct Sorted<T> {
 ///
 /// # Errors
 ///
-/// [`ForeignError::Unreadable`] for a tensor that is neither's.
-pub(super) fn sort<T>(path: &Path, tensors: Vec<Listed<T>>) -> Result<Sorted<T>, ForeignError> {
+/// [`ReferenceError::Unreadable`] for a tensor that is neither's.
+pub(super) fn sort<T>(path: &Path, tensors: Vec<Listed<T>>) -> Result<Sorted<T>, ReferenceError> {
     let of_a_training = (tensors.iter()).any(|(name, ..)| name.starts_with(BACKBONE));
     let mut sorted = Sorted {
         network: Vec::new(),
@@ -39,7 +39,7 @@ pub(super) fn sort<T>(path: &Path, tensors: Vec<Listed<T>>) -> Result<Sorted<T>,
             Some(plain) => plain,
             None if !of_a_training => &name,
             None => {
-                return Err(ForeignError::Unreadable {
+                return Err(ReferenceError::Unreadable {
                     path: path.to_path_buf(),
                     reason: "belongs neither to the network (backbone.) nor to a teacher"
                         .to_owned(),

@@ -1,6 +1,6 @@
 //! The sizes of a network, out of the shapes of its tensors.
 
-use super::{ForeignError, Hints, Kind, Settings};
+use super::{ReferenceError, Hints, Kind, Settings};
 use crate::{DitConfig, NamedTensor};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -19,19 +19,19 @@ pub(super) fn infer(
     settings: &Settings,
     hints: &Hints,
     kind: Kind,
-) -> Result<DitConfig, ForeignError> {
+) -> Result<DitConfig, ReferenceError> {
     let by_name: HashMap<&str, &[usize]> = shapes
         .iter()
         .map(|(name, shape)| (name.as_str(), shape.as_slice()))
         .collect();
     let matrix = |name: &'static str| match by_name.get(name) {
         Some([rows, columns]) => Ok([*rows, *columns]),
-        Some(other) => Err(ForeignError::Unreadable {
+        Some(other) => Err(ReferenceError::Unreadable {
             path: path.to_path_buf(),
             name: name.to_owned(),
             reason: format!("must be a matrix, found shape {other:?}"),
         }),
-        None => Err(ForeignError::NoNetwork {
+        None => Err(ReferenceError::NoNetwork {
             path: path.to_path_buf(),
             name,
         }),
@@ -50,14 +50,14 @@ pub(super) fn infer(
         _ => None,
     });
     let told = |key, told: Option<usize>, given: Option<usize>| match (told, given) {
-        (Some(found), Some(given)) if found != given => Err(ForeignError::Contradiction {
+        (Some(found), Some(given)) if found != given => Err(ReferenceError::Contradiction {
             path: path.to_path_buf(),
             key,
             found,
             given,
         }),
         (Some(size), _) | (None, Some(size)) => Ok(size),
-        (None, None) => Err(ForeignError::Untold {
+        (None, None) => Err(ReferenceError::Untold {
             path: path.to_path_buf(),
             key,
         }),
@@ -82,7 +82,7 @@ pub(super) fn check_rotary(
     path: &Path,
     tensors: &mut Vec<NamedTensor>,
     config: &DitConfig,
-) -> Result<(), ForeignError> {
+) -> Result<(), ReferenceError> {
     let Some(place) = tensors.iter().position(|tensor| tensor.name == ROTARY) else {
         return Ok(());
     };
@@ -93,7 +93,7 @@ pub(super) fn check_rotary(
     if found.values.len() == expected.len() && found.values.iter().zip(&expected).all(near) {
         return Ok(());
     }
-    Err(ForeignError::Unreadable {
+    Err(ReferenceError::Unreadable {
         path: path.to_path_buf(),
         name: found.name,
         reason: format!(

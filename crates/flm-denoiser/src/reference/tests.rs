@@ -190,7 +190,7 @@ fn home() -> tempfile::TempDir {
 
 fn load(path: &Path, weights: Weights, hints: &Hints) -> Result<(Dit<Flex>, DitConfig), String> {
     let loaded =
-        Foreign::open(path).and_then(|file| file.load(weights, hints, &Default::default()));
+        ReferenceCheckpoint::open(path).and_then(|file| file.load(weights, hints, &Default::default()));
     loaded.map_err(|error| error.to_string())
 }
 
@@ -209,7 +209,7 @@ fn a_checkpoint_gives_its_averages_or_its_parameters() {
     let home = home();
     let path = home.path().join("x.ckpt");
     checkpoint("fmlm").write(&path);
-    let file = Foreign::open(&path).unwrap();
+    let file = ReferenceCheckpoint::open(&path).unwrap();
     let settings = file.settings();
     assert_eq!(settings.algorithm.as_deref(), Some("fmlm"));
     assert_eq!((settings.step, settings.decay), (Some(1234), Some(0.5)));
@@ -241,7 +241,7 @@ fn a_network_is_told_by_its_tensors_and_its_name() {
             averages: named_tensors(&model),
         }
         .write(&path);
-        let found = Foreign::open(&path).unwrap().kind();
+        let found = ReferenceCheckpoint::open(&path).unwrap().kind();
         found.map_err(|error| {
             error
                 .to_string()
@@ -268,7 +268,7 @@ fn a_teacher_is_left_out_and_any_other_tensor_is_named() {
     let home = home();
     let path = home.path().join("x.ckpt");
     good.write(&path);
-    let file = Foreign::open(&path).unwrap();
+    let file = ReferenceCheckpoint::open(&path).unwrap();
     assert_eq!(file.left_out(), ["teacher_model.vocab_embed.embedding"]);
     assert!(load(&path, Weights::Averaged, &Hints::default()).is_ok());
 
@@ -393,7 +393,7 @@ fn files_made_to_take_memory_are_refused_before_they_do() {
     p.raw(b"uu.");
     write_archive(&path, &p.bytes, &[]);
     assert_eq!(
-        Foreign::open(&path).unwrap().settings(),
+        ReferenceCheckpoint::open(&path).unwrap().settings(),
         &Settings::default()
     );
 }
@@ -457,7 +457,7 @@ fn what_goes_out_comes_in_again() {
             &folder,
             &model,
             &config,
-            Target::HuggingFace,
+            ExportFormat::HuggingFace,
             Existing::Refuse,
         )
         .unwrap();
@@ -466,7 +466,7 @@ fn what_goes_out_comes_in_again() {
         assert_eq!(named_tensors(&found), named_tensors(&model));
 
         let file = home.path().join(format!("model-{number}.safetensors"));
-        export(&file, &model, &config, Target::StateDict, Existing::Refuse).unwrap();
+        export(&file, &model, &config, ExportFormat::StateDict, Existing::Refuse).unwrap();
         let hints = Hints {
             length: Some(3),
             kind: residual.then_some(Kind::Residual),
@@ -474,7 +474,7 @@ fn what_goes_out_comes_in_again() {
         };
         let (found, _) = load(&file, Weights::Averaged, &hints).unwrap();
         assert_eq!(named_tensors(&found), named_tensors(&model));
-        let again = export(&file, &model, &config, Target::StateDict, Existing::Refuse);
+        let again = export(&file, &model, &config, ExportFormat::StateDict, Existing::Refuse);
         assert!(again.unwrap_err().to_string().ends_with("exists already"));
         assert!(
             load(&file, Weights::Live, &hints)
@@ -495,7 +495,7 @@ fn what_the_reference_cannot_have_is_not_written() {
             &place,
             &network(&config, 1),
             &config,
-            Target::HuggingFace,
+            ExportFormat::HuggingFace,
             Existing::Refuse,
         );
         assert_eq!(
@@ -646,7 +646,7 @@ proptest! {
         small.write(&path);
         let good = fs::read(&path).unwrap();
         fs::write(&path, harmed(&good, &changes, end)).unwrap();
-        if let Ok(file) = Foreign::open(&path) {
+        if let Ok(file) = ReferenceCheckpoint::open(&path) {
             let _ = file.config(&Hints::default());
             let _ = file.load::<Flex>(Weights::Averaged, &Hints::default(), &Default::default());
         }
@@ -657,7 +657,7 @@ proptest! {
         let home = home();
         let path = home.path().join("x.safetensors");
         let config = config(false);
-        export(&path, &network(&config, 3), &config, Target::StateDict, Existing::Refuse).unwrap();
+        export(&path, &network(&config, 3), &config, ExportFormat::StateDict, Existing::Refuse).unwrap();
         let good = fs::read(&path).unwrap();
         // The header is where harm is done.
         let header = good.len().min(3000);
