@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn_flex::Flex;
 use flm_denoiser::{TokenDistribution, Dit, Dropout, Dual, Noise};
 use flm_distill::{
-    Denoiser, FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses, Target,
+    DenoiserSource, FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses, TargetNetwork,
     TimeRow,
 };
 use flm_simplex::{Schedule, projection::sparsemax};
@@ -493,9 +493,9 @@ fn an_averaged_target_is_the_averages_own() {
     let target = file.float::<Flex, 3>("flow_map.semigroup_target");
     let log_probs = answer.dense_log_probs().inner();
     let expected = flat((target * log_probs).sum_dim(2).neg());
-    let error = relative_error(&per_token(Target::Average), &expected);
+    let error = relative_error(&per_token(TargetNetwork::Average), &expected);
     assert!(error < TOLERANCE, "relative error {error:.1e}");
-    assert!(relative_error(&per_token(Target::Student), &expected) > 1e-2);
+    assert!(relative_error(&per_token(TargetNetwork::Student), &expected) > 1e-2);
 }
 
 #[test]
@@ -526,9 +526,9 @@ fn the_student_may_answer_for_the_denoiser_even_beside_a_teacher() {
             )
         };
         let teacher = || Some(another::<Flex>(&file));
-        let alone = per_token(Denoiser::Teacher, None);
-        assert_eq!(per_token(Denoiser::Student, teacher()), alone);
-        let taught = per_token(Denoiser::Teacher, teacher());
+        let alone = per_token(DenoiserSource::Teacher, None);
+        assert_eq!(per_token(DenoiserSource::Student, teacher()), alone);
+        let taught = per_token(DenoiserSource::Teacher, teacher());
         assert!(relative_error(&taught, &alone) > 1e-2, "{objective:?}");
     }
 }

@@ -18,9 +18,9 @@ pub struct FlowMapConfig {
     /// The distance of semigroup and Eulerian to their targets.
     pub measure: Measure,
     /// Which student makes the semigroup's target.
-    pub target: Target,
+    pub target: TargetNetwork,
     /// Who answers D in the objectives that ask for it, all but the semigroup.
-    pub denoiser: Denoiser,
+    pub denoiser: DenoiserSource,
     /// Weight of a row off the diagonal; one on it has 1.
     pub off_diagonal_weight: f64,
     /// Euler steps of the teacher's path from 0 to 1.
@@ -46,7 +46,7 @@ pub enum Measure {
 /// Which student makes a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Target {
+pub enum TargetNetwork {
     /// The student as it stands.
     #[default]
     Student,
@@ -57,7 +57,7 @@ pub enum Target {
 /// Who answers D off the diagonal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Denoiser {
+pub enum DenoiserSource {
     /// The frozen denoiser or, where there is none, the student.
     #[default]
     Teacher,
@@ -74,8 +74,8 @@ impl Default for FlowMapConfig {
             boundary: 1.0 / 32.0,
             midpoint: Midpoint::default(),
             measure: Measure::default(),
-            target: Target::default(),
-            denoiser: Denoiser::default(),
+            target: TargetNetwork::default(),
+            denoiser: DenoiserSource::default(),
             off_diagonal_weight: 1.0,
             path_steps: 8,
             segments: 1,
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(
             message(FlowMapConfig {
                 objective: ObjectiveKind::Semigroup,
-                denoiser: Denoiser::Student,
+                denoiser: DenoiserSource::Student,
                 ..default()
             }),
             "flow map denoiser is a setting of the objectives that ask a denoiser, found the objective semigroup"
@@ -297,7 +297,7 @@ mod tests {
                 "denoiser",
                 "the objectives that ask a denoiser",
                 FlowMapConfig {
-                    denoiser: Denoiser::Student,
+                    denoiser: DenoiserSource::Student,
                     ..residual
                 },
             ),

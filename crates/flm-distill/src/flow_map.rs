@@ -5,7 +5,7 @@ use crate::off_diagonal::path::rounds;
 use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows, on_clock, segment_rows};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
-use crate::{Answer, Denoiser, FlowMapConfig, ObjectiveKind, Target, cost};
+use crate::{Answer, DenoiserSource, FlowMapConfig, ObjectiveKind, TargetNetwork, cost};
 use burn::module::AutodiffModule;
 use burn::tensor::{
     Int, Tensor,
@@ -60,9 +60,9 @@ impl<'a, B: Backend> Rows<'a, B> {
     }
 
     /// Who answers D, and I_s as it sees it.
-    pub fn denoiser(&self, denoiser: Denoiser) -> (&'a Dit<B>, Tensor<B, 3>) {
+    pub fn denoiser(&self, denoiser: DenoiserSource) -> (&'a Dit<B>, Tensor<B, 3>) {
         match (denoiser, self.teacher) {
-            (Denoiser::Teacher, Some(teacher)) => (teacher, self.state_of_teacher(teacher)),
+            (DenoiserSource::Teacher, Some(teacher)) => (teacher, self.state_of_teacher(teacher)),
             _ => (self.student, self.state.clone()),
         }
     }
@@ -72,10 +72,10 @@ impl<'a, B: Backend> Rows<'a, B> {
     /// # Panics
     ///
     /// If an average is asked for and there is none.
-    pub fn target(&self, target: Target) -> (&'a Dit<B>, Tensor<B, 3>) {
+    pub fn target(&self, target: TargetNetwork) -> (&'a Dit<B>, Tensor<B, 3>) {
         match target {
-            Target::Student => (self.student, self.state.clone()),
-            Target::Average => {
+            TargetNetwork::Student => (self.student, self.state.clone()),
+            TargetNetwork::Average => {
                 let average = self.average.expect("an averaged target has an average");
                 let noise = self.noise.seen_by(average.embed());
                 (average, self.state_of(average, noise))
@@ -84,7 +84,7 @@ impl<'a, B: Backend> Rows<'a, B> {
     }
 
     /// D_t(X_{s,t}(I_s)), what `denoiser` says about the end of the jump that `delta` makes.
-    pub fn arrived(&self, denoiser: Denoiser, delta: &TokenDistribution<B>) -> TokenDistribution<B> {
+    pub fn arrived(&self, denoiser: DenoiserSource, delta: &TokenDistribution<B>) -> TokenDistribution<B> {
         let times = self.row_times();
         let (denoiser, state) = self.denoiser(denoiser);
         let end = transport(state, delta.mean(denoiser.embed()), times.s, times.t);
@@ -192,7 +192,7 @@ impl<B: Backend> FlowMapObjective<B> {
 
     /// Whether a target is made by the student's average, which sees noise as wide as the vocabulary only.
     pub fn is_averaged(&self) -> bool {
-        self.config.target == Target::Average
+        self.config.target == TargetNetwork::Average
     }
 
     /// Losses of `tokens` `[batch, length]` at the given times, diagonal rows first. `average` are the student's averaged weights, asked

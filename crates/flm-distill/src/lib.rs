@@ -32,7 +32,7 @@ mod rows;
 mod state;
 mod weighting;
 
-pub use config::{Denoiser, FlowMapConfig, FlowMapConfigError, Measure, Target};
+pub use config::{DenoiserSource, FlowMapConfig, FlowMapConfigError, Measure, TargetNetwork};
 pub use distribution::{
     DistributionConfig, DistributionConfigError, DistributionLosses, DistributionObjective,
     DistributionRow,

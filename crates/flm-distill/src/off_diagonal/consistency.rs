@@ -1,16 +1,16 @@
 //! The Eulerian property over a step and not in the limit: who starts a step later ends at the same place.
 
-use crate::{Answer, Denoiser, FlowMapConfig, OffDiagonal, Rows};
+use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, Rows};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dropout, Score};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
-/// Cross-entropy against γ·D_s(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), the short step from s to u made by the [`Denoiser`], the rest by the student.
+/// Cross-entropy against γ·D_s(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), the short step from s to u made by the [`DenoiserSource`], the rest by the student.
 ///
 /// As in consistency distillation. The target is a convex combination of distributions, so it stays on the simplex without a
 /// projection and without a derivative; in the limit of no step its distance to δ is the Eulerian residual r times (u−s)/((1−s)(t−s)).
 #[derive(Clone, Copy, Debug)]
-pub struct Consistency(pub Denoiser);
+pub struct Consistency(pub DenoiserSource);
 
 /// The step's share of the way from s to t, in τ. Over a longer one D_s is no map of the flow; a shorter one teaches less at a time.
 const STEP: f64 = 1.0 / 8.0;

@@ -1,19 +1,19 @@
 //! The Lagrangian property without a projection: endpoint-consistent Lagrangian distillation (ECLD) of Categorical Flow Maps,
 //! arXiv 2602.12233.
 
-use crate::{Answer, Denoiser, FlowMapConfig, OffDiagonal, Rows, cost};
+use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, Rows, cost};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dual, Score};
 use flm_simplex::flow_map::endpoint_weights;
 
-/// Cross-entropy against D_t(X_{s,t}(I_s)), D by the [`Denoiser`], plus ‖(t−s)/(1−s)·∂_t δ_{s,t}(I_s)‖².
+/// Cross-entropy against D_t(X_{s,t}(I_s)), D by the [`DenoiserSource`], plus ‖(t−s)/(1−s)·∂_t δ_{s,t}(I_s)‖².
 ///
 /// The end of the jump moves as the flow does exactly if δ is what the denoiser says there, but for its own motion in t. The two terms
 /// ask for both: a target that is on the simplex by itself, and an answer that stands still. The derivative of the second is
 /// *not* stopped: its gradient goes back through a derivative, which makes a row the dearest of all objectives
 /// ([`evaluations`](OffDiagonal::evaluations)). The student is asked without dropout there.
 #[derive(Clone, Copy, Debug)]
-pub struct Ecld(pub Denoiser);
+pub struct Ecld(pub DenoiserSource);
 
 impl From<&FlowMapConfig> for Ecld {
     fn from(config: &FlowMapConfig) -> Self {

@@ -1,13 +1,13 @@
 //! The Eulerian objective: (∂_s + b_s·∇) X_{s,t} = 0.
 
-use crate::{Answer, Denoiser, FlowMapConfig, Measure, OffDiagonal, Rows, cost};
+use crate::{Answer, DenoiserSource, FlowMapConfig, Measure, OffDiagonal, Rows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
 use flm_denoiser::{TokenDistribution, Dropout, Dual, Score};
 
-/// Cross-entropy against the sparsemax of D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the [`Denoiser`], or squared error
+/// Cross-entropy against the sparsemax of D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the [`DenoiserSource`], or squared error
 /// against that itself, as published.
 ///
 /// Whoever starts a little later, from where the flow has taken the state meanwhile, must end at the same place. Multiplied
@@ -21,7 +21,7 @@ use flm_denoiser::{TokenDistribution, Dropout, Dual, Score};
 #[derive(Clone, Copy, Debug)]
 pub struct Eulerian {
     /// Who answers D.
-    pub denoiser: Denoiser,
+    pub denoiser: DenoiserSource,
     /// The distance to the target, by cross-entropy to its projection.
     pub measure: Measure,
 }
@@ -57,7 +57,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: Denoiser) -> TokenDistribution<B> {
+fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: DenoiserSource) -> TokenDistribution<B> {
     let times = rows.row_times();
     let remaining = |time: Tensor<B, 1>| time.neg().add_scalar(1.0);
     let (denoiser, state) = rows.denoiser(denoiser);

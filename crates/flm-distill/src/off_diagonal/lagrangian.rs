@@ -1,6 +1,6 @@
 //! The Lagrangian objective: ∂_t X_{s,t} = b_t(X_{s,t}).
 
-use crate::{Answer, Denoiser, FlowMapConfig, OffDiagonal, Rows, cost};
+use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, Rows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -8,12 +8,12 @@ use burn::tensor::{
 use flm_denoiser::{TokenDistribution, Dual, Score};
 use flm_simplex::flow_map::DISTILLATION_GUARD;
 
-/// Cross-entropy against sparsemax(D_t(X_{s,t}(I_s)) − (1−t)(t−s)/(1−s)·∂_t δ_{s,t}(I_s)), D by the [`Denoiser`].
+/// Cross-entropy against sparsemax(D_t(X_{s,t}(I_s)) − (1−t)(t−s)/(1−s)·∂_t δ_{s,t}(I_s)), D by the [`DenoiserSource`].
 ///
 /// The end of the jump must move, when the target time does, as the flow moves there. The correction leaves the simplex, and
 /// sparsemax brings it back. On a boundary row it is zero: the answer is drawn to what the denoiser says of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Lagrangian(pub Denoiser);
+pub struct Lagrangian(pub DenoiserSource);
 
 impl From<&FlowMapConfig> for Lagrangian {
     fn from(config: &FlowMapConfig) -> Self {
@@ -37,7 +37,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Lagrangian {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: Denoiser) -> TokenDistribution<B> {
+fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: DenoiserSource) -> TokenDistribution<B> {
     let times = rows.row_times();
     let moving = rows.student.jvp(
         Dual::still(rows.state.clone()),

@@ -1,6 +1,6 @@
 //! The semigroup objective: X_{s,t} = X_{u,t} ∘ X_{s,u}.
 
-use crate::{Answer, FlowMapConfig, Measure, OffDiagonal, Rows, Target};
+use crate::{Answer, FlowMapConfig, Measure, OffDiagonal, Rows, TargetNetwork};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -17,7 +17,7 @@ pub struct Semigroup {
     /// The distance to the target.
     pub measure: Measure,
     /// Who makes the target.
-    pub target: Target,
+    pub target: TargetNetwork,
 }
 
 impl From<&FlowMapConfig> for Semigroup {
@@ -48,7 +48,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, target: Target) -> TokenDistribution<B> {
+fn target<B: Backend>(rows: &Rows<'_, B>, target: TargetNetwork) -> TokenDistribution<B> {
     let (student, state) = rows.target(target);
     let times = rows.row_times();
     let first = student
