@@ -10,7 +10,7 @@ pub use training::batches;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Distribution, Int, Tensor, backend::Backend};
 use flm_denoiser::{
-    Block, Dit, DitConfig, Dropout, Dual, Execution, OutputLayer, Prior, Rope, Sampling,
+    Block, Dit, DitConfig, Dropout, Dual, Execution, OutputLayer, Prior, Rope, SamplingDenoiser,
 };
 use flm_simplex::{Schedule, sampler, stream::generator};
 
@@ -212,7 +212,7 @@ impl<B: AutodiffBackend> Bench<B> {
             let start = prior
                 .draw(sizes.batch, sizes.length, &mut rng)
                 .seen(model.embed());
-            let denoiser = Sampling::new(&model);
+            let denoiser = SamplingDenoiser::new(&model);
             let none = || unreachable!("no noise is put back");
             let belief = sampler::flow_map(&denoiser, &schedule, start, jumps, 0.0, none, |_| ());
             belief.expect("possible settings").argmax().into_data()

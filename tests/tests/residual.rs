@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 use burn_flex::Flex;
-use flm_denoiser::{Dit, Dropout, Noise, Residual, Sampling, apply_tensors, named_tensors};
+use flm_denoiser::{Dit, Dropout, Noise, Residual, SamplingDenoiser, apply_tensors, named_tensors};
 use flm_distill::{ResidualObjective, ResidualStudent, RowKind, RowLosses, TimeRow};
 use flm_simplex::{Schedule, sampler};
 use flm_tests::fixture::{self, Fixture, flat, flat_int, relative_error};
@@ -183,7 +183,7 @@ fn a_second_network_starts_silent_and_its_flow_map_is_euler() {
         let noise = || file.float::<Flex, 3>("expected.z0");
         // The last Euler step carries the state to the last answer but for the guard, 1e-5 of it.
         let euler = sampler::euler(
-            &Sampling::new(&residual.denoiser),
+            &SamplingDenoiser::new(&residual.denoiser),
             &schedule(),
             residual.denoiser.embed().project(noise()),
             steps,

@@ -69,7 +69,7 @@
 //! | [`Execution`] | in which numbers a network is evaluated, and how much memory its head may take |
 //! | [`Dropout`] | masks from a generator that the caller owns |
 //! | [`Residual`] | a flow map of two networks, of the paper's first version |
-//! | [`Sampling`], [`DropoutGuidance`] | the network as the samplers of `flm_simplex` see it, and how it is made a weaker one |
+//! | [`SamplingDenoiser`], [`DropoutGuidance`] | the network as the samplers of `flm_simplex` see it, and how it is made a weaker one |
 //! | [`Expected`] | a score of its answers' means, with the gradient to the state: what rewards are made of |
 //! | [`folder`] | models on disk, read strictly |
 //! | [`mod@reference`] | the published implementation's checkpoints, in and out |
@@ -113,5 +113,5 @@ pub use head::{TokenDistribution, Expected, Jvp, OutputLayer, Prediction, Score,
 pub use loss_weight::LossWeight;
 pub use noise::{Likelihoods, Noise, NoiseWidth, Prior};
 pub use residual::Residual;
-pub use sampling::{Sampling, TemperatureError, DropoutGuidance};
+pub use sampling::{SamplingDenoiser, TemperatureError, DropoutGuidance};
 pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};

@@ -52,7 +52,7 @@ pub struct DropoutGuidance {
 ///
 /// ```
 /// use burn_flex::Flex;
-/// use flm_denoiser::{DitConfig, Prior, Sampling};
+/// use flm_denoiser::{DitConfig, Prior, SamplingDenoiser};
 /// use flm_simplex::sampler;
 /// use rand::SeedableRng;
 ///
@@ -60,12 +60,12 @@ pub struct DropoutGuidance {
 /// let config = DitConfig::new(27, 16, 32, 1, 2);
 /// let dit = config.init::<Flex>(&mut rng, &Default::default())?;
 /// let start = Prior::new(dit.embed()).draw(3, 16, &mut rng).seen(dit.embed());
-/// let belief = sampler::euler(&Sampling::new(&dit), &config.schedule()?, start, 4, |_| ())?;
+/// let belief = sampler::euler(&SamplingDenoiser::new(&dit), &config.schedule()?, start, 4, |_| ())?;
 /// assert_eq!(belief.argmax().dims(), [3, 16]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Sampling<'a, B: Backend> {
+pub struct SamplingDenoiser<'a, B: Backend> {
     model: &'a Dit<B>,
     temperature: f64,
     nucleus: f64,
@@ -92,7 +92,7 @@ struct Known<B: Backend> {
     state: Tensor<B, 3>,
 }
 
-impl<'a, B: Backend> Sampling<'a, B> {
+impl<'a, B: Backend> SamplingDenoiser<'a, B> {
     /// The network at temperature 1, as it was trained.
     pub fn new(model: &'a Dit<B>) -> Self {
         Self {
@@ -165,7 +165,7 @@ impl<'a, B: Backend> Sampling<'a, B> {
     }
 }
 
-impl<B: Backend> Denoiser<B> for Sampling<'_, B> {
+impl<B: Backend> Denoiser<B> for SamplingDenoiser<'_, B> {
     type TokenDistribution = TokenDistribution<B>;
 
     fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> TokenDistribution<B> {
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn times_reach_every_row_and_the_mean_is_projected() {
         let model = loud(true);
-        let sampling = Sampling::new(&model);
+        let sampling = SamplingDenoiser::new(&model);
         let belief = sampling.denoise(state(3), 0.25, 0.75);
         let row = |taus: [f32; 3]| Tensor::from_floats(taus, &Default::default());
         let direct = |s, t| {
@@ -290,7 +290,7 @@ mod tests {
         let known = [[1.0, 0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0, 0.0]];
         let known = || Tensor::<Flex, 2>::from_floats(known, &device).bool();
         let tokens = Tensor::<Flex, 2, Int>::from_ints(ids, &device);
-        let sampling = Sampling::new(&model).knowing(known(), tokens.clone());
+        let sampling = SamplingDenoiser::new(&model).knowing(known(), tokens.clone());
         let found = sampling.denoise(state(2), 0.25, 0.75).dense();
         let held = known().unsqueeze_dim::<3>(2).expand([2, 5, 16]);
         let clean = state(2).mask_where(held.clone(), model.embed().tokens(tokens));
@@ -307,8 +307,8 @@ mod tests {
     #[test]
     fn temperature_divides_the_logits() {
         let model = loud(false);
-        let warm = Sampling::new(&model).denoise(state(1), 0.5, 0.5).dense();
-        let cold = Sampling::new(&model)
+        let warm = SamplingDenoiser::new(&model).denoise(state(1), 0.5, 0.5).dense();
+        let cold = SamplingDenoiser::new(&model)
             .at_temperature(0.5)
             .unwrap()
             .denoise(state(1), 0.5, 0.5)
@@ -326,12 +326,12 @@ mod tests {
     fn impossible_temperatures_are_refused() {
         let model = loud(false);
         for found in [0.0, -1.0, f64::INFINITY] {
-            let error = Sampling::new(&model).at_temperature(found).unwrap_err();
+            let error = SamplingDenoiser::new(&model).at_temperature(found).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("a temperature must be positive and finite, found {found}")
             );
         }
-        assert!(Sampling::new(&model).at_temperature(f64::NAN).is_err());
+        assert!(SamplingDenoiser::new(&model).at_temperature(f64::NAN).is_err());
     }
 }

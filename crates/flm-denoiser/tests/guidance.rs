@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
 use flm_denoiser::{
-    TokenDistribution, Dit, DitConfig, Dropout, Prior, Sampling, DropoutGuidance, apply_tensors, named_tensors,
+    TokenDistribution, Dit, DitConfig, Dropout, Prior, SamplingDenoiser, DropoutGuidance, apply_tensors, named_tensors,
 };
 use flm_simplex::guidance::Autoguidance;
 use flm_simplex::noise::gaussian;
@@ -77,8 +77,8 @@ fn two_networks_side_by_side_sample_as_two_on_states_as_wide_as_the_vocabulary()
 
             let mut fresh = wide[1..].iter().map(|x| both.project(x.clone()));
             let projected = Autoguidance {
-                strong: Sampling::new(&strong).within_states(0, &both),
-                weak: Sampling::new(&weak).within_states(16, &both),
+                strong: SamplingDenoiser::new(&strong).within_states(0, &both),
+                weak: SamplingDenoiser::new(&weak).within_states(16, &both),
                 eta,
             };
             let noise = || fresh.next().unwrap();
@@ -138,7 +138,7 @@ fn what_is_dropped_depends_on_the_sample_the_seed_and_the_times_alone() {
             purpose: 9,
             first,
         };
-        let sampling = Sampling::new(&model).weakened(weakness);
+        let sampling = SamplingDenoiser::new(&model).weakened(weakness);
         sampling.denoise(state, tau, 1.0).dense()
     };
     let whole = denoise(state.clone(), 1, 6, 0.5);
@@ -151,7 +151,7 @@ fn what_is_dropped_depends_on_the_sample_the_seed_and_the_times_alone() {
     for other in [
         denoise(state.clone(), 2, 6, 0.5),
         denoise(state.clone(), 1, 7, 0.5),
-        Sampling::new(&model)
+        SamplingDenoiser::new(&model)
             .denoise(state.clone(), 0.5, 1.0)
             .dense(),
     ] {
@@ -163,8 +163,8 @@ fn what_is_dropped_depends_on_the_sample_the_seed_and_the_times_alone() {
         purpose: 9,
         first: 0,
     };
-    let sampling = Sampling::new(&model).weakened(nothing);
-    let off = Sampling::new(&model).denoise(state.clone(), 0.5, 1.0);
+    let sampling = SamplingDenoiser::new(&model).weakened(nothing);
+    let off = SamplingDenoiser::new(&model).denoise(state.clone(), 0.5, 1.0);
     let found = sampling.denoise(state, 0.5, 1.0).dense().into_data();
     found.assert_eq(&off.dense().into_data(), true);
 }
@@ -206,7 +206,7 @@ fn a_nucleus_is_the_same_whether_the_belief_is_held_or_not() {
     let few = model.clone().with_execution(execution);
     let state = drawn([4, LENGTH, 16], 4);
     let sample = |model: &Dit<Flex>| {
-        let sampling = Sampling::new(model).within_nucleus(0.7);
+        let sampling = SamplingDenoiser::new(model).within_nucleus(0.7);
         let belief = sampling.denoise(state.clone(), 0.5, 1.0);
         (sampling.mean(&belief).into_data(), belief.dense())
     };

@@ -17,7 +17,7 @@
 //! ```
 //! use burn_flex::Flex;
 //! use flm_denoiser::{DitConfig, Family};
-//! use flm_discrete::{Bound, Sampling, Tokens, mdlm};
+//! use flm_discrete::{Bound, TokenSampling, Tokens, mdlm};
 //! use rand::SeedableRng;
 //!
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
@@ -27,7 +27,7 @@
 //! // The id behind the last token is the blank.
 //! let start = Tokens::new(vec![3, 27, 27, 27, 27, 27, 9, 27], 4);
 //! let mut rngs = [2, 3].map(rand_chacha::ChaCha8Rng::seed_from_u64);
-//! let found = mdlm::sample(&model, start, Sampling::new(8), true, &mut rngs)?;
+//! let found = mdlm::sample(&model, start, TokenSampling::new(8), true, &mut rngs)?;
 //! assert_eq!((found.tokens.row(0)[0], found.tokens.row(1)[2]), (3, 9));
 //! assert!(found.tokens.ids().iter().all(|id| (0..27).contains(id)));
 //!
@@ -60,5 +60,5 @@ pub use config::{CurriculumConfig, DcdConfig, DiscreteConfigError, SdttConfig};
 pub use losses::{Measured, TokenLosses};
 pub use predict::Predict;
 pub use schedule::{Level, LogLinear, training_times};
-pub use settings::{Sampled, Sampling, SamplingError};
+pub use settings::{Sampled, TokenSampling, SamplingError};
 pub use tokens::Tokens;

@@ -2,7 +2,7 @@
 
 /// How many steps, and how boldly tokens are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
+pub struct TokenSampling {
     /// Steps from noise to text.
     pub steps: usize,
     /// Tokens are drawn from a softmax of logits/temperature.
@@ -11,7 +11,7 @@ pub struct Sampling {
     pub nucleus: f64,
 }
 
-impl Sampling {
+impl TokenSampling {
     /// As the network was trained.
     pub fn new(steps: usize) -> Self {
         Self {

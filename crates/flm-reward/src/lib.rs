@@ -22,7 +22,7 @@
 //! ```
 //! use burn::backend::Autodiff;
 //! use burn_flex::Flex;
-//! use flm_denoiser::{DitConfig, Prior, Sampling};
+//! use flm_denoiser::{DitConfig, Prior, SamplingDenoiser};
 //! use flm_reward::{Ascent, Keywords};
 //! use flm_simplex::{guidance::RewardGuidance, sampler};
 //! use rand::SeedableRng;
@@ -32,7 +32,7 @@
 //! let dit = config.init::<Flex>(&mut rng, &Default::default())?;
 //! let reward = Keywords::<Flex>::new(27, &[5], &Default::default());
 //! let ascent = Ascent::<Autodiff<Flex>, _>::new(&dit, dit.embed(), reward, 2.0);
-//! let denoiser = RewardGuidance { denoiser: Sampling::new(&dit), by: ascent };
+//! let denoiser = RewardGuidance { denoiser: SamplingDenoiser::new(&dit), by: ascent };
 //! let start = Prior::new(dit.embed()).draw(3, 16, &mut rng).seen(dit.embed());
 //! let belief = sampler::euler(&denoiser, &config.schedule()?, start, 4, |_| ())?;
 //! assert_eq!(belief.argmax().dims(), [3, 16]);

@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
-use flm_denoiser::{Dit, DitConfig, Dropout, Sampling, apply_tensors, named_tensors};
+use flm_denoiser::{Dit, DitConfig, Dropout, SamplingDenoiser, apply_tensors, named_tensors};
 use flm_reward::{Ascent, ClassifierConfig, Keywords, Reward};
 use flm_simplex::guidance::{Steer, RewardGuidance};
 use flm_simplex::noise::gaussian;
@@ -133,7 +133,7 @@ fn a_scale_of_nought_changes_nothing_and_a_larger_one_raises_the_reward() {
     let sample = |scale| {
         let by = Ascent::<Train, _>::new(&model, model.embed(), keywords(), scale);
         let denoiser = RewardGuidance {
-            denoiser: Sampling::new(&model),
+            denoiser: SamplingDenoiser::new(&model),
             by,
         };
         let noise = || unreachable!("γ = 0 draws no noise");
@@ -141,7 +141,7 @@ fn a_scale_of_nought_changes_nothing_and_a_larger_one_raises_the_reward() {
     };
     let alone = {
         let noise = || unreachable!("γ = 0 draws no noise");
-        let sampling = Sampling::new(&model);
+        let sampling = SamplingDenoiser::new(&model);
         sampler::flow_map(&sampling, &schedule, start.clone(), 3, 0.0, noise, |_| ()).unwrap()
     };
     (sample(0.0).dense().into_data()).assert_eq(&alone.dense().into_data(), true);

@@ -11,7 +11,7 @@ use flm_discrete::autoregressive::{self, AutoregressiveObjective, Decoding};
 use flm_discrete::duo::curriculum::{Curriculum, Transform};
 use flm_discrete::duo::{self, DuoObjective, Tail};
 use flm_discrete::mdlm::{self, MdlmObjective};
-use flm_discrete::{LogLinear, Sampling, TokenLosses, Tokens};
+use flm_discrete::{LogLinear, TokenSampling, TokenLosses, Tokens};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -82,7 +82,7 @@ impl Objective {
     fn written<B: Backend>(self) -> Option<Tokens> {
         let model = network_of::<B>(self.family());
         let mut rngs = [61, 62, 63].map(ChaCha8Rng::seed_from_u64);
-        let sampling = Sampling::new(STEPS);
+        let sampling = TokenSampling::new(STEPS);
         let sampled = match self {
             Self::Masked => {
                 let start = Tokens::filled(VOCAB, [TEXTS, LENGTH]);

@@ -1,6 +1,6 @@
 //! Writing a text from its beginning.
 
-use crate::{Sampled, Sampling, SamplingError, Tokens};
+use crate::{Sampled, TokenSampling, SamplingError, Tokens};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Prediction};
@@ -46,7 +46,7 @@ pub fn sample<B: Backend, R: Rng>(
     model: &Dit<B>,
     given: Option<Given<'_>>,
     length: usize,
-    sampling: Sampling,
+    sampling: TokenSampling,
     decoding: Decoding,
     rngs: &mut [R],
 ) -> Result<Sampled, SamplingError> {

@@ -1,7 +1,7 @@
 //! On a small network whose every parameter is drawn.
 
 use super::*;
-use crate::{Sampling, SamplingError};
+use crate::{TokenSampling, SamplingError};
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use flm_denoiser::Family;
@@ -42,7 +42,7 @@ fn texts_are_written_as_often_as_they_are_likely() {
         &model,
         None,
         LENGTH,
-        Sampling::new(1),
+        TokenSampling::new(1),
         Decoding::Cached,
         &mut rngs(rows, 1),
     )
@@ -68,7 +68,7 @@ fn with_what_is_kept_the_same_texts_are_written_as_without() {
         known: &known,
     };
     let write = |decoding| {
-        let sampling = Sampling::new(1);
+        let sampling = TokenSampling::new(1);
         sample(
             &model,
             Some(given),
@@ -94,7 +94,7 @@ fn what_comes_after_a_known_beginning_is_as_likely_as_teacher_forcing_says() {
         tokens: &tokens,
         known: &known,
     };
-    let (sampling, rngs) = (Sampling::new(1), &mut rngs(rows, 3));
+    let (sampling, rngs) = (TokenSampling::new(1), &mut rngs(rows, 3));
     let found = sample(
         &model,
         Some(given),
@@ -137,7 +137,7 @@ fn a_known_token_is_kept_and_what_is_known_of_others_does_not_matter() {
             known: &known[..rows.len() * LENGTH],
         };
         let mut rngs: Vec<ChaCha8Rng> = rngs(8, 4).drain(rows).collect();
-        let sampling = Sampling::new(1);
+        let sampling = TokenSampling::new(1);
         let found = sample(&model, Some(given), LENGTH, sampling, decoding, &mut rngs);
         found.unwrap().tokens
     };
@@ -177,7 +177,7 @@ fn what_does_not_fit_is_named() {
         loud::<Flex>(Family::Mdlm),
     );
     let write = |model: &Dit<Flex>, tokens: &Tokens| -> Result<_, SamplingError> {
-        let sampling = Sampling::new(1);
+        let sampling = TokenSampling::new(1);
         let known = vec![true; tokens.ids().len()];
         let given = Given {
             tokens,

@@ -2,7 +2,7 @@
 
 use crate::predict::Predict;
 use crate::schedule::{Level, LogLinear};
-use crate::{Sampled, Sampling, SamplingError, Tokens};
+use crate::{Sampled, TokenSampling, SamplingError, Tokens};
 use burn::tensor::backend::Backend;
 use flm_denoiser::Dropout;
 use rand::{Rng, RngExt};
@@ -70,7 +70,7 @@ pub fn sample<B: Backend, R: Rng>(
     model: &impl Predict<B>,
     start: Tokens,
     known: Option<&[bool]>,
-    sampling: Sampling,
+    sampling: TokenSampling,
     tail: Tail,
     rngs: &mut [R],
 ) -> Result<Sampled, SamplingError> {
@@ -108,7 +108,7 @@ fn update<B: Backend, R: Rng>(
     free: &[usize],
     level: Level,
     earlier: Option<f64>,
-    sampling: Sampling,
+    sampling: TokenSampling,
     rngs: &mut [R],
 ) {
     let (vocab_size, device) = (model.vocab_size(), model.device());

@@ -3,7 +3,7 @@
 use super::curriculum::{Gamma, Noise, Transform};
 use super::*;
 use crate::tests::toy::{Kind, LENGTH, Toy, VOCAB, shares};
-use crate::{Bound, Sampling};
+use crate::{Bound, TokenSampling};
 use burn_flex::Flex;
 use flm_denoiser::{DitConfig, Family};
 use rand::SeedableRng;
@@ -74,7 +74,7 @@ fn many_steps_sample_the_law_and_one_step_its_marginals() {
     let rows = 4_000;
     let found = |steps, tail| {
         let start = prior(VOCAB, LENGTH, &mut rngs(rows, 3));
-        let sampling = Sampling::new(steps);
+        let sampling = TokenSampling::new(steps);
         let found = sample(&toy, start, None, sampling, tail, &mut rngs(rows, 4)).unwrap();
         assert_eq!(found.evaluations, (steps * rows) as u64);
         shares(&found.tokens)
@@ -111,7 +111,7 @@ fn what_is_known_stays() {
     for at in (0..200).step_by(2) {
         start.ids_mut()[at] = 1;
     }
-    let sampling = Sampling::new(64);
+    let sampling = TokenSampling::new(64);
     let found = sample(
         &toy,
         start,

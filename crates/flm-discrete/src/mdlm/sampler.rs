@@ -2,7 +2,7 @@
 
 use super::blanks;
 use crate::schedule::{Level, LogLinear};
-use crate::{Predict, Sampled, Sampling, SamplingError, Tokens};
+use crate::{Predict, Sampled, TokenSampling, SamplingError, Tokens};
 use burn::tensor::backend::Backend;
 use flm_denoiser::Dropout;
 use rand::{Rng, RngExt};
@@ -23,7 +23,7 @@ use rand::{Rng, RngExt};
 pub fn sample<B: Backend, R: Rng>(
     model: &impl Predict<B>,
     start: Tokens,
-    sampling: Sampling,
+    sampling: TokenSampling,
     cached: bool,
     rngs: &mut [R],
 ) -> Result<Sampled, SamplingError> {
@@ -73,7 +73,7 @@ fn fill<B: Backend, R: Rng>(
     rows: &[usize],
     positions: &[usize],
     level: Level,
-    sampling: Sampling,
+    sampling: TokenSampling,
     rngs: &mut [R],
 ) {
     let (length, seen) = (tokens.length(), tokens.select(rows).tensor(&model.device()));

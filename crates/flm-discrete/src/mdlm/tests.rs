@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tests::toy::{Kind, LENGTH, Toy, VOCAB, shares};
-use crate::{Bound, Sampling};
+use crate::{Bound, TokenSampling};
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use rand::SeedableRng;
@@ -23,7 +23,7 @@ fn sampled(toy: &Toy, rows: usize, steps: usize, cached: bool, seed: u64) -> cra
     sample(
         toy,
         start,
-        Sampling::new(steps),
+        TokenSampling::new(steps),
         cached,
         &mut rngs(rows, seed),
     )
@@ -145,7 +145,7 @@ fn an_evaluation_is_saved_where_nothing_changes_and_the_samples_are_the_same() {
 fn known_tokens_stay() {
     let toy = Toy::new(Kind::Blank);
     let start = Tokens::new([1, 3].repeat(100), LENGTH);
-    let found = sample(&toy, start, Sampling::new(4), true, &mut rngs(100, 6)).unwrap();
+    let found = sample(&toy, start, TokenSampling::new(4), true, &mut rngs(100, 6)).unwrap();
     // After a 1 there is a 2 for certain.
     assert!((0..100).all(|row| found.tokens.row(row) == [1, 2]));
 }
@@ -153,25 +153,25 @@ fn known_tokens_stay() {
 #[test]
 fn impossible_settings_are_named() {
     let toy = Toy::new(Kind::Blank);
-    let message = |sampling: Sampling| {
+    let message = |sampling: TokenSampling| {
         let start = Tokens::filled(VOCAB, [1, LENGTH]);
         (sample(&toy, start, sampling, true, &mut rngs(1, 1)).unwrap_err()).to_string()
     };
     assert_eq!(
-        message(Sampling::new(0)),
+        message(TokenSampling::new(0)),
         "a sampler needs at least 1 step, found 0"
     );
-    let cold = Sampling {
+    let cold = TokenSampling {
         temperature: 0.0,
-        ..Sampling::new(1)
+        ..TokenSampling::new(1)
     };
     assert_eq!(
         message(cold),
         "a temperature must be positive and finite, found 0"
     );
-    let narrow = Sampling {
+    let narrow = TokenSampling {
         nucleus: 2.0,
-        ..Sampling::new(1)
+        ..TokenSampling::new(1)
     };
     assert_eq!(
         message(narrow),

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use flm_data::TextTokenizer;
-use flm_denoiser::{Dit, DitConfig, Prior, Sampling, VocabEmbed, DropoutGuidance, folder};
+use flm_denoiser::{Dit, DitConfig, Prior, SamplingDenoiser, VocabEmbed, DropoutGuidance, folder};
 use flm_reward::{Ascent, Classifier, Keywords, Reward as RewardOf};
 use flm_simplex::guidance::Steer;
 use rand_chacha::ChaCha8Rng;
@@ -117,8 +117,8 @@ impl<B: Backend> Guides<B> {
         strong: &'a Dit<B>,
         seed: u64,
         first: usize,
-    ) -> (Sampling<'a, B>, Option<(f64, Sampling<'a, B>)>) {
-        let alone = Sampling::new(strong);
+    ) -> (SamplingDenoiser<'a, B>, Option<(f64, SamplingDenoiser<'a, B>)>) {
+        let alone = SamplingDenoiser::new(strong);
         match &self.auto {
             None => (alone, None),
             Some((eta, Weak::Dropout(rate))) => {
@@ -128,12 +128,12 @@ impl<B: Backend> Guides<B> {
                     purpose: purpose::WEAK,
                     first,
                 };
-                let weak = Sampling::new(strong).weakened(weakness);
+                let weak = SamplingDenoiser::new(strong).weakened(weakness);
                 (alone, Some((*eta, weak)))
             }
             Some((eta, Weak::Model(weak))) => {
                 let [_, width] = strong.embed().embedding.dims();
-                let network = Sampling::new(&weak.model).within_states(width, &weak.states);
+                let network = SamplingDenoiser::new(&weak.model).within_states(width, &weak.states);
                 (alone.within_states(0, &weak.states), Some((*eta, network)))
             }
         }

@@ -6,7 +6,7 @@ use crate::conditioning::KnownBatch;
 use crate::{Result, purpose};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor};
-use flm_denoiser::{TokenDistribution, Dit, DitConfig, Prior, Sampling};
+use flm_denoiser::{TokenDistribution, Dit, DitConfig, Prior, SamplingDenoiser};
 use flm_simplex::guidance::{Autoguidance, RewardGuidance};
 use flm_simplex::sampler::{self, Renewal, Step};
 use flm_simplex::stream::generator;
@@ -147,9 +147,9 @@ impl<B: Backend> Noised<'_, B> {
 
 /// A network at the temperature and within the nucleus that are asked for.
 fn sharpened<'a, B: Backend>(
-    network: Sampling<'a, B>,
+    network: SamplingDenoiser<'a, B>,
     options: &SampleOptions,
-) -> Result<Sampling<'a, B>> {
+) -> Result<SamplingDenoiser<'a, B>> {
     let network = network.at_temperature(options.temperature)?;
     Ok(network.within_nucleus(options.top_p))
 }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use flm_denoiser::{Dit, Family, Residual};
 use flm_discrete::duo::Tail;
-use flm_discrete::{Sampling, Tokens, autoregressive, duo, mdlm};
+use flm_discrete::{TokenSampling, Tokens, autoregressive, duo, mdlm};
 use flm_simplex::noise::gaussian;
 use flm_simplex::stream::generator;
 use std::ops::Range;
@@ -47,7 +47,7 @@ impl<B: Backend> Model<B> {
             .map(|number| generator(options.seed, purpose::START, number as u64, 0))
             .collect();
         let (vocab, length) = (self.config().vocab_size, self.config().length);
-        let sampling = Sampling {
+        let sampling = TokenSampling {
             steps: request.steps,
             temperature: options.temperature,
             nucleus: options.top_p,
