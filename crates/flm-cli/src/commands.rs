@@ -81,13 +81,13 @@ fn run_settings(
     teacher: Option<&Path>,
     sections: &[&str],
 ) -> Result<Config> {
-    unread(
+    reject_section(
         args,
         "data",
         "decided when data is prepared (`flm data prepare --set`)",
     )?;
     if teacher.is_some() {
-        unread(args, "model", "decided by the teacher")?;
+        reject_section(args, "model", "decided by the teacher")?;
     }
     let saved = RunFolder::new(&run.out).config();
     let before = if run.resume && saved.is_file() {
@@ -102,7 +102,7 @@ fn run_settings(
 }
 
 /// Refuses settings of a section that this command does not read, because they are `elsewhere`.
-fn unread(args: &SettingsArgs, section: &str, elsewhere: &str) -> Result<()> {
+fn reject_section(args: &SettingsArgs, section: &str, elsewhere: &str) -> Result<()> {
     let belongs = |assignment: &&String| {
         let key = assignment.trim_start().strip_prefix(section);
         key.is_some_and(|rest| rest.starts_with('.'))
@@ -195,7 +195,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
             "for models of family duo alone, but model.family is {}",
             config.model.family
         );
-        unread(&args.settings, "curriculum", &elsewhere)?;
+        reject_section(&args.settings, "curriculum", &elsewhere)?;
     }
     let out = args.run.out.clone();
     let steps = (config.model.family != Family::Autoregressive).then_some(128);
@@ -213,7 +213,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
 }
 
 /// Refuses settings of a way of distilling that is not for the teacher's family.
-fn heeded(set: &[String], teacher: &str) -> Result<()> {
+fn check_sections(set: &[String], teacher: &str) -> Result<()> {
     let ways = [
         ("flow_map", Family::Flow),
         ("distribution", Family::Flow),
@@ -260,8 +260,8 @@ fn run_distill(args: DistillArgs) -> Result<()> {
         // Settings of the teacher's own run, which may have started somewhere.
         config.distill.start.clear();
     }
-    heeded(&args.settings.set, &config.distill.teacher)?;
-    unread(&args.settings, "curriculum", "for `flm train` alone")?;
+    check_sections(&args.settings.set, &config.distill.teacher)?;
+    reject_section(&args.settings, "curriculum", "for `flm train` alone")?;
     let out = args.run.out.clone();
     let steps = match config.distill.flow_map.objective {
         ObjectiveKind::Distribution => config.distill.distribution.levels,

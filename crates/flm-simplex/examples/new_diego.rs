@@ -33,9 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .collect();
         println!(
             "{steps:5}   {:18}  {:18}  {:18}",
-            told(&masked),
-            told(&law.decode(flow)),
-            told(&law.decode(map))
+            render(&masked),
+            render(&law.decode(flow)),
+            render(&law.decode(map))
         );
     }
     Ok(())
@@ -82,7 +82,7 @@ fn draw(law: &DiscreteLaw, text: &[Option<usize>], place: usize, rng: &mut ChaCh
 }
 
 /// The share of samples that are cities, and the entropy of these.
-fn told(samples: &[Option<usize>]) -> String {
+fn render(samples: &[Option<usize>]) -> String {
     let cities: Vec<usize> = samples.iter().copied().flatten().collect();
     let share =
         |city: usize| cities.iter().filter(|c| **c == city).count() as f64 / cities.len() as f64;

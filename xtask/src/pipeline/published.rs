@@ -441,7 +441,7 @@ impl Pipeline<'_> {
         let name = self.experiment.name;
         let flow = preset(name.to_owned())?;
         let map = preset(format!("{name}-fmlm"))?;
-        print!("{}", plan::told(self.experiment, &flow, &map));
+        print!("{}", plan::render(self.experiment, &flow, &map));
         Ok(())
     }
 

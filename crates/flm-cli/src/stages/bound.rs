@@ -102,7 +102,7 @@ pub(crate) fn bound(args: &BoundArgs) -> Result<String> {
     if args.json {
         return Ok(serde_json::to_string_pretty(&report)? + "\n");
     }
-    Ok(told(&report))
+    Ok(render(&report))
 }
 
 /// A model whose likelihood is known.
@@ -205,7 +205,7 @@ impl<B: Backend> Observer<B> for Watch {
 }
 
 /// The report in text.
-fn told(report: &Report) -> String {
+fn render(report: &Report) -> String {
     let header = ["model", "family", "nats/tok", "±", "nats/text"];
     let mut lines = vec![header.map(str::to_owned).to_vec()];
     for found in &report.models {

@@ -55,7 +55,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<()> {
         None => vec![Device::Cpu, Device::Wgpu, Device::Cuda(0)],
     };
     for device in devices {
-        print(&format!("\n{device}\n{}", told(device, wish.as_ref())))?;
+        print(&format!("\n{device}\n{}", render(device, wish.as_ref())))?;
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ fn built_for() -> Vec<&'static str> {
 }
 
 /// One device, in indented lines.
-fn told(device: Device, wish: Option<&Wish<'_>>) -> String {
+fn render(device: Device, wish: Option<&Wish<'_>>) -> String {
     let mut out = String::new();
     let mut line = |what: &str, text: &str| {
         let _ = writeln!(out, "  {what:10} {text}");

@@ -166,7 +166,7 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
         .map_err(|error| CliError::input(format!("cannot draw the frontier: {error}")))?;
     let svg = plot::standalone(&picture);
     files::write(&args.out.join("frontier.svg"), svg.as_bytes())?;
-    Ok(told(&report, &args.out))
+    Ok(render(&report, &args.out))
 }
 
 /// Compares models at a number of steps.
@@ -445,7 +445,7 @@ fn entropy_of(data: &Path, words: bool, count: usize) -> Result<Option<f64>> {
 }
 
 /// The comparison in text.
-fn told(report: &Report, out: &Path) -> String {
+fn render(report: &Report, out: &Path) -> String {
     let mut lines = vec![
         [
             "steps",

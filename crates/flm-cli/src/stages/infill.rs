@@ -69,7 +69,7 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
     if args.json {
         return Ok(serde_json::to_string_pretty(&report)? + "\n");
     }
-    Ok(report.told())
+    Ok(report.render())
 }
 
 fn check(args: &InfillArgs) -> Result<()> {

@@ -131,7 +131,7 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
     if args.json {
         return Ok(serde_json::to_string_pretty(&report)? + "\n");
     }
-    Ok(report.told())
+    Ok(report.render())
 }
 
 /// The grammar of which a data folder has a sentence in each row.
@@ -197,7 +197,7 @@ fn samples(
     let mut all = Vec::new();
     for &family in families {
         for &steps in &args.steps {
-            let label = format!("{} in {steps} steps", told(family));
+            let label = format!("{} in {steps} steps", family_name(family));
             let sentences = side_by_side(args.count, &label, |index| {
                 let mut rng = generator(args.seed, purpose::PERFECT, index as u64, 0);
                 let row = match family {
@@ -241,7 +241,7 @@ fn side_by_side<T: Send>(
 
 impl Report {
     /// The report in text.
-    fn told(&self) -> String {
+    fn render(&self) -> String {
         let judged: Vec<Judged> = self.samples.iter().map(judged).collect();
         let through = self.through.as_deref().unwrap_or_default();
         let header = |what: &str, first: &str| {
@@ -270,7 +270,7 @@ impl Report {
         if !self.bounds.is_empty() {
             let mut bounds = vec![header("bound of the exact denoiser", "t < 1/4")];
             let rates = self.bounds.iter();
-            bounds.extend(rates.map(|rate| line(told(rate.family).to_owned(), &rate.nats)));
+            bounds.extend(rates.map(|rate| line(family_name(rate.family).to_owned(), &rate.nats)));
             tables.push(table::aligned(&bounds));
         }
         format!(
@@ -284,7 +284,7 @@ impl Report {
     }
 }
 
-fn told(family: Family) -> &'static str {
+fn family_name(family: Family) -> &'static str {
     match family {
         Family::Flow => "flow",
         Family::Duo => "uniform-state diffusion",
@@ -295,7 +295,7 @@ fn told(family: Family) -> &'static str {
 fn judged(perfect: &Perfect) -> Judged {
     Judged {
         copied: None,
-        name: format!("perfect {}, steps {}", told(perfect.family), perfect.steps),
+        name: format!("perfect {}, steps {}", family_name(perfect.family), perfect.steps),
         figures: Figures::Grammar(perfect.figures),
         token_entropy: None,
         scores: Vec::new(),

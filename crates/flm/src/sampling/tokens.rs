@@ -75,7 +75,7 @@ impl<B: Backend> Model<B> {
             }
             Family::Autoregressive | Family::Flow => {
                 let decoding = autoregressive::Decoding::Cached;
-                let given = known.map(|known| autoregressive::Given {
+                let given = known.map(|known| autoregressive::KnownTokens {
                     tokens: &known.tokens,
                     known: &known.known,
                 });

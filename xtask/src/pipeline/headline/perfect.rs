@@ -88,7 +88,7 @@ impl Perfect {
     }
 
     /// The flow's losses beside the least there can be, and where in time the bounds of diffusions would come from.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn render(&self) -> String {
         let mut out = "| validation loss, nats a place | all | τ < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
         for (of, name) in [
             ("network", FLOW),
@@ -195,7 +195,7 @@ pub(super) mod tests {
 
     #[test]
     fn losses_stand_seed_by_seed() {
-        let told = made_up().told();
+        let told = made_up().render();
         let network = "| FLM | 0.500 · 0.500 | 0.800 · 0.800 | 0.600 · 0.600 | 0.400 · 0.400 | 0.200 · 0.200 |";
         assert!(told.contains(network), "{told}");
         let bound = "| Duo | 0.500 | 0.200 | 0.400 | 0.600 | 0.800 |";

@@ -18,7 +18,7 @@ pub(super) fn publish(found: &Found, folder: &Path, page: &str) -> anyhow::Resul
     let place = folder.join(format!("{page}.md"));
     let before = fs::read_to_string(&place).unwrap_or_default();
     let picture_name = format!("{page}.svg");
-    let told = told(found, &picture_name)?;
+    let told = render(found, &picture_name)?;
     write(
         &place,
         &around(&before, "Flows beside their rivals", "headline", &told),
@@ -60,7 +60,7 @@ pub(super) fn entrants(runs: &[Finished]) -> Vec<(&'static Entrant, Vec<&Finishe
         .collect()
 }
 
-fn told(found: &Found, picture: &str) -> anyhow::Result<String> {
+fn render(found: &Found, picture: &str) -> anyhow::Result<String> {
     let Found {
         evaluations,
         distillation,
@@ -153,7 +153,7 @@ fn told(found: &Found, picture: &str) -> anyhow::Result<String> {
              The grammar's law is known, so the exact denoiser can be computed, and sampled like a network: *perfect masked diffusion* fills blanks by exact marginals, *perfect uniform-state diffusion* draws as Duo does, from what all other tokens say of each, *perfect flow* takes Euler steps with the exact\n\
              denoiser, at the times that the trained flows take. What they miss is the price of few steps and of nothing else. A perfect flow map misses nothing in one step. *Through FLM's embedding* means that states are seen as the\n\
              trained network sees them, along as many directions as it is wide ([Evaluation](../evaluation.md#what-is-left-to-learn)).\n\n{}",
-            perfect.told()
+            perfect.render()
         )?;
     }
     if together > 1 {
@@ -421,7 +421,7 @@ mod tests {
                 perfect: Some(perfect()),
                 runs,
             };
-            told(&found, "p.svg").unwrap()
+            render(&found, "p.svg").unwrap()
         };
         let claim = "**FMLM by matching in 1 step beats MDLM + SDTT in 8 steps: ";
         let won = page([(0.2, 2.2), (0.1, 2.2)]);

@@ -41,7 +41,7 @@ const PER_PARAMETER: f64 = 5.0;
 const PER_BLOCK: f64 = 16.0;
 
 /// The plan in text.
-pub(super) fn told(experiment: &Experiment, flow: &Preset, map: &Preset) -> String {
+pub(super) fn render(experiment: &Experiment, flow: &Preset, map: &Preset) -> String {
     let tokens =
         |training: &Training| (training.steps * training.batch) as f64 * experiment.length as f64;
     let mut out = format!(

@@ -83,7 +83,7 @@ pub(super) struct Rejection {
 
 impl Report {
     /// The report in text.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn render(&self) -> String {
         let header = [
             "model", "kind", "span", "steps", "exact", "valid", "distinct", "answered", "valid",
         ];
