@@ -134,7 +134,7 @@ pub struct Parity<B: AutodiffBackend> {
     schedule: Schedule,
 }
 
-/// Given to the networks. Whoever changes one changes what is made of it.
+/// KnownTokens to the networks. Whoever changes one changes what is made of it.
 const INPUTS: [&str; 14] = [
     "noise",
     "pair_tau_s",

@@ -4,7 +4,7 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub use sampler::{Decoding, Given, sample};
+pub use sampler::{Decoding, KnownTokens, sample};
 
 use crate::Tokens;
 use crate::losses::{TRAINED, TokenLosses, mean_weights};

@@ -72,7 +72,7 @@ pub enum SamplingError {
     },
     /// What is given is of other texts.
     #[error("{} texts of {} tokens cannot be given {} of {}", expected[0], expected[1], found[0], found[1])]
-    Given {
+    KnownTokens {
         /// Texts, and tokens in one.
         expected: [usize; 2],
         /// The same of what is given.

@@ -18,7 +18,7 @@ pub enum Decoding {
 
 /// Tokens of texts that are known before they are written.
 #[derive(Clone, Copy, Debug)]
-pub struct Given<'a> {
+pub struct KnownTokens<'a> {
     /// As many rows as texts, of their length. What stands where nothing is known does not matter.
     pub tokens: &'a Tokens,
     /// Which of them are known, row by row.
@@ -44,7 +44,7 @@ pub struct Given<'a> {
 /// If `given.known` is not as long as its tokens.
 pub fn sample<B: Backend, R: Rng>(
     model: &Dit<B>,
-    given: Option<Given<'_>>,
+    given: Option<KnownTokens<'_>>,
     length: usize,
     sampling: TokenSampling,
     decoding: Decoding,
@@ -62,7 +62,7 @@ pub fn sample<B: Backend, R: Rng>(
         let found = [given.tokens.rows(), given.tokens.length()];
         if found != [rows, length] {
             let expected = [rows, length];
-            return Err(SamplingError::Given { expected, found });
+            return Err(SamplingError::KnownTokens { expected, found });
         }
         assert_eq!(given.known.len(), rows * length, "a token is known or not");
     }

@@ -63,7 +63,7 @@ fn with_what_is_kept_the_same_texts_are_written_as_without() {
     let model = loud::<Flex>(Family::Autoregressive);
     let tokens = Tokens::filled(1, [40, LENGTH]);
     let known = [true, false, false].repeat(40);
-    let given = Given {
+    let given = KnownTokens {
         tokens: &tokens,
         known: &known,
     };
@@ -90,7 +90,7 @@ fn what_comes_after_a_known_beginning_is_as_likely_as_teacher_forcing_says() {
     let rows = 5_000;
     let (tokens, known) = (Tokens::filled(2, [rows, LENGTH]), [true, true, false]);
     let known = known.repeat(rows);
-    let given = Given {
+    let given = KnownTokens {
         tokens: &tokens,
         known: &known,
     };
@@ -132,7 +132,7 @@ fn a_known_token_is_kept_and_what_is_known_of_others_does_not_matter() {
     let write = |rows: std::ops::Range<usize>, decoding| {
         let of: Vec<usize> = rows.clone().collect();
         let (tokens, known) = (tokens.select(&of), &known[rows.start * LENGTH..]);
-        let given = Given {
+        let given = KnownTokens {
             tokens: &tokens,
             known: &known[..rows.len() * LENGTH],
         };
@@ -179,7 +179,7 @@ fn what_does_not_fit_is_named() {
     let write = |model: &Dit<Flex>, tokens: &Tokens| -> Result<_, SamplingError> {
         let sampling = TokenSampling::new(1);
         let known = vec![true; tokens.ids().len()];
-        let given = Given {
+        let given = KnownTokens {
             tokens,
             known: &known,
         };
