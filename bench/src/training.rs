@@ -28,7 +28,7 @@ fn data(sizes: Sizes) -> (&'static Dataset, TempDir) {
     let options = PrepareOptions {
         layout: Layout::Packed,
         validation_share: 0.0,
-        ..PrepareOptions::new(TokenizerSource::KnownTokens(Box::new(tokenizer)), sizes.length)
+        ..PrepareOptions::new(TokenizerSource::Given(Box::new(tokenizer)), sizes.length)
     };
     let out = folder.path().join("data");
     flm_data::prepare(&corpus, &options, &out, false, &mut |_| {

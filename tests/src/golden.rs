@@ -3,7 +3,7 @@
 use crate::fixture::{Fixture, Pinned, config, flat};
 use burn::tensor::Tensor;
 use burn_flex::Flex;
-use flm_denoiser::reference::{ReferenceCheckpoint, Hints, Weights};
+use flm_denoiser::reference::{Hints, ReferenceCheckpoint, Weights};
 use flm_denoiser::{Dit, Dropout, NamedTensor, apply_tensors, named_tensors};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -4,10 +4,10 @@ use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
-use flm_denoiser::{TokenDistribution, Dit, Dropout, Dual, Noise};
+use flm_denoiser::{Dit, Dropout, Dual, Noise, TokenDistribution};
 use flm_distill::{
-    DenoiserSource, FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses, TargetNetwork,
-    TimeRow,
+    DenoiserSource, FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses,
+    TargetNetwork, TimeRow,
 };
 use flm_simplex::{Schedule, projection::sparsemax};
 use flm_tests::fixture::{Fixture, flat, relative_error};

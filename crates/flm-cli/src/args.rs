@@ -440,7 +440,7 @@ pub(crate) struct ConvertArgs {
     pub(crate) out: PathBuf,
     /// Take the parameters as training left them, instead of their averages
     #[arg(long)]
-    pub(crate) live: bool,
+    pub(crate) no_ema: bool,
     /// The tokenizer.json of the model; without one it cannot be sampled as text
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,

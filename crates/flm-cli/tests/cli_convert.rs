@@ -103,8 +103,8 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
     let folder = trained();
     for (words, expected) in [
         (
-            "convert flow --out hub --live",
-            "flow is a model folder, which is converted as it is: --live is for other files",
+            "convert flow --out hub --no-ema",
+            "flow is a model folder, which is converted as it is: --no-ema is for other files",
         ),
         (
             "convert flow --out data",
@@ -135,8 +135,8 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
         "hub is a network of its own and takes no denoiser, found --denoiser flow"
     );
     assert_eq!(
-        folder.refused(folder.flm("convert hub --out x --live")),
-        "hub holds one set of weights, and does not say whether they are averages: take it as it is, without --live"
+        folder.refused(folder.flm("convert hub --out x --no-ema")),
+        "hub holds one set of weights, and does not say whether they are averages: take it as it is, without --no-ema"
     );
     fs::write(folder.path("cut.ckpt"), b"PK\x03\x04 and no more").unwrap();
     let message = folder.refused(folder.flm("convert cut.ckpt --out x"));

@@ -251,7 +251,7 @@ fn a_packed_block_is_led_up_to_its_end() {
 #[test]
 fn holes_are_judged() {
     let folder = grammar();
-    let words = "eval infill flow clean map mdlm duo autoregressive --data data --span 1,2 --steps 1,2 --count 6 --free 20";
+    let words = "eval infill flow clean map mdlm duo autoregressive --data data --span 1,2 --steps 1,2 --count 6 --rejection-samples 20";
     let printed = |rest: &str| {
         let output = folder.flm(&format!("{words} {rest}")).assert().success();
         String::from_utf8(output.get_output().stdout.clone()).unwrap()

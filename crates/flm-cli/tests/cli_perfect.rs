@@ -44,8 +44,11 @@ fn perfect_models_err_by_their_steps_alone() {
     assert_eq!(printed(&folder, words), printed(&folder, words));
 
     // A network of width 16 sees less than there is, and this one has not learnt what it sees.
-    let through: Value =
-        serde_json::from_str(&printed(&folder, &format!("{words} --json --through flow"))).unwrap();
+    let through: Value = serde_json::from_str(&printed(
+        &folder,
+        &format!("{words} --json --embedding-from flow"),
+    ))
+    .unwrap();
     let found = losses(&through);
     let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["perfect", "perfect_through", "network"]);
@@ -73,7 +76,7 @@ fn perfect_models_err_by_their_steps_alone() {
     let families = through["samples"].as_array().unwrap().iter();
     let families: Vec<&Value> = families.map(|s| &s["family"]).collect();
     assert_eq!(families, ["flow"; 3]);
-    let table = printed(&folder, &format!("{words} --through flow"));
+    let table = printed(&folder, &format!("{words} --embedding-from flow"));
     assert!(
         table.contains("exact denoiser, through the embedding of flow"),
         "{table}"
@@ -133,12 +136,12 @@ fn what_has_no_law_is_refused() {
             "a schedule needs a vocabulary of at least 2 tokens, found 1",
         ),
         (
-            "eval perfect --data data --through mdlm",
-            "--through mdlm: expected a flow or a flow map that denoises, found mdlm",
+            "eval perfect --data data --embedding-from mdlm",
+            "--embedding-from mdlm: expected a flow or a flow map that denoises, found mdlm",
         ),
         (
-            "eval perfect --data data --through residual",
-            "--through residual: expected a flow or a flow map that denoises, found residual flow map",
+            "eval perfect --data data --embedding-from residual",
+            "--embedding-from residual: expected a flow or a flow map that denoises, found residual flow map",
         ),
         (
             "eval perfect --data packed",

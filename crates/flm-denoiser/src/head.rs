@@ -8,11 +8,11 @@
     reason = "parameters carry the names of the reference's checkpoints"
 )]
 
-mod loss_target;
 mod belief;
 mod divergence;
 mod expected;
 mod jvp;
+mod loss_target;
 mod uniform;
 
 pub use belief::TokenDistribution;
@@ -23,7 +23,6 @@ pub use uniform::UniformNoise;
 use crate::block::{bias, chunks, layer_norm, modulation};
 use crate::mode::{Duals, Mode, Values};
 use crate::{DitConfig, Execution, init};
-use loss_target::LossTarget;
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::log_softmax;
@@ -31,6 +30,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use flm_ops::dual::Dual;
 use flm_ops::{Precision, Target};
+use loss_target::LossTarget;
 
 /// The last layer: modulated LayerNorm and a linear map to the vocabulary, both silent at the start.
 #[derive(Module, Debug)]

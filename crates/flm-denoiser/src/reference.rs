@@ -135,7 +135,8 @@ impl ReferenceCheckpoint {
 
     fn of_tensors(path: &Path, file: &Path, settings: Settings) -> Result<Self, ReferenceError> {
         let bytes = fs::read(file).map_err(ReferenceError::io("read", file))?;
-        let tensors = tensor_file::parse(&bytes).map_err(|fault| ReferenceError::of(fault, file))?;
+        let tensors =
+            tensor_file::parse(&bytes).map_err(|fault| ReferenceError::of(fault, file))?;
         let listed = tensors.into_iter().map(|tensor| {
             let shape = tensor.shape.clone();
             (tensor.name.clone(), shape, tensor)

@@ -1,6 +1,6 @@
 //! The flow map of two networks, as the paper's first version has it.
 
-use crate::{TokenDistribution, Dit, Dropout, Execution};
+use crate::{Dit, Dropout, Execution, TokenDistribution};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_simplex::sampler::SamplerError;
 use flm_simplex::{Schedule, flow_map::EULER_GUARD};
@@ -86,7 +86,12 @@ impl<B: Backend> Residual<B> {
     }
 
     /// X_{s,t} of a state, for all sequences the same times.
-    fn jump(&self, state: TokenDistribution<B>, [tau_s, tau_t]: [f64; 2], [s, t]: [f64; 2]) -> TokenDistribution<B> {
+    fn jump(
+        &self,
+        state: TokenDistribution<B>,
+        [tau_s, tau_t]: [f64; 2],
+        [s, t]: [f64; 2],
+    ) -> TokenDistribution<B> {
         let seen = state.mean(self.denoiser.embed());
         let ([batch, ..], device) = (seen.dims(), seen.device());
         let row = |value: f64| Tensor::full([batch], value, &device);

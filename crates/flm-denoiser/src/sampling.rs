@@ -1,6 +1,6 @@
 //! The network as the samplers of `flm_simplex` see it: a denoiser of projected states.
 
-use crate::{TokenDistribution, Dit, Dropout, VocabEmbed};
+use crate::{Dit, Dropout, TokenDistribution, VocabEmbed};
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 use flm_simplex::Denoiser;
 use flm_simplex::stream::generator;
@@ -307,7 +307,9 @@ mod tests {
     #[test]
     fn temperature_divides_the_logits() {
         let model = loud(false);
-        let warm = SamplingDenoiser::new(&model).denoise(state(1), 0.5, 0.5).dense();
+        let warm = SamplingDenoiser::new(&model)
+            .denoise(state(1), 0.5, 0.5)
+            .dense();
         let cold = SamplingDenoiser::new(&model)
             .at_temperature(0.5)
             .unwrap()
@@ -326,12 +328,18 @@ mod tests {
     fn impossible_temperatures_are_refused() {
         let model = loud(false);
         for found in [0.0, -1.0, f64::INFINITY] {
-            let error = SamplingDenoiser::new(&model).at_temperature(found).unwrap_err();
+            let error = SamplingDenoiser::new(&model)
+                .at_temperature(found)
+                .unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!("a temperature must be positive and finite, found {found}")
             );
         }
-        assert!(SamplingDenoiser::new(&model).at_temperature(f64::NAN).is_err());
+        assert!(
+            SamplingDenoiser::new(&model)
+                .at_temperature(f64::NAN)
+                .is_err()
+        );
     }
 }

@@ -3,7 +3,8 @@
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
 use flm_denoiser::{
-    TokenDistribution, Dit, DitConfig, Dropout, Prior, SamplingDenoiser, DropoutGuidance, apply_tensors, named_tensors,
+    Dit, DitConfig, Dropout, DropoutGuidance, Prior, SamplingDenoiser, TokenDistribution,
+    apply_tensors, named_tensors,
 };
 use flm_simplex::guidance::Autoguidance;
 use flm_simplex::noise::gaussian;

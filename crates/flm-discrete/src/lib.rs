@@ -60,5 +60,5 @@ pub use config::{CurriculumConfig, DcdConfig, DiscreteConfigError, SdttConfig};
 pub use losses::{Measured, TokenLosses};
 pub use predict::Predict;
 pub use schedule::{Level, LogLinear, training_times};
-pub use settings::{Sampled, TokenSampling, SamplingError};
+pub use settings::{Sampled, SamplingError, TokenSampling};
 pub use tokens::Tokens;

@@ -6,7 +6,7 @@ use crate::schedule::{Level, LogLinear, quarter};
 use crate::{Measured, Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
-use flm_denoiser::{TokenDistribution, Dit, Dropout};
+use flm_denoiser::{Dit, Dropout, TokenDistribution};
 use flm_simplex::times::stratified;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use burn::tensor::{
     Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{TokenDistribution, Dit, Dropout, Noise, Prediction, Score};
+use flm_denoiser::{Dit, Dropout, Noise, Prediction, Score, TokenDistribution};
 use flm_simplex::flow_map::transport;
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
@@ -84,7 +84,11 @@ impl<'a, B: Backend> Rows<'a, B> {
     }
 
     /// D_t(X_{s,t}(I_s)), what `denoiser` says about the end of the jump that `delta` makes.
-    pub fn arrived(&self, denoiser: DenoiserSource, delta: &TokenDistribution<B>) -> TokenDistribution<B> {
+    pub fn arrived(
+        &self,
+        denoiser: DenoiserSource,
+        delta: &TokenDistribution<B>,
+    ) -> TokenDistribution<B> {
         let times = self.row_times();
         let (denoiser, state) = self.denoiser(denoiser);
         let end = transport(state, delta.mean(denoiser.embed()), times.s, times.t);

@@ -5,7 +5,7 @@
 //! ([stable target field](https://arxiv.org/abs/2302.00670)): the same minimum as n grows, and gradients that vary less.
 
 use burn::tensor::{Int, Tensor, backend::Backend};
-use flm_denoiser::{TokenDistribution, Dit, Noise};
+use flm_denoiser::{Dit, Noise, TokenDistribution};
 
 /// Shares below this are left out.
 const LEAST_SHARE: f32 = 1e-5;

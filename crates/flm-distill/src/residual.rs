@@ -16,7 +16,7 @@ use crate::weighting::Weighting;
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
-use flm_denoiser::{TokenDistribution, Dit, Dropout, Noise};
+use flm_denoiser::{Dit, Dropout, Noise, TokenDistribution};
 use flm_simplex::Schedule;
 use flm_simplex::interpolant::{interpolate, rows};
 use jump::Jump;

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
 use flm_denoiser::{Dit, DitConfig, Dropout, SamplingDenoiser, apply_tensors, named_tensors};
 use flm_reward::{Ascent, ClassifierConfig, Keywords, Reward};
-use flm_simplex::guidance::{Steer, RewardGuidance};
+use flm_simplex::guidance::{RewardGuidance, Steer};
 use flm_simplex::noise::gaussian;
 use flm_simplex::sampler;
 use rand::{RngExt, SeedableRng};

@@ -100,9 +100,7 @@ mod tests {
             .iter()
             .map(|z| f64::from(*z) - f64::from(largest))
             .collect();
-        let at = |tau: f64| -> Vec<f64> {
-            scores.iter().map(|z| (z - tau).max(0.0)).collect()
-        };
+        let at = |tau: f64| -> Vec<f64> { scores.iter().map(|z| (z - tau).max(0.0)).collect() };
         let (mut low, mut high) = (-1.0, 0.0);
         for _ in 0..200 {
             let middle = (low + high) / 2.0;

@@ -315,7 +315,12 @@ mod tests {
     impl Denoiser<Flex> for Ones {
         type TokenDistribution = Tensor<Flex, 3>;
 
-        fn denoise(&self, state: Tensor<Flex, 3>, tau_s: f64, tau_t: f64) -> Self::TokenDistribution {
+        fn denoise(
+            &self,
+            state: Tensor<Flex, 3>,
+            tau_s: f64,
+            tau_t: f64,
+        ) -> Self::TokenDistribution {
             self.0.borrow_mut().push((tau_s, tau_t));
             self.1.borrow_mut().push(state.clone().max().into_scalar());
             state.ones_like()

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
 use flm_simplex::flow_map::EULER_GUARD;
-use flm_simplex::guidance::{Autoguidance, Steer, RewardGuidance};
+use flm_simplex::guidance::{Autoguidance, RewardGuidance, Steer};
 use flm_simplex::law::DiscreteLaw;
 use flm_simplex::noise::gaussian;
 use flm_simplex::{Denoiser, Schedule, sampler};

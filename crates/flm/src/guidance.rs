@@ -7,7 +7,7 @@ pub(crate) use networks::{Guides, Strong, WeakModel};
 use crate::{Conditioning, Error, ModelFolder, Result};
 use burn::tensor::backend::Backend;
 use flm_data::TextTokenizer;
-use flm_denoiser::{TokenDistribution, DitConfig, Family};
+use flm_denoiser::{DitConfig, Family, TokenDistribution};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -274,7 +274,10 @@ mod tests {
         });
         let belief = |of: f32| {
             let probabilities = [[[0.5, 0.5], [of, 0.0]]];
-            TokenDistribution::<Flex>::pinned(Tensor::from_floats(probabilities, &Default::default()))
+            TokenDistribution::<Flex>::pinned(Tensor::from_floats(
+                probabilities,
+                &Default::default(),
+            ))
         };
         for (auto, reward, expected) in [
             (auto.clone(), None, "guidance 4.0 is"),

@@ -11,7 +11,7 @@ use flm_discrete::autoregressive::{self, AutoregressiveObjective, Decoding};
 use flm_discrete::duo::curriculum::{Curriculum, Transform};
 use flm_discrete::duo::{self, DuoObjective, Tail};
 use flm_discrete::mdlm::{self, MdlmObjective};
-use flm_discrete::{LogLinear, TokenSampling, TokenLosses, Tokens};
+use flm_discrete::{LogLinear, TokenLosses, TokenSampling, Tokens};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 

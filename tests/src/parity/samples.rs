@@ -4,7 +4,7 @@ use super::{ANSWER, Parity, Verdict};
 use crate::fixture::{flat, flat_int};
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use flm_denoiser::{TokenDistribution, Residual, SamplingDenoiser};
+use flm_denoiser::{Residual, SamplingDenoiser, TokenDistribution};
 use flm_simplex::sampler;
 
 /// The tokens of a belief as they compare with the expected ones. Two tokens whose probabilities, or entries of a state, are nearer to each
@@ -55,7 +55,14 @@ impl<B: AutodiffBackend> Parity<B> {
     fn by_euler(&self, steps: usize) -> Option<TokenDistribution<B::InnerBackend>> {
         let model = self.flow.as_ref()?.valid();
         let start = model.embed().project(self.expected.float("z0"));
-        sampler::euler(&SamplingDenoiser::new(&model), &self.schedule, start, steps, |_| ()).ok()
+        sampler::euler(
+            &SamplingDenoiser::new(&model),
+            &self.schedule,
+            start,
+            steps,
+            |_| (),
+        )
+        .ok()
     }
 
     fn by_flow_map(&self, gamma: f64, steps: usize) -> Option<TokenDistribution<B::InnerBackend>> {

@@ -4,7 +4,7 @@ use crate::fixture::Fixture;
 use crate::golden;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::folder::{self, DENOISER_FOLDER, Existing};
-use flm_denoiser::reference::{ReferenceCheckpoint, Hints, Weights};
+use flm_denoiser::reference::{Hints, ReferenceCheckpoint, Weights};
 use flm_denoiser::{Dit, DitConfig};
 use flm_simplex::Schedule;
 use std::path::{Path, PathBuf};

@@ -199,7 +199,7 @@ fn packed(name: &str, wrapped: &Wrapped, tokenizer: TextTokenizer) -> Result<Lin
     let documents = wrapped.documents.clone();
     let corpus = FnCorpus::new(name, move || documents.clone().into_iter().map(Ok));
     let mut options = PrepareOptions::new(
-        TokenizerSource::KnownTokens(Box::new(tokenizer)),
+        TokenizerSource::Given(Box::new(tokenizer)),
         wrapped.block_size,
     );
     options.layout = Layout::Packed;

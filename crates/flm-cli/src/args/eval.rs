@@ -211,7 +211,7 @@ pub(crate) struct InfillArgs {
     pub(crate) count: usize,
     /// Samples with nothing given, for rejection; 0 for none
     #[arg(long, default_value_t = 1_000, value_name = "N")]
-    pub(crate) free: usize,
+    pub(crate) rejection_samples: usize,
     /// Noise put back after each jump of a flow map
     #[arg(long, default_value_t = 0.0, value_name = "G")]
     pub(crate) gamma: f64,
@@ -238,20 +238,20 @@ pub(crate) struct InfillArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm eval perfect --data data --steps 1,2,4,8,16,32
-  flm eval perfect --data quickstart/data --through quickstart/flm")]
+  flm eval perfect --data quickstart/data --embedding-from quickstart/flm")]
 pub(crate) struct PerfectArgs {
     /// A data folder of the grammar's sentences, a row each
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Let the flow see states as the network of this flow does, through its embedding, which leaves as many directions of them as the network is wide
     #[arg(long, value_name = "MODEL")]
-    pub(crate) through: Option<PathBuf>,
-    /// Tokens that compete in the flow's time schedule (`model.schedule_vocab`); 0 for the data's own. With --through it is the model's
+    pub(crate) embedding_from: Option<PathBuf>,
+    /// Tokens that compete in the flow's time schedule (`model.schedule_vocab`); 0 for the data's own. With --embedding-from it is the model's
     #[arg(
         long,
         default_value_t = 0,
         value_name = "N",
-        conflicts_with = "through"
+        conflicts_with = "embedding_from"
     )]
     pub(crate) schedule_vocab: usize,
     /// Evaluations for each sample, one set of samples for each number

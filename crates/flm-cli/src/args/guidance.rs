@@ -59,9 +59,9 @@ impl GuidesArgs {
             .map(|written| reward(model, written))
             .transpose()?;
         let by = |eta: f64, scale: f64| Guidance {
-            auto: (weak.clone().filter(|_| eta != 1.0)).map(|weak| AutoguidanceOptions { eta, weak }),
-            reward: (reward.clone().filter(|_| scale != 0.0))
-                .map(|of| RewardOptions { scale, of }),
+            auto: (weak.clone().filter(|_| eta != 1.0))
+                .map(|weak| AutoguidanceOptions { eta, weak }),
+            reward: (reward.clone().filter(|_| scale != 0.0)).map(|of| RewardOptions { scale, of }),
         };
         let pairs = (etas.iter()).flat_map(|eta| scales.iter().map(|scale| by(*eta, *scale)));
         Ok(pairs.collect())

@@ -9,7 +9,9 @@ use burn::tensor::backend::AutodiffBackend;
 use flm::{CARD_FILE, Card, Converted, ModelFolder};
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Content, Existing};
-use flm_denoiser::reference::{self, ReferenceCheckpoint, ReferenceError, Hints, Kind, ExportFormat, Weights};
+use flm_denoiser::reference::{
+    self, ExportFormat, Hints, Kind, ReferenceCheckpoint, ReferenceError, Weights,
+};
 use flm_denoiser::{Dit, DitConfig};
 use std::path::{Path, PathBuf};
 
@@ -48,7 +50,7 @@ impl Job for Out<'_> {
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<String> {
         let args = self.args;
         for (given, option) in [
-            (args.live, "--live"),
+            (args.no_ema, "--no-ema"),
             (args.tokenizer.is_some(), "--tokenizer"),
             (args.denoiser.is_some(), "--denoiser"),
             (args.kind.is_some(), "--kind"),
@@ -218,7 +220,7 @@ impl In<'_> {
             heads: args.heads,
             kind,
         };
-        let weights = if args.live {
+        let weights = if args.no_ema {
             Weights::Live
         } else {
             Weights::Averaged
@@ -326,8 +328,10 @@ fn with_option(error: ReferenceError) -> CliError {
     let option = match &error {
         ReferenceError::Untold { key, .. } => format!(" by --{key}"),
         ReferenceError::Contradiction { key, .. } => format!(" by --{key}"),
-        ReferenceError::Averages { .. } | ReferenceError::NoAverages { .. } => " by --live".to_owned(),
-        ReferenceError::OneSet { .. } => ", without --live".to_owned(),
+        ReferenceError::Averages { .. } | ReferenceError::NoAverages { .. } => {
+            " by --no-ema".to_owned()
+        }
+        ReferenceError::OneSet { .. } => ", without --no-ema".to_owned(),
         _ => return error.into(),
     };
     CliError::input(format!("{error}{option}"))

@@ -42,7 +42,7 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
         };
         for steps in steps {
             let drawn = draw(args, model, steps, &holes)?;
-            let free = drawn.last().filter(|_| args.free > 0);
+            let free = drawn.last().filter(|_| args.rejection_samples > 0);
             for (holes, fills) in holes.iter().zip(&drawn) {
                 measured.push(Measured {
                     model: model.name().to_owned(),
@@ -119,7 +119,8 @@ fn draw(
         ..SampleOptions::default()
     };
     let fills = holes.iter().map(|holes| request(1, holes.conditioning()));
-    let free = (args.free > 0).then(|| request(args.free, Conditioning::None));
+    let free =
+        (args.rejection_samples > 0).then(|| request(args.rejection_samples, Conditioning::None));
     let requests: Vec<_> = fills.chain(free).collect();
     let mut all = Vec::new();
     sample::sample(

@@ -6,7 +6,7 @@ use flm::{CARD_FILE, Card};
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::DitConfig;
 use flm_denoiser::folder;
-use flm_denoiser::reference::{ReferenceCheckpoint, Hints};
+use flm_denoiser::reference::{Hints, ReferenceCheckpoint};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;

@@ -76,7 +76,7 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
     let rows = grammar.rows(dataset.meta().length);
     let symbols = Symbols::new(&rows, dataset.tokenizer())?;
     let vocab = dataset.tokenizer().vocab_size();
-    let network = match &args.through {
+    let network = match &args.embedding_from {
         Some(model) => Some(network(model, &dataset, &args.data)?),
         None => None,
     };
@@ -108,8 +108,11 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
     let report = Report {
         data: args.data.display().to_string(),
         seed: args.seed,
-        through: args.through.as_ref().map(|path| path.display().to_string()),
-        weights: match &args.through {
+        through: args
+            .embedding_from
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        weights: match &args.embedding_from {
             Some(model) => Some(ModelFolder::open(model)?.weights()?),
             None => None,
         },
@@ -153,7 +156,7 @@ fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Host>, D
     let config = folder.config();
     if config.family != Family::Flow || config.residual {
         return Err(CliError::input(format!(
-            "--through {}: expected a flow or a flow map that denoises, found {}",
+            "--embedding-from {}: expected a flow or a flow map that denoises, found {}",
             model.display(),
             folder.kind()
         )));
@@ -165,9 +168,12 @@ fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Host>, D
 /// The projection onto what a network's embedding leaves of a state.
 fn projection(network: &Dit<Host>, args: &PerfectArgs) -> Result<Vec<f64>> {
     network.embed().projection().ok_or_else(|| {
-        let model = args.through.as_deref().unwrap_or(Path::new("the model"));
+        let model = args
+            .embedding_from
+            .as_deref()
+            .unwrap_or(Path::new("the model"));
         CliError::input(format!(
-            "--through {}: the embedding holds numbers that are not finite",
+            "--embedding-from {}: the embedding holds numbers that are not finite",
             model.display()
         ))
     })
@@ -295,7 +301,11 @@ fn family_name(family: Family) -> &'static str {
 fn judged(perfect: &Perfect) -> Judged {
     Judged {
         copied: None,
-        name: format!("perfect {}, steps {}", family_name(perfect.family), perfect.steps),
+        name: format!(
+            "perfect {}, steps {}",
+            family_name(perfect.family),
+            perfect.steps
+        ),
         figures: Figures::Grammar(perfect.figures),
         token_entropy: None,
         scores: Vec::new(),

@@ -1,6 +1,6 @@
 //! An answer that moves.
 
-use super::{TokenDistribution, Head, Prediction, Score, flat};
+use super::{Head, Prediction, Score, TokenDistribution, flat};
 use crate::embed::VocabEmbed;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};

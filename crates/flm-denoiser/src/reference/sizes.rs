@@ -1,6 +1,6 @@
 //! The sizes of a network, out of the shapes of its tensors.
 
-use super::{ReferenceError, Hints, Kind, Settings};
+use super::{Hints, Kind, ReferenceError, Settings};
 use crate::{DitConfig, NamedTensor};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

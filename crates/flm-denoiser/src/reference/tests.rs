@@ -189,8 +189,8 @@ fn home() -> tempfile::TempDir {
 }
 
 fn load(path: &Path, weights: Weights, hints: &Hints) -> Result<(Dit<Flex>, DitConfig), String> {
-    let loaded =
-        ReferenceCheckpoint::open(path).and_then(|file| file.load(weights, hints, &Default::default()));
+    let loaded = ReferenceCheckpoint::open(path)
+        .and_then(|file| file.load(weights, hints, &Default::default()));
     loaded.map_err(|error| error.to_string())
 }
 
@@ -466,7 +466,14 @@ fn what_goes_out_comes_in_again() {
         assert_eq!(named_tensors(&found), named_tensors(&model));
 
         let file = home.path().join(format!("model-{number}.safetensors"));
-        export(&file, &model, &config, ExportFormat::StateDict, Existing::Refuse).unwrap();
+        export(
+            &file,
+            &model,
+            &config,
+            ExportFormat::StateDict,
+            Existing::Refuse,
+        )
+        .unwrap();
         let hints = Hints {
             length: Some(3),
             kind: residual.then_some(Kind::Residual),
@@ -474,7 +481,13 @@ fn what_goes_out_comes_in_again() {
         };
         let (found, _) = load(&file, Weights::Averaged, &hints).unwrap();
         assert_eq!(named_tensors(&found), named_tensors(&model));
-        let again = export(&file, &model, &config, ExportFormat::StateDict, Existing::Refuse);
+        let again = export(
+            &file,
+            &model,
+            &config,
+            ExportFormat::StateDict,
+            Existing::Refuse,
+        );
         assert!(again.unwrap_err().to_string().ends_with("exists already"));
         assert!(
             load(&file, Weights::Live, &hints)

@@ -1,6 +1,6 @@
 //! Writing a text from its beginning.
 
-use crate::{Sampled, TokenSampling, SamplingError, Tokens};
+use crate::{Sampled, SamplingError, TokenSampling, Tokens};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Prediction};

@@ -1,7 +1,7 @@
 //! On a small network whose every parameter is drawn.
 
 use super::*;
-use crate::{TokenSampling, SamplingError};
+use crate::{SamplingError, TokenSampling};
 use burn::backend::Autodiff;
 use burn_flex::Flex;
 use flm_denoiser::Family;

@@ -2,7 +2,7 @@
 
 use crate::predict::Predict;
 use crate::schedule::{Level, LogLinear};
-use crate::{Sampled, TokenSampling, SamplingError, Tokens};
+use crate::{Sampled, SamplingError, TokenSampling, Tokens};
 use burn::tensor::backend::Backend;
 use flm_denoiser::Dropout;
 use rand::{Rng, RngExt};

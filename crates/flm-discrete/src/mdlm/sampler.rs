@@ -2,7 +2,7 @@
 
 use super::blanks;
 use crate::schedule::{Level, LogLinear};
-use crate::{Predict, Sampled, TokenSampling, SamplingError, Tokens};
+use crate::{Predict, Sampled, SamplingError, TokenSampling, Tokens};
 use burn::tensor::backend::Backend;
 use flm_denoiser::Dropout;
 use rand::{Rng, RngExt};

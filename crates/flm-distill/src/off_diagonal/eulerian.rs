@@ -5,7 +5,7 @@ use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{TokenDistribution, Dropout, Dual, Score};
+use flm_denoiser::{Dropout, Dual, Score, TokenDistribution};
 
 /// Cross-entropy against the sparsemax of D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the [`DenoiserSource`], or squared error
 /// against that itself, as published.

@@ -5,7 +5,7 @@ use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{TokenDistribution, Dual, Score};
+use flm_denoiser::{Dual, Score, TokenDistribution};
 use flm_simplex::flow_map::DISTILLATION_GUARD;
 
 /// Cross-entropy against sparsemax(D_t(X_{s,t}(I_s)) − (1−t)(t−s)/(1−s)·∂_t δ_{s,t}(I_s)), D by the [`DenoiserSource`].

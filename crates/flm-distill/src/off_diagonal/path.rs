@@ -4,7 +4,7 @@ use crate::rows::TimeRow;
 use crate::state::RowTimes;
 use crate::{Answer, FlowMapConfig, OffDiagonal, Rows};
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
-use flm_denoiser::{TokenDistribution, Dit, Dropout, Score};
+use flm_denoiser::{Dit, Dropout, Score, TokenDistribution};
 use flm_simplex::Schedule;
 use flm_simplex::flow_map::{semigroup_weights, transport};
 

@@ -5,7 +5,7 @@ use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{TokenDistribution, Dropout, Score};
+use flm_denoiser::{Dropout, Score, TokenDistribution};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
 /// Cross-entropy, or another measure, against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands, or by its average.

@@ -9,7 +9,7 @@ use crate::state::RowTimes;
 use crate::weighting::Weighting;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
-use flm_denoiser::{TokenDistribution, Dit, Dropout, Noise, Residual, Score};
+use flm_denoiser::{Dit, Dropout, Noise, Residual, Score, TokenDistribution};
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
 
@@ -83,7 +83,12 @@ impl<B: Backend> ResidualStudent<B> {
     }
 
     /// D_s + ½(t−s)(1−s)·g_{s,t}: δ of the teacher's flow map.
-    fn target(&self, tokens: Tensor<B, 2, Int>, noise: &Noise<B>, rows: &[TimeRow]) -> TokenDistribution<B> {
+    fn target(
+        &self,
+        tokens: Tensor<B, 2, Int>,
+        noise: &Noise<B>,
+        rows: &[TimeRow],
+    ) -> TokenDistribution<B> {
         let times = RowTimes::<B>::of(rows, &self.schedule, &tokens.device());
         let seen = |network: &Dit<B>| {
             let embed = network.embed();

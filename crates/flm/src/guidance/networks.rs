@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use flm_data::TextTokenizer;
-use flm_denoiser::{Dit, DitConfig, Prior, SamplingDenoiser, VocabEmbed, DropoutGuidance, folder};
+use flm_denoiser::{Dit, DitConfig, DropoutGuidance, Prior, SamplingDenoiser, VocabEmbed, folder};
 use flm_reward::{Ascent, Classifier, Keywords, Reward as RewardOf};
 use flm_simplex::guidance::Steer;
 use rand_chacha::ChaCha8Rng;
@@ -63,7 +63,9 @@ impl<B: Backend> Guides<B> {
     ) -> Result<Self> {
         let auto = match &guidance.auto {
             None => None,
-            Some(AutoguidanceOptions { eta, weak }) => Some((*eta, Weak::load(weak, strong, loaded)?)),
+            Some(AutoguidanceOptions { eta, weak }) => {
+                Some((*eta, Weak::load(weak, strong, loaded)?))
+            }
         };
         let reward = match &guidance.reward {
             None => None,
@@ -117,7 +119,10 @@ impl<B: Backend> Guides<B> {
         strong: &'a Dit<B>,
         seed: u64,
         first: usize,
-    ) -> (SamplingDenoiser<'a, B>, Option<(f64, SamplingDenoiser<'a, B>)>) {
+    ) -> (
+        SamplingDenoiser<'a, B>,
+        Option<(f64, SamplingDenoiser<'a, B>)>,
+    ) {
         let alone = SamplingDenoiser::new(strong);
         match &self.auto {
             None => (alone, None),

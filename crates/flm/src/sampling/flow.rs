@@ -6,7 +6,7 @@ use crate::conditioning::KnownBatch;
 use crate::{Result, purpose};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Int, Tensor};
-use flm_denoiser::{TokenDistribution, Dit, DitConfig, Prior, SamplingDenoiser};
+use flm_denoiser::{Dit, DitConfig, Prior, SamplingDenoiser, TokenDistribution};
 use flm_simplex::guidance::{Autoguidance, RewardGuidance};
 use flm_simplex::sampler::{self, Renewal, Step};
 use flm_simplex::stream::generator;

@@ -140,7 +140,7 @@ impl Study<'_> {
             self.ask_once::<Answer>(name, &arguments, weights)
         };
         let through = |&seed: &u64| {
-            let more = format!("--through {} --seed {seed}", self.run(FLOW, seed));
+            let more = format!("--embedding-from {} --seed {seed}", self.run(FLOW, seed));
             let weights = Some(self.weights(FLOW, seed)?);
             ask(&format!("perfect-{seed}"), steps(FEW), &more, weights)
         };
