@@ -77,7 +77,7 @@ fn a_flow_map_is_made_from_a_flow_and_from_another_map() {
         // Three steps of eight rows of seven evaluations.
         assert_eq!(read("model/run.json")["training"]["evaluations"], 3 * 8 * 7);
         assert!(
-            read("metrics.jsonl")["beside"]["auxiliary"]
+            read("metrics.jsonl")["diagnostics"]["auxiliary"]
                 .as_f64()
                 .unwrap()
                 > 0.0
@@ -107,7 +107,7 @@ fn paths_make_a_flow_map_alone_and_beside_matching() {
             4 * 4 + 12 + 28 / 3,
         ),
         (
-            "beside",
+            "diagnostics",
             "objective=distribution --set distribution.paths=0.5 --set distribution.path_steps=2",
             8 * 7 + 4 * 2,
         ),

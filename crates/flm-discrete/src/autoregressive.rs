@@ -41,7 +41,7 @@ impl AutoregressiveObjective {
             mean: score.loss,
             per_token: score.per_token,
             names: vec!["token"; rows],
-            beside: Vec::new(),
+            diagnostics: Vec::new(),
         }
     }
 }

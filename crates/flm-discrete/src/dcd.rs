@@ -104,7 +104,7 @@ impl<B: Backend> DcdObjective<B> {
             mean: score.loss,
             per_token: score.per_token,
             names: times.iter().map(|&t| quarter(t)).collect(),
-            beside: vec![Measured {
+            diagnostics: vec![Measured {
                 name: "changed",
                 sum: pairs.filter(|(a, b)| a != b).count() as f64,
                 count: later.ids().len() as f64,

@@ -116,7 +116,7 @@ pub fn losses_of<A: AutodiffBackend>(
         mean: score.loss,
         per_token: score.per_token,
         names: vec!["token"; rows],
-        beside: vec![Measured {
+        diagnostics: vec![Measured {
             name: "replaced",
             sum: pairs.filter(|(clean, noisy)| clean != noisy).count() as f64,
             count: tokens.ids().len() as f64,

@@ -16,7 +16,7 @@ pub struct TokenLosses<A: AutodiffBackend> {
     /// Under which name each row is reported.
     pub names: Vec<&'static str>,
     /// What else is worth knowing about the batch.
-    pub beside: Vec<Measured>,
+    pub diagnostics: Vec<Measured>,
 }
 
 /// A mean that is reported beside a loss.

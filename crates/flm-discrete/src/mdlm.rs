@@ -128,7 +128,7 @@ pub fn losses_of<A: AutodiffBackend>(
         mean: score.loss,
         per_token: per_token(numbers, length, &device),
         names: vec!["token"; tokens.rows()],
-        beside: vec![
+        diagnostics: vec![
             Measured {
                 name: "cross_entropy",
                 sum,

@@ -169,7 +169,7 @@ impl<B: Backend> SdttObjective<B> {
             mean,
             per_token: of_token * mask,
             names: times.iter().map(|&t| quarter(t)).collect(),
-            beside: vec![
+            diagnostics: vec![
                 Measured {
                     name: "blank",
                     sum: f64::from(count),

@@ -43,7 +43,7 @@ pub struct StepReport {
     /// Mean loss of each kind of row.
     pub losses: BTreeMap<&'static str, f64>,
     /// Means that the objective reports beside its loss.
-    pub beside: BTreeMap<&'static str, f64>,
+    pub diagnostics: BTreeMap<&'static str, f64>,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Learning rate of AdamW.
@@ -60,7 +60,7 @@ pub struct Evaluation {
     /// Mean loss of each kind of row.
     pub losses: BTreeMap<&'static str, f64>,
     /// Means that the objective reports beside its loss.
-    pub beside: BTreeMap<&'static str, f64>,
+    pub diagnostics: BTreeMap<&'static str, f64>,
 }
 
 /// Sums and counts by name.
@@ -71,9 +71,9 @@ pub(crate) struct Named(Sums);
 
 /// The losses of all parts, and what is reported beside them.
 pub(crate) fn average_by_name(parts: Vec<[Sums; 2]>) -> (Named, Named) {
-    let [mut losses, mut beside] = [Sums::new(), Sums::new()];
-    for [part, part_beside] in parts {
-        for (all, part) in [(&mut losses, part), (&mut beside, part_beside)] {
+    let [mut losses, mut diagnostics] = [Sums::new(), Sums::new()];
+    for [part, part_diagnostics] in parts {
+        for (all, part) in [(&mut losses, part), (&mut diagnostics, part_diagnostics)] {
             for (name, (sum, count)) in part {
                 let entry = all.entry(name).or_insert((0.0, 0.0));
                 entry.0 += sum;
@@ -81,7 +81,7 @@ pub(crate) fn average_by_name(parts: Vec<[Sums; 2]>) -> (Named, Named) {
             }
         }
     }
-    (Named(losses), Named(beside))
+    (Named(losses), Named(diagnostics))
 }
 
 impl Named {
@@ -144,23 +144,23 @@ impl MetricsFile {
 
     /// Adds a line for a step or a validation.
     pub fn write(&mut self, event: &Event<'_>) -> Result<(), TrainError> {
-        let (mut line, beside) = match event {
+        let (mut line, diagnostics) = match event {
             Event::Step(line) => {
                 let json = serde_json::json!({
                     "step": line.step, "loss": line.loss, "losses": line.last.losses, "grad_norm": line.last.grad_norm,
                     "lr": line.last.lr, "seconds": line.seconds, "tokens_per_second": line.tokens_per_second,
                 });
-                (json, ("beside", &line.last.beside))
+                (json, ("diagnostics", &line.last.diagnostics))
             }
             Event::Validation(evaluation) => {
                 let json = serde_json::json!({
                     "step": evaluation.step, "validation_loss": evaluation.loss, "validation_losses": evaluation.losses,
                 });
-                (json, ("validation_beside", &evaluation.beside))
+                (json, ("validation_diagnostics", &evaluation.diagnostics))
             }
             Event::Checkpoint(_) => return Ok(()),
         };
-        let (key, means) = beside;
+        let (key, means) = diagnostics;
         if !means.is_empty() {
             line[key] = serde_json::json!(means);
         }
@@ -187,7 +187,7 @@ mod tests {
             step,
             loss: 1.0,
             losses: BTreeMap::new(),
-            beside: BTreeMap::new(),
+            diagnostics: BTreeMap::new(),
         };
         let mut file = MetricsFile::open(&path, None).unwrap();
         for step in [10, 20, 30] {

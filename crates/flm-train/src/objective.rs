@@ -67,7 +67,7 @@ pub struct Losses<B: AutodiffBackend> {
     /// Under which name each row is reported.
     pub names: Vec<&'static str>,
     /// Means that are reported beside the loss.
-    pub beside: Vec<Measured>,
+    pub diagnostics: Vec<Measured>,
     /// τ of each row, where a clock may be fitted to the losses.
     pub taus: Vec<f64>,
 }
@@ -78,7 +78,7 @@ impl<B: AutodiffBackend> From<RowLosses<B>> for Losses<B> {
             mean: losses.mean,
             per_token: losses.per_token,
             names: losses.kinds.into_iter().map(RowKind::name).collect(),
-            beside: Vec::new(),
+            diagnostics: Vec::new(),
             taus: Vec::new(),
         }
     }
@@ -90,7 +90,7 @@ impl<B: AutodiffBackend> From<TokenLosses<B>> for Losses<B> {
             mean: losses.mean,
             per_token: losses.per_token,
             names: losses.names,
-            beside: losses.beside,
+            diagnostics: losses.diagnostics,
             taus: Vec::new(),
         }
     }
@@ -271,7 +271,7 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
             mean: losses.student + losses.auxiliary,
             per_token: losses.contrast,
             names: vec!["contrast"; rows],
-            beside: vec![Measured {
+            diagnostics: vec![Measured {
                 name: "auxiliary",
                 sum: of_auxiliary * count,
                 count,

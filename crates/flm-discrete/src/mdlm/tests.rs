@@ -91,7 +91,10 @@ fn losses_are_nothing_where_a_token_is_there_and_their_mean_is_the_bounds() {
         assert!((f64::from(*found) - expected).abs() < 1e-5);
     }
     assert!((mean - found.iter().sum::<f32>() / 4.0).abs() < 1e-6);
-    assert_eq!((losses.beside[1].sum, losses.beside[1].count), (3.0, 4.0));
+    assert_eq!(
+        (losses.diagnostics[1].sum, losses.diagnostics[1].count),
+        (3.0, 4.0)
+    );
     // Nothing blank, nothing lost.
     let losses = losses_of(&prediction, &tokens, &tokens, &levels, VOCAB);
     let mean: f32 = losses.mean.inner().into_scalar();

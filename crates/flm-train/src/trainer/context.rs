@@ -119,7 +119,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
             named.push(losses);
             by_tau.extend(taus);
         }
-        let (losses, beside) = average_by_name(named);
+        let (losses, diagnostics) = average_by_name(named);
         let (grads, grad_norm) = combine(&model, grads, config.optimizer.clip);
         let loss = losses.mean();
         for (what, value) in [("the loss", loss), ("the gradient's norm", grad_norm)] {
@@ -154,7 +154,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         let report = StepReport {
             loss,
             losses: losses.means(),
-            beside: beside.means(),
+            diagnostics: diagnostics.means(),
             grad_norm,
             lr: config.optimizer.lr * factor,
         };
@@ -259,12 +259,12 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
             };
             by_name(self.score(&model, &tokens, rows.len(), &draw)).0
         });
-        let (losses, beside) = average_by_name(named);
+        let (losses, diagnostics) = average_by_name(named);
         Ok(Some(Evaluation {
             step,
             loss: losses.mean(),
             losses: losses.means(),
-            beside: beside.means(),
+            diagnostics: diagnostics.means(),
         }))
     }
 

@@ -15,7 +15,7 @@ const QUARTERS: [&str; 4] = ["tau_1", "tau_2", "tau_3", "tau_4"];
 pub(super) fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> ([Sums; 2], Vec<(f64, f64)>) {
     let rows = losses.per_token.mean_dim(1).into_data();
     let by_tau: Vec<(f64, f64)> = losses.taus.into_iter().zip(rows.iter()).collect();
-    let (mut sums, mut beside) = (Sums::new(), Sums::new());
+    let (mut sums, mut diagnostics) = (Sums::new(), Sums::new());
     let add = |sums: &mut Sums, name, sum: f64, count: f64| {
         let entry = sums.entry(name).or_insert((0.0, 0.0));
         entry.0 += sum;
@@ -26,12 +26,17 @@ pub(super) fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> ([Sums; 2], Vec<
     }
     for (tau, loss) in &by_tau {
         let quarter = ((tau * 4.0) as usize).min(3);
-        add(&mut beside, QUARTERS[quarter], *loss, 1.0);
+        add(&mut diagnostics, QUARTERS[quarter], *loss, 1.0);
     }
-    for measured in losses.beside {
-        add(&mut beside, measured.name, measured.sum, measured.count);
+    for measured in losses.diagnostics {
+        add(
+            &mut diagnostics,
+            measured.name,
+            measured.sum,
+            measured.count,
+        );
     }
-    ([sums, beside], by_tau)
+    ([sums, diagnostics], by_tau)
 }
 
 /// What happened since the last line of metrics.
