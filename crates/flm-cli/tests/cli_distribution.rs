@@ -107,7 +107,7 @@ fn paths_make_a_flow_map_alone_and_beside_matching() {
             4 * 4 + 12 + 28 / 3,
         ),
         (
-            "diagnostics",
+            "mixed",
             "objective=distribution --set distribution.paths=0.5 --set distribution.path_steps=2",
             8 * 7 + 4 * 2,
         ),

@@ -4,7 +4,7 @@
 //! student answers p = δ_{s,1}(I_s) and writes its likeliest tokens x̂. Noise is put back, I_t = (1−t)ε + t·x̂, and two denoisers look at it: the
 //! frozen teacher, which knows the law of the data, and an *auxiliary* one, which learns the law of x̂ beside the student. Where the auxiliary
 //! gives a token more probability than the teacher, the student writes it too often: p moves against that contrast, straight through the argmax
-//! (`mathematics.md`, section 10; [DMD](https://arxiv.org/abs/2311.18828)).
+//! (`mathematics.md`, section 8; [DMD](https://arxiv.org/abs/2311.18828)).
 
 use crate::cost;
 use crate::losses::mean_of;

@@ -236,7 +236,7 @@ pub enum Renewal {
 /// The coefficients of one step of the [`bridge`] sampler from time t to s > t.
 ///
 /// Given its end x̂₁ the interpolant is a Gaussian process; the law of I_s given I_t and x̂₁ has mean a·I_t + b·x̂₁ and variance v, with
-/// a = (1−s)²t/((1−t)²s), b = (s−t)(s+t−2st)/(s(1−t)²), v = (1−s)²(s−t)(s+t−2st)/(s²(1−t)²) (`mathematics.md`, section 10). From t = 0,
+/// a = (1−s)²t/((1−t)²s), b = (s−t)(s+t−2st)/(s(1−t)²), v = (1−s)²(s−t)(s+t−2st)/(s²(1−t)²) (`mathematics.md`, section 8). From t = 0,
 /// where nothing of the end is in the state, a = 0, and all noise is fresh.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bridge {
