@@ -176,7 +176,7 @@ impl<B: AutodiffBackend> Bench<B> {
         self.waited(move || {
             let (state, tau) = (state.clone(), tau.clone());
             let prediction = model.forward(state, tau.clone(), tau, &mut Dropout::off());
-            prediction.belief().mean(model.embed())
+            prediction.distribution().mean(model.embed())
         })
     }
 

@@ -323,7 +323,10 @@ fn head<B: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
         let weights = Tensor::full([3, 16], 1.0 / 48.0, &Default::default());
         let score = prediction.cross_entropy(tokens(), weights);
         let grads = score.loss.backward();
-        let mean = prediction.inner().belief().mean(model.valid().embed());
+        let mean = prediction
+            .inner()
+            .distribution()
+            .mean(model.valid().embed());
         // The head's own gradient is the largest of all.
         let gradient = model
             .matrices()

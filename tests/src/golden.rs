@@ -157,7 +157,7 @@ pub fn teacher_belief(teacher: &Dit<Flex>, expected: &Fixture) -> Tensor<Flex, 3
     );
     teacher
         .forward(state, taus.clone(), taus, &mut Dropout::off())
-        .belief()
+        .distribution()
         .dense()
 }
 

@@ -150,7 +150,7 @@ fn by_hand_of(
             + embed.tokens(tokens.clone().narrow(0, i, 1)).mul_scalar(s);
         let denoise = |state: Tensor<Flex, 3>, tau: f64| {
             let prediction = model.forward(state, at(tau), at(tau), &mut Dropout::off());
-            prediction.belief().dense()
+            prediction.distribution().dense()
         };
         let jvp = |state_moves, by_s: f64, by_t: f64| {
             let dual = |value, tangent| Dual { value, tangent };
@@ -304,7 +304,7 @@ fn the_consistency_loss_is_that_of_its_formula_on_every_row() {
         let denoise = |state: Tensor<Flex, 3>, from: f64, to: f64| {
             let at = |value: f64| Tensor::<Flex, 1>::full([1], value, &Default::default());
             let prediction = model.forward(state, at(from), at(to), &mut Dropout::off());
-            prediction.belief().dense()
+            prediction.distribution().dense()
         };
         let clean = denoise(state.clone(), row.tau_s, row.tau_s);
         let share = flm_simplex::flow_map::endpoint_weight(s, u);

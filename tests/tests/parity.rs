@@ -220,7 +220,7 @@ fn the_head_gives_the_same_numbers_by_every_way() {
     let probabilities: Vec<f32> = expected.iter().map(|value| value.exp()).collect();
     for (found, expected) in [
         (flat(prediction.log_probs(tokens)), picked),
-        (flat(prediction.belief().dense()), probabilities),
+        (flat(prediction.distribution().dense()), probabilities),
     ] {
         assert!(relative_error(&found, &expected) < 2e-5);
     }

@@ -355,7 +355,7 @@ pub(crate) struct SampleArgs {
     /// temperature does in several
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub(crate) noise_scale: f64,
-    /// Keep of each belief the likeliest tokens that together have this chance: tokens are drawn from them or, in a flow, the mean is theirs
+    /// Nucleus sampling: keep the smallest set of tokens with total probability of at least P; a flow takes the mean over them
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     pub(crate) top_p: f64,
     /// Take in the last step the likeliest tokens instead of drawing them; for duo models
@@ -373,7 +373,7 @@ pub(crate) struct SampleArgs {
     /// Samples drawn together; changes the speed and no sample
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) batch: usize,
-    /// Write what a flow or flow map believed at each step to a JSON file
+    /// Write the likeliest tokens of each position at each step of a flow or a flow map to a JSON file
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
     /// Write samples to a file, as JSON lines if it ends in .jsonl, instead of printing them; with several numbers of steps, a folder

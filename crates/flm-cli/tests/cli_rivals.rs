@@ -334,11 +334,11 @@ fn what_a_family_does_not_have_is_refused() {
         ),
         (
             "sample --model autoregressive --steps 4",
-            "autoregressive is autoregressive and takes a step for each of its 24 tokens: leave the number of steps out",
+            "autoregressive is autoregressive and takes a step for each of its 24 tokens: leave `steps` out",
         ),
         (
             "sample --model duo",
-            "duo is sampled in a number of steps: name it",
+            "duo is sampled in a number of steps: set `steps`",
         ),
         (
             "eval corpus.txt --scorer flow",

@@ -349,15 +349,16 @@ impl Split {
         })
     }
 
-    /// Rows of `length` tokens in memory.
+    /// Rows of `length` tokens in memory. Its description counts all tokens of a row, padding too.
     ///
     /// # Errors
-    /// [`DataError::Row`] for the first row of another length, or with a token beyond the vocabulary.
+    /// [`DataError::LengthTooSmall`], or [`DataError::Row`] for the first row of another length, or with a token beyond the vocabulary.
     pub fn from_rows(
         rows: &[Vec<u32>],
         length: usize,
         vocabulary: usize,
     ) -> Result<Self, DataError> {
+        Layout::Rows.check_length(length)?;
         for (number, row) in rows.iter().enumerate() {
             let beyond = row.iter().find(|&&id| id as usize >= vocabulary);
             let reason = match beyond {
@@ -373,7 +374,7 @@ impl Split {
         }
         let tokens = rows.concat();
         Ok(Self {
-            name: TRAIN,
+            name: "in-memory",
             length,
             meta: SplitMeta {
                 rows: rows.len() as u64,
@@ -384,7 +385,7 @@ impl Split {
         })
     }
 
-    /// Texts as rows in memory, in the layout of a model.
+    /// Texts as rows in memory, in the layout of a model. What is left over after the last whole block of a packed layout is dropped.
     ///
     /// # Errors
     /// [`DataError::LengthTooSmall`], an error of the tokenizer, or [`DataError::Row`] for a text that is too long for a row of its own.
@@ -442,7 +443,7 @@ impl Split {
         }
     }
 
-    /// "train" or "validation".
+    /// "train" or "validation"; "in-memory" of rows in memory.
     pub fn name(&self) -> &'static str {
         self.name
     }

@@ -13,7 +13,7 @@ mod write;
 
 pub use read::{load, load_residual, read_config};
 pub use staging::Staging;
-pub use write::{Content, Existing, save, save_residual};
+pub use write::{Content, Existing, check_config, save, save_residual};
 
 use crate::{ConfigError, DitConfig, TensorError};
 use std::io;

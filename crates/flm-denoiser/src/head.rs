@@ -468,12 +468,12 @@ impl<B: Backend> Prediction<B> {
     }
 
     /// The denoiser D: a softmax of the logits.
-    pub fn belief(&self) -> TokenDistribution<B> {
-        self.belief_at(1.0)
+    pub fn distribution(&self) -> TokenDistribution<B> {
+        self.distribution_at(1.0)
     }
 
     /// The denoiser at a temperature: a softmax of logits/temperature.
-    pub fn belief_at(&self, temperature: f64) -> TokenDistribution<B> {
+    pub fn distribution_at(&self, temperature: f64) -> TokenDistribution<B> {
         let [batch, length, width] = self.features.dims();
         let features = self
             .features

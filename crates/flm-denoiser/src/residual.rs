@@ -104,7 +104,7 @@ impl<B: Backend> Residual<B> {
         let share = (t - s) / (1.0 - s + EULER_GUARD);
         state
             .scaled(row(1.0 - share))
-            .plus(clean.belief(), row(share))
+            .plus(clean.distribution(), row(share))
             .plus(bend.outputs(), row(0.5 * (t - s).powi(2)))
             .held()
     }

@@ -211,7 +211,7 @@ impl<B: Backend> Denoiser<B> for SamplingDenoiser<'_, B> {
                     .forward_given(state, tau_s, tau_t, here, &mut dropout)
             }
         };
-        let belief = prediction.belief_at(self.temperature);
+        let belief = prediction.distribution_at(self.temperature);
         belief.within(self.nucleus)
     }
 
@@ -260,7 +260,7 @@ mod tests {
         let direct = |s, t| {
             model
                 .forward(state(3), row(s), row(t), &mut Dropout::off())
-                .belief()
+                .distribution()
                 .dense()
         };
         let expected = direct([0.25; 3], [0.75; 3]);
@@ -297,7 +297,7 @@ mod tests {
         let row = |tau: f64| Tensor::full([2], tau, &device);
         let off = &mut Dropout::off();
         let expected = model.forward_given(clean, row(0.25), row(0.75), known(), off);
-        let expected = expected.belief().dense().into_data();
+        let expected = expected.distribution().dense().into_data();
         found.into_data().assert_eq(&expected, true);
         let other = state(2).mask_fill(held, 100.0);
         let again = sampling.denoise(other, 0.25, 0.75).dense().into_data();

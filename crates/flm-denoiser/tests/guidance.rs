@@ -46,7 +46,7 @@ impl Denoiser<Flex> for Wide<'_> {
         let prediction = self
             .0
             .forward(seen, row(tau_s), row(tau_t), &mut Dropout::off());
-        prediction.belief().dense()
+        prediction.distribution().dense()
     }
 
     fn mean(&self, belief: &State) -> State {

@@ -98,7 +98,7 @@ impl<B: Backend> DcdObjective<B> {
         let target = (self.teacher).predict(seen, &levels(self.step), &mut Dropout::off());
         let prediction = student.predict(later.tensor(&device), &levels(0.0), dropout);
         let weights = mean_weights(Tensor::ones([tokens.rows()], &inner), tokens.length());
-        let score = prediction.divergence(&target.belief(), weights);
+        let score = prediction.divergence(&target.distribution(), weights);
         let pairs = later.ids().iter().zip(earlier.ids());
         TokenLosses {
             mean: score.loss,

@@ -102,7 +102,7 @@ impl<B: Backend> SdttObjective<B> {
         let (device, blank) = (Predict::<B>::device(&self.teacher), self.vocab_size());
         let ask = |tokens: &Tokens, levels: &[Level]| {
             let seen = tokens.tensor::<B>(&device);
-            (self.teacher.predict(seen, levels, &mut Dropout::off())).belief()
+            (self.teacher.predict(seen, levels, &mut Dropout::off())).distribution()
         };
         let at = |back: f64| -> Vec<Level> {
             let level = |&t: &f64| self.schedule.level((t - back).max(0.0));
@@ -229,7 +229,7 @@ mod tests {
             dense(
                 &teacher()
                     .predict(seen, &levels, &mut Dropout::off())
-                    .belief(),
+                    .distribution(),
             )
         };
         let (first, last, target) = (ask(&noisy), ask(&made.between), dense(&made.target));

@@ -263,7 +263,7 @@ impl<B: Backend> DistributionObjective<B> {
         let answer = student.forward(state, at.tau_s.clone(), at.tau_t.clone(), dropout);
         let paths = self.paths(&answer, tokens, noise, rows);
         let times = self.config.renoisings;
-        let written = answer.inner().belief().argmax().repeat_dim(0, times);
+        let written = answer.inner().distribution().argmax().repeat_dim(0, times);
         let (answer, level) = (answer.repeat(times), at.tau_s.repeat_dim(0, times));
 
         // Every row once, then again: as the answers are repeated.
@@ -283,14 +283,14 @@ impl<B: Backend> DistributionObjective<B> {
         let real = self
             .teacher
             .forward(state.clone(), tau.clone(), tau.clone(), &mut Dropout::off())
-            .belief_at(self.config.temperature);
+            .distribution_at(self.config.temperature);
         let state = Tensor::from_inner(state);
         // Without dropout, as the teacher: what differs between the two is what they have learned.
         let tau = Tensor::from_inner(tau);
         let own = auxiliary.forward(state, tau, level, &mut Dropout::off());
         let shape = written.dims();
         let minus = Tensor::full([shape[0]], -1.0, &device);
-        let contrast = own.inner().belief().plus(real, minus);
+        let contrast = own.inner().distribution().plus(real, minus);
         let mean = mean_of(shape, shape[0], &device);
         let size = contrast.l1_norm().mean_dim(1).clamp_min(LEAST_CONTRAST);
         let temperature = self.config.student_temperature;

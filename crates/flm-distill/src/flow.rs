@@ -154,7 +154,7 @@ impl FlowObjective {
         let state = state.clone().inner().narrow(0, 0, asked);
         let tau = times.tau_s.clone().inner().narrow(0, 0, asked);
         let first = model.forward(state, tau.clone(), tau, &mut Dropout::off());
-        let mean = first.belief().mean(model.embed());
+        let mean = first.distribution().mean(model.embed());
         let mean = if asked < batch {
             let none = Tensor::zeros([batch - asked, length, width], &mean.device());
             Tensor::cat(vec![mean, none], 0)
@@ -368,7 +368,7 @@ mod tests {
         let off = &mut Dropout::off();
         let (s, t) = (times.tau_s, times.tau_t);
         let first = model.forward(state.clone(), s.clone(), t.clone(), off);
-        let mean = first.belief().mean(model.embed());
+        let mean = first.distribution().mean(model.embed());
         let second = model.forward_after(Some(mean), state, s, t, off);
         let expected = second.dense_log_probs().inner().neg();
         let ids = tokens().inner().unsqueeze_dim::<3>(2);

@@ -94,7 +94,7 @@ impl<'a, B: Backend> Rows<'a, B> {
         let end = transport(state, delta.mean(denoiser.embed()), times.s, times.t);
         denoiser
             .forward(end, times.tau_t.clone(), times.tau_t, &mut Dropout::off())
-            .belief()
+            .distribution()
     }
 
     /// The times as tensors `[rows]`.
@@ -303,5 +303,5 @@ fn diagonal<A: AutodiffBackend>(
         times.tau_t,
         &mut Dropout::off(),
     );
-    prediction.soft_cross_entropy(&target.belief(), weights)
+    prediction.soft_cross_entropy(&target.distribution(), weights)
 }

@@ -127,7 +127,7 @@ impl<B: Backend> ResidualObjective<B> {
         let seen = interpolate(noise.seen_by_teacher(embed), embed.tokens(tokens), times.s);
         let clean = denoiser
             .forward(seen.clone(), tau_s.clone(), tau_s.clone(), &mut off)
-            .belief();
+            .distribution();
         let first = second
             .forward(state.clone(), tau_s, tau_u.clone(), &mut off)
             .outputs();
@@ -141,7 +141,7 @@ impl<B: Backend> ResidualObjective<B> {
         let middle = keep(seen) + moved.mean(embed);
         let there = denoiser
             .forward(middle, tau_u.clone(), tau_u.clone(), &mut off)
-            .belief();
+            .distribution();
         let middle = keep(state) + moved.mean(second.embed());
         let last = second.forward(middle, tau_u, tau_t, &mut off).outputs();
         clean

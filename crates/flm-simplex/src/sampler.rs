@@ -56,7 +56,7 @@ pub enum SamplerError {
 
 /// One evaluation, as an observer sees it: made at the state of time `t`, before the state moves on.
 #[derive(Debug)]
-pub struct Step<'a, TokenDistribution> {
+pub struct Step<'a, Distribution> {
     /// Number of the step, from 0.
     pub index: usize,
     /// Network time of the state.
@@ -66,7 +66,7 @@ pub struct Step<'a, TokenDistribution> {
     /// Network time the denoiser was asked to look ahead to: `tau` itself for Euler.
     pub tau_target: f64,
     /// What the denoiser said.
-    pub belief: &'a TokenDistribution,
+    pub distribution: &'a Distribution,
 }
 
 /// Integrates the flow of a one-time denoiser with `steps` explicit Euler steps, uniform in the schedule's [clock](crate::Clock).
@@ -99,7 +99,7 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
             tau,
             t,
             tau_target: tau,
-            belief: &belief,
+            distribution: &belief,
         });
         if index == last {
             return Ok(belief);
@@ -149,7 +149,7 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
             tau,
             t,
             tau_target,
-            belief: &belief,
+            distribution: &belief,
         });
         if index == last {
             return Ok(belief);
@@ -208,7 +208,7 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
             tau,
             t,
             tau_target,
-            belief: &belief,
+            distribution: &belief,
         });
         if index == last {
             return Ok(belief);
@@ -236,7 +236,7 @@ pub enum Renewal {
 /// The coefficients of one step of the [`bridge`] sampler from time t to s > t.
 ///
 /// Given its end x̂₁ the interpolant is a Gaussian process; the law of I_s given I_t and x̂₁ has mean a·I_t + b·x̂₁ and variance v, with
-/// a = (1−s)²t/((1−t)²s), b = (s−t)(s+t−2st)/(s(1−t)²), v = (1−s)²(s−t)(s+t−2st)/(s²(1−t)²) (`mathematics.md`, section 8). From t = 0,
+/// a = (1−s)²t/((1−t)²s), b = (s−t)(s+t−2st)/(s(1−t)²), v = (1−s)²(s−t)(s+t−2st)/(s²(1−t)²) (`mathematics.md`, section 5). From t = 0,
 /// where nothing of the end is in the state, a = 0, and all noise is fresh.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bridge {

@@ -234,8 +234,9 @@ fn projected_states_give_the_same_beliefs_as_dense_ones() {
                 }
             };
             let beliefs = RefCell::new(Vec::new());
-            let note =
-                |step: sampler::Step<'_, State>| beliefs.borrow_mut().push(step.belief.clone());
+            let note = |step: sampler::Step<'_, State>| {
+                beliefs.borrow_mut().push(step.distribution.clone())
+            };
             let mut fresh = draws[1..].iter().map(enter);
             let state = enter(&draws[0]);
             match gamma {

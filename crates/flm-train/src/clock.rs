@@ -1,6 +1,6 @@
 //! A clock that is fitted to the losses: training and samplers spend their time where the loss falls.
 //!
-//! The best clock lets the loss fall by equal amounts in equal time (LangFlow; `mathematics.md`, section 8). The
+//! The best clock lets the loss fall by equal amounts in equal time (LangFlow; `mathematics.md`, section 2). The
 //! losses of past rows are averaged in bins of τ, older ones counting less. Smoothed and made to fall, they give the share of the whole fall that lies
 //! before each τ; the clock is the inverse of that.
 

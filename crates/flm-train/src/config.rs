@@ -115,7 +115,7 @@ impl Default for TrainConfig {
 }
 
 impl Default for OptimizerConfig {
-    /// The published settings of the flow (`mathematics.md`, section 4).
+    /// The published settings of the flow (arXiv 2602.16813).
     fn default() -> Self {
         Self {
             kind: OptimizerKind::default(),

@@ -127,13 +127,10 @@ pub enum Error {
     /// A sampler of tokens refused its settings.
     #[error(transparent)]
     TokenSampler(#[from] flm_discrete::SamplingError),
-    /// The schedule cannot be made.
-    #[error(transparent)]
-    Schedule(#[from] flm_simplex::ScheduleError),
     /// A reward cannot be read.
     #[error(transparent)]
     Reward(#[from] flm_reward::RewardError),
-    /// Threads cannot be started.
+    /// Training failed, or threads cannot be started.
     #[error(transparent)]
     Train(#[from] flm_train::TrainError),
 }

@@ -134,6 +134,11 @@ impl Reward {
     /// [`Error::Option`], [`Error::Data`] or [`Error::Reward`].
     pub fn check(&self, tokenizer: &TextTokenizer, model: &str) -> Result<()> {
         match self {
+            Self::Keyword(words) if words.is_empty() => {
+                return Err(Error::Option(
+                    "reward keyword: there is no word, expected one at least".to_owned(),
+                ));
+            }
             Self::Keyword(words) => {
                 for word in words {
                     one_token(word, tokenizer)?;

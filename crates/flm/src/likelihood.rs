@@ -3,6 +3,7 @@
 use crate::model::side_by_side;
 use crate::{Error, Model, Network, Observer, Result, kind, purpose};
 use burn::tensor::backend::Backend;
+use flm_data::Split;
 use flm_denoiser::{Dit, Family};
 use flm_discrete::{Tokens, autoregressive, duo, mdlm};
 use flm_simplex::stream::generator;
@@ -42,8 +43,8 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] of a flow or a flow map, which has no likelihood here, [`Error::Option`] if a row does not fit the model or
-    /// there are no draws, [`Error::Cancelled`] if the observer stops it.
+    /// [`Error::Unsupported`] of a flow or a flow map, which has no likelihood here, [`Error::Data`] if a row does not fit the model,
+    /// [`Error::Option`] if a diffusion has no draws, [`Error::Cancelled`] if the observer stops it.
     pub fn likelihood(
         &self,
         rows: &[Vec<u32>],
@@ -58,22 +59,14 @@ impl<B: Backend> Model<B> {
                 kind(config)
             )));
         };
-        if options.draws == 0 {
+        let is_bound = config.family != Family::Autoregressive;
+        if is_bound && options.draws == 0 {
             return Err(Error::Option(
                 "the number of draws must be at least 1, found 0".to_owned(),
             ));
         }
-        let fits = |row: &&Vec<u32>| {
-            row.len() == config.length && row.iter().all(|&id| (id as usize) < config.vocab_size)
-        };
-        if let Some(row) = rows.iter().find(|row| !fits(row)) {
-            return Err(Error::Option(format!(
-                "a row has {} tokens, expected {} of a vocabulary of {}",
-                row.len(),
-                config.length,
-                config.vocab_size
-            )));
-        }
+        // Says which row does not fit, and why.
+        Split::from_rows(rows, config.length, config.vocab_size)?;
         let batches: Vec<&[Vec<u32>]> = rows.chunks(BATCH).collect();
         let done = AtomicUsize::new(0);
         let workers = Workers::new(side_by_side::<B>().min(batches.len().max(1)))?;
@@ -91,7 +84,7 @@ impl<B: Backend> Model<B> {
         let nats = nats.into_iter().collect::<Result<Vec<_>>>()?;
         Ok(Likelihood {
             nats: nats.into_iter().flatten().collect(),
-            is_bound: config.family != Family::Autoregressive,
+            is_bound,
         })
     }
 }

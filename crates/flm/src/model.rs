@@ -8,6 +8,7 @@ use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Content, Existing};
 use flm_denoiser::{Dit, DitConfig, Execution, Family, Prior, Residual};
 use flm_simplex::Schedule;
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -26,8 +27,8 @@ use std::sync::{Arc, Mutex};
 pub struct Model<B: Backend> {
     network: Network<B>,
     config: DitConfig,
-    /// Of the denoiser of a residual flow map.
-    denoiser_config: Option<DitConfig>,
+    /// Of a residual flow map: configuration and card of its denoiser.
+    denoiser: Option<(DitConfig, Option<Card>)>,
     schedule: Schedule,
     tokenizer: TextTokenizer,
     card: Card,
@@ -61,6 +62,25 @@ impl<B: Backend> Network<B> {
     }
 }
 
+/// Refuses a configuration that is not that of a single network.
+pub(crate) fn check_network<B: Backend>(network: &Dit<B>, config: &DitConfig) -> Result<()> {
+    if config.residual {
+        return Err(Error::Unsupported(
+            "a residual flow map has two networks: it is loaded from a folder only".to_owned(),
+        ));
+    }
+    Ok(folder::check_config(network, config)?)
+}
+
+impl<B: Backend> fmt::Debug for Model<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("name", &self.name)
+            .field("card", &self.card)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<B: Backend> Model<B> {
     /// Loads a model folder, or the model of a finished run.
     ///
@@ -75,15 +95,19 @@ impl<B: Backend> Model<B> {
     pub(crate) fn from_folder(folder: ModelFolder, device: &B::Device) -> Result<Self> {
         let tokenizer = folder.tokenizer()?;
         let path = folder.path();
-        let (network, config, denoiser_config) = if folder.config().residual {
+        let (network, config, denoiser) = if folder.config().residual {
             let (model, [config, denoiser]) = folder::load_residual(path, device)?;
-            (Network::Residual(Box::new(model)), config, Some(denoiser))
+            let card = Card::read(&path.join(folder::DENOISER_FOLDER))?;
+            let network = Network::Residual(Box::new(model));
+            (network, config, Some((denoiser, card)))
         } else {
             let (model, config) = folder::load(path, device)?;
             (Network::new(model, config.family), config, None)
         };
         let card = folder.card().cloned().unwrap_or_else(|| {
-            Card::new(kind(&config), Layout::Rows, config.parameter_count() as u64)
+            let other = denoiser.iter().map(|(config, _)| config.parameter_count());
+            let parameters = config.parameter_count() + other.sum::<u128>();
+            Card::new(kind(&config), Layout::Rows, parameters as u64)
         });
         Ok(Self {
             schedule: config.schedule()?,
@@ -93,7 +117,7 @@ impl<B: Backend> Model<B> {
             weak: Mutex::default(),
             network,
             config,
-            denoiser_config,
+            denoiser,
             tokenizer,
             card,
         })
@@ -103,7 +127,8 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Vocabulary`] if network and tokenizer disagree, [`Error::Schedule`] if the configuration has no schedule.
+    /// [`Error::Folder`] if the configuration is not that of the network, [`Error::Unsupported`] if it says that there are two networks,
+    /// [`Error::Vocabulary`] if network and tokenizer disagree, [`Error::Config`] if there is no schedule.
     pub fn new(
         network: Dit<B>,
         config: DitConfig,
@@ -111,6 +136,7 @@ impl<B: Backend> Model<B> {
         card: Card,
     ) -> Result<Self> {
         let name = card.kind.clone();
+        check_network(&network, &config)?;
         if tokenizer.vocab_size() != config.vocab_size {
             return Err(Error::Vocabulary {
                 path: name.into(),
@@ -124,7 +150,7 @@ impl<B: Backend> Model<B> {
             network: Network::new(network, config.family),
             weights: String::new(),
             weak: Mutex::default(),
-            denoiser_config: None,
+            denoiser: None,
             config,
             tokenizer,
             card,
@@ -132,7 +158,7 @@ impl<B: Backend> Model<B> {
         })
     }
 
-    /// Writes the model as a folder, which appears whole or not at all.
+    /// Writes the model as a folder, which appears whole or not at all. A `README.md` is not written.
     ///
     /// # Errors
     ///
@@ -148,12 +174,21 @@ impl<B: Backend> Model<B> {
             (CARD_FILE, card.as_bytes()),
         ];
         let path = path.as_ref();
-        match (&self.network, &self.denoiser_config) {
+        match (&self.network, &self.denoiser) {
             (Network::Flow(model, _) | Network::Tokens(model), _) => {
                 folder::save(path, model, &self.config, &extra, existing)?;
             }
-            (Network::Residual(model), denoiser_config) => {
-                let config = denoiser_config.as_ref().unwrap_or(&self.config);
+            (Network::Residual(model), denoiser) => {
+                let config = denoiser.as_ref().map_or(&self.config, |(config, _)| config);
+                let card = denoiser.as_ref().and_then(|(_, card)| card.as_ref());
+                let card = card.map_or_else(
+                    || Card::new("flow", self.layout(), config.parameter_count() as u64).to_json(),
+                    Card::to_json,
+                );
+                let of_denoiser = [
+                    (TOKENIZER_FILE, tokenizer.as_bytes()),
+                    (CARD_FILE, card.as_bytes()),
+                ];
                 let second = Content {
                     model: &model.second,
                     config: &self.config,
@@ -162,7 +197,7 @@ impl<B: Backend> Model<B> {
                 let denoiser = Content {
                     model: &model.denoiser,
                     config,
-                    extra: &[],
+                    extra: &of_denoiser,
                 };
                 folder::save_residual(path, second, denoiser, existing)?;
             }
@@ -181,6 +216,8 @@ impl<B: Backend> Model<B> {
             }
             Network::Tokens(model) => Network::Tokens(Box::new(model.with_execution(execution))),
         };
+        // Those that are loaded are evaluated as the model was.
+        self.weak = Mutex::default();
         self
     }
 

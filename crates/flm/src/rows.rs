@@ -2,6 +2,7 @@
 
 use crate::Result;
 use flm_data::{Dataset, Layout, Split, TextTokenizer};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Rows of tokens with their tokenizer and layout: those of a data folder, or of texts in memory.
@@ -68,8 +69,17 @@ impl Rows {
 
     fn in_memory(tokenizer: TextTokenizer, layout: Layout, train: Split) -> Result<Self> {
         let validation = Split::from_rows(&[], train.length(), tokenizer.vocab_size())?;
+        let mut hash = Sha256::new();
+        hash.update(train.identity().unwrap_or_default());
+        hash.update(tokenizer.hash());
+        hash.update(layout.name());
+        let hash = hash.finalize();
         Ok(Self {
-            hash: train.identity().unwrap_or_default(),
+            hash: hash
+                .iter()
+                .take(16)
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
             source: format!("{} rows in memory", train.rows()),
             tokenizer,
             layout,

@@ -12,7 +12,9 @@ const TOKENS: usize = 3;
 /// Version of the format of trace files.
 const FORMAT: u32 = 1;
 
-/// An [`Observer`] that keeps the likeliest tokens of each position at each step of a flow or a flow map.
+/// An [`Observer`] that keeps the likeliest tokens of each position at each step of a flow or a flow map. It watches one call of
+/// [`Model::sample_with`](crate::Model::sample_with).
+#[derive(Debug)]
 pub struct Trace<'a> {
     tokenizer: &'a TextTokenizer,
     samples: Mutex<Vec<Vec<TracedStep>>>,

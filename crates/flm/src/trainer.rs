@@ -1,14 +1,16 @@
 //! Training a network on rows of tokens.
 
+use crate::model::check_network;
 use crate::{Card, Error, Model, Result, Rows, Training, kind, purpose};
 use burn::module::Module;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_data::TextTokenizer;
-use flm_denoiser::{Dit, DitConfig};
+use flm_denoiser::{Dit, DitConfig, Family};
 use flm_distill::{FlowObjective, Padding};
 use flm_simplex::stream::generator;
 use flm_simplex::{Clock, Schedule};
-use flm_train::{Evaluation, Event, Objective, Run, TrainConfig};
+use flm_train::{Evaluation, Event, Objective, Run, TrainConfig, latest_checkpoint};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -26,6 +28,7 @@ pub struct Trainer<'a, B: AutodiffBackend, O> {
 }
 
 /// What a run made.
+#[derive(Debug)]
 pub struct Trained<B: Backend> {
     /// The averaged weights as a model.
     pub model: Model<B>,
@@ -52,19 +55,42 @@ pub fn flow_objective(
         })
 }
 
+impl<B: AutodiffBackend, O> fmt::Debug for Trainer<'_, B, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trainer")
+            .field("config", &self.config)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowObjective> {
-    /// Trains a flow from the beginning. Settings of the training that change the network, known positions and
-    /// self-conditioning, are added to its configuration.
+    /// Trains a flow from the beginning. Whether its network knows positions and reads an earlier answer is decided by the settings,
+    /// `conditioning` and `self_conditioning`.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if no network has these sizes, [`Error::Schedule`] if there is no schedule for it.
+    /// [`Error::Option`] if the configuration is not that of a flow, or settings exclude each other, [`Error::Config`] if no network has
+    /// these sizes.
     pub fn flow(
         network: DitConfig,
         rows: &'a Rows,
         settings: TrainConfig,
         device: &B::Device,
     ) -> Result<Self> {
+        if network.family != Family::Flow || network.two_time || network.residual {
+            return Err(Error::Option(format!(
+                "the network must be that of a flow, found {}",
+                kind(&network)
+            )));
+        }
+        let excluded = settings.references > 0 || settings.self_conditioning > 0.0;
+        if settings.conditioning > 0.0 && excluded {
+            return Err(Error::Option(
+                "references and self_conditioning are for flows that are trained without known positions: set them or conditioning to 0"
+                    .to_owned(),
+            ));
+        }
         let config = DitConfig {
             conditioning: settings.conditioning > 0.0,
             self_conditioning: settings.self_conditioning > 0.0,
@@ -127,7 +153,8 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
     ///
     /// # Errors
     ///
-    /// [`Error::Vocabulary`] or [`Error::Option`] if the network does not fit the rows, [`Error::Train`] if settings are impossible, a
+    /// [`Error::Vocabulary`], [`Error::Option`] or [`Error::Folder`] if network, configuration and rows do not fit, [`Error::Option`] if
+    /// there are checkpoints of another run, or none to resume from, [`Error::Train`] if settings are impossible, a
     /// checkpoint cannot be read or written, or the loss is not finite.
     pub fn train(self) -> Result<Trained<B::InnerBackend>> {
         let Self {
@@ -152,6 +179,21 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
                 config.length,
                 rows.length()
             )));
+        }
+        check_network(&network, &config)?;
+        match (&self.checkpoints, self.resume) {
+            (None, true) => {
+                return Err(Error::Option(
+                    "a run is resumed from its checkpoints: name their folder".to_owned(),
+                ));
+            }
+            (Some(folder), false) if latest_checkpoint(folder)?.is_some() => {
+                return Err(Error::Option(format!(
+                    "{} holds the checkpoints of a run: resume it, or choose another folder",
+                    folder.display()
+                )));
+            }
+            _ => {}
         }
         let device = network.embed().embedding.device();
         let precision = network.execution().precision;

@@ -77,7 +77,9 @@ fn a_saved_model_samples_as_the_one_in_memory() {
     for sample in &samples {
         assert_eq!(model.decode(&sample.tokens).unwrap(), sample.text);
     }
-    let again = trained.model.save(folder.path().join("flow"), Existing::Refuse);
+    let again = trained
+        .model
+        .save(folder.path().join("flow"), Existing::Refuse);
     assert!(matches!(again, Err(Error::Folder(_))));
 }
 
@@ -117,7 +119,10 @@ fn an_observer_sees_every_step_and_can_stop() {
 #[test]
 fn known_text_stays_in_every_family() {
     let rows = rows();
-    for model in [flow(&rows).train().unwrap().model, masked(&rows).train().unwrap().model] {
+    for model in [
+        flow(&rows).train().unwrap().model,
+        masked(&rows).train().unwrap().model,
+    ] {
         let options = SampleOptions::steps(2).count(4);
         for sample in model.infill("a ___ b", options.clone()).unwrap() {
             let known = [sample.tokens[0], sample.tokens[2], sample.tokens[3]];
@@ -145,7 +150,7 @@ fn only_models_of_tokens_have_a_likelihood() {
     assert!(matches!(error, Error::Unsupported(_)), "{error}");
     let error = masked(&rows).train().unwrap().model;
     let error = error.likelihood(&[vec![3, 4]], options, &()).unwrap_err();
-    assert!(matches!(error, Error::Option(_)), "{error}");
+    assert_eq!(error.to_string(), "row 0: 2 tokens, expected 5");
 }
 
 #[test]
@@ -163,7 +168,15 @@ fn a_stopped_run_goes_on_as_if_it_had_never_stopped() {
         .train()
         .unwrap();
     assert!(!stopped.finished);
-    let resumed = flow(&rows).checkpoints(folder.path()).resume().train().unwrap();
+    let fresh = flow(&rows).checkpoints(folder.path()).train();
+    assert!(matches!(fresh, Err(Error::Option(_))), "{fresh:?}");
+    let nowhere = flow(&rows).resume().train();
+    assert!(matches!(nowhere, Err(Error::Option(_))), "{nowhere:?}");
+    let resumed = flow(&rows)
+        .checkpoints(folder.path())
+        .resume()
+        .train()
+        .unwrap();
     let whole = flow(&rows).train().unwrap();
     let options = || SampleOptions::steps(2).count(20);
     assert!(resumed.finished);
@@ -180,7 +193,10 @@ fn texts_and_networks_that_do_not_fit_are_named() {
     let tokenizer = || TextTokenizer::from_words(["a", "b", "c"]).unwrap();
     let rows = |texts: &[&str]| Rows::from_texts(tokenizer(), Layout::Rows, LENGTH, texts);
     for (texts, expected) in [
-        (["a", "a b c a b"], "text 1: 5 tokens, but a row of 5 has room for 4"),
+        (
+            ["a", "a b c a b"],
+            "text 1: 5 tokens, but a row of 5 has room for 4",
+        ),
         (["a", "dog"], "`dog` is not in the vocabulary of 6 tokens"),
     ] {
         assert_eq!(rows(&texts).unwrap_err().to_string(), expected);
@@ -190,7 +206,16 @@ fn texts_and_networks_that_do_not_fit_are_named() {
         tokens.unwrap_err().to_string(),
         "row 0: the token 9 is beyond a vocabulary of 6"
     );
+    let none = Rows::from_tokens(tokenizer(), Layout::Rows, 0, &[]);
+    assert!(none.unwrap_err().to_string().contains("length"));
     let rows = rows(&["a b"]).unwrap();
+    for wrong in [
+        config(&rows, Family::Mdlm),
+        config(&rows, Family::Flow).with_two_time(true),
+    ] {
+        let run = Trainer::<Train, _>::flow(wrong, &rows, settings(), &Default::default());
+        assert!(matches!(run, Err(Error::Option(_))), "{run:?}");
+    }
     let longer = DitConfig {
         length: 9,
         ..config(&rows, Family::Flow)

@@ -121,7 +121,7 @@ fn masked_loss<B: AutodiffBackend>(file: &Fixture) -> Verdict {
 
 /// The three chances of every token, spread out over the vocabulary.
 fn posterior<B: Backend>(file: &Fixture) -> Verdict {
-    let belief = uniform::<B>(file).belief();
+    let belief = uniform::<B>(file).distribution();
     let [batch, length, vocab] = belief.dense().dims();
     let seen = tokens(file, "duo_x_t");
     let own = flat(belief.of(file.int("duo_x_t")));

@@ -82,19 +82,19 @@ impl<B: AutodiffBackend> Parity<B> {
                 "D_s_at_I_s" => ("I_s", "tau_s"),
                 _ => ("X_st", "tau_t"),
             };
-            let belief = predict(self.flow.as_ref()?, file, state, tau, tau).belief();
+            let belief = predict(self.flow.as_ref()?, file, state, tau, tau).distribution();
             return Some(belief.dense().inner());
         }
         let model = self.flow_map.as_ref()?;
         let belief = match name {
-            "delta_ut" => predict(model, file, "X_su", "tau_u", "tau_t").belief(),
+            "delta_ut" => predict(model, file, "X_su", "tau_u", "tau_t").distribution(),
             _ => {
                 let end = if name == "delta_su" { "tau_u" } else { "tau_t" };
                 let times = ["tau_s", end].map(|name| file.float(name));
                 let [tau_s, tau_t] = times;
                 model
                     .forward(self.start(model), tau_s, tau_t, &mut Dropout::off())
-                    .belief()
+                    .distribution()
             }
         };
         Some(belief.dense().inner())

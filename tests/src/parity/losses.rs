@@ -145,7 +145,7 @@ impl<B: AutodiffBackend> Parity<B> {
         let told = time(tau).inner();
         let target = teacher
             .forward(seen, told.clone(), told, &mut Dropout::off())
-            .belief();
+            .distribution();
         let weights = Tensor::ones([1, length], &Default::default());
         let state = noise.interpolate(student.embed(), tokens, time(t));
         let answer = student.forward(state, time(t), time(t), &mut Dropout::off());

@@ -138,7 +138,7 @@ pub(crate) struct FrontierArgs {
         requires = "reward"
     )]
     pub(crate) reward_scale: Vec<f64>,
-    /// Keep of each belief the likeliest tokens that together have this chance
+    /// Nucleus sampling: keep the smallest set of tokens with total probability of at least P
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     pub(crate) top_p: f64,
     /// Samples at each setting

@@ -158,6 +158,7 @@ fn model(path: &Path, tensors: bool) -> Result<String> {
             ("data", "/training/data_source"),
             ("seed", "/training/seed"),
             ("steps", "/training/steps"),
+            ("steps", "/converted/steps"),
             ("loss", "/training/validation_loss"),
         ] {
             match card.pointer(pointer) {

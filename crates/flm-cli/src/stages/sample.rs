@@ -19,7 +19,7 @@ pub(crate) fn sample(
     take: &mut dyn FnMut(&SampleOptions, Vec<Record>) -> Result<()>,
 ) -> Result<()> {
     for request in requests {
-        request.check(model.config(), model.name())?;
+        model.check(request)?;
     }
     if trace.is_some() && !Guidance::is_supported(model.config()) {
         return Err(CliError::input(format!(

@@ -133,7 +133,12 @@ fn check_residual(config: &DitConfig, residual: bool) -> Result<(), FolderError>
 }
 
 /// Checks that the network has the sizes that `config` says, as far as a wrong one would go unnoticed until loading.
-fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<(), FolderError> {
+/// Checks that a configuration is that of a network.
+///
+/// # Errors
+///
+/// [`FolderError::Mismatch`] with the first key that differs.
+pub fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<(), FolderError> {
     let [vocab_size, width] = model.embed().embedding.dims();
     for (key, config, model) in [
         (

@@ -17,9 +17,9 @@ pub struct Jvp<B: Backend> {
 
 impl<B: Backend> Jvp<B> {
     /// The denoiser's belief, without its motion.
-    pub fn belief(&self) -> TokenDistribution<B> {
+    pub fn distribution(&self) -> TokenDistribution<B> {
         let (features, head) = (self.features.value.clone(), self.head.clone());
-        Prediction { features, head }.belief()
+        Prediction { features, head }.distribution()
     }
 
     /// The mean D·E of the clean projected state, and how it moves, `[batch, length, width]`.

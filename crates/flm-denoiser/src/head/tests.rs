@@ -62,7 +62,7 @@ fn weights<B: Backend>() -> Tensor<B, 2> {
 
 /// A mixture of what two predictions say, as the semigroup's target is.
 fn target(budget: usize) -> TokenDistribution<Flex> {
-    let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).belief());
+    let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).distribution());
     let weight = Tensor::from_floats([0.0, 0.3, 1.0], &Default::default());
     first.mix(second, weight)
 }
@@ -169,7 +169,8 @@ fn beliefs_made_when_asked_for_are_those_that_are_held() {
         ids.into_data().assert_eq(&held_ids.into_data(), true);
     }
     // The mixture's definition, on rows of weights 0, 0.3 and 1.
-    let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, BUDGET).belief().dense());
+    let [first, second] =
+        [11, 12].map(|seed| prediction::<Flex>(seed, BUDGET).distribution().dense());
     let row = |x: &Tensor<Flex, 3>, i| x.clone().narrow(0, i, 1);
     close(row(&held.dense(), 0), row(&second, 0));
     close(
@@ -181,7 +182,7 @@ fn beliefs_made_when_asked_for_are_those_that_are_held() {
 
 #[test]
 fn tokens_are_drawn_as_often_as_they_are_likely() {
-    let belief = prediction::<Flex>(1, BUDGET).belief_at(4.0);
+    let belief = prediction::<Flex>(1, BUDGET).distribution_at(4.0);
     let expected: Vec<f32> = belief.dense().into_data().to_vec().unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let draws = 4_000;
@@ -221,7 +222,7 @@ fn log_probabilities_are_those_of_the_tokens() {
 /// A sum of an answer and of outputs, as a residual flow map's end is.
 fn sum(budget: usize) -> TokenDistribution<Flex> {
     let row = |numbers: [f32; 3]| Tensor::from_floats(numbers, &Default::default());
-    let belief = prediction::<Flex>(11, budget).belief();
+    let belief = prediction::<Flex>(11, budget).distribution();
     let outputs = prediction::<Flex>(12, budget).outputs();
     belief
         .scaled(row([0.0, 1.0, -0.4]))
@@ -235,7 +236,7 @@ fn weighted_sums_in_runs_are_those_of_dense_tensors() {
         a.into_data()
             .assert_approx_eq::<f32>(&b.into_data(), tolerance);
     };
-    let belief = prediction::<Flex>(11, BUDGET).belief().dense();
+    let belief = prediction::<Flex>(11, BUDGET).distribution().dense();
     let outputs = prediction::<Flex>(12, BUDGET).dense_logits();
     let row = |x: &Tensor<Flex, 3>, i| x.clone().narrow(0, i, 1);
     let expected = Tensor::cat(
@@ -329,7 +330,7 @@ fn bounds_and_divergences_in_runs_are_those_of_the_plain_composition() {
     };
     let plain = || prediction::<Composed>(1, BUDGET);
     // No mixture: what is left of a small number beside a large one may be negative.
-    let other = |budget| self::prediction::<Flex>(11, budget).belief();
+    let other = |budget| self::prediction::<Flex>(11, budget).distribution();
     let dense = Tensor::<Composed, 3>::from_inner(other(BUDGET).dense());
     let expected = [true, false].map(|bound| {
         let plain = plain();
@@ -365,7 +366,7 @@ fn bounds_and_divergences_in_runs_are_those_of_the_plain_composition() {
 #[test]
 fn a_distribution_does_not_diverge_from_itself_and_its_entropy_is_its_loss() {
     let prediction = prediction::<Autodiff<Flex>>(1, BUDGET);
-    let own = prediction.inner().belief();
+    let own = prediction.inner().distribution();
     let divergence: f32 = (prediction.divergence(&own, weights()).per_token.abs())
         .max()
         .into_scalar();
@@ -380,7 +381,10 @@ fn a_distribution_does_not_diverge_from_itself_and_its_entropy_is_its_loss() {
 #[test]
 fn some_positions_answer_as_all_do() {
     let prediction = prediction::<Flex>(1, BUDGET);
-    let all = prediction.belief().of(tokens()).reshape([BATCH * LENGTH]);
+    let all = prediction
+        .distribution()
+        .of(tokens())
+        .reshape([BATCH * LENGTH]);
     let all: Vec<f32> = all.into_data().to_vec().unwrap();
     let ids: Vec<i32> = tokens::<Flex>().into_data().iter::<i32>().collect();
     let some = [13, 2, 2, 0];
@@ -389,7 +393,7 @@ fn some_positions_answer_as_all_do() {
         TensorData::new(chosen.to_vec(), [1, 4]),
         &Default::default(),
     );
-    let found = prediction.at(&some).belief().of(chosen).into_data();
+    let found = prediction.at(&some).distribution().of(chosen).into_data();
     for (found, position) in found.iter::<f32>().zip(some) {
         // Products of one row in a matrix of another height.
         assert!((found - all[position]).abs() < 1e-6);
@@ -420,7 +424,7 @@ fn a_nucleus_keeps_the_likeliest_and_at_least_one() {
 fn a_choice_is_the_chosen_to_the_bit() {
     let here: Vec<bool> = (0..BATCH * LENGTH).map(|at| at % 4 == 1).collect();
     for budget in BUDGETS {
-        let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).belief());
+        let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).distribution());
         let [own, other] = [&first, &second].map(|x| x.dense().into_data().to_vec::<f32>());
         let (own, other) = (own.unwrap(), other.unwrap());
         let data = TensorData::new(here.clone(), [BATCH, LENGTH]);
@@ -436,7 +440,7 @@ fn a_choice_is_the_chosen_to_the_bit() {
 
 /// The contrast of two predictions, which is no distribution.
 fn contrast(budget: usize) -> TokenDistribution<Flex> {
-    let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).belief());
+    let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).distribution());
     first.plus(second, Tensor::full([BATCH], -1.0, &Default::default()))
 }
 

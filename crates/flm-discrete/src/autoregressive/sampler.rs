@@ -93,7 +93,7 @@ pub fn sample<B: Backend, R: Rng>(
             .map(|(rng, forced)| forced.map_or_else(|| rng.random(), |_| 0.0));
         let uniform: Vec<f64> = uniform.collect();
         let drawn = (prediction.at(&last))
-            .belief_at(sampling.temperature)
+            .distribution_at(sampling.temperature)
             .draw_by(sampling.nucleus, &uniform);
         fresh = drawn.reshape([rows, 1]);
         if forced.iter().any(Option::is_some) {

@@ -115,7 +115,7 @@ fn update<B: Backend, R: Rng>(
     let levels = vec![level; tokens.rows()];
     let seen = tokens.tensor::<B>(&device);
     let prediction = model.predict(seen.clone(), &levels, &mut Dropout::off());
-    let belief = prediction.belief_at(sampling.temperature);
+    let belief = prediction.distribution_at(sampling.temperature);
     let Some(earlier) = earlier else {
         let likeliest: Vec<i32> = belief.argmax().into_data().iter::<i32>().collect();
         for &at in free {
@@ -141,7 +141,7 @@ fn update<B: Backend, R: Rng>(
     }
     let drawn = prediction
         .at(&asked)
-        .belief_at(sampling.temperature)
+        .distribution_at(sampling.temperature)
         .draw_by(sampling.nucleus, &uniform)
         .into_data();
     for (&at, id) in asked.iter().zip(drawn.iter::<i32>()) {

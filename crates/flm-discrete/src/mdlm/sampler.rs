@@ -93,7 +93,7 @@ fn fill<B: Backend, R: Rng>(
         .collect();
     let drawn = prediction
         .at(&asked)
-        .belief_at(sampling.temperature)
+        .distribution_at(sampling.temperature)
         .draw_by(sampling.nucleus, &uniform)
         .into_data();
     for (&at, id) in positions.iter().zip(drawn.iter::<i32>()) {

@@ -159,7 +159,7 @@ fn the_student_gives_up_what_the_auxiliary_finds_too_often() {
         let end = Tensor::ones([2], &Default::default());
         let plain = model.valid();
         let prediction = plain.forward(state, tau, end, &mut Dropout::off());
-        let p: Vec<f32> = values(prediction.belief().dense());
+        let p: Vec<f32> = values(prediction.distribution().dense());
         p.chunks_exact(VOCAB).map(|p| p[2]).sum::<f32>() / 8.0
     };
     let (before, after) = (likely(&student), likely(&moved));

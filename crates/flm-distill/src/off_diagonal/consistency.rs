@@ -32,13 +32,13 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Consistency {
         let (denoiser, state) = rows.denoiser(self.0);
         let clean = denoiser
             .forward(state, times.tau_s.clone(), times.tau_s, &mut Dropout::off())
-            .belief();
+            .distribution();
         let mean = clean.mean(rows.student.embed());
         let later = transport(rows.state.clone(), mean, times.s.clone(), times.u.clone());
         let rest = rows
             .student
             .forward(later, times.tau_u, times.tau_t, &mut Dropout::off())
-            .belief();
+            .distribution();
         let target = clean.mix(rest, semigroup_weights(times.s, times.u, times.t));
         answer.prediction.soft_cross_entropy(&target, weights)
     }

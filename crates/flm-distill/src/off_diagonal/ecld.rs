@@ -29,7 +29,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Ecld {
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         let times = rows.row_times();
-        let target = rows.arrived(self.0, &answer.prediction.inner().belief());
+        let target = rows.arrived(self.0, &answer.prediction.inner().distribution());
         let agreement = answer
             .prediction
             .soft_cross_entropy(&target, weights.clone());

@@ -68,7 +68,7 @@ fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: DenoiserSource) -> TokenDist
             times.tau_s.clone(),
             &mut Dropout::off(),
         )
-        .belief();
+        .distribution();
     // 1 − s times the direction (b_s, ds): finite at s = 1 too.
     let along = clean.mean(rows.student.embed()) - rows.state.clone();
     let moving = rows.student.jvp(
@@ -85,5 +85,7 @@ fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: DenoiserSource) -> TokenDist
     let divisor = remaining(times.t.clone()).clamp_min(FLOOR);
     let share = remaining(times.t.clone()) / divisor.clone();
     let weight = (times.t - times.s) / divisor;
-    clean.mix(moving.belief(), share).moved(moving, weight)
+    clean
+        .mix(moving.distribution(), share)
+        .moved(moving, weight)
 }

@@ -47,7 +47,7 @@ fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: DenoiserSource) -> TokenDist
             tangent: times.speed_t,
         },
     );
-    let clean = rows.arrived(denoiser, &moving.belief());
+    let clean = rows.arrived(denoiser, &moving.distribution());
     let remaining = |time: Tensor<B, 1>| time.neg().add_scalar(1.0);
     let weight = remaining(times.t.clone()) * (times.s.clone() - times.t)
         / remaining(times.s).add_scalar(DISTILLATION_GUARD);

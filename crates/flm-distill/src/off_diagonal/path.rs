@@ -100,7 +100,7 @@ pub(crate) fn follow<B: Backend>(
         let tau = now.tau_u.clone();
         let off = &mut Dropout::off();
         let answer = teacher.forward_after(earlier.take(), state.clone(), tau.clone(), tau, off);
-        let answer = answer.belief_at(temperature);
+        let answer = answer.distribution_at(temperature);
         if step + 1 < steps {
             let mean = answer.mean(teacher.embed());
             state = transport(state, mean.clone(), now.u.clone(), next.u.clone());
@@ -169,7 +169,7 @@ mod tests {
             let tau = tensor(at(step));
             let belief = teacher
                 .forward(expected.clone(), tau.clone(), tau, &mut Dropout::off())
-                .belief_at(0.9);
+                .distribution_at(0.9);
             expected = transport(expected, belief.mean(teacher.embed()), t(step), t(step + 1));
         }
         let apart: f32 = (found - expected).abs().max().into_scalar();

@@ -58,7 +58,7 @@ fn target<B: Backend>(rows: &Rows<'_, B>, target: TargetNetwork) -> TokenDistrib
             times.tau_u.clone(),
             &mut Dropout::off(),
         )
-        .belief();
+        .distribution();
     let middle = transport(
         state,
         first.mean(student.embed()),
@@ -67,6 +67,6 @@ fn target<B: Backend>(rows: &Rows<'_, B>, target: TargetNetwork) -> TokenDistrib
     );
     let second = student
         .forward(middle, times.tau_u, times.tau_t, &mut Dropout::off())
-        .belief();
+        .distribution();
     first.mix(second, semigroup_weights(times.s, times.u, times.t))
 }

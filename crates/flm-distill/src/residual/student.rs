@@ -100,7 +100,7 @@ impl<B: Backend> ResidualStudent<B> {
         let tau_s = times.tau_s.clone();
         let clean = denoiser
             .forward(seen(denoiser), tau_s.clone(), tau_s.clone(), &mut off)
-            .belief();
+            .distribution();
         let bend = second
             .forward(seen(second), tau_s, times.tau_t, &mut off)
             .outputs();

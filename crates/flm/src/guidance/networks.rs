@@ -30,6 +30,8 @@ enum Weak<B: Backend> {
 /// Another network, which is weaker.
 pub(crate) struct WeakModel<B: Backend> {
     path: String,
+    /// The beginning of the SHA-256 of its weights.
+    weights: String,
     model: Dit<B>,
     /// Both embeddings side by side: what carries tokens to states.
     states: VocabEmbed<B>,
@@ -151,14 +153,15 @@ impl<B: Backend> Weak<B> {
         strong: &Strong<'_, B>,
         loaded: &mut Vec<Arc<WeakModel<B>>>,
     ) -> Result<Self> {
-        let path = match weak {
+        let (path, weights) = match weak {
             WeakNetwork::Dropout(rate) => return Ok(Self::Dropout(*rate)),
-            WeakNetwork::Model { path, .. } => path,
+            WeakNetwork::Model { path, weights } => (path, weights),
         };
-        if let Some(weak) = loaded.iter().find(|weak| weak.path == *path) {
+        let is_this = |weak: &&Arc<WeakModel<B>>| weak.path == *path && weak.weights == *weights;
+        if let Some(weak) = loaded.iter().find(is_this) {
             return Ok(Self::Model(weak.clone()));
         }
-        let weak = Arc::new(WeakModel::load(path, strong)?);
+        let weak = Arc::new(WeakModel::load(path, weights, strong)?);
         loaded.push(weak.clone());
         Ok(Self::Model(weak))
     }
@@ -166,8 +169,9 @@ impl<B: Backend> Weak<B> {
 
 impl<B: Backend> WeakModel<B> {
     /// A weaker network, which must be of the same kind, on the same tokens.
-    fn load(path: &str, strong: &Strong<'_, B>) -> Result<Self> {
+    fn load(path: &str, weights: &str, strong: &Strong<'_, B>) -> Result<Self> {
         let folder = ModelFolder::open(path)?;
+        check_weights("weak", path, &folder.weights()?, weights)?;
         let clock = |config: &DitConfig| match config.schedule_vocab {
             0 => config.vocab_size,
             tokens => tokens,
@@ -193,11 +197,22 @@ impl<B: Backend> WeakModel<B> {
         let (model, _) = folder::load::<B>(folder.path(), strong.device)?;
         Ok(Self {
             path: path.to_owned(),
+            weights: weights.to_owned(),
             states: strong.model.embed().beside(model.embed()),
             prior: Prior::beside(strong.model.embed(), model.embed()),
             model: model.with_execution(strong.model.execution()),
         })
     }
+}
+
+/// Refuses weights other than those that the guidance was made with.
+fn check_weights(what: &str, path: &str, found: &str, expected: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Option(format!(
+        "{what} {path} has the weights {found}, but the guidance names {expected}"
+    )))
 }
 
 /// A reward, of the network's tokens.
@@ -213,7 +228,9 @@ fn reward<B: Backend>(
             let vocab = strong.config.vocab_size;
             Ok(Box::new(Keywords::<B>::new(vocab, &tokens, strong.device)))
         }
-        Reward::Classifier { path, .. } => {
+        Reward::Classifier { path, weights } => {
+            let found = crate::folder::weights(Path::new(path))?;
+            check_weights("reward", path, &found, weights)?;
             let (classifier, _): (Classifier<Autodiff<B>>, _) =
                 flm_reward::load(Path::new(path), strong.device)?;
             Ok(Box::new(classifier.no_grad()))

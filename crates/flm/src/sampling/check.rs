@@ -51,11 +51,11 @@ impl SampleOptions {
         match (config.family, self.steps) {
             (Family::Autoregressive, None) => Ok(config.length),
             (Family::Autoregressive, Some(_)) => Err(Error::Unsupported(format!(
-                "{model} is autoregressive and takes a step for each of its {} tokens: leave the number of steps out",
+                "{model} is autoregressive and takes a step for each of its {} tokens: leave `steps` out",
                 config.length
             ))),
             (_, None) => Err(Error::Unsupported(format!(
-                "{model} is sampled in a number of steps: name it"
+                "{model} is sampled in a number of steps: set `steps`"
             ))),
             (_, Some(steps)) => Ok(steps),
         }

@@ -5,8 +5,10 @@ use super::{DenoisingStep, Observer, Sample, SampleOptions};
 use crate::conditioning::{Frame, KnownBatch, KnownRow};
 use crate::guidance::{Guides, Strong};
 use crate::model::side_by_side;
-use crate::{Error, Model, Network, Provenance, Record, Result, text_of};
+use crate::{Error, Model, ModelFolder, Network, Provenance, Record, Result, text_of};
 use burn::tensor::backend::Backend;
+use flm_data::{Layout, TextTokenizer};
+use flm_denoiser::DitConfig;
 use flm_discrete::Tokens;
 use flm_train::Workers;
 use std::ops::Range;
@@ -19,6 +21,36 @@ pub(super) struct Request<'a, B: Backend> {
     pub(super) steps: usize,
     pub(super) guides: Guides<B>,
     known: Vec<KnownRow>,
+}
+
+/// The rows that are conditioned on.
+fn known(
+    options: &SampleOptions,
+    config: &DitConfig,
+    tokenizer: &TextTokenizer,
+    layout: Layout,
+) -> Result<Vec<KnownRow>> {
+    options.conditioning.rows(&Frame {
+        tokenizer,
+        layout,
+        length: config.length,
+    })
+}
+
+impl ModelFolder {
+    /// Refuses options that the model does not support, before its weights are read. What guides it is not loaded.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Model::sample`].
+    pub fn check(&self, options: &SampleOptions) -> Result<()> {
+        options.check(self.config(), self.name())?;
+        let tokenizer = self.tokenizer()?;
+        let of_tokens = (&tokenizer, self.name());
+        let guidance = &options.guidance;
+        guidance.check(self.config(), &options.conditioning, of_tokens)?;
+        known(options, self.config(), &tokenizer, self.layout()).map(drop)
+    }
 }
 
 impl<B: Backend> Model<B> {
@@ -114,11 +146,7 @@ impl<B: Backend> Model<B> {
         let of_tokens = (self.tokenizer(), self.name());
         let (guidance, conditioning) = (&options.guidance, &options.conditioning);
         guidance.check(self.config(), conditioning, of_tokens)?;
-        let frame = Frame {
-            tokenizer: self.tokenizer(),
-            layout: self.layout(),
-            length: self.config().length,
-        };
+        let known = known(options, self.config(), self.tokenizer(), self.layout())?;
         let guides = match self.network() {
             Network::Flow(model, _) => {
                 let strong = Strong {
@@ -135,7 +163,7 @@ impl<B: Backend> Model<B> {
         };
         Ok(Request {
             steps: options.steps_of(self.config(), self.name())?,
-            known: conditioning.rows(&frame)?,
+            known,
             options,
             guides,
         })
@@ -166,7 +194,7 @@ impl<B: Backend> Model<B> {
                         t: step.t,
                         tau: step.tau,
                         tau_target: step.tau_target,
-                        distribution: step.belief,
+                        distribution: step.distribution,
                     });
                 })?;
                 Tokens::of(tokens)

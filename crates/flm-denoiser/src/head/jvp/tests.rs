@@ -115,7 +115,13 @@ fn tangents_are_central_differences() {
     let (model, point) = (loud::<Flex>(), Place::point());
     for direction in Place::directions() {
         let found = point.clone().jvp(direction.clone(), &model).dense();
-        let at = |step| point.away(&direction, step).answer(&model).belief().dense();
+        let at = |step| {
+            point
+                .away(&direction, step)
+                .answer(&model)
+                .distribution()
+                .dense()
+        };
         assert_close(&flat(found.value), &flat(at(0.0)), 1e-6);
         // Of fourth order: what is left are a few roundings of 1e-7, over step.
         let step = 4e-3;
@@ -210,7 +216,7 @@ fn a_belief_is_moved_and_projected_in_any_runs() {
     let weight = Tensor::<Flex, 1>::from_floats([0.7, -3.0, 0.0], &Default::default());
     let beliefs = |budget| {
         let place = Place::<Flex>::of(4, 0.4, 0.8);
-        let base = place.answer(&model).within(budget).belief();
+        let base = place.answer(&model).within(budget).distribution();
         let mut moving = Place::point().jvp(direction.clone(), &model);
         moving.head.execution.head_numbers = budget;
         let moved = base.clone().moved(moving.clone(), weight.clone());
