@@ -59,7 +59,7 @@ mod agreement;
 #[cfg(not(feature = "cube"))]
 use reference as cube;
 
-pub use burn_flex::Flex;
+pub use burn_flex::{Flex, FlexDevice};
 pub use cache::{KeysAndValues, attention_after};
 pub use cholesky::cholesky;
 pub use mask::Mask;

@@ -91,7 +91,7 @@ pub enum Decay {
 }
 
 impl Default for TrainConfig {
-    /// The published settings, for a run of a thousand steps.
+    /// The published settings, for a run of a thousand steps. Their warm-up of 2,500 steps is longer: set `optimizer.warmup` for a short run.
     fn default() -> Self {
         Self {
             steps: 1_000,

@@ -2,7 +2,7 @@
 //! features of these names, and `Autodiff`, which makes one of them take gradients.
 
 pub use burn::backend::Autodiff;
-pub use flm_ops::Flex;
+pub use flm_ops::{Flex, FlexDevice};
 
 #[cfg(feature = "cuda")]
 pub use burn::backend::{Cuda, cuda::CudaDevice};

@@ -28,6 +28,9 @@ pub enum Conditioning {
 }
 
 /// A text with blanks: `___` stands for one token, `___{3}` for three.
+///
+/// In a row of one document the end of the text is known too; in a packed block the text goes on behind it. Where tokens hold the space
+/// before their word, as byte-level vocabularies have it, a blank stands for its space as well.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blanks {
     /// The text.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a model cannot be loaded, saved, sampled or scored.
+/// Why a model cannot be loaded, saved, trained, sampled or scored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -17,14 +17,10 @@
 //!
 //! ```
 //! use flm::backend::{Autodiff, Flex};
-//! use flm::data::{Layout, TextTokenizer};
-//! use flm::denoiser::DitConfig;
-//! use flm::train::TrainConfig;
-//! use flm::{Rows, SampleOptions, Trainer};
+//! use flm::{DitConfig, Layout, Rows, SampleOptions, TrainConfig, Trainer};
 //!
 //! let texts = ["the cat sleeps", "the dog sleeps", "the cat runs", "the dog runs"];
-//! let tokenizer = TextTokenizer::from_words(["the", "cat", "dog", "sleeps", "runs"])?;
-//! let rows = Rows::from_texts(tokenizer, Layout::Rows, 5, &texts)?;
+//! let rows = Rows::from_words(Layout::Rows, 5, &texts)?;
 //! let network = DitConfig::new(rows.tokenizer().vocab_size(), rows.length(), 16, 1, 2);
 //! let settings = TrainConfig { steps: 2, batch: 4, micro_batch: 4, ..Default::default() };
 //! let trained = Trainer::<Autodiff<Flex>, _>::flow(network, &rows, settings, &Default::default())?
@@ -53,6 +49,11 @@ mod sampling;
 mod trace;
 mod trainer;
 
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use card::{CARD_FILE, Card, Converted, Training};
 pub use conditioning::{Blanks, Conditioning};
 pub use error::Error;
@@ -67,6 +68,11 @@ pub use trace::{Trace, TraceFile};
 pub use trainer::{Trained, Trainer, flow_objective};
 
 pub use burn;
+pub use flm_data::{Layout, TextTokenizer};
+pub use flm_denoiser::DitConfig;
+pub use flm_denoiser::folder::Existing;
+pub use flm_train::{Event, TrainConfig};
+
 pub use flm_data as data;
 pub use flm_denoiser as denoiser;
 pub use flm_discrete as discrete;

@@ -41,6 +41,9 @@ pub struct Likelihood {
 impl<B: Backend> Model<B> {
     /// The negative log-likelihood of each row of tokens, in nats, or an upper bound of it.
     ///
+    /// Rows are whole, `config().length` tokens of this model's tokenizer with end token and padding, as
+    /// [`Split::row`] gives them; the nats of all these tokens count.
+    ///
     /// # Errors
     ///
     /// [`Error::Unsupported`] of a flow or a flow map, which has no likelihood here, [`Error::Data`] if a row does not fit the model,
@@ -49,7 +52,7 @@ impl<B: Backend> Model<B> {
         &self,
         rows: &[Vec<u32>],
         options: LikelihoodOptions,
-        observer: &impl Observer<B>,
+        observer: &(impl Observer<B> + ?Sized),
     ) -> Result<Likelihood> {
         let config = self.config();
         let Network::Tokens(model) = self.network() else {

@@ -1,7 +1,7 @@
 //! Rows of tokens to train on.
 
 use crate::Result;
-use flm_data::{Dataset, Layout, Split, TextTokenizer};
+use flm_data::{Dataset, FnCorpus, Layout, Split, TextTokenizer};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of a data folder, which stay on the disk until they are asked for.
+    /// The rows of a data folder. All are read once to check them; then they stay on the disk until they are asked for.
     ///
     /// # Errors
     ///
@@ -67,6 +67,17 @@ impl Rows {
         Self::in_memory(tokenizer, layout, train)
     }
 
+    /// Texts as rows of `length` tokens, of a vocabulary of their own words.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`](crate::Error::Data) if a text is too long for a row of its own, or has no words.
+    pub fn from_words(layout: Layout, length: usize, texts: &[impl AsRef<str>]) -> Result<Self> {
+        let owned: Vec<String> = texts.iter().map(|text| text.as_ref().to_owned()).collect();
+        let corpus = FnCorpus::new("texts in memory", move || owned.clone().into_iter().map(Ok));
+        Self::from_texts(TextTokenizer::words(&corpus)?, layout, length, texts)
+    }
+
     fn in_memory(tokenizer: TextTokenizer, layout: Layout, train: Split) -> Result<Self> {
         let validation = Split::from_rows(&[], train.length(), tokenizer.vocab_size())?;
         let mut hash = Sha256::new();
@@ -88,7 +99,7 @@ impl Rows {
         })
     }
 
-    /// With other texts for validation.
+    /// With other texts for validation, at least as many as a micro-batch has rows.
     ///
     /// # Errors
     ///

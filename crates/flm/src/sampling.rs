@@ -106,7 +106,7 @@ macro_rules! setters {
 }
 
 impl SampleOptions {
-    /// Samples in this many steps.
+    /// Samples in this many steps. An autoregressive model refuses it: use [`SampleOptions::default`].
     pub fn steps(steps: usize) -> Self {
         Self {
             steps: Some(steps),
@@ -169,11 +169,27 @@ impl fmt::Display for Sample {
     }
 }
 
-/// Watches samples being drawn. `()` watches nothing.
+/// Watches samples being drawn, or rows being scored. `()` watches nothing.
 ///
 /// Batches are drawn side by side on CPUs, so methods are called from several threads.
+///
+/// ```
+/// use flm::burn::tensor::backend::Backend;
+/// use flm::{DenoisingStep, Observer};
+///
+/// /// Prints the likeliest token of the first position at each step.
+/// struct First<'a>(&'a flm::data::TextTokenizer);
+///
+/// impl<B: Backend> Observer<B> for First<'_> {
+///     fn step(&self, step: &DenoisingStep<'_, B>) {
+///         let tokens = step.distribution.argmax().into_data();
+///         let token = tokens.iter::<i64>().next().unwrap_or_default();
+///         println!("t = {:.2}: {:?}", step.t, self.0.token(token as u32));
+///     }
+/// }
+/// ```
 pub trait Observer<B: Backend>: Sync {
-    /// Called after each evaluation of a flow or a flow map of one network.
+    /// Called in each sampling step of a flow or a flow map of one network.
     fn step(&self, _step: &DenoisingStep<'_, B>) {}
 
     /// Called when a batch is finished: `done` of `total` samples.
@@ -187,7 +203,7 @@ pub trait Observer<B: Backend>: Sync {
 
 impl<B: Backend> Observer<B> for () {}
 
-/// One evaluation of a batch of samples.
+/// One sampling step of a batch of samples.
 #[derive(Debug)]
 pub struct DenoisingStep<'a, B: Backend> {
     /// The numbers of the samples in the batch.

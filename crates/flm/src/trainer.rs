@@ -34,7 +34,7 @@ pub struct Trained<B: Backend> {
     pub model: Model<B>,
     /// Whether all steps were done; otherwise the run was asked to stop.
     pub finished: bool,
-    /// The last validation, if there were rows to validate on.
+    /// The last validation; `None` with fewer validation rows than a micro-batch, or if a finished run was resumed.
     pub validation: Option<Evaluation>,
 }
 
@@ -132,9 +132,25 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
     }
 
     /// Goes on from the newest checkpoint. The run is the same as one that was never stopped, to the bit.
+    ///
+    /// It must have the rows and the settings of the run that is resumed; only `steps` may differ.
     pub fn resume(mut self) -> Self {
         self.resume = true;
         self
+    }
+
+    /// Keeps checkpoints in a folder, and goes on from the newest one if there is one: the same program can be started again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Train`] if the folder cannot be read.
+    pub fn resume_or_start(self, folder: impl Into<PathBuf>) -> Result<Self> {
+        let folder = folder.into();
+        let resume = latest_checkpoint(&folder)?.is_some();
+        Ok(Self {
+            resume,
+            ..self.checkpoints(folder)
+        })
     }
 
     /// Calls `observe` with everything that happens.
@@ -154,7 +170,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
     /// # Errors
     ///
     /// [`Error::Vocabulary`], [`Error::Option`] or [`Error::Folder`] if network, configuration and rows do not fit, [`Error::Option`] if
-    /// there are checkpoints of another run, or none to resume from, [`Error::Train`] if settings are impossible, a
+    /// the folder holds checkpoints and is not resumed, or is resumed without a folder, [`Error::Train`] if settings are impossible, a
     /// checkpoint cannot be read or written, or the loss is not finite.
     pub fn train(self) -> Result<Trained<B::InnerBackend>> {
         let Self {

@@ -1,10 +1,11 @@
 //! Trains a flow on ten sentences in memory, saves it as a model folder, loads it and writes with it.
 
 use flm::backend::{Autodiff, Flex};
-use flm::data::{FnCorpus, Layout, TextTokenizer};
-use flm::denoiser::{DitConfig, folder::Existing};
-use flm::train::{Event, OptimizerConfig, OptimizerKind, TrainConfig};
-use flm::{Conditioning, Model, Rows, SampleOptions, Sampler, Trainer};
+use flm::train::{OptimizerConfig, OptimizerKind};
+use flm::{
+    Conditioning, DitConfig, Event, Existing, Layout, Model, Rows, SampleOptions, Sampler,
+    TrainConfig, Trainer,
+};
 
 const TEXTS: [&str; 10] = [
     "the cat sleeps",
@@ -20,10 +21,7 @@ const TEXTS: [&str; 10] = [
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let corpus = FnCorpus::new("ten sentences", || {
-        TEXTS.map(|text| Ok(text.to_owned())).into_iter()
-    });
-    let rows = Rows::from_texts(TextTokenizer::words(&corpus)?, Layout::Rows, 8, &TEXTS)?;
+    let rows = Rows::from_words(Layout::Rows, 8, &TEXTS)?;
     let network = DitConfig::new(rows.tokenizer().vocab_size(), rows.length(), 32, 2, 2);
     let settings = TrainConfig {
         steps: 200,
@@ -35,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             kind: OptimizerKind::Muon,
             lr: 1e-2,
             muon_lr: 0.04,
+            warmup: 20,
             ..Default::default()
         },
         ..Default::default()

@@ -72,7 +72,7 @@ impl<B: Backend> Model<B> {
     pub fn sample_with(
         &self,
         options: &SampleOptions,
-        observer: &impl Observer<B>,
+        observer: &(impl Observer<B> + ?Sized),
     ) -> Result<Vec<Sample>> {
         let request = self.request(options)?;
         let count = options.total();
@@ -174,7 +174,7 @@ impl<B: Backend> Model<B> {
         &self,
         request: &Request<'_, B>,
         numbers: Range<usize>,
-        observer: &impl Observer<B>,
+        observer: &(impl Observer<B> + ?Sized),
     ) -> Result<Vec<Vec<u32>>> {
         let known = KnownBatch::of(&request.known, request.options.count, numbers.clone());
         let known = known.as_ref();
