@@ -1,7 +1,7 @@
 //! Trains a flow on ten sentences in memory, saves it as a model folder, loads it and writes with it.
 
 use flm::backend::{Autodiff, Flex};
-use flm::train::{OptimizerConfig, OptimizerKind};
+use flm::train::{Decay, OptimizerConfig, OptimizerKind};
 use flm::{
     Conditioning, DitConfig, Event, Existing, Layout, Model, Rows, SampleOptions, Sampler,
     TrainConfig, Trainer,
@@ -24,16 +24,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows = Rows::from_words(Layout::Rows, 8, &TEXTS)?;
     let network = DitConfig::new(rows.tokenizer().vocab_size(), rows.length(), 32, 2, 2);
     let settings = TrainConfig {
-        steps: 200,
+        steps: 3_000,
         batch: 10,
         micro_batch: 10,
         ema_decay: 0.95,
-        log_every: 50,
+        log_every: 500,
         optimizer: OptimizerConfig {
             kind: OptimizerKind::Muon,
             lr: 1e-2,
             muon_lr: 0.04,
             warmup: 20,
+            decay: Decay::Linear,
             ..Default::default()
         },
         ..Default::default()
