@@ -18,7 +18,7 @@ pub(crate) mod sample;
 pub(crate) mod score;
 pub(crate) mod train;
 
-/// What generators of the command line are for; `flm-train` has the numbers below 100, `flm` 103, 104, 106, 110 and 112. Never reuse one.
+/// What generators of the command line are for; `flm-train` has the numbers below 100, `flm` 103, 104, 106, 110 and 112. 101 is its too, so that a network starts alike in both. Never reuse one.
 pub(crate) mod purpose {
     pub(crate) const CORPUS: u64 = 100;
     pub(crate) const INITIALIZATION: u64 = 101;

@@ -244,7 +244,7 @@ impl Guidance {
     }
 }
 
-/// The token of a word, alone or, where words are told apart by the space before them, behind one.
+/// The token of a word, with a space before it if the vocabulary has it so.
 fn one_token(word: &str, tokenizer: &TextTokenizer) -> Result<u32> {
     let spaced = format!(" {word}");
     let mut found = [spaced.as_str(), word]

@@ -84,6 +84,40 @@ fn a_saved_model_samples_as_the_one_in_memory() {
 }
 
 #[test]
+fn a_folder_that_is_not_this_model_is_named() {
+    let (rows, folder) = (rows(), tempfile::tempdir().unwrap());
+    let (place, empty) = (folder.path().join("flow"), folder.path().join("empty"));
+    let load = |path: &Path| Model::<Flex>::load(path, &Default::default()).unwrap_err();
+    assert!(matches!(load(&empty), Error::Missing { .. }));
+    std::fs::create_dir(&empty).unwrap();
+    assert!(matches!(load(&empty), Error::NotAModel { .. }));
+
+    let card = place.join(flm::CARD_FILE);
+    flow(&rows)
+        .train()
+        .unwrap()
+        .model
+        .save(&place, Existing::Refuse)
+        .unwrap();
+    let saved = std::fs::read_to_string(&card).unwrap();
+    std::fs::write(
+        &card,
+        saved.replace("\"format_version\": 1", "\"format_version\": 5"),
+    )
+    .unwrap();
+    let message = load(&place).to_string();
+    assert!(
+        message.ends_with("has format version 5, but only version 1 is known"),
+        "{message}"
+    );
+    // Another tokenizer of as many tokens.
+    std::fs::write(&card, saved).unwrap();
+    let other = TextTokenizer::from_words(["x", "y", "z"]).unwrap();
+    other.save(place.join(flm::data::TOKENIZER_FILE)).unwrap();
+    assert!(matches!(load(&place), Error::Tokenizer { .. }));
+}
+
+#[test]
 fn an_observer_sees_every_step_and_can_stop() {
     struct Watch {
         steps: Mutex<Vec<(usize, usize)>>,

@@ -64,7 +64,7 @@ fn figures(runs: &[Finished], teacher: &Finished, budget: u64) -> anyhow::Result
     let commits = in_order(runs.iter().filter_map(|run| run.commit.clone()));
     writeln!(
         out,
-        "One teacher ({} steps, {} evaluations of the network, {:.0} s), then every distillation from it for {budget} evaluations: a pass forward counts one, a pass back two,\n\
+        "One teacher ({} steps, {} evaluations of the network, {:.0} s), then every distillation from it for {budget} evaluations: a forward pass counts 1, a backward pass 2,\n\
          a derivative along a direction two. Those *alone* start from nothing, at the teacher's learning rates, and have the teacher's evaluations besides; the second stage of the\n\
          residual recipe learns from the first, whose evaluations come besides. The first samples by two networks, so a step of it takes two evaluations.\n\
          {samples} samples a cell and seed, all from the same noise, so a share of 20 % of 1,000 is known to ±2.5 points (two standard errors) and differences to less. Figures side by side are of the seeds {}, in this order,\n\

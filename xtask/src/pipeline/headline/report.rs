@@ -90,7 +90,7 @@ fn render(found: &Found, picture: &str) -> anyhow::Result<String> {
     writeln!(
         out,
         "Every model is the same network on the same text. What is trained may spend {evaluations} evaluations of the network, what is distilled {distillation} besides those of its teacher:\n\
-         a pass forward counts one, a pass back two, a derivative along a direction two; all rounds together. {samples} samples a cell and seed at temperature 1{known}.\n\
+         a forward pass counts 1, a backward pass 2, a derivative along a direction 2; all rounds together. {samples} samples a cell and seed at temperature 1{known}.\n\
          Figures side by side are of the seeds {}, in this order; a seed decides weights, batches and samples. Made by commit {}.\n",
         seeds.join(", "),
         commits.join(", ")
