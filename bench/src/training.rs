@@ -6,15 +6,13 @@ use burn::tensor::backend::AutodiffBackend;
 use flm_data::{
     BatchOrder, Dataset, FnCorpus, Layout, PrepareOptions, TextTokenizer, TokenizerSource,
 };
-use flm_denoiser::DitConfig;
+use flm_denoiser::{Dit, DitConfig};
 use flm_distill::{FlowMapConfig, FlowMapObjective, FlowObjective, ObjectiveKind};
+use flm_objective::Objective;
 use flm_simplex::stream::generator;
-use flm_train::{Objective, Run, TrainConfig};
+use flm_train::{Run, TrainConfig};
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
-
-static GO_ON: AtomicBool = AtomicBool::new(false);
 
 /// A data folder of packed rows in which every token of the vocabulary occurs, kept for as long as the process lives.
 fn data(sizes: Sizes) -> (&'static Dataset, TempDir) {
@@ -66,7 +64,7 @@ impl<B: AutodiffBackend> Bench<B> {
         self.step(sizes, config, objective)
     }
 
-    fn step<O: Objective<B> + 'static>(
+    fn step<O: Objective<B, Network = Dit<B>> + 'static>(
         &self,
         sizes: Sizes,
         config: DitConfig,
@@ -79,26 +77,22 @@ impl<B: AutodiffBackend> Bench<B> {
             micro_batch: sizes.batch / sizes.parts,
             ..Default::default()
         };
-        let (objective, settings) = (
-            Box::leak(Box::new(objective)),
-            Box::leak(Box::new(settings)),
-        );
         let model = config
             .init(&mut generator(0, 0, 0, 0), &self.device)
             .expect("possible sizes")
             .with_execution(self.execution);
         let run = Run {
             model,
-            objective: &*objective,
+            objective,
             train: dataset.train(),
             validation: dataset.validation(),
             data: String::new(),
-            config: &*settings,
+            config: settings,
             dropout: sizes.dropout,
             workers: 1,
             checkpoints: Some(folder.path().join("checkpoints")),
             resume: false,
-            stop: &GO_ON,
+            stop: None,
             device: self.device.clone(),
         };
         let mut ready = Some(run.start().expect("possible settings"));

@@ -4,7 +4,8 @@ use burn::backend::Autodiff;
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 use flm_denoiser::{Dit, DitConfig, Dropout, NamedTensor, Noise, apply_tensors, named_tensors};
-use flm_distill::{FlowMapConfig, FlowMapObjective, ObjectiveKind, RowKind, RowLosses, TimeRow};
+use flm_distill::{FlowMapConfig, FlowMapObjective, ObjectiveKind, RowKind, TimeRow};
+use flm_objective::Losses;
 use flm_simplex::Schedule;
 use flm_tests::fixture::{self, Fixture, flat, relative_error};
 use flm_tests::{golden, gradients::named_gradients};
@@ -48,7 +49,7 @@ fn weighted(file: &Fixture, w: f32) -> Dit<Train> {
 const OFF_DIAGONAL: f32 = 2.0;
 
 /// Two rows on the diagonal, two off it.
-fn losses(file: &Fixture, student: &Dit<Train>, objective: ObjectiveKind) -> RowLosses<Train> {
+fn losses(file: &Fixture, student: &Dit<Train>, objective: ObjectiveKind) -> Losses<Train> {
     let config = FlowMapConfig {
         objective,
         off_diagonal_weight: f64::from(OFF_DIAGONAL),
@@ -61,7 +62,7 @@ fn losses(file: &Fixture, student: &Dit<Train>, objective: ObjectiveKind) -> Row
         jump(0.2, 0.8),
         jump(0.5, 0.9),
     ];
-    FlowMapObjective::new(Schedule::new(61).unwrap(), config, None).losses(
+    FlowMapObjective::new(Schedule::new(61).unwrap(), config, None).score(
         student,
         None,
         file.int("expected.tokens"),

@@ -6,9 +6,10 @@ use burn::tensor::Tensor;
 use burn_flex::Flex;
 use flm_denoiser::{Dit, Dropout, Dual, Noise, TokenDistribution};
 use flm_distill::{
-    DenoiserSource, FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind, RowLosses,
+    DenoiserSource, FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, RowKind,
     TargetNetwork, TimeRow,
 };
+use flm_objective::{Losses, Objective};
 use flm_simplex::{Schedule, projection::sparsemax};
 use flm_tests::fixture::{Fixture, flat, relative_error};
 use flm_tests::parity::{as_published, rows};
@@ -30,11 +31,11 @@ fn losses(
     teacher: Option<Dit<Flex>>,
     rows: &[TimeRow],
     config: FlowMapConfig,
-) -> RowLosses<Train> {
+) -> Losses<Train> {
     let objective = FlowMapObjective::new(schedule(), config, teacher);
     let noise = Noise::pinned(file.float(&format!("{prefix}noise")));
     let tokens = file.int(&format!("{prefix}tokens"));
-    objective.losses(student, None, tokens, &noise, rows, &mut Dropout::off())
+    objective.score(student, None, tokens, &noise, rows, &mut Dropout::off())
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     let on = answer.soft_cross_entropy(&teacher, weights);
     // Off the diagonal nobody asks it.
     let objective = FlowMapObjective::new(schedule(), as_published(ObjectiveKind::Semigroup), None);
-    let off = objective.losses(
+    let off = objective.score(
         &student,
         None,
         tokens.narrow(0, 1, others),
@@ -193,7 +194,7 @@ fn a_squared_error_to_the_semigroup_target_and_a_weight_off_the_diagonal() {
         ..as_published(ObjectiveKind::Semigroup)
     };
     let objective = FlowMapObjective::new(schedule(), config, None);
-    let answer = objective.losses(
+    let answer = objective.score(
         &student,
         None,
         file.int("expected.tokens"),
@@ -290,7 +291,7 @@ fn the_consistency_loss_is_that_of_its_formula_on_every_row() {
     let noise = Noise::<Flex>::pinned(file.float("expected.noise"));
     let tokens = file.int("expected.tokens");
     let off = &mut Dropout::off();
-    let found = objective.losses(&student, None, tokens, &noise, &spans(), off);
+    let found = objective.score(&student, None, tokens, &noise, &spans(), off);
     let mut expected = Vec::new();
     let embed = model.embed();
     for (i, row) in spans().into_iter().enumerate() {
@@ -337,7 +338,7 @@ fn gradient_of_row(file: &Fixture, config: &FlowMapConfig, tau_s: f64, tau_t: f6
     let student: Dit<Train> = golden::model(file);
     let objective = FlowMapObjective::new(schedule(), config.clone(), None);
     let row = |x: &str| file.float::<Flex, 3>(x).narrow(0, 0, 1);
-    let loss = objective.losses(
+    let loss = objective.score(
         &student,
         None,
         file.int::<Train, 2>("expected.tokens").narrow(0, 0, 1),
@@ -476,7 +477,7 @@ fn an_averaged_target_is_the_averages_own() {
         let objective = FlowMapObjective::new(schedule(), config, None);
         let tokens = file.int("expected.tokens");
         let off = &mut Dropout::off();
-        let answer = objective.losses(&student, Some(&average), tokens, &noise, &rows, off);
+        let answer = objective.score(&student, Some(&average), tokens, &noise, &rows, off);
         flat(answer.per_token)
     };
     // The pinned target is the average's; the student's answer is its own.
@@ -521,7 +522,7 @@ fn the_student_may_answer_for_the_denoiser_even_beside_a_teacher() {
             let rows = pinned_jumps(&file);
             flat(
                 objective
-                    .losses(&student, None, tokens, &noise, &rows, off)
+                    .score(&student, None, tokens, &noise, &rows, off)
                     .per_token,
             )
         };
@@ -539,7 +540,8 @@ fn a_step_is_counted_in_evaluations_of_the_network() {
     let cost = |objective, teacher: bool| {
         let config = as_published(objective);
         let teacher = teacher.then(|| golden::model(&file));
-        FlowMapObjective::<Flex>::new(schedule(), config, teacher).evaluations::<Train>(32)
+        let objective = FlowMapObjective::<Flex>::new(schedule(), config, teacher);
+        Objective::<Train>::evaluations(&objective, 32)
     };
     let trained = 32.0 * 3.0;
     for (objective, target) in [
@@ -573,7 +575,7 @@ fn without_a_teacher_the_diagonal_learns_from_the_tokens() {
         file.int("expected.tokens"),
         Noise::pinned(file.float("expected.noise")),
     );
-    let trained = flow.losses(&student, tokens, None, &noise, &rows, &mut Dropout::off());
+    let trained = flow.score(&student, tokens, None, &noise, &rows, &mut Dropout::off());
     assert_eq!(flat(distilled.per_token), flat(trained.per_token));
     assert_eq!(flat(distilled.mean), flat(trained.mean));
 }

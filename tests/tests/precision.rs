@@ -12,7 +12,6 @@ use flm_tests::sentences;
 use flm_train::{Event, Run, TrainConfig};
 use rand::SeedableRng;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 type Train = Autodiff<Flex>;
 
@@ -46,19 +45,18 @@ fn trained(data: &Dataset, folder: &Path, execution: Execution) -> (Dit<Flex>, f
     settings.optimizer.lr = 3e-3;
     settings.optimizer.warmup = 20;
     let objective = FlowObjective::new(config.schedule().unwrap());
-    let stop = AtomicBool::new(false);
     let run = Run {
         model: model.with_execution(execution),
-        objective: &objective,
+        objective,
         train: data.train(),
         validation: data.validation(),
         data: String::new(),
-        config: &settings,
+        config: settings,
         dropout: 0.0,
         workers: 1,
         checkpoints: Some(folder.join(execution.precision.to_string())),
         resume: false,
-        stop: &stop,
+        stop: None,
         device: Default::default(),
     };
     let mut loss = f64::NAN;

@@ -5,7 +5,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor};
 use burn_flex::Flex;
 use flm_denoiser::{Dit, Dropout, Noise, Residual, SamplingDenoiser, apply_tensors, named_tensors};
-use flm_distill::{ResidualObjective, ResidualStudent, RowKind, RowLosses, TimeRow};
+use flm_distill::{ResidualObjective, ResidualStudent, RowKind, TimeRow};
+use flm_objective::Losses;
 use flm_simplex::{Schedule, sampler};
 use flm_tests::fixture::{self, Fixture, flat, flat_int, relative_error};
 use flm_tests::{golden, gradients::named_gradients};
@@ -109,7 +110,7 @@ fn the_loss_and_its_gradient_are_those_of_the_formula_on_dense_states() {
         losses.push((error.clone() * error).sum_dim(2).squeeze_dim::<2>(2));
     }
     let expected = Tensor::cat(losses, 0);
-    let found: RowLosses<Train> = ResidualObjective::new(schedule(), denoiser).losses(
+    let found: Losses<Train> = ResidualObjective::new(schedule(), denoiser).score(
         &second,
         file.int("expected.tokens"),
         &noise(&file),
@@ -154,7 +155,7 @@ fn the_students_loss_is_the_distance_of_dense_states() {
         expected.push(flat((error.clone() * error).sum_dim(2)));
     }
     let teacher = Residual { denoiser, second };
-    let found = ResidualStudent::new(schedule(), teacher).losses(
+    let found = ResidualStudent::new(schedule(), teacher).score(
         &student,
         file.int("expected.tokens"),
         &noise(&file),
@@ -202,7 +203,7 @@ fn a_second_network_starts_silent_and_its_flow_map_is_euler() {
         named_tensors(&residual.denoiser),
     );
     let student = student.unwrap().into_two_time(32, &mut rng, &device);
-    let found = ResidualStudent::new(schedule(), residual).losses(
+    let found = ResidualStudent::new(schedule(), residual).score(
         &student,
         file.int("expected.tokens"),
         &noise(&file),

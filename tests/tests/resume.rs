@@ -15,9 +15,10 @@ use flm_discrete::sdtt::{Divergence, SdttObjective};
 use flm_distill::{
     DistributionConfig, DistributionObjective, FlowMapConfig, FlowMapObjective, FlowObjective,
 };
+use flm_objective::Objective;
 use flm_simplex::{Clock, Schedule, stream};
 use flm_tests::sentences;
-use flm_train::{Event, Objective, OptimizerKind, Outcome, Run, TrainConfig, TrainError};
+use flm_train::{Event, OptimizerKind, Outcome, Run, TrainConfig, TrainError};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -64,27 +65,27 @@ fn config(kind: OptimizerKind) -> TrainConfig {
 }
 
 /// Trains, stopping after `stop_after` steps, and returns the outcome with every loss that was told.
-fn train<O: Objective<Train>>(
+fn train<O: Objective<Train, Network = Dit<Train>> + Clone>(
     data: &Dataset,
     objective: &O,
     model: &Dit<Train>,
     config: &TrainConfig,
     checkpoints: &Path,
     (workers, resume, stop_after): (usize, bool, Option<u64>),
-) -> Result<(Outcome<Flex>, Vec<f64>), TrainError> {
+) -> Result<(Outcome<Dit<Flex>>, Vec<f64>), TrainError> {
     let stop = AtomicBool::new(false);
     let run = Run {
         model: model.clone(),
-        objective,
+        objective: objective.clone(),
         train: data.train(),
         validation: data.validation(),
         data: data.meta().tokenizer_hash.clone(),
-        config,
+        config: config.clone(),
         dropout: 0.1,
         workers,
         checkpoints: Some(checkpoints.to_owned()),
         resume,
-        stop: &stop,
+        stop: Some(&stop),
         device: Default::default(),
     };
     let mut losses = Vec::new();
@@ -106,12 +107,12 @@ fn assert_same_weights(a: &Dit<Flex>, b: &Dit<Flex>) {
     }
 }
 
-fn resumes_to_the_bit<O: Objective<Train>>(
+fn resumes_to_the_bit<O: Objective<Train, Network = Dit<Train>> + Clone>(
     data: &Dataset,
     objective: &O,
     sizes: &DitConfig,
     config: &TrainConfig,
-) -> Outcome<Flex> {
+) -> Outcome<Dit<Flex>> {
     let folder = tempfile::tempdir().unwrap();
     let (whole, halves) = (folder.path().join("whole"), folder.path().join("halves"));
     // A network made anew each time, as a new process would: its parameters have other identities.

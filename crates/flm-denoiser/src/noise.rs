@@ -127,6 +127,23 @@ impl<B: Backend> Prior<B> {
         }
     }
 
+    /// The prior for a training step of `tokens` positions in `parts` parts: of the width that is cheaper, drawn by whoever computes.
+    pub fn for_training(
+        embed: &VocabEmbed<B>,
+        teacher: Option<&VocabEmbed<B>>,
+        tokens: usize,
+        parts: usize,
+    ) -> Self {
+        let [vocab, width] = embed.embedding.dims();
+        let cheaper = NoiseWidth::cheaper(vocab, width, tokens, parts, teacher.is_some());
+        Self::of_width(embed, teacher, cheaper).where_computed()
+    }
+
+    /// The prior as wide as the vocabulary, whose noise any network can see; drawn by whoever computes.
+    pub fn wide(embed: &VocabEmbed<B>) -> Self {
+        Self::of_width(embed, None, NoiseWidth::Vocabulary).where_computed()
+    }
+
     /// The same, drawn by the backend from seeds of the generator: fast on a GPU, but other numbers than on the host or another backend.
     pub fn on_device(self) -> Self {
         Self {

@@ -48,8 +48,8 @@ pub fn named_tensors<B: Backend>(model: &Dit<B>) -> Vec<NamedTensor> {
     collector.tensors
 }
 
-/// Names and shapes of the parameters, as [`named_tensors`] has them, without their values.
-pub fn named_shapes<B: Backend>(model: &Dit<B>) -> Vec<(String, Vec<usize>)> {
+/// Names and shapes of the parameters of a module, as [`named_tensors`] has them, without their values.
+pub fn named_shapes<B: Backend>(model: &impl Module<B>) -> Vec<(String, Vec<usize>)> {
     let mut shapes = Shapes {
         place: Place::default(),
         shapes: Vec::new(),

@@ -7,42 +7,53 @@ mod tests;
 pub use sampler::{Decoding, KnownTokens, sample};
 
 use crate::Tokens;
-use crate::losses::{TRAINED, TokenLosses, mean_weights};
+use crate::losses::mean_weights;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Prediction};
+use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
 
 /// Trains an autoregression: the cross-entropy of every token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AutoregressiveObjective;
 
 impl AutoregressiveObjective {
-    /// What a step of `batch` rows costs, in evaluations of the network.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * TRAINED
-    }
-
     /// Losses of `tokens` `[rows, length]`, each after those before it.
     ///
     /// # Panics
     ///
     /// If the network is of another family.
-    pub fn losses<A: AutodiffBackend>(
+    pub fn score<A: AutodiffBackend>(
         &self,
         model: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
         dropout: &mut Dropout<'_>,
-    ) -> TokenLosses<A> {
+    ) -> Losses<A> {
         let ([rows, length], device) = (tokens.dims(), tokens.device());
         let prediction = predict(model, tokens.clone(), dropout);
         let weights = mean_weights(Tensor::ones([rows], &device), length);
         let score = prediction.cross_entropy(tokens, weights);
-        TokenLosses {
-            mean: score.loss,
-            per_token: score.per_token,
-            names: vec!["token"; rows],
-            diagnostics: Vec::new(),
-        }
+        Losses::new(score.loss, score.per_token, vec!["token"; rows])
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for AutoregressiveObjective {
+    type Network = Dit<B>;
+    type Shared = ();
+
+    fn shared(&self, _: &Inner<B, Dit<B>>, _: StepSize) {}
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        step.with_dropout(|dropout| self.score(network, tokens, dropout))
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * TRAINED
     }
 }
 

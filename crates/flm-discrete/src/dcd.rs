@@ -2,12 +2,13 @@
 //! other (DCD, of Duo; `mathematics.md`, section 7).
 
 use crate::duo::curriculum::{Gamma, Noise, Transform};
-use crate::losses::{TRAINED, mean_weights};
+use crate::losses::mean_weights;
 use crate::schedule::{Level, quarter};
-use crate::{Measured, Predict, TokenLosses, Tokens};
+use crate::{Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout};
+use flm_objective::{Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose};
 use flm_simplex::times::stratified;
 use rand::Rng;
 
@@ -19,6 +20,7 @@ pub const FIRST_STEP: f64 = 1.0 / 512.0;
 /// Trains a student at t towards a frozen teacher at t − `step`.
 ///
 /// One round, as of [`SdttObjective`](crate::sdtt::SdttObjective).
+#[derive(Clone, Debug)]
 pub struct DcdObjective<B: Backend> {
     transform: Transform,
     gamma: Gamma,
@@ -51,16 +53,6 @@ impl<B: Backend> DcdObjective<B> {
         stratified(batch, rng).into_iter().map(later).collect()
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * EVALUATIONS
-    }
-
-    /// The frozen network.
-    pub fn teacher(&self) -> &Dit<B> {
-        &self.teacher
-    }
-
     /// The texts that one noise decodes to at the given times and a step earlier.
     pub fn pair<R: Rng + ?Sized>(
         &self,
@@ -79,14 +71,14 @@ impl<B: Backend> DcdObjective<B> {
     }
 
     /// Losses of `tokens` `[rows, length]` at the given times: Σ p·(log p − log q) of the student's p from the teacher's q.
-    pub fn losses<A: AutodiffBackend<InnerBackend = B>, R: Rng + ?Sized>(
+    pub fn score<A: AutodiffBackend<InnerBackend = B>, R: Rng + ?Sized>(
         &self,
         student: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
         times: &[f64],
         rng: &mut R,
         dropout: &mut Dropout<'_>,
-    ) -> TokenLosses<A> {
+    ) -> Losses<A> {
         let (device, tokens) = (tokens.device(), Tokens::of(tokens));
         let levels = |back: f64| -> Vec<Level> {
             let level = |&t: &f64| self.transform.level(self.gamma, t - back);
@@ -100,16 +92,40 @@ impl<B: Backend> DcdObjective<B> {
         let weights = mean_weights(Tensor::ones([tokens.rows()], &inner), tokens.length());
         let score = prediction.divergence(&target.distribution(), weights);
         let pairs = later.ids().iter().zip(earlier.ids());
-        TokenLosses {
-            mean: score.loss,
-            per_token: score.per_token,
-            names: times.iter().map(|&t| quarter(t)).collect(),
-            diagnostics: vec![Measured {
+        Losses {
+            diagnostics: vec![Diagnostic {
                 name: "changed",
                 sum: pairs.filter(|(a, b)| a != b).count() as f64,
                 count: later.ids().len() as f64,
             }],
+            ..Losses::new(
+                score.loss,
+                score.per_token,
+                times.iter().map(|&t| quarter(t)).collect(),
+            )
         }
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for DcdObjective<B::InnerBackend> {
+    type Network = Dit<B>;
+    type Shared = ();
+
+    fn shared(&self, _: &Inner<B, Dit<B>>, _: StepSize) {}
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let times = step.share(&self.times(step.batch, &mut step.times()));
+        let mut rng = step.stream.own(purpose::CORRUPTION);
+        step.with_dropout(|dropout| self.score(network, tokens, &times, &mut rng, dropout))
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * EVALUATIONS
     }
 }
 
@@ -169,8 +185,7 @@ mod tests {
             let student = loud::<Train>([VOCAB, LENGTH], Family::Duo, seed);
             let (tokens, times) = (tokens.tensor(&device), [0.9]);
             let mut dropout = Dropout::off();
-            let losses =
-                objective(step).losses(&student, tokens, &times, &mut rng(3), &mut dropout);
+            let losses = objective(step).score(&student, tokens, &times, &mut rng(3), &mut dropout);
             let grads = losses.mean.clone().backward();
             let grad = student.embed().embedding.val().grad(&grads).unwrap();
             (

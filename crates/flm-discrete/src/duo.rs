@@ -10,14 +10,15 @@ mod tests;
 
 pub use sampler::{Posterior, Tail, prior, sample};
 
-use crate::losses::{TRAINED, mean_weights};
+use crate::losses::mean_weights;
 use crate::predict::row;
 use crate::schedule::{Level, LogLinear, quarter, training_times};
-use crate::{Measured, Predict, TokenLosses, Tokens};
-use burn::tensor::Tensor;
+use crate::{Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor};
 use curriculum::Curriculum;
 use flm_denoiser::{Dit, Dropout, Prediction, UniformNoise};
+use flm_objective::{Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose};
 use rand::{Rng, RngExt};
 
 /// Trains a uniform-state diffusion: the bound's rate at random times, if asked for first on softened Gaussian noise.
@@ -41,21 +42,16 @@ impl DuoObjective {
         training_times(batch, rng)
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * TRAINED
-    }
-
     /// Losses of `tokens` `[rows, length]` at the given times, in a step of this number; `rng` draws the noise.
-    pub fn losses<A: AutodiffBackend, R: Rng + ?Sized>(
+    pub fn score<A: AutodiffBackend, R: Rng + ?Sized>(
         &self,
         model: &Dit<A>,
-        tokens: Tensor<A, 2, burn::tensor::Int>,
+        tokens: Tensor<A, 2, Int>,
         times: &[f64],
         step: u64,
         rng: &mut R,
         dropout: &mut Dropout<'_>,
-    ) -> TokenLosses<A> {
+    ) -> Losses<A> {
         let (tokens, device) = (Tokens::of(tokens), model.device());
         let (noisy, levels, prediction) = match &self.curriculum {
             Some(curriculum) if curriculum.lasts(step) => {
@@ -72,6 +68,31 @@ impl DuoObjective {
         let mut losses = losses_of(&prediction, &tokens, &noisy, &levels);
         losses.names = times.iter().map(|&t| quarter(t)).collect();
         losses
+    }
+}
+
+/// A validation is in no step of the curriculum, so its loss is always the bound.
+impl<B: AutodiffBackend> Objective<B> for DuoObjective {
+    type Network = Dit<B>;
+    type Shared = ();
+
+    fn shared(&self, _: &Inner<B, Dit<B>>, _: StepSize) {}
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let times = step.share(&self.times(step.batch, &mut step.times()));
+        let mut rng = step.stream.own(purpose::CORRUPTION);
+        step.with_dropout(|dropout| {
+            self.score(network, tokens, &times, step.stream.step, &mut rng, dropout)
+        })
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * TRAINED
     }
 }
 
@@ -106,21 +127,19 @@ pub fn losses_of<A: AutodiffBackend>(
     tokens: &Tokens,
     noisy: &Tokens,
     levels: &[Level],
-) -> TokenLosses<A> {
+) -> Losses<A> {
     let (rows, length, device) = (tokens.rows(), tokens.length(), prediction.device());
     let noise = noise_of(tokens, noisy, levels, &device);
     let weights = mean_weights(Tensor::ones([rows], &device), length);
     let score = prediction.uniform_bound(&noise, weights);
     let pairs = tokens.ids().iter().zip(noisy.ids());
-    TokenLosses {
-        mean: score.loss,
-        per_token: score.per_token,
-        names: vec!["token"; rows],
-        diagnostics: vec![Measured {
+    Losses {
+        diagnostics: vec![Diagnostic {
             name: "replaced",
             sum: pairs.filter(|(clean, noisy)| clean != noisy).count() as f64,
             count: tokens.ids().len() as f64,
         }],
+        ..Losses::new(score.loss, score.per_token, vec!["token"; rows])
     }
 }
 

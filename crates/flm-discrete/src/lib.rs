@@ -57,7 +57,6 @@ mod tokens;
 
 pub use bound::{Bound, bound};
 pub use config::{CurriculumConfig, DcdConfig, DiscreteConfigError, SdttConfig};
-pub use losses::{Measured, TokenLosses};
 pub use predict::Predict;
 pub use schedule::{Level, LogLinear, training_times};
 pub use settings::{Sampled, SamplingError, TokenSampling};

@@ -9,12 +9,13 @@ mod tests;
 
 pub use sampler::sample;
 
-use crate::losses::{TRAINED, per_token};
+use crate::losses::per_token;
 use crate::schedule::{Level, LogLinear, quarter, training_times};
-use crate::{Measured, Predict, TokenLosses, Tokens};
+use crate::{Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
-use flm_denoiser::{Dropout, Prediction};
+use flm_denoiser::{Dit, Dropout, Prediction};
+use flm_objective::{Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose};
 use rand::Rng;
 
 /// Trains a masked diffusion: the bound's rate at random times.
@@ -34,20 +35,15 @@ impl MdlmObjective {
         training_times(batch, rng)
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * TRAINED
-    }
-
     /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are blank.
-    pub fn losses<A: AutodiffBackend, R: Rng + ?Sized>(
+    pub fn score<A: AutodiffBackend, R: Rng + ?Sized>(
         &self,
         model: &impl Predict<A>,
         tokens: Tensor<A, 2, Int>,
         times: &[f64],
         rng: &mut R,
         dropout: &mut Dropout<'_>,
-    ) -> TokenLosses<A> {
+    ) -> Losses<A> {
         let (levels, device) = (self.levels(times), tokens.device());
         let (tokens, blank) = (Tokens::of(tokens), model.vocab_size());
         let noisy = blanked(&tokens, &levels, blank, rng);
@@ -59,6 +55,28 @@ impl MdlmObjective {
 
     fn levels(&self, times: &[f64]) -> Vec<Level> {
         times.iter().map(|&t| self.schedule.level(t)).collect()
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for MdlmObjective {
+    type Network = Dit<B>;
+    type Shared = ();
+
+    fn shared(&self, _: &Inner<B, Dit<B>>, _: StepSize) {}
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let times = step.share(&self.times(step.batch, &mut step.times()));
+        let mut rng = step.stream.own(purpose::CORRUPTION);
+        step.with_dropout(|dropout| self.score(network, tokens, &times, &mut rng, dropout))
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * TRAINED
     }
 }
 
@@ -92,7 +110,7 @@ pub fn losses_of<A: AutodiffBackend>(
     noisy: &Tokens,
     levels: &[Level],
     blank: usize,
-) -> TokenLosses<A> {
+) -> Losses<A> {
     let (length, device) = (tokens.length(), prediction.device());
     let mut positions = blanks(noisy, blank);
     let count = positions.len();
@@ -124,22 +142,24 @@ pub fn losses_of<A: AutodiffBackend>(
             sum += f64::from(loss);
         }
     }
-    TokenLosses {
-        mean: score.loss,
-        per_token: per_token(numbers, length, &device),
-        names: vec!["token"; tokens.rows()],
+    Losses {
         diagnostics: vec![
-            Measured {
+            Diagnostic {
                 name: "cross_entropy",
                 sum,
                 count: count as f64,
             },
-            Measured {
+            Diagnostic {
                 name: "blank",
                 sum: count as f64,
                 count: all,
             },
         ],
+        ..Losses::new(
+            score.loss,
+            per_token(numbers, length, &device),
+            vec!["token"; tokens.rows()],
+        )
     }
 }
 

@@ -1,12 +1,12 @@
 //! Self-distillation through time: a masked diffusion learns to do in one step what it did in two (SDTT; `mathematics.md`, section 7).
 
-use crate::losses::{TRAINED, TokenLosses};
 use crate::mdlm::{blanked, blanks};
 use crate::schedule::{Level, LogLinear, quarter};
-use crate::{Measured, Predict, Tokens};
+use crate::{Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use flm_denoiser::{Dit, Dropout, TokenDistribution};
+use flm_objective::{Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose};
 use flm_simplex::times::stratified;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,7 @@ pub struct TwoSteps<B: Backend> {
 /// Trains a student towards what a frozen teacher says after two steps.
 ///
 /// One round: the teacher and its step are given. A round after another is a run after another, from the weights of the last.
+#[derive(Clone, Debug)]
 pub struct SdttObjective<B: Backend> {
     schedule: LogLinear,
     teacher: Dit<B>,
@@ -77,16 +78,6 @@ impl<B: Backend> SdttObjective<B> {
         let room = 2.0 * self.step;
         let stretch = |time: f64| room + (1.0 - room) * time;
         stratified(batch, rng).into_iter().map(stretch).collect()
-    }
-
-    /// What a step of `batch` rows costs, in evaluations of the network.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * EVALUATIONS
-    }
-
-    /// The frozen network.
-    pub fn teacher(&self) -> &Dit<B> {
-        &self.teacher
     }
 
     /// The teacher's two steps from `noisy` at these times.
@@ -131,14 +122,14 @@ impl<B: Backend> SdttObjective<B> {
     }
 
     /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are blank, and what the teacher fills in.
-    pub fn losses<A: AutodiffBackend<InnerBackend = B>, R: Rng + ?Sized>(
+    pub fn score<A: AutodiffBackend<InnerBackend = B>, R: Rng + ?Sized>(
         &self,
         student: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
         times: &[f64],
         rng: &mut R,
         dropout: &mut Dropout<'_>,
-    ) -> TokenLosses<A> {
+    ) -> Losses<A> {
         let (device, tokens) = (tokens.device(), Tokens::of(tokens));
         let levels: Vec<Level> = times.iter().map(|&t| self.schedule.level(t)).collect();
         let noisy = blanked(&tokens, &levels, self.vocab_size(), rng);
@@ -165,27 +156,51 @@ impl<B: Backend> SdttObjective<B> {
                 (score.loss - own, score.per_token - entropy)
             }
         };
-        TokenLosses {
-            mean,
-            per_token: of_token * mask,
-            names: times.iter().map(|&t| quarter(t)).collect(),
+        Losses {
             diagnostics: vec![
-                Measured {
+                Diagnostic {
                     name: "blank",
                     sum: f64::from(count),
                     count: all,
                 },
-                Measured {
+                Diagnostic {
                     name: "filled_by_teacher",
                     sum: filled.iter().filter(|&&filled| filled).count() as f64,
                     count: f64::from(count),
                 },
             ],
+            ..Losses::new(
+                mean,
+                of_token * mask,
+                times.iter().map(|&t| quarter(t)).collect(),
+            )
         }
     }
 
     fn vocab_size(&self) -> usize {
         Predict::<B>::vocab_size(&self.teacher)
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for SdttObjective<B::InnerBackend> {
+    type Network = Dit<B>;
+    type Shared = ();
+
+    fn shared(&self, _: &Inner<B, Dit<B>>, _: StepSize) {}
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let times = step.share(&self.times(step.batch, &mut step.times()));
+        let mut rng = step.stream.own(purpose::CORRUPTION);
+        step.with_dropout(|dropout| self.score(network, tokens, &times, &mut rng, dropout))
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * EVALUATIONS
     }
 }
 
@@ -255,7 +270,7 @@ mod tests {
         let loss = |seed, step, divergence| {
             let objective = SdttObjective::new(LogLinear::default(), teacher(), step, divergence);
             let student = loud::<Train>([VOCAB, LENGTH], Family::Mdlm, seed);
-            let losses = objective.losses(
+            let losses = objective.score(
                 &student,
                 tokens.tensor(&device),
                 // Late enough for two steps, and early enough for tokens that are there.

@@ -6,16 +6,16 @@
 //! gives a token more probability than the teacher, the student writes it too often: p moves against that contrast, straight through the argmax
 //! (`mathematics.md`, section 8; [DMD](https://arxiv.org/abs/2311.18828)).
 
-use crate::cost;
 use crate::losses::mean_of;
 use crate::off_diagonal::path::follow;
 use crate::state::RowTimes;
 use crate::{RowKind, TimeRow};
-use burn::tensor::{
-    Int, Tensor,
-    backend::{AutodiffBackend, Backend},
-};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{ElementConversion, Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Noise, Prediction, Prior};
+use flm_objective::{
+    Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose, trainable,
+};
 use flm_simplex::Schedule;
 use flm_simplex::interpolant::interpolate;
 use flm_simplex::times::stratified;
@@ -135,6 +135,7 @@ impl DistributionConfig {
 }
 
 /// Trains a two-time denoiser to write in one step, or a few, what the teacher's flow writes in many.
+#[derive(Clone, Debug)]
 pub struct DistributionObjective<B: Backend> {
     schedule: Schedule,
     config: DistributionConfig,
@@ -185,11 +186,6 @@ impl<B: Backend> DistributionObjective<B> {
         }
     }
 
-    /// The auxiliary denoiser as it starts.
-    pub fn auxiliary(&self) -> &Dit<B> {
-        &self.auxiliary
-    }
-
     /// Times for a whole batch: levels in equal shares, renoising times stratified.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<DistributionRow> {
         let DistributionConfig {
@@ -219,23 +215,15 @@ impl<B: Backend> DistributionObjective<B> {
             .collect()
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network: student and auxiliary are trained, the teacher is asked.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        let renoised = batch * self.config.renoisings;
-        let paths = self.path_count(batch) as f64;
-        batch as f64 * cost::TRAINED
-            + renoised as f64 * (cost::TRAINED + 1.0)
-            + paths * self.config.path_steps as f64
-    }
-
     /// How many of `batch` rows have a path, to the nearest.
     fn path_count(&self, batch: usize) -> usize {
         (batch as f64 * self.config.paths).round() as usize
     }
 
-    /// The frozen denoiser, where the student's noise must be seen by it too.
-    pub fn teacher(&self) -> Option<&Dit<B>> {
-        (self.config.paths > 0.0).then_some(&self.teacher)
+    /// The noise that the student starts from. The teacher sees it too where it has paths.
+    pub fn prior(&self, student: &Dit<B>, size: StepSize) -> Prior<B> {
+        let teacher = (self.config.paths > 0.0).then(|| self.teacher.embed());
+        Prior::for_training(student.embed(), teacher, size.tokens, size.parts)
     }
 
     /// Noise to put back on what the student writes in `batch` sequences of `length` tokens.
@@ -247,7 +235,7 @@ impl<B: Backend> DistributionObjective<B> {
     /// `renoising` is put back on what it writes ([`renoising`](Self::renoising)).
     ///
     /// The `auxiliary` must have the teacher's embedding: no gradient reaches it here, so it keeps that.
-    pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
+    pub fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         [student, auxiliary]: [&Dit<A>; 2],
         tokens: Tensor<A, 2, Int>,
@@ -371,6 +359,59 @@ impl<B: Backend> DistributionObjective<B> {
 
 /// A contrast below this, summed over tokens and averaged over positions, is rounding and not scaled up.
 const LEAST_CONTRAST: f64 = 1e-3;
+
+impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend> {
+    type Network = Dit<B>;
+    type Shared = Prior<B::InnerBackend>;
+
+    fn shared(&self, network: &Inner<B, Dit<B>>, size: StepSize) -> Self::Shared {
+        self.prior(network, size)
+    }
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let auxiliary = step.auxiliary.expect("the loop keeps the auxiliary");
+        let rows = step.share(&self.rows(step.batch, &mut step.times()));
+        let (shape, noise) = (tokens.dims(), step.noise(tokens.dims()));
+        let renoising = self.renoising(shape, &mut step.stream.own(purpose::RENOISING));
+        let noise = [&noise, &renoising];
+        let losses = step.with_dropout(|dropout| {
+            self.score([network, auxiliary], tokens, noise, &rows, dropout)
+        });
+        let [count, _] = losses.contrast.dims();
+        let of_auxiliary: f64 = losses.auxiliary.clone().inner().into_scalar().elem();
+        let diagnostic = Diagnostic {
+            name: "auxiliary",
+            sum: of_auxiliary * count as f64,
+            count: count as f64,
+        };
+        Losses {
+            diagnostics: vec![diagnostic],
+            ..Losses::new(
+                losses.student + losses.auxiliary,
+                losses.contrast,
+                vec!["contrast"; count],
+            )
+        }
+    }
+
+    /// Student and auxiliary are trained; the teacher scores every renoised text and follows its paths.
+    fn evaluations(&self, batch: usize) -> f64 {
+        let renoised = batch * self.config.renoisings;
+        let paths = self.path_count(batch) as f64;
+        batch as f64 * TRAINED
+            + renoised as f64 * (TRAINED + 1.0)
+            + paths * self.config.path_steps as f64
+    }
+
+    fn auxiliary(&self) -> Option<Dit<B>> {
+        Some(trainable(self.auxiliary.clone()))
+    }
+}
 
 #[cfg(test)]
 mod tests;

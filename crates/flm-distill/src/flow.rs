@@ -1,13 +1,14 @@
 //! The flow's own objective: cross-entropy of D_τ(I_t) against the tokens.
 
-use crate::References;
-use crate::cost;
-use crate::losses::{RowLosses, mean_of};
-use crate::rows::{TimeRow, diagonal_rows, on_clock};
+use crate::known::known_positions;
+use crate::losses::mean_of;
+use crate::references::soft_targets;
+use crate::rows::{TimeRow, diagonal_rows, kinds, on_clock};
 use crate::state::RowTimes;
 use burn::module::AutodiffModule;
 use burn::tensor::{Bool, Int, Tensor, TensorData, backend::AutodiffBackend};
-use flm_denoiser::{Dit, Dropout, Noise};
+use flm_denoiser::{Dit, Dropout, Noise, Prior};
+use flm_objective::{Inner, Losses, Objective, References, Step, StepSize, TRAINED, purpose};
 use flm_simplex::{Clock, Schedule};
 use rand::Rng;
 
@@ -52,11 +53,6 @@ impl FlowObjective {
         Self { references, ..self }
     }
 
-    /// Reference rows of a step.
-    pub fn references(&self) -> usize {
-        self.references
-    }
-
     /// The same with some positions of a row known, with this chance of a row ([`known_positions`](crate::known_positions)).
     pub fn with_conditioning(self, chance: f64) -> Self {
         Self {
@@ -65,13 +61,8 @@ impl FlowObjective {
         }
     }
 
-    /// The chance of a row to have some positions known.
-    pub fn conditioning(&self) -> f64 {
-        self.conditioning
-    }
-
     /// The same with self-conditioning in this share of the rows. They are evaluated twice; the second evaluation, which is trained, reads the mean of the
-    /// first belief ([`Dit::forward_after`]). [`losses_given`](Self::losses_given) goes without it.
+    /// first belief ([`Dit::forward_after`]). [`score_given`](Self::score_given) goes without it.
     pub fn with_self_conditioning(self, share: f64) -> Self {
         Self {
             self_conditioning: share,
@@ -97,14 +88,9 @@ impl FlowObjective {
         on_clock(diagonal_rows(batch, rng), clock)
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * (cost::TRAINED + self.self_conditioning)
-    }
-
     /// Losses of `tokens` `[batch, length]` at the given times, of which nothing is known: against the tokens or, with `references`, against soft targets
     /// where τ < ½.
-    pub fn losses<A: AutodiffBackend>(
+    pub fn score<A: AutodiffBackend>(
         &self,
         model: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
@@ -112,7 +98,7 @@ impl FlowObjective {
         noise: &Noise<A::InnerBackend>,
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
-    ) -> RowLosses<A> {
+    ) -> Losses<A> {
         let (shape, device) = (tokens.dims(), tokens.device());
         let times = RowTimes::<A>::of(rows, &self.schedule, &device);
         let state = noise.interpolate(model.embed(), tokens.clone(), times.s.clone());
@@ -126,15 +112,11 @@ impl FlowObjective {
                 let soft: Vec<bool> = rows.iter().map(|row| row.tau_s < SOFT_BEFORE).collect();
                 let (model, tokens) = (model.valid(), tokens.inner());
                 let t = times.s.inner();
-                let target = references.targets(&model, tokens, noise, t, &soft);
+                let target = soft_targets(references, &model, tokens, noise, t, &soft);
                 prediction.soft_cross_entropy(&target, weights)
             }
         };
-        RowLosses {
-            mean: score.loss,
-            per_token: score.per_token * weighing,
-            kinds: rows.iter().map(|row| row.kind).collect(),
-        }
+        Losses::new(score.loss, score.per_token * weighing, kinds(rows))
     }
 
     /// The mean of what the network believes of the first rows by a first evaluation, zero for the others; nothing if there are none of the first.
@@ -188,7 +170,7 @@ impl FlowObjective {
     /// # Panics
     ///
     /// If `known` is not as long as the tokens.
-    pub fn losses_given<A: AutodiffBackend>(
+    pub fn score_given<A: AutodiffBackend>(
         &self,
         model: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
@@ -196,7 +178,7 @@ impl FlowObjective {
         noise: &Noise<A::InnerBackend>,
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
-    ) -> RowLosses<A> {
+    ) -> Losses<A> {
         let (shape, device) = (tokens.dims(), tokens.device());
         let times = RowTimes::<A>::of(rows, &self.schedule, &device);
         let known = TensorData::new(known.to_vec(), shape);
@@ -210,11 +192,51 @@ impl FlowObjective {
         let asked = known.bool_not().float().inner() * self.weighing(tokens.clone());
         let weights = mean_of(shape, shape[0], &device) * asked.clone();
         let score = prediction.cross_entropy(tokens, weights);
-        RowLosses {
-            mean: score.loss,
-            per_token: score.per_token * asked,
-            kinds: rows.iter().map(|row| row.kind).collect(),
+        Losses::new(score.loss, score.per_token * asked, kinds(rows))
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for FlowObjective {
+    type Network = Dit<B>;
+    type Shared = Prior<B::InnerBackend>;
+
+    fn shared(&self, network: &Inner<B, Dit<B>>, size: StepSize) -> Self::Shared {
+        Prior::for_training(network.embed(), None, size.tokens, size.parts)
+    }
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let clock = step.clock.unwrap_or(self.schedule.clock());
+        let rows = step.share(&self.rows(step.batch, clock, &mut step.times()));
+        let noise = step.noise(tokens.dims());
+        let losses = step.with_dropout(|dropout| {
+            if self.conditioning == 0.0 {
+                return self.score(network, tokens, step.references, &noise, &rows, dropout);
+            }
+            let mut rng = step.stream.own(purpose::KNOWN);
+            let known = known_positions(tokens.dims(), self.conditioning, &mut rng);
+            self.score_given(network, tokens, &known, &noise, &rows, dropout)
+        });
+        Losses {
+            taus: rows.iter().map(|row| row.tau_s).collect(),
+            ..losses
         }
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * (TRAINED + self.self_conditioning)
+    }
+
+    fn clock(&self) -> Option<&Clock> {
+        Some(self.schedule.clock())
+    }
+
+    fn references(&self) -> usize {
+        self.references
     }
 }
 
@@ -257,11 +279,11 @@ mod tests {
         Noise::pinned(flm_simplex::noise::gaussian([2, 4, 9], &mut rng, &device))
     }
 
-    fn losses(model: &Dit<Train>, known: &[bool], seed: u64) -> RowLosses<Train> {
+    fn losses(model: &Dit<Train>, known: &[bool], seed: u64) -> Losses<Train> {
         let rows = [0.3, 0.6].map(TimeRow::diagonal);
         let objective = FlowObjective::new(Schedule::new(9).unwrap());
         let off = &mut Dropout::off();
-        objective.losses_given(model, tokens(), known, &noise(seed), &rows, off)
+        objective.score_given(model, tokens(), known, &noise(seed), &rows, off)
     }
 
     fn flat<const D: usize>(x: Tensor<Flex, D>) -> Vec<f32> {
@@ -274,7 +296,7 @@ mod tests {
         let rows = [0.3, 0.6].map(TimeRow::diagonal);
         let objective = FlowObjective::new(Schedule::new(9).unwrap());
         let off = &mut Dropout::off();
-        let plain = objective.losses(&model, tokens(), None, &noise(1), &rows, off);
+        let plain = objective.score(&model, tokens(), None, &noise(1), &rows, off);
         let given = losses(&model, &[false; 8], 1);
         for (found, expected) in flat(given.per_token).into_iter().zip(flat(plain.per_token)) {
             // The same sums of f32, fused and not.
@@ -311,7 +333,7 @@ mod tests {
         let objective = FlowObjective::new(Schedule::new(9).unwrap());
         let noise = Noise::pinned(other);
         let off = &mut Dropout::off();
-        let again = objective.losses_given(&model, tokens(), &known, &noise, &rows, off);
+        let again = objective.score_given(&model, tokens(), &known, &noise, &rows, off);
         assert_eq!(flat(again.per_token), per_token);
         assert_eq!(SHAPE, found.per_token.dims());
     }
@@ -326,7 +348,7 @@ mod tests {
         let mut known = [false; 8];
         known[1] = true;
         let off = &mut Dropout::off();
-        let found = objective.losses_given(&model, tokens(), &known, &none, &rows, off);
+        let found = objective.score_given(&model, tokens(), &known, &none, &rows, off);
         let grads = found.mean.backward();
         let embedding = model.embed().embedding.val().grad(&grads).unwrap();
         let of_token = |token| -> f32 {
@@ -338,10 +360,10 @@ mod tests {
         assert_eq!(of_token(0), 0.0);
     }
 
-    fn all_losses(objective: &FlowObjective, model: &Dit<Train>) -> RowLosses<Train> {
+    fn all_losses(objective: &FlowObjective, model: &Dit<Train>) -> Losses<Train> {
         let rows = [0.3, 0.6].map(TimeRow::diagonal);
         let off = &mut Dropout::off();
-        objective.losses(model, tokens(), None, &noise(1), &rows, off)
+        objective.score(model, tokens(), None, &noise(1), &rows, off)
     }
 
     #[test]
@@ -354,7 +376,7 @@ mod tests {
         let schedule = config.schedule().unwrap();
         let plain = FlowObjective::new(schedule.clone());
         let told = plain.clone().with_self_conditioning(0.5);
-        assert_eq!(told.evaluations(8), 8.0 * 3.5);
+        assert_eq!(Objective::<Train>::evaluations(&told, 8), 8.0 * 3.5);
         let losses = |objective| flat(all_losses(objective, &model).per_token);
         let (alone, found) = (losses(&plain), losses(&told));
         // Of two rows the first is evaluated twice.
@@ -389,7 +411,7 @@ mod tests {
         let losses = |objective: &FlowObjective| {
             let tokens = Tensor::from_ints(tokens, &Default::default());
             let off = &mut Dropout::off();
-            let losses = objective.losses(&model, tokens, None, &noise(1), &rows, off);
+            let losses = objective.score(&model, tokens, None, &noise(1), &rows, off);
             (flat(losses.mean.inner())[0], flat(losses.per_token))
         };
         let plain = FlowObjective::new(schedule);

@@ -1,17 +1,18 @@
 //! Distilling a flow map: what all the ways of doing it share.
 
-use crate::losses::{RowLosses, mean_of};
+use crate::losses::mean_of;
 use crate::off_diagonal::path::rounds;
-use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows, on_clock, segment_rows};
+use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows, kinds, on_clock, segment_rows};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
-use crate::{Answer, DenoiserSource, FlowMapConfig, ObjectiveKind, TargetNetwork, cost};
+use crate::{Answer, DenoiserSource, FlowMapConfig, ObjectiveKind, TargetNetwork};
 use burn::module::AutodiffModule;
 use burn::tensor::{
     Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
-use flm_denoiser::{Dit, Dropout, Noise, Prediction, Score, TokenDistribution};
+use flm_denoiser::{Dit, Dropout, Noise, Prediction, Prior, Score, TokenDistribution};
+use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
 use flm_simplex::flow_map::transport;
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
@@ -20,11 +21,11 @@ use rand::Rng;
 /// [`OffDiagonal`](crate::OffDiagonal) loss.
 ///
 /// The teacher is frozen. Without one the diagonal learns from the tokens, which is self-distillation.
+#[derive(Clone, Debug)]
 pub struct FlowMapObjective<B: Backend> {
     schedule: Schedule,
     config: FlowMapConfig,
     teacher: Option<Dit<B>>,
-    steps: u64,
 }
 
 /// Rows of a batch without gradients: what targets are made of.
@@ -148,25 +149,21 @@ impl<B: Backend> FlowMapObjective<B> {
             schedule,
             config,
             teacher,
-            steps: 1,
         }
     }
 
-    /// The same for a training of so many steps, over which segments are halved ([`FlowMapConfig::segments`]).
-    pub fn over(self, steps: u64) -> Self {
-        Self {
-            steps: steps.max(1),
-            ..self
-        }
-    }
-
-    /// Times for the whole batch of a step, from 0, in the configured shares, diagonal rows first.
-    pub fn rows<R: Rng + ?Sized>(&self, batch: usize, step: u64, rng: &mut R) -> Vec<TimeRow> {
+    /// Times for the whole batch of a step, from 0, of `steps`, in the configured shares, diagonal rows first.
+    pub fn rows<R: Rng + ?Sized>(
+        &self,
+        batch: usize,
+        [step, steps]: [u64; 2],
+        rng: &mut R,
+    ) -> Vec<TimeRow> {
         let config = &self.config;
         let rows = if config.objective == ObjectiveKind::Path {
             let rounds = u64::from(rounds(config.segments));
             // Validation draws as at the end.
-            let round = (step.saturating_mul(rounds) / self.steps).min(rounds - 1);
+            let round = (step.saturating_mul(rounds) / steps.max(1)).min(rounds - 1);
             let segments = config.segments >> round;
             segment_rows(batch, config.diagonal, segments, rng)
         } else {
@@ -181,31 +178,13 @@ impl<B: Backend> FlowMapObjective<B> {
         on_clock(rows, self.schedule.clock())
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network.
-    pub fn evaluations<A: AutodiffBackend<InnerBackend = B>>(&self, batch: usize) -> f64 {
-        let on = diagonal_count(batch, self.config.diagonal);
-        let teacher = if self.teacher.is_some() { 1.0 } else { 0.0 };
-        let off = self.config.off_diagonal::<A>().evaluations();
-        batch as f64 * cost::TRAINED + on as f64 * teacher + (batch - on) as f64 * off
-    }
-
-    /// The frozen denoiser, if there is one.
-    pub fn teacher(&self) -> Option<&Dit<B>> {
-        self.teacher.as_ref()
-    }
-
-    /// Whether a target is made by the student's average, which sees noise as wide as the vocabulary only.
-    pub fn is_averaged(&self) -> bool {
-        self.config.target == TargetNetwork::Average
-    }
-
-    /// Losses of `tokens` `[batch, length]` at the given times, diagonal rows first. `average` are the student's averaged weights, asked
-    /// for if [`is_averaged`](Self::is_averaged).
+    /// Losses of `tokens` `[batch, length]` at the given times, diagonal rows first. `average` are the student's averaged weights, needed
+    /// for [`TargetNetwork::Average`].
     ///
     /// # Panics
     ///
     /// If there are no rows, or if an average is asked for and is not there or the noise is too narrow for it.
-    pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
+    pub fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         student: &Dit<A>,
         average: Option<&Dit<B>>,
@@ -213,7 +192,7 @@ impl<B: Backend> FlowMapObjective<B> {
         noise: &Noise<B>,
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
-    ) -> RowLosses<A> {
+    ) -> Losses<A> {
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
         let state = noise.interpolate(student.embed(), tokens.clone(), times.s);
         let plain = Rows {
@@ -232,20 +211,20 @@ impl<B: Backend> FlowMapObjective<B> {
             prediction: student.forward(state.clone(), times.tau_s, times.tau_t, dropout),
             state,
         };
-        let scores = self.score(&answer, tokens, &plain, &weighting);
+        let scores = self.weighted_scores(&answer, tokens, &plain, &weighting);
         let (losses, per_token): (Vec<_>, Vec<_>) = scores
             .into_iter()
             .map(|score| (score.loss, score.per_token))
             .unzip();
-        RowLosses {
-            mean: losses.into_iter().reduce(|a, b| a + b).expect("a row"),
-            per_token: Tensor::cat(per_token, 0),
-            kinds: rows.iter().map(|row| row.kind).collect(),
-        }
+        Losses::new(
+            losses.into_iter().reduce(|a, b| a + b).expect("a row"),
+            Tensor::cat(per_token, 0),
+            kinds(rows),
+        )
     }
 
     /// Losses on the diagonal, then off it, weighted so that their sum is the mean over all.
-    fn score<A: AutodiffBackend<InnerBackend = B>>(
+    fn weighted_scores<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         answer: &Answer<'_, A>,
         tokens: Tensor<A, 2, Int>,
@@ -283,6 +262,41 @@ impl<B: Backend> FlowMapObjective<B> {
             }));
         }
         scores
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
+    type Network = Dit<B>;
+    type Shared = Prior<B::InnerBackend>;
+
+    /// The average sees noise as wide as the vocabulary only.
+    fn shared(&self, network: &Inner<B, Dit<B>>, size: StepSize) -> Self::Shared {
+        if self.config.target == TargetNetwork::Average {
+            return Prior::wide(network.embed());
+        }
+        let teacher = self.teacher.as_ref().map(Dit::embed);
+        Prior::for_training(network.embed(), teacher, size.tokens, size.parts)
+    }
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let at = [step.stream.step, step.steps];
+        let rows = self.rows(step.batch, at, &mut step.times());
+        let (rows, noise) = (step.share(&rows), step.noise(tokens.dims()));
+        step.with_dropout(|dropout| {
+            self.score(network, Some(step.average), tokens, &noise, &rows, dropout)
+        })
+    }
+
+    fn evaluations(&self, batch: usize) -> f64 {
+        let on = diagonal_count(batch, self.config.diagonal);
+        let teacher = if self.teacher.is_some() { 1.0 } else { 0.0 };
+        let off = self.config.off_diagonal::<B>().evaluations();
+        batch as f64 * TRAINED + on as f64 * teacher + (batch - on) as f64 * off
     }
 }
 

@@ -40,8 +40,6 @@ pub use distribution::{
 pub use flow::{FlowObjective, Padding};
 pub use flow_map::{FlowMapObjective, Rows};
 pub use known::known_positions;
-pub use losses::RowLosses;
 pub use off_diagonal::*;
-pub use references::References;
 pub use residual::{ResidualObjective, ResidualStudent};
 pub use rows::{Midpoint, RowKind, TimeRow, diagonal_rows, flow_map_rows};

@@ -1,20 +1,6 @@
-//! What an objective answers.
+//! Weights of a loss.
 
-use crate::rows::RowKind;
-use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
-
-/// The loss of a batch.
-#[derive(Clone, Debug)]
-pub struct RowLosses<A: AutodiffBackend> {
-    /// What is trained, the mean over all tokens, in the graph, `[1]`: cross-entropies in nats or squared distances, as the objective has them, under
-    /// the learned weight where there is one.
-    pub mean: Tensor<A, 1>,
-    /// The loss of each token without learned weight, `[batch, length]`.
-    pub per_token: Tensor<A::InnerBackend, 2>,
-    /// What each row teaches, `batch` of them.
-    pub kinds: Vec<RowKind>,
-}
+use burn::tensor::{Tensor, backend::Backend};
 
 /// Weights with which `[rows, length]` losses are their part of a mean over `batch` rows.
 pub(crate) fn mean_of<B: Backend>(

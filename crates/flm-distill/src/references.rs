@@ -6,58 +6,48 @@
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_denoiser::{Dit, Noise, TokenDistribution};
+use flm_objective::References;
 
 /// Shares below this are left out.
 const LEAST_SHARE: f32 = 1e-5;
 
-/// Rows of the corpus, `length` tokens each, one after the other.
-#[derive(Clone, Copy, Debug)]
-pub struct References<'a> {
-    /// Their tokens.
-    pub ids: &'a [u32],
-    /// Tokens in a row.
-    pub length: usize,
-}
-
-impl References<'_> {
-    /// The soft target of each row of `tokens` `[batch, length]`, seen with `noise` at the times `t`: of those with `soft` set the posterior over
-    /// references and row, of others the row itself.
-    pub fn targets<B: Backend>(
-        &self,
-        model: &Dit<B>,
-        tokens: Tensor<B, 2, Int>,
-        noise: &Noise<B>,
-        t: Tensor<B, 1>,
-        soft: &[bool],
-    ) -> TokenDistribution<B> {
-        let ([batch, length], device) = (tokens.dims(), tokens.device());
-        let [vocab, _] = model.embed().embedding.dims();
-        let count = self.ids.len() / self.length;
-        let mut ids = self.ids.to_vec();
-        ids.extend(tokens.clone().into_data().iter::<u32>());
-        let likelihoods = noise.likelihoods(model.embed());
-        let shares = (0..batch).map(|row| {
-            if !soft[row] {
-                return vec![(count + row, 1.0)];
-            }
-            let (tokens, t) = (
-                tokens.clone().narrow(0, row, 1),
-                t.clone().narrow(0, row, 1),
-            );
-            let likelihoods = likelihoods.log_likelihoods(row, tokens, t);
-            let likelihoods: Vec<f32> = likelihoods.into_data().iter::<f32>().collect();
-            let own = &ids[(count + row) * length..][..length];
-            let candidates = self.ids.chunks_exact(length).chain([own]);
-            let mut shares: Vec<(usize, f32)> = (0..count)
-                .chain([count + row])
-                .zip(candidates.map(|candidate| sum(&likelihoods, candidate, vocab)))
-                .collect();
-            normalize(&mut shares);
-            shares
-        });
-        let shares = shares.collect();
-        TokenDistribution::of_sequences(shares, ids, [length, vocab], &device)
-    }
+/// The soft target of each row of `tokens` `[batch, length]`, seen with `noise` at the times `t`: of those with `soft` set the posterior over
+/// references and row, of others the row itreferences.
+pub(crate) fn soft_targets<B: Backend>(
+    references: References<'_>,
+    model: &Dit<B>,
+    tokens: Tensor<B, 2, Int>,
+    noise: &Noise<B>,
+    t: Tensor<B, 1>,
+    soft: &[bool],
+) -> TokenDistribution<B> {
+    let ([batch, length], device) = (tokens.dims(), tokens.device());
+    let [vocab, _] = model.embed().embedding.dims();
+    let count = references.ids.len() / references.length;
+    let mut ids = references.ids.to_vec();
+    ids.extend(tokens.clone().into_data().iter::<u32>());
+    let likelihoods = noise.likelihoods(model.embed());
+    let shares = (0..batch).map(|row| {
+        if !soft[row] {
+            return vec![(count + row, 1.0)];
+        }
+        let (tokens, t) = (
+            tokens.clone().narrow(0, row, 1),
+            t.clone().narrow(0, row, 1),
+        );
+        let likelihoods = likelihoods.log_likelihoods(row, tokens, t);
+        let likelihoods: Vec<f32> = likelihoods.into_data().iter::<f32>().collect();
+        let own = &ids[(count + row) * length..][..length];
+        let candidates = references.ids.chunks_exact(length).chain([own]);
+        let mut shares: Vec<(usize, f32)> = (0..count)
+            .chain([count + row])
+            .zip(candidates.map(|candidate| sum(&likelihoods, candidate, vocab)))
+            .collect();
+        normalize(&mut shares);
+        shares
+    });
+    let shares = shares.collect();
+    TokenDistribution::of_sequences(shares, ids, [length, vocab], &device)
 }
 
 /// log p of a row: the sum over its positions.
@@ -111,7 +101,7 @@ mod tests {
             length: 3,
         };
         let t = Tensor::from_floats(T, &Default::default());
-        let found = references.targets(&model, tokens(), &noise, t, &soft);
+        let found = soft_targets(references, &model, tokens(), &noise, t, &soft);
         (found.dense().into_data().to_vec().unwrap(), noise)
     }
 

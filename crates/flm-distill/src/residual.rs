@@ -8,15 +8,15 @@ mod student;
 
 pub use student::ResidualStudent;
 
-use crate::cost;
-use crate::losses::{RowLosses, mean_of};
-use crate::rows::{RowKind, TimeRow, on_clock};
+use crate::losses::mean_of;
+use crate::rows::{RowKind, TimeRow, kinds, on_clock};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
 use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
-use flm_denoiser::{Dit, Dropout, Noise, TokenDistribution};
+use flm_denoiser::{Dit, Dropout, Noise, Prior, TokenDistribution};
+use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
 use flm_simplex::Schedule;
 use flm_simplex::interpolant::{interpolate, rows};
 use jump::Jump;
@@ -27,6 +27,7 @@ use rand::{Rng, RngExt};
 /// (`mathematics.md`, section 4).
 ///
 /// The state x cancels (`residual/jump.rs`): what is V wide are answers of the networks, which the head makes a run of positions at a time.
+#[derive(Clone, Debug)]
 pub struct ResidualObjective<B: Backend> {
     schedule: Schedule,
     denoiser: Dit<B>,
@@ -60,30 +61,20 @@ impl<B: Backend> ResidualObjective<B> {
         Self { schedule, denoiser }
     }
 
-    /// The frozen denoiser.
-    pub fn denoiser(&self) -> &Dit<B> {
-        &self.denoiser
-    }
-
     /// Times for a whole batch.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
         on_clock(residual_rows(batch, BOUNDARY, rng), self.schedule.clock())
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network: g forward and back, and either network twice for the target.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * (cost::TRAINED + 4.0)
-    }
-
     /// Losses of `tokens` `[batch, length]` at the given times for g, the network in training.
-    pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
+    pub fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         second: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
         noise: &Noise<B>,
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
-    ) -> RowLosses<A> {
+    ) -> Losses<A> {
         let (shape, plain) = (tokens.dims(), tokens.clone().inner());
         let device = plain.device();
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
@@ -102,11 +93,7 @@ impl<B: Backend> ResidualObjective<B> {
         let score = weighting.score(mean_of(shape, shape[0], &device), |weights| {
             answer.squared_output_error(&target, scale, weights)
         });
-        RowLosses {
-            mean: score.loss,
-            per_token: score.per_token,
-            kinds: rows.iter().map(|row| row.kind).collect(),
-        }
+        Losses::new(score.loss, score.per_token, kinds(rows))
     }
 
     /// What `scale`·g_{s,t} is drawn to, by g as it stands at `state`, I_s as it sees it.
@@ -149,6 +136,32 @@ impl<B: Backend> ResidualObjective<B> {
             .plus(there, column(|jump| jump.there))
             .plus(first, column(|jump| jump.first))
             .plus(last, column(|jump| jump.last))
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for ResidualObjective<B::InnerBackend> {
+    type Network = Dit<B>;
+    type Shared = Prior<B::InnerBackend>;
+
+    fn shared(&self, network: &Inner<B, Dit<B>>, size: StepSize) -> Self::Shared {
+        let denoiser = Some(self.denoiser.embed());
+        Prior::for_training(network.embed(), denoiser, size.tokens, size.parts)
+    }
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let rows = step.share(&self.rows(step.batch, &mut step.times()));
+        let noise = step.noise(tokens.dims());
+        step.with_dropout(|dropout| self.score(network, tokens, &noise, &rows, dropout))
+    }
+
+    /// g forward and back, and either network twice for the target.
+    fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * (TRAINED + 4.0)
     }
 }
 

@@ -73,6 +73,11 @@ impl TimeRow {
     }
 }
 
+/// The names under which the losses of rows are reported.
+pub(crate) fn kinds(rows: &[TimeRow]) -> Vec<&'static str> {
+    rows.iter().map(|row| row.kind.name()).collect()
+}
+
 /// The same rows on a clock: what was a share of the whole time becomes its τ.
 pub(crate) fn on_clock(rows: Vec<TimeRow>, clock: &Clock) -> Vec<TimeRow> {
     let on_clock = |row: TimeRow| TimeRow {

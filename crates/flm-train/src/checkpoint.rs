@@ -7,7 +7,8 @@ use crate::optimizer::Optimizers;
 use burn::module::Module;
 use burn::record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder, RecorderError};
 use burn::tensor::backend::AutodiffBackend;
-use flm_denoiser::{Dit, named_shapes};
+use flm_denoiser::named_shapes;
+use flm_objective::{Inner, Network};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -67,26 +68,26 @@ pub(crate) struct Origin<'a> {
 }
 
 /// The tensors of a run.
-pub(crate) struct Tensors<B: AutodiffBackend> {
-    pub(crate) model: Dit<B>,
-    pub(crate) ema: Dit<B::InnerBackend>,
-    pub(crate) optimizers: Optimizers<B>,
-    pub(crate) auxiliary: Option<Auxiliary<B>>,
+pub(crate) struct Tensors<B: AutodiffBackend, N: Network<B>> {
+    pub(crate) model: N,
+    pub(crate) ema: Inner<B, N>,
+    pub(crate) optimizers: Optimizers<B, N>,
+    pub(crate) auxiliary: Option<Auxiliary<B, N>>,
 }
 
 /// A network that is trained beside the model.
-pub(crate) struct Auxiliary<B: AutodiffBackend> {
-    pub(crate) network: Dit<B>,
-    pub(crate) optimizers: Optimizers<B>,
+pub(crate) struct Auxiliary<B: AutodiffBackend, N: Network<B>> {
+    pub(crate) network: N,
+    pub(crate) optimizers: Optimizers<B, N>,
 }
 
 /// What the files of an [`Auxiliary`]'s optimizers begin with.
 const AUXILIARY: &str = "auxiliary-";
 
 /// Writes a checkpoint beside its place and moves it there when it is whole; then removes the oldest ones.
-pub(crate) fn save<B: AutodiffBackend>(
+pub(crate) fn save<B: AutodiffBackend, N: Network<B>>(
     root: &Path,
-    tensors: &Tensors<B>,
+    tensors: &Tensors<B, N>,
     state: &State,
     origin: Origin<'_>,
 ) -> Result<PathBuf, TrainError> {
@@ -155,7 +156,10 @@ fn hash(path: &Path) -> Result<String, TrainError> {
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn write<B: AutodiffBackend>(folder: &Path, tensors: &Tensors<B>) -> Result<(), RecorderError> {
+fn write<B: AutodiffBackend, N: Network<B>>(
+    folder: &Path,
+    tensors: &Tensors<B, N>,
+) -> Result<(), RecorderError> {
     let recorder = FileFormat::default();
     recorder.record(tensors.model.clone().into_record(), folder.join("model"))?;
     Recorder::<B::InnerBackend>::record(
@@ -206,12 +210,12 @@ fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
 }
 
 /// Fills freshly made tensors from a checkpoint of the same run.
-pub(crate) fn load<B: AutodiffBackend>(
+pub(crate) fn load<B: AutodiffBackend, N: Network<B>>(
     path: &Path,
-    tensors: Tensors<B>,
+    tensors: Tensors<B, N>,
     origin: Origin<'_>,
     device: &B::Device,
-) -> Result<(Tensors<B>, State), TrainError> {
+) -> Result<(Tensors<B, N>, State), TrainError> {
     let saved = read_state(path)?;
     check_origin(&saved, origin).map_err(|reason| broken(path, reason))?;
     check_parameters(
@@ -297,15 +301,15 @@ fn check_parameters(
     }
 }
 
-fn read<B: AutodiffBackend>(
+fn read<B: AutodiffBackend, N: Network<B>>(
     path: &Path,
-    tensors: Tensors<B>,
+    tensors: Tensors<B, N>,
     device: &B::Device,
-) -> Result<Tensors<B>, RecorderError> {
+) -> Result<Tensors<B, N>, RecorderError> {
     let recorder = FileFormat::default();
     let model = recorder.load(path.join("model"), device)?;
     let ema = Recorder::<B::InnerBackend>::load(&recorder, path.join("ema"), device)?;
-    let auxiliary = |fresh: Auxiliary<B>| {
+    let auxiliary = |fresh: Auxiliary<B, N>| {
         let network = recorder.load(path.join("auxiliary"), device)?;
         Ok::<_, RecorderError>(Auxiliary {
             network: fresh.network.load_record(network),

@@ -50,7 +50,7 @@ pub struct OptimizerConfig {
     pub kind: OptimizerKind,
     /// Learning rate of AdamW.
     pub lr: f64,
-    /// Learning rate of Muon for the network's matrices (`Dit::matrices`); the rest stays with AdamW.
+    /// Learning rate of Muon for the network's matrices (`Network::matrices`); the rest stays with AdamW.
     pub muon_lr: f64,
     /// Steps of linear warm-up.
     pub warmup: u64,
@@ -147,6 +147,19 @@ impl OptimizerConfig {
 }
 
 impl TrainConfig {
+    /// A setting of flows alone that differs from its default, with that default.
+    pub fn of_flows(&self) -> Option<(&'static str, u8)> {
+        [
+            ("conditioning", self.conditioning > 0.0, 0),
+            ("references", self.references > 0, 0),
+            ("self_conditioning", self.self_conditioning > 0.0, 0),
+            ("clock_every", self.clock_every > 0, 0),
+            ("padding_loss", self.padding_loss != 1.0, 1),
+        ]
+        .into_iter()
+        .find_map(|(key, set, plain)| set.then_some((key, plain)))
+    }
+
     /// Checks that a run with these settings exists.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         for (key, value) in [

@@ -1,6 +1,6 @@
 //! The training loop: optimizer, averaged weights, clipping, checkpoints, resume, metrics.
 //!
-//! A [`Run`] takes a network, an [`Objective`], two data splits and a [`TrainConfig`]. [`Run::start`] checks it all and reads the
+//! A [`Run`] takes a network, an [`Objective`](flm_objective::Objective), two data splits and a [`TrainConfig`]. [`Run::start`] checks it all and reads the
 //! checkpoint to go on from; [`Session::train`] then goes step by step:
 //!
 //! 1. the step's rows are a function of (seed, step): [`flm_data::BatchOrder`]
@@ -29,7 +29,6 @@ mod config;
 mod ema;
 mod error;
 mod metrics;
-mod objective;
 mod optimizer;
 mod trainer;
 mod workers;
@@ -38,6 +37,5 @@ pub use checkpoint::latest as latest_checkpoint;
 pub use config::{Decay, OptimizerConfig, OptimizerKind, TrainConfig, TrainConfigError};
 pub use error::TrainError;
 pub use metrics::{Evaluation, Event, Line, MetricsFile, StepReport};
-pub use objective::{Draw, Losses, Objective};
 pub use trainer::{Outcome, Run, Session};
 pub use workers::Workers;

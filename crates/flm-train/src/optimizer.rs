@@ -6,13 +6,13 @@ mod muon;
 use crate::config::{OptimizerConfig, OptimizerKind};
 use crate::workers::Workers;
 use adamw::FusedAdamW;
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{GradientsParams, Optimizer};
 use burn::record::{FileRecorder, Recorder, RecorderError};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use flm_denoiser::Dit;
+use flm_objective::Network;
 use muon::MatrixMuon;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -21,13 +21,13 @@ use std::path::Path;
 const EPSILON: f64 = 1e-8;
 
 /// AdamW for every parameter, or Muon for the matrices and AdamW for the rest.
-pub(crate) struct Optimizers<B: AutodiffBackend> {
-    adamw: OptimizerAdaptor<FusedAdamW, Dit<B>, B>,
+pub(crate) struct Optimizers<B: AutodiffBackend, N: Network<B>> {
+    adamw: OptimizerAdaptor<FusedAdamW, N, B>,
     muon: Option<MatrixMuon<B::InnerBackend>>,
     config: OptimizerConfig,
 }
 
-impl<B: AutodiffBackend> Optimizers<B> {
+impl<B: AutodiffBackend, N: Network<B>> Optimizers<B, N> {
     pub(crate) fn new(config: &OptimizerConfig) -> Self {
         let adamw = FusedAdamW {
             beta1: config.beta1,
@@ -57,11 +57,11 @@ impl<B: AutodiffBackend> Optimizers<B> {
     /// Moves the model along gradients that are already averaged and clipped; learning rates are multiplied by `factor`.
     pub(crate) fn step(
         &mut self,
-        mut model: Dit<B>,
+        mut model: N,
         mut grads: GradientsParams,
         factor: f64,
         workers: &Workers,
-    ) -> Dit<B> {
+    ) -> N {
         if let Some(muon) = &mut self.muon {
             model = muon.step(self.config.muon_lr * factor, model, &mut grads, workers);
         }
@@ -102,8 +102,8 @@ impl<B: AutodiffBackend> Optimizers<B> {
 
 /// Adds up the gradients of a step's parts in their order, scales the sum so that its norm is at most `clip`, and returns it
 /// with the norm before clipping.
-pub(crate) fn combine<B: AutodiffBackend>(
-    model: &Dit<B>,
+pub(crate) fn combine<B: AutodiffBackend, N: Network<B>>(
+    model: &N,
     parts: Vec<GradientsParams>,
     clip: f64,
 ) -> (GradientsParams, f64) {

@@ -8,14 +8,13 @@ use crate::clock::FittedClock;
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::metrics::{Evaluation, Event, StepReport};
-use crate::objective::Objective;
 use crate::optimizer::Optimizers;
 use crate::workers::Workers;
 use burn::module::AutodiffModule;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::AutodiffBackend;
 use context::Context;
 use flm_data::{BatchOrder, Split};
-use flm_denoiser::{Dit, NoiseWidth};
+use flm_objective::{Inner, Objective};
 use flm_simplex::Clock;
 use report::Progress;
 use std::path::PathBuf;
@@ -23,11 +22,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// A run: what to train, on what, towards what.
-pub struct Run<'a, B: AutodiffBackend, O> {
+pub struct Run<'a, B: AutodiffBackend, O: Objective<B>> {
     /// The network as it starts.
-    pub model: Dit<B>,
+    pub model: O::Network,
     /// What it is trained towards.
-    pub objective: &'a O,
+    pub objective: O,
     /// Training rows.
     pub train: &'a Split,
     /// Validation rows; none are needed.
@@ -35,8 +34,8 @@ pub struct Run<'a, B: AutodiffBackend, O> {
     /// Identity of the token data, so that a run is not resumed on another's.
     pub data: String,
     /// The settings.
-    pub config: &'a TrainConfig,
-    /// Chance with which the network drops entries of its residual branches.
+    pub config: TrainConfig,
+    /// Probability with which the network drops entries of its residual branches.
     pub dropout: f64,
     /// Parts of a step done side by side; 1 leaves parallelism to the backend's operations.
     pub workers: usize,
@@ -45,15 +44,15 @@ pub struct Run<'a, B: AutodiffBackend, O> {
     /// Whether to go on from the newest checkpoint.
     pub resume: bool,
     /// Set by others to make the run write a checkpoint and stop.
-    pub stop: &'a AtomicBool,
+    pub stop: Option<&'a AtomicBool>,
     /// The device to train on.
     pub device: B::Device,
 }
 
 /// How a run ended.
-pub struct Outcome<B: Backend> {
+pub struct Outcome<N> {
     /// The averaged weights: the model to keep.
-    pub ema: Dit<B>,
+    pub ema: N,
     /// Steps done, all sessions together.
     pub steps: u64,
     /// Seconds trained, all sessions together.
@@ -76,19 +75,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
         self.config.validate()?;
         let order = BatchOrder::new(self.config.seed, self.train.rows())?;
         let workers = Workers::new(self.workers)?;
-        let [vocab, width] = self.model.embed().embedding.dims();
-        let noise = if self.objective.wide_noise() {
-            NoiseWidth::Vocabulary
-        } else {
-            NoiseWidth::cheaper(
-                vocab,
-                width,
-                self.config.batch * self.train.length(),
-                self.config.parts(),
-                self.objective.teacher().is_some(),
-            )
-        };
-        let config = self.config;
+        let config = &self.config;
         let fresh = Tensors {
             ema: self.model.valid(),
             optimizers: Optimizers::new(&config.optimizer),
@@ -105,7 +92,6 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
             data: self.data,
             config: self.config,
             dropout: self.dropout,
-            noise,
             checkpoints: self.checkpoints,
             stop: self.stop,
             device: self.device,
@@ -126,11 +112,11 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
 }
 
 /// A run between two steps: the network, its average, the optimizers.
-pub struct Session<'a, B: AutodiffBackend, O> {
+pub struct Session<'a, B: AutodiffBackend, O: Objective<B>> {
     context: Context<'a, B, O>,
     order: BatchOrder,
     workers: Workers,
-    tensors: Tensors<B>,
+    tensors: Tensors<B, O::Network>,
     state: State,
 }
 
@@ -144,9 +130,10 @@ impl<B: AutodiffBackend, O: Objective<B>> Session<'_, B, O> {
     pub fn train(
         self,
         observe: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Outcome<B::InnerBackend>, TrainError> {
+    ) -> Result<Outcome<Inner<B, O::Network>>, TrainError> {
         let mut session = self;
-        let (config, steps) = (session.context.config, session.context.config.steps);
+        let config = session.context.config.clone();
+        let steps = config.steps;
         let (started, before) = (Instant::now(), session.state.seconds);
         let mut validation = None;
         let mut since_log = Progress::new(started);
@@ -169,7 +156,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Session<'_, B, O> {
                 )));
                 since_log = Progress::new(Instant::now());
             }
-            let stopping = context.stop.load(Ordering::Relaxed);
+            let stopping = (context.stop).is_some_and(|stop| stop.load(Ordering::Relaxed));
             let keep = last || stopping || due(state.step, config.checkpoint_every);
             let auxiliary = tensors.auxiliary.as_ref();
             if keep && !tensors.are_finite() {
@@ -215,11 +202,6 @@ impl<B: AutodiffBackend, O: Objective<B>> Session<'_, B, O> {
         self.tensors = tensors;
         self.state.step += 1;
         Ok((self, report))
-    }
-
-    /// How wide the noise of every step is drawn.
-    pub fn noise(&self) -> NoiseWidth {
-        self.context.noise
     }
 }
 

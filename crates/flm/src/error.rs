@@ -83,6 +83,12 @@ pub enum Error {
         /// Tokens of the network.
         network: usize,
     },
+    /// A model and data that do not belong together.
+    #[error("{reason}")]
+    Mismatch {
+        /// Both, and how they differ.
+        reason: String,
+    },
     /// An option has a value that it cannot have.
     #[error("{0}")]
     Option(String),
@@ -115,6 +121,15 @@ pub enum Error {
     /// The sizes of a network are impossible.
     #[error(transparent)]
     Config(#[from] flm_denoiser::ConfigError),
+    /// Settings of a flow map's distillation are impossible.
+    #[error(transparent)]
+    FlowMap(#[from] flm_distill::FlowMapConfigError),
+    /// Settings of distribution matching are impossible.
+    #[error(transparent)]
+    Distribution(#[from] flm_distill::DistributionConfigError),
+    /// Settings of a diffusion model of tokens are impossible.
+    #[error(transparent)]
+    Discrete(#[from] flm_discrete::DiscreteConfigError),
     /// The temperature is not positive and finite.
     #[error(transparent)]
     Temperature(#[from] flm_denoiser::TemperatureError),

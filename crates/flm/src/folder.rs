@@ -123,6 +123,32 @@ impl ModelFolder {
         Ok(tokenizer)
     }
 
+    /// Checks that the model has the tokenizer of data, `data` by name, and the length of its rows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mismatch`] if it has another, and those of [`tokenizer`](Self::tokenizer).
+    pub fn check_fits(&self, tokenizer: &TextTokenizer, length: usize, data: &Path) -> Result<()> {
+        let (path, data, found) = (self.path.display(), data.display(), self.tokenizer()?);
+        let reason = if found.hash() != tokenizer.hash() {
+            format!(
+                "the tokenizer of the model {path} ({} tokens, hash {:.12}) is not that of the data {data} ({} tokens, hash {:.12})",
+                found.vocab_size(),
+                found.hash(),
+                tokenizer.vocab_size(),
+                tokenizer.hash(),
+            )
+        } else if self.config.length != length {
+            let found = self.config.length;
+            format!(
+                "the model {path} has {found} tokens in a sequence, but the data {data} has {length}"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::Mismatch { reason })
+    }
+
     /// The beginning of the SHA-256 of the weights; of a residual flow map both, joined by `+`.
     ///
     /// # Errors

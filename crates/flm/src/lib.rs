@@ -65,7 +65,7 @@ pub use record::{Condition, Provenance, Record, json_lines};
 pub use rows::Rows;
 pub use sampling::{DenoisingStep, Observer, Sample, SampleOptions, Sampler};
 pub use trace::{Trace, TraceFile};
-pub use trainer::{Trained, Trainer, flow_objective};
+pub use trainer::{Started, Trained, Trainer};
 
 pub use burn;
 pub use flm_data::{Layout, TextTokenizer};
@@ -77,6 +77,7 @@ pub use flm_data as data;
 pub use flm_denoiser as denoiser;
 pub use flm_discrete as discrete;
 pub use flm_distill as distill;
+pub use flm_objective as objective;
 pub use flm_reward as reward;
 pub use flm_simplex as simplex;
 pub use flm_train as train;
@@ -87,9 +88,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What random streams of this crate are for; the training loop has the numbers below 100. A number is never used twice.
 mod purpose {
     pub(crate) const INITIALIZATION: u64 = 101;
+    pub(crate) const SECOND_TIME: u64 = 102;
     pub(crate) const START: u64 = 103;
     pub(crate) const FRESH: u64 = 104;
     pub(crate) const LIKELIHOOD: u64 = 106;
     pub(crate) const WEAK: u64 = 110;
     pub(crate) const ENDPOINT: u64 = 112;
+    pub(crate) const AUXILIARY: u64 = 114;
 }

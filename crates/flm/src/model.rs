@@ -3,6 +3,7 @@
 use crate::folder::kind;
 use crate::guidance::WeakModel;
 use crate::{CARD_FILE, Card, Error, ModelFolder, Result, text_of};
+use burn::module::Module;
 use burn::tensor::backend::Backend;
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Content, Existing};
@@ -62,9 +63,27 @@ impl<B: Backend> Network<B> {
     }
 }
 
-/// Refuses a configuration that is not that of a single network.
-pub(crate) fn check_network<B: Backend>(network: &Dit<B>, config: &DitConfig) -> Result<()> {
-    if config.residual {
+/// The denoiser of a residual flow map, as it is saved beside the second network.
+pub(crate) struct Frozen<B: Backend> {
+    pub(crate) network: Dit<B>,
+    pub(crate) config: DitConfig,
+    pub(crate) card: Option<Card>,
+}
+
+impl<B: Backend> Frozen<B> {
+    /// Its parameters.
+    pub(crate) fn parameters(&self) -> usize {
+        self.network.num_params()
+    }
+}
+
+/// Refuses a configuration that is not that of the network, which has a denoiser beside it or not.
+pub(crate) fn check_network<B: Backend>(
+    network: &Dit<B>,
+    config: &DitConfig,
+    has_denoiser: bool,
+) -> Result<()> {
+    if config.residual && !has_denoiser {
         return Err(Error::Unsupported(
             "a residual flow map has two networks: it is loaded from a folder only".to_owned(),
         ));
@@ -135,8 +154,19 @@ impl<B: Backend> Model<B> {
         tokenizer: TextTokenizer,
         card: Card,
     ) -> Result<Self> {
+        Self::assemble(network, None, config, tokenizer, card)
+    }
+
+    /// A model of one network, or of a second network and its denoiser.
+    pub(crate) fn assemble(
+        network: Dit<B>,
+        denoiser: Option<Frozen<B>>,
+        config: DitConfig,
+        tokenizer: TextTokenizer,
+        card: Card,
+    ) -> Result<Self> {
         let name = card.kind.clone();
-        check_network(&network, &config)?;
+        check_network(&network, &config, denoiser.is_some())?;
         if tokenizer.vocab_size() != config.vocab_size {
             return Err(Error::Vocabulary {
                 path: name.into(),
@@ -144,13 +174,25 @@ impl<B: Backend> Model<B> {
                 network: config.vocab_size,
             });
         }
+        let device = network.embed().embedding.device();
+        let (network, denoiser) = match denoiser {
+            None => (Network::new(network, config.family), None),
+            Some(frozen) => {
+                let pair = Residual {
+                    denoiser: frozen.network,
+                    second: network,
+                };
+                let denoiser = (frozen.config, frozen.card);
+                (Network::Residual(Box::new(pair)), Some(denoiser))
+            }
+        };
         Ok(Self {
             schedule: config.schedule()?,
-            device: network.embed().embedding.device(),
-            network: Network::new(network, config.family),
             weights: String::new(),
             weak: Mutex::default(),
-            denoiser: None,
+            device,
+            network,
+            denoiser,
             config,
             tokenizer,
             card,
@@ -158,21 +200,36 @@ impl<B: Backend> Model<B> {
         })
     }
 
-    /// Writes the model as a folder, which appears whole or not at all. A `README.md` is not written.
+    /// Writes the model as a folder, which appears whole or not at all.
     ///
     /// # Errors
     ///
     /// [`Error::Folder`] if something is there that may not be replaced, or the system refuses. Nothing is left behind then.
     pub fn save(&self, path: impl AsRef<Path>, existing: Existing) -> Result<()> {
+        self.save_with(path, existing, &[])
+    }
+
+    /// The same with further files in the folder, each a name and its content.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`save`](Self::save).
+    pub fn save_with(
+        &self,
+        path: impl AsRef<Path>,
+        existing: Existing,
+        files: &[(&str, &[u8])],
+    ) -> Result<()> {
         let card = Card {
             tokenizer_hash: Some(self.tokenizer.hash().to_owned()),
             ..self.card.clone()
         };
         let (tokenizer, card) = (self.tokenizer.to_json()?, card.to_json());
-        let extra = [
+        let mut extra = vec![
             (TOKENIZER_FILE, tokenizer.as_bytes()),
             (CARD_FILE, card.as_bytes()),
         ];
+        extra.extend_from_slice(files);
         let path = path.as_ref();
         match (&self.network, &self.denoiser) {
             (Network::Flow(model, _) | Network::Tokens(model), _) => {
@@ -249,6 +306,11 @@ impl<B: Backend> Model<B> {
         &self.config
     }
 
+    /// Of a residual flow map: the configuration of its denoiser.
+    pub fn denoiser_config(&self) -> Option<&DitConfig> {
+        self.denoiser.as_ref().map(|(config, _)| config)
+    }
+
     /// The schedule of its noise.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
@@ -267,6 +329,11 @@ impl<B: Backend> Model<B> {
     /// How the model was made.
     pub fn card(&self) -> &Card {
         &self.card
+    }
+
+    /// The same, to be changed before the model is saved.
+    pub fn card_mut(&mut self) -> &mut Card {
+        &mut self.card
     }
 
     /// The name that it was loaded by.

@@ -1,33 +1,55 @@
 //! Training a network on rows of tokens.
 
-use crate::model::check_network;
-use crate::{Card, Error, Model, Result, Rows, Training, kind, purpose};
+mod flow_maps;
+mod flows;
+mod tokens;
+
+use crate::model::{Frozen, check_network};
+use crate::{Card, Error, Model, Result, Rows, Training, kind};
 use burn::module::Module;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use flm_data::TextTokenizer;
-use flm_denoiser::{Dit, DitConfig, Family};
-use flm_distill::{FlowObjective, Padding};
-use flm_simplex::stream::generator;
-use flm_simplex::{Clock, Schedule};
-use flm_train::{Evaluation, Event, Objective, Run, TrainConfig, latest_checkpoint};
+use flm_denoiser::{Dit, DitConfig, Execution};
+use flm_objective::Objective;
+use flm_simplex::Clock;
+use flm_train::{Evaluation, Event, Run, Session, TrainConfig, latest_checkpoint};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 /// Trains a network towards an objective: the builder of a run.
+///
+/// Constructors make network and objective: [`flow`](Self::flow), [`flow_map`](Self::flow_map), [`distribution`](Self::distribution),
+/// [`masked`](Self::masked) and others; [`new`](Self::new) takes an objective of your own.
 pub struct Trainer<'a, B: AutodiffBackend, O> {
     network: Dit<B>,
     config: DitConfig,
+    /// Of a residual flow map: the frozen denoiser that is saved beside the network.
+    denoiser: Option<Frozen<B::InnerBackend>>,
     objective: O,
     rows: &'a Rows,
     settings: TrainConfig,
     checkpoints: Option<PathBuf>,
     resume: bool,
+    replace: bool,
     stop: Option<&'a AtomicBool>,
     observe: Box<dyn FnMut(Event<'_>) + 'a>,
 }
 
-/// What a run made.
+/// A run that is checked and ready for its next step; nothing is written yet.
+pub struct Started<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> {
+    run: Session<'a, B, O>,
+    config: DitConfig,
+    denoiser: Option<Frozen<B::InnerBackend>>,
+    rows: &'a Rows,
+    training: Training,
+    /// Evaluations of the network that a step takes.
+    evaluations: f64,
+    /// The folder of checkpoints that are replaced.
+    replaced: Option<PathBuf>,
+    observe: Box<dyn FnMut(Event<'_>) + 'a>,
+}
+
+/// The result of a run.
 #[derive(Debug)]
 pub struct Trained<B: Backend> {
     /// The averaged weights as a model.
@@ -36,23 +58,6 @@ pub struct Trained<B: Backend> {
     pub finished: bool,
     /// The last validation; `None` with fewer validation rows than a micro-batch, or if a finished run was resumed.
     pub validation: Option<Evaluation>,
-}
-
-/// The objective of a flow, by the settings of its training.
-pub fn flow_objective(
-    schedule: Schedule,
-    settings: &TrainConfig,
-    tokenizer: &TextTokenizer,
-) -> FlowObjective {
-    FlowObjective::new(schedule)
-        .with_conditioning(settings.conditioning)
-        .with_references(settings.references)
-        .with_self_conditioning(settings.self_conditioning)
-        .with_padding(Padding {
-            pad: tokenizer.pad_id(),
-            end: tokenizer.eos_id(),
-            weight: settings.padding_loss,
-        })
 }
 
 impl<B: AutodiffBackend, O> fmt::Debug for Trainer<'_, B, O> {
@@ -64,46 +69,7 @@ impl<B: AutodiffBackend, O> fmt::Debug for Trainer<'_, B, O> {
     }
 }
 
-impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowObjective> {
-    /// Trains a flow from the beginning. Whether its network knows positions and reads an earlier answer is decided by the settings,
-    /// `conditioning` and `self_conditioning`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Option`] if the configuration is not that of a flow, or settings exclude each other, [`Error::Config`] if no network has
-    /// these sizes.
-    pub fn flow(
-        network: DitConfig,
-        rows: &'a Rows,
-        settings: TrainConfig,
-        device: &B::Device,
-    ) -> Result<Self> {
-        if network.family != Family::Flow || network.two_time || network.residual {
-            return Err(Error::Option(format!(
-                "the network must be that of a flow, found {}",
-                kind(&network)
-            )));
-        }
-        let excluded = settings.references > 0 || settings.self_conditioning > 0.0;
-        if settings.conditioning > 0.0 && excluded {
-            return Err(Error::Option(
-                "references and self_conditioning are for flows that are trained without known positions: set them or conditioning to 0"
-                    .to_owned(),
-            ));
-        }
-        let config = DitConfig {
-            conditioning: settings.conditioning > 0.0,
-            self_conditioning: settings.self_conditioning > 0.0,
-            ..network
-        };
-        let mut rng = generator(settings.seed, purpose::INITIALIZATION, 0, 0);
-        let network = config.init(&mut rng, device)?;
-        let objective = flow_objective(config.schedule()?, &settings, rows.tokenizer());
-        Ok(Self::new(network, config, objective, rows, settings))
-    }
-}
-
-impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
+impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O> {
     /// Trains a network of this configuration towards an objective.
     pub fn new(
         network: Dit<B>,
@@ -115,14 +81,48 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
         Self {
             network,
             config,
+            denoiser: None,
             objective,
             rows,
             settings,
             checkpoints: None,
             resume: false,
+            replace: false,
             stop: None,
             observe: Box::new(|_| ()),
         }
+    }
+
+    /// Trains for so many steps, in place of those of the settings.
+    pub fn steps(mut self, steps: u64) -> Self {
+        self.settings.steps = steps;
+        self
+    }
+
+    /// Evaluates the network in this way.
+    pub fn execution(mut self, execution: Execution) -> Self {
+        self.network = self.network.with_execution(execution);
+        self
+    }
+
+    /// The configuration of the network.
+    pub fn config(&self) -> &DitConfig {
+        &self.config
+    }
+
+    /// The rows that it trains on.
+    pub fn rows(&self) -> &'a Rows {
+        self.rows
+    }
+
+    /// The settings of the loop.
+    pub fn settings(&self) -> &TrainConfig {
+        &self.settings
+    }
+
+    /// Evaluations of the network that a step takes.
+    pub fn evaluations(&self) -> f64 {
+        self.objective.evaluations(self.settings.batch)
     }
 
     /// Keeps checkpoints in a folder.
@@ -136,6 +136,12 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
     /// It must have the rows and the settings of the run that is resumed; only `steps` may differ.
     pub fn resume(mut self) -> Self {
         self.resume = true;
+        self
+    }
+
+    /// Starts from the beginning where the folder holds checkpoints: they are removed when training begins.
+    pub fn replace(mut self) -> Self {
+        self.replace = true;
         self
     }
 
@@ -169,19 +175,61 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
     ///
     /// # Errors
     ///
-    /// [`Error::Vocabulary`], [`Error::Option`] or [`Error::Folder`] if network, configuration and rows do not fit, [`Error::Option`] if
-    /// the folder holds checkpoints and is not resumed, or is resumed without a folder, [`Error::Train`] if settings are impossible, a
-    /// checkpoint cannot be read or written, or the loss is not finite.
+    /// As those of [`start`](Self::start) and [`Started::train`].
     pub fn train(self) -> Result<Trained<B::InnerBackend>> {
-        let Self {
-            network,
-            mut config,
-            objective,
-            rows,
-            settings,
-            mut observe,
-            ..
-        } = self;
+        self.start()?.train()
+    }
+
+    /// Checks the run, and reads the checkpoint that it goes on from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Vocabulary`], [`Error::Option`] or [`Error::Folder`] if network, configuration and rows do not fit, [`Error::Option`] if
+    /// the folder holds checkpoints and is not resumed, or is resumed without a folder, [`Error::Train`] if settings are impossible or a
+    /// checkpoint cannot be read.
+    pub fn start(self) -> Result<Started<'a, B, O>> {
+        self.check()?;
+        let evaluations = self.evaluations();
+        let device = self.network.embed().embedding.device();
+        let training = Training {
+            seed: self.settings.seed,
+            data_hash: self.rows.hash().to_owned(),
+            data_source: self.rows.source().to_owned(),
+            dtype: self.network.execution().precision.to_string(),
+            ..Default::default()
+        };
+        let replaced = self.checkpoints.clone().filter(|_| !self.resume);
+        let workers = crate::model::side_by_side::<B>().min(self.settings.parts());
+        let run = Run {
+            model: self.network,
+            objective: self.objective,
+            train: self.rows.train(),
+            validation: self.rows.validation(),
+            data: self.rows.hash().to_owned(),
+            config: self.settings,
+            dropout: self.config.dropout,
+            workers,
+            checkpoints: self.checkpoints,
+            resume: self.resume,
+            stop: self.stop,
+            device,
+        };
+        Ok(Started {
+            run: run.start()?,
+            config: self.config,
+            denoiser: self.denoiser,
+            rows: self.rows,
+            training,
+            evaluations,
+            replaced,
+            observe: self.observe,
+        })
+    }
+
+    /// Checks that network, configuration, rows and folder belong together.
+    fn check(&self) -> Result<()> {
+        let (config, rows) = (&self.config, self.rows);
+        config.validate()?;
         if config.vocab_size != rows.tokenizer().vocab_size() {
             return Err(Error::Vocabulary {
                 path: rows.source().into(),
@@ -196,60 +244,69 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Trainer<'a, B, O> {
                 rows.length()
             )));
         }
-        check_network(&network, &config)?;
+        check_network(&self.network, config, self.denoiser.is_some())?;
         match (&self.checkpoints, self.resume) {
-            (None, true) => {
-                return Err(Error::Option(
-                    "a run is resumed from its checkpoints: name their folder".to_owned(),
-                ));
-            }
-            (Some(folder), false) if latest_checkpoint(folder)?.is_some() => {
-                return Err(Error::Option(format!(
+            (None, true) => Err(Error::Option(
+                "a run is resumed from its checkpoints: name their folder".to_owned(),
+            )),
+            (Some(folder), false) if !self.replace && latest_checkpoint(folder)?.is_some() => {
+                Err(Error::Option(format!(
                     "{} holds the checkpoints of a run: resume it, or choose another folder",
                     folder.display()
-                )));
+                )))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        let device = network.embed().embedding.device();
-        let precision = network.execution().precision;
-        let (parameters, never) = (network.num_params() as u64, AtomicBool::new(false));
-        let run = Run {
-            model: network,
-            objective: &objective,
-            train: rows.train(),
-            validation: rows.validation(),
-            data: rows.hash().to_owned(),
-            config: &settings,
-            dropout: config.dropout,
-            workers: crate::model::side_by_side::<B>().min(settings.parts()),
-            checkpoints: self.checkpoints,
-            resume: self.resume,
-            stop: self.stop.unwrap_or(&never),
-            device,
-        };
-        let outcome = run.start()?.train(&mut observe)?;
+    }
+}
+
+impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Started<'a, B, O> {
+    /// Calls `observe` with everything that happens.
+    pub fn on_event(mut self, observe: impl FnMut(Event<'_>) + 'a) -> Self {
+        self.observe = Box::new(observe);
+        self
+    }
+
+    /// Trains to the last step.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Train`] if a checkpoint cannot be written or the loss is not finite.
+    pub fn train(self) -> Result<Trained<B::InnerBackend>> {
+        let Self {
+            run,
+            mut config,
+            denoiser,
+            rows,
+            training,
+            evaluations,
+            replaced,
+            mut observe,
+        } = self;
+        if let Some(folder) = replaced.filter(|folder| folder.exists()) {
+            std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+        }
+        let outcome = run.train(&mut observe)?;
         if let Some(clock) = outcome.clock.filter(|clock| *clock != Clock::even()) {
             config.clock = clock.taus().to_vec();
         }
-        let evaluations = objective.evaluations(settings.batch);
         let training = Training {
-            seed: settings.seed,
-            data_hash: rows.hash().to_owned(),
-            data_source: rows.source().to_owned(),
             steps: outcome.steps,
             evaluations: (outcome.steps as f64 * evaluations).round() as u64,
             seconds: outcome.seconds,
-            dtype: precision.to_string(),
             validation_loss: outcome.validation.as_ref().map(|found| found.loss),
+            ..training
         };
+        let beside = denoiser.as_ref().map_or(0, Frozen::parameters);
+        let parameters = outcome.ema.num_params() + beside;
         let card = Card {
             tokenizer_hash: Some(rows.tokenizer().hash().to_owned()),
             training: Some(training),
-            ..Card::new(kind(&config), rows.layout(), parameters)
+            ..Card::new(kind(&config), rows.layout(), parameters as u64)
         };
+        let tokenizer = rows.tokenizer().clone();
         Ok(Trained {
-            model: Model::new(outcome.ema, config, rows.tokenizer().clone(), card)?,
+            model: Model::assemble(outcome.ema, denoiser, config, tokenizer, card)?,
             finished: outcome.finished,
             validation: outcome.validation,
         })

@@ -5,8 +5,9 @@ use flm::data::{Layout, TextTokenizer};
 use flm::denoiser::folder::Existing;
 use flm::denoiser::{DitConfig, Family};
 use flm::discrete::mdlm::MdlmObjective;
+use flm::objective::Objective;
 use flm::simplex::stream::generator;
-use flm::train::{Objective, TrainConfig};
+use flm::train::TrainConfig;
 use flm::{
     Conditioning, DenoisingStep, Error, LikelihoodOptions, Model, Observer, Rows, SampleOptions,
     Trainer,
@@ -47,7 +48,9 @@ fn flow(rows: &Rows) -> Trainer<'_, Train, flm::distill::FlowObjective> {
     Trainer::flow(config, rows, settings(), &Default::default()).unwrap()
 }
 
-fn masked(rows: &Rows) -> Trainer<'_, Train, impl Objective<Train> + use<>> {
+fn masked(
+    rows: &Rows,
+) -> Trainer<'_, Train, impl Objective<Train, Network = flm::denoiser::Dit<Train>> + use<>> {
     let config = config(rows, Family::Mdlm);
     let network = config
         .init(&mut generator(0, 0, 0, 0), &Default::default())

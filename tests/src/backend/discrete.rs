@@ -11,7 +11,8 @@ use flm_discrete::autoregressive::{self, AutoregressiveObjective, Decoding};
 use flm_discrete::duo::curriculum::{Curriculum, Transform};
 use flm_discrete::duo::{self, DuoObjective, Tail};
 use flm_discrete::mdlm::{self, MdlmObjective};
-use flm_discrete::{LogLinear, TokenLosses, TokenSampling, Tokens};
+use flm_discrete::{LogLinear, TokenSampling, Tokens};
+use flm_objective::Losses;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -44,21 +45,21 @@ impl Objective {
         }
     }
 
-    fn losses<A: AutodiffBackend>(self, model: &Dit<A>) -> TokenLosses<A> {
+    fn losses<A: AutodiffBackend>(self, model: &Dit<A>) -> Losses<A> {
         let tokens = ids::<A>(TEXTS * LENGTH, VOCAB as i32).reshape([TEXTS, LENGTH]);
         let rng = &mut ChaCha8Rng::seed_from_u64(60);
         let off = &mut Dropout::off();
         let times = [0.2, 0.5, 0.9];
         match self {
-            Self::Masked => MdlmObjective::default().losses(model, tokens, &times, rng, off),
-            Self::Uniform => DuoObjective::default().losses(model, tokens, &times, 0, rng, off),
+            Self::Masked => MdlmObjective::default().score(model, tokens, &times, rng, off),
+            Self::Uniform => DuoObjective::default().score(model, tokens, &times, 0, rng, off),
             Self::Curriculum => {
                 let gamma = Transform::new(VOCAB).covering();
                 let curriculum = Curriculum::new(VOCAB, gamma, 0.1, 1);
                 let objective = DuoObjective::new(LogLinear::default(), Some(curriculum));
-                objective.losses(model, tokens, &times, 0, rng, off)
+                objective.score(model, tokens, &times, 0, rng, off)
             }
-            Self::Autoregressive => AutoregressiveObjective.losses(model, tokens, off),
+            Self::Autoregressive => AutoregressiveObjective.score(model, tokens, off),
         }
     }
 

@@ -81,22 +81,21 @@ fn run<B: AutodiffBackend>(
         },
         ..Default::default()
     };
-    let objective = objective();
     let run = Run {
         model: network::<B>().with_execution(Execution {
             precision,
             ..Default::default()
         }),
-        objective: &objective,
+        objective: objective(),
         train: data.train(),
         validation: data.validation(),
         data: String::new(),
-        config: &config,
+        config,
         dropout: 0.1,
         workers: 1,
         checkpoints: Some(checkpoints.to_owned()),
         resume,
-        stop: &stop,
+        stop: Some(&stop),
         device: Default::default(),
     };
     let outcome = run

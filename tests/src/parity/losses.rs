@@ -8,9 +8,9 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use flm_denoiser::{Dit, Dropout, Noise};
 use flm_distill::{
-    FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, ResidualObjective, RowKind, RowLosses,
-    TimeRow,
+    FlowMapConfig, FlowMapObjective, Measure, ObjectiveKind, ResidualObjective, RowKind, TimeRow,
 };
+use flm_objective::Losses;
 use flm_simplex::interpolant;
 
 /// The parameter whose gradient is pinned.
@@ -88,10 +88,10 @@ impl<B: AutodiffBackend> Parity<B> {
         objective: ObjectiveKind,
         student: &Dit<B>,
         teacher: Dit<B::InnerBackend>,
-    ) -> RowLosses<B> {
+    ) -> Losses<B> {
         let file = &self.expected;
         let config = as_published(objective);
-        FlowMapObjective::new(self.schedule.clone(), config, Some(teacher)).losses(
+        FlowMapObjective::new(self.schedule.clone(), config, Some(teacher)).score(
             student,
             None,
             file.int("tokens"),
@@ -170,7 +170,7 @@ impl<B: AutodiffBackend> Parity<B> {
                 TimeRow::span(RowKind::OffDiagonal, tau_s, tau_s + width)
             })
             .collect();
-        let answer = ResidualObjective::new(self.schedule.clone(), denoiser.clone()).losses(
+        let answer = ResidualObjective::new(self.schedule.clone(), denoiser.clone()).score(
             second,
             file.int("tokens"),
             &Noise::pinned(file.float("noise")),

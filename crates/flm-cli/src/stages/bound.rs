@@ -5,7 +5,6 @@ use crate::args::BoundArgs;
 use crate::device::{self, Job, Place};
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
-use crate::stages::train::check_fits;
 use crate::{stop, table};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm::{LikelihoodOptions, ModelFolder, Observer};
@@ -114,7 +113,7 @@ fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
             path.display()
         )));
     }
-    check_fits(&folder, dataset, data)?;
+    folder.check_fits(dataset.tokenizer(), dataset.meta().length, data)?;
     Ok(folder)
 }
 

@@ -3,7 +3,6 @@
 mod holes;
 mod report;
 
-use super::train::check_fits;
 use super::{prepare, sample};
 use crate::args::{InfillArgs, check_gammas};
 use crate::error::{CliError, Result};
@@ -87,7 +86,7 @@ fn check(args: &InfillArgs) -> Result<()> {
 /// A model that can be given a text.
 fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
     let folder = ModelFolder::open(path)?;
-    check_fits(&folder, dataset, data)?;
+    folder.check_fits(dataset.tokenizer(), dataset.meta().length, data)?;
     if folder.config().residual {
         return Err(CliError::input(format!(
             "{} is a residual flow map, which fills no holes",

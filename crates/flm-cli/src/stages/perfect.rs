@@ -12,7 +12,6 @@ mod uniform;
 
 use super::eval::{Figures, Judged};
 use super::law::Symbols;
-use super::train::check_fits;
 use super::{prepare, purpose};
 use crate::args::PerfectArgs;
 use crate::device::Host;
@@ -161,7 +160,7 @@ fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Host>, D
             folder.kind()
         )));
     }
-    check_fits(&folder, dataset, data)?;
+    folder.check_fits(dataset.tokenizer(), dataset.meta().length, data)?;
     Ok(folder::load::<Host>(folder.path(), &Default::default())?)
 }
 

@@ -158,8 +158,7 @@ fn a_known_token_is_kept_and_what_is_known_of_others_does_not_matter() {
 fn the_loss_is_the_likelihood_that_is_measured() {
     let model = loud::<Autodiff<Flex>>(Family::Autoregressive);
     let (tokens, device) = (every(), Default::default());
-    let losses =
-        AutoregressiveObjective.losses(&model, tokens.tensor(&device), &mut Dropout::off());
+    let losses = AutoregressiveObjective.score(&model, tokens.tensor(&device), &mut Dropout::off());
     let mean: f32 = losses.mean.clone().inner().into_scalar();
     let measured = nats(&loud::<Flex>(Family::Autoregressive), &tokens);
     let expected = measured.iter().sum::<f64>() / 81.0;

@@ -5,12 +5,13 @@ use crate::duo::curriculum::{Curriculum, Transform};
 use crate::duo::{self, DuoObjective};
 use crate::mdlm::{self, MdlmObjective};
 use crate::tests::toy::{Kind, LENGTH, Toy, VOCAB};
-use crate::{Bound, LogLinear, TokenLosses, Tokens};
+use crate::{Bound, LogLinear, Tokens};
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::optim::{AdamConfig, GradientsParams, Optimizer};
 use burn_flex::Flex;
 use flm_denoiser::{Dit, DitConfig, Dropout, Family};
+use flm_objective::Losses;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -22,7 +23,7 @@ const BATCH: usize = 64;
 /// A network after `STEPS` steps of Adam.
 fn trained(
     family: Family,
-    losses: impl Fn(&Dit<Train>, &Tokens, u64, &mut ChaCha8Rng) -> TokenLosses<Train>,
+    losses: impl Fn(&Dit<Train>, &Tokens, u64, &mut ChaCha8Rng) -> Losses<Train>,
 ) -> Dit<Flex> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     // An anchor, as rotary attention alone cannot tell the first token from the second.
@@ -67,7 +68,7 @@ fn masked_diffusion_learns() {
         let objective = MdlmObjective::default();
         let times = objective.times(tokens.rows(), rng);
         let tokens = tokens.tensor(&device);
-        objective.losses(model, tokens, &times, rng, &mut Dropout::off())
+        objective.score(model, tokens, &times, rng, &mut Dropout::off())
     });
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     assert_learned(&mdlm::nats(
@@ -87,7 +88,7 @@ fn uniform_state_diffusion_learns_after_a_curriculum() {
     let model = trained(Family::Duo, |model, tokens, step, rng| {
         let times = objective.times(tokens.rows(), rng);
         let tokens = tokens.tensor(&device);
-        objective.losses(model, tokens, &times, step, rng, &mut Dropout::off())
+        objective.score(model, tokens, &times, step, rng, &mut Dropout::off())
     });
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     assert_learned(&duo::nats(
@@ -102,7 +103,7 @@ fn uniform_state_diffusion_learns_after_a_curriculum() {
 fn an_autoregression_learns() {
     let device = Default::default();
     let model = trained(Family::Autoregressive, |model, tokens, _, _| {
-        AutoregressiveObjective.losses(model, tokens.tensor(&device), &mut Dropout::off())
+        AutoregressiveObjective.score(model, tokens.tensor(&device), &mut Dropout::off())
     });
     let nats = autoregressive::nats(&model, &Toy::new(Kind::Blank).thousand());
     let found = Bound::of(&nats, LENGTH);

@@ -79,13 +79,13 @@ fn losses(
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let rows = objective.rows(2, &mut rng);
     let seen = student.valid();
-    let teacher = objective.teacher().map(Dit::embed);
+    let teacher = (objective.config.paths > 0.0).then(|| objective.teacher.embed());
     let noise = Prior::of_width(seen.embed(), teacher, NoiseWidth::Vocabulary);
     let noise = noise.draw(2, 4, &mut rng);
     let renoising = objective.renoising([2, 4], &mut rng);
     let tokens = Tensor::from_ints([[1, 2, 3, 4], [5, 6, 7, 8]], &Default::default());
     let off = &mut Dropout::off();
-    objective.losses(
+    objective.score(
         [student, auxiliary],
         tokens,
         [&noise, &renoising],
@@ -220,7 +220,7 @@ fn rows_with_a_path_learn_where_it_leads() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let rows = objective.rows(2, &mut rng);
     assert_eq!([rows[0].path, rows[1].path], [true, false]);
-    let (plain, embed) = (student.valid(), objective.teacher().unwrap().embed());
+    let (plain, embed) = (student.valid(), objective.teacher.embed());
     let noise = Prior::of_width(plain.embed(), Some(embed), NoiseWidth::Vocabulary);
     let noise = noise.draw(2, 4, &mut rng).narrow(0, 1);
     let span = [TimeRow::span(RowKind::Boundary, 0.0, 1.0)];
@@ -239,7 +239,10 @@ fn rows_with_a_path_learn_where_it_leads() {
     // Half of the rows, twice the weight.
     let found = value(with.student) - value(without.student);
     assert!((found - value(expected)).abs() < 1e-5, "{found}");
-    assert_eq!(objective.evaluations(2), 2.0 * 3.0 + 4.0 * 4.0 + 3.0);
+    assert_eq!(
+        Objective::<Train>::evaluations(&objective, 2),
+        2.0 * 3.0 + 4.0 * 4.0 + 3.0
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, Rows, cost};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dual, Score};
+use flm_objective::TRAINED;
 use flm_simplex::flow_map::endpoint_weights;
 
 /// Cross-entropy against D_t(X_{s,t}(I_s)), D by the [`DenoiserSource`], plus ‖(t−s)/(1−s)·∂_t δ_{s,t}(I_s)‖².
@@ -54,6 +55,6 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Ecld {
 
     /// The derivative forward and back, and the denoiser at the end of the jump.
     fn evaluations(&self) -> f64 {
-        cost::JVP * cost::TRAINED + 1.0
+        cost::JVP * TRAINED + 1.0
     }
 }

@@ -2,14 +2,14 @@
 
 use super::jump::Jump;
 use super::{BOUNDARY, column, residual_rows};
-use crate::cost;
-use crate::losses::{RowLosses, mean_of};
-use crate::rows::{TimeRow, on_clock};
+use crate::losses::mean_of;
+use crate::rows::{TimeRow, kinds, on_clock};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
-use flm_denoiser::{Dit, Dropout, Noise, Residual, Score, TokenDistribution};
+use flm_denoiser::{Dit, Dropout, Noise, Prior, Residual, Score, TokenDistribution};
+use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
 
@@ -18,6 +18,7 @@ use rand::Rng;
 ///
 /// ‖X_student − X_teacher‖² = ((t−s)/(1−s))²·Σ_V (δ_{s,t} − D_s − ½(t−s)(1−s)·g_{s,t})², again without the state. The teacher's guard of
 /// 1e-5 in its velocity is left out: with it the state would stay, 1e-5/(1−s) of it.
+#[derive(Clone, Debug)]
 pub struct ResidualStudent<B: Backend> {
     schedule: Schedule,
     teacher: Residual<B>,
@@ -37,24 +38,19 @@ impl<B: Backend> ResidualStudent<B> {
         )
     }
 
-    /// What a step of `batch` rows costs, in evaluations of the network: the student forward and back, and either network of the teacher once.
-    pub fn evaluations(&self, batch: usize) -> f64 {
-        batch as f64 * (cost::TRAINED + 2.0)
-    }
-
     /// Losses of `tokens` `[batch, length]` at the given times.
     ///
     /// # Panics
     ///
     /// If the noise is narrow: three networks see it.
-    pub fn losses<A: AutodiffBackend<InnerBackend = B>>(
+    pub fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         student: &Dit<A>,
         tokens: Tensor<A, 2, Int>,
         noise: &Noise<B>,
         rows: &[TimeRow],
         dropout: &mut Dropout<'_>,
-    ) -> RowLosses<A> {
+    ) -> Losses<A> {
         let (shape, plain) = (tokens.dims(), tokens.clone().inner());
         let device = plain.device();
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
@@ -75,11 +71,7 @@ impl<B: Backend> ResidualStudent<B> {
                 per_token: score.per_token * scale,
             }
         });
-        RowLosses {
-            mean: score.loss,
-            per_token: score.per_token,
-            kinds: rows.iter().map(|row| row.kind).collect(),
-        }
+        Losses::new(score.loss, score.per_token, kinds(rows))
     }
 
     /// D_s + ½(t−s)(1−s)·g_{s,t}: δ of the teacher's flow map.
@@ -106,5 +98,31 @@ impl<B: Backend> ResidualStudent<B> {
             .outputs();
         let jumps = Jump::of_rows(rows, &self.schedule);
         clean.plus(bend, column(&jumps, |jump| jump.scale, &tokens.device()))
+    }
+}
+
+impl<B: AutodiffBackend> Objective<B> for ResidualStudent<B::InnerBackend> {
+    type Network = Dit<B>;
+    type Shared = Prior<B::InnerBackend>;
+
+    /// Three networks see the noise.
+    fn shared(&self, network: &Inner<B, Dit<B>>, _: StepSize) -> Self::Shared {
+        Prior::wide(network.embed())
+    }
+
+    fn losses(
+        &self,
+        network: &Dit<B>,
+        tokens: Tensor<B, 2, Int>,
+        step: &Step<'_, B, Self>,
+    ) -> Losses<B> {
+        let rows = step.share(&self.rows(step.batch, &mut step.times()));
+        let noise = step.noise(tokens.dims());
+        step.with_dropout(|dropout| self.score(network, tokens, &noise, &rows, dropout))
+    }
+
+    /// The student forward and back, and either network of the teacher once.
+    fn evaluations(&self, batch: usize) -> f64 {
+        batch as f64 * (TRAINED + 2.0)
     }
 }

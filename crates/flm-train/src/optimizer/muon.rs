@@ -1,13 +1,13 @@
 //! Muon for the matrices of a network.
 
 use crate::workers::Workers;
-use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::module::{ModuleMapper, Param, ParamId};
 use burn::optim::momentum::{Momentum, MomentumConfig};
 use burn::optim::{GradientsParams, MuonState};
 use burn::record::{FileRecorder, RecorderError};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use flm_denoiser::Dit;
+use flm_objective::Network;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ const MOMENTUM: f64 = 0.95;
 /// as much memory.
 const TOGETHER: usize = 1 << 24;
 
-/// [Muon](https://kellerjordan.github.io/posts/muon/) with its momenta, in the order of [`Dit::matrices`].
+/// [Muon](https://kellerjordan.github.io/posts/muon/) with its momenta, in the order of [`Network::matrices`].
 ///
 /// burn's takes one matrix at a time. Each is orthogonalized by some nine small products: on the host two cores cannot share these well, and the
 /// workers take whole matrices instead; on a device they are too small to be worth a launch, and matrices of one shape go together.
@@ -58,13 +58,13 @@ impl<B: Backend> MatrixMuon<B> {
     }
 
     /// Moves the matrices and takes their gradients out of `grads`.
-    pub(super) fn step<A: AutodiffBackend<InnerBackend = B>>(
+    pub(super) fn step<A: AutodiffBackend<InnerBackend = B>, N: Network<A>>(
         &mut self,
         lr: f64,
-        model: Dit<A>,
+        model: N,
         grads: &mut GradientsParams,
         workers: &Workers,
-    ) -> Dit<A> {
+    ) -> N {
         let matrices = model.matrices();
         self.momenta.resize_with(matrices.len(), || None);
         let jobs = matrices

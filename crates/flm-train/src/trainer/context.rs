@@ -8,7 +8,6 @@ use crate::config::TrainConfig;
 use crate::ema;
 use crate::error::TrainError;
 use crate::metrics::{Evaluation, StepReport, average_by_name, describe};
-use crate::objective::{Draw, Losses, Objective};
 use crate::optimizer::combine;
 use crate::workers::Workers;
 use burn::module::{AutodiffModule, Module};
@@ -16,8 +15,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
 use flm_data::{BatchOrder, Split};
-use flm_denoiser::{Dit, NoiseWidth, Prior};
-use flm_distill::References;
+use flm_objective::{Inner, Losses, Objective, References, Step, StepSize};
 use flm_simplex::stream::Stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,21 +26,23 @@ const VALIDATION_STEP: u64 = u64::MAX;
 
 /// What the steps of a run do not change.
 pub(super) struct Context<'a, B: AutodiffBackend, O> {
-    pub(super) objective: &'a O,
+    pub(super) objective: O,
     pub(super) train: &'a Split,
     pub(super) validation: &'a Split,
     pub(super) data: String,
-    pub(super) config: &'a TrainConfig,
+    pub(super) config: TrainConfig,
     pub(super) dropout: f64,
-    pub(super) noise: NoiseWidth,
     pub(super) checkpoints: Option<PathBuf>,
-    pub(super) stop: &'a AtomicBool,
+    pub(super) stop: Option<&'a AtomicBool>,
     pub(super) device: B::Device,
 }
 
 impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
     /// What the newest checkpoint holds, in the place of what a run would start from.
-    pub(super) fn resumed(&self, fresh: Tensors<B>) -> Result<(Tensors<B>, State), TrainError> {
+    pub(super) fn resumed(
+        &self,
+        fresh: Tensors<B, O::Network>,
+    ) -> Result<(Tensors<B, O::Network>, State), TrainError> {
         let place = self.checkpoints.clone().unwrap_or_default();
         let Some((_, path)) = checkpoint::latest(&place)? else {
             return Err(TrainError::NothingToResume { path: place });
@@ -62,20 +62,20 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
     pub(super) fn origin(&self) -> Origin<'_> {
         Origin {
             data: &self.data,
-            config: self.config,
+            config: &self.config,
         }
     }
 
     /// One step: every part forward and backward, then the weights.
     pub(super) fn step(
         &self,
-        tensors: Tensors<B>,
+        tensors: Tensors<B, O::Network>,
         workers: &Workers,
         rows: &[usize],
         state: &mut State,
-    ) -> Result<(Tensors<B>, StepReport), TrainError> {
+    ) -> Result<(Tensors<B, O::Network>, StepReport), TrainError> {
         let step = state.step;
-        let config = self.config;
+        let config = &self.config;
         let parts = config.parts();
         let tokens = self.train.batch(rows)?;
         let Tensors {
@@ -84,7 +84,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
             mut optimizers,
             auxiliary,
         } = tensors;
-        let prior = self.prior(&model.valid());
+        let shared = self.shared(&model.valid());
         let references = self.references(step)?;
         let references = references.as_ref().map(|ids| References {
             ids,
@@ -97,13 +97,14 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
             let auxiliary = auxiliary
                 .as_ref()
                 .map(|auxiliary| auxiliary.network.clone().fork(&self.device));
-            let draw = Draw {
+            let step = Step {
                 auxiliary: auxiliary.as_ref(),
                 references,
                 clock: clock.as_ref(),
-                ..self.draw(step, [part, parts], &ema, &prior, self.dropout)
+                dropout: self.dropout,
+                ..self.part(step, [part, parts], config.batch, &ema, &shared)
             };
-            let losses = self.score(&model, &tokens, config.batch, &draw);
+            let losses = self.losses(&model, &tokens, &step);
             let loss = losses.mean.clone() / parts as f64;
             let mut grads = loss.backward();
             let of_model = GradientsParams::from_module(&mut grads, &model);
@@ -177,42 +178,48 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         Ok(Some(self.train.batch(&order.batch(step, count))?))
     }
 
-    /// The noise of a step, as `model` and the teacher see it.
-    fn prior(&self, model: &Dit<B::InnerBackend>) -> Prior<B::InnerBackend> {
-        let teacher = self.objective.teacher().map(Dit::embed);
-        Prior::of_width(model.embed(), teacher, self.noise).where_computed()
+    /// What the parts of a step share.
+    fn shared(&self, network: &Inner<B, O::Network>) -> O::Shared {
+        let size = StepSize {
+            tokens: self.config.batch * self.train.length(),
+            parts: self.config.parts(),
+        };
+        self.objective.shared(network, size)
     }
 
-    fn draw<'p>(
+    /// A part of a step, without what training alone has.
+    fn part<'p>(
         &self,
         step: u64,
         [part, parts]: [usize; 2],
-        average: &'p Dit<B::InnerBackend>,
-        prior: &'p Prior<B::InnerBackend>,
-        dropout: f64,
-    ) -> Draw<'p, B> {
+        batch: usize,
+        average: &'p Inner<B, O::Network>,
+        shared: &'p O::Shared,
+    ) -> Step<'p, B, O> {
         let stream = Stream {
             seed: self.config.seed,
             step,
             part: part as u64,
             parts: parts as u64,
         };
-        Draw {
+        Step {
             stream,
+            steps: self.config.steps,
+            batch,
             average,
             auxiliary: None,
             references: None,
             clock: None,
-            prior,
-            dropout,
+            shared,
+            dropout: 0.0,
         }
     }
 
     /// Scores the rows of a batch, `[batch · length]` tokens, that are this part's.
-    fn score(&self, model: &Dit<B>, tokens: &[u32], batch: usize, draw: &Draw<'_, B>) -> Losses<B> {
+    fn losses(&self, model: &O::Network, tokens: &[u32], step: &Step<'_, B, O>) -> Losses<B> {
         let length = self.train.length();
         let rows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
-        let mine = draw.stream.share(&rows);
+        let mine = step.share(&rows);
         let ids: Vec<i32> = mine
             .iter()
             .flat_map(|row| row.iter().map(|&id| id as i32))
@@ -221,14 +228,14 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
             TensorData::new(ids, [mine.len(), length]),
             &self.device,
         );
-        self.objective.losses(model, tokens, batch, draw)
+        self.objective.losses(model, tokens, step)
     }
 
     /// The averaged weights on the first validation rows, always with the same times and noise.
     pub(super) fn validate(
         &self,
-        ema: &Dit<B::InnerBackend>,
-        auxiliary: Option<&Auxiliary<B>>,
+        ema: &Inner<B, O::Network>,
+        auxiliary: Option<&Auxiliary<B, O::Network>>,
         workers: &Workers,
         step: u64,
     ) -> Result<Option<Evaluation>, TrainError> {
@@ -249,15 +256,15 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         }
         let rows: Vec<usize> = (0..parts * micro).collect();
         let tokens = self.validation.batch(&rows)?;
-        let prior = self.prior(ema);
-        let model = Dit::<B>::from_inner(ema.clone()).no_grad();
+        let shared = self.shared(ema);
+        let model = O::Network::from_inner(ema.clone()).no_grad();
         let auxiliary = auxiliary.map(|auxiliary| auxiliary.network.clone().no_grad());
         let named = workers.map(parts, |part| {
-            let draw = Draw {
+            let step = Step {
                 auxiliary: auxiliary.as_ref(),
-                ..self.draw(VALIDATION_STEP, [part, parts], ema, &prior, 0.0)
+                ..self.part(VALIDATION_STEP, [part, parts], rows.len(), ema, &shared)
             };
-            by_name(self.score(&model, &tokens, rows.len(), &draw)).0
+            by_name(self.losses(&model, &tokens, &step)).0
         });
         let (losses, diagnostics) = average_by_name(named);
         Ok(Some(Evaluation {

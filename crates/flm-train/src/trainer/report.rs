@@ -2,10 +2,10 @@
 
 use crate::checkpoint::Tensors;
 use crate::metrics::{Line, StepReport, Sums};
-use crate::objective::Losses;
-use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Tensor};
+use flm_objective::{Losses, Network};
 use std::time::Instant;
 
 /// The quarters of τ whose losses are reported beside a flow's whole.
@@ -80,7 +80,7 @@ impl Progress {
     }
 }
 
-impl<B: AutodiffBackend> Tensors<B> {
+impl<B: AutodiffBackend, N: Network<B>> Tensors<B, N> {
     /// Whether every parameter of every network is a number.
     pub(super) fn are_finite(&self) -> bool {
         let auxiliary = self.auxiliary.as_ref();

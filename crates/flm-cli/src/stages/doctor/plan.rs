@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::error::{CliError, Result};
 use crate::stages::datasets;
 use flm_denoiser::{DitConfig, NoiseWidth, Precision};
-use flm_distill::cost;
+use flm_objective::TRAINED;
 
 /// f32 numbers that are held for each parameter: itself, its gradient, two moments, its average.
 const PER_PARAMETER: f64 = 5.0;
@@ -59,7 +59,7 @@ impl<'a> Wish<'a> {
         free: Option<f64>,
     ) -> Vec<(&'static str, String)> {
         let network = &self.network;
-        let operations = cost::TRAINED * network.operations() * self.batch as f64;
+        let operations = TRAINED * network.operations() * self.batch as f64;
         let Some(rate) = rates.product[usize::from(self.dtype == Precision::Bf16)] else {
             return vec![("step", format!("this device has no {}", self.dtype))];
         };

@@ -2,18 +2,15 @@
 //!
 //! A round is a run. The last is that of the run folder itself, those before it are in its `rounds/`.
 
-use super::{Plan, Request, Start, check_fits, paid};
+use super::{Request, RunPlan, Start, paid};
 use crate::config::{Config, ModelSettings};
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
 use crate::files::{Kind, RunFolder};
 use burn::tensor::backend::AutodiffBackend;
-use flm::{Card, ModelFolder};
-use flm_data::Dataset;
-use flm_denoiser::{DitConfig, Family, folder};
-use flm_discrete::LogLinear;
-use flm_discrete::dcd::{self, DcdObjective};
-use flm_discrete::sdtt::{self, SdttObjective};
+use flm::{Card, Model, ModelFolder, Rows, Trainer};
+use flm_denoiser::Family;
+use flm_discrete::{dcd, sdtt};
 use std::path::{Path, PathBuf};
 
 /// In a run folder: the rounds before the last.
@@ -52,7 +49,7 @@ pub(super) fn teacher(config: &Config) -> Result<Option<PathBuf>> {
 /// All rounds, one after the other.
 pub(super) struct RoundsJob<'a> {
     pub(super) request: Request<'a>,
-    pub(super) dataset: &'a Dataset,
+    pub(super) rows: &'a Rows,
     /// The first teacher's folder.
     pub(super) teacher: PathBuf,
 }
@@ -63,11 +60,11 @@ impl Job for RoundsJob<'_> {
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Card> {
         let Self {
             mut request,
-            dataset,
+            rows,
             mut teacher,
         } = self;
         let model = ModelFolder::open(&teacher)?;
-        check_fits(&model, dataset, request.data)?;
+        model.check_fits(rows.tokenizer(), rows.length(), request.data)?;
         let network = model.config().clone();
         request.config.model = ModelSettings::of(&network);
         let settings = &request.config.distill;
@@ -79,7 +76,6 @@ impl Job for RoundsJob<'_> {
             _ => (settings.sdtt.steps()?, sdtt::EVALUATIONS),
         };
         settings.train.validate()?;
-        dataset.verify()?;
         let count = steps.len();
         if let Some(all) = request.evaluations.take() {
             // What is to be spent on all of them is shared evenly, and kept as steps, so that a resumed run spends no other share.
@@ -91,7 +87,7 @@ impl Job for RoundsJob<'_> {
         for (number, step) in (1..).zip(steps) {
             let request = of_round(&request, number, count);
             let out = request.out.clone();
-            let card = round(place, request, dataset, &network, &teacher, step, spent)?;
+            let card = round(place, request, rows, &teacher, step, spent)?;
             if number == count {
                 return Ok(card);
             }
@@ -167,29 +163,22 @@ fn of_round<'a>(request: &Request<'a>, number: usize, count: usize) -> Request<'
 fn round<B: AutodiffBackend>(
     place: &Place<B>,
     request: Request<'_>,
-    dataset: &Dataset,
-    network: &DitConfig,
+    rows: &Rows,
     teacher: &Path,
     step: f64,
     spent: Spent,
 ) -> Result<Card> {
-    let settings = request.config.distill.clone();
-    let label = flm::kind(network);
-    let mut plan = Plan::new(request, dataset, network.clone(), label, true)?;
-    plan.spent = spent;
-    let (student, _) = folder::load::<B>(teacher, &place.device)?;
-    let (teacher, _) = folder::load::<B::InnerBackend>(teacher, &place.device)?;
+    let mut run = RunPlan::new(request, true)?;
+    run.spent = spent;
+    let teacher = Model::<B::InnerBackend>::load(teacher, &place.device)?;
     let teacher = teacher.with_execution(place.execution);
-    match network.family {
-        Family::Duo => {
-            let noise = settings.dcd.noise(network.vocab_size)?;
-            let objective = DcdObjective::new(noise, teacher, step);
-            plan.train(place, student, &objective)
-        }
-        _ => {
-            let divergence = settings.sdtt.divergence;
-            let objective = SdttObjective::new(LogLinear::default(), teacher, step, divergence);
-            plan.train(place, student, &objective)
-        }
+    let (distill, settings) = (&run.request.config.distill, run.settings().clone());
+    if teacher.config().family == Family::Duo {
+        let trainer = Trainer::dcd(&teacher, step, &distill.dcd, rows, settings)?;
+        run.train(place, trainer)
+    } else {
+        let divergence = distill.sdtt.divergence;
+        let trainer = Trainer::sdtt(&teacher, step, divergence, rows, settings)?;
+        run.train(place, trainer)
     }
 }

@@ -1,0 +1,60 @@
+//! Flows.
+
+use super::Trainer;
+use crate::{Error, Result, Rows, kind, purpose};
+use burn::tensor::backend::AutodiffBackend;
+use flm_denoiser::{DitConfig, Family};
+use flm_distill::{FlowObjective, Padding};
+use flm_simplex::stream::generator;
+use flm_train::TrainConfig;
+
+impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowObjective> {
+    /// Trains a flow from the beginning. The settings `conditioning` and `self_conditioning` decide whether its network knows positions
+    /// and reads an earlier answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`] if the configuration is not that of a flow, or settings exclude each other, [`Error::Config`] if no network has
+    /// these sizes.
+    pub fn flow(
+        network: DitConfig,
+        rows: &'a Rows,
+        settings: TrainConfig,
+        device: &B::Device,
+    ) -> Result<Self> {
+        if network.family != Family::Flow || network.two_time || network.residual {
+            return Err(Error::Option(format!(
+                "the network must be that of a flow, found {}",
+                kind(&network)
+            )));
+        }
+        for (key, set) in [
+            ("references", settings.references > 0),
+            ("self_conditioning", settings.self_conditioning > 0.0),
+        ] {
+            if set && settings.conditioning > 0.0 {
+                return Err(Error::Option(format!(
+                    "train.{key} is for flows that are trained without known positions: set it or train.conditioning to 0"
+                )));
+            }
+        }
+        let config = DitConfig {
+            conditioning: settings.conditioning > 0.0,
+            self_conditioning: settings.self_conditioning > 0.0,
+            ..network
+        };
+        let mut rng = generator(settings.seed, purpose::INITIALIZATION, 0, 0);
+        let network = config.init(&mut rng, device)?;
+        let tokenizer = rows.tokenizer();
+        let objective = FlowObjective::new(config.schedule()?)
+            .with_conditioning(settings.conditioning)
+            .with_references(settings.references)
+            .with_self_conditioning(settings.self_conditioning)
+            .with_padding(Padding {
+                pad: tokenizer.pad_id(),
+                end: tokenizer.eos_id(),
+                weight: settings.padding_loss,
+            });
+        Ok(Self::new(network, config, objective, rows, settings))
+    }
+}
