@@ -1,4 +1,6 @@
-//! The arrows between crates, and where backends may stand.
+//! The arrows between crates, cycles between modules, and where backends may stand.
+
+mod modules;
 
 use anyhow::{Context, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
@@ -75,6 +77,9 @@ const NAME_A_BACKEND: &[(&str, Option<&str>)] = &[
     ("flm-cli", Some("src/device.rs")),
 ];
 
+/// Its operations choose between kernels and compositions, which call other operations: the one crate whose modules may use each other.
+const OPERATIONS: &str = "flm-ops";
+
 /// The language of kernels for GPUs, and the one crate and module that may know it.
 const KERNEL_LANGUAGE: &[&str] = &["burn-cubecl", "cubecl", "cubek"];
 const KERNELS: (&str, &str) = ("flm-ops", "cube");
@@ -99,6 +104,11 @@ pub(crate) fn check() -> anyhow::Result<()> {
         faults.extend(arrow_faults(package, allowed));
         faults.extend(backend_faults(package)?);
         faults.extend(kernel_faults(package)?);
+        if package.name.as_str() != OPERATIONS {
+            let cycles = modules::cycles(&source(package)?)?;
+            let cycle = |cycle| format!("modules of {} use each other: {cycle}", package.name);
+            faults.extend(cycles.into_iter().map(cycle));
+        }
     }
     if !faults.is_empty() {
         bail!("the architecture is broken:\n  {}", faults.join("\n  "));

@@ -9,14 +9,15 @@ mod args;
 mod command_line;
 mod commands;
 mod config;
+mod curve;
 mod device;
 mod error;
 mod files;
 mod plot;
 mod presets;
 mod progress;
-mod quickstart;
-mod stages;
+mod purpose;
+mod run;
 mod stop;
 mod table;
 
@@ -27,7 +28,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     flm_alloc::keep_memory();
-    let cli = args::Cli::parse();
+    let cli = commands::Cli::parse();
     // Drivers log what they also answer, which is told as one error: only our own warnings are shown unless RUST_LOG asks.
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off,flm_data=warn"));

@@ -1,6 +1,6 @@
 //! Pictures of runs, as SVG that takes its ink from the page around it.
 
-use crate::stages::curve::Curve;
+use crate::curve::Curve;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::layout::{Packer, row};
-use crate::shard::{Shard, ShardSpec};
+use crate::shard::{Shard, ShardMeta, ShardSpec};
 use crate::{DataError, Layout, TextTokenizer};
 
 /// The version of the format of data folders that this library writes. Version 1, which knew one
@@ -91,16 +91,6 @@ pub struct SplitMeta {
     pub dropped_tokens: u64,
     /// The files, in the order of their rows.
     pub shards: Vec<ShardMeta>,
-}
-
-/// One shard of a split.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShardMeta {
-    /// File name in the data folder.
-    pub file: String,
-    /// Rows in it.
-    pub rows: u64,
 }
 
 impl DatasetMeta {

@@ -69,7 +69,7 @@ mod tokenizer;
 
 pub use corpus::{Corpus, Documents, FileCorpus, FnCorpus, Piece, Pieces, TextUnit};
 pub use dataset::{
-    Dataset, DatasetMeta, FORMAT_VERSION, META_FILE, ShardMeta, Split, SplitMeta, TOKENIZER_FILE,
+    Dataset, DatasetMeta, FORMAT_VERSION, META_FILE, Split, SplitMeta, TOKENIZER_FILE,
     ValidationFrom,
 };
 pub use detokenizer::{Detokenizer, UnknownDetokenizer};

@@ -18,7 +18,18 @@
 mod read;
 mod write;
 
+use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// One shard of a split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardMeta {
+    /// File name in the data folder.
+    pub file: String,
+    /// Rows in it.
+    pub rows: u64,
+}
 
 pub(crate) use read::Shard;
 pub use read::ShardInfo;

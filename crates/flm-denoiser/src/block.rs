@@ -122,11 +122,6 @@ impl<B: Backend> Block<B> {
     }
 }
 
-/// The bias of a map that was made with one.
-pub(crate) fn bias<B: Backend>(map: &Linear<B>) -> Tensor<B, 1> {
-    map.bias.as_ref().expect("a map with a bias").val()
-}
-
 /// A LayerNorm over the width with a weight and no bias.
 pub(crate) fn layer_norm<B: Backend>(width: usize, device: &B::Device) -> LayerNorm<B> {
     LayerNormConfig::new(width)

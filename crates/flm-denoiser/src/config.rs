@@ -1,10 +1,13 @@
 //! The sizes of a denoiser, as they stand in `config.json`.
 
 use crate::Family;
-use crate::embed::TIME_FEATURES;
-use crate::loss_weight::HIDDEN as LOSS_WEIGHT_HIDDEN;
 use flm_simplex::{Clock, ClockError, Schedule, ScheduleError};
 use serde::{Deserialize, Serialize};
+
+/// Width of the sinusoidal time features.
+pub(crate) const TIME_FEATURES: usize = 256;
+/// Width between the two maps, as in the reference.
+pub(crate) const LOSS_WEIGHT_HIDDEN: usize = 128;
 
 /// The sizes and constants of a [`Dit`](crate::Dit).
 ///

@@ -1,5 +1,6 @@
 //! How tokens, states and times enter the network.
 
+use crate::config::TIME_FEATURES;
 use crate::init;
 use crate::mode::Mode;
 use burn::module::{Module, Param};
@@ -8,8 +9,6 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use nalgebra::{DMatrix, SymmetricEigen};
 use rand::Rng;
 
-/// Width of the sinusoidal time features.
-pub(crate) const TIME_FEATURES: usize = 256;
 /// Longest period of the sinusoidal time features.
 const MAX_PERIOD: f64 = 10_000.0;
 /// Directions whose square is this much smaller than that of the strongest are rounding of numbers that are kept in single precision.

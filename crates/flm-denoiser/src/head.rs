@@ -20,7 +20,8 @@ pub use expected::Expected;
 pub use jvp::Jvp;
 pub use uniform::UniformNoise;
 
-use crate::block::{bias, chunks, layer_norm, modulation};
+use crate::block::{chunks, layer_norm, modulation};
+use crate::mode::bias;
 use crate::mode::{Duals, Mode, Values};
 use crate::{DitConfig, Execution, init};
 use burn::module::{Module, Param};

@@ -1,6 +1,7 @@
 //! How hard each time is, learned beside the network.
 
 use crate::DitConfig;
+use crate::config::LOSS_WEIGHT_HIDDEN;
 use crate::embed::TimeEmbed;
 use crate::init;
 use crate::mode::{Mode, Values};
@@ -9,9 +10,6 @@ use burn::nn::{Gelu, Linear};
 use burn::tensor::activation::gelu;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
-
-/// Width between the two maps, as in the reference.
-pub(crate) const HIDDEN: usize = 128;
 
 /// A learned number w for each time of a state, with which a loss ℓ is trained as e^(−w)·ℓ + w: at its best w = log ℓ, so that every
 /// time pulls on the network alike, however large its loss.
@@ -29,9 +27,9 @@ impl<B: Backend> LossWeight<B> {
         Self {
             s_embed: TimeEmbed::new(config.cond_dim, rng, device),
             mlp: (
-                init::linear(config.cond_dim, HIDDEN, true, rng, device),
+                init::linear(config.cond_dim, LOSS_WEIGHT_HIDDEN, true, rng, device),
                 Gelu::new(),
-                init::zero_linear(HIDDEN, 1, device),
+                init::zero_linear(LOSS_WEIGHT_HIDDEN, 1, device),
             ),
         }
     }

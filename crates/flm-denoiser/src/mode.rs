@@ -208,7 +208,7 @@ impl<B: Backend> Mode<B> for Values {
     }
 
     fn gelu_linear(map: &Linear<B>, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        flm_ops::gelu_linear(x, map.weight.val(), crate::block::bias(map))
+        flm_ops::gelu_linear(x, map.weight.val(), bias(map))
     }
 
     fn attention(qkv: Tensor<B, 3>, rope: &Rope<B>, attention: Attention) -> Tensor<B, 3> {
@@ -376,4 +376,9 @@ impl<B: Backend> Mode<B> for Duals {
     ) -> Dual<B, 3> {
         dual::gated_residual(x, branch, gate, mask)
     }
+}
+
+/// The bias of a map that was made with one.
+pub(crate) fn bias<B: Backend>(map: &Linear<B>) -> Tensor<B, 1> {
+    map.bias.as_ref().expect("a map with a bias").val()
 }

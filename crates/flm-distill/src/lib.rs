@@ -18,6 +18,7 @@
 //! The crate knows objectives and nothing of optimizers, data or files: the loop is `flm-train`'s. Times and noise are
 //! passed in, so a loss can be pinned to golden numbers.
 
+mod batch;
 mod config;
 pub mod cost;
 mod distribution;
@@ -32,13 +33,14 @@ mod rows;
 mod state;
 mod weighting;
 
+pub use batch::{Answer, Rows};
 pub use config::{DenoiserSource, FlowMapConfig, FlowMapConfigError, Measure, TargetNetwork};
 pub use distribution::{
     DistributionConfig, DistributionConfigError, DistributionLosses, DistributionObjective,
     DistributionRow,
 };
 pub use flow::{FlowObjective, Padding};
-pub use flow_map::{FlowMapObjective, Rows};
+pub use flow_map::FlowMapObjective;
 pub use known::known_positions;
 pub use off_diagonal::*;
 pub use residual::{ResidualObjective, ResidualStudent};

@@ -7,32 +7,10 @@ mod lagrangian;
 pub(crate) mod path;
 mod semigroup;
 
-use crate::{FlowMapConfig, Rows};
+use crate::{Answer, FlowMapConfig, Rows};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
-use flm_denoiser::{Dit, Prediction, Score};
+use flm_denoiser::Score;
 use serde::{Deserialize, Serialize};
-
-/// The student's answer in the graph, and what it was asked.
-#[derive(Debug)]
-pub struct Answer<'a, A: AutodiffBackend> {
-    /// The network in training.
-    pub student: &'a Dit<A>,
-    /// I_s, `[rows, length, width]`.
-    pub state: Tensor<A, 3>,
-    /// δ_{s,t}(I_s).
-    pub prediction: Prediction<A>,
-}
-
-impl<A: AutodiffBackend> Answer<'_, A> {
-    /// The answers for `count` rows from `first` on.
-    pub(crate) fn narrow(&self, first: usize, count: usize) -> Self {
-        Self {
-            student: self.student,
-            state: self.state.clone().narrow(0, first, count),
-            prediction: self.prediction.narrow(first, count),
-        }
-    }
-}
 
 /// What δ_{s,t}(I_s) is drawn to off the diagonal, and by which loss.
 ///

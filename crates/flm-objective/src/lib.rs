@@ -41,9 +41,7 @@
 mod losses;
 mod network;
 mod objective;
-mod step;
 
 pub use losses::{Diagnostic, Losses};
 pub use network::{Inner, Network, trainable};
-pub use objective::{Objective, TRAINED};
-pub use step::{References, Step, StepSize, purpose};
+pub use objective::{Objective, References, Step, StepSize, TRAINED, purpose};

@@ -1,12 +1,28 @@
 //! Conditioning on known text: texts become tokens at positions.
 
-use crate::record::Condition;
 use crate::{Error, Result};
 use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
 use flm_data::{Layout, TextTokenizer};
 use flm_discrete::Tokens;
+use serde::{Deserialize, Serialize};
 use std::iter::repeat_n;
 use std::ops::Range;
+
+/// How a sample was conditioned.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Condition {
+    /// The text that it begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The text that it ends with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+    /// The text whose blanks it fills.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infill: Option<String>,
+    /// The positions that were open.
+    pub open: Vec<usize>,
+}
 
 /// What is known of every sample before it is drawn.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,7 +1,6 @@
 //! A model folder, of which only the small files are read.
 
-use crate::{Card, Error, Model, Result};
-use burn::tensor::backend::Backend;
+use crate::{Card, Error, Result};
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::{DitConfig, Family, folder};
 use sha2::{Digest, Sha256};
@@ -156,15 +155,6 @@ impl ModelFolder {
     /// [`Error::Io`] if a file cannot be read.
     pub fn weights(&self) -> Result<String> {
         weights(&self.path)
-    }
-
-    /// Reads the weights.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`Model::load`].
-    pub fn load<B: Backend>(self, device: &B::Device) -> Result<Model<B>> {
-        Model::from_folder(self, device)
     }
 }
 

@@ -43,7 +43,6 @@ mod folder;
 mod guidance;
 mod likelihood;
 mod model;
-mod record;
 mod rows;
 mod sampling;
 mod trace;
@@ -55,15 +54,16 @@ mod trainer;
 struct Readme;
 
 pub use card::{CARD_FILE, Card, Converted, Training};
-pub use conditioning::{Blanks, Conditioning};
+pub use conditioning::{Blanks, Condition, Conditioning};
 pub use error::Error;
 pub use folder::{ModelFolder, file_hash, kind, text_of};
 pub use guidance::{AutoguidanceOptions, Guidance, Reward, RewardOptions, WeakNetwork};
 pub use likelihood::{Likelihood, LikelihoodOptions};
 pub use model::{Model, Network};
-pub use record::{Condition, Provenance, Record, json_lines};
 pub use rows::Rows;
-pub use sampling::{DenoisingStep, Observer, Sample, SampleOptions, Sampler};
+pub use sampling::{
+    DenoisingStep, Observer, Provenance, Record, Sample, SampleOptions, Sampler, json_lines,
+};
 pub use trace::{Trace, TraceFile};
 pub use trainer::{Started, Trained, Trainer};
 

@@ -100,6 +100,17 @@ impl<B: Backend> fmt::Debug for Model<B> {
     }
 }
 
+impl ModelFolder {
+    /// Reads the weights.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Model::load`].
+    pub fn load<B: Backend>(self, device: &B::Device) -> Result<Model<B>> {
+        Model::from_folder(self, device)
+    }
+}
+
 impl<B: Backend> Model<B> {
     /// Loads a model folder, or the model of a finished run.
     ///

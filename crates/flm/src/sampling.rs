@@ -3,10 +3,12 @@
 mod check;
 mod draw;
 mod flow;
+mod record;
 mod tokens;
 
-use crate::record::Condition;
-use crate::{Conditioning, Guidance};
+pub use record::{Provenance, Record, json_lines};
+
+use crate::{Condition, Conditioning, Guidance};
 use burn::tensor::backend::Backend;
 use flm_denoiser::TokenDistribution;
 use serde::{Deserialize, Serialize};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::ShardMeta;
 use super::{HEADER, Header, ShardSpec};
 use crate::DataError;
-use crate::dataset::ShardMeta;
 
 /// Writes rows to `split-00000.bin`, `split-00001.bin`, … in a folder.
 #[derive(Debug)]

@@ -1,0 +1,182 @@
+//! `flm data`.
+
+mod datasets;
+pub(crate) mod prepare;
+
+pub(crate) use datasets::manifest;
+
+use super::{inspect, print};
+use crate::args::{SettingsArgs, settings};
+use crate::config::Unit;
+use crate::error::{CliError, Result};
+use clap::{Args, Subcommand};
+use flm_data::Layout;
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    List(DataListArgs),
+    Fetch(FetchArgs),
+    Prepare(Box<PrepareArgs>),
+    Inspect(DataInspectArgs),
+}
+
+/// List the data sets that are known by name, or show the manifest of one
+#[derive(Debug, Args)]
+pub(crate) struct DataListArgs {
+    /// The data set whose manifest to show
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Bring the files of a data set here
+///
+/// Goes on with what was begun, and checks sizes and checksums where they are known. Without a network it says which files to bring from
+/// where. HF_ENDPOINT and HF_TOKEN are heeded.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm data fetch wikitext-2
+  flm data fetch lm1b --from /mnt/datasets/lm1b")]
+pub(crate) struct FetchArgs {
+    /// A data set by name (`flm data list`), or a manifest of your own
+    #[arg(value_name = "NAME|FILE")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// Where the files of a data set are.
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// A copy of the data set that is here already: a folder, or its only file. Nothing is fetched, and nothing in it changed
+    #[arg(long, value_name = "PATH")]
+    pub(crate) from: Option<PathBuf>,
+    /// Where fetched files are kept; ~/.cache/flm/datasets, or $FLM_CACHE/datasets, where it is not given
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    pub(crate) cache: Option<PathBuf>,
+}
+
+/// Turn a corpus into a data folder of token rows
+///
+/// Takes a data set by name (`flm data list`), whose manifest says how it is read, fetching what is missing. Or reads, by --input, a file or a folder of
+/// files: text, JSON lines, Parquet, also compressed by gzip or zstd; or draws sentences from the built-in grammar with `--input grammar`.
+/// What is not given is taken from the manifest, or from the preset's `[data]` section, or from its defaults. A preparation that was interrupted is
+/// gone on with by the same command.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm data prepare wikitext-2 --train-bpe 4096 --length 64 --out data
+  flm data prepare --input grammar --count 40000 --length 24 --out data
+  flm data prepare --input corpus.txt --tokenizer chars --length 128 --pack --whole --out data
+  flm data prepare --input docs/ --train-bpe 8000 --length 128 --pack --out data")]
+pub(crate) struct PrepareArgs {
+    /// A data set by name, or a manifest of your own
+    #[arg(value_name = "NAME|FILE", conflicts_with = "input")]
+    pub(crate) dataset: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// A file, a folder, or `grammar`
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["preset", "dataset"])]
+    pub(crate) input: Option<String>,
+    /// The column of Parquet files, or field of JSON lines, that holds the text
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
+    /// What makes ordinary text of an older corpus: lm1b, wikitext, ptb, lambada, scientific_papers or none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) detokenizer: Option<flm_data::Detokenizer>,
+    /// `words` or `chars` of the corpus, or a tokenizer.json
+    #[arg(long, value_name = "words|chars|FILE")]
+    pub(crate) tokenizer: Option<String>,
+    /// Learn a tokenizer of N byte pairs from the corpus
+    #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
+    pub(crate) train_bpe: Option<usize>,
+    /// Tokens in a row
+    #[arg(long, value_name = "L")]
+    pub(crate) length: Option<usize>,
+    /// Pack documents one after the other into full rows, instead of one document a row
+    #[arg(long)]
+    pub(crate) pack: bool,
+    /// Read each text file as one long text, instead of a document a line (needs --pack)
+    #[arg(long, requires = "pack")]
+    pub(crate) whole: bool,
+    /// Sentences to draw from the grammar
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Seed of the grammar's sentences
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Share of documents kept apart for validation
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) validation_share: Option<f64>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    /// The data folder to make
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Replace a data folder that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Say what a data folder holds, check it, and show some rows
+#[derive(Debug, Args)]
+pub(crate) struct DataInspectArgs {
+    /// The data folder
+    #[arg(value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Rows to show
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) rows: usize,
+}
+
+pub(crate) fn run(command: DataCommand) -> Result<()> {
+    match command {
+        DataCommand::List(args) => print(&datasets::list(args.name.as_deref())?),
+        DataCommand::Fetch(args) => print(&datasets::fetch(&args)?),
+        DataCommand::Prepare(args) => data_prepare(*args),
+        DataCommand::Inspect(args) => print(&inspect::data(&args.data, args.rows)?),
+    }
+}
+
+fn data_prepare(args: PrepareArgs) -> Result<()> {
+    let mut data = settings(&args.settings, None, &["data"])?.data;
+    let named = args.dataset.as_deref().or(match &args.input {
+        None => data.dataset(),
+        Some(_) => None,
+    });
+    if let Some(name) = named {
+        return datasets::prepare(name, &args);
+    }
+    for (given, option) in [
+        (args.place.from.is_some(), "--from"),
+        (args.place.cache.is_some(), "--cache"),
+    ] {
+        if given {
+            return Err(CliError::input(format!(
+                "{option} is for data sets by name: an --input is where it is"
+            )));
+        }
+    }
+    if let Some(input) = args.input {
+        data.source = input;
+    }
+    if let Some(tokenizer) = args.tokenizer {
+        data.tokenizer = tokenizer;
+    }
+    if let Some(size) = args.train_bpe {
+        data.tokenizer = format!("bpe:{size}");
+    }
+    if args.pack {
+        data.layout = Layout::Packed;
+    }
+    if args.whole {
+        data.unit = Unit::Whole;
+    }
+    data.column = args.column.unwrap_or(data.column);
+    data.detokenizer = args.detokenizer.unwrap_or(data.detokenizer);
+    data.length = args.length.unwrap_or(data.length);
+    data.sentences = args.count.unwrap_or(data.sentences);
+    data.seed = args.seed.unwrap_or(data.seed);
+    data.validation_share = args.validation_share.unwrap_or(data.validation_share);
+    prepare::prepare(&data, &args.out, args.force)?;
+    Ok(())
+}

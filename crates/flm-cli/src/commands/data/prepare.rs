@@ -1,0 +1,135 @@
+//! From a corpus to a data folder.
+
+use crate::config::{DataSettings, tokenizer_source};
+use crate::error::{CliError, Result};
+use crate::progress::{Progress, thousands};
+use crate::stop;
+use crate::{files, purpose};
+use flm_data::{
+    Corpus, DataError, DatasetMeta, Detokenizer, FileCorpus, FnCorpus, PrepareOptions, Stage,
+    TextMap, TextTokenizer, TokenizerSource,
+};
+use flm_eval::Grammar;
+use flm_simplex::stream::generator;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// In a data folder: the grammar that the corpus was drawn from.
+pub(crate) const GRAMMAR_FILE: &str = "corpus.grammar";
+
+/// Makes a data folder.
+pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Result<DatasetMeta> {
+    let mut options = PrepareOptions::new(tokenizer(&settings.tokenizer)?, settings.length);
+    options.layout = settings.layout;
+    options.validation_share = settings.validation_share;
+    if settings.is_grammar() {
+        let grammar = Arc::new(Grammar::small_english());
+        if matches!(options.tokenizer, TokenizerSource::Words) {
+            // All the grammar's words, also those that no drawn sentence happens to use.
+            let tokenizer = TextTokenizer::from_words(grammar.words().iter().cloned())?;
+            options.tokenizer = TokenizerSource::Given(Box::new(tokenizer));
+        }
+        options
+            .extra
+            .push((GRAMMAR_FILE.to_owned(), grammar.source().into()));
+        write(
+            &sentences(settings, &grammar),
+            settings.sentences,
+            &options,
+            out,
+            force,
+        )
+    } else {
+        let corpus = FileCorpus::open(&settings.source)?
+            .unit(settings.text_unit())
+            .field(&settings.column);
+        options.text_map = text_map(settings.detokenizer);
+        write(&corpus, 0, &options, out, force)
+    }
+}
+
+/// The tokenizer that is meant by `words`, `chars`, `bpe:N` or the path of a tokenizer.json.
+pub(super) fn tokenizer(name: &str) -> Result<TokenizerSource> {
+    match tokenizer_source(name)? {
+        TokenizerSource::File(path) => padded(&path),
+        other => Ok(other),
+    }
+}
+
+/// A published tokenizer; one without padding is given it, as the paper's code does.
+pub(super) fn padded(path: &Path) -> Result<TokenizerSource> {
+    let tokenizer = TextTokenizer::load(path)?.with_padding()?;
+    Ok(TokenizerSource::Given(Box::new(tokenizer)))
+}
+
+/// A detokenizer as preparing has it: none for none.
+pub(super) fn text_map(detokenizer: Detokenizer) -> Option<TextMap> {
+    let map = move |text: &str| detokenizer.apply(text).into_owned();
+    (detokenizer != Detokenizer::None).then(|| TextMap::new(detokenizer.name(), map))
+}
+
+fn sentences(settings: &DataSettings, grammar: &Arc<Grammar>) -> impl Corpus + use<> {
+    let (count, seed, grammar) = (settings.sentences, settings.seed, Arc::clone(grammar));
+    FnCorpus::new(
+        format!("small-English grammar, {count} sentences, seed {seed}"),
+        move || {
+            let grammar = Arc::clone(&grammar);
+            let mut rng = generator(seed, purpose::CORPUS, 0, 0);
+            (0..count).map(move |_| Ok::<_, DataError>(grammar.sample_sentence(&mut rng)))
+        },
+    )
+}
+
+pub(super) fn write(
+    corpus: &dyn Corpus,
+    documents: u64,
+    options: &PrepareOptions,
+    out: &Path,
+    force: bool,
+) -> Result<DatasetMeta> {
+    let progress = Progress::new("corpus", documents);
+    let prepared = flm_data::prepare(corpus, options, out, force, &mut |at| {
+        let stage = match at.stage {
+            Stage::Vocabulary => "gathering the vocabulary",
+            Stage::Encoding => "encoding",
+        };
+        progress.update(
+            at.documents,
+            &format!("{stage}  {} bytes", thousands(at.bytes as f64)),
+        );
+        if stop::asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    let meta = prepared.map_err(|error| match error {
+        DataError::OutputExists { .. } => CliError::input(format!(
+            "{} exists already: choose another folder, or add --force to replace it",
+            out.display()
+        )),
+        other => other.into(),
+    })?;
+    let dropped = meta.train.dropped_too_long + meta.validation.dropped_too_long;
+    let dropped = match dropped {
+        0 => String::new(),
+        count => format!(" · {count} documents too long, dropped"),
+    };
+    progress.finish(&format!(
+        "{} · {} tokens · {} + {} rows of {}{dropped}",
+        meta.source, meta.vocabulary_size, meta.train.rows, meta.validation.rows, meta.length
+    ));
+    Ok(meta)
+}
+
+/// The grammar of a data folder, if its corpus was drawn from one.
+pub(crate) fn grammar_of(data: &Path) -> Result<Option<Grammar>> {
+    let path = data.join(GRAMMAR_FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let grammar = Grammar::parse(&files::read(&path)?)
+        .map_err(|error| CliError::input(format!("{}: {error}", path.display())))?;
+    Ok(Some(grammar))
+}

@@ -1,0 +1,318 @@
+//! `flm distill`: which recipe the configuration asks for, and its networks.
+
+mod rounds;
+
+use super::print;
+use crate::args::{SettingsArgs, reject_section};
+use crate::command_line::CommandLine;
+use crate::config::{Config, ModelSettings};
+use crate::device::{self, Job, Place};
+use crate::error::{CliError, Result};
+use crate::files::RunFolder;
+use crate::run::{Request, RunArgs, RunPlan, Start, next, run_settings};
+use burn::tensor::backend::AutodiffBackend;
+use clap::Args;
+use flm::{Card, Model, ModelFolder, Rows, Trainer};
+use flm_denoiser::Family;
+use flm_distill::{FlowMapConfig, ObjectiveKind};
+use rounds::RoundsJob;
+use std::path::PathBuf;
+
+/// Distill a flow into a flow map, which samples in one step or a few
+///
+/// Without a preset the settings are those of the teacher's run. Without a teacher (`--self`) the flow map learns from the
+/// tokens, and from itself. A teacher that is a masked (mdlm) or uniform-state (duo) diffusion becomes one of fewer steps, by SDTT or DCD: in
+/// rounds of `distill.train.steps` each, where each doubles the step of the one before.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map
+  flm distill --teacher runs/mdlm --data data --set sdtt.rounds=5 --out runs/sdtt")]
+pub(crate) struct DistillArgs {
+    /// The model to learn from: a model folder or a finished run
+    #[arg(long, value_name = "MODEL", required_unless_present_any = ["no_teacher", "resume"])]
+    pub(crate) teacher: Option<PathBuf>,
+    /// Distill without a teacher
+    #[arg(long = "self", conflicts_with = "teacher")]
+    pub(crate) no_teacher: bool,
+    /// The data folder the teacher was trained on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+pub(crate) fn run(args: DistillArgs) -> Result<()> {
+    let mut config = run_settings(
+        &args.settings,
+        &args.run,
+        args.teacher.as_deref(),
+        &["distill", "distill.train"],
+    )?;
+    if let Some(teacher) = &args.teacher {
+        config.distill.teacher = teacher.display().to_string();
+    } else if args.no_teacher {
+        config.distill.teacher.clear();
+    }
+    let names_start = |set: &String| set.contains("start");
+    if args.settings.preset.is_none()
+        && !args.run.resume
+        && !args.settings.set.iter().any(names_start)
+    {
+        // Settings of the teacher's own run, which may have started somewhere.
+        config.distill.start.clear();
+    }
+    check_sections(&args.settings.set, &config.distill.teacher)?;
+    reject_section(&args.settings, "curriculum", "for `flm train` alone")?;
+    let out = args.run.out.clone();
+    let steps = match config.distill.flow_map.objective {
+        ObjectiveKind::Distribution => config.distill.distribution.levels,
+        _ => 4,
+    };
+    distill(Request {
+        config,
+        data: &args.data,
+        start: Start::from(&args.run),
+        evaluations: args.run.evaluations,
+        compute: args.run.device.into(),
+        out: RunFolder::new(args.run.out),
+        command: CommandLine::current(),
+        silent: false,
+    })?;
+    print(&next(&out, Some(steps)))
+}
+
+/// Refuses settings of a way of distilling that is not for the teacher's family.
+fn check_sections(set: &[String], teacher: &str) -> Result<()> {
+    let ways = [
+        ("flow_map", Family::Flow),
+        ("distribution", Family::Flow),
+        ("sdtt", Family::Mdlm),
+        ("dcd", Family::Duo),
+    ];
+    for assignment in set {
+        let key = assignment.split('=').next().unwrap_or_default();
+        let of = |section: &str| key.split('.').any(|part| part.trim() == section);
+        let Some((section, of)) = ways.iter().find(|(section, _)| of(section)) else {
+            continue;
+        };
+        let family = if teacher.is_empty() {
+            Family::Flow
+        } else {
+            ModelFolder::open(teacher)?.config().family
+        };
+        if family != *of {
+            return Err(CliError::input(format!(
+                "--set {assignment}: [{section}] is for teachers of family {of}, found {family}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Distills a flow map, from the teacher that the configuration names or from the tokens; or, of a teacher of another family, a model of that.
+pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
+    let rows = &Rows::open(request.data)?;
+    let settings = &request.config.distill;
+    settings.flow_map.validate()?;
+    if let Some((key, plain)) = settings.train.of_flows() {
+        return Err(CliError::input(format!(
+            "distill.train.{key} must be {plain}: it is a setting of a flow's training, train.{key}"
+        )));
+    }
+    let compute = request.compute;
+    if let Some(teacher) = rounds::teacher(&request.config)? {
+        let job = RoundsJob {
+            request,
+            rows,
+            teacher,
+        };
+        return device::run(compute, job);
+    }
+    let recipe = Recipe::of(&request.config)?;
+    let data = request.data;
+    let fits = |folder: &ModelFolder| folder.check_fits(rows.tokenizer(), rows.length(), data);
+    recipe.folders().into_iter().try_for_each(fits)?;
+    let run = RunPlan::new(recipe.recorded(request), true)?;
+    device::run(compute, DistillJob { run, rows, recipe })
+}
+
+/// How a flow map is made.
+enum Recipe {
+    /// Without a teacher.
+    Alone,
+    /// By a trajectory objective, from a flow or a flow map.
+    Trajectory(ModelFolder),
+    /// By matching the distribution of a flow, from the flow itself or from a flow map.
+    Distribution {
+        teacher: ModelFolder,
+        start: Option<Box<ModelFolder>>,
+    },
+    /// A second network beside a flow.
+    Residual(ModelFolder),
+    /// One network after a residual flow map.
+    ResidualStudent(ModelFolder),
+}
+
+impl Recipe {
+    /// The recipe that the configuration asks for.
+    fn of(config: &Config) -> Result<Self> {
+        let settings = &config.distill;
+        let objective = settings.flow_map.objective;
+        if objective != ObjectiveKind::Distribution && !settings.start.is_empty() {
+            return Err(CliError::input(format!(
+                "distill.start is a setting of the distribution objective, found the objective {}",
+                objective.name()
+            )));
+        }
+        if settings.teacher.is_empty() {
+            return match objective {
+                ObjectiveKind::Residual => Err(CliError::input(
+                    "the residual objective trains a second network beside a frozen flow: name the flow by --teacher",
+                )),
+                ObjectiveKind::Path => Err(CliError::input(
+                    "the path objective follows a frozen flow: name the flow by --teacher",
+                )),
+                ObjectiveKind::Distribution => Err(CliError::input(
+                    "the distribution objective compares with a frozen flow: name the flow by --teacher",
+                )),
+                _ => Ok(Self::Alone),
+            };
+        }
+        let teacher = ModelFolder::open(&settings.teacher)?;
+        let (residual, two_time) = (teacher.config().residual, teacher.config().two_time);
+        match objective {
+            _ if residual => {
+                check_settings(&settings.flow_map, &teacher)?;
+                Ok(Self::ResidualStudent(teacher))
+            }
+            ObjectiveKind::Residual if two_time => Err(CliError::input(format!(
+                "the residual objective trains a second network beside a flow, but {} is a flow map: choose another distill.flow_map.objective",
+                teacher.path().display()
+            ))),
+            ObjectiveKind::Residual => Ok(Self::Residual(teacher)),
+            ObjectiveKind::Distribution => Self::distribution(config, teacher),
+            _ => Ok(Self::Trajectory(teacher)),
+        }
+    }
+
+    fn distribution(config: &Config, teacher: ModelFolder) -> Result<Self> {
+        config.distill.distribution.validate()?;
+        let start = match config.distill.start.as_str() {
+            "" => None,
+            path => Some(Box::new(ModelFolder::open(path)?)),
+        };
+        if let Some(start) = &start
+            && start.config().family != Family::Flow
+        {
+            return Err(CliError::input(format!(
+                "distill.start {} is of family {}: only a flow map can become one of one step",
+                start.path().display(),
+                start.config().family
+            )));
+        }
+        if teacher.config().two_time {
+            return Err(CliError::input(format!(
+                "the distribution objective compares with a flow, but the teacher {} is a flow map: name it by distill.start",
+                teacher.path().display()
+            )));
+        }
+        Ok(Self::Distribution { teacher, start })
+    }
+
+    /// The models that are read.
+    fn folders(&self) -> Vec<&ModelFolder> {
+        match self {
+            Self::Alone => Vec::new(),
+            Self::Trajectory(teacher)
+            | Self::Residual(teacher)
+            | Self::ResidualStudent(teacher) => {
+                vec![teacher]
+            }
+            Self::Distribution { teacher, start } => {
+                (start.iter().map(Box::as_ref)).chain([teacher]).collect()
+            }
+        }
+    }
+
+    /// The request with the settings of the network that the student starts as, as the run records them.
+    fn recorded<'a>(&self, mut request: Request<'a>) -> Request<'a> {
+        if let Some(first) = self.folders().first() {
+            request.config.model = ModelSettings::of(first.config());
+        }
+        if let Self::Residual(_) | Self::ResidualStudent(_) = self {
+            request.config.distill.flow_map.objective = ObjectiveKind::Residual;
+        }
+        request
+    }
+}
+
+/// Refuses settings that have no effect: a residual flow map alone is the target of its student.
+fn check_settings(settings: &FlowMapConfig, teacher: &ModelFolder) -> Result<()> {
+    // Whatever objective a preset names: the run is of the residual recipe, and is recorded as such.
+    let plain = FlowMapConfig {
+        objective: settings.objective,
+        loss_weight: settings.loss_weight,
+        ..FlowMapConfig::default()
+    };
+    if *settings == plain {
+        return Ok(());
+    }
+    Err(CliError::input(format!(
+        "{} is a residual flow map: a student regresses onto it, and of distill.flow_map only loss_weight applies",
+        teacher.path().display()
+    )))
+}
+
+struct DistillJob<'a> {
+    run: RunPlan<'a>,
+    rows: &'a Rows,
+    recipe: Recipe,
+}
+
+impl Job for DistillJob<'_> {
+    type Output = Card;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Card> {
+        let Self { run, rows, recipe } = self;
+        let load = |folder: ModelFolder| -> Result<Model<B::InnerBackend>> {
+            let model = folder.load(&place.device)?;
+            Ok(model.with_execution(place.execution))
+        };
+        let settings = run.settings().clone();
+        let objective = run.request.config.distill.flow_map.clone();
+        let loss_weight = objective.loss_weight;
+        match recipe {
+            Recipe::Alone => {
+                let network = &run.request.config.model;
+                let network =
+                    network.network(rows.tokenizer().vocab_size(), rows.length(), true)?;
+                let device = &place.device;
+                let trainer = Trainer::flow_map_alone(network, objective, rows, settings, device)?;
+                run.train(place, trainer)
+            }
+            Recipe::Trajectory(teacher) => {
+                let trainer = Trainer::flow_map(&load(teacher)?, objective, rows, settings)?;
+                run.train(place, trainer)
+            }
+            Recipe::Distribution { teacher, start } => {
+                let (teacher, start) =
+                    (load(teacher)?, start.map(|start| load(*start)).transpose()?);
+                let objective = run.request.config.distill.distribution.clone();
+                let trainer =
+                    Trainer::distribution(&teacher, start.as_ref(), objective, rows, settings)?;
+                run.train(place, trainer)
+            }
+            Recipe::Residual(teacher) => {
+                let trainer = Trainer::residual(&load(teacher)?, loss_weight, rows, settings)?;
+                run.train(place, trainer)
+            }
+            Recipe::ResidualStudent(teacher) => {
+                let teacher = load(teacher)?;
+                let trainer = Trainer::residual_student(&teacher, loss_weight, rows, settings)?;
+                run.train(place, trainer)
+            }
+        }
+    }
+}

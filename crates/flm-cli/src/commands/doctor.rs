@@ -1,0 +1,239 @@
+//! `flm doctor`: what can be computed on here, how fast, and what a preset would take.
+
+mod cuda;
+mod plan;
+
+use super::print;
+use crate::args::SettingsArgs;
+use crate::args::settings;
+use crate::device::{self, Compute, Device, Job, Place};
+use crate::error::{CliError, Result};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Distribution, Tensor};
+use clap::Args;
+use flm_denoiser::Precision;
+use plan::Wish;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Say on what this flm can compute here, how fast that is, and what a preset would take
+///
+/// Of each device: what is there, what is missing and where it was looked for, memory, and measured rates of products and of reading and writing.
+/// A GPU that is asked for the first time compiles its kernels, which takes some seconds.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm doctor
+  flm doctor --device cuda:0 --preset lm1b --batch 256 --dtype bf16")]
+pub(crate) struct DoctorArgs {
+    /// Only this device: cpu, wgpu or cuda:N
+    #[arg(long)]
+    pub(crate) device: Option<Device>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    /// Sequences in a step of the preset
+    #[arg(long, value_name = "N", requires = "preset")]
+    pub(crate) batch: Option<usize>,
+    /// Tokens in the vocabulary, which the preset leaves to the data; 30,522 where it is not given
+    #[arg(long, value_name = "V", requires = "preset")]
+    pub(crate) vocab: Option<usize>,
+    /// Tokens in a sequence
+    #[arg(long, value_name = "L", requires = "preset")]
+    pub(crate) length: Option<usize>,
+    /// What matrix products are made of
+    #[arg(long, default_value_t = Precision::F32, value_name = "f32|bf16", requires = "preset")]
+    pub(crate) dtype: Precision,
+}
+
+/// How long a rate is measured.
+const MEASURE: Duration = Duration::from_millis(300);
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+/// What a device does in a second, measured.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    /// Floating-point operations of a matrix product, in f32 and in bf16 where there is such.
+    product: [Option<f64>; 2],
+    /// Bytes read and written by one operation on every number of a tensor.
+    bytes: f64,
+}
+
+/// Says what there is, device by device.
+pub(crate) fn doctor(args: &DoctorArgs) -> Result<()> {
+    let wish = match &args.settings.preset {
+        Some(preset) => Some(Wish::of(
+            preset,
+            &settings(&args.settings, None, &[])?,
+            args,
+        )?),
+        None => match args.settings.set.first() {
+            Some(setting) => {
+                return Err(CliError::input(format!(
+                    "--set {setting} changes a preset: name one by --preset"
+                )));
+            }
+            None => None,
+        },
+    };
+    print(&format!(
+        "flm {}, built for {}\n",
+        env!("CARGO_PKG_VERSION"),
+        built_for().join(", ")
+    ))?;
+    let devices = match args.device {
+        Some(device) => vec![device],
+        None => vec![Device::Cpu, Device::Wgpu, Device::Cuda(0)],
+    };
+    for device in devices {
+        print(&format!("\n{device}\n{}", render(device, wish.as_ref())))?;
+    }
+    Ok(())
+}
+
+fn built_for() -> Vec<&'static str> {
+    let mut built = vec!["cpu"];
+    if cfg!(feature = "wgpu") {
+        built.push("wgpu");
+    }
+    if cfg!(feature = "cuda") {
+        built.push("cuda");
+    }
+    built
+}
+
+/// One device, in indented lines.
+fn render(device: Device, wish: Option<&Wish<'_>>) -> String {
+    let mut out = String::new();
+    let mut line = |what: &str, text: &str| {
+        let _ = writeln!(out, "  {what:10} {text}");
+    };
+    let memory = match device {
+        Device::Cpu => {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            line("cores", &cores.to_string());
+            host_memory()
+        }
+        Device::Wgpu => {
+            line("drivers", &vulkan_drivers());
+            None
+        }
+        Device::Cuda(number) => {
+            for (what, text) in cuda::parts() {
+                line(what, &text);
+            }
+            cuda::memory(number)
+        }
+    };
+    if let Some([total, free]) = memory {
+        line("memory", &format!("{}, {} free", gib(total), gib(free)));
+    }
+    let failed = || Err(CliError::input("the device failed while it was measured"));
+    match device::quietly(|| device::run(device, Measure(device))).unwrap_or_else(failed) {
+        Err(error) => line("", &error.to_string()),
+        Ok(rates) => {
+            for (precision, rate) in PRECISIONS.iter().zip(rates.product) {
+                let Some(rate) = rate else { continue };
+                line(
+                    "products",
+                    &format!("{:.2} Tflop/s of {precision}", rate / 1e12),
+                );
+            }
+            line(
+                "memory",
+                &format!("{:.0} GB/s read and written", rates.bytes / 1e9),
+            );
+            if let Some(wish) = wish {
+                for (what, text) in wish.on(device, rates, memory.map(|[_, free]| free)) {
+                    line(what, &text);
+                }
+            }
+        }
+    }
+    out
+}
+
+fn gib(bytes: f64) -> String {
+    format!("{:.1} GiB", bytes / f64::from(1 << 30))
+}
+
+/// All of the host's memory and what is free of it, in bytes, where the system says so.
+fn host_memory() -> Option<[f64; 2]> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let of = |key: &str| -> Option<f64> {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024.0)
+    };
+    Some([of("MemTotal:")?, of("MemAvailable:")?])
+}
+
+/// The Vulkan drivers that are installed, by the files that name them.
+fn vulkan_drivers() -> String {
+    let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let mut names: Vec<String> = folders
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(Path::new(folder)).ok())
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    if names.is_empty() && cfg!(target_os = "linux") {
+        return format!("no Vulkan driver is named in {}", folders.join(" or "));
+    }
+    names.join(", ")
+}
+
+struct Measure(Device);
+
+impl Job for Measure {
+    type Output = Rates;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Rates> {
+        // Large enough to fill the device, small enough for a moment.
+        let (size, numbers) = match self.0 {
+            Device::Cpu => (1_024, 1 << 24),
+            _ => (4_096, 1 << 27),
+        };
+        let device = &place.device;
+        let normal = |shape: [usize; 2]| {
+            Tensor::<B::InnerBackend, 2>::random(shape, Distribution::Normal(0.0, 1.0), device)
+        };
+        let product = PRECISIONS.map(|precision| {
+            let place = Compute {
+                device: self.0,
+                precision,
+            };
+            device::check(place).ok()?;
+            let [a, b] = [0, 1].map(|_| precision.narrow(normal([size, size])));
+            let seconds = seconds::<B::InnerBackend, _>(device, || {
+                flm_denoiser::matmul(a.clone(), b.clone())
+            });
+            Some(2.0 * (size as f64).powi(3) / seconds)
+        });
+        let x = normal([numbers >> 10, 1 << 10]);
+        let seconds = seconds::<B::InnerBackend, _>(device, || x.clone().add_scalar(1.0));
+        Ok(Rates {
+            product,
+            bytes: 8.0 * numbers as f64 / seconds,
+        })
+    }
+}
+
+/// Seconds of a piece of work on a device, the mean over some time.
+fn seconds<B: Backend, T>(device: &B::Device, mut work: impl FnMut() -> T) -> f64 {
+    let mut once = || {
+        let result = work();
+        // A device that fails shows it in the next thing that is asked of it.
+        let _ = B::sync(device);
+        drop(result);
+    };
+    once();
+    once();
+    let started = Instant::now();
+    let mut count = 0;
+    while started.elapsed() < MEASURE {
+        once();
+        count += 1;
+    }
+    started.elapsed().as_secs_f64() / f64::from(count)
+}

@@ -1,0 +1,187 @@
+//! Filling holes in validation rows.
+
+mod holes;
+mod report;
+
+use crate::args::DeviceArgs;
+use crate::args::check_gammas;
+use crate::commands::{data::prepare, sample};
+use crate::error::{CliError, Result};
+use clap::Args;
+use flm::{Conditioning, ModelFolder, Record, SampleOptions};
+use flm_data::{Dataset, Layout};
+use flm_denoiser::Family;
+use holes::{Holes, Law};
+use report::{Measured, Report};
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Have models fill holes in validation rows, and compare with what is there and with waiting for a sample that fits
+///
+/// Of each row a span of words is taken out, and the rest is given, end and padding as well. Reported are how often the very words come back, how often the
+/// whole row is a sentence of the grammar, and how many fills differ. Beside them stands rejection: samples that the same model draws with
+/// nothing given, of which those count that agree with all that is known of a row.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: flm eval infill runs/flm runs/fmlm runs/mdlm --data data --span 1,3,5 --steps 1,4,16"
+)]
+pub(crate) struct InfillArgs {
+    /// Model folders or finished runs
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// The data folder the models were trained on
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Tokens in a hole
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 3, 5])]
+    pub(crate) span: Vec<usize>,
+    /// Numbers of steps; an autoregressive model takes one for each token
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4, 16])]
+    pub(crate) steps: Vec<usize>,
+    /// Validation rows with a hole, the first that have room for it
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub(crate) count: usize,
+    /// Samples with nothing given, for rejection; 0 for none
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub(crate) rejection_samples: usize,
+    /// Noise put back after each jump of a flow map
+    #[arg(long, default_value_t = 0.0, value_name = "G")]
+    pub(crate) gamma: f64,
+    /// Divides the logits
+    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    pub(crate) temperature: f64,
+    /// Seed of holes and noise
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Samples drawn together
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) batch: usize,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// Has every model fill the same holes.
+pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
+    check(args)?;
+    let dataset = Dataset::open(&args.data)?;
+    let grammar = prepare::grammar_of(&args.data)?;
+    // Of a block the law knows whole sentences only.
+    let grammar = grammar.filter(|_| dataset.meta().layout == Layout::Rows);
+    let law = Law {
+        grammar: grammar.as_ref(),
+        tokenizer: dataset.tokenizer(),
+    };
+    let holes = (args.span.iter())
+        .map(|&span| Holes::dig(&dataset, span, args))
+        .collect::<Result<Vec<_>>>()?;
+    // What cannot be measured is said before anything is.
+    let models = (args.models.iter())
+        .map(|path| model(path, &dataset, &args.data))
+        .collect::<Result<Vec<_>>>()?;
+    check_gammas(&[args.gamma], &models)?;
+    let mut measured = Vec::new();
+    for model in &models {
+        let network = model.config();
+        let steps = match network.family {
+            Family::Autoregressive => vec![None],
+            _ => args.steps.iter().copied().map(Some).collect(),
+        };
+        for steps in steps {
+            let drawn = draw(args, model, steps, &holes)?;
+            let free = drawn.last().filter(|_| args.rejection_samples > 0);
+            for (holes, fills) in holes.iter().zip(&drawn) {
+                measured.push(Measured {
+                    model: model.name().to_owned(),
+                    kind: model.kind(),
+                    conditioning: network.conditioning,
+                    weights: model.weights()?,
+                    span: holes.span,
+                    steps: steps.unwrap_or(network.length),
+                    fills: holes.judge(fills, &law),
+                    rejection: free.map_or_else(Vec::new, |free| holes.reject(free, &law)),
+                });
+            }
+        }
+    }
+    let report = Report {
+        data: args.data.display().to_string(),
+        seed: args.seed,
+        temperature: args.temperature,
+        gamma: args.gamma,
+        dtype: args.device.dtype.to_string(),
+        rows: holes.iter().map(|holes| holes.themselves(&law)).collect(),
+        models: measured,
+    };
+    if args.json {
+        return Ok(serde_json::to_string_pretty(&report)? + "\n");
+    }
+    Ok(report.render())
+}
+
+fn check(args: &InfillArgs) -> Result<()> {
+    let spans = args.span.iter().map(|&span| ("--span", span));
+    for (option, found) in spans.chain([("--count", args.count)]) {
+        if found == 0 {
+            return Err(CliError::input(format!(
+                "{option} must be at least 1, found 0"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A model that can be given a text.
+fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
+    let folder = ModelFolder::open(path)?;
+    folder.check_fits(dataset.tokenizer(), dataset.meta().length, data)?;
+    if folder.config().residual {
+        return Err(CliError::input(format!(
+            "{} is a residual flow map, which fills no holes",
+            path.display()
+        )));
+    }
+    Ok(folder)
+}
+
+/// The fills of the holes of each span and then, if there are to be any, samples with nothing given.
+fn draw(
+    args: &InfillArgs,
+    model: &ModelFolder,
+    steps: Option<usize>,
+    holes: &[Holes],
+) -> Result<Vec<Vec<Record>>> {
+    let request = |count, conditioning| SampleOptions {
+        steps,
+        count,
+        gamma: if model.config().two_time {
+            args.gamma
+        } else {
+            0.0
+        },
+        temperature: args.temperature,
+        seed: args.seed,
+        batch: args.batch,
+        conditioning,
+        ..SampleOptions::default()
+    };
+    let fills = holes.iter().map(|holes| request(1, holes.conditioning()));
+    let free =
+        (args.rejection_samples > 0).then(|| request(args.rejection_samples, Conditioning::None));
+    let requests: Vec<_> = fills.chain(free).collect();
+    let mut all = Vec::new();
+    sample::sample(
+        model,
+        args.device.into(),
+        model.name(),
+        &requests,
+        None,
+        &mut |_, records| {
+            all.push(records);
+            Ok(())
+        },
+    )?;
+    Ok(all)
+}

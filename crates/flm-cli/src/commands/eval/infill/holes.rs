@@ -1,0 +1,252 @@
+//! Holes in rows, and what fills them.
+
+use super::report::{Fills, Rejection, Themselves};
+use crate::commands::eval::infill::InfillArgs;
+use crate::commands::eval::law::Symbols;
+use crate::error::{CliError, Result};
+use crate::purpose;
+use flm::{Conditioning, Record};
+use flm_data::{Dataset, Layout, TextTokenizer};
+use flm_eval::{Grammar, GrammarRows};
+use flm_simplex::stream::generator;
+use rand::RngExt;
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// Who says what a sentence is, if anybody does.
+pub(super) struct Law<'a> {
+    pub(super) grammar: Option<&'a Grammar>,
+    pub(super) tokenizer: &'a TextTokenizer,
+}
+
+impl Law<'_> {
+    /// Whether a row with the hole filled is a sentence, each token of the fill one of its words: an end in the hole would leave another, shorter
+    /// text to be judged.
+    fn holds(&self, grammar: &Grammar, hole: &Hole, row: &[u32]) -> bool {
+        let fill = &row[hole.open.clone()];
+        let text = self.tokenizer.decode(row);
+        fill.iter().all(|&token| self.is_of_text(token))
+            && text.is_ok_and(|text| grammar.contains(&text.split_whitespace().collect::<Vec<_>>()))
+    }
+
+    fn is_of_text(&self, token: u32) -> bool {
+        let tokenizer = self.tokenizer;
+        ![tokenizer.pad_id(), tokenizer.bos_id(), tokenizer.eos_id()].contains(&token)
+    }
+
+    /// The share of filled rows that are sentences, where that is known and there are rows.
+    fn valid<'r>(&self, rows: impl Iterator<Item = (&'r Hole, &'r [u32])>) -> Option<f64> {
+        let grammar = self.grammar?;
+        share(rows.map(|(hole, row)| self.holds(grammar, hole, row)))
+    }
+}
+
+/// How many of some are so; none of none.
+fn share(found: impl Iterator<Item = bool>) -> Option<f64> {
+    let (mut count, mut all) = (0_usize, 0_usize);
+    for found in found {
+        count += usize::from(found);
+        all += 1;
+    }
+    (all > 0).then(|| count as f64 / all as f64)
+}
+
+/// A validation row and what of it is taken out.
+struct Hole {
+    row: Vec<u32>,
+    open: Range<usize>,
+}
+
+impl Hole {
+    fn span(&self) -> &[u32] {
+        &self.row[self.open.clone()]
+    }
+
+    fn is_filled_by(&self, row: &[u32]) -> bool {
+        self.span() == &row[self.open.clone()]
+    }
+
+    /// Whether a row is this one but for the hole.
+    fn agrees(&self, row: &[u32]) -> bool {
+        self.row[..self.open.start] == row[..self.open.start]
+            && self.row[self.open.end..] == row[self.open.end..]
+    }
+}
+
+/// Holes of one length in different rows.
+pub(super) struct Holes {
+    pub(super) span: usize,
+    holes: Vec<Hole>,
+}
+
+impl Holes {
+    /// Takes `span` tokens of text out of the first validation rows that have as many, somewhere.
+    pub(super) fn dig(dataset: &Dataset, span: usize, args: &InfillArgs) -> Result<Self> {
+        let (split, eos) = (dataset.validation(), dataset.tokenizer().eos_id());
+        let mut holes = Vec::new();
+        for number in 0..split.rows() {
+            let row = split.row(number)?;
+            let text = match dataset.meta().layout {
+                Layout::Rows => 0..row.iter().position(|&id| id == eos).unwrap_or(row.len()),
+                Layout::Packed => 1..row.len() - 1,
+            };
+            let Some(last) = text.len().checked_sub(span) else {
+                continue;
+            };
+            let mut rng = generator(args.seed, purpose::HOLE, number as u64, span as u64);
+            let first = text.start + rng.random_range(0..=last);
+            holes.push(Hole {
+                row,
+                open: first..first + span,
+            });
+            if holes.len() == args.count {
+                break;
+            }
+        }
+        if holes.is_empty() {
+            return Err(CliError::input(format!(
+                "--span {span}: no validation row of {} has as many tokens of text",
+                args.data.display()
+            )));
+        }
+        Ok(Self { span, holes })
+    }
+
+    /// The rows without what is taken out.
+    pub(super) fn conditioning(&self) -> Conditioning {
+        let known = |hole: &Hole| {
+            let mut row: Vec<_> = hole.row.iter().copied().map(Some).collect();
+            row[hole.open.clone()].fill(None);
+            row
+        };
+        Conditioning::Tokens(self.holes.iter().map(known).collect())
+    }
+
+    /// Of one fill for each hole.
+    pub(super) fn judge(&self, fills: &[Record], law: &Law<'_>) -> Fills {
+        let rows = || fills.iter().map(|fill| fill.tokens.as_slice());
+        let pairs = || self.holes.iter().zip(rows());
+        let right = |(hole, row): (&Hole, &[u32])| hole.is_filled_by(row);
+        let spans: HashSet<&[u32]> = pairs().map(|(hole, row)| &row[hole.open.clone()]).collect();
+        Fills {
+            count: fills.len(),
+            exact: share(pairs().map(right)).unwrap_or_default(),
+            valid: law.valid(pairs()),
+            distinct: spans.len() as f64 / fills.len() as f64,
+        }
+    }
+
+    /// What the first samples of some, a hundredth, a tenth and all of them, have for these holes by agreeing with what is known.
+    pub(super) fn reject(&self, free: &[Record], law: &Law<'_>) -> Vec<Rejection> {
+        let mut budgets = vec![free.len() / 100, free.len() / 10, free.len()];
+        budgets.retain(|&budget| budget > 0);
+        budgets.dedup();
+        let of = |budget: usize| {
+            let accepted: Vec<(&Hole, &[u32])> = (self.holes.iter())
+                .flat_map(|hole| {
+                    let rows = free[..budget].iter().map(|sample| sample.tokens.as_slice());
+                    rows.filter(|row| hole.agrees(row))
+                        .map(move |row| (hole, row))
+                })
+                .collect();
+            let answered = self.holes.iter().filter(|hole| {
+                let mut rows = free[..budget].iter();
+                rows.any(|sample| hole.agrees(&sample.tokens))
+            });
+            let all = self.holes.len() as f64;
+            Rejection {
+                samples: budget,
+                accepted: accepted.len() as f64 / (all * budget as f64),
+                answered: answered.count() as f64 / all,
+                valid: law.valid(accepted.iter().copied()),
+                exact: share(accepted.iter().map(|(hole, row)| hole.is_filled_by(row))),
+            }
+        };
+        budgets.into_iter().map(of).collect()
+    }
+
+    /// What the rows themselves would be judged to be, and how often the exact denoiser would find their words.
+    pub(super) fn themselves(&self, law: &Law<'_>) -> Themselves {
+        let spans: HashSet<&[u32]> = self.holes.iter().map(Hole::span).collect();
+        Themselves {
+            span: self.span,
+            count: self.holes.len(),
+            valid: law.valid(self.holes.iter().map(|hole| (hole, hole.row.as_slice()))),
+            distinct: spans.len() as f64 / self.holes.len() as f64,
+            law_exact: law.grammar.and_then(|grammar| {
+                let rows = grammar.rows(self.holes.first()?.row.len());
+                let symbols = Symbols::new(&rows, law.tokenizer).ok()?;
+                let chances = self.holes.iter().map(|hole| hole.chance(&rows, &symbols));
+                let sum: Option<f64> = chances.sum();
+                Some(sum? / self.holes.len() as f64)
+            }),
+        }
+    }
+}
+
+impl Hole {
+    /// The chance of the words of a hole, given all others, by the law; none where the row is no sentence of it.
+    fn chance(&self, rows: &GrammarRows<'_>, symbols: &Symbols) -> Option<f64> {
+        let row: Vec<Option<usize>> = symbols.of(&self.row)?.into_iter().map(Some).collect();
+        let mut known = row.clone();
+        known[self.open.clone()].fill(None);
+        let mut open = rows.known(&known);
+        for place in self.open.clone() {
+            // Any word, but no end.
+            open[place * rows.symbols()..][rows.end()..rows.symbols()].fill(f64::NEG_INFINITY);
+        }
+        let log_mass = |weights: &[f64]| Some(rows.given(weights)?.log_mass());
+        Some((log_mass(&rows.known(&row))? - log_mass(&open)?).exp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_or_a_beginning_in_a_hole_makes_no_sentence() {
+        let grammar =
+            Grammar::parse("start S\nS -> cats sleep | cats sleep well | well cats sleep").unwrap();
+        let tokenizer = TextTokenizer::from_words(["cats", "sleep", "well"]).unwrap();
+        let law = Law {
+            grammar: Some(&grammar),
+            tokenizer: &tokenizer,
+        };
+        let [pad, bos, eos] = [tokenizer.pad_id(), tokenizer.bos_id(), tokenizer.eos_id()];
+        let [cats, sleep, well] =
+            ["cats", "sleep", "well"].map(|word| tokenizer.token_id(word).unwrap());
+        let hole = |row: [u32; 5], at: usize| Hole {
+            row: row.to_vec(),
+            open: at..at + 1,
+        };
+        let last = hole([cats, sleep, well, eos, pad], 2);
+        let first = hole([well, cats, sleep, eos, pad], 0);
+        for (hole, fill, expected) in [
+            (&last, well, true),
+            (&last, cats, false),
+            // What is before it is a sentence, and so is what is behind a beginning.
+            (&last, eos, false),
+            (&last, pad, false),
+            (&first, bos, false),
+        ] {
+            let mut row = hole.row.clone();
+            row[hole.open.start] = fill;
+            let valid = law.valid([(hole, row.as_slice())].into_iter());
+            assert_eq!(valid, Some(f64::from(expected)), "{row:?}");
+        }
+        let rows = grammar.rows(5);
+        let symbols = Symbols::new(&rows, &tokenizer).unwrap();
+        // Of all words only the one that is there fits.
+        for hole in [&last, &first] {
+            assert_eq!(hole.chance(&rows, &symbols), Some(1.0));
+        }
+        // Two of the three sentences, equally likely.
+        let both = Hole {
+            row: last.row.clone(),
+            open: 0..3,
+        };
+        let chance = both.chance(&rows, &symbols).unwrap();
+        assert!((chance - 0.5).abs() < 1e-12, "{chance}");
+    }
+}

@@ -1,0 +1,353 @@
+//! What models would write that know the grammar's law.
+//!
+//! States are as wide as the vocabulary here, and everything is computed by the host, in double precision but for the network: nothing is trained, and the
+//! law is a grammar's, whose words are few.
+
+mod flow;
+mod losses;
+mod masked;
+#[cfg(test)]
+mod tests;
+mod uniform;
+
+use super::law::Symbols;
+use super::{Figures, Judged};
+use crate::commands::data::prepare;
+use crate::device::Host;
+use crate::error::{CliError, Result};
+use crate::progress::Progress;
+use crate::purpose;
+use crate::{stop, table};
+use clap::Args;
+use flm::{ModelFolder, text_of};
+use flm_data::{Dataset, Layout};
+use flm_denoiser::{Dit, DitConfig, Family, folder};
+use flm_eval::{Grammar, Quality};
+use flm_simplex::Schedule;
+use flm_simplex::stream::generator;
+use flm_train::Workers;
+use flow::Exact;
+use losses::{Loss, Nats, Rate, Readers, TIMES, Whose};
+use serde::Serialize;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Sample models that know the grammar's law exactly, in few steps: what is left of their errors when nothing is left to learn
+///
+/// A masked or a uniform-state diffusion with exact marginals draws the tokens of a step one without the other, so it errs in few steps however well it is
+/// trained; a flow with the exact denoiser errs by the length of its Euler steps. An exact flow map errs in no number of steps, so it is not drawn.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm eval perfect --data data --steps 1,2,4,8,16,32
+  flm eval perfect --data quickstart/data --embedding-from quickstart/flm")]
+pub(crate) struct PerfectArgs {
+    /// A data folder of the grammar's sentences, a row each
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Let the flow see states as the network of this flow does, through its embedding, which leaves as many directions of them as the network is wide
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) embedding_from: Option<PathBuf>,
+    /// Tokens that compete in the flow's time schedule (`model.schedule_vocab`); 0 for the data's own. With --embedding-from it is the model's
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        conflicts_with = "embedding_from"
+    )]
+    pub(crate) schedule_vocab: usize,
+    /// Evaluations for each sample, one set of samples for each number
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32])]
+    pub(crate) steps: Vec<usize>,
+    /// Samples in a set
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub(crate) count: usize,
+    /// Seed of the samples
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report {
+    data: String,
+    seed: u64,
+    /// By whose embedding the flow sees; in full where none is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    through: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<String>,
+    /// Tokens that compete in the flow's time schedule.
+    schedule_vocab: usize,
+    /// Rows of validation that losses and bounds are of, and times at which each was looked at.
+    rows: usize,
+    times: usize,
+    flow_losses: Vec<Loss>,
+    /// None where an embedding is looked through: diffusions of tokens see by none.
+    bounds: Vec<Rate>,
+    samples: Vec<Perfect>,
+}
+
+/// Samples of one kind.
+#[derive(Serialize)]
+struct Perfect {
+    family: Family,
+    steps: usize,
+    figures: Quality,
+}
+
+/// Samples all kinds, in all numbers of steps.
+pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
+    let fewest = args.steps.iter().copied().min().unwrap_or(0);
+    for (option, found) in [("--count", args.count), ("--steps", fewest)] {
+        if found == 0 {
+            return Err(CliError::input(format!(
+                "{option} must be at least 1, found 0"
+            )));
+        }
+    }
+    let dataset = Dataset::open(&args.data)?;
+    let grammar = law(&dataset, &args.data)?;
+    let rows = grammar.rows(dataset.meta().length);
+    let symbols = Symbols::new(&rows, dataset.tokenizer())?;
+    let vocab = dataset.tokenizer().vocab_size();
+    let network = match &args.embedding_from {
+        Some(model) => Some(network(model, &dataset, &args.data)?),
+        None => None,
+    };
+    let competing = match &network {
+        Some((_, config)) => config.schedule_vocab,
+        None => args.schedule_vocab,
+    };
+    let competing = if competing == 0 { vocab } else { competing };
+    let schedule = match &network {
+        Some((_, config)) => config.schedule()?,
+        None => Schedule::new(competing).map_err(|error| CliError::input(error.to_string()))?,
+    };
+    let exact = |seen| Exact {
+        rows: &rows,
+        symbols: &symbols,
+        schedule: &schedule,
+        vocab,
+        seen,
+    };
+    let full = exact(None);
+    let through = match &network {
+        Some((network, _)) => Some((exact(Some(projection(network, args)?)), network)),
+        None => None,
+    };
+    let readers = Readers {
+        full: &full,
+        through: through.as_ref().map(|(exact, network)| (exact, *network)),
+    };
+    let report = Report {
+        data: args.data.display().to_string(),
+        seed: args.seed,
+        through: args
+            .embedding_from
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        weights: match &args.embedding_from {
+            Some(model) => Some(ModelFolder::open(model)?.weights()?),
+            None => None,
+        },
+        schedule_vocab: competing,
+        rows: dataset.validation().rows(),
+        times: TIMES,
+        flow_losses: readers.losses(&dataset, &args.data, args.seed)?,
+        bounds: match &through {
+            Some(_) => Vec::new(),
+            None => readers.rates(&dataset, &args.data, args.seed)?,
+        },
+        samples: samples(
+            through.as_ref().map_or(&full, |(exact, _)| exact),
+            &grammar,
+            &dataset,
+            args,
+        )?,
+    };
+    if args.json {
+        return Ok(serde_json::to_string_pretty(&report)? + "\n");
+    }
+    Ok(report.render())
+}
+
+/// The grammar of which a data folder has a sentence in each row.
+fn law(dataset: &Dataset, data: &Path) -> Result<Grammar> {
+    let found = match prepare::grammar_of(data)? {
+        Some(grammar) if dataset.meta().layout == Layout::Rows => return Ok(grammar),
+        Some(_) => "sentences packed into blocks",
+        None => "a text whose law is not known",
+    };
+    Err(CliError::input(format!(
+        "{}: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found {found}",
+        data.display()
+    )))
+}
+
+/// The flow whose embedding is looked through.
+fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Host>, DitConfig)> {
+    let folder = ModelFolder::open(model)?;
+    let config = folder.config();
+    if config.family != Family::Flow || config.residual {
+        return Err(CliError::input(format!(
+            "--embedding-from {}: expected a flow or a flow map that denoises, found {}",
+            model.display(),
+            folder.kind()
+        )));
+    }
+    folder.check_fits(dataset.tokenizer(), dataset.meta().length, data)?;
+    Ok(folder::load::<Host>(folder.path(), &Default::default())?)
+}
+
+/// The projection onto what a network's embedding leaves of a state.
+fn projection(network: &Dit<Host>, args: &PerfectArgs) -> Result<Vec<f64>> {
+    network.embed().projection().ok_or_else(|| {
+        let model = args
+            .embedding_from
+            .as_deref()
+            .unwrap_or(Path::new("the model"));
+        CliError::input(format!(
+            "--embedding-from {}: the embedding holds numbers that are not finite",
+            model.display()
+        ))
+    })
+}
+
+/// All kinds in all numbers of steps.
+fn samples(
+    exact: &Exact<'_>,
+    grammar: &Grammar,
+    dataset: &Dataset,
+    args: &PerfectArgs,
+) -> Result<Vec<Perfect>> {
+    let rows = exact.rows;
+    let unknown = rows.known(&vec![None; rows.length()]);
+    let any = rows.given(&unknown).ok_or_else(|| {
+        CliError::input(format!(
+            "no sentence of the grammar of {} fits into its rows of {} tokens",
+            args.data.display(),
+            rows.length()
+        ))
+    })?;
+    let uniform = uniform::Exact::of(exact);
+    let families: &[Family] = match exact.seen {
+        Some(_) => &[Family::Flow],
+        None => &[Family::Mdlm, Family::Duo, Family::Flow],
+    };
+    let mut all = Vec::new();
+    for &family in families {
+        for &steps in &args.steps {
+            let label = format!("{} in {steps} steps", family_name(family));
+            let sentences = side_by_side(args.count, &label, |index| {
+                let mut rng = generator(args.seed, purpose::PERFECT, index as u64, 0);
+                let row = match family {
+                    Family::Flow => exact.sample(steps, &mut rng),
+                    Family::Duo => uniform.sample(steps, &mut rng),
+                    _ => masked::sample(rows, &any, steps, &mut rng),
+                };
+                let tokens = exact.symbols.tokens();
+                let row: Vec<u32> = row.into_iter().map(|symbol| tokens[symbol]).collect();
+                Ok(text_of(&row, dataset.tokenizer(), dataset.meta().layout)?)
+            })?;
+            let figures = Quality::of(grammar, &sentences);
+            all.push(Perfect {
+                family,
+                steps,
+                figures: figures.map_err(|error| CliError::input(error.to_string()))?,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// So many answers, on all cores.
+fn side_by_side<T: Send>(
+    count: usize,
+    label: &str,
+    answer: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let (progress, done) = (Progress::new("perfect", count as u64), AtomicU64::new(0));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let answers = Workers::new(cores.min(count))?.map(count, |index| {
+        if stop::asked() {
+            return Err(CliError::interrupted("stopped before all was drawn"));
+        }
+        let answer = answer(index)?;
+        progress.update(done.fetch_add(1, Ordering::Relaxed) + 1, label);
+        Ok(answer)
+    });
+    answers.into_iter().collect()
+}
+
+impl Report {
+    /// The report in text.
+    fn render(&self) -> String {
+        let judged: Vec<Judged> = self.samples.iter().map(judged).collect();
+        let through = self.through.as_deref().unwrap_or_default();
+        let header = |what: &str, first: &str| {
+            let cells = [what, "nats a place", "±", first, "< 1/2", "< 3/4", "< 1"];
+            cells.map(str::to_owned).to_vec()
+        };
+        let line = |of: String, nats: &Nats| {
+            let figures = [nats.nats_per_place, nats.std_err];
+            let figures = figures.iter().chain(&nats.quarters);
+            let mut line = vec![of];
+            line.extend(figures.map(|nats| format!("{nats:.3}")));
+            line
+        };
+        let mut losses = vec![header("validation loss of a flow", "τ < 1/4")];
+        for loss in &self.flow_losses {
+            let of = match loss.of {
+                Whose::Perfect => "exact denoiser".to_owned(),
+                Whose::PerfectThrough => {
+                    format!("exact denoiser, through the embedding of {through}")
+                }
+                Whose::Network => through.to_owned(),
+            };
+            losses.push(line(of, &loss.nats));
+        }
+        let mut tables = vec![super::figures::figures(&judged), table::aligned(&losses)];
+        if !self.bounds.is_empty() {
+            let mut bounds = vec![header("bound of the exact denoiser", "t < 1/4")];
+            let rates = self.bounds.iter();
+            bounds.extend(rates.map(|rate| line(family_name(rate.family).to_owned(), &rate.nats)));
+            tables.push(table::aligned(&bounds));
+        }
+        format!(
+            "{}{} validation rows of {}, {} times each; a flow's by the schedule of {} tokens\n",
+            tables.join("\n"),
+            self.rows,
+            self.data,
+            self.times,
+            self.schedule_vocab
+        )
+    }
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Flow => "flow",
+        Family::Duo => "uniform-state diffusion",
+        _ => "masked diffusion",
+    }
+}
+
+fn judged(perfect: &Perfect) -> Judged {
+    Judged {
+        copied: None,
+        name: format!(
+            "perfect {}, steps {}",
+            family_name(perfect.family),
+            perfect.steps
+        ),
+        figures: Figures::Grammar(perfect.figures),
+        token_entropy: None,
+        scores: Vec::new(),
+        mauve: Vec::new(),
+        drawn: None,
+    }
+}

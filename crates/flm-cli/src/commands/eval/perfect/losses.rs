@@ -1,0 +1,174 @@
+//! How far a flow is from the least loss there is, and where in time a diffusion's bound comes from.
+
+use super::flow::{Exact, Noisy};
+use super::{masked, side_by_side, uniform};
+use crate::device::Host;
+use crate::error::{CliError, Result};
+use crate::purpose;
+use burn::tensor::{Tensor, TensorData};
+use flm_data::Dataset;
+use flm_denoiser::{Dit, Dropout, Family};
+use flm_simplex::stream::generator;
+use flm_simplex::times;
+use serde::Serialize;
+use std::path::Path;
+
+/// Times at which each row is looked at, as many in each quarter.
+pub(super) const TIMES: usize = 8;
+
+/// A mean over validation rows, times and noise.
+#[derive(Serialize)]
+pub(super) struct Nats {
+    /// Padding is counted.
+    pub(super) nats_per_place: f64,
+    /// Of the choice of rows, times and noise, which are the same for all that are compared. Of a bound it is a rough guide, as rates grow like 1/t.
+    pub(super) std_err: f64,
+    /// The same for times in each quarter.
+    pub(super) quarters: [f64; 4],
+}
+
+/// A flow's validation loss: cross-entropy at times uniform in τ.
+#[derive(Serialize)]
+pub(super) struct Loss {
+    pub(super) of: Whose,
+    #[serde(flatten)]
+    pub(super) nats: Nats,
+}
+
+/// What a discrete diffusion's bound is the mean of, if its denoiser knows the law: at times t uniform in 0 (text) to 1 (noise).
+#[derive(Serialize)]
+pub(super) struct Rate {
+    pub(super) family: Family,
+    #[serde(flatten)]
+    pub(super) nats: Nats,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Whose {
+    /// The exact denoiser, given states in full.
+    Perfect,
+    /// The exact denoiser, given states through the network's embedding.
+    PerfectThrough,
+    /// Of the network.
+    Network,
+}
+
+/// Who reads the same noisy rows.
+pub(super) struct Readers<'a> {
+    pub(super) full: &'a Exact<'a>,
+    pub(super) through: Option<(&'a Exact<'a>, &'a Dit<Host>)>,
+}
+
+impl Readers<'_> {
+    /// Of all validation rows of a data folder.
+    pub(super) fn losses(&self, dataset: &Dataset, data: &Path, seed: u64) -> Result<Vec<Loss>> {
+        let whose: &[Whose] = match self.through {
+            Some(_) => &[Whose::Perfect, Whose::PerfectThrough, Whose::Network],
+            None => &[Whose::Perfect],
+        };
+        let all = self.of_rows(dataset, data, "losses", |number, tokens, symbols| {
+            let mut rng = generator(seed, purpose::PERFECT, number, 1);
+            let noisy = self.full.noisy(tokens, TIMES, &mut rng);
+            let found = noisy.iter().map(|noisy| {
+                let nats = |&whose| self.nats(whose, noisy, tokens, symbols);
+                (noisy.tau, whose.iter().map(nats).collect())
+            });
+            found.collect()
+        })?;
+        let losses = whose.iter().zip(all);
+        Ok(losses.map(|(&of, nats)| Loss { of, nats }).collect())
+    }
+
+    /// Of all validation rows of a data folder, by exact denoisers.
+    pub(super) fn rates(&self, dataset: &Dataset, data: &Path, seed: u64) -> Result<Vec<Rate>> {
+        let uniform = uniform::Exact::of(self.full);
+        let families = [Family::Mdlm, Family::Duo];
+        let all = self.of_rows(dataset, data, "bounds", |number, tokens, symbols| {
+            let mut rng = generator(seed, purpose::PERFECT, number, 2);
+            let times = times::stratified(TIMES, &mut rng);
+            // At 0 nothing is noisy and the rate is none.
+            let found = times.into_iter().map(|t| t.max(1e-6)).map(|t| {
+                let masked = masked::rate(self.full.rows, symbols, t, &mut rng);
+                (t, vec![masked, uniform.rate(tokens, t, &mut rng)])
+            });
+            found.collect()
+        })?;
+        let rates = families.into_iter().zip(all);
+        Ok(rates.map(|(family, nats)| Rate { family, nats }).collect())
+    }
+
+    /// Means of what `ask` finds of the number, the tokens and the symbols of each validation row: at some times in 0 to 1, as many in each quarter, one
+    /// figure for everyone who is asked.
+    fn of_rows(
+        &self,
+        dataset: &Dataset,
+        data: &Path,
+        label: &str,
+        ask: impl Fn(u64, &[u32], &[usize]) -> Vec<(f64, Vec<f64>)> + Sync,
+    ) -> Result<Vec<Nats>> {
+        let split = dataset.validation();
+        if split.rows() < 2 {
+            return Err(CliError::input(format!(
+                "{} must have at least 2 validation rows, found {}",
+                data.display(),
+                split.rows()
+            )));
+        }
+        // Of each row those of each quarter.
+        let all = side_by_side(split.rows(), label, |number| {
+            let tokens = split.row(number)?;
+            let symbols = self.full.sentence(&tokens).ok_or_else(|| {
+                CliError::input(format!(
+                    "row {number} of validation of {} is no sentence of its grammar",
+                    data.display()
+                ))
+            })?;
+            let found = ask(number as u64, &tokens, &symbols);
+            let mut quarters = vec![[0.0; 4]; found[0].1.len()];
+            for (time, nats) in &found {
+                let quarter = ((time * 4.0) as usize).min(3);
+                for (quarters, nats) in quarters.iter_mut().zip(nats) {
+                    quarters[quarter] += nats * 4.0 / found.len() as f64;
+                }
+            }
+            Ok(quarters)
+        })?;
+        let mean = |asked: usize| mean(all.iter().map(|row| row[asked]));
+        Ok((0..all[0].len()).map(mean).collect())
+    }
+
+    /// Cross-entropy of a row in nats a place, given a noisy one.
+    fn nats(&self, whose: Whose, noisy: &Noisy, tokens: &[u32], symbols: &[usize]) -> f64 {
+        match (whose, self.through) {
+            (Whose::PerfectThrough, Some((exact, _))) => exact.nats(noisy, symbols),
+            (Whose::Network, Some((_, network))) => of_network(network, noisy, tokens),
+            _ => self.full.nats(noisy, symbols),
+        }
+    }
+}
+
+/// Of rows, of which each has the means of its quarters.
+fn mean(rows: impl ExactSizeIterator<Item = [f64; 4]> + Clone) -> Nats {
+    let count = rows.len() as f64;
+    let quarters = [0, 1, 2, 3].map(|q| rows.clone().map(|row| row[q]).sum::<f64>() / count);
+    let mean = quarters.iter().sum::<f64>() / 4.0;
+    let squares = rows.map(|row| (row.iter().sum::<f64>() / 4.0 - mean).powi(2));
+    Nats {
+        nats_per_place: mean,
+        std_err: (squares.sum::<f64>() / (count - 1.0) / count).sqrt(),
+        quarters,
+    }
+}
+
+fn of_network(network: &Dit<Host>, noisy: &Noisy, tokens: &[u32]) -> f64 {
+    let device = Default::default();
+    let length = tokens.len();
+    let state = TensorData::new(noisy.state.clone(), [1, length, noisy.state.len() / length]);
+    let state = network.embed().project(Tensor::from_data(state, &device));
+    let tau = Tensor::from_floats([noisy.tau as f32], &device);
+    let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+    let ids = Tensor::from_data(TensorData::new(ids, [1, length]), &device);
+    let prediction = network.forward(state, tau.clone(), tau, &mut Dropout::off());
+    -f64::from(prediction.log_probs(ids).mean().into_scalar())
+}

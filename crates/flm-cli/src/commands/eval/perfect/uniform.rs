@@ -1,0 +1,112 @@
+//! Uniform-state diffusion by exact marginals.
+
+use super::flow;
+use crate::commands::eval::law::Symbols;
+use flm_discrete::duo::{self, Posterior};
+use flm_discrete::{LogLinear, Tokens};
+use flm_eval::GrammarRows;
+use rand::distr::{Distribution, weighted::WeightedIndex};
+use rand::{Rng, RngExt};
+
+/// What a perfect denoiser of tokens answers, of which some were replaced by any of the vocabulary.
+///
+/// A chain is run back exactly, step by infinitely small step, by the chances of a token given all *others*: what stands there itself is weighed by the
+/// posterior that they are put into ([`Posterior`]). They are the optimum of the bound, which is then −log p of a row, but for what is left of it at the
+/// end of time.
+pub(super) struct Exact<'a> {
+    rows: &'a GrammarRows<'a>,
+    symbols: &'a Symbols,
+    /// Tokens in the vocabulary: what replaces one is any of them.
+    vocab: usize,
+}
+
+impl<'a> Exact<'a> {
+    /// The exact denoiser of the same tokens.
+    pub(super) fn of(flow: &flow::Exact<'a>) -> Self {
+        Self {
+            rows: flow.rows,
+            symbols: flow.symbols,
+            vocab: flow.vocab,
+        }
+    }
+
+    /// Chances of symbols, `[length, symbols]`, each place's given the tokens at all others, of which each is clean with chance `alpha`, below 1.
+    pub(super) fn chances(&self, tokens: &[u32], alpha: f64) -> Vec<f64> {
+        let symbols = self.rows.symbols();
+        // How much likelier a token is where it stands than where another does.
+        let own = 1.0 + self.vocab as f64 * alpha / (1.0 - alpha);
+        let mut weights = vec![0.0; tokens.len() * symbols];
+        let seen = |place: usize| Some(place * symbols + self.symbols.symbol(tokens[place])?);
+        let seen: Vec<usize> = (0..tokens.len()).filter_map(seen).collect();
+        for &at in &seen {
+            weights[at] = own.ln();
+        }
+        let law = self.rows.given(&weights).expect("some sentence fits");
+        let mut chances = law.marginals();
+        for &at in &seen {
+            chances[at] /= own;
+        }
+        for place in chances.chunks_mut(symbols) {
+            let sum: f64 = place.iter().sum();
+            place.iter_mut().for_each(|chance| *chance /= sum);
+        }
+        chances
+    }
+
+    /// The rate of the bound at time `t` of a row of tokens, of which some are replaced here.
+    pub(super) fn rate<R: Rng + ?Sized>(&self, row: &[u32], t: f64, rng: &mut R) -> f64 {
+        let ids = row.iter().map(|&token| token as i32).collect();
+        let (tokens, level) = (Tokens::new(ids, row.len()), LogLinear::default().level(t));
+        let noisy = duo::replaced(&tokens, &[level], self.vocab, rng);
+        let noisy: Vec<u32> = noisy.ids().iter().map(|&id| id as u32).collect();
+        self.rate_of(row, &noisy, t)
+    }
+
+    /// The rate of the bound at time `t`, above 0, of a row of tokens that became the `noisy` ones, in nats a place ([`UniformNoise`](flm_denoiser::UniformNoise)).
+    pub(super) fn rate_of(&self, row: &[u32], noisy: &[u32], t: f64) -> f64 {
+        let (v, level) = (self.vocab as f64, LogLinear::default().level(t));
+        let alpha = level.alpha;
+        let chances = self.chances(noisy, alpha);
+        let spread = |chance: f64| v * alpha * chance + 1.0 - alpha;
+        let places = (row.iter().zip(noisy)).zip(chances.chunks(self.rows.symbols()));
+        let rates = places.map(|((&clean, &noisy), chances)| {
+            let believed = |token| self.symbols.symbol(token).map_or(0.0, |own| chances[own]);
+            let true_of = |token| spread(if token == clean { 1.0 } else { 0.0 });
+            let own = spread(believed(noisy));
+            let gap = v / own - v / true_of(noisy);
+            let others = (0..self.vocab as u32).map(|token| {
+                let r = true_of(token) / true_of(noisy);
+                r * (r * own / spread(believed(token))).ln()
+            });
+            -level.slope / (v * alpha) * (gap + others.sum::<f64>())
+        });
+        rates.sum::<f64>() / row.len() as f64
+    }
+
+    /// A row of symbols, drawn as `flm_discrete::duo` draws, without the greedy tail.
+    pub(super) fn sample<R: Rng + ?Sized>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
+        let length = self.rows.length();
+        let any = |rng: &mut R| rng.random_range(0..self.vocab as u32);
+        let mut tokens: Vec<u32> = (0..length).map(|_| any(rng)).collect();
+        let schedule = LogLinear::default();
+        for step in 0..steps {
+            let alpha = |step: usize| schedule.alpha(1.0 - step as f64 / steps as f64);
+            let (alpha, earlier) = (alpha(step), alpha(step + 1));
+            let chances = self.chances(&tokens, alpha);
+            for (token, chances) in tokens.iter_mut().zip(chances.chunks(self.rows.symbols())) {
+                let own = self.symbols.symbol(*token).map_or(0.0, |own| chances[own]);
+                let posterior = Posterior::new(alpha, earlier, self.vocab, own);
+                let way: f64 = rng.random();
+                if way < posterior.uniform {
+                    *token = any(rng);
+                } else if way < posterior.uniform + posterior.drawn {
+                    let law = WeightedIndex::new(chances).expect("chances sum to one");
+                    *token = self.symbols.tokens()[law.sample(rng)];
+                }
+            }
+        }
+        self.symbols
+            .of(&tokens)
+            .expect("at the end no token is noise")
+    }
+}

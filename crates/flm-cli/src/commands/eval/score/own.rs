@@ -1,0 +1,161 @@
+//! An autoregressive model that flm trained, as a judge.
+
+use super::{Set, documents};
+use crate::commands::inspect;
+use crate::device::{Job, Place};
+use crate::error::{CliError, Result};
+use crate::progress::Progress;
+use crate::stop;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm::ModelFolder;
+use flm_data::{Layout, TextTokenizer};
+use flm_denoiser::{Dit, Execution, Family, Precision, folder};
+use flm_discrete::{Tokens, autoregressive};
+use flm_eval::{GenPpl, Scored};
+use flm_train::Workers;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The model, before its weights are read.
+pub(super) struct Own {
+    folder: PathBuf,
+    tokenizer: TextTokenizer,
+    layout: Layout,
+    /// Tokens in a row.
+    length: usize,
+    identity: String,
+}
+
+/// The tokens of a text as the model reads them.
+struct Row {
+    tokens: Vec<u32>,
+    /// How many of the first are only given.
+    given: usize,
+}
+
+impl Own {
+    /// The model folder or finished run of this name, if flm made it.
+    pub(super) fn find(name: &str) -> Result<Option<Self>> {
+        let found = ModelFolder::find(Path::new(name));
+        if !found.is_ok_and(|folder| inspect::is_ours(&folder)) {
+            return Ok(None);
+        }
+        let folder = ModelFolder::open(name)?;
+        let config = folder.config();
+        if config.family != Family::Autoregressive {
+            return Err(CliError::input(format!(
+                "--scorer {name}: of the models of ours only an autoregressive one scores, found {}",
+                folder.kind()
+            )));
+        }
+        // Samples may hold special tokens where none belong.
+        let tokenizer = folder.tokenizer()?.reading_specials();
+        Ok(Some(Self {
+            identity: format!(
+                "autoregressive-{}x{}-{}-{}-{}-{:.12}",
+                config.blocks,
+                config.width,
+                folder.weights()?,
+                folder.layout().name(),
+                config.length,
+                tokenizer.hash()
+            ),
+            layout: folder.layout(),
+            length: config.length,
+            folder: folder.path().to_path_buf(),
+            tokenizer,
+        }))
+    }
+
+    fn rows(&self, set: &Set<'_>) -> Result<Vec<Row>> {
+        let texts = set.texts.iter().enumerate();
+        texts
+            .map(|(i, text)| self.row(text, set.tokens.map(|tokens| tokens[i].as_slice())))
+            .collect()
+    }
+
+    /// A text with its end, or a packed block from its begin token on.
+    fn row(&self, text: &str, tokens: Option<&[u32]>) -> Result<Row> {
+        let mut row = Vec::new();
+        if self.layout == Layout::Packed {
+            row.push(self.tokenizer.bos_id());
+        }
+        let given = row.len();
+        for (document, ends) in documents(self.layout, &self.tokenizer, text, tokens) {
+            row.extend(self.tokenizer.encode(&document)?);
+            if ends {
+                row.push(self.tokenizer.eos_id());
+            }
+        }
+        // The last token of a row is never one of text: what does not fit is cut before it.
+        let room = match self.layout {
+            Layout::Rows => self.length,
+            Layout::Packed => self.length - 1,
+        };
+        if row.len() > room {
+            row.truncate(self.length - 1);
+        }
+        Ok(Row { tokens: row, given })
+    }
+
+    fn score<B: Backend>(&self, model: &Dit<B>, rows: &[Row]) -> Vec<Scored> {
+        // What stands behind a token changes nothing of what is said about it.
+        let filled = rows.iter().flat_map(|row| {
+            let rest = std::iter::repeat_n(0, self.length - row.tokens.len());
+            row.tokens.iter().map(|&id| id as i32).chain(rest)
+        });
+        let tokens = Tokens::new(filled.collect(), self.length);
+        let device = model.embed().embedding.device();
+        let nats = autoregressive::nats_per_token(model, tokens.tensor(&device)).into_data();
+        let nats: Vec<f64> = nats.iter::<f64>().collect();
+        (rows.iter().zip(nats.chunks_exact(self.length)))
+            .map(|(row, nats)| Scored::of(&nats[row.given..row.tokens.len()]))
+            .collect()
+    }
+}
+
+pub(super) struct OwnJob<'a> {
+    pub(super) own: &'a Own,
+    pub(super) sets: &'a [Set<'a>],
+    /// Texts that are read together.
+    pub(super) batch: usize,
+}
+
+impl Job for OwnJob<'_> {
+    type Output = Vec<GenPpl>;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Vec<GenPpl>> {
+        let own = self.own;
+        let (model, _) = folder::load::<B::InnerBackend>(&own.folder, &place.device)?;
+        // The same figures, whatever samples are drawn in.
+        let model = model.with_execution(Execution {
+            precision: Precision::F32,
+            ..place.execution
+        });
+        let total: usize = self.sets.iter().map(|set| set.texts.len()).sum();
+        let progress = Progress::new("scoring", total as u64);
+        let (done, batch) = (AtomicU64::new(0), self.batch.max(1));
+        let mut scores = Vec::with_capacity(self.sets.len());
+        for set in self.sets {
+            let rows = own.rows(set)?;
+            let batches: Vec<&[Row]> = rows.chunks(batch).collect();
+            let workers = Workers::new(place.side_by_side.min(batches.len().max(1)))?;
+            let scored = workers.map(batches.len(), |number| {
+                if stop::asked() {
+                    return Err(CliError::interrupted(
+                        "stopped before all texts were scored",
+                    ));
+                }
+                let scored = own.score(&model, batches[number]);
+                let count = scored.len() as u64;
+                let done = done.fetch_add(count, Ordering::Relaxed) + count;
+                progress.update(done, &own.identity);
+                Ok(scored)
+            });
+            let scored = scored.into_iter().collect::<Result<Vec<_>>>()?;
+            let scored: Vec<Scored> = scored.into_iter().flatten().collect();
+            scores.push(GenPpl::of_scored(&own.identity, &scored)?);
+        }
+        Ok(scores)
+    }
+}

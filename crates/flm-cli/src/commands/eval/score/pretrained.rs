@@ -1,0 +1,193 @@
+//! Causal language models from elsewhere, as judges: GPT-2 and the Llama family.
+
+use super::{Features, Set};
+use crate::commands::eval::score::ScoreArgs;
+use crate::device::{Job, Place};
+use crate::error::{CliError, Result};
+use crate::files;
+use crate::progress::Progress;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use flm_data::{TOKENIZER_FILE, TextTokenizer};
+use flm_eval::judge::{Causal, CausalScorer, Gguf, Gpt2, Gpt2Config, Llama, LlamaConfig};
+use flm_eval::{GenPpl, Scorer};
+use std::path::PathBuf;
+
+/// A causal language model from elsewhere, before its weights are read.
+pub(super) struct Pretrained {
+    /// As it was named.
+    name: String,
+    weights: PretrainedWeights,
+    tokenizer: TextTokenizer,
+    positions: usize,
+}
+
+enum PretrainedWeights {
+    /// A folder of GPT-2.
+    Gpt2(PathBuf),
+    /// A folder of the Llama family.
+    Llama(PathBuf),
+    /// A GGUF file of the Llama family.
+    Gguf(Gguf),
+}
+
+impl Pretrained {
+    /// A folder of the hub, or a GGUF file, to cut texts at `length` tokens.
+    pub(super) fn find(name: &str, length: Option<usize>) -> Result<Self> {
+        let fits = |positions: usize| match length {
+            Some(length) if !(2..=positions).contains(&length) => Err(CliError::input(format!(
+                "--score-length must lie between 2 and {positions} for --scorer {name}, found {length}"
+            ))),
+            _ => Ok(positions),
+        };
+        let path = PathBuf::from(name);
+        let config = path.join("config.json");
+        let (weights, tokenizer, positions) = if path.is_file() {
+            let file = Gguf::read(&path)?;
+            let tokenizer = TextTokenizer::from_json(&file.tokenizer()?, name)?;
+            let positions = fits(LlamaConfig::of_gguf(&file)?.positions)?;
+            (PretrainedWeights::Gguf(file), tokenizer, positions)
+        } else if config.is_file() {
+            #[derive(serde::Deserialize)]
+            struct Kind {
+                #[serde(default)]
+                model_type: String,
+            }
+            let kind = serde_json::from_str::<Kind>(&files::read(&config)?)
+                .map_or_else(|_| String::new(), |kind| kind.model_type);
+            let tokenizer = || TextTokenizer::load(path.join(TOKENIZER_FILE));
+            match kind.as_str() {
+                "llama" => {
+                    let positions = fits(LlamaConfig::read(&config)?.positions)?;
+                    let tokenizer = tokenizer()?;
+                    (PretrainedWeights::Llama(path), tokenizer, positions)
+                }
+                // GPT-2's oldest files do not name themselves.
+                "gpt2" | "" => {
+                    let positions = fits(Gpt2Config::read(&config)?.n_positions)?;
+                    let tokenizer = tokenizer()?;
+                    (PretrainedWeights::Gpt2(path), tokenizer, positions)
+                }
+                other => {
+                    return Err(CliError::input(format!(
+                        "{}: model_type must be gpt2 or llama, found {other}",
+                        config.display()
+                    )));
+                }
+            }
+        } else {
+            return Err(CliError::input(format!(
+                "--scorer {name} is neither ngram:DATA[:ORDER], nor a model of ours, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and {TOKENIZER_FILE}"
+            )));
+        };
+        Ok(Pretrained {
+            name: name.to_owned(),
+            weights,
+            tokenizer: tokenizer.reading_specials(),
+            positions,
+        })
+    }
+
+    /// Reads its weights.
+    fn load<B: Backend>(&self, device: &B::Device) -> Result<Box<dyn Causal<B>>> {
+        let model: Box<dyn Causal<B>> = match &self.weights {
+            PretrainedWeights::Gpt2(folder) => Box::new(Gpt2::load(folder, device)?),
+            PretrainedWeights::Llama(folder) => Box::new(Llama::load(folder, device)?),
+            PretrainedWeights::Gguf(file) => Box::new(Llama::from_gguf(file, device)?),
+        };
+        let (found, expected) = (self.tokenizer.vocab_size(), model.vocabulary());
+        if found != expected {
+            return Err(CliError::input(format!(
+                "the tokenizer in {} has {found} tokens, but its model has {expected}",
+                self.name
+            )));
+        }
+        Ok(model)
+    }
+
+    /// The model as a scorer of texts that are cut to `length` tokens.
+    fn scorer<'a, B: Backend>(
+        &'a self,
+        model: &'a dyn Causal<B>,
+        length: usize,
+        batch: usize,
+        device: &B::Device,
+    ) -> Result<CausalScorer<'a, B, dyn Causal<B> + 'a>> {
+        let tokenizer = &self.tokenizer;
+        let encode = Box::new(|text: &str| Ok(tokenizer.encode(text)?));
+        let (hash, eos) = (tokenizer.hash(), tokenizer.eos_id());
+        let device = device.clone();
+        Ok(CausalScorer::new(
+            model, encode, hash, eos, length, batch, device,
+        )?)
+    }
+}
+
+pub(super) struct PretrainedJob<'a> {
+    pub(super) judge: &'a Pretrained,
+    pub(super) sets: &'a [Set<'a>],
+    pub(super) args: &'a ScoreArgs,
+}
+
+impl Job for PretrainedJob<'_> {
+    type Output = Vec<GenPpl>;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Vec<GenPpl>> {
+        let model = self.judge.load::<B::InnerBackend>(&place.device)?;
+        let total: usize = self.sets.iter().map(|set| set.texts.len()).sum();
+        let progress = Progress::new("scoring", total as u64);
+        let positions = self.judge.positions;
+        // One cut for all: figures of different ones do not compare.
+        let longest = (self.sets.iter().filter_map(|set| set.tokens).flatten()).map(Vec::len);
+        let known = self.sets.iter().all(|set| set.tokens.is_some());
+        let length = match (self.args.score_length, longest.max()) {
+            (Some(length), _) => length,
+            (None, Some(longest)) if known => longest.clamp(2, positions),
+            _ => positions,
+        };
+        let batch = self.args.score_batch;
+        let scorer = self.judge.scorer(&*model, length, batch, &place.device)?;
+        let mut done = 0;
+        let mut scores = Vec::with_capacity(self.sets.len());
+        for set in self.sets {
+            scores.push(GenPpl::of(&scorer, set.texts)?);
+            done += set.texts.len() as u64;
+            progress.update(done, scorer.identity());
+        }
+        Ok(scores)
+    }
+}
+
+pub(super) struct FeaturesJob<'a> {
+    pub(super) judge: &'a Pretrained,
+    pub(super) texts: &'a [&'a [String]],
+    /// Texts that are read together.
+    pub(super) batch: usize,
+    /// Tokens at which a text is cut, if not at the model's positions.
+    pub(super) length: Option<usize>,
+}
+
+impl Job for FeaturesJob<'_> {
+    type Output = Features;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Features> {
+        let model = self.judge.load::<B::InnerBackend>(&place.device)?;
+        let length = self.length.unwrap_or(self.judge.positions);
+        let scorer = self
+            .judge
+            .scorer(&*model, length, self.batch, &place.device)?;
+        let total: usize = self.texts.iter().map(|texts| texts.len()).sum();
+        let progress = Progress::new("reading", total as u64);
+        let mut done = 0;
+        let mut lists = Vec::with_capacity(self.texts.len());
+        for texts in self.texts {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            lists.push(scorer.features(&texts)?);
+            done += texts.len() as u64;
+            progress.update(done, scorer.identity());
+        }
+        Ok(Features {
+            scorer: scorer.identity().to_owned(),
+            lists,
+        })
+    }
+}

@@ -1,0 +1,19 @@
+//! `flm man`.
+
+use super::Cli;
+use crate::error::{CliError, Result};
+use clap::{Args, CommandFactory};
+use std::path::PathBuf;
+
+/// Write manual pages, one for each command
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The folder to write them to
+    #[arg(value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+pub(crate) fn run(args: &ManArgs) -> Result<()> {
+    std::fs::create_dir_all(&args.out).map_err(CliError::io("create", &args.out))?;
+    clap_mangen::generate_to(Cli::command(), &args.out).map_err(CliError::io("write", &args.out))
+}

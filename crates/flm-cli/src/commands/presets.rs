@@ -1,0 +1,35 @@
+//! `flm presets`.
+
+use super::print;
+use crate::error::Result;
+use crate::presets;
+use clap::Args;
+
+/// List the presets, or show one
+#[derive(Debug, Args)]
+pub(crate) struct PresetsArgs {
+    /// The preset to show as TOML
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+pub(crate) fn run(args: &PresetsArgs) -> Result<()> {
+    match &args.name {
+        None => {
+            let width = presets::list()
+                .map(|(name, _)| name.len())
+                .max()
+                .unwrap_or(0);
+            print(
+                &presets::list()
+                    .map(|(name, line)| format!("{name:width$}  {line}\n"))
+                    .collect::<String>(),
+            )
+        }
+        Some(name) => match presets::text(name) {
+            Some(text) => print(text),
+            // The error names the nearest.
+            None => presets::load(name).map(drop),
+        },
+    }
+}

@@ -1,0 +1,288 @@
+//! Drawing samples from a model.
+
+use super::print;
+use crate::args::{DeviceArgs, GivenArgs, GuidesArgs, SamplerName};
+use crate::device::{self, Compute, Job, Place};
+use crate::error::{CliError, Result};
+use crate::files;
+use crate::progress::Progress;
+use crate::stop;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use clap::Args;
+use flm::{DenoisingStep, Guidance, ModelFolder, Observer, Record, SampleOptions, Trace};
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Draw samples from a model
+///
+/// A flow is sampled with Euler steps, a flow map with jumps, a masked (mdlm) or uniform-state (duo) diffusion with ancestral steps. An
+/// autoregressive model writes a token after the other and takes no --steps. The same seed gives the same samples, whatever the batch.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  flm sample --model quickstart/fmlm --steps 1 --count 10
+  flm sample --model quickstart/flm --steps 16 --infill 'the ___ sold two ___ .'
+  flm sample --model runs/duo --steps 16 --top-p 0.9 --greedy-tail")]
+pub(crate) struct SampleArgs {
+    /// A model folder or a finished run
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out. Needed for every model but an
+    /// autoregressive one
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub(crate) steps: Vec<usize>,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
+    /// Samples to draw
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub(crate) count: usize,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Noise put back after each jump of a flow map: 0 for none, 1 for all
+    #[arg(long, default_value_t = 0.0, value_name = "G")]
+    pub(crate) gamma: f64,
+    /// Divides the logits: below 1 likely tokens gain
+    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    pub(crate) temperature: f64,
+    /// How a flow or a flow map goes from noise to text
+    #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
+    pub(crate) sampler: SamplerName,
+    /// Scales the noise that a flow or a flow map starts from: below 1 one step of a flow map writes likelier and less varied text, as a lower
+    /// temperature does in several
+    #[arg(long, default_value_t = 1.0, value_name = "S")]
+    pub(crate) noise_scale: f64,
+    /// Nucleus sampling: keep the smallest set of tokens with total probability of at least P; a flow takes the mean over them
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub(crate) top_p: f64,
+    /// Take in the last step the likeliest tokens instead of drawing them; for duo models
+    #[arg(long)]
+    pub(crate) greedy_tail: bool,
+    /// Lead away from a weaker network, so many times as far from it as the model is: 1 is the model alone. A second evaluation a step; for
+    /// flows and flow maps
+    #[arg(long, value_name = "ETA")]
+    pub(crate) guidance: Option<f64>,
+    #[command(flatten)]
+    pub(crate) guides: GuidesArgs,
+    /// How far states are moved along the reward's gradient before each evaluation; 0.3 where it is not given
+    #[arg(long, value_name = "LAMBDA", requires = "reward")]
+    pub(crate) reward_scale: Option<f64>,
+    /// Samples drawn together; changes the speed and no sample
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) batch: usize,
+    /// Write the likeliest tokens of each position at each step of a flow or a flow map to a JSON file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Write samples to a file, as JSON lines if it ends in .jsonl, instead of printing them; with several numbers of steps, a folder
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replace files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+pub(crate) fn run(args: &SampleArgs) -> Result<()> {
+    let several = args.steps.len() > 1;
+    if several {
+        sample_folder(args)?;
+    }
+    for path in args
+        .trace
+        .iter()
+        .chain(args.out.iter().filter(|_| !several))
+    {
+        files::free(path, args.force)?;
+    }
+    let place = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute)?.ok();
+    if place(&args.out).is_some_and(|out| place(&args.trace) == Some(out)) {
+        return Err(CliError::input(
+            "--out and --trace name the same file: samples and trace need one each",
+        ));
+    }
+    let model = ModelFolder::open(&args.model)?;
+    let (etas, scales) = (args.guidance.as_slice(), args.reward_scale.as_slice());
+    // One value of each at most, so one guidance.
+    let guidance = args.guides.guidances(&model, etas, scales)?.remove(0);
+    let conditioning = args.given.conditioning()?;
+    let request = |steps: Option<usize>| SampleOptions {
+        steps,
+        count: args.count,
+        seed: args.seed,
+        batch: args.batch,
+        temperature: args.temperature,
+        top_p: args.top_p,
+        gamma: args.gamma,
+        sampler: args.sampler.into(),
+        noise_scale: args.noise_scale,
+        greedy_tail: args.greedy_tail,
+        guidance: guidance.clone(),
+        conditioning: conditioning.clone(),
+    };
+    let requests: Vec<_> = match args.steps.as_slice() {
+        [] => vec![request(None)],
+        steps => steps.iter().map(|steps| request(Some(*steps))).collect(),
+    };
+    let mut take = |request: &SampleOptions, records: Vec<Record>| {
+        let path = match (&args.out, request.steps) {
+            (Some(folder), Some(steps)) if several => folder.join(steps_file(steps)),
+            (Some(path), _) => path.clone(),
+            (None, _) => return print(&texts(&records)),
+        };
+        let json = path
+            .extension()
+            .is_some_and(|extension| extension == "jsonl");
+        let content = match json {
+            true => flm::json_lines(&records),
+            false => texts(&records),
+        };
+        files::write(&path, content.as_bytes())
+    };
+    sample(
+        &model,
+        args.device.into(),
+        "samples",
+        &requests,
+        args.trace.as_deref(),
+        &mut take,
+    )
+}
+
+/// The samples of a number of steps, in a folder of several.
+fn steps_file(steps: usize) -> String {
+    format!("steps-{steps}.jsonl")
+}
+
+/// Checks that several sets of samples have a folder to go to.
+fn sample_folder(args: &SampleArgs) -> Result<()> {
+    let Some(folder) = &args.out else {
+        return Err(CliError::input(
+            "several numbers of steps make several sets of samples: name a folder for them by --out",
+        ));
+    };
+    if args.trace.is_some() {
+        return Err(CliError::input(
+            "--trace is for one number of steps, found several",
+        ));
+    }
+    if folder.is_file() {
+        return Err(CliError::input(format!(
+            "{} is a file, expected a folder for several sets of samples",
+            folder.display()
+        )));
+    }
+    for steps in &args.steps {
+        files::free(&folder.join(steps_file(*steps)), args.force)?;
+    }
+    Ok(())
+}
+
+/// Draws the samples of several requests from one model and hands each set to `take` as soon as it is there.
+pub(crate) fn sample(
+    model: &ModelFolder,
+    compute: Compute,
+    label: &str,
+    requests: &[SampleOptions],
+    trace: Option<&Path>,
+    take: &mut dyn FnMut(&SampleOptions, Vec<Record>) -> Result<()>,
+) -> Result<()> {
+    for request in requests {
+        model.check(request)?;
+    }
+    if trace.is_some() && !Guidance::is_supported(model.config()) {
+        return Err(CliError::input(format!(
+            "{} is of kind {}: only a flow or a flow map of one network has a trace",
+            model.name(),
+            model.kind()
+        )));
+    }
+    device::run(
+        compute,
+        SampleJob {
+            model,
+            label,
+            requests,
+            trace,
+            take,
+        },
+    )
+}
+
+struct SampleJob<'a> {
+    model: &'a ModelFolder,
+    label: &'a str,
+    requests: &'a [SampleOptions],
+    trace: Option<&'a Path>,
+    take: &'a mut dyn FnMut(&SampleOptions, Vec<Record>) -> Result<()>,
+}
+
+impl Job for SampleJob<'_> {
+    type Output = ();
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<()> {
+        let model = self.model.clone().load::<B::InnerBackend>(&place.device)?;
+        let model = model.with_execution(place.execution);
+        // All of them before the first samples are drawn.
+        for request in self.requests {
+            model.check(request)?;
+        }
+        for request in self.requests {
+            let watch = Watch {
+                progress: Progress::new(self.label, request.total() as u64),
+                steps: request.steps_of(model.config(), model.name())?,
+                trace: self.trace.map(|_| Trace::new(model.tokenizer())),
+            };
+            let samples = model.sample_with(request, &watch)?;
+            let records = samples
+                .into_iter()
+                .map(|sample| model.record(request, sample))
+                .collect::<flm::Result<Vec<_>>>()?;
+            if let (Some(path), Some(trace)) = (self.trace, watch.trace) {
+                files::write(path, &serde_json::to_vec(&trace.into_file(&records))?)?;
+            }
+            (self.take)(request, records)?;
+        }
+        Ok(())
+    }
+}
+
+/// Shows how far sampling is, and keeps its trace.
+struct Watch<'a> {
+    progress: Progress,
+    steps: usize,
+    trace: Option<Trace<'a>>,
+}
+
+impl<B: Backend> Observer<B> for Watch<'_> {
+    fn step(&self, step: &DenoisingStep<'_, B>) {
+        if let Some(trace) = &self.trace {
+            trace.step(step);
+        }
+    }
+
+    fn progress(&self, done: usize, _total: usize) {
+        let steps = match self.steps {
+            1 => "1 step".to_owned(),
+            steps => format!("{steps} steps"),
+        };
+        let message = format!("sampling in {steps}");
+        self.progress.update(done as u64, &message);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        stop::asked()
+    }
+}
+
+/// The texts of samples, for people: those of several lines are set apart by an empty one.
+pub(crate) fn texts(records: &[Record]) -> String {
+    let mut out = String::new();
+    for record in records {
+        out.push_str(&record.text);
+        out.push('\n');
+        if record.text.contains('\n') {
+            out.push('\n');
+        }
+    }
+    out
+}

@@ -1,0 +1,183 @@
+//! Training a classifier of real text, which rewards samples.
+
+use crate::device::Device;
+use crate::device::{self, Job, Place};
+use crate::error::{CliError, Result};
+use crate::progress::Progress;
+use crate::purpose;
+use crate::{stop, table};
+use burn::tensor::backend::AutodiffBackend;
+use clap::Args;
+use flm_data::Dataset;
+use flm_reward::{ClassifierConfig, ClassifierFile, Existing, Training, recognized};
+use flm_simplex::stream::generator;
+use rand::RngExt;
+use std::path::PathBuf;
+
+/// Train a reward: a small classifier that tells rows of a corpus from corrupted ones
+///
+/// Corrupted rows have a few tokens replaced or exchanged, or go on as another row does, which is how samples drawn in few steps go wrong. The
+/// folder holds `config.json` and `model.safetensors`; `flm sample --reward classifier:DIR` steers samples with it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flm train-reward --data data --out runs/reward")]
+pub(crate) struct TrainRewardArgs {
+    /// The data folder whose rows are real
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The folder to make
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Steps of the optimizer
+    #[arg(long, default_value_t = 2_000, value_name = "N")]
+    pub(crate) steps: u64,
+    /// Real rows in a step; as many corrupted ones are made of them
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(crate) batch: usize,
+    /// Width of the classifier
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(crate) width: usize,
+    /// Learning rate, which falls to nothing
+    #[arg(long, default_value_t = 2e-3, value_name = "RATE")]
+    pub(crate) lr: f64,
+    /// Seed of weights, rows and corruption
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Replace a reward that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Where to compute: cpu, wgpu or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: Device,
+}
+
+/// Validation rows on which the classifier is measured.
+const MEASURED: usize = 1_000;
+
+/// Trains one, writes its folder and says how well it tells rows apart.
+pub(crate) fn train(args: &TrainRewardArgs) -> Result<String> {
+    for (what, value) in [("steps", args.steps), ("rows in a step", args.batch as u64)] {
+        if value == 0 {
+            return Err(CliError::input(format!(
+                "the number of {what} must be at least 1, found 0"
+            )));
+        }
+    }
+    if !(args.lr.is_finite() && args.lr > 0.0) {
+        return Err(CliError::input(format!(
+            "--lr must be a finite number above 0, found {}",
+            args.lr
+        )));
+    }
+    if args.out.exists() {
+        let out = args.out.display();
+        if !args.force {
+            return Err(CliError::input(format!(
+                "{out} exists already: choose another folder, or add --force to replace it"
+            )));
+        }
+        flm_reward::check_replaced(&args.out)?;
+    }
+    let dataset = Dataset::open(&args.data)?;
+    let sizes = sizes(&dataset, args);
+    (sizes.validate())
+        .map_err(|error| CliError::input(format!("--width {}: {error}", args.width)))?;
+    dataset.verify()?;
+    device::run(
+        args.device,
+        RewardJob {
+            dataset: &dataset,
+            sizes,
+            args,
+        },
+    )
+}
+
+fn sizes(dataset: &Dataset, args: &TrainRewardArgs) -> ClassifierConfig {
+    ClassifierConfig {
+        width: args.width,
+        ..ClassifierConfig::new(dataset.tokenizer().vocab_size())
+    }
+}
+
+struct RewardJob<'a> {
+    dataset: &'a Dataset,
+    sizes: ClassifierConfig,
+    args: &'a TrainRewardArgs,
+}
+
+impl Job for RewardJob<'_> {
+    type Output = String;
+
+    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<String> {
+        let Self {
+            dataset,
+            sizes,
+            args,
+        } = self;
+        let (tokenizer, split) = (dataset.tokenizer(), dataset.train());
+        let training = Training {
+            steps: args.steps,
+            batch: args.batch,
+            lr: args.lr,
+            seed: args.seed,
+            pad: tokenizer.pad_id(),
+        };
+        let progress = Progress::new("reward", args.steps);
+        let rows = |count: usize, rng: &mut rand_chacha::ChaCha8Rng| {
+            if stop::asked() {
+                return Err(CliError::interrupted("stopped before it was trained"));
+            }
+            let numbers = (0..count).map(|_| rng.random_range(0..split.rows()));
+            let rows = numbers.map(|row| Ok(split.row(row)?));
+            rows.collect::<Result<Vec<_>>>()
+        };
+        let observe = |step: u64, loss: f64| {
+            if !loss.is_finite() {
+                return Err(CliError::input(format!(
+                    "the loss became {loss} in step {}: choose a smaller --lr than {:?}",
+                    step + 1,
+                    args.lr
+                )));
+            }
+            progress.update(step + 1, &format!("loss {loss:.3}"));
+            Ok(())
+        };
+        let classifier = flm_reward::train::<B, _>(&sizes, training, &place.device, rows, observe)?;
+        let existing = match args.force {
+            true => Existing::Replace,
+            false => Existing::Refuse,
+        };
+        let file = ClassifierFile::new(sizes, tokenizer.hash());
+        flm_reward::save(&args.out, &classifier, &file, existing)?;
+
+        let validation = dataset.validation();
+        let measured = (0..validation.rows().min(MEASURED)).map(|row| validation.row(row));
+        let measured = measured.collect::<std::result::Result<Vec<_>, _>>()?;
+        let mut rng = generator(args.seed, purpose::CORRUPTED, 0, 0);
+        let shares = (!measured.is_empty()).then(|| {
+            recognized(
+                &classifier,
+                &measured,
+                training.pad,
+                &mut rng,
+                &place.device,
+            )
+        });
+
+        let mut told = String::new();
+        if let Some([real, corrupted]) = shares {
+            let share = |share: f64| format!("{:.1} %", 100.0 * share);
+            let lines = [
+                vec!["validation rows".to_owned(), "recognized".to_owned()],
+                vec![format!("{} real", measured.len()), share(real)],
+                vec![format!("{} corrupted", measured.len()), share(corrupted)],
+            ];
+            told += &table::aligned(&lines);
+        }
+        let out = args.out.display();
+        Ok(told
+            + &format!(
+                "reward     {out}\nnext       flm sample --model RUN --steps 4 --reward classifier:{out}\n"
+            ))
+    }
+}

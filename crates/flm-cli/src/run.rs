@@ -1,0 +1,343 @@
+//! A run folder around `flm::Trainer`: what training and distilling share.
+
+mod card;
+
+use crate::args::{DeviceArgs, SettingsArgs, reject_section, settings};
+use crate::command_line::CommandLine;
+use crate::config::{Config, first_difference};
+use crate::device::{Compute, Place};
+use crate::error::{CliError, Result};
+use crate::files::{self, Kind, RunFolder};
+use crate::progress::{Progress, thousands};
+use crate::stop;
+use crate::{curve, plot};
+use burn::tensor::backend::AutodiffBackend;
+use clap::Args;
+use flm::{Card, Existing, Rows, Trainer, Training};
+use flm_denoiser::{Dit, DitConfig, Family};
+use flm_distill::ObjectiveKind;
+use flm_objective::Objective;
+use flm_train::{MetricsFile, TrainConfig, latest_checkpoint};
+use std::path::{Path, PathBuf};
+
+/// What training and distilling share.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The run folder to make
+    #[arg(long, value_name = "RUN")]
+    pub(crate) out: PathBuf,
+    /// Train for as many steps as N evaluations of the network pay for, a pass back counting as two, instead of a number of steps; rounds of a
+    /// distillation share them evenly
+    #[arg(long, value_name = "N")]
+    pub(crate) evaluations: Option<u64>,
+    /// Go on from the newest checkpoint in the run folder, with the settings kept there
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Replace a run that is there
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// What to do where a run's folder is already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Refuse.
+    Fresh,
+    /// Replace it.
+    Replace,
+    /// Go on from its newest checkpoint.
+    Resume,
+}
+
+impl From<&RunArgs> for Start {
+    fn from(args: &RunArgs) -> Self {
+        match (args.resume, args.force) {
+            (true, _) => Self::Resume,
+            (_, true) => Self::Replace,
+            _ => Self::Fresh,
+        }
+    }
+}
+
+/// A model to be trained.
+pub(crate) struct Request<'a> {
+    pub(crate) config: Config,
+    pub(crate) data: &'a Path,
+    pub(crate) out: RunFolder,
+    pub(crate) start: Start,
+    /// How many evaluations of the network to spend, in the place of a number of steps.
+    pub(crate) evaluations: Option<u64>,
+    pub(crate) compute: Compute,
+    /// What was typed, for the model card.
+    pub(crate) command: CommandLine,
+    /// Whether it is only to be timed, and prints nothing.
+    pub(crate) silent: bool,
+}
+
+/// What rounds took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Spent {
+    pub(crate) evaluations: u64,
+    pub(crate) seconds: f64,
+}
+
+/// A run whose settings and folder are checked.
+pub(crate) struct RunPlan<'a> {
+    pub(crate) request: Request<'a>,
+    /// Whether the model is made of another, by the settings of `[distill]`.
+    distilled: bool,
+    /// What rounds before this one took.
+    pub(crate) spent: Spent,
+    /// The step of the checkpoint to go on from.
+    resume_at: Option<u64>,
+}
+
+impl<'a> RunPlan<'a> {
+    /// Checks everything that can be checked before the run's folder is touched.
+    pub(crate) fn new(request: Request<'a>, distilled: bool) -> Result<Self> {
+        request.config.training(distilled).validate()?;
+        let resume_at = match request.start {
+            Start::Resume => {
+                check_same(&request.config, &request.out)?;
+                latest_checkpoint(&request.out.checkpoints())?.map(|(step, _)| step)
+            }
+            start => {
+                request.out.check_free(start == Start::Replace, Kind::Run)?;
+                None
+            }
+        };
+        Ok(Self {
+            request,
+            distilled,
+            spent: Spent::default(),
+            resume_at,
+        })
+    }
+
+    /// The settings of the loop.
+    pub(crate) fn settings(&self) -> &TrainConfig {
+        self.request.config.training(self.distilled)
+    }
+
+    /// With as many steps, of so many evaluations of the network each, as were paid for.
+    pub(crate) fn spending(mut self, step: f64) -> Result<Self> {
+        if let Some(budget) = self.request.evaluations {
+            self.request.config.training_mut(self.distilled).steps = paid(budget, step)?;
+        }
+        Ok(self)
+    }
+
+    /// Makes the folder ready: only now is anything written.
+    fn begin(&self) -> Result<MetricsFile> {
+        let out = &self.request.out;
+        if self.request.start != Start::Resume {
+            out.create()?;
+        }
+        out.save(&self.request.config.of_run()?)?;
+        Ok(MetricsFile::open(out.metrics(), self.resume_at)?)
+    }
+
+    /// Trains, and saves the model in the run's folder.
+    pub(crate) fn train<B: AutodiffBackend, O: Objective<B, Network = Dit<B>>>(
+        self,
+        place: &Place<B>,
+        trainer: Trainer<'_, B, O>,
+    ) -> Result<Card> {
+        let plan = self.spending(trainer.evaluations())?;
+        let (out, settings) = (&plan.request.out, plan.settings().clone());
+        let network = trainer.config();
+        let (label, colour) = (flm::kind(network), plan.colour(network));
+        let tokens = (settings.batch * network.length) as u64;
+        if let Some(card) = plan.done(trainer.rows())? {
+            return Ok(card);
+        }
+        let run = trainer
+            .steps(settings.steps)
+            .execution(place.execution)
+            .checkpoints(out.checkpoints())
+            .stop(stop::flag());
+        let run = match plan.resume_at {
+            Some(_) => run.resume(),
+            None => run.replace(),
+        };
+        let progress = if plan.request.silent {
+            Progress::silent()
+        } else {
+            Progress::new(label, settings.steps)
+        };
+        let run = run.start()?;
+        if plan.learns_badly_alone() {
+            progress.note(
+                "without a teacher the Eulerian objective seldom learns: --set flow_map.objective=lagrangian does (docs/results/distillations.md)",
+            );
+        }
+        let mut metrics = plan.begin()?;
+        let mut written = Ok(());
+        let trained = run
+            .on_event(|event| {
+                progress.training(&event, tokens);
+                if written.is_ok() {
+                    written = metrics.write(&event);
+                }
+            })
+            .train()?;
+        written?;
+        let mut model = trained.model;
+        let training = model.card_mut().training.get_or_insert_default();
+        if !trained.finished {
+            return Err(CliError::interrupted(format!(
+                "stopped at step {} of {}, nothing is lost",
+                training.steps, settings.steps
+            )));
+        }
+        let speed = training.steps as f64 * tokens as f64 / training.seconds;
+        training.evaluations += plan.spent.evaluations;
+        training.seconds += plan.spent.seconds;
+        // From the file, because a run that was stopped after its last step has nothing left to validate.
+        let losses = curve::read(&out.metrics());
+        training.validation_loss = losses.validation.last().map(|(_, loss)| *loss);
+        let loss = training
+            .validation_loss
+            .or(losses.training.last().map(|(_, loss)| *loss));
+        model.card_mut().command = plan.request.command.shown();
+        let readme = card::readme(model.card(), model.config(), &plan.request.config)?;
+        let readme = ("README.md", readme.as_bytes());
+        model.save_with(out.model(), Existing::Replace, &[readme])?;
+        // The run is done; a picture of it is no reason to fail.
+        if let Ok(picture) = plot::losses(&[(&losses, colour)]) {
+            let _ = files::write(&out.losses(), plot::standalone(&picture).as_bytes());
+        }
+        progress.finish(&format!(
+            "{} steps  loss {:.3}  {} tok/s",
+            settings.steps,
+            loss.unwrap_or(f64::NAN),
+            thousands(speed)
+        ));
+        Ok(model.card().clone())
+    }
+
+    fn colour(&self, network: &DitConfig) -> plotters::style::RGBColor {
+        if network.two_time {
+            plot::FLOW_MAP
+        } else {
+            plot::FLOW
+        }
+    }
+
+    /// The model of a run that has no step left to do.
+    fn done(&self, rows: &Rows) -> Result<Option<Card>> {
+        let steps = self.settings().steps;
+        let card = match self.resume_at {
+            Some(step) if step >= steps => Card::read(&self.request.out.model())?,
+            _ => None,
+        };
+        let is_this = |card: &Card| {
+            let done = |run: &Training| run.steps >= steps && run.data_hash == rows.hash();
+            card.training.as_ref().is_some_and(done)
+        };
+        Ok(card.filter(is_this))
+    }
+
+    /// Whether this is the objective that needs the velocity of a flow that is there, and no flow is.
+    fn learns_badly_alone(&self) -> bool {
+        let settings = &self.request.config.distill;
+        self.distilled
+            && settings.teacher.is_empty()
+            && settings.flow_map.objective == ObjectiveKind::Eulerian
+    }
+}
+
+/// How many steps, of so many evaluations of the network each, a budget pays for.
+pub(crate) fn paid(budget: u64, step: f64) -> Result<u64> {
+    match (budget as f64 / step).floor() as u64 {
+        0 => Err(CliError::input(format!(
+            "--evaluations {budget} pays for no step: one takes {step:.0} evaluations of the network"
+        ))),
+        steps => Ok(steps),
+    }
+}
+
+/// A resumed run keeps its settings; only the number of steps may change.
+pub(crate) fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
+    let path = out.config();
+    if !path.is_file() {
+        return Err(CliError::input(format!(
+            "there is no run to resume in {}",
+            out.root().display()
+        )));
+    }
+    let mut saved = out.saved()?;
+    saved.data.clone_from(&config.data);
+    // A curriculum lasts a share of the steps: others would begin it again.
+    if config.model.family != Family::Duo {
+        saved.train.steps = config.train.steps;
+    }
+    // And so are segments that are halved.
+    if config.distill.flow_map.segments == 1 {
+        saved.distill.train.steps = config.distill.train.steps;
+    }
+    // One model may be reached by several paths.
+    let (then, now) = (&mut saved.distill, &config.distill);
+    for (then, now) in [
+        (&mut then.teacher, &now.teacher),
+        (&mut then.start, &now.start),
+    ] {
+        let place = |path: &String| std::fs::canonicalize(path).ok();
+        if place(then).is_some() && place(then) == place(now) {
+            then.clone_from(now);
+        }
+    }
+    match first_difference(&saved, config) {
+        None => Ok(()),
+        Some((key, then, now)) => Err(CliError::input(format!(
+            "{} cannot be resumed with other settings: {key} was {then}, now {now}",
+            out.root().display()
+        ))),
+    }
+}
+
+/// The same for a run. One that is resumed has its own settings for a preset, and one with a teacher the teacher's.
+pub(crate) fn run_settings(
+    args: &SettingsArgs,
+    run: &RunArgs,
+    teacher: Option<&Path>,
+    sections: &[&str],
+) -> Result<Config> {
+    reject_section(
+        args,
+        "data",
+        "decided when data is prepared (`flm data prepare --set`)",
+    )?;
+    if teacher.is_some() {
+        reject_section(args, "model", "decided by the teacher")?;
+    }
+    let saved = RunFolder::new(&run.out).config();
+    let before = if run.resume && saved.is_file() {
+        Some(saved)
+    } else {
+        teacher.map(config_of_run)
+    };
+    let default = before
+        .filter(|path| path.is_file())
+        .map(|path| path.display().to_string());
+    settings(args, default.as_deref(), sections)
+}
+
+/// Where the settings of the run that made a model are: beside the model, or in the run itself.
+fn config_of_run(model: &Path) -> PathBuf {
+    let own = RunFolder::new(model).config();
+    let beside = model.parent().map(|run| RunFolder::new(run).config());
+    beside.filter(|_| !own.is_file()).unwrap_or(own)
+}
+
+/// Where the model is, and what to do with it.
+pub(crate) fn next(run: &Path, steps: Option<usize>) -> String {
+    let (model, run) = (run.join("model"), run.display());
+    let steps = steps.map_or_else(String::new, |steps| format!(" --steps {steps}"));
+    format!(
+        "model      {}\nnext       flm sample --model {run}{steps}\n",
+        model.display()
+    )
+}
