@@ -128,6 +128,7 @@ impl From<flm::Error> for CliError {
     fn from(error: flm::Error) -> Self {
         let kind = match error {
             flm::Error::Cancelled { .. } => Kind::Interrupted,
+            flm::Error::Train(error) => return error.into(),
             _ => Kind::Input,
         };
         Self::of(kind, &error)

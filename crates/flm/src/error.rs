@@ -130,6 +130,9 @@ pub enum Error {
     /// Settings of a diffusion model of tokens are impossible.
     #[error(transparent)]
     Discrete(#[from] flm_discrete::DiscreteConfigError),
+    /// A file of the published implementation cannot be read.
+    #[error(transparent)]
+    Reference(#[from] flm_denoiser::reference::ReferenceError),
     /// The temperature is not positive and finite.
     #[error(transparent)]
     Temperature(#[from] flm_denoiser::TemperatureError),

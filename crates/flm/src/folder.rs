@@ -54,6 +54,12 @@ impl ModelFolder {
         }
     }
 
+    /// Where the model named by `path` is, if it is one with a format version, as this crate writes it. The published implementation's have none.
+    pub fn find_own(path: &Path) -> Option<PathBuf> {
+        let path = Self::find(path).ok()?;
+        has_format_version(&path).then_some(path)
+    }
+
     /// The name that it was opened by.
     pub fn name(&self) -> &str {
         &self.name
@@ -198,6 +204,40 @@ pub fn kind(config: &DitConfig) -> &'static str {
     }
 }
 
+/// Whether the `config.json` of a folder has a format version.
+pub fn has_format_version(folder: &Path) -> bool {
+    let config = std::fs::read_to_string(folder.join(flm_denoiser::folder::CONFIG_FILE));
+    let json = config.map(|text| serde_json::from_str::<serde_json::Value>(&text));
+    matches!(json, Ok(Ok(json)) if json.get("format_version").is_some())
+}
+
+/// A network in a line.
+pub fn describe(config: &DitConfig) -> String {
+    format!(
+        "{} · {} tokens · length {} · width {} · {} blocks of {} heads · {} parameters",
+        kind(config),
+        grouped(config.vocab_size as u128),
+        grouped(config.length as u128),
+        config.width,
+        config.blocks,
+        config.heads,
+        grouped(config.parameter_count()),
+    )
+}
+
+/// A whole number with its thousands set apart.
+pub fn grouped(number: u128) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// The text of a row of tokens.
 ///
 /// Of a packed block the begin and end token of its frame are left out, and each document inside starts a new line.
@@ -217,4 +257,17 @@ pub fn text_of(tokens: &[u32], tokenizer: &TextTokenizer, layout: Layout) -> Res
         .map(|document| tokenizer.decode_all(document));
     let documents = documents.collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(documents.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (30_522, "30,522")] {
+            assert_eq!(grouped(number), expected);
+        }
+        assert_eq!(grouped(139_342_394), "139,342,394");
+    }
 }

@@ -6,14 +6,11 @@ use crate::device::{self, Device, Job, Place};
 use crate::error::{CliError, Result};
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
-use flm::{CARD_FILE, Card, Converted, ModelFolder};
-use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
-use flm_denoiser::folder::{self, Content, Existing};
-use flm_denoiser::reference::{
-    self, ExportFormat, Hints, Kind, ReferenceCheckpoint, ReferenceError, Weights,
-};
-use flm_denoiser::{Dit, DitConfig};
-use std::path::{Path, PathBuf};
+use flm::{Existing, ImportOptions, Imported, ModelFolder};
+use flm_data::Layout;
+use flm_denoiser::folder;
+use flm_denoiser::reference::{self, ExportFormat, Hints, Kind, ReferenceError, Weights};
+use std::path::PathBuf;
 
 /// Bring in weights of the published implementation, or hand a model back to it
 ///
@@ -81,17 +78,11 @@ pub(crate) enum NetworkKind {
 /// Converts and says what became of what.
 pub(crate) fn convert(args: &ConvertArgs) -> Result<String> {
     // Computing is not needed; the processor holds the tensors.
-    if is_model(&args.from) {
+    if ModelFolder::find_own(&args.from).is_some() {
         device::run(Device::Cpu, Out { args })
     } else {
         device::run(Device::Cpu, In { args })
     }
-}
-
-/// Whether a path is a model folder of ours, or a run that has one.
-fn is_model(path: &Path) -> bool {
-    let folder = ModelFolder::find(path);
-    folder.is_ok_and(|folder| inspect::is_ours(&folder))
 }
 
 fn existing(force: bool) -> Existing {
@@ -144,7 +135,7 @@ impl Job for Out<'_> {
         reference::export(&args.out, &model, &config, target, existing(args.force))?;
         let mut out = format!(
             "network    {}\nwritten    {}\n",
-            inspect::network(&config),
+            flm::describe(&config),
             args.out.display()
         );
         if config.residual {
@@ -162,232 +153,56 @@ struct In<'a> {
     args: &'a ConvertArgs,
 }
 
-/// A network with what its folder holds besides.
-struct Network<B: AutodiffBackend> {
-    model: Dit<B::InnerBackend>,
-    config: DitConfig,
-    extra: Vec<(&'static str, Vec<u8>)>,
-}
-
 impl Job for In<'_> {
     type Output = String;
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<String> {
         let args = self.args;
-        let foreign = ReferenceCheckpoint::open(&args.from)?;
-        let kind = match args.kind {
-            Some(kind) => kind.into(),
-            None => foreign.kind()?,
+        let options = ImportOptions {
+            denoiser: args.denoiser.clone(),
+            tokenizer: args.tokenizer.clone(),
+            weights: if args.no_ema {
+                Weights::Live
+            } else {
+                Weights::Averaged
+            },
+            hints: Hints {
+                length: args.length,
+                heads: args.heads,
+                kind: args.kind.map(Kind::from),
+            },
+            layout: args.layout.map(Layout::from),
+            command: CommandLine::current().shown(),
         };
-        let denoiser = match (&args.denoiser, kind) {
-            (Some(path), Kind::Residual) => Some(path),
-            (None, Kind::Residual) => {
-                return Err(CliError::input(format!(
-                    "{} is the second network of a residual flow map: name the file of its denoiser by --denoiser",
-                    args.from.display()
-                )));
-            }
-            (Some(path), _) => {
-                return Err(CliError::input(format!(
-                    "{} is a network of its own and takes no denoiser, found --denoiser {}",
-                    args.from.display(),
-                    path.display()
-                )));
-            }
-            (None, _) => None,
-        };
-        let layout = self.layout()?;
-        let network = self.read::<B>(&foreign, &args.from, Some(kind), layout, place)?;
-        let existing = existing(args.force);
-        match denoiser {
-            None => {
-                let extra = network.extra();
-                folder::save(&args.out, &network.model, &network.config, &extra, existing)?;
-            }
-            Some(path) => {
-                let denoiser = self.denoiser::<B>(path, layout, place)?;
-                let (of_second, of_denoiser) = (network.extra(), denoiser.extra());
-                folder::save_residual(
-                    &args.out,
-                    network.content(&of_second),
-                    denoiser.content(&of_denoiser),
-                    existing,
-                )?;
-            }
-        }
+        let imported = Imported::<B::InnerBackend>::read(&args.from, &options, &place.device);
+        let imported = imported.map_err(with_option)?;
+        imported.save(&args.out, existing(args.force))?;
+        let file = imported.checkpoint();
         let text = match &args.tokenizer {
             Some(_) => format!(
                 "next       flm sample --model {} --steps {}\n",
                 args.out.display(),
-                if network.config.two_time { 1 } else { 128 }
+                if imported.config().two_time { 1 } else { 128 }
             ),
             None => format!(
                 "tokenizer  none{}: samples need one, by --tokenizer\n",
-                (foreign.settings().tokenizer.as_ref())
+                (file.settings().tokenizer.as_ref())
                     .map_or_else(String::new, |name| format!(" (the file names {name})"))
             ),
         };
         Ok(format!(
             "{}model      {}\n{text}",
-            inspect::foreign(&foreign, &network.config),
+            inspect::foreign(file, imported.config()),
             args.out.display()
         ))
     }
 }
 
-impl In<'_> {
-    /// What a sequence of the model is: what a card of ours says, or is given, and no two that differ.
-    fn layout(&self) -> Result<Layout> {
-        let args = self.args;
-        let mut found: Option<(String, Layout)> = (args.layout).map(|layout| {
-            (
-                format!("--layout {}", Layout::from(layout).name()),
-                layout.into(),
-            )
-        });
-        for path in std::iter::once(&args.from).chain(&args.denoiser) {
-            let card = if is_model(path) {
-                Card::read(&ModelFolder::find(path)?)?
-            } else {
-                // A file of this name elsewhere may be anything.
-                Card::read(path).ok().flatten()
-            };
-            let Some(layout) = card.map(|card| card.layout) else {
-                continue;
-            };
-            match &found {
-                Some((by, other)) if *other != layout => {
-                    return Err(CliError::input(format!(
-                        "the card of {} says that its layout is {}, which differs from {by}",
-                        path.display(),
-                        layout.name()
-                    )));
-                }
-                _ => found = Some((format!("that of {}", path.display()), layout)),
-            }
-        }
-        Ok(found.map_or(Layout::Packed, |(_, layout)| layout))
-    }
-
-    fn read<B: AutodiffBackend>(
-        &self,
-        foreign: &ReferenceCheckpoint,
-        path: &Path,
-        kind: Option<Kind>,
-        layout: Layout,
-        place: &Place<B>,
-    ) -> Result<Network<B>> {
-        let args = self.args;
-        let hints = Hints {
-            length: args.length,
-            heads: args.heads,
-            kind,
-        };
-        let weights = if args.no_ema {
-            Weights::Live
-        } else {
-            Weights::Averaged
-        };
-        let loaded = foreign.load::<B::InnerBackend>(weights, &hints, &place.device);
-        let (model, config) = loaded.map_err(with_option)?;
-        let tokenizer = match &args.tokenizer {
-            Some(path) => Some(fitting(path, config.vocab_size)?),
-            None => None,
-        };
-        let averaged = foreign.has_averages() && weights == Weights::Averaged;
-        let weights = if averaged { "averaged" } else { "as they are" };
-        let converted = Converted {
-            file: path.display().to_string(),
-            sha256: flm::file_hash(&main_file(path))?,
-            algorithm: foreign.settings().algorithm.clone(),
-            weights: weights.to_owned(),
-            steps: foreign.settings().step,
-        };
-        let card = Card {
-            command: CommandLine::current().shown(),
-            tokenizer_hash: tokenizer
-                .as_ref()
-                .map(|tokenizer| tokenizer.hash().to_owned()),
-            converted: Some(converted.clone()),
-            ..Card::new(flm::kind(&config), layout, config.parameter_count() as u64)
-        };
-        let mut extra = vec![
-            (CARD_FILE, card.to_json().into_bytes()),
-            ("README.md", readme(&card, &converted, &config).into_bytes()),
-        ];
-        if let Some(tokenizer) = tokenizer {
-            extra.push((TOKENIZER_FILE, tokenizer.to_json()?.into_bytes()));
-        }
-        Ok(Network {
-            model,
-            config,
-            extra,
-        })
-    }
-
-    /// The denoiser of a residual flow map, which may be a model folder of ours.
-    fn denoiser<B: AutodiffBackend>(
-        &self,
-        path: &Path,
-        layout: Layout,
-        place: &Place<B>,
-    ) -> Result<Network<B>> {
-        if !is_model(path) {
-            let foreign = ReferenceCheckpoint::open(path)?;
-            return self.read::<B>(&foreign, path, Some(Kind::Flow), layout, place);
-        }
-        let folder = ModelFolder::find(path)?;
-        let (model, config) = folder::load::<B::InnerBackend>(&folder, &place.device)?;
-        let mut extra = Vec::new();
-        for name in [TOKENIZER_FILE, CARD_FILE, "README.md"] {
-            let path = folder.join(name);
-            if path.is_file() {
-                let content = std::fs::read(&path).map_err(CliError::io("read", &path))?;
-                extra.push((name, content));
-            }
-        }
-        Ok(Network {
-            model,
-            config,
-            extra,
-        })
-    }
-}
-
-impl<B: AutodiffBackend> Network<B> {
-    fn extra(&self) -> Vec<(&str, &[u8])> {
-        (self.extra.iter())
-            .map(|(name, content)| (*name, content.as_slice()))
-            .collect()
-    }
-
-    fn content<'a>(&'a self, extra: &'a [(&'a str, &'a [u8])]) -> Content<'a, B::InnerBackend> {
-        Content {
-            model: &self.model,
-            config: &self.config,
-            extra,
-        }
-    }
-}
-
-/// The tokenizer of a model of `vocabulary` tokens. The reference gives one without a padding token one more, the last.
-fn fitting(path: &Path, vocabulary: usize) -> Result<TextTokenizer> {
-    let tokenizer = TextTokenizer::load(path)?;
-    let found = tokenizer.vocab_size();
-    if found == vocabulary {
-        return Ok(tokenizer);
-    }
-    if found + 1 == vocabulary && tokenizer.pad_id() == tokenizer.eos_id() {
-        return Ok(tokenizer.with_padding()?);
-    }
-    Err(CliError::input(format!(
-        "{} has {found} tokens, but the model has {vocabulary}",
-        path.display()
-    )))
-}
-
 /// The error with the option that it is about.
-fn with_option(error: ReferenceError) -> CliError {
+fn with_option(error: flm::Error) -> CliError {
+    let flm::Error::Reference(error) = error else {
+        return error.into();
+    };
     let option = match &error {
         ReferenceError::Untold { key, .. } => format!(" by --{key}"),
         ReferenceError::Contradiction { key, .. } => format!(" by --{key}"),
@@ -398,15 +213,6 @@ fn with_option(error: ReferenceError) -> CliError {
         _ => return error.into(),
     };
     CliError::input(format!("{error}{option}"))
-}
-
-/// The file of weights that a path means.
-fn main_file(path: &Path) -> PathBuf {
-    if path.is_dir() {
-        path.join(folder::TENSORS_FILE)
-    } else {
-        path.to_path_buf()
-    }
 }
 
 impl From<LayoutName> for Layout {
@@ -426,34 +232,4 @@ impl From<NetworkKind> for Kind {
             NetworkKind::Residual => Self::Residual,
         }
     }
-}
-
-/// The card of a converted model for people.
-fn readme(card: &Card, converted: &Converted, config: &DitConfig) -> String {
-    let Converted {
-        file,
-        sha256,
-        algorithm,
-        weights,
-        steps,
-    } = converted;
-    let unknown = || "not said".to_owned();
-    format!(
-        "# {kind}, converted\n\n\
-             | | |\n| --- | --- |\n\
-             | file | `{file}` |\n\
-             | SHA-256 | `{sha256}` |\n\
-             | its kind there | {algorithm} |\n\
-             | steps there | {steps} |\n\
-             | weights | {weights} |\n\
-             | network | {network} |\n\
-             | command | `{command}` |\n\
-             | version | flm {version} |\n",
-        kind = card.kind,
-        algorithm = algorithm.clone().unwrap_or_else(unknown),
-        steps = steps.map_or_else(unknown, |steps| steps.to_string()),
-        network = inspect::network(config),
-        command = card.command,
-        version = card.flm_version,
-    )
 }

@@ -3,7 +3,7 @@
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
 use clap::Args;
-use flm::{CARD_FILE, Card};
+use flm::{CARD_FILE, Card, grouped};
 use flm_data::{Dataset, Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::DitConfig;
 use flm_denoiser::folder;
@@ -47,7 +47,7 @@ pub(crate) fn inspect(path: &Path, tensors: bool) -> Result<String> {
     if path.join("config.toml").is_file() {
         return run(path, tensors);
     }
-    if is_ours(path) {
+    if flm::has_format_version(path) {
         return model(path, tensors);
     }
     if path.join("config.json").is_file() {
@@ -57,40 +57,6 @@ pub(crate) fn inspect(path: &Path, tensors: bool) -> Result<String> {
         "{} is no folder that is known: it holds none of config.json (a model), config.toml (a run), dataset.json (data) and state.json (a checkpoint)",
         path.display()
     )))
-}
-
-/// Whether a folder's `config.json` has a format version, as ours have.
-pub(super) fn is_ours(path: &Path) -> bool {
-    let config = files::read(&path.join("config.json"));
-    let json = config.map(|text| serde_json::from_str::<Value>(&text));
-    matches!(json, Ok(Ok(json)) if json.get("format_version").is_some())
-}
-
-/// A whole number with its thousands set apart.
-fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// A network in a line.
-pub(crate) fn network(config: &DitConfig) -> String {
-    format!(
-        "{} · {} tokens · length {} · width {} · {} blocks of {} heads · {} parameters",
-        flm::kind(config),
-        grouped(config.vocab_size as u128),
-        grouped(config.length as u128),
-        config.width,
-        config.blocks,
-        config.heads,
-        grouped(config.parameter_count()),
-    )
 }
 
 /// A file of the reference's and the network in it, line by line.
@@ -109,7 +75,7 @@ pub(crate) fn foreign(file: &ReferenceCheckpoint, config: &DitConfig) -> String 
         (false, _) => "one set of weights".to_owned(),
     });
     let mut out = format!("file       {}\n", about.join(" · "));
-    let _ = writeln!(out, "network    {}", network(config));
+    let _ = writeln!(out, "network    {}", flm::describe(config));
     if !file.left_out().is_empty() {
         let first = &file.left_out()[0];
         let _ = writeln!(
@@ -148,7 +114,7 @@ fn list(out: &mut String, shapes: &[(String, Vec<usize>)]) {
 /// A model folder.
 fn model(path: &Path, tensors: bool) -> Result<String> {
     let config = folder::read_config(path)?;
-    let mut out = format!("network    {}\n", network(&config));
+    let mut out = format!("network    {}\n", flm::describe(&config));
     let tokenizer = path.join(TOKENIZER_FILE);
     if tokenizer.is_file() {
         let tokenizer = TextTokenizer::load(&tokenizer)?;
@@ -295,17 +261,4 @@ fn shard(path: &Path) -> Result<String> {
         grouped(shard.vocabulary.into()),
         shard.tokenizer_hash,
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (30_522, "30,522")] {
-            assert_eq!(grouped(number), expected);
-        }
-        assert_eq!(grouped(139_342_394), "139,342,394");
-    }
 }

@@ -1,7 +1,6 @@
 //! An autoregressive model that flm trained, as a judge.
 
 use super::{Set, documents};
-use crate::commands::inspect;
 use crate::device::{Job, Place};
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
@@ -36,8 +35,7 @@ struct Row {
 impl Own {
     /// The model folder or finished run of this name, if flm made it.
     pub(super) fn find(name: &str) -> Result<Option<Self>> {
-        let found = ModelFolder::find(Path::new(name));
-        if !found.is_ok_and(|folder| inspect::is_ours(&folder)) {
+        if ModelFolder::find_own(Path::new(name)).is_none() {
             return Ok(None);
         }
         let folder = ModelFolder::open(name)?;
