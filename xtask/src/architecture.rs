@@ -50,9 +50,22 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "flm-study",
+        &[
+            "flm",
+            "flm-simplex",
+            "flm-denoiser",
+            "flm-discrete",
+            "flm-train",
+            "flm-data",
+            "flm-eval",
+        ],
+    ),
+    (
         "flm-cli",
         &[
             "flm",
+            "flm-study",
             "flm-alloc",
             "flm-simplex",
             "flm-denoiser",

@@ -135,6 +135,17 @@ impl From<flm::Error> for CliError {
     }
 }
 
+impl From<flm_study::Error> for CliError {
+    fn from(error: flm_study::Error) -> Self {
+        let kind = match error {
+            flm_study::Error::Cancelled { .. } => Kind::Interrupted,
+            flm_study::Error::Model(error) => return error.into(),
+            _ => Kind::Input,
+        };
+        Self::of(kind, &error)
+    }
+}
+
 impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
         let kind = match error {

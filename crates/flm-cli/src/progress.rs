@@ -1,5 +1,6 @@
 //! What is going on, on standard error: a live line in a terminal, plain lines elsewhere.
 
+use crate::stop;
 use flm_train::Event;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -46,6 +47,12 @@ impl Progress {
             started: now,
             last_line: Mutex::new(now),
         }
+    }
+
+    /// Shows how far the stage is, and says whether nobody asked to stop.
+    pub(crate) fn goes_on(&self, done: u64, message: &str) -> bool {
+        self.update(done, message);
+        !stop::asked()
     }
 
     /// A stage that nobody asked for.

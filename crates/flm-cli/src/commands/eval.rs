@@ -5,7 +5,6 @@ mod controls;
 mod figures;
 mod frontier;
 mod infill;
-mod law;
 mod perfect;
 mod score;
 
@@ -20,9 +19,10 @@ use flm_data::{Dataset, DatasetMeta, Layout, META_FILE};
 use flm_denoiser::Precision;
 use flm_eval::{Copying, Diversity, GenPpl, Grammar, Mauve, Quality, mean_unigram_entropy};
 use flm_simplex::stream::generator;
+use flm_study::{Features, TextSet};
 use rand::seq::SliceRandom;
+use score::Judges;
 use score::ScoreArgs;
-use score::{Features, Judges, Set};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -240,7 +240,7 @@ pub(crate) fn eval(
         (true, data) => data,
         (false, _) => None,
     };
-    let sets: Vec<Set<'_>> = all.iter().map(Set::of).collect();
+    let sets: Vec<TextSet<'_>> = all.iter().map(Samples::set).collect();
     let judges = Judges::open(score)?;
     if asked.mauve && !judges.have_features() {
         return Err(CliError::input(

@@ -1,7 +1,7 @@
 //! Quality against entropy, over settings, and models compared where their entropies agree.
 
 use super::ScoreArgs;
-use super::score::{Judges, Set};
+use super::score::Judges;
 use super::{self as eval, Figures, Samples};
 use crate::args::{GuidesArgs, SamplerName};
 use crate::args::{check_gammas, check_scales};
@@ -14,6 +14,7 @@ use flm_data::{Dataset, DatasetMeta};
 use flm_denoiser::Family;
 use flm_eval::frontier::{Comparison, Curve, Front, Point};
 use flm_eval::{GenPpl, Grammar, Variety, mean_unigram_entropy};
+use flm_study::TextSet;
 use serde::Serialize;
 use std::path::Path;
 use std::path::PathBuf;
@@ -198,8 +199,8 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
         }
     }
     // All at once, so that a scorer is read once and cuts all samples alike.
-    let sets: Vec<Set<'_>> = (drawn.iter().flat_map(|drawn| &drawn.samples))
-        .map(Set::of)
+    let sets: Vec<TextSet<'_>> = (drawn.iter().flat_map(|drawn| &drawn.samples))
+        .map(Samples::set)
         .collect();
     let scores = judges.score(&sets)?;
     let judge = (scores.iter().flatten().next())

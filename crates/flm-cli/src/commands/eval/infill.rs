@@ -1,6 +1,5 @@
 //! Filling holes in validation rows.
 
-mod holes;
 mod report;
 
 use crate::args::DeviceArgs;
@@ -11,7 +10,7 @@ use clap::Args;
 use flm::{Conditioning, ModelFolder, Record, SampleOptions};
 use flm_data::{Dataset, Layout};
 use flm_denoiser::Family;
-use holes::{Holes, Law};
+use flm_study::{Holes, Sentences};
 use report::{Measured, Report};
 use std::path::Path;
 use std::path::PathBuf;
@@ -70,12 +69,15 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
     let grammar = prepare::grammar_of(&args.data)?;
     // Of a block the law knows whole sentences only.
     let grammar = grammar.filter(|_| dataset.meta().layout == Layout::Rows);
-    let law = Law {
+    let law = Sentences {
         grammar: grammar.as_ref(),
         tokenizer: dataset.tokenizer(),
     };
     let holes = (args.span.iter())
-        .map(|&span| Holes::dig(&dataset, span, args))
+        .map(|&span| {
+            let data = args.data.display().to_string();
+            Ok(Holes::dig(&dataset, &data, span, (args.count, args.seed))?)
+        })
         .collect::<Result<Vec<_>>>()?;
     // What cannot be measured is said before anything is.
     let models = (args.models.iter())

@@ -3,35 +3,23 @@
 //! States are as wide as the vocabulary here, and everything is computed by the host, in double precision but for the network: nothing is trained, and the
 //! law is a grammar's, whose words are few.
 
-mod flow;
-mod losses;
-mod masked;
-#[cfg(test)]
-mod tests;
-mod uniform;
-
-use super::law::Symbols;
 use super::{Figures, Judged};
 use crate::commands::data::prepare;
 use crate::device::Host;
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
-use crate::purpose;
-use crate::{stop, table};
+use crate::table;
 use clap::Args;
 use flm::{ModelFolder, text_of};
 use flm_data::{Dataset, Layout};
 use flm_denoiser::{Dit, DitConfig, Family, folder};
 use flm_eval::{Grammar, Quality};
 use flm_simplex::Schedule;
-use flm_simplex::stream::generator;
-use flm_train::Workers;
-use flow::Exact;
-use losses::{Loss, Nats, Rate, Readers, TIMES, Whose};
+use flm_study::Symbols;
+use flm_study::exact::{self, ExactFlow, Loss, Nats, Rate, Readers, TIMES, Whose};
 use serde::Serialize;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sample models that know the grammar's law exactly, in few steps: what is left of their errors when nothing is left to learn
 ///
@@ -127,7 +115,7 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
         Some((_, config)) => config.schedule()?,
         None => Schedule::new(competing).map_err(|error| CliError::input(error.to_string()))?,
     };
-    let exact = |seen| Exact {
+    let exact = |seen| ExactFlow {
         rows: &rows,
         symbols: &symbols,
         schedule: &schedule,
@@ -143,8 +131,9 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
         full: &full,
         through: through.as_ref().map(|(exact, network)| (exact, *network)),
     };
+    let (validation, data) = (dataset.validation(), args.data.display().to_string());
     let report = Report {
-        data: args.data.display().to_string(),
+        data: data.clone(),
         seed: args.seed,
         through: args
             .embedding_from
@@ -157,10 +146,20 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
         schedule_vocab: competing,
         rows: dataset.validation().rows(),
         times: TIMES,
-        flow_losses: readers.losses(&dataset, &args.data, args.seed)?,
+        flow_losses: {
+            let progress = Progress::new("perfect", validation.rows() as u64);
+            readers.losses(validation, &data, args.seed, &|done, label| {
+                progress.goes_on(done, label)
+            })?
+        },
         bounds: match &through {
             Some(_) => Vec::new(),
-            None => readers.rates(&dataset, &args.data, args.seed)?,
+            None => {
+                let progress = Progress::new("perfect", validation.rows() as u64);
+                readers.rates(validation, &data, args.seed, &|done, label| {
+                    progress.goes_on(done, label)
+                })?
+            }
         },
         samples: samples(
             through.as_ref().map_or(&full, |(exact, _)| exact),
@@ -219,40 +218,28 @@ fn projection(network: &Dit<Host>, args: &PerfectArgs) -> Result<Vec<f64>> {
 
 /// All kinds in all numbers of steps.
 fn samples(
-    exact: &Exact<'_>,
+    flow: &ExactFlow<'_>,
     grammar: &Grammar,
     dataset: &Dataset,
     args: &PerfectArgs,
 ) -> Result<Vec<Perfect>> {
-    let rows = exact.rows;
-    let unknown = rows.known(&vec![None; rows.length()]);
-    let any = rows.given(&unknown).ok_or_else(|| {
-        CliError::input(format!(
-            "no sentence of the grammar of {} fits into its rows of {} tokens",
-            args.data.display(),
-            rows.length()
-        ))
-    })?;
-    let uniform = uniform::Exact::of(exact);
-    let families: &[Family] = match exact.seen {
+    let families: &[Family] = match flow.seen {
         Some(_) => &[Family::Flow],
         None => &[Family::Mdlm, Family::Duo, Family::Flow],
     };
     let mut all = Vec::new();
     for &family in families {
         for &steps in &args.steps {
-            let label = format!("{} in {steps} steps", family_name(family));
-            let sentences = side_by_side(args.count, &label, |index| {
-                let mut rng = generator(args.seed, purpose::PERFECT, index as u64, 0);
-                let row = match family {
-                    Family::Flow => exact.sample(steps, &mut rng),
-                    Family::Duo => uniform.sample(steps, &mut rng),
-                    _ => masked::sample(rows, &any, steps, &mut rng),
-                };
-                let tokens = exact.symbols.tokens();
-                let row: Vec<u32> = row.into_iter().map(|symbol| tokens[symbol]).collect();
-                Ok(text_of(&row, dataset.tokenizer(), dataset.meta().layout)?)
+            let progress = Progress::new("perfect", args.count as u64);
+            let drawn = (args.count, args.seed);
+            let rows = exact::samples::<Host>(flow, family, steps, drawn, &|done, label| {
+                progress.goes_on(done, label)
             })?;
+            let layout = dataset.meta().layout;
+            let texts = rows
+                .iter()
+                .map(|row| text_of(row, dataset.tokenizer(), layout));
+            let sentences = texts.collect::<flm::Result<Vec<_>>>()?;
             let figures = Quality::of(grammar, &sentences);
             all.push(Perfect {
                 family,
@@ -262,25 +249,6 @@ fn samples(
         }
     }
     Ok(all)
-}
-
-/// So many answers, on all cores.
-fn side_by_side<T: Send>(
-    count: usize,
-    label: &str,
-    answer: impl Fn(usize) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    let (progress, done) = (Progress::new("perfect", count as u64), AtomicU64::new(0));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let answers = Workers::new(cores.min(count))?.map(count, |index| {
-        if stop::asked() {
-            return Err(CliError::interrupted("stopped before all was drawn"));
-        }
-        let answer = answer(index)?;
-        progress.update(done.fetch_add(1, Ordering::Relaxed) + 1, label);
-        Ok(answer)
-    });
-    answers.into_iter().collect()
 }
 
 impl Report {
@@ -314,7 +282,7 @@ impl Report {
         if !self.bounds.is_empty() {
             let mut bounds = vec![header("bound of the exact denoiser", "t < 1/4")];
             let rates = self.bounds.iter();
-            bounds.extend(rates.map(|rate| line(family_name(rate.family).to_owned(), &rate.nats)));
+            bounds.extend(rates.map(|rate| line(exact::name(rate.family).to_owned(), &rate.nats)));
             tables.push(table::aligned(&bounds));
         }
         format!(
@@ -328,20 +296,12 @@ impl Report {
     }
 }
 
-fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::Flow => "flow",
-        Family::Duo => "uniform-state diffusion",
-        _ => "masked diffusion",
-    }
-}
-
 fn judged(perfect: &Perfect) -> Judged {
     Judged {
         copied: None,
         name: format!(
             "perfect {}, steps {}",
-            family_name(perfect.family),
+            exact::name(perfect.family),
             perfect.steps
         ),
         figures: Figures::Grammar(perfect.figures),

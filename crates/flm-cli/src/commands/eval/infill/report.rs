@@ -1,6 +1,7 @@
 //! What is said of holes and what fills them.
 
 use crate::table;
+use flm_study::{Fills, Rejection, Themselves};
 use serde::Serialize;
 
 /// What is printed as JSON.
@@ -15,23 +16,6 @@ pub(super) struct Report {
     /// The rows as they are, of each span.
     pub(super) rows: Vec<Themselves>,
     pub(super) models: Vec<Measured>,
-}
-
-/// The rows that holes are made in.
-#[derive(Serialize)]
-pub(super) struct Themselves {
-    /// Tokens in a hole.
-    pub(super) span: usize,
-    /// Rows, each with one hole.
-    pub(super) count: usize,
-    /// Share of sentences among them, where the law is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) valid: Option<f64>,
-    /// Different spans among all that were taken out.
-    pub(super) distinct: f64,
-    /// How often one who draws from the law, given all other words, finds those that were there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) law_exact: Option<f64>,
 }
 
 /// What one model does at a number of steps.
@@ -49,36 +33,6 @@ pub(super) struct Measured {
     /// By samples with nothing given, for several numbers of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) rejection: Vec<Rejection>,
-}
-
-/// One fill for each hole.
-#[derive(Serialize)]
-pub(super) struct Fills {
-    pub(super) count: usize,
-    /// Share of holes that are filled with what was there.
-    pub(super) exact: f64,
-    /// Share of whole rows that are sentences, where the law is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) valid: Option<f64>,
-    /// Different fills among all.
-    pub(super) distinct: f64,
-}
-
-/// Samples that happen to agree with what is known.
-#[derive(Serialize)]
-pub(super) struct Rejection {
-    /// Samples drawn.
-    pub(super) samples: usize,
-    /// Share that agrees with a row, averaged over rows.
-    pub(super) accepted: f64,
-    /// Share of rows with which at least one agrees.
-    pub(super) answered: f64,
-    /// Share of sentences among those that agree; none where none does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) valid: Option<f64>,
-    /// Share of those that agree with the hole as well.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) exact: Option<f64>,
 }
 
 impl Report {

@@ -1,11 +1,11 @@
 //! The law of a data folder's rows, where they are sentences of a grammar.
 
-use crate::error::{CliError, Result};
+use crate::{Error, Result};
 use flm_data::TextTokenizer;
 use flm_eval::GrammarRows;
 
 /// Tokens and the symbols by which a grammar's rows call them.
-pub(crate) struct Symbols {
+pub struct Symbols {
     /// Of every symbol.
     tokens: Vec<u32>,
     /// Of every token, if it is one of the grammar.
@@ -14,11 +14,11 @@ pub(crate) struct Symbols {
 
 impl Symbols {
     /// Fails where a word of the grammar is no token.
-    pub(crate) fn new(rows: &GrammarRows<'_>, tokenizer: &TextTokenizer) -> Result<Self> {
+    pub fn new(rows: &GrammarRows<'_>, tokenizer: &TextTokenizer) -> Result<Self> {
         let mut tokens = Vec::with_capacity(rows.symbols());
         for word in rows.words() {
             tokens.push(tokenizer.token_id(word).ok_or_else(|| {
-                CliError::input(format!(
+                Error::Input(format!(
                     "`{word}` of the grammar is no token: the law of rows is known where words are tokens"
                 ))
             })?);
@@ -32,17 +32,17 @@ impl Symbols {
     }
 
     /// The tokens of all symbols.
-    pub(crate) fn tokens(&self) -> &[u32] {
+    pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
     /// The symbol of a token, if it is one.
-    pub(crate) fn symbol(&self, token: u32) -> Option<usize> {
+    pub fn symbol(&self, token: u32) -> Option<usize> {
         *self.symbols.get(token as usize)?
     }
 
     /// A row of tokens in symbols; none if a token is none.
-    pub(crate) fn of(&self, tokens: &[u32]) -> Option<Vec<usize>> {
+    pub fn of(&self, tokens: &[u32]) -> Option<Vec<usize>> {
         tokens.iter().map(|&token| self.symbol(token)).collect()
     }
 }

@@ -1,25 +1,73 @@
 //! Holes in rows, and what fills them.
 
-use super::report::{Fills, Rejection, Themselves};
-use crate::commands::eval::infill::InfillArgs;
-use crate::commands::eval::law::Symbols;
-use crate::error::{CliError, Result};
-use crate::purpose;
+use crate::{Error, Result, Symbols, purpose};
 use flm::{Conditioning, Record};
 use flm_data::{Dataset, Layout, TextTokenizer};
 use flm_eval::{Grammar, GrammarRows};
 use flm_simplex::stream::generator;
 use rand::RngExt;
+use serde::Serialize;
 use std::collections::HashSet;
 use std::ops::Range;
 
-/// Who says what a sentence is, if anybody does.
-pub(super) struct Law<'a> {
-    pub(super) grammar: Option<&'a Grammar>,
-    pub(super) tokenizer: &'a TextTokenizer,
+/// The rows that holes are made in.
+#[derive(Serialize)]
+pub struct Themselves {
+    /// Tokens in a hole.
+    pub span: usize,
+    /// Rows, each with one hole.
+    /// Holes.
+    pub count: usize,
+    /// Share of sentences among them, where the law is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<f64>,
+    /// Different spans among all that were taken out.
+    pub distinct: f64,
+    /// How often one who draws from the law, given all other words, finds those that were there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub law_exact: Option<f64>,
 }
 
-impl Law<'_> {
+/// One fill for each hole.
+#[derive(Serialize)]
+pub struct Fills {
+    /// Holes.
+    pub count: usize,
+    /// Share of holes that are filled with what was there.
+    pub exact: f64,
+    /// Share of whole rows that are sentences, where the law is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<f64>,
+    /// Different fills among all.
+    pub distinct: f64,
+}
+
+/// Samples that happen to agree with what is known.
+#[derive(Serialize)]
+pub struct Rejection {
+    /// Samples drawn.
+    pub samples: usize,
+    /// Share that agrees with a row, averaged over rows.
+    pub accepted: f64,
+    /// Share of rows with which at least one agrees.
+    pub answered: f64,
+    /// Share of sentences among those that agree; none where none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<f64>,
+    /// Share of those that agree with the hole as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<f64>,
+}
+
+/// Who says what a sentence is, if anybody does.
+pub struct Sentences<'a> {
+    /// The grammar of the text, where it has one.
+    pub grammar: Option<&'a Grammar>,
+    /// The tokenizer of the rows.
+    pub tokenizer: &'a TextTokenizer,
+}
+
+impl Sentences<'_> {
     /// Whether a row with the hole filled is a sentence, each token of the fill one of its words: an end in the hole would leave another, shorter
     /// text to be judged.
     fn holds(&self, grammar: &Grammar, hole: &Hole, row: &[u32]) -> bool {
@@ -74,14 +122,20 @@ impl Hole {
 }
 
 /// Holes of one length in different rows.
-pub(super) struct Holes {
-    pub(super) span: usize,
+pub struct Holes {
+    /// Tokens in a hole.
+    pub span: usize,
     holes: Vec<Hole>,
 }
 
 impl Holes {
     /// Takes `span` tokens of text out of the first validation rows that have as many, somewhere.
-    pub(super) fn dig(dataset: &Dataset, span: usize, args: &InfillArgs) -> Result<Self> {
+    pub fn dig(
+        dataset: &Dataset,
+        data: &str,
+        span: usize,
+        (count, seed): (usize, u64),
+    ) -> Result<Self> {
         let (split, eos) = (dataset.validation(), dataset.tokenizer().eos_id());
         let mut holes = Vec::new();
         for number in 0..split.rows() {
@@ -93,27 +147,27 @@ impl Holes {
             let Some(last) = text.len().checked_sub(span) else {
                 continue;
             };
-            let mut rng = generator(args.seed, purpose::HOLE, number as u64, span as u64);
+            let mut rng = generator(seed, purpose::HOLE, number as u64, span as u64);
             let first = text.start + rng.random_range(0..=last);
             holes.push(Hole {
                 row,
                 open: first..first + span,
             });
-            if holes.len() == args.count {
+            if holes.len() == count {
                 break;
             }
         }
         if holes.is_empty() {
-            return Err(CliError::input(format!(
+            return Err(Error::Input(format!(
                 "--span {span}: no validation row of {} has as many tokens of text",
-                args.data.display()
+                data
             )));
         }
         Ok(Self { span, holes })
     }
 
     /// The rows without what is taken out.
-    pub(super) fn conditioning(&self) -> Conditioning {
+    pub fn conditioning(&self) -> Conditioning {
         let known = |hole: &Hole| {
             let mut row: Vec<_> = hole.row.iter().copied().map(Some).collect();
             row[hole.open.clone()].fill(None);
@@ -123,7 +177,7 @@ impl Holes {
     }
 
     /// Of one fill for each hole.
-    pub(super) fn judge(&self, fills: &[Record], law: &Law<'_>) -> Fills {
+    pub fn judge(&self, fills: &[Record], law: &Sentences<'_>) -> Fills {
         let rows = || fills.iter().map(|fill| fill.tokens.as_slice());
         let pairs = || self.holes.iter().zip(rows());
         let right = |(hole, row): (&Hole, &[u32])| hole.is_filled_by(row);
@@ -137,7 +191,7 @@ impl Holes {
     }
 
     /// What the first samples of some, a hundredth, a tenth and all of them, have for these holes by agreeing with what is known.
-    pub(super) fn reject(&self, free: &[Record], law: &Law<'_>) -> Vec<Rejection> {
+    pub fn reject(&self, free: &[Record], law: &Sentences<'_>) -> Vec<Rejection> {
         let mut budgets = vec![free.len() / 100, free.len() / 10, free.len()];
         budgets.retain(|&budget| budget > 0);
         budgets.dedup();
@@ -166,7 +220,7 @@ impl Holes {
     }
 
     /// What the rows themselves would be judged to be, and how often the exact denoiser would find their words.
-    pub(super) fn themselves(&self, law: &Law<'_>) -> Themselves {
+    pub fn themselves(&self, law: &Sentences<'_>) -> Themselves {
         let spans: HashSet<&[u32]> = self.holes.iter().map(Hole::span).collect();
         Themselves {
             span: self.span,
@@ -176,8 +230,11 @@ impl Holes {
             law_exact: law.grammar.and_then(|grammar| {
                 let rows = grammar.rows(self.holes.first()?.row.len());
                 let symbols = Symbols::new(&rows, law.tokenizer).ok()?;
-                let chances = self.holes.iter().map(|hole| hole.chance(&rows, &symbols));
-                let sum: Option<f64> = chances.sum();
+                let probabilities = self
+                    .holes
+                    .iter()
+                    .map(|hole| hole.probability(&rows, &symbols));
+                let sum: Option<f64> = probabilities.sum();
                 Some(sum? / self.holes.len() as f64)
             }),
         }
@@ -185,8 +242,8 @@ impl Holes {
 }
 
 impl Hole {
-    /// The chance of the words of a hole, given all others, by the law; none where the row is no sentence of it.
-    fn chance(&self, rows: &GrammarRows<'_>, symbols: &Symbols) -> Option<f64> {
+    /// The probability of the words of a hole, given all others, by the law; none where the row is no sentence of it.
+    fn probability(&self, rows: &GrammarRows<'_>, symbols: &Symbols) -> Option<f64> {
         let row: Vec<Option<usize>> = symbols.of(&self.row)?.into_iter().map(Some).collect();
         let mut known = row.clone();
         known[self.open.clone()].fill(None);
@@ -209,7 +266,7 @@ mod tests {
         let grammar =
             Grammar::parse("start S\nS -> cats sleep | cats sleep well | well cats sleep").unwrap();
         let tokenizer = TextTokenizer::from_words(["cats", "sleep", "well"]).unwrap();
-        let law = Law {
+        let law = Sentences {
             grammar: Some(&grammar),
             tokenizer: &tokenizer,
         };
@@ -239,14 +296,14 @@ mod tests {
         let symbols = Symbols::new(&rows, &tokenizer).unwrap();
         // Of all words only the one that is there fits.
         for hole in [&last, &first] {
-            assert_eq!(hole.chance(&rows, &symbols), Some(1.0));
+            assert_eq!(hole.probability(&rows, &symbols), Some(1.0));
         }
         // Two of the three sentences, equally likely.
         let both = Hole {
             row: last.row.clone(),
             open: 0..3,
         };
-        let chance = both.chance(&rows, &symbols).unwrap();
-        assert!((chance - 0.5).abs() < 1e-12, "{chance}");
+        let probability = both.probability(&rows, &symbols).unwrap();
+        assert!((probability - 0.5).abs() < 1e-12, "{probability}");
     }
 }

@@ -1,16 +1,12 @@
 //! Causal language models from elsewhere, as judges: GPT-2 and the Llama family.
 
-use super::{Features, Set};
-use crate::commands::eval::score::ScoreArgs;
-use crate::device::{Job, Place};
-use crate::error::{CliError, Result};
-use crate::files;
-use crate::progress::Progress;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use super::{Features, ScoringOptions, TextSet};
+use crate::{Error, Result, Watch};
+use burn::tensor::backend::Backend;
 use flm_data::{TOKENIZER_FILE, TextTokenizer};
 use flm_eval::judge::{Causal, CausalScorer, Gguf, Gpt2, Gpt2Config, Llama, LlamaConfig};
 use flm_eval::{GenPpl, Scorer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A causal language model from elsewhere, before its weights are read.
 pub(super) struct Pretrained {
@@ -34,7 +30,7 @@ impl Pretrained {
     /// A folder of the hub, or a GGUF file, to cut texts at `length` tokens.
     pub(super) fn find(name: &str, length: Option<usize>) -> Result<Self> {
         let fits = |positions: usize| match length {
-            Some(length) if !(2..=positions).contains(&length) => Err(CliError::input(format!(
+            Some(length) if !(2..=positions).contains(&length) => Err(Error::Input(format!(
                 "--score-length must lie between 2 and {positions} for --scorer {name}, found {length}"
             ))),
             _ => Ok(positions),
@@ -52,7 +48,7 @@ impl Pretrained {
                 #[serde(default)]
                 model_type: String,
             }
-            let kind = serde_json::from_str::<Kind>(&files::read(&config)?)
+            let kind = serde_json::from_str::<Kind>(&read(&config)?)
                 .map_or_else(|_| String::new(), |kind| kind.model_type);
             let tokenizer = || TextTokenizer::load(path.join(TOKENIZER_FILE));
             match kind.as_str() {
@@ -68,14 +64,14 @@ impl Pretrained {
                     (PretrainedWeights::Gpt2(path), tokenizer, positions)
                 }
                 other => {
-                    return Err(CliError::input(format!(
+                    return Err(Error::Input(format!(
                         "{}: model_type must be gpt2 or llama, found {other}",
                         config.display()
                     )));
                 }
             }
         } else {
-            return Err(CliError::input(format!(
+            return Err(Error::Input(format!(
                 "--scorer {name} is neither ngram:DATA[:ORDER], nor a model of ours, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and {TOKENIZER_FILE}"
             )));
         };
@@ -96,7 +92,7 @@ impl Pretrained {
         };
         let (found, expected) = (self.tokenizer.vocab_size(), model.vocabulary());
         if found != expected {
-            return Err(CliError::input(format!(
+            return Err(Error::Input(format!(
                 "the tokenizer in {} has {found} tokens, but its model has {expected}",
                 self.name
             )));
@@ -122,72 +118,72 @@ impl Pretrained {
     }
 }
 
-pub(super) struct PretrainedJob<'a> {
-    pub(super) judge: &'a Pretrained,
-    pub(super) sets: &'a [Set<'a>],
-    pub(super) args: &'a ScoreArgs,
-}
-
-impl Job for PretrainedJob<'_> {
-    type Output = Vec<GenPpl>;
-
-    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Vec<GenPpl>> {
-        let model = self.judge.load::<B::InnerBackend>(&place.device)?;
-        let total: usize = self.sets.iter().map(|set| set.texts.len()).sum();
-        let progress = Progress::new("scoring", total as u64);
-        let positions = self.judge.positions;
+impl Pretrained {
+    /// The scores of several sets.
+    pub(super) fn score<B: Backend>(
+        &self,
+        sets: &[TextSet<'_>],
+        length: Option<usize>,
+        options: &ScoringOptions<B>,
+        watch: Watch<'_>,
+    ) -> Result<Vec<GenPpl>> {
+        let model = self.load::<B>(&options.device)?;
         // One cut for all: figures of different ones do not compare.
-        let longest = (self.sets.iter().filter_map(|set| set.tokens).flatten()).map(Vec::len);
-        let known = self.sets.iter().all(|set| set.tokens.is_some());
-        let length = match (self.args.score_length, longest.max()) {
+        let longest = (sets.iter().filter_map(|set| set.tokens).flatten()).map(Vec::len);
+        let known = sets.iter().all(|set| set.tokens.is_some());
+        let length = match (length, longest.max()) {
             (Some(length), _) => length,
-            (None, Some(longest)) if known => longest.clamp(2, positions),
-            _ => positions,
+            (None, Some(longest)) if known => longest.clamp(2, self.positions),
+            _ => self.positions,
         };
-        let batch = self.args.score_batch;
-        let scorer = self.judge.scorer(&*model, length, batch, &place.device)?;
+        let scorer = self.scorer(&*model, length, options.batch, &options.device)?;
         let mut done = 0;
-        let mut scores = Vec::with_capacity(self.sets.len());
-        for set in self.sets {
+        let mut scores = Vec::with_capacity(sets.len());
+        for set in sets {
             scores.push(GenPpl::of(&scorer, set.texts)?);
             done += set.texts.len() as u64;
-            progress.update(done, scorer.identity());
+            if !watch(done, scorer.identity()) {
+                return Err(Error::Cancelled {
+                    work: "texts were scored",
+                });
+            }
         }
         Ok(scores)
     }
-}
 
-pub(super) struct FeaturesJob<'a> {
-    pub(super) judge: &'a Pretrained,
-    pub(super) texts: &'a [&'a [String]],
-    /// Texts that are read together.
-    pub(super) batch: usize,
-    /// Tokens at which a text is cut, if not at the model's positions.
-    pub(super) length: Option<usize>,
-}
-
-impl Job for FeaturesJob<'_> {
-    type Output = Features;
-
-    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Features> {
-        let model = self.judge.load::<B::InnerBackend>(&place.device)?;
-        let length = self.length.unwrap_or(self.judge.positions);
-        let scorer = self
-            .judge
-            .scorer(&*model, length, self.batch, &place.device)?;
-        let total: usize = self.texts.iter().map(|texts| texts.len()).sum();
-        let progress = Progress::new("reading", total as u64);
+    /// Features of several lists of texts.
+    pub(super) fn features<B: Backend>(
+        &self,
+        texts: &[&[String]],
+        length: Option<usize>,
+        options: &ScoringOptions<B>,
+        watch: Watch<'_>,
+    ) -> Result<Features> {
+        let model = self.load::<B>(&options.device)?;
+        let length = length.unwrap_or(self.positions);
+        let scorer = self.scorer(&*model, length, options.batch, &options.device)?;
         let mut done = 0;
-        let mut lists = Vec::with_capacity(self.texts.len());
-        for texts in self.texts {
+        let mut lists = Vec::with_capacity(texts.len());
+        for texts in texts {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             lists.push(scorer.features(&texts)?);
             done += texts.len() as u64;
-            progress.update(done, scorer.identity());
+            if !watch(done, scorer.identity()) {
+                return Err(Error::Cancelled {
+                    work: "texts were read",
+                });
+            }
         }
         Ok(Features {
             scorer: scorer.identity().to_owned(),
             lists,
         })
     }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    })
 }

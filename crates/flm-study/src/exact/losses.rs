@@ -1,51 +1,55 @@
 //! How far a flow is from the least loss there is, and where in time a diffusion's bound comes from.
 
-use super::flow::{Exact, Noisy};
-use super::{masked, side_by_side, uniform};
-use crate::device::Host;
-use crate::error::{CliError, Result};
-use crate::purpose;
-use burn::tensor::{Tensor, TensorData};
-use flm_data::Dataset;
+use super::flow::{ExactFlow, Noisy};
+use super::uniform::ExactUniform;
+use super::{masked, side_by_side};
+use crate::{Error, Result, Watch, purpose};
+use burn::tensor::backend::Backend;
+use burn::tensor::{ElementConversion, Tensor, TensorData};
+use flm_data::Split;
 use flm_denoiser::{Dit, Dropout, Family};
 use flm_simplex::stream::generator;
 use flm_simplex::times;
 use serde::Serialize;
-use std::path::Path;
 
 /// Times at which each row is looked at, as many in each quarter.
-pub(super) const TIMES: usize = 8;
+pub const TIMES: usize = 8;
 
 /// A mean over validation rows, times and noise.
 #[derive(Serialize)]
-pub(super) struct Nats {
+pub struct Nats {
     /// Padding is counted.
-    pub(super) nats_per_place: f64,
+    pub nats_per_place: f64,
     /// Of the choice of rows, times and noise, which are the same for all that are compared. Of a bound it is a rough guide, as rates grow like 1/t.
-    pub(super) std_err: f64,
+    pub std_err: f64,
     /// The same for times in each quarter.
-    pub(super) quarters: [f64; 4],
+    pub quarters: [f64; 4],
 }
 
 /// A flow's validation loss: cross-entropy at times uniform in τ.
 #[derive(Serialize)]
-pub(super) struct Loss {
-    pub(super) of: Whose,
+pub struct Loss {
+    /// Whose.
+    pub of: Whose,
+    /// The loss.
     #[serde(flatten)]
-    pub(super) nats: Nats,
+    pub nats: Nats,
 }
 
 /// What a discrete diffusion's bound is the mean of, if its denoiser knows the law: at times t uniform in 0 (text) to 1 (noise).
 #[derive(Serialize)]
-pub(super) struct Rate {
-    pub(super) family: Family,
+pub struct Rate {
+    /// The family.
+    pub family: Family,
+    /// The rate.
     #[serde(flatten)]
-    pub(super) nats: Nats,
+    pub nats: Nats,
 }
 
+/// Whose loss it is.
 #[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Whose {
+pub enum Whose {
     /// The exact denoiser, given states in full.
     Perfect,
     /// The exact denoiser, given states through the network's embedding.
@@ -55,21 +59,29 @@ pub(super) enum Whose {
 }
 
 /// Who reads the same noisy rows.
-pub(super) struct Readers<'a> {
-    pub(super) full: &'a Exact<'a>,
-    pub(super) through: Option<(&'a Exact<'a>, &'a Dit<Host>)>,
+pub struct Readers<'a, B: Backend> {
+    /// The exact denoiser, given states in full.
+    pub full: &'a ExactFlow<'a>,
+    /// The exact denoiser that sees states through the embedding of a network, and the network.
+    pub through: Option<(&'a ExactFlow<'a>, &'a Dit<B>)>,
 }
 
-impl Readers<'_> {
+impl<B: Backend> Readers<'_, B> {
     /// Of all validation rows of a data folder.
-    pub(super) fn losses(&self, dataset: &Dataset, data: &Path, seed: u64) -> Result<Vec<Loss>> {
+    pub fn losses(
+        &self,
+        rows: &Split,
+        data: &str,
+        seed: u64,
+        watch: Watch<'_>,
+    ) -> Result<Vec<Loss>> {
         let whose: &[Whose] = match self.through {
             Some(_) => &[Whose::Perfect, Whose::PerfectThrough, Whose::Network],
             None => &[Whose::Perfect],
         };
-        let all = self.of_rows(dataset, data, "losses", |number, tokens, symbols| {
+        let all = self.of_rows(rows, data, ("losses", watch), |number, tokens, symbols| {
             let mut rng = generator(seed, purpose::PERFECT, number, 1);
-            let noisy = self.full.noisy(tokens, TIMES, &mut rng);
+            let noisy = self.full.noisy::<B, _>(tokens, TIMES, &mut rng);
             let found = noisy.iter().map(|noisy| {
                 let nats = |&whose| self.nats(whose, noisy, tokens, symbols);
                 (noisy.tau, whose.iter().map(nats).collect())
@@ -81,10 +93,16 @@ impl Readers<'_> {
     }
 
     /// Of all validation rows of a data folder, by exact denoisers.
-    pub(super) fn rates(&self, dataset: &Dataset, data: &Path, seed: u64) -> Result<Vec<Rate>> {
-        let uniform = uniform::Exact::of(self.full);
+    pub fn rates(
+        &self,
+        rows: &Split,
+        data: &str,
+        seed: u64,
+        watch: Watch<'_>,
+    ) -> Result<Vec<Rate>> {
+        let uniform = ExactUniform::of(self.full);
         let families = [Family::Mdlm, Family::Duo];
-        let all = self.of_rows(dataset, data, "bounds", |number, tokens, symbols| {
+        let all = self.of_rows(rows, data, ("bounds", watch), |number, tokens, symbols| {
             let mut rng = generator(seed, purpose::PERFECT, number, 2);
             let times = times::stratified(TIMES, &mut rng);
             // At 0 nothing is noisy and the rate is none.
@@ -102,26 +120,25 @@ impl Readers<'_> {
     /// figure for everyone who is asked.
     fn of_rows(
         &self,
-        dataset: &Dataset,
-        data: &Path,
-        label: &str,
+        split: &Split,
+        data: &str,
+        (label, watch): (&str, Watch<'_>),
         ask: impl Fn(u64, &[u32], &[usize]) -> Vec<(f64, Vec<f64>)> + Sync,
     ) -> Result<Vec<Nats>> {
-        let split = dataset.validation();
         if split.rows() < 2 {
-            return Err(CliError::input(format!(
+            return Err(Error::Input(format!(
                 "{} must have at least 2 validation rows, found {}",
-                data.display(),
+                data,
                 split.rows()
             )));
         }
         // Of each row those of each quarter.
-        let all = side_by_side(split.rows(), label, |number| {
+        let all = side_by_side(split.rows(), label, watch, |number| {
             let tokens = split.row(number)?;
             let symbols = self.full.sentence(&tokens).ok_or_else(|| {
-                CliError::input(format!(
+                Error::Input(format!(
                     "row {number} of validation of {} is no sentence of its grammar",
-                    data.display()
+                    data
                 ))
             })?;
             let found = ask(number as u64, &tokens, &symbols);
@@ -161,7 +178,7 @@ fn mean(rows: impl ExactSizeIterator<Item = [f64; 4]> + Clone) -> Nats {
     }
 }
 
-fn of_network(network: &Dit<Host>, noisy: &Noisy, tokens: &[u32]) -> f64 {
+fn of_network<B: Backend>(network: &Dit<B>, noisy: &Noisy, tokens: &[u32]) -> f64 {
     let device = Default::default();
     let length = tokens.len();
     let state = TensorData::new(noisy.state.clone(), [1, length, noisy.state.len() / length]);
@@ -170,5 +187,5 @@ fn of_network(network: &Dit<Host>, noisy: &Noisy, tokens: &[u32]) -> f64 {
     let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
     let ids = Tensor::from_data(TensorData::new(ids, [1, length]), &device);
     let prediction = network.forward(state, tau.clone(), tau, &mut Dropout::off());
-    -f64::from(prediction.log_probs(ids).mean().into_scalar())
+    -(prediction.log_probs(ids).mean().into_scalar().elem::<f64>())
 }

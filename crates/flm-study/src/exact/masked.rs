@@ -3,7 +3,7 @@
 use flm_eval::{GrammarRows, Posterior};
 use rand::{Rng, RngExt};
 
-/// A row of symbols, drawn as `flm_discrete::mdlm` draws: in step k of N each blank is filled with chance (α′ − α)/(1 − α) = 1/(N − k), since α is linear, by a
+/// A row of symbols, drawn as `flm_discrete::mdlm` draws: in step k of N each blank is filled with probability (α′ − α)/(1 − α) = 1/(N − k), since α is linear, by a
 /// symbol from its own marginal given what was filled before.
 ///
 /// What was drawn apart may go together in no sentence. Then the law says nothing, and what it says of `any` row stands in.
@@ -15,9 +15,9 @@ pub(super) fn sample<R: Rng + ?Sized>(
 ) -> Vec<usize> {
     let mut row: Vec<Option<usize>> = vec![None; rows.length()];
     for step in 0..steps {
-        let chance = 1.0 / (steps - step) as f64;
+        let probability = 1.0 / (steps - step) as f64;
         let filled: Vec<usize> = (0..row.len())
-            .filter(|&place| row[place].is_none() && rng.random::<f64>() < chance)
+            .filter(|&place| row[place].is_none() && rng.random::<f64>() < probability)
             .collect();
         if filled.is_empty() {
             continue;
@@ -52,9 +52,12 @@ pub(super) fn rate_of(rows: &GrammarRows<'_>, row: &[usize], blank: &[bool], t: 
     let known = row.iter().zip(blank);
     let known: Vec<Option<usize>> = known.map(|(s, blank)| (!blank).then_some(*s)).collect();
     let law = rows.given(&rows.known(&known));
-    let chances = law.expect("the row itself fits").marginals();
-    let blanks = (row.iter().zip(chances.chunks(rows.symbols())).zip(blank))
-        .filter(|(_, blank)| **blank)
-        .map(|((symbol, place), _)| -place[*symbol].ln());
+    let probabilities = law.expect("the row itself fits").marginals();
+    let blanks = (row
+        .iter()
+        .zip(probabilities.chunks(rows.symbols()))
+        .zip(blank))
+    .filter(|(_, blank)| **blank)
+    .map(|((symbol, place), _)| -place[*symbol].ln());
     blanks.sum::<f64>() / t / row.len() as f64
 }

@@ -1,11 +1,8 @@
 //! An autoregressive model that flm trained, as a judge.
 
-use super::{Set, documents};
-use crate::device::{Job, Place};
-use crate::error::{CliError, Result};
-use crate::progress::Progress;
-use crate::stop;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use super::{ScoringOptions, TextSet, documents};
+use crate::{Error, Result, Watch};
+use burn::tensor::backend::Backend;
 use flm::ModelFolder;
 use flm_data::{Layout, TextTokenizer};
 use flm_denoiser::{Dit, Execution, Family, Precision, folder};
@@ -41,7 +38,7 @@ impl Own {
         let folder = ModelFolder::open(name)?;
         let config = folder.config();
         if config.family != Family::Autoregressive {
-            return Err(CliError::input(format!(
+            return Err(Error::Input(format!(
                 "--scorer {name}: of the models of ours only an autoregressive one scores, found {}",
                 folder.kind()
             )));
@@ -65,7 +62,7 @@ impl Own {
         }))
     }
 
-    fn rows(&self, set: &Set<'_>) -> Result<Vec<Row>> {
+    fn rows(&self, set: &TextSet<'_>) -> Result<Vec<Row>> {
         let texts = set.texts.iter().enumerate();
         texts
             .map(|(i, text)| self.row(text, set.tokens.map(|tokens| tokens[i].as_slice())))
@@ -112,47 +109,40 @@ impl Own {
     }
 }
 
-pub(super) struct OwnJob<'a> {
-    pub(super) own: &'a Own,
-    pub(super) sets: &'a [Set<'a>],
-    /// Texts that are read together.
-    pub(super) batch: usize,
-}
-
-impl Job for OwnJob<'_> {
-    type Output = Vec<GenPpl>;
-
-    fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Vec<GenPpl>> {
-        let own = self.own;
-        let (model, _) = folder::load::<B::InnerBackend>(&own.folder, &place.device)?;
+impl Own {
+    /// The scores of several sets.
+    pub(super) fn score_sets<B: Backend>(
+        &self,
+        sets: &[TextSet<'_>],
+        options: &ScoringOptions<B>,
+        watch: Watch<'_>,
+    ) -> Result<Vec<GenPpl>> {
+        let (model, _) = folder::load::<B>(&self.folder, &options.device)?;
         // The same figures, whatever samples are drawn in.
         let model = model.with_execution(Execution {
             precision: Precision::F32,
-            ..place.execution
+            ..options.execution
         });
-        let total: usize = self.sets.iter().map(|set| set.texts.len()).sum();
-        let progress = Progress::new("scoring", total as u64);
-        let (done, batch) = (AtomicU64::new(0), self.batch.max(1));
-        let mut scores = Vec::with_capacity(self.sets.len());
-        for set in self.sets {
-            let rows = own.rows(set)?;
+        let (done, batch) = (AtomicU64::new(0), options.batch.max(1));
+        let mut scores = Vec::with_capacity(sets.len());
+        for set in sets {
+            let rows = self.rows(set)?;
             let batches: Vec<&[Row]> = rows.chunks(batch).collect();
-            let workers = Workers::new(place.side_by_side.min(batches.len().max(1)))?;
+            let workers = Workers::new(options.side_by_side.min(batches.len().max(1)))?;
             let scored = workers.map(batches.len(), |number| {
-                if stop::asked() {
-                    return Err(CliError::interrupted(
-                        "stopped before all texts were scored",
-                    ));
-                }
-                let scored = own.score(&model, batches[number]);
+                let scored = self.score(&model, batches[number]);
                 let count = scored.len() as u64;
                 let done = done.fetch_add(count, Ordering::Relaxed) + count;
-                progress.update(done, &own.identity);
+                if !watch(done, &self.identity) {
+                    return Err(Error::Cancelled {
+                        work: "texts were scored",
+                    });
+                }
                 Ok(scored)
             });
             let scored = scored.into_iter().collect::<Result<Vec<_>>>()?;
             let scored: Vec<Scored> = scored.into_iter().flatten().collect();
-            scores.push(GenPpl::of_scored(&own.identity, &scored)?);
+            scores.push(GenPpl::of_scored(&self.identity, &scored)?);
         }
         Ok(scores)
     }

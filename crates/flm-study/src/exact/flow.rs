@@ -1,7 +1,6 @@
 //! The flow whose denoiser is exact.
 
-use crate::commands::eval::law::Symbols;
-use crate::device::Host;
+use crate::Symbols;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use flm_eval::GrammarRows;
 use flm_simplex::noise::gaussian;
@@ -12,19 +11,22 @@ use rand::Rng;
 ///
 /// With y = xE the likelihood of a token v is N(t·E_v, (1−t)²·EᵀE), so p(x₁ | y) ∝ p(x₁)·exp(r/(1−t)·⟨xP, x₁⟩ − r²/2·Σ P_vv) for r = t/(1−t) and the
 /// projection P onto the columns of E; in full P = I, and the last term is the same for all rows.
-pub(super) struct Exact<'a> {
-    pub(super) rows: &'a GrammarRows<'a>,
-    pub(super) symbols: &'a Symbols,
-    pub(super) schedule: &'a Schedule,
+pub struct ExactFlow<'a> {
+    /// The sentences that fit a row.
+    pub rows: &'a GrammarRows<'a>,
+    /// Tokens as symbols of the grammar.
+    pub symbols: &'a Symbols,
+    /// The schedule of the noise.
+    pub schedule: &'a Schedule,
     /// Tokens in the vocabulary: states are as wide.
-    pub(super) vocab: usize,
+    pub vocab: usize,
     /// P, `[vocabulary, vocabulary]`.
-    pub(super) seen: Option<Vec<f64>>,
+    pub seen: Option<Vec<f64>>,
 }
 
-impl Exact<'_> {
+impl ExactFlow<'_> {
     /// Chances of symbols, `[length, symbols]`, given a state `[length, vocabulary]` of time `t`.
-    fn chances(&self, state: &[f64], t: f64) -> Vec<f64> {
+    fn probabilities(&self, state: &[f64], t: f64) -> Vec<f64> {
         let ratio = t / (1.0 - t);
         let weights = state.chunks(self.vocab).flat_map(|place| {
             let tokens = self.symbols.tokens().iter().map(|&token| token as usize);
@@ -43,9 +45,9 @@ impl Exact<'_> {
     }
 
     /// A row of symbols, drawn in Euler steps.
-    pub(super) fn sample<R: Rng>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
+    pub fn sample<B: Backend, R: Rng>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
         let shape = [1, self.rows.length(), self.vocab];
-        let noise = gaussian::<Host, _, 3>(shape, rng, &Default::default());
+        let noise = gaussian::<B, _, 3>(shape, rng, &Default::default());
         let belief = sampler::euler(self, self.schedule, noise, steps, |_| ());
         let places = belief.expect("there is a step");
         let places = places.chunks(self.rows.symbols()).map(|place| {
@@ -58,12 +60,17 @@ impl Exact<'_> {
     }
 
     /// A row of tokens at `count` times, spread evenly.
-    pub(super) fn noisy<R: Rng>(&self, tokens: &[u32], count: usize, rng: &mut R) -> Vec<Noisy> {
+    pub fn noisy<B: Backend, R: Rng>(
+        &self,
+        tokens: &[u32],
+        count: usize,
+        rng: &mut R,
+    ) -> Vec<Noisy> {
         let taus = times::stratified(count, rng);
         let at = |tau: f64| {
             let t = self.schedule.t_of_tau(tau);
             let shape = [tokens.len() * self.vocab];
-            let noise = gaussian::<Host, _, 1>(shape, rng, &Default::default()).into_data();
+            let noise = gaussian::<B, _, 1>(shape, rng, &Default::default()).into_data();
             let mut state: Vec<f64> = noise.iter::<f64>().map(|x| (1.0 - t) * x).collect();
             for (place, &token) in state.chunks_mut(self.vocab).zip(tokens) {
                 place[token as usize] += t;
@@ -74,16 +81,16 @@ impl Exact<'_> {
     }
 
     /// A row of tokens in symbols, if it is a sentence of the law.
-    pub(super) fn sentence(&self, tokens: &[u32]) -> Option<Vec<usize>> {
+    pub fn sentence(&self, tokens: &[u32]) -> Option<Vec<usize>> {
         let row = self.symbols.of(tokens)?;
         let known: Vec<Option<usize>> = row.iter().copied().map(Some).collect();
         self.rows.given(&self.rows.known(&known)).map(|_| row)
     }
 
     /// Cross-entropy of a row of symbols in nats a place, given a noisy one.
-    pub(super) fn nats(&self, noisy: &Noisy, row: &[usize]) -> f64 {
-        let chances = self.chances(&noisy.state, self.schedule.t_of_tau(noisy.tau));
-        let places = chances.chunks(self.rows.symbols()).zip(row);
+    pub fn nats(&self, noisy: &Noisy, row: &[usize]) -> f64 {
+        let probabilities = self.probabilities(&noisy.state, self.schedule.t_of_tau(noisy.tau));
+        let places = probabilities.chunks(self.rows.symbols()).zip(row);
         -places
             .map(|(place, symbol)| place[*symbol].ln())
             .sum::<f64>()
@@ -92,27 +99,28 @@ impl Exact<'_> {
 }
 
 /// A row at some time of the flow.
-pub(super) struct Noisy {
-    pub(super) tau: f64,
+pub struct Noisy {
+    /// Its network time.
+    pub tau: f64,
     /// `[length, vocabulary]`.
-    pub(super) state: Vec<f64>,
+    pub state: Vec<f64>,
 }
 
-impl<B: Backend> Denoiser<B> for Exact<'_> {
+impl<B: Backend> Denoiser<B> for ExactFlow<'_> {
     /// Chances of symbols, `[length, symbols]`.
     type TokenDistribution = Vec<f64>;
 
     fn denoise(&self, state: Tensor<B, 3>, tau: f64, _: f64) -> Vec<f64> {
         let state: Vec<f64> = state.into_data().iter::<f64>().collect();
-        self.chances(&state, self.schedule.t_of_tau(tau))
+        self.probabilities(&state, self.schedule.t_of_tau(tau))
     }
 
     fn mean(&self, belief: &Vec<f64>) -> Tensor<B, 3> {
         let mut dense = vec![0.0; self.rows.length() * self.vocab];
         let places = belief.chunks(self.rows.symbols());
         for (dense, place) in dense.chunks_mut(self.vocab).zip(places) {
-            for (&token, &chance) in self.symbols.tokens().iter().zip(place) {
-                dense[token as usize] = chance;
+            for (&token, &probability) in self.symbols.tokens().iter().zip(place) {
+                dense[token as usize] = probability;
             }
         }
         let shape = [1, self.rows.length(), self.vocab];

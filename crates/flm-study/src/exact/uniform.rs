@@ -1,7 +1,7 @@
 //! Uniform-state diffusion by exact marginals.
 
-use super::flow;
-use crate::commands::eval::law::Symbols;
+use super::ExactFlow;
+use crate::Symbols;
 use flm_discrete::duo::{self, Posterior};
 use flm_discrete::{LogLinear, Tokens};
 use flm_eval::GrammarRows;
@@ -10,19 +10,19 @@ use rand::{Rng, RngExt};
 
 /// What a perfect denoiser of tokens answers, of which some were replaced by any of the vocabulary.
 ///
-/// A chain is run back exactly, step by infinitely small step, by the chances of a token given all *others*: what stands there itself is weighed by the
+/// A chain is run back exactly, step by infinitely small step, by the probabilities of a token given all *others*: what stands there itself is weighed by the
 /// posterior that they are put into ([`Posterior`]). They are the optimum of the bound, which is then −log p of a row, but for what is left of it at the
 /// end of time.
-pub(super) struct Exact<'a> {
+pub struct ExactUniform<'a> {
     rows: &'a GrammarRows<'a>,
     symbols: &'a Symbols,
     /// Tokens in the vocabulary: what replaces one is any of them.
     vocab: usize,
 }
 
-impl<'a> Exact<'a> {
+impl<'a> ExactUniform<'a> {
     /// The exact denoiser of the same tokens.
-    pub(super) fn of(flow: &flow::Exact<'a>) -> Self {
+    pub fn of(flow: &ExactFlow<'a>) -> Self {
         Self {
             rows: flow.rows,
             symbols: flow.symbols,
@@ -30,8 +30,8 @@ impl<'a> Exact<'a> {
         }
     }
 
-    /// Chances of symbols, `[length, symbols]`, each place's given the tokens at all others, of which each is clean with chance `alpha`, below 1.
-    pub(super) fn chances(&self, tokens: &[u32], alpha: f64) -> Vec<f64> {
+    /// Chances of symbols, `[length, symbols]`, each place's given the tokens at all others, of which each is clean with probability `alpha`, below 1.
+    pub fn probabilities(&self, tokens: &[u32], alpha: f64) -> Vec<f64> {
         let symbols = self.rows.symbols();
         // How much likelier a token is where it stands than where another does.
         let own = 1.0 + self.vocab as f64 * alpha / (1.0 - alpha);
@@ -42,19 +42,19 @@ impl<'a> Exact<'a> {
             weights[at] = own.ln();
         }
         let law = self.rows.given(&weights).expect("some sentence fits");
-        let mut chances = law.marginals();
+        let mut probabilities = law.marginals();
         for &at in &seen {
-            chances[at] /= own;
+            probabilities[at] /= own;
         }
-        for place in chances.chunks_mut(symbols) {
+        for place in probabilities.chunks_mut(symbols) {
             let sum: f64 = place.iter().sum();
-            place.iter_mut().for_each(|chance| *chance /= sum);
+            place.iter_mut().for_each(|probability| *probability /= sum);
         }
-        chances
+        probabilities
     }
 
     /// The rate of the bound at time `t` of a row of tokens, of which some are replaced here.
-    pub(super) fn rate<R: Rng + ?Sized>(&self, row: &[u32], t: f64, rng: &mut R) -> f64 {
+    pub fn rate<R: Rng + ?Sized>(&self, row: &[u32], t: f64, rng: &mut R) -> f64 {
         let ids = row.iter().map(|&token| token as i32).collect();
         let (tokens, level) = (Tokens::new(ids, row.len()), LogLinear::default().level(t));
         let noisy = duo::replaced(&tokens, &[level], self.vocab, rng);
@@ -63,14 +63,18 @@ impl<'a> Exact<'a> {
     }
 
     /// The rate of the bound at time `t`, above 0, of a row of tokens that became the `noisy` ones, in nats a place ([`UniformNoise`](flm_denoiser::UniformNoise)).
-    pub(super) fn rate_of(&self, row: &[u32], noisy: &[u32], t: f64) -> f64 {
+    pub fn rate_of(&self, row: &[u32], noisy: &[u32], t: f64) -> f64 {
         let (v, level) = (self.vocab as f64, LogLinear::default().level(t));
         let alpha = level.alpha;
-        let chances = self.chances(noisy, alpha);
-        let spread = |chance: f64| v * alpha * chance + 1.0 - alpha;
-        let places = (row.iter().zip(noisy)).zip(chances.chunks(self.rows.symbols()));
-        let rates = places.map(|((&clean, &noisy), chances)| {
-            let believed = |token| self.symbols.symbol(token).map_or(0.0, |own| chances[own]);
+        let probabilities = self.probabilities(noisy, alpha);
+        let spread = |probability: f64| v * alpha * probability + 1.0 - alpha;
+        let places = (row.iter().zip(noisy)).zip(probabilities.chunks(self.rows.symbols()));
+        let rates = places.map(|((&clean, &noisy), probabilities)| {
+            let believed = |token| {
+                self.symbols
+                    .symbol(token)
+                    .map_or(0.0, |own| probabilities[own])
+            };
             let true_of = |token| spread(if token == clean { 1.0 } else { 0.0 });
             let own = spread(believed(noisy));
             let gap = v / own - v / true_of(noisy);
@@ -84,7 +88,7 @@ impl<'a> Exact<'a> {
     }
 
     /// A row of symbols, drawn as `flm_discrete::duo` draws, without the greedy tail.
-    pub(super) fn sample<R: Rng + ?Sized>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
+    pub fn sample<R: Rng + ?Sized>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
         let length = self.rows.length();
         let any = |rng: &mut R| rng.random_range(0..self.vocab as u32);
         let mut tokens: Vec<u32> = (0..length).map(|_| any(rng)).collect();
@@ -92,15 +96,21 @@ impl<'a> Exact<'a> {
         for step in 0..steps {
             let alpha = |step: usize| schedule.alpha(1.0 - step as f64 / steps as f64);
             let (alpha, earlier) = (alpha(step), alpha(step + 1));
-            let chances = self.chances(&tokens, alpha);
-            for (token, chances) in tokens.iter_mut().zip(chances.chunks(self.rows.symbols())) {
-                let own = self.symbols.symbol(*token).map_or(0.0, |own| chances[own]);
+            let probabilities = self.probabilities(&tokens, alpha);
+            for (token, probabilities) in tokens
+                .iter_mut()
+                .zip(probabilities.chunks(self.rows.symbols()))
+            {
+                let own = self
+                    .symbols
+                    .symbol(*token)
+                    .map_or(0.0, |own| probabilities[own]);
                 let posterior = Posterior::new(alpha, earlier, self.vocab, own);
                 let way: f64 = rng.random();
                 if way < posterior.uniform {
                     *token = any(rng);
                 } else if way < posterior.uniform + posterior.drawn {
-                    let law = WeightedIndex::new(chances).expect("chances sum to one");
+                    let law = WeightedIndex::new(probabilities).expect("probabilities sum to one");
                     *token = self.symbols.tokens()[law.sample(rng)];
                 }
             }

@@ -1,11 +1,15 @@
-//! Exact models of three cities, against the law written out.
+//! ExactFlow models of three cities, against the law written out.
 
 use super::*;
+use crate::Symbols;
 use burn::module::Param;
 use burn::tensor::Tensor;
+use burn_flex::Flex as Host;
 use flm_data::TextTokenizer;
 use flm_denoiser::VocabEmbed;
+use flm_eval::Grammar;
 use flm_simplex::Denoiser;
+use flm_simplex::Schedule;
 use flm_simplex::law::DiscreteLaw;
 use flm_simplex::noise::gaussian;
 use nalgebra::{DMatrix, DVector};
@@ -34,12 +38,12 @@ impl Cities {
         CITIES.map(|[one, other]| vec![token(one), token(other), self.tokenizer.eos_id() as usize])
     }
 
-    fn with_exact<T>(&self, seen: Option<Vec<f64>>, ask: impl FnOnce(&Exact<'_>) -> T) -> T {
+    fn with_exact<T>(&self, seen: Option<Vec<f64>>, ask: impl FnOnce(&ExactFlow<'_>) -> T) -> T {
         let rows = self.grammar.rows(3);
         let symbols = Symbols::new(&rows, &self.tokenizer).unwrap();
         let vocab = self.tokenizer.vocab_size();
         let schedule = Schedule::new(vocab).unwrap();
-        ask(&Exact {
+        ask(&ExactFlow {
             rows: &rows,
             symbols: &symbols,
             schedule: &schedule,
@@ -50,7 +54,7 @@ impl Cities {
 }
 
 /// The share of samples that are a city.
-fn valid(exact: &Exact<'_>, mut sample: impl FnMut(&mut ChaCha8Rng) -> Vec<usize>) -> f64 {
+fn valid(exact: &ExactFlow<'_>, mut sample: impl FnMut(&mut ChaCha8Rng) -> Vec<usize>) -> f64 {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let word = |word| exact.rows.symbol(word).unwrap();
     let cities = CITIES.map(|[one, other]| vec![word(one), word(other), exact.rows.end()]);
@@ -79,7 +83,7 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
     let cities = Cities::new();
     cities.with_exact(None, |exact| {
         let vocab = exact.vocab;
-        let uniform = uniform::Exact::of(exact);
+        let uniform = ExactUniform::of(exact);
         let (alpha, earlier) = (0.4, 0.7);
         // Of a token, that it is `to` where it was `from`.
         let moves = |kept: f64, from: usize, to: usize| {
@@ -90,7 +94,7 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
         let noise = (0..vocab).find(|&token| exact.symbols.symbol(token as u32).is_none());
         let seen = [rows[0][0], rows[1][1], noise.unwrap()];
         let tokens = seen.map(|token| token as u32);
-        let chances = uniform.chances(&tokens, alpha);
+        let chances = uniform.probabilities(&tokens, alpha);
         for place in 0..3 {
             let back = |to: usize| -> f64 {
                 let ways = rows.iter().zip(CHANCES).map(|(row, p)| {
@@ -137,7 +141,7 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
 fn bounds_of_who_knows_the_law_are_the_law() {
     let cities = Cities::new();
     cities.with_exact(None, |exact| {
-        let (uniform, v) = (uniform::Exact::of(exact), exact.vocab);
+        let (uniform, v) = (ExactUniform::of(exact), exact.vocab);
         // The middles of so many parts of time.
         let times = (0..50).map(|part| (f64::from(part) + 0.5) / 50.0);
         for (row, chance) in cities.rows().into_iter().zip(CHANCES) {
@@ -196,7 +200,7 @@ fn the_exact_denoiser_is_the_one_of_the_enumerated_law() {
             assert!(error < 1e-4, "t = {t}: {error}");
         }
         // It knows where it goes after one look.
-        assert_eq!(valid(exact, |rng| exact.sample(2, rng)), 1.0);
+        assert_eq!(valid(exact, |rng| exact.sample::<Host, _>(2, rng)), 1.0);
     });
 }
 

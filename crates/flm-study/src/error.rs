@@ -1,0 +1,45 @@
+//! Errors.
+
+/// Why something cannot be measured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An input that cannot be measured: what, expected, found.
+    #[error("{0}")]
+    Input(String),
+    /// The watcher asked to stop.
+    #[error("stopped before all {work}")]
+    Cancelled {
+        /// What was not finished.
+        work: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A model of this workspace cannot be read or evaluated.
+    #[error(transparent)]
+    Model(#[from] flm::Error),
+    /// A model folder cannot be read.
+    #[error(transparent)]
+    Folder(#[from] flm_denoiser::folder::FolderError),
+    /// Data or a tokenizer cannot be read.
+    #[error(transparent)]
+    Data(#[from] flm_data::DataError),
+    /// A scorer refuses a text.
+    #[error(transparent)]
+    Score(#[from] flm_eval::ScoreError),
+    /// A pretrained model cannot be read.
+    #[error(transparent)]
+    Judge(#[from] flm_eval::judge::JudgeError),
+    /// An n-gram model cannot be made.
+    #[error(transparent)]
+    NGram(#[from] flm_eval::ngram::NGramError),
+    /// Threads cannot be started.
+    #[error(transparent)]
+    Train(#[from] flm_train::TrainError),
+}

@@ -1,0 +1,84 @@
+//! What models would write that know the grammar's law.
+//!
+//! States are as wide as the vocabulary here, and everything is computed by the host, in double precision but for the network: nothing is trained, and the
+//! law is a grammar's, whose words are few.
+
+mod flow;
+mod losses;
+mod masked;
+#[cfg(test)]
+mod tests;
+mod uniform;
+
+pub use flow::{ExactFlow, Noisy};
+pub use losses::{Loss, Nats, Rate, Readers, TIMES, Whose};
+pub use uniform::ExactUniform;
+
+use crate::{Error, Result, Watch, purpose};
+use burn::tensor::backend::Backend;
+use flm_denoiser::Family;
+use flm_simplex::stream::generator;
+use flm_train::Workers;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Rows of tokens that the exact model of a family draws in so many steps.
+///
+/// # Errors
+///
+/// [`Error::Input`] if no sentence of the grammar fits a row, [`Error::Cancelled`] if `watch` says so.
+pub fn samples<B: Backend>(
+    flow: &ExactFlow<'_>,
+    family: Family,
+    steps: usize,
+    (count, seed): (usize, u64),
+    watch: Watch<'_>,
+) -> Result<Vec<Vec<u32>>> {
+    let rows = flow.rows;
+    let unknown = rows.known(&vec![None; rows.length()]);
+    let any = rows.given(&unknown).ok_or_else(|| {
+        Error::Input(format!(
+            "no sentence of the grammar fits into rows of {} tokens",
+            rows.length()
+        ))
+    })?;
+    let uniform = ExactUniform::of(flow);
+    let label = format!("{} in {steps} steps", name(family));
+    side_by_side(count, &label, watch, |index| {
+        let mut rng = generator(seed, purpose::PERFECT, index as u64, 0);
+        let row = match family {
+            Family::Flow => flow.sample::<B, _>(steps, &mut rng),
+            Family::Duo => uniform.sample(steps, &mut rng),
+            _ => masked::sample(rows, &any, steps, &mut rng),
+        };
+        let tokens = flow.symbols.tokens();
+        Ok(row.into_iter().map(|symbol| tokens[symbol]).collect())
+    })
+}
+
+/// The name of an exact model, for people.
+pub fn name(family: Family) -> &'static str {
+    match family {
+        Family::Flow => "flow",
+        Family::Duo => "uniform-state diffusion",
+        _ => "masked diffusion",
+    }
+}
+
+/// So many answers, on all cores.
+fn side_by_side<T: Send>(
+    count: usize,
+    label: &str,
+    watch: Watch<'_>,
+    answer: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let done = AtomicU64::new(0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let answers = Workers::new(cores.min(count))?.map(count, |index| {
+        let answer = answer(index)?;
+        if !watch(done.fetch_add(1, Ordering::Relaxed) + 1, label) {
+            return Err(Error::Cancelled { work: "was drawn" });
+        }
+        Ok(answer)
+    });
+    answers.into_iter().collect()
+}

@@ -1,0 +1,30 @@
+//! Measures of language models that need a model or a grammar's exact distribution.
+//!
+//! - [`Scorers`]: other models that read samples: GPT-2, the Llama family, n-gram models of a data folder, autoregressive models
+//! - [`exact`]: diffusion models and flows whose denoiser is exact for a grammar: the best that training can reach
+//! - [`Holes`]: spans of validation rows that models fill
+//!
+//! Metrics of texts alone are in [`flm_eval`].
+
+mod error;
+pub mod exact;
+mod infill;
+mod scorers;
+mod symbols;
+
+pub use error::Error;
+pub use infill::{Fills, Holes, Rejection, Sentences, Themselves};
+pub use scorers::{Features, Scorers, ScoringOptions, TextSet};
+pub use symbols::Symbols;
+
+/// A result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Called with the number of finished items and what is being done; `false` ends the work with [`Error::Cancelled`].
+pub type Watch<'a> = &'a (dyn Fn(u64, &str) -> bool + Sync);
+
+/// Purposes of generators. `flm-objective` has the numbers below 100; 107 and 108 are this crate's.
+mod purpose {
+    pub(crate) const HOLE: u64 = 107;
+    pub(crate) const PERFECT: u64 = 108;
+}
