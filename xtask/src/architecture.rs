@@ -12,9 +12,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("flm-simplex", &[]),
     ("flm-alloc", &[]),
     ("flm-ops", &[]),
-    ("flm-data", &[]),
+    ("flm-files", &[]),
+    ("flm-data", &["flm-files"]),
     ("flm-eval", &[]),
-    ("flm-denoiser", &["flm-simplex", "flm-ops"]),
+    ("flm-denoiser", &["flm-simplex", "flm-ops", "flm-files"]),
     ("flm-objective", &["flm-simplex", "flm-denoiser"]),
     (
         "flm-distill",
@@ -33,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "flm-denoiser",
             "flm-objective",
             "flm-data",
+            "flm-files",
         ],
     ),
     (
@@ -47,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "flm-reward",
             "flm-train",
             "flm-data",
+            "flm-files",
         ],
     ),
     (
@@ -66,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "flm",
             "flm-study",
+            "flm-files",
             "flm-alloc",
             "flm-simplex",
             "flm-denoiser",

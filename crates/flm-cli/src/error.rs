@@ -168,6 +168,7 @@ macro_rules! input_errors {
 
 input_errors!(
     flm_data::ManifestError,
+    flm_files::FileError,
     flm_denoiser::ConfigError,
     flm_denoiser::TemperatureError,
     flm_denoiser::folder::FolderError,

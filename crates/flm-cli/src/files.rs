@@ -2,7 +2,6 @@
 
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Where what can be made or fetched again is kept: `$FLM_CACHE`, or `.cache/flm` of the home folder, if there is one.
@@ -13,25 +12,9 @@ pub(crate) fn cache() -> Option<PathBuf> {
     }
 }
 
-/// Writes a file beside its place, makes it durable and moves it there.
+/// Writes a file that appears whole or not at all.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(folder).map_err(CliError::io("create", folder))?;
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder
-        .tempfile_in(folder)
-        .map_err(CliError::io("create a file in", folder))?;
-    file.write_all(content)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(CliError::io("write", path))?;
-    file.persist(path)
-        .map_err(|error| CliError::io("write", path)(error.error))?;
-    Ok(())
+    Ok(flm_files::write(path, content)?)
 }
 
 /// Refuses a place for a new file where one is, unless it may be replaced.
@@ -155,11 +138,9 @@ impl RunFolder {
         }
         let sections: toml::Table = toml::from_str(&read(&path).ok()?).ok()?;
         let all = toml::Table::try_from(Config::default()).ok()?;
-        // A run has no section `data`, and earlier ones had no `curriculum`.
-        let may_miss = ["data", "curriculum"];
-        let missing = all.keys().find(|section| {
-            !may_miss.contains(&section.as_str()) && !sections.contains_key(*section)
-        })?;
+        // A run has no section `data`.
+        let missing =
+            (all.keys()).find(|section| *section != "data" && !sections.contains_key(*section))?;
         Some(format!("{} has no section {missing}", path.display()))
     }
 

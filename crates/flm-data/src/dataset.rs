@@ -11,9 +11,8 @@ use crate::layout::{Packer, row};
 use crate::shard::{Shard, ShardMeta, ShardSpec};
 use crate::{DataError, Layout, TextTokenizer};
 
-/// The version of the format of data folders that this library writes. Version 1, which knew one
-/// way to choose the validation split and no text map, is read as well.
-pub const FORMAT_VERSION: u32 = 2;
+/// The version of the format of data folders.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// In a data folder: what it holds. A folder without it is none.
 pub const META_FILE: &str = "dataset.json";
@@ -26,7 +25,7 @@ pub(crate) const VALIDATION: &str = "validation";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetMeta {
-    /// [`FORMAT_VERSION`], or the older one that was read.
+    /// [`FORMAT_VERSION`].
     pub format_version: u32,
     /// The corpus, as it described itself.
     pub source: String,
@@ -116,7 +115,7 @@ impl DatasetMeta {
         // The version comes first: another one may have other fields.
         let value: serde_json::Value = serde_json::from_slice(&json).map_err(bad)?;
         if let Some(found) = value.get("format_version").and_then(|found| found.as_u64())
-            && !(1..=u64::from(FORMAT_VERSION)).contains(&found)
+            && found != u64::from(FORMAT_VERSION)
         {
             return Err(DataError::WrongVersion {
                 path,

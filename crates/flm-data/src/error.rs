@@ -494,3 +494,20 @@ pub(crate) fn tokenizer_error(error: tokenizers::Error) -> DataError {
         reason: error.to_string(),
     }
 }
+
+impl From<flm_files::FileError> for DataError {
+    fn from(error: flm_files::FileError) -> Self {
+        Self::io(error.action, &error.path)(error.source)
+    }
+}
+
+impl From<flm_files::StagingError> for DataError {
+    fn from(error: flm_files::StagingError) -> Self {
+        match error {
+            flm_files::StagingError::Exists { path } => Self::OutputExists { path },
+            flm_files::StagingError::NotOurs { path } => Self::OutputNotOurs { path },
+            flm_files::StagingError::Locked { path } => Self::BeingPrepared { path },
+            flm_files::StagingError::File(error) => error.into(),
+        }
+    }
+}

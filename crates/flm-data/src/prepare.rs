@@ -5,7 +5,6 @@ mod encode;
 mod journal;
 mod options;
 mod rows;
-mod staging;
 mod text;
 
 use std::fs::{self, File};
@@ -20,9 +19,9 @@ use crate::tokenizer::{bpe, closed};
 use crate::{Corpus, DataError, TextTokenizer};
 use choice::Choice;
 use encode::Encoder;
+use flm_files::{Existing, Staging};
 use journal::{JOURNAL_FILE, Journal, identity};
 use rows::RowMaker;
-use staging::Staging;
 use text::AllText;
 
 /// What [`prepare`] is doing.
@@ -88,7 +87,13 @@ pub fn prepare(
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<DatasetMeta, DataError> {
     options.check(corpus)?;
-    let mut staging = Staging::begin(out.as_ref(), force)?;
+    let existing = if force {
+        Existing::Replace
+    } else {
+        Existing::Refuse
+    };
+    let is_ours = |folder: &Path| folder.join(META_FILE).is_file();
+    let mut staging = Staging::resumable(out.as_ref(), existing, is_ours)?;
     match fill(corpus, options, &staging, progress) {
         Ok(meta) => {
             staging.commit()?;
@@ -96,7 +101,8 @@ pub fn prepare(
         }
         Err(error) => {
             // What lies outside of corpus and options can be otherwise the next time.
-            if matches!(error, DataError::Cancelled | DataError::Io { .. }) {
+            let transient = matches!(error, DataError::Cancelled | DataError::Io { .. });
+            if transient && staging.path(Path::new(JOURNAL_FILE)).is_file() {
                 staging.keep();
             }
             Err(error)
@@ -111,7 +117,7 @@ fn fill(
     staging: &Staging,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<DatasetMeta, DataError> {
-    let folder = staging.path();
+    let folder = &staging.path(Path::new(""));
     let text = AllText::new(corpus, options);
     let given = match &options.tokenizer {
         TokenizerSource::File(path) => Some(TextTokenizer::load(path)?),

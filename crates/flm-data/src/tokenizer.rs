@@ -6,7 +6,6 @@ mod specials;
 mod words;
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -187,22 +186,7 @@ impl TextTokenizer {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DataError> {
         let path = path.as_ref();
         let json = self.to_json()?;
-        let folder = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder
-            .tempfile_in(folder)
-            .map_err(DataError::io("create a file in", folder))?;
-        file.write_all(json.as_bytes())
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(DataError::io("write", file.path()))?;
-        file.persist(path)
-            .map_err(|error| DataError::io("write", path)(error.error))?;
-        Ok(())
+        Ok(flm_files::write(path, json.as_bytes())?)
     }
 
     /// The tokens of a text, without a begin or end token.

@@ -125,11 +125,11 @@ fn another_version() {
         )
     );
     let folder = Folder::new();
-    folder.replace("\"format_version\": 2", "\"format_version\": 7, \"new\": 1");
+    folder.replace("\"format_version\": 1", "\"format_version\": 7, \"new\": 1");
     assert_eq!(
         folder.message(),
         format!(
-            "{} has format version 7, expected version 2",
+            "{} has format version 7, expected version 1",
             folder.name("dataset.json")
         )
     );

@@ -505,27 +505,3 @@ fn a_text_map_comes_before_the_vocabulary_and_is_written_down() {
     assert_eq!(data.tokenizer().token(3).as_deref(), Some("a-b"));
     assert_eq!(data.train().row(0).unwrap(), [3, 2, 0]);
 }
-
-#[test]
-fn folders_of_the_first_version_are_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("data");
-    make(
-        &numbers(100),
-        &PrepareOptions::new(TokenizerSource::Words, 8),
-        &out,
-    )
-    .unwrap();
-    let path = out.join("dataset.json");
-    let json = fs::read_to_string(&path).unwrap();
-    // What the first version lacks is left out where it says nothing new.
-    assert!(!json.contains("text_map") && !json.contains("validation_from"));
-    fs::write(
-        &path,
-        json.replace("\"format_version\": 2", "\"format_version\": 1"),
-    )
-    .unwrap();
-    let data = Dataset::open(&out).unwrap();
-    assert_eq!(data.meta().format_version, 1);
-    assert_eq!(data.meta().validation_from, ValidationFrom::Share);
-}

@@ -30,70 +30,40 @@ pub struct DitConfig {
     /// Whether the network is told a target time as well (a flow map) or only its own time (a flow).
     pub two_time: bool,
     /// Chance with which an entry of a residual branch is dropped in training.
-    #[serde(default = "default_dropout")]
     pub dropout: f64,
     /// Hidden width of the MLP over the width.
-    #[serde(default = "default_mlp_ratio")]
     pub mlp_ratio: usize,
     /// Attention scores are bounded to ±this, by `c·tanh(·/c)`.
-    #[serde(default = "default_attention_softcap")]
     pub attention_softcap: f64,
     /// Logits are bounded to ±this, by `c·tanh(·/c)`.
-    #[serde(default = "default_logit_softcap")]
     pub logit_softcap: f64,
     /// Base of the rotary frequencies.
-    #[serde(default = "default_rope_base")]
     pub rope_base: f64,
     /// Whether a learned token that is never noised stands before the sequence, inside the network. Rotary attention knows
     /// only distances: measured from this token they become positions. The reference has none.
-    #[serde(default)]
     pub anchor: bool,
     /// How many tokens compete in the decoding error that tells the time ([`schedule`](Self::schedule)); 0 for `vocab_size`, as in
     /// the reference. Where grammar leaves few candidates open, fewer than the vocabulary put more of τ where they are told apart.
-    #[serde(default)]
     pub schedule_vocab: usize,
     /// The clock of training and samplers: τ at equal steps of them ([`Clock`]); empty for τ itself. Training fits it to the losses where it is asked to.
-    #[serde(default)]
     pub clock: Vec<f64>,
     /// Whether the network also reads what it believed at the step before ([`Dit::forward_after`](crate::Dit::forward_after)); of flows.
-    #[serde(default)]
     pub self_conditioning: bool,
     /// Whether the network also reads what each position's own state says of its token ([`Evidence`](crate::Evidence)); of flows.
-    #[serde(default)]
     pub evidence: bool,
     /// Whether a weight of the loss at each time is learned beside the network ([`LossWeight`](crate::LossWeight)); of a flow map only.
-    #[serde(default)]
     pub loss_weight: bool,
     /// Whether the network is the second of a residual flow map ([`Residual`](crate::Residual)); of a two-time network only.
-    #[serde(default)]
     pub residual: bool,
     /// What the network is made for.
-    #[serde(default)]
     pub family: Family,
     /// Whether the network was trained with some positions known and clean, at time 1
     /// ([`Dit::forward_given`](crate::Dit::forward_given)); of a flow only.
-    #[serde(default)]
     pub conditioning: bool,
 }
 
 /// The longest sequence. No parameter has this size, so nothing else would stop a mistyped one.
 pub const MAX_LENGTH: usize = 1 << 20;
-
-fn default_dropout() -> f64 {
-    0.1
-}
-fn default_mlp_ratio() -> usize {
-    4
-}
-fn default_attention_softcap() -> f64 {
-    50.0
-}
-fn default_logit_softcap() -> f64 {
-    30.0
-}
-fn default_rope_base() -> f64 {
-    10_000.0
-}
 
 impl DitConfig {
     /// A configuration with the reference's constants.
@@ -112,11 +82,11 @@ impl DitConfig {
             heads,
             cond_dim: 128,
             two_time: false,
-            dropout: default_dropout(),
-            mlp_ratio: default_mlp_ratio(),
-            attention_softcap: default_attention_softcap(),
-            logit_softcap: default_logit_softcap(),
-            rope_base: default_rope_base(),
+            dropout: 0.1,
+            mlp_ratio: 4,
+            attention_softcap: 50.0,
+            logit_softcap: 30.0,
+            rope_base: 10_000.0,
             anchor: false,
             schedule_vocab: 0,
             clock: Vec::new(),

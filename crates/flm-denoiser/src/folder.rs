@@ -8,12 +8,11 @@
 //! it, `denoiser`.
 
 mod read;
-mod staging;
 mod write;
 
+pub use flm_files::Existing;
 pub use read::{load, load_residual, read_config};
-pub use staging::Staging;
-pub use write::{Content, Existing, check_config, save, save_residual};
+pub use write::{Content, check_config, save, save_residual};
 
 use crate::{ConfigError, DitConfig, TensorError};
 use std::io;
@@ -25,9 +24,8 @@ pub const CONFIG_FILE: &str = "config.json";
 pub const TENSORS_FILE: &str = "model.safetensors";
 /// In the folder of a residual flow map: the folder of its denoiser.
 pub const DENOISER_FOLDER: &str = "denoiser";
-/// The version of the format that is written, and the newest that is read. Version 1 knew neither anchor nor `schedule_vocab`, version 2
-/// neither `loss_weight` nor `residual`, version 3 no `family`, version 4 no `conditioning`.
-pub const FORMAT_VERSION: u32 = 5;
+/// The version of the format.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// Why a model folder cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -100,8 +98,8 @@ pub enum FolderError {
         /// Where and how.
         source: serde_json::Error,
     },
-    /// The folder was written by a later version.
-    #[error("{} has format version {found}, but only versions up to {FORMAT_VERSION} are known", path.display())]
+    /// The folder was written by another version.
+    #[error("{} has format version {found}, but only version {FORMAT_VERSION} is known", path.display())]
     Version {
         /// The file.
         path: PathBuf,
@@ -195,6 +193,36 @@ fn io_error(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Err
         path,
         source,
     }
+}
+
+impl From<flm_files::FileError> for FolderError {
+    fn from(error: flm_files::FileError) -> Self {
+        Self::Io {
+            action: error.action,
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
+impl From<flm_files::StagingError> for FolderError {
+    fn from(error: flm_files::StagingError) -> Self {
+        match error {
+            flm_files::StagingError::Exists { path } => Self::Exists { path },
+            flm_files::StagingError::NotOurs { path }
+            | flm_files::StagingError::Locked { path } => Self::NotAModel { path },
+            flm_files::StagingError::File(error) => error.into(),
+        }
+    }
+}
+
+/// A hidden folder that replaces model folders only.
+pub fn staging(
+    place: &std::path::Path,
+    existing: Existing,
+) -> Result<flm_files::Staging, FolderError> {
+    let is_model = |folder: &std::path::Path| folder.join(CONFIG_FILE).is_file();
+    Ok(flm_files::Staging::begin(place, existing, is_model)?)
 }
 
 /// `config.json`.

@@ -5,7 +5,7 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use flm_denoiser::folder::{Existing, FolderError, Staging};
+use flm_denoiser::folder::{Existing, FolderError, staging};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -169,10 +169,14 @@ pub fn save<B: Backend>(
     if existing == Existing::Replace && dir.exists() {
         check_replaced(dir)?;
     }
-    let staging = Staging::begin(dir, existing)?;
-    staging.write(Path::new(CONFIG_FILE), json.as_bytes())?;
-    staging.write(Path::new(TENSORS_FILE), &bytes)?;
-    Ok(staging.commit()?)
+    let staging = staging(dir, existing)?;
+    staging
+        .write(Path::new(CONFIG_FILE), json.as_bytes())
+        .map_err(FolderError::from)?;
+    staging
+        .write(Path::new(TENSORS_FILE), &bytes)
+        .map_err(FolderError::from)?;
+    Ok(staging.commit().map_err(FolderError::from)?)
 }
 
 /// Reads the configuration of a classifier's folder.

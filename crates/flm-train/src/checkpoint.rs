@@ -8,16 +8,15 @@ use burn::module::Module;
 use burn::record::{FullPrecisionSettings, NamedMpkFileRecorder, Recorder, RecorderError};
 use burn::tensor::backend::AutodiffBackend;
 use flm_denoiser::named_shapes;
+use flm_files::{Existing, Staging, sha256};
 use flm_objective::{Inner, Network};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Version of the checkpoint format. Runs of version 4 drew other noise, and distilled by the semigroup where they did not say so.
-const FORMAT: u32 = 5;
+/// Version of the checkpoint format.
+const FORMAT: u32 = 1;
 /// Older checkpoints than this many are removed.
 const KEPT: usize = 2;
 const STATE: &str = "state.json";
@@ -91,19 +90,16 @@ pub(crate) fn save<B: AutodiffBackend, N: Network<B>>(
     state: &State,
     origin: Origin<'_>,
 ) -> Result<PathBuf, TrainError> {
-    fs::create_dir_all(root).map_err(TrainError::io("create", root))?;
-    let partial = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempdir_in(root)
-        .map_err(TrainError::io("create a folder in", root))?;
-    let folder = partial.path();
-    write(folder, tensors).map_err(|error| broken(folder, error.to_string()))?;
+    let place = root.join(folder_name(state.step));
+    let staging = Staging::begin(&place, Existing::Replace, |_| true)?;
+    let folder = staging.path(Path::new(""));
+    write(&folder, tensors).map_err(|error| broken(&folder, error.to_string()))?;
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
-        let entry = entry.map_err(TrainError::io("read", folder))?;
+    for entry in fs::read_dir(&folder).map_err(TrainError::io("read", &folder))? {
+        let entry = entry.map_err(TrainError::io("read", &folder))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        files.insert(name, hash(&entry.path())?);
-        sync(&entry.path())?;
+        staging.sync(Path::new(&name))?;
+        files.insert(name, sha256(&entry.path())?);
     }
     let saved = Saved {
         format: FORMAT,
@@ -116,44 +112,14 @@ pub(crate) fn save<B: AutodiffBackend, N: Network<B>>(
         files,
     };
     let json =
-        serde_json::to_vec_pretty(&saved).map_err(|error| broken(folder, error.to_string()))?;
-    let path = folder.join(STATE);
-    fs::write(&path, json).map_err(TrainError::io("write", &path))?;
-    sync(&path)?;
-    let place = root.join(folder_name(state.step));
-    if place.exists() {
-        fs::remove_dir_all(&place).map_err(TrainError::io("replace", &place))?;
-    }
-    let partial = partial.keep();
-    fs::rename(&partial, &place).map_err(TrainError::io("move into place", &place))?;
+        serde_json::to_vec_pretty(&saved).map_err(|error| broken(&folder, error.to_string()))?;
+    staging.write(Path::new(STATE), &json)?;
+    staging.commit()?;
     let all = list(root)?;
     for (_, old) in &all[..all.len().saturating_sub(KEPT)] {
         fs::remove_dir_all(old).map_err(TrainError::io("remove", old))?;
     }
     Ok(place)
-}
-
-fn sync(path: &Path) -> Result<(), TrainError> {
-    fs::File::options()
-        .write(true)
-        .open(path)
-        .and_then(|file| file.sync_all())
-        .map_err(TrainError::io("sync", path))
-}
-
-/// SHA-256 of a file, in hexadecimal digits.
-fn hash(path: &Path) -> Result<String, TrainError> {
-    let mut file = fs::File::open(path).map_err(TrainError::io("read", path))?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hash.update(&buffer[..count]),
-            Err(error) => return Err(TrainError::io("read", path)(error)),
-        }
-    }
-    let digest = hash.finalize();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn write<B: AutodiffBackend, N: Network<B>>(
@@ -224,7 +190,7 @@ pub(crate) fn load<B: AutodiffBackend, N: Network<B>>(
     )
     .map_err(|reason| broken(path, reason))?;
     for (name, expected) in &saved.files {
-        if hash(&path.join(name))? != *expected {
+        if sha256(&path.join(name))? != *expected {
             return Err(broken(
                 path,
                 format!("{name} is not as it was written, it may be truncated or replaced"),

@@ -65,3 +65,22 @@ impl TrainError {
         }
     }
 }
+
+impl From<flm_files::FileError> for TrainError {
+    fn from(error: flm_files::FileError) -> Self {
+        Self::io(error.action, error.path)(error.source)
+    }
+}
+
+impl From<flm_files::StagingError> for TrainError {
+    fn from(error: flm_files::StagingError) -> Self {
+        match error {
+            flm_files::StagingError::File(error) => error.into(),
+            flm_files::StagingError::Exists { path }
+            | flm_files::StagingError::NotOurs { path }
+            | flm_files::StagingError::Locked { path } => {
+                Self::io("replace", path)(std::io::ErrorKind::AlreadyExists.into())
+            }
+        }
+    }
+}

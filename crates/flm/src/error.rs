@@ -167,3 +167,9 @@ impl Error {
         }
     }
 }
+
+impl From<flm_files::FileError> for Error {
+    fn from(error: flm_files::FileError) -> Self {
+        Self::io(error.action, error.path)(error.source)
+    }
+}

@@ -3,8 +3,7 @@
 use crate::{Card, Error, Result};
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::{DitConfig, Family, folder};
-use sha2::{Digest, Sha256};
-use std::io::Read;
+use flm_files::sha256;
 use std::path::{Path, PathBuf};
 
 /// A model folder with its configuration and card. The weights stay on the disk until [`load`](Self::load).
@@ -170,28 +169,8 @@ pub(crate) fn weights(folder: &Path) -> Result<String> {
     let files = files.iter().map(|folder| folder.join(folder::TENSORS_FILE));
     let hashes = files
         .filter(|file| file.is_file())
-        .map(|file| Ok(format!("{:.16}", file_hash(&file)?)));
+        .map(|file| Ok(format!("{:.16}", sha256(&file)?)));
     Ok(hashes.collect::<Result<Vec<_>>>()?.join("+"))
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-///
-/// [`Error::Io`] if it cannot be read.
-pub fn file_hash(path: &Path) -> Result<String> {
-    let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer).map_err(Error::io("read", path))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-    }
-    let bytes = hash.finalize();
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The kind of a network: "flow", "flow map", "residual flow map", or the name of another family.

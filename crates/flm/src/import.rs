@@ -1,6 +1,6 @@
 //! Weights of the published implementation as a model folder.
 
-use crate::{CARD_FILE, Card, Converted, Error, ModelFolder, Result, describe, file_hash, kind};
+use crate::{CARD_FILE, Card, Converted, Error, ModelFolder, Result, describe, kind};
 use burn::tensor::backend::Backend;
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
 use flm_denoiser::folder::{self, Content, Existing};
@@ -203,7 +203,7 @@ fn part<B: Backend>(
     };
     let converted = Converted {
         file: path.display().to_string(),
-        sha256: file_hash(&file)?,
+        sha256: flm_files::sha256(&file)?,
         algorithm: checkpoint.settings().algorithm.clone(),
         weights: if averaged { "averaged" } else { "as they are" }.to_owned(),
         steps: checkpoint.settings().step,

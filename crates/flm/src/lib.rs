@@ -57,7 +57,7 @@ struct Readme;
 pub use card::{CARD_FILE, Card, Converted, Training};
 pub use conditioning::{Blanks, Condition, Conditioning};
 pub use error::Error;
-pub use folder::{ModelFolder, describe, file_hash, grouped, has_format_version, kind, text_of};
+pub use folder::{ModelFolder, describe, grouped, has_format_version, kind, text_of};
 pub use guidance::{AutoguidanceOptions, Guidance, Reward, RewardOptions, WeakNetwork};
 pub use import::{ImportOptions, Imported};
 pub use likelihood::{Likelihood, LikelihoodOptions};

@@ -204,7 +204,7 @@ fn read_footer(file: &mut File, size: u64, path: &Path) -> Result<ParquetMetaDat
         file.seek(SeekFrom::Start(at))
             .and_then(|_| file.take(length).read_to_end(&mut bytes))
             .map_err(DataError::io("read", path))?;
-        Ok(bytes)
+        Ok::<_, DataError>(bytes)
     };
     let mark = read(0, MAGIC.len() as u64)?;
     if mark != MAGIC {

@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::rows::RowState;
-use super::staging::sync;
+
 use super::{PrepareOptions, TokenizerSource, Validation};
 use crate::{Corpus, DataError, TextTokenizer};
 
 pub(super) const JOURNAL_FILE: &str = "journal.json";
 
 /// Changes with the meaning of a journal, and where other code would make other rows.
-const VERSION: u32 = 2;
+const VERSION: u32 = 1;
 
 /// A state of a preparation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl Journal {
             })
             .map_err(DataError::io("write", &beside))?;
         fs::rename(&beside, &path).map_err(DataError::io("write", &path))?;
-        sync(folder)
+        Ok(flm_files::sync_folder(folder)?)
     }
 
     /// The journal of a folder, if it has one that is whole and of this preparation.

@@ -121,7 +121,7 @@ fn load_config(path: &Path) -> Result<DitConfig, FolderError> {
         format_version: u32,
     }
     let Version { format_version } = serde_json::from_str(&text).map_err(config_error)?;
-    if !(1..=FORMAT_VERSION).contains(&format_version) {
+    if format_version != FORMAT_VERSION {
         return Err(FolderError::Version {
             path: path.to_path_buf(),
             found: format_version,

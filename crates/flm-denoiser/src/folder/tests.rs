@@ -319,51 +319,6 @@ fn a_damaged_file_is_one_sentence() {
 }
 
 #[test]
-fn earlier_versions_are_read_without_what_they_did_not_know() {
-    for (version, unknown) in [
-        (4, &["conditioning"][..]),
-        (3, &["conditioning", "family"]),
-        (2, &["conditioning", "family", "loss_weight", "residual"]),
-        (
-            1,
-            &[
-                "conditioning",
-                "family",
-                "loss_weight",
-                "residual",
-                "anchor",
-                "schedule_vocab",
-            ],
-        ),
-    ] {
-        read_without(version, unknown);
-    }
-}
-
-fn read_without(version: u32, unknown: &[&str]) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("m");
-    let config = DitConfig {
-        anchor: false,
-        schedule_vocab: 0,
-        ..config()
-    };
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let model = config.init::<Flex>(&mut rng, &Default::default()).unwrap();
-    save(&path, &model, &config, &[], Existing::Refuse).unwrap();
-    let file = path.join(CONFIG_FILE);
-    let mut json: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    json["format_version"] = version.into();
-    for key in unknown {
-        json["model"].as_object_mut().unwrap().remove(*key).unwrap();
-    }
-    fs::write(&file, json.to_string()).unwrap();
-    let (_, found) = load::<Flex>(&path, &Default::default()).unwrap();
-    assert_eq!(found, config);
-}
-
-#[test]
 fn faults_of_the_configuration_are_named() {
     let (_dir, path) = saved();
     let text = fs::read_to_string(path.join(CONFIG_FILE)).unwrap();
@@ -373,8 +328,8 @@ fn faults_of_the_configuration_are_named() {
         failure(&path)
     };
     assert_eq!(
-        with("\"format_version\": 5", "\"format_version\": 6"),
-        "m/config.json has format version 6, but only versions up to 5 are known"
+        with("\"format_version\": 1", "\"format_version\": 6"),
+        "m/config.json has format version 6, but only version 1 is known"
     );
     assert!(
         with("\"width\"", "\"widht\"")

@@ -1,23 +1,15 @@
 //! Writing a model folder.
 
-use super::staging::Staging;
 use super::{
     CONFIG_FILE, ConfigFile, DENOISER_FOLDER, FORMAT_VERSION, FolderError, TENSORS_FILE,
     check_pair, io_error,
 };
+use super::{Existing, staging};
 use crate::tensors::check_values;
 use crate::{Dit, DitConfig, Family, NamedTensor, named_tensors, tensor_file};
 use burn::tensor::backend::Backend;
+use flm_files::Staging;
 use std::path::Path;
-
-/// What to do with a folder that is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// It is an error.
-    Refuse,
-    /// A model folder, or an empty one, is replaced; anything else is an error.
-    Replace,
-}
 
 /// What goes into a model folder: a network, its configuration and further files, name and content.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +46,9 @@ pub fn save<B: Backend>(
     };
     check_residual(config, false)?;
     let tensors = content.checked(dir)?;
-    let staging = Staging::begin(dir, existing)?;
+    let staging = staging(dir, existing)?;
     content.write(&staging, Path::new(""), &tensors)?;
-    staging.commit()
+    Ok(staging.commit()?)
 }
 
 /// Writes a residual flow map: `second` as [`save`] does, with the frozen denoiser, a whole model folder itself, in the folder
@@ -78,11 +70,11 @@ pub fn save_residual<B: Backend>(
     let inner = Path::new(DENOISER_FOLDER);
     let tensors = second.checked(dir)?;
     let of_denoiser = denoiser.checked(&dir.join(inner))?;
-    let staging = Staging::begin(dir, existing)?;
+    let staging = staging(dir, existing)?;
     second.write(&staging, Path::new(""), &tensors)?;
     staging.folder(inner)?;
     denoiser.write(&staging, inner, &of_denoiser)?;
-    staging.commit()
+    Ok(staging.commit()?)
 }
 
 impl<B: Backend> Content<'_, B> {

@@ -170,3 +170,9 @@ impl ReferenceError {
         }
     }
 }
+
+impl From<flm_files::FileError> for ReferenceError {
+    fn from(error: flm_files::FileError) -> Self {
+        Self::io(error.action, &error.path)(error.source)
+    }
+}

@@ -3,7 +3,7 @@
 use super::ReferenceError;
 use super::names::BACKBONE;
 use super::sizes::{ROTARY, frequencies};
-use crate::folder::Staging;
+use crate::folder::staging;
 use crate::folder::{CONFIG_FILE, Existing, TENSORS_FILE};
 use crate::{Dit, DitConfig, NamedTensor, named_tensors, tensor_file};
 use burn::tensor::backend::Backend;
@@ -43,7 +43,7 @@ pub fn export<B: Backend>(
     });
     match target {
         ExportFormat::HuggingFace => {
-            let staging = Staging::begin(place, existing)?;
+            let staging = staging(place, existing)?;
             let file = Path::new(TENSORS_FILE);
             let path = staging.path(file);
             tensor_file::write(&path, &tensors).map_err(ReferenceError::io("write", &path))?;
@@ -74,24 +74,8 @@ fn write_file(
         }
         .into());
     }
-    let folder = match place.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(folder).map_err(ReferenceError::io("create", folder))?;
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let file = builder
-        .tempfile_in(folder)
-        .map_err(ReferenceError::io("write in", folder))?;
-    tensor_file::write(file.path(), tensors).map_err(ReferenceError::io("write", place))?;
-    file.as_file()
-        .sync_all()
-        .map_err(ReferenceError::io("write", place))?;
-    file.persist(place)
-        .map_err(|error| ReferenceError::io("write", place)(error.error))?;
-    Ok(())
+    let write = |beside: &Path| tensor_file::write(beside, tensors);
+    Ok(flm_files::write_with(place, write)?)
 }
 
 /// The reference has constants where the configuration has keys.

@@ -1,0 +1,105 @@
+//! A lock between processes.
+
+use crate::{FileError, StagingError};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A file that is locked as long as its process lives, and removed when it is given up.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    pub(crate) fn take(
+        place: &Path,
+        path: PathBuf,
+        try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Self, StagingError> {
+        // A process that was killed holds its lock until the system has done with it.
+        const TRIES: u32 = 20;
+        const PAUSE: Duration = Duration::from_millis(50);
+        for _ in 0..TRIES {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)
+                .map_err(FileError::of("create", &path))?;
+            match try_lock(&file) {
+                // The one who had it may have removed the file since it was opened here.
+                Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: file }),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                // Some file systems know no locks; then the user must take care of it.
+                Err(TryLockError::Error(error)) if knows_none(&error) => {
+                    tracing::warn!(
+                        path = %path.display(),
+                        %error,
+                        "the file system has no locks: nothing else may write this folder now"
+                    );
+                    return Ok(Self { path, _file: file });
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(FileError::of("lock", &path)(error).into());
+                }
+            }
+        }
+        Err(StagingError::Locked {
+            path: place.to_path_buf(),
+        })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before the lock itself is given up with the file.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether an open file is still the one of this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |file: fs::Metadata| (file.dev(), file.ino());
+        let found = fs::metadata(path).map(id).ok();
+        found.is_some() && found == file.metadata().map(id).ok()
+    }
+    #[cfg(not(unix))]
+    {
+        // There an open file keeps its name.
+        let _ = (file, path);
+        true
+    }
+}
+
+/// Whether a lock failed because there are none: ENOLCK is what a network file system without its lock service answers.
+fn knows_none(error: &std::io::Error) -> bool {
+    const ENOLCK: i32 = 37;
+    error.kind() == std::io::ErrorKind::Unsupported
+        || cfg!(target_os = "linux") && error.raw_os_error() == Some(ENOLCK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_locks_is_worked_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".data.lock");
+        let out = folder.path().join("data");
+        let none = |_: &File| {
+            let error = std::io::ErrorKind::Unsupported;
+            Err(TryLockError::Error(error.into()))
+        };
+        let lock = Lock::take(&out, path.clone(), none).unwrap();
+        assert!(path.is_file());
+        drop(lock);
+        assert!(!path.exists());
+    }
+}
