@@ -53,7 +53,7 @@ pub struct Sizes {
     /// Parts of a batch that a step trains on one after the other.
     #[arg(long, default_value_t = 1)]
     pub parts: usize,
-    /// Chance with which residual branches drop an entry in training.
+    /// Probability with which residual branches drop an entry in training.
     #[arg(long, default_value_t = 0.0)]
     pub dropout: f64,
 }
@@ -214,8 +214,8 @@ impl<B: AutodiffBackend> Bench<B> {
                 .seen(model.embed());
             let denoiser = SamplingDenoiser::new(&model);
             let none = || unreachable!("no noise is put back");
-            let belief = sampler::flow_map(&denoiser, &schedule, start, jumps, 0.0, none, |_| ());
-            belief.expect("possible settings").argmax().into_data()
+            let denoised = sampler::flow_map(&denoiser, &schedule, start, jumps, 0.0, none, |_| ());
+            denoised.expect("possible settings").argmax().into_data()
         })
     }
 

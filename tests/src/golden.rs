@@ -132,16 +132,16 @@ pub fn make(shared: &Path) -> Fixture {
             Pinned::floats(weight.shape, &weight.values),
         );
     }
-    let belief = teacher_belief(&teacher, &expected);
+    let denoised = teacher_denoised(&teacher, &expected);
     tensors.insert(
         TEACHER.to_owned(),
-        Pinned::floats(belief.dims().to_vec(), &flat(belief)),
+        Pinned::floats(denoised.dims().to_vec(), &flat(denoised)),
     );
     Fixture(tensors)
 }
 
 /// D_s(I_s) of the one-time `teacher` at the times of the semigroup loss's rows, from the tensors of `expected.safetensors`.
-pub fn teacher_belief(teacher: &Dit<Flex>, expected: &Fixture) -> Tensor<Flex, 3> {
+pub fn teacher_denoised(teacher: &Dit<Flex>, expected: &Fixture) -> Tensor<Flex, 3> {
     let taus: Tensor<Flex, 1> = expected.float("row_tau_s");
     let schedule = flm_simplex::Schedule::new(61).expect("61 tokens have a schedule");
     let times: Vec<f64> = expected

@@ -97,9 +97,9 @@ fn answers(model: &Dit<Flex>, config: &DitConfig, data: &Dataset) -> (f64, Vec<i
     let tau = Tensor::full([64], 0.5, &Default::default());
     let prediction = model.forward(state, tau.clone(), tau, &mut Dropout::off());
     let loss: f32 = prediction.log_probs(tokens).mean().neg().into_scalar();
-    let belief =
+    let denoised =
         sampler::euler(&SamplingDenoiser::new(model), &schedule, noise, 1, |_| ()).unwrap();
-    let sampled = belief.argmax().into_data().iter::<i64>().collect();
+    let sampled = denoised.argmax().into_data().iter::<i64>().collect();
     (f64::from(loss), sampled)
 }
 

@@ -113,9 +113,9 @@ fn what_is_given_is_there_in_every_family() {
 fn known_positions_change_what_a_flow_is_trained_on() {
     let folder = Folder::new();
     folder.data("data", 200);
-    let losses = |run: &str, chance: &str| -> Vec<Value> {
+    let losses = |run: &str, probability: &str| -> Vec<Value> {
         let mut command = folder.tiny(&format!("train --data data --out {run}"));
-        let conditioning = format!("train.conditioning={chance}");
+        let conditioning = format!("train.conditioning={probability}");
         for setting in ["train.log_every=1", &conditioning] {
             command.args(["--set", setting]);
         }
@@ -139,9 +139,9 @@ fn known_positions_change_what_a_flow_is_trained_on() {
 fn learned() -> Folder {
     let folder = Folder::new();
     folder.data("data", 500);
-    for (run, chance) in [("flow", "0"), ("clean", "0.5")] {
+    for (run, probability) in [("flow", "0"), ("clean", "0.5")] {
         let mut command = folder.tiny(&format!("train --data data --out {run}"));
-        let conditioning = format!("train.conditioning={chance}");
+        let conditioning = format!("train.conditioning={probability}");
         for setting in ["train.steps=100", "train.optimizer.lr=1e-2", &conditioning] {
             command.args(["--set", setting]);
         }
@@ -274,8 +274,8 @@ fn holes_are_judged() {
     }
     for (rows, span) in report["rows"].as_array().unwrap().iter().zip([1, 2]) {
         assert_eq!((&rows["span"], &rows["valid"]), (&span.into(), &1.0.into()));
-        let law = rows["law_exact"].as_f64().unwrap();
-        assert!(law > 0.0 && law < 1.0, "{law}");
+        let distribution = rows["oracle_exact"].as_f64().unwrap();
+        assert!(distribution > 0.0 && distribution < 1.0, "{distribution}");
     }
     let table = printed("");
     assert!(

@@ -101,13 +101,13 @@ fn guided_samples_say_so_and_do_not_depend_on_their_batch() {
 }
 
 #[test]
-fn a_nucleus_is_of_every_belief_of_a_flow() {
+fn a_nucleus_is_of_every_denoised_of_a_flow() {
     let folder = trained();
     let alone = samples(&folder, "");
     let few = samples(&folder, "--top-p 0.2");
     assert_eq!(few[0]["top_p"], 0.2);
     assert_ne!(tokens(&few), tokens(&alone));
-    // With the likeliest token alone, a belief is what a temperature of nearly nought makes of it, but where the two likeliest are as good as equal:
+    // With the likeliest token alone, a distribution is what a temperature of nearly nought makes of it, but where the two likeliest are as good as equal:
     // then the cold one is a mixture.
     let [greedy, cold] = ["--top-p 0", "--temperature 0.0001"].map(|options| {
         let samples = samples(&folder, options);

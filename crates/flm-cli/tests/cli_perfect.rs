@@ -1,4 +1,4 @@
-//! Models that know the grammar's law, and how far a trained flow is from them.
+//! Models that know the grammar's distribution, and how far a trained flow is from them.
 
 mod support;
 
@@ -84,7 +84,7 @@ fn perfect_models_err_by_their_steps_alone() {
 }
 
 #[test]
-fn what_has_no_law_is_refused() {
+fn what_has_no_distribution_is_refused() {
     let folder = Folder::new();
     folder.data("data", 200);
     fs::write(folder.path("corpus.txt"), "a b c d e f\n".repeat(200)).unwrap();
@@ -121,7 +121,7 @@ fn what_has_no_law_is_refused() {
     for (words, expected) in [
         (
             "eval perfect --data text",
-            "text: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found a text whose law is not known",
+            "text: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found a text whose distribution is not known",
         ),
         (
             "eval perfect --data data --steps 2,0",
@@ -159,7 +159,7 @@ fn what_has_no_law_is_refused() {
         (
             "chars",
             "`",
-            "` of the grammar is no token: the law of rows is known where words are tokens",
+            "` of the grammar is no token: the distribution of rows is known where words are tokens",
         ),
     ] {
         let message = folder.refused(folder.flm(&format!("eval perfect --data {data}")));

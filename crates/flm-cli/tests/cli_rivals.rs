@@ -120,18 +120,18 @@ fn every_family_is_trained_sampled_and_judged() {
 }
 
 #[test]
-fn nobody_beats_the_law_of_the_text() {
+fn nobody_beats_the_distribution_of_the_text() {
     let folder = trained(&["train.steps=40"]);
     let words = "eval bound mdlm duo autoregressive --data data --rows 8 --draws 64";
     let measured = json(&printed(&folder, &format!("{words} --json")));
     assert_eq!(measured["rows"], 8);
-    let law = measured["grammar_nats_per_token"].as_f64().unwrap();
+    let distribution = measured["grammar_nats_per_token"].as_f64().unwrap();
     let models = measured["models"].as_array().unwrap();
     for (model, family) in models.iter().zip(FAMILIES) {
         assert_eq!(model["family"], family);
         assert_eq!(model["bound"], family != "autoregressive");
         let nats = model["nats_per_token"].as_f64().unwrap();
-        assert!(nats > law, "{family}: {nats} below {law}");
+        assert!(nats > distribution, "{family}: {nats} below {distribution}");
     }
     let table = printed(&folder, words);
     assert!(

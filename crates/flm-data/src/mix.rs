@@ -1,7 +1,7 @@
 //! A fixed hash of a number.
 
 /// The output function of SplitMix64 (Steele, Lea and Flood, 2014): a bijection of 64-bit numbers
-/// in which every input bit changes every output bit with a chance of about one half.
+/// in which every input bit changes every output bit with a probability of about one half.
 pub(crate) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

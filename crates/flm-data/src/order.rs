@@ -29,7 +29,7 @@ pub struct BatchOrder {
     half: u32,
 }
 
-// Four rounds make a network indistinguishable from chance in theory, with ideal round functions
+// Four rounds make a network indistinguishable from probability in theory, with ideal round functions
 // and large halves; halves of few bits need more.
 const ROUNDS: u64 = 8;
 // Smaller halves have round functions of so few values that orders of a few rows repeat.
@@ -151,7 +151,7 @@ mod tests {
             let order = order(seed, 1000);
             (0..1000).map(|place| order.row(epoch, place)).collect()
         };
-        // Two independent orders agree in one place on average; in ten or more with a chance
+        // Two independent orders agree in one place on average; in ten or more with a probability
         // below 2e-7 (Poisson).
         let agree = |a: &[usize], b: &[usize]| a.iter().zip(b).filter(|(a, b)| a == b).count();
         let identity: Vec<usize> = (0..1000).collect();
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_place_has_every_row_equally_often() {
         // 20,000 epochs of 20 rows: for each place chi-square with 19 degrees of freedom, above 60
-        // with a chance of 4e-6; 20 places and three seeds give a false alarm rate below 3e-4. The
+        // with a probability of 4e-6; 20 places and three seeds give a false alarm rate below 3e-4. The
         // seeds are fixed, so this passes always or never.
         for seed in 0..3 {
             let order = order(seed, 20);
@@ -202,7 +202,7 @@ mod tests {
                     .count()
             })
             .sum();
-        // Poisson with mean 20: outside 4..=45 with a chance below 1e-5.
+        // Poisson with mean 20: outside 4..=45 with a probability below 1e-5.
         assert!((4..=45).contains(&successors), "{successors} successors");
     }
 

@@ -64,7 +64,7 @@ fn a_tokenizer_of_absurd_numbers_is_refused() {
     }
 }
 
-fn is_sound(name: &str, bytes: &[u8]) {
+fn is_valid(name: &str, bytes: &[u8]) {
     if let Err(message) = read(name, bytes) {
         assert!(
             message.contains(name) && message.lines().count() == 1,
@@ -104,7 +104,7 @@ proptest! {
             group: 5,
             page,
         };
-        is_sound("a.parquet", &harm(parquet(&TEXTS, style), &harms));
+        is_valid("a.parquet", &harm(parquet(&TEXTS, style), &harms));
     }
 
     #[test]
@@ -113,21 +113,21 @@ proptest! {
         file.extend(&bytes);
         file.extend([length, 0, 0, 0]);
         file.extend(b"PAR1");
-        is_sound("a.parquet", &file);
+        is_valid("a.parquet", &file);
     }
 
     #[test]
     fn harmed_compressed_lines(lines in "([a-z ]{0,30}\n){1,30}", harms in harms()) {
-        is_sound("a.txt.gz", &harm(gzip(lines.as_bytes()), &harms));
-        is_sound("a.txt.zst", &harm(zstd(lines.as_bytes()), &harms));
+        is_valid("a.txt.gz", &harm(gzip(lines.as_bytes()), &harms));
+        is_valid("a.txt.zst", &harm(zstd(lines.as_bytes()), &harms));
     }
 
     #[test]
     fn any_bytes_after_a_magic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        is_sound("a.gz", &[b"\x1f\x8b\x08".as_slice(), &bytes].concat());
-        is_sound("a.zst", &[b"\x28\xb5\x2f\xfd".as_slice(), &bytes].concat());
-        is_sound("a.txt", &bytes);
-        is_sound("a.jsonl", &bytes);
+        is_valid("a.gz", &[b"\x1f\x8b\x08".as_slice(), &bytes].concat());
+        is_valid("a.zst", &[b"\x28\xb5\x2f\xfd".as_slice(), &bytes].concat());
+        is_valid("a.txt", &bytes);
+        is_valid("a.jsonl", &bytes);
     }
 
     #[test]
@@ -143,7 +143,7 @@ proptest! {
             read("a.jsonl", lines.as_bytes()).unwrap(),
             texts.into_iter().filter(|text| !text.trim().is_empty()).collect::<Vec<_>>()
         );
-        is_sound("a.jsonl", &harm(lines.into_bytes(), &harms));
+        is_valid("a.jsonl", &harm(lines.into_bytes(), &harms));
     }
 
     #[test]

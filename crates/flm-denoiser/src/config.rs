@@ -29,7 +29,7 @@ pub struct DitConfig {
     pub cond_dim: usize,
     /// Whether the network is told a target time as well (a flow map) or only its own time (a flow).
     pub two_time: bool,
-    /// Chance with which an entry of a residual branch is dropped in training.
+    /// Probability with which an entry of a residual branch is dropped in training.
     pub dropout: f64,
     /// Hidden width of the MLP over the width.
     pub mlp_ratio: usize,

@@ -35,7 +35,7 @@ pub struct Dit<B: Backend> {
     anchor: Option<Param<Tensor<B, 1>>>,
     blank: Option<Param<Tensor<B, 1>>>,
     evidence: Option<Evidence<B>>,
-    /// What carries the mean of an earlier belief to what is added to a state, `[width, width]`.
+    /// What carries the mean of an earlier distribution to what is added to a state, `[width, width]`.
     earlier: Option<Param<Tensor<B, 2>>>,
     rope_base: f64,
     heads: usize,
@@ -223,8 +223,8 @@ impl<B: Backend> Dit<B> {
         self.forward_after(None, state, tau_s, tau_t, dropout)
     }
 
-    /// [`forward`](Self::forward) with the mean of an earlier belief, `[batch, length, width]`: of the step before in sampling, of a first evaluation in
-    /// training. A network with self-conditioning (`DitConfig::self_conditioning`) adds a learned map of it to the state. Zeros mean no earlier belief.
+    /// [`forward`](Self::forward) with the mean of an earlier distribution, `[batch, length, width]`: of the step before in sampling, of a first evaluation in
+    /// training. A network with self-conditioning (`DitConfig::self_conditioning`) adds a learned map of it to the state. Zeros mean no earlier distribution.
     pub fn forward_after(
         &self,
         earlier: Option<Tensor<B, 3>>,
@@ -254,7 +254,7 @@ impl<B: Backend> Dit<B> {
         }
     }
 
-    /// Whether the network reads an earlier belief.
+    /// Whether the network reads an earlier distribution.
     pub fn hears_earlier(&self) -> bool {
         self.earlier.is_some()
     }
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_belief_is_heard_once_its_map_is_learned() {
+    fn an_earlier_denoised_is_heard_once_its_map_is_learned() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let config = DitConfig {
             self_conditioning: true,

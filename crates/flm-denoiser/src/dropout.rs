@@ -21,7 +21,7 @@ impl<'a> Dropout<'a> {
         }
     }
 
-    /// Each entry is dropped with chance `rate`, in steps of 1/65,536, and the rest scaled up so that the mean stays.
+    /// Each entry is dropped with probability `rate`, in steps of 1/65,536, and the rest scaled up so that the mean stays.
     pub fn on(rate: f64, rng: &'a mut ChaCha8Rng) -> Self {
         Self {
             active: (rate > 0.0).then_some((rate, rng)),

@@ -8,14 +8,14 @@
     reason = "parameters carry the names of the reference's checkpoints"
 )]
 
-mod belief;
+mod distribution;
 mod divergence;
 mod expected;
 mod jvp;
 mod loss_target;
 mod uniform;
 
-pub use belief::TokenDistribution;
+pub use distribution::TokenDistribution;
 pub use expected::Expected;
 pub use jvp::Jvp;
 pub use uniform::UniformNoise;
@@ -399,7 +399,7 @@ fn per_position<B: Backend>(numbers: Tensor<B, 1>, [batch, length]: [usize; 2]) 
 }
 
 impl<B: Backend> Prediction<B> {
-    /// Given logits `[batch, length, vocabulary]`, without a softcap: for laws in closed form, and tests against pinned numbers.
+    /// Given logits `[batch, length, vocabulary]`, without a softcap: for distributions in closed form, and tests against pinned numbers.
     pub fn pinned(logits: Tensor<B, 3>) -> Self {
         let ([_, _, vocab], device) = (logits.dims(), logits.device());
         Self {

@@ -15,7 +15,7 @@
 //! The noisy sequence has V dimensions for each token, but the network only ever looks at it through the embedding matrix, as
 //! h = xE of the model's width. All of a sampler's updates are affine, so they can be made on h, and nothing V wide is
 //! carried about (section 6). [`VocabEmbed`] makes projected states: of tokens, of noise ([`Noise`]), of a
-//! belief's mean.
+//! distribution's mean.
 //!
 //! # The head answers questions
 //!

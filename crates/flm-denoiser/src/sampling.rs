@@ -34,7 +34,7 @@ impl TemperatureError {
 /// beside it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutGuidance {
-    /// Chance of an entry of a residual branch to be dropped, in [0, 1).
+    /// Probability of an entry of a residual branch to be dropped, in [0, 1).
     pub rate: f64,
     /// Of all samples.
     pub seed: u64,
@@ -60,8 +60,8 @@ pub struct DropoutGuidance {
 /// let config = DitConfig::new(27, 16, 32, 1, 2);
 /// let dit = config.init::<Flex>(&mut rng, &Default::default())?;
 /// let start = Prior::new(dit.embed()).draw(3, 16, &mut rng).seen(dit.embed());
-/// let belief = sampler::euler(&SamplingDenoiser::new(&dit), &config.schedule()?, start, 4, |_| ())?;
-/// assert_eq!(belief.argmax().dims(), [3, 16]);
+/// let distribution = sampler::euler(&SamplingDenoiser::new(&dit), &config.schedule()?, start, 4, |_| ())?;
+/// assert_eq!(distribution.argmax().dims(), [3, 16]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl<'a, B: Backend> SamplingDenoiser<'a, B> {
         }
     }
 
-    /// The same with every belief a softmax of logits/`temperature`: below 1 likely tokens gain.
+    /// The same with every distribution a softmax of logits/`temperature`: below 1 likely tokens gain.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl<'a, B: Backend> SamplingDenoiser<'a, B> {
         })
     }
 
-    /// The same with every belief [within](TokenDistribution::within) the likeliest tokens that together have the chance `nucleus`; 1 for all.
+    /// The same with every distribution [within](TokenDistribution::within) the likeliest tokens that together have the probability `nucleus`; 1 for all.
     pub fn within_nucleus(self, nucleus: f64) -> Self {
         Self { nucleus, ..self }
     }
@@ -172,7 +172,7 @@ impl<B: Backend> Denoiser<B> for SamplingDenoiser<'_, B> {
         self.denoise_after(None, state, tau_s, tau_t)
     }
 
-    /// With known positions the earlier belief is not read: no network is trained on both.
+    /// With known positions the earlier distribution is not read: no network is trained on both.
     fn denoise_after(
         &self,
         earlier: Option<&TokenDistribution<B>>,
@@ -199,7 +199,7 @@ impl<B: Backend> Denoiser<B> for SamplingDenoiser<'_, B> {
         let prediction = match &self.known {
             None => {
                 let earlier = earlier.filter(|_| self.model.hears_earlier());
-                let earlier = earlier.map(|belief| belief.mean(self.model.embed()));
+                let earlier = earlier.map(|denoised| denoised.mean(self.model.embed()));
                 self.model
                     .forward_after(earlier, state, tau_s, tau_t, &mut dropout)
             }
@@ -211,13 +211,13 @@ impl<B: Backend> Denoiser<B> for SamplingDenoiser<'_, B> {
                     .forward_given(state, tau_s, tau_t, here, &mut dropout)
             }
         };
-        let belief = prediction.distribution_at(self.temperature);
-        belief.within(self.nucleus)
+        let denoised = prediction.distribution_at(self.temperature);
+        denoised.within(self.nucleus)
     }
 
-    fn mean(&self, belief: &TokenDistribution<B>) -> Tensor<B, 3> {
+    fn mean(&self, denoised: &TokenDistribution<B>) -> Tensor<B, 3> {
         let embed = self.within.as_ref().map(|within| within.embed);
-        belief.mean(embed.unwrap_or(self.model.embed()))
+        denoised.mean(embed.unwrap_or(self.model.embed()))
     }
 }
 
@@ -255,7 +255,7 @@ mod tests {
     fn times_reach_every_row_and_the_mean_is_projected() {
         let model = loud(true);
         let sampling = SamplingDenoiser::new(&model);
-        let belief = sampling.denoise(state(3), 0.25, 0.75);
+        let denoised = sampling.denoise(state(3), 0.25, 0.75);
         let row = |taus: [f32; 3]| Tensor::from_floats(taus, &Default::default());
         let direct = |s, t| {
             model
@@ -264,21 +264,21 @@ mod tests {
                 .dense()
         };
         let expected = direct([0.25; 3], [0.75; 3]);
-        belief
+        denoised
             .dense()
             .into_data()
             .assert_eq(&expected.into_data(), true);
         // The times matter: with them exchanged the answer is another one.
         let exchanged = direct([0.75; 3], [0.25; 3]);
-        let change: f32 = (belief.dense() - exchanged).abs().max().into_scalar();
+        let change: f32 = (denoised.dense() - exchanged).abs().max().into_scalar();
         assert!(change > 1e-3, "{change}");
-        let mean = belief
+        let mean = denoised
             .dense()
             .matmul(model.embed().embedding.val().unsqueeze());
         // Sums of eleven products in f32.
         let tolerance = Tolerance::relative(1e-5).set_absolute(1e-6);
         sampling
-            .mean(&belief)
+            .mean(&denoised)
             .into_data()
             .assert_approx_eq::<f32>(&mean.into_data(), tolerance);
     }

@@ -49,8 +49,8 @@ impl Denoiser<Flex> for Wide<'_> {
         prediction.distribution().dense()
     }
 
-    fn mean(&self, belief: &State) -> State {
-        belief.clone()
+    fn mean(&self, denoised: &State) -> State {
+        denoised.clone()
     }
 }
 
@@ -109,7 +109,7 @@ fn the_first_of_two_networks_sees_the_noise_that_it_sees_alone_and_both_that_of_
         let first = seen.clone().narrow(2, 0, 16).into_data();
         first.assert_eq(&alone.seen(strong.embed()).into_data(), true);
         // Covariances [E F]ᵀ[E F]. An entry is a mean of products of spread below their size, so five of its standard errors are 5/√n of the sizes
-        // of its two columns: passed by chance once in 2e6, by one of 300 once in 6,000.
+        // of its two columns: passed by luck once in 2e6, by one of 300 once in 6,000.
         let embedding = strong.embed().beside(weak.embed()).embedding.val();
         let squares = embedding.clone().transpose().matmul(embedding);
         let seen: Tensor<Flex, 2> = seen.squeeze_dim(0);
@@ -198,7 +198,7 @@ fn a_nucleus_keeps_the_likeliest_tokens_and_sums_to_one() {
 }
 
 #[test]
-fn a_nucleus_is_the_same_whether_the_belief_is_held_or_not() {
+fn a_nucleus_is_the_same_whether_the_denoised_is_held_or_not() {
     let execution = flm_denoiser::Execution {
         head_numbers: 20,
         ..Default::default()
@@ -208,8 +208,8 @@ fn a_nucleus_is_the_same_whether_the_belief_is_held_or_not() {
     let state = drawn([4, LENGTH, 16], 4);
     let sample = |model: &Dit<Flex>| {
         let sampling = SamplingDenoiser::new(model).within_nucleus(0.7);
-        let belief = sampling.denoise(state.clone(), 0.5, 1.0);
-        (sampling.mean(&belief).into_data(), belief.dense())
+        let denoised = sampling.denoise(state.clone(), 0.5, 1.0);
+        (sampling.mean(&denoised).into_data(), denoised.dense())
     };
     let ((mean, dense), (other, _)) = (sample(&model), sample(&few));
     // Sums of eleven products in f32.

@@ -1,6 +1,6 @@
 //! Uniform-state diffusion: tokens are replaced by any others, and a network says what they were (Duo; `mathematics.md`, section 7).
 //!
-//! At time t a token is still there with chance α_t, and one of V drawn alike otherwise. No token says of itself that it is noise, so the
+//! At time t a token is still there with probability α_t, and one of V drawn alike otherwise. No token says of itself that it is noise, so the
 //! network is told how much there is, and everything can change until the end.
 
 pub mod curriculum;
@@ -173,7 +173,7 @@ pub fn nats<B: Backend, R: Rng + ?Sized>(
     means.into_iter().map(|nats| nats + prior).collect()
 }
 
-/// Divergence of a token that is left with chance α, and uniform otherwise, from a uniform one, in nats.
+/// Divergence of a token that is left with probability α, and uniform otherwise, from a uniform one, in nats.
 fn prior_nats(alpha: f64, vocab_size: usize) -> f64 {
     let v = vocab_size as f64;
     let (own, other) = (alpha + (1.0 - alpha) / v, (1.0 - alpha) / v);

@@ -1,6 +1,6 @@
 //! Masked diffusion: tokens disappear, and a network fills them in (MDLM; `mathematics.md`, section 7).
 //!
-//! At time t a token is still there with chance α_t and blank otherwise. The network never answers *blank*, since its head has no such
+//! At time t a token is still there with probability α_t and blank otherwise. The network never answers *blank*, since its head has no such
 //! column (zero-masking), and of tokens that are there it is not asked (carry-over). It is told no time: what is blank says it.
 
 mod sampler;

@@ -6,7 +6,7 @@ use rand::Rng;
 /// The earliest time of a training row, as published: earlier ones have large losses and nothing to teach.
 const EARLIEST: f64 = 1e-3;
 
-/// Time runs from 0, data, to 1, noise; a token is left as it was with chance α_t = 1 − (1 − floor)·t.
+/// Time runs from 0, data, to 1, noise; a token is left as it was with probability α_t = 1 − (1 − floor)·t.
 ///
 /// Published with a floor of 1e-3, so that −log α stays finite (`mathematics.md`, section 7).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +23,7 @@ impl Default for LogLinear {
 /// How much is left at a time, and how fast it goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
-    /// Chance α that a token is as it was.
+    /// Probability α that a token is as it was.
     pub alpha: f64,
     /// Its derivative α′ by time, negative.
     pub slope: f64,

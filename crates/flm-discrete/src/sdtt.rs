@@ -106,8 +106,8 @@ impl<B: Backend> SdttObjective<B> {
         let mut filled = vec![false; drawn.len()];
         for position in blanks(noisy, blank) {
             let row = position / noisy.length();
-            let chance = (next[row].alpha - now[row].alpha) / (1.0 - now[row].alpha);
-            if rng.random::<f64>() < chance {
+            let probability = (next[row].alpha - now[row].alpha) / (1.0 - now[row].alpha);
+            if rng.random::<f64>() < probability {
                 filled[position] = true;
                 between.ids_mut()[position] = drawn[position];
             }
@@ -227,8 +227,8 @@ mod tests {
         loud([VOCAB, LENGTH], Family::Mdlm, 1)
     }
 
-    fn dense(belief: &TokenDistribution<Flex>) -> Vec<f32> {
-        belief.dense().into_data().to_vec().unwrap()
+    fn dense(denoised: &TokenDistribution<Flex>) -> Vec<f32> {
+        denoised.dense().into_data().to_vec().unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub struct TokenSampling {
     pub steps: usize,
     /// Tokens are drawn from a softmax of logits/temperature.
     pub temperature: f64,
-    /// Tokens are drawn from among the likeliest that together have this chance; 1 for all.
+    /// Tokens are drawn from among the likeliest that together have this probability; 1 for all.
     pub nucleus: f64,
 }
 
@@ -56,7 +56,7 @@ pub enum SamplingError {
         /// The value given.
         found: f64,
     },
-    /// No chance is such a number.
+    /// No probability is such a number.
     #[error("a nucleus must lie between 0 and 1, found {found}")]
     Nucleus {
         /// The value given.

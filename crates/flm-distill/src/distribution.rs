@@ -2,7 +2,7 @@
 //!
 //! Trajectory objectives ask the student for the teacher's answer to each noise. This one does not care which noise becomes which text. The
 //! student answers p = δ_{s,1}(I_s) and writes its likeliest tokens x̂. Noise is put back, I_t = (1−t)ε + t·x̂, and two denoisers look at it: the
-//! frozen teacher, which knows the law of the data, and an *auxiliary* one, which learns the law of x̂ beside the student. Where the auxiliary
+//! frozen teacher, which knows the distribution of the data, and an *auxiliary* one, which learns the distribution of x̂ beside the student. Where the auxiliary
 //! gives a token more probability than the teacher, the student writes it too often: p moves against that contrast, straight through the argmax
 //! (`mathematics.md`, section 8; [DMD](https://arxiv.org/abs/2311.18828)).
 
@@ -35,7 +35,7 @@ pub struct DistributionConfig {
     pub earliest: f64,
     /// The largest.
     pub latest: f64,
-    /// Divides the teacher's logits: below 1 the student learns a sharper law than the teacher's.
+    /// Divides the teacher's logits: below 1 the student learns a sharper distribution than the teacher's.
     pub temperature: f64,
     /// Divides the student's logits in its loss: above 1 the gradient also reaches tokens that the student gives little probability.
     pub student_temperature: f64,

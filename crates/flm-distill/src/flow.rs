@@ -53,16 +53,16 @@ impl FlowObjective {
         Self { references, ..self }
     }
 
-    /// The same with some positions of a row known, with this chance of a row ([`known_positions`](crate::known_positions)).
-    pub fn with_conditioning(self, chance: f64) -> Self {
+    /// The same with some positions of a row known, with this probability of a row ([`known_positions`](crate::known_positions)).
+    pub fn with_conditioning(self, probability: f64) -> Self {
         Self {
-            conditioning: chance,
+            conditioning: probability,
             ..self
         }
     }
 
     /// The same with self-conditioning in this share of the rows. They are evaluated twice; the second evaluation, which is trained, reads the mean of the
-    /// first belief ([`Dit::forward_after`]). [`score_given`](Self::score_given) goes without it.
+    /// first distribution ([`Dit::forward_after`]). [`score_given`](Self::score_given) goes without it.
     pub fn with_self_conditioning(self, share: f64) -> Self {
         Self {
             self_conditioning: share,
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_evaluation_is_told_the_first_ones_belief() {
+    fn the_second_evaluation_is_told_the_first_ones_denoised() {
         let config = DitConfig {
             self_conditioning: true,
             ..DitConfig::new(9, 4, 16, 1, 2)

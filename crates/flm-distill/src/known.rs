@@ -2,18 +2,18 @@
 
 use rand::{Rng, RngExt};
 
-/// Which positions of `[rows, length]` are known, row by row: with this chance of a row some, and otherwise none.
+/// Which positions of `[rows, length]` are known, row by row: with this probability of a row some, and otherwise none.
 ///
 /// Those that are known stand before a cut, behind a cut, or outside of two: as a text that is gone on with, one that is led up to, or one with a hole.
 /// Which of the three is as likely as another, and so is every pair of cuts that leaves something open.
 pub fn known_positions<R: Rng + ?Sized>(
     [rows, length]: [usize; 2],
-    chance: f64,
+    probability: f64,
     rng: &mut R,
 ) -> Vec<bool> {
     let mut known = vec![false; rows * length];
     for row in known.chunks_exact_mut(length) {
-        if rng.random::<f64>() >= chance {
+        if rng.random::<f64>() >= probability {
             continue;
         }
         // Two of the length + 1 places between tokens, different ones.
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_chance_nothing_is_known() {
+    fn without_a_probability_nothing_is_known() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         assert!(!known_positions([50, 4], 0.0, &mut rng).contains(&true));
         // A row of one token is always open.

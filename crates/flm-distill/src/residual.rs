@@ -33,13 +33,13 @@ pub struct ResidualObjective<B: Backend> {
     denoiser: Dit<B>,
 }
 
-/// Chance with which a row of g's training is the whole way from 0 to 1.
+/// Probability with which a row of g's training is the whole way from 0 to 1.
 const BOUNDARY: f64 = 1.0 / 64.0;
 
 /// The shortest jump, in τ.
 const SHORTEST: f64 = 1e-6;
 
-/// Times for a batch, each row for itself: the whole way with chance `boundary`, otherwise w = max(U, 1e-6) wide from
+/// Times for a batch, each row for itself: the whole way with probability `boundary`, otherwise w = max(U, 1e-6) wide from
 /// τ_s = U′·(1−w) on.
 fn residual_rows<R: Rng + ?Sized>(batch: usize, boundary: f64, rng: &mut R) -> Vec<TimeRow> {
     (0..batch)
@@ -177,7 +177,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     #[test]
-    fn rows_are_drawn_by_the_law_of_the_recipe() {
+    fn rows_are_drawn_by_the_distribution_of_the_recipe() {
         let (batch, boundary) = (40_000, 1.0 / 64.0);
         let rows = residual_rows(batch, boundary, &mut ChaCha8Rng::seed_from_u64(1));
         let (edges, others): (Vec<&TimeRow>, Vec<&TimeRow>) =

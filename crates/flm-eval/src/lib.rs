@@ -1,7 +1,7 @@
-//! Judging text samples: an exact oracle where the law of the text is known, models that judge
+//! Judging text samples: an exact oracle where the distribution of the text is known, models that judge
 //! where it is not, entropy and diversity everywhere, and quality at equal entropy.
 //!
-//! # Where the law is known
+//! # Where the distribution is known
 //!
 //! A language model is usually judged by another language model. Where the corpus is drawn from
 //! a [`Grammar`] that is not needed: the probability of every sentence is known, so one can say
@@ -28,13 +28,13 @@
 //! # Ok::<(), flm_eval::NoSamples>(())
 //! ```
 //!
-//! And what a model that knows the law would say of any row, noisy or with holes: [`Grammar::rows`] has the law of sentences
+//! And what a model that knows the distribution would say of any row, noisy or with holes: [`Grammar::rows`] has the distribution of sentences
 //! given a weight for every word at every place, with its marginals and draws. That is the exact denoiser of a diffusion or a
 //! flow.
 //!
 //! # Where it is not
 //!
-//! Then another law must judge: a [`Scorer`] says how many nats it pays for a text, and
+//! Then another distribution must judge: a [`Scorer`] says how many nats it pays for a text, and
 //! [`GenPpl`] is the perplexity of all texts together. One scorer needs nothing but text, an
 //! [n-gram model](ngram) with modified Kneser–Ney smoothing, estimated in seconds. It knows how
 //! words follow each other and nothing else; a pretrained network stands behind the same trait.

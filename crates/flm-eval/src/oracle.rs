@@ -1,4 +1,4 @@
-//! How probable samples are under the law they should follow.
+//! How probable samples are under the distribution they should follow.
 
 use crate::Grammar;
 use crate::grammar::log_add;
@@ -14,7 +14,7 @@ impl Grammar {
     ///
     /// q types at random: at each place one of the V words, one symbol for any other word, or
     /// the end, all equally probable; so q(x) = (V+2)^−(n+1) for a string x of n tokens. Both p
-    /// and q are laws over finite strings, hence the mixture is one, and it is finite and
+    /// and q are distributions over finite strings, hence the mixture is one, and it is finite and
     /// comparable for whatever a model produces.
     pub fn floored_log_prob<S: AsRef<str>>(&self, tokens: &[S]) -> f64 {
         let symbols = (self.words().len() + 2) as f64;
@@ -28,7 +28,7 @@ impl Grammar {
 
 /// Cross-entropy of samples against the grammar in nats per token; `None` without samples.
 ///
-/// −Σ ln p̃(x) / Σ (n(x) + 1), with p̃ the [floored law](Grammar::floored_log_prob) and n(x) the
+/// −Σ ln p̃(x) / Σ (n(x) + 1), with p̃ the [floored distribution](Grammar::floored_log_prob) and n(x) the
 /// number of tokens. The one that is added is the decision to end: it is part of every
 /// sentence's probability. The ratio is taken over all samples together, so long ones weigh more.
 pub fn oracle_nats_per_token<S: AsRef<str>, T: AsRef<[S]>>(
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floored_grammar_is_a_law() {
+    fn the_floored_grammar_is_a_distribution() {
         let grammar = Grammar::parse(TOY).unwrap();
         // "?" stands for all unknown words: they share one symbol.
         let all = strings(&["a", "b", "?"], 6);

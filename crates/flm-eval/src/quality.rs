@@ -12,7 +12,7 @@ use crate::{Grammar, oracle_nats_per_token};
 #[error("expected at least one sample, found none")]
 pub struct NoSamples;
 
-/// What can be said of samples without knowing their law.
+/// What can be said of samples without knowing their distribution.
 ///
 /// Never read one figure alone: a model that repeats one good sentence has a fine
 /// cross-entropy, and noise has a fine entropy.
@@ -52,7 +52,7 @@ impl Diversity {
     }
 }
 
-/// What can be said of samples whose law is a known grammar.
+/// What can be said of samples whose distribution is a known grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Number of samples.

@@ -7,13 +7,13 @@ use thiserror::Error;
 
 use crate::NoSamples;
 
-/// A law of text by which samples are judged: an n-gram model, a pretrained network.
+/// A distribution of text by which samples are judged: an n-gram model, a pretrained network.
 ///
 /// A scorer cuts the text into tokens of its own, whatever tokens the samples were written in,
 /// and so judges all models alike. Which of its tokens count is its own to say and to document;
 /// the reference scores them up to and with the first end token, and what comes after is padding.
 pub trait Scorer {
-    /// Names the law and all that figures depend on, for results: equal names, equal figures.
+    /// Names the distribution and all that figures depend on, for results: equal names, equal figures.
     ///
     /// Such as `kneser-ney-5-0123456789abcdef-words`: a short name and a hash of the contents.
     fn identity(&self) -> &str;

@@ -14,7 +14,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Entries are dropped with chance `rate` below one, in steps of 1/65,536.
+    /// Entries are dropped with probability `rate` below one, in steps of 1/65,536.
     pub fn new(rate: f64, key: u64) -> Self {
         let threshold = (rate * 65_536.0).round();
         Self {
@@ -98,18 +98,18 @@ mod tests {
         (0..COUNT).map(|i| mask.factor(i) == 0.0).collect()
     }
 
-    /// Asserts that `found` of `count` is a share of `chance`, within five standard deviations.
-    fn assert_share(found: usize, count: usize, chance: f64, what: &str) {
+    /// Asserts that `found` of `count` is a share of `probability`, within five standard deviations.
+    fn assert_share(found: usize, count: usize, probability: f64, what: &str) {
         let (found, count) = (found as f64, count as f64);
-        let bound = 5.0 * (chance * (1.0 - chance) * count).sqrt();
+        let bound = 5.0 * (probability * (1.0 - probability) * count).sqrt();
         assert!(
-            (found - chance * count).abs() < bound,
-            "{what}: {found} of {count}, chance {chance}"
+            (found - probability * count).abs() < bound,
+            "{what}: {found} of {count}, probability {probability}"
         );
     }
 
     #[test]
-    fn entries_are_dropped_with_the_stated_chance_and_independently() {
+    fn entries_are_dropped_with_the_stated_probability_and_independently() {
         let both = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| **a && **b).count();
         for rate in [0.1, 0.5] {
             for key in [0, 1, 0x1234_5678_9abc_def0] {

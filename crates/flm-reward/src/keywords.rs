@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 
 /// The log-probability that each of some tokens occurs somewhere, if positions were independent: Σ_w log(1 − Π_i (1 − p_i(w))).
 ///
-/// As positions are independent in a belief, that is the chance under the belief itself; of all words together as if they were
+/// As positions are independent in a distribution, that is the probability under the distribution itself; of all words together as if they were
 /// independent too.
 #[derive(Clone, Debug)]
 pub struct Keywords<B: Backend> {

@@ -6,8 +6,8 @@
 //! ([`RewardGuidance`](flm_simplex::guidance::RewardGuidance)).
 //!
 //! A [`Reward`] sees a text through a vector of its own for each token. Where a position is not decided it sees the mean of the
-//! vectors under the probabilities, so nothing V wide leaves the head, and a reward that is trained on tokens is a reward of beliefs.
-//! Two are here: [`Keywords`], the chance that given words occur, and a [`Classifier`] that tells rows of a corpus from
+//! vectors under the probabilities, so nothing V wide leaves the head, and a reward that is trained on tokens is a reward of distributions.
+//! Two are here: [`Keywords`], the probability that given words occur, and a [`Classifier`] that tells rows of a corpus from
 //! corrupted ones.
 //!
 //! # States are projected
@@ -34,8 +34,8 @@
 //! let ascent = Ascent::<Autodiff<Flex>, _>::new(&dit, dit.embed(), reward, 2.0);
 //! let denoiser = RewardGuidance { denoiser: SamplingDenoiser::new(&dit), by: ascent };
 //! let start = Prior::new(dit.embed()).draw(3, 16, &mut rng).seen(dit.embed());
-//! let belief = sampler::euler(&denoiser, &config.schedule()?, start, 4, |_| ())?;
-//! assert_eq!(belief.argmax().dims(), [3, 16]);
+//! let distribution = sampler::euler(&denoiser, &config.schedule()?, start, 4, |_| ())?;
+//! assert_eq!(distribution.argmax().dims(), [3, 16]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -145,19 +145,19 @@ fn a_scale_of_nought_changes_nothing_and_a_larger_one_raises_the_reward() {
         sampler::flow_map(&sampling, &schedule, start.clone(), 3, 0.0, noise, |_| ()).unwrap()
     };
     (sample(0.0).dense().into_data()).assert_eq(&alone.dense().into_data(), true);
-    let chance = |scale| -> f64 {
+    let probability = |scale| -> f64 {
         let of_word = sample(scale).dense().narrow(2, 2, 1);
         values(of_word.mean())[0]
     };
-    let chances = [0.0, 3.0, 10.0].map(chance);
+    let probabilities = [0.0, 3.0, 10.0].map(probability);
     assert!(
-        chances.is_sorted() && chances[2] > 1.2 * chances[0],
-        "{chances:?}"
+        probabilities.is_sorted() && probabilities[2] > 1.2 * probabilities[0],
+        "{probabilities:?}"
     );
 }
 
 #[test]
-fn keywords_are_the_log_of_the_chance_that_each_occurs() {
+fn keywords_are_the_log_of_the_probability_that_each_occurs() {
     let keywords = Keywords::<Flex>::new(3, &[0, 2], &Default::default());
     let p = [
         [[0.5_f32, 0.3, 0.2], [0.1, 0.9, 0.0]],
@@ -171,7 +171,7 @@ fn keywords_are_the_log_of_the_chance_that_each_occurs() {
         3e-9_f64.ln() + 1e-30_f64.ln(),
     ];
     for (found, expected) in found.into_iter().zip(expected) {
-        // Chances that 1 − Π(1 − p) would lose in f32.
+        // Probabilities that 1 − Π(1 − p) would lose in f32.
         assert!((found / expected - 1.0).abs() < 1e-5, "{found}, {expected}");
     }
 }

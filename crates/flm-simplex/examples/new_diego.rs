@@ -1,12 +1,12 @@
 //! Why few steps are hard, and why a flow map needs one: three cities, and denoisers that know all there is to know.
 //!
 //! Prints, for some numbers of steps, what share of 4,000 samples is one of the cities, and how many nats of entropy are in the cities that
-//! are written (the law has 1.09). `cargo run --release -p flm-simplex --example new_diego`
+//! are written (the distribution has 1.09). `cargo run --release -p flm-simplex --example new_diego`
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use burn_flex::Flex;
-use flm_simplex::law::DiscreteLaw;
+use flm_simplex::distribution::DiscreteDistribution;
 use flm_simplex::noise::gaussian;
 use flm_simplex::{Schedule, sampler};
 use rand::{RngExt, SeedableRng};
@@ -17,56 +17,70 @@ const SAMPLES: usize = 4_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cities = vec![vec![0, 1], vec![2, 3], vec![4, 5]];
-    let law = DiscreteLaw::new(WORDS.len(), cities, &[0.35, 0.33, 0.32])?;
+    let distribution = DiscreteDistribution::new(WORDS.len(), cities, &[0.35, 0.33, 0.32])?;
     let schedule = Schedule::new(WORDS.len())?;
-    let denoiser = law.denoiser(&schedule);
+    let denoiser = distribution.denoiser(&schedule);
     let mut rng = ChaCha8Rng::seed_from_u64(0);
 
     println!("steps   masked diffusion       flow             flow map");
     for steps in [1, 2, 4, 8, 16, 64] {
-        let noise = gaussian::<Flex, _, 3>(law.state_shape(SAMPLES), &mut rng, &Default::default());
+        let noise = gaussian::<Flex, _, 3>(
+            distribution.state_shape(SAMPLES),
+            &mut rng,
+            &Default::default(),
+        );
         let flow = sampler::euler(&denoiser, &schedule, noise.clone(), steps, |_| ())?;
         let none = || unreachable!("without γ no noise is put back");
         let map = sampler::flow_map(&denoiser, &schedule, noise, steps, 0.0, none, |_| ())?;
         let masked: Vec<_> = (0..SAMPLES)
-            .map(|_| unmask(&law, steps, &mut rng))
+            .map(|_| unmask(&distribution, steps, &mut rng))
             .collect();
         println!(
             "{steps:5}   {:18}  {:18}  {:18}",
             render(&masked),
-            render(&law.decode(flow)),
-            render(&law.decode(map))
+            render(&distribution.decode(flow)),
+            render(&distribution.decode(map))
         );
     }
     Ok(())
 }
 
 /// Masked diffusion with exact marginals: two blanks, each of which is filled in one of the steps, chosen evenly, by what is written there before.
-fn unmask(law: &DiscreteLaw, steps: usize, rng: &mut ChaCha8Rng) -> Option<usize> {
+fn unmask(
+    distribution: &DiscreteDistribution,
+    steps: usize,
+    rng: &mut ChaCha8Rng,
+) -> Option<usize> {
     let when = [0, 1].map(|_| rng.random_range(0..steps));
     let mut text = [None; 2];
     for step in 0..steps {
         let before = text;
         for place in (0..2).filter(|&place| when[place] == step) {
-            text[place] = Some(draw(law, &before, place, rng));
+            text[place] = Some(draw(distribution, &before, place, rng));
         }
     }
-    law.sequences()
+    distribution
+        .sequences()
         .iter()
         .position(|city| text.iter().zip(city).all(|(word, of)| *word == Some(*of)))
 }
 
 /// A word at a place, as likely as it is there beside the words that are written.
-fn draw(law: &DiscreteLaw, text: &[Option<usize>], place: usize, rng: &mut ChaCha8Rng) -> usize {
+fn draw(
+    distribution: &DiscreteDistribution,
+    text: &[Option<usize>],
+    place: usize,
+    rng: &mut ChaCha8Rng,
+) -> usize {
     let fits = |city: &[usize]| {
         text.iter()
             .zip(city)
             .all(|(word, of)| word.is_none_or(|w| w == *of))
     };
-    let possible: Vec<(usize, f64)> = law
+    let possible: Vec<(usize, f64)> = distribution
         .sequences()
         .iter()
-        .zip(law.probabilities())
+        .zip(distribution.probabilities())
         .filter(|(city, _)| fits(city))
         .map(|(city, &p)| (city[place], p))
         .collect();

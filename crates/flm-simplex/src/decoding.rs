@@ -12,9 +12,9 @@ const NEGLIGIBLE_WEIGHT: f64 = 1e-20;
 /// Above this, 1 − Φ is below 2e-33, so Φ to the power of any vocabulary is 1 in f64.
 const CERTAIN: f64 = 12.0;
 
-/// Gauss–Hermite quadrature for the chance that a noisy one-hot decodes correctly.
+/// Gauss–Hermite quadrature for the probability that a noisy one-hot decodes correctly.
 ///
-/// With r·e_y + ε, ε ~ N(0, I) in V coordinates, the argmax is y with chance
+/// With r·e_y + ε, ε ~ N(0, I) in V coordinates, the argmax is y with probability
 /// q = E_{z~N(0,1)}\[Φ(z + r)^{V−1}\] (`mathematics.md`, section 2). The schedule asks at r = t/(1−t); any other
 /// Gaussian corruption of one-hots asks at its own ratio of signal to noise.
 ///

@@ -28,17 +28,17 @@ impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
 /// Autoguidance: D_weak + η·(D_strong − D_weak), of two denoisers that see the same state and answer in its coordinates.
 ///
 /// At η = 0 it is the weak one, at 1 the strong one to the bit, and beyond 1 it leads away from the weak one. An evaluation takes one of
-/// each. The belief, and so a sampler's answer, is the guided one.
+/// each. The distribution, and so a sampler's answer, is the guided one.
 ///
 /// ```
 /// use burn_flex::Flex;
-/// use flm_simplex::{Schedule, guidance::Autoguidance, law::DiscreteLaw, noise::gaussian, sampler};
+/// use flm_simplex::{Schedule, guidance::Autoguidance, distribution::DiscreteDistribution, noise::gaussian, sampler};
 /// use rand::SeedableRng;
 ///
-/// // Letters should agree. The strong law says so four times in five, the weak one not at all.
+/// // Letters should agree. The strong distribution says so four times in five, the weak one not at all.
 /// let words = vec![vec![0, 0], vec![1, 1], vec![0, 1], vec![1, 0]];
-/// let strong = DiscreteLaw::new(2, words.clone(), &[0.4, 0.4, 0.1, 0.1])?;
-/// let weak = DiscreteLaw::new(2, words, &[0.25; 4])?;
+/// let strong = DiscreteDistribution::new(2, words.clone(), &[0.4, 0.4, 0.1, 0.1])?;
+/// let weak = DiscreteDistribution::new(2, words, &[0.25; 4])?;
 /// let schedule = Schedule::new(2)?;
 /// let guided = Autoguidance {
 ///     strong: strong.denoiser(&schedule),
@@ -47,7 +47,7 @@ impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
 /// };
 /// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
 /// let noise = gaussian::<Flex, _, 3>([200, 2, 2], &mut rng, &Default::default());
-/// let wrong = |belief| strong.decode(belief).iter().filter(|word| **word >= Some(2)).count();
+/// let wrong = |distribution| strong.decode(distribution).iter().filter(|word| **word >= Some(2)).count();
 /// let alone = sampler::euler(&guided.strong, &schedule, noise.clone(), 16, |_| ())?;
 /// let guided = sampler::euler(&guided, &schedule, noise, 16, |_| ())?;
 /// assert!(wrong(guided) < wrong(alone));
@@ -87,8 +87,8 @@ where
         strong.blend(weak, self.eta)
     }
 
-    fn mean(&self, belief: &S::TokenDistribution) -> Tensor<B, 3> {
-        self.strong.mean(belief)
+    fn mean(&self, denoised: &S::TokenDistribution) -> Tensor<B, 3> {
+        self.strong.mean(denoised)
     }
 
     fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {
@@ -144,8 +144,8 @@ impl<B: Backend, D: Denoiser<B>, S: Steer<B>> Denoiser<B> for RewardGuidance<D, 
         self.denoiser.denoise_after(earlier, state, tau_s, tau_t)
     }
 
-    fn mean(&self, belief: &D::TokenDistribution) -> Tensor<B, 3> {
-        self.denoiser.mean(belief)
+    fn mean(&self, denoised: &D::TokenDistribution) -> Tensor<B, 3> {
+        self.denoiser.mean(denoised)
     }
 
     fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {

@@ -15,26 +15,26 @@
 //!
 //! # Example
 //!
-//! A law over three two-letter words has a denoiser in closed form, so it can be sampled without a network:
+//! A distribution over three two-letter words has a denoiser in closed form, so it can be sampled without a network:
 //!
 //! ```
 //! use burn_flex::Flex;
-//! use flm_simplex::{Schedule, law::DiscreteLaw, noise::gaussian, sampler};
+//! use flm_simplex::{Schedule, distribution::DiscreteDistribution, noise::gaussian, sampler};
 //! use rand::SeedableRng;
 //!
 //! let words = vec![vec![0, 1], vec![2, 1], vec![2, 0]];
-//! let law = DiscreteLaw::new(3, words, &[0.5, 0.3, 0.2])?;
+//! let distribution = DiscreteDistribution::new(3, words, &[0.5, 0.3, 0.2])?;
 //! let schedule = Schedule::new(3)?;
-//! let denoiser = law.denoiser(&schedule);
+//! let denoiser = distribution.denoiser(&schedule);
 //!
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-//! let noise = gaussian::<Flex, _, 3>(law.state_shape(100), &mut rng, &Default::default());
+//! let noise = gaussian::<Flex, _, 3>(distribution.state_shape(100), &mut rng, &Default::default());
 //!
 //! // A hundred words, by thirty-two small steps and by one jump from the same noise.
 //! let many = sampler::euler(&denoiser, &schedule, noise.clone(), 32, |_| ())?;
 //! let one = sampler::flow_map(&denoiser, &schedule, noise, 1, 0.0, || unreachable!(), |_| ())?;
 //!
-//! let (many, one) = (law.decode(many), law.decode(one));
+//! let (many, one) = (distribution.decode(many), distribution.decode(one));
 //! let same = many.iter().zip(&one).filter(|(a, b)| a == b).count();
 //! assert!(same >= 90);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -56,7 +56,7 @@
 //! | [`guidance`] | denoisers made of others: away from a weaker one, or towards a reward |
 //! | [`sampler`] | Euler and flow-map sampling over any [`Denoiser`] |
 //! | [`pinned`] | the same with some positions known |
-//! | [`law`] | small discrete laws with exact denoisers, to test against |
+//! | [`distribution`] | small discrete distributions with exact denoisers, to test against |
 //!
 //! Two conventions hold throughout. **The network sees τ, geometry uses t**: arguments say which by their name. And
 //! **states are `[batch, length, width]` in any linear coordinates**: dense, with width V, or projected, h = xE, with the
@@ -69,11 +69,11 @@
 
 pub mod clock;
 pub mod decoding;
+pub mod distribution;
 pub mod extremes;
 pub mod flow_map;
 pub mod guidance;
 pub mod interpolant;
-pub mod law;
 pub mod noise;
 pub mod pinned;
 pub mod projection;

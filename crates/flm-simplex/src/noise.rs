@@ -35,7 +35,7 @@ mod tests {
         let values: Vec<f64> = noise.into_data().iter::<f64>().collect();
         let mean = values.iter().sum::<f64>() / count;
         let variance = values.iter().map(|v| v * v).sum::<f64>() / count;
-        // Five standard errors, 1/√n and √(2/n): passed by chance only once in 1e6.
+        // Five standard errors, 1/√n and √(2/n): passed by luck only once in 1e6.
         assert!(mean.abs() < 5.0 / count.sqrt(), "mean {mean}");
         assert!(
             (variance - 1.0).abs() < 5.0 * (2.0 / count).sqrt(),

@@ -1,8 +1,8 @@
-//! Samplers: from noise to a belief about the clean sequence.
+//! Samplers: from noise to a distribution about the clean sequence.
 //!
 //! All take the grid of the schedule's [clock](crate::Clock), uniform in τ unless it says otherwise, and a [`Denoiser`], and carry the state in whatever linear coordinates the denoiser
-//! reads: every update is affine in (state, mean of the belief, noise), so dense states and projected ones
-//! h = xE give the same samples (`mathematics.md`, section 6). The answer is always the last belief, whose
+//! reads: every update is affine in (state, mean of the distribution, noise), so dense states and projected ones
+//! h = xE give the same samples (`mathematics.md`, section 6). The answer is always the last distribution, whose
 //! most likely tokens are the sample; the state itself is thrown away. Before each evaluation a denoiser may [steer](Denoiser::steer) the state.
 
 use burn::tensor::{Tensor, backend::Backend};
@@ -30,8 +30,8 @@ pub trait Denoiser<B: Backend> {
         self.denoise(state, tau_s, tau_t)
     }
 
-    /// The belief's mean in the state's coordinates, `[batch, length, width]`: D for dense states, D·E for projected ones.
-    fn mean(&self, belief: &Self::TokenDistribution) -> Tensor<B, 3>;
+    /// The distribution's mean in the state's coordinates, `[batch, length, width]`: D for dense states, D·E for projected ones.
+    fn mean(&self, denoised: &Self::TokenDistribution) -> Tensor<B, 3>;
 
     /// Moves a state of network time `tau` before it is evaluated there; nothing does unless it is [`RewardGuidance`](crate::guidance::RewardGuidance). A
     /// denoiser that wraps another passes this on.
@@ -43,7 +43,7 @@ pub trait Denoiser<B: Backend> {
 /// What can be wrong with a sampler's settings.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SamplerError {
-    /// Without an evaluation there is no belief to answer with.
+    /// Without an evaluation there is no distribution to answer with.
     #[error("a sampler needs at least 1 step, found 0")]
     NoSteps,
     /// Outside \[0, 1\] the noise that is put back has no real-valued scale.
@@ -73,7 +73,7 @@ pub struct Step<'a, Distribution> {
 ///
 /// `state` is x at t = 0: noise of the denoiser's coordinates, `[batch, length, width]`. The denoiser is evaluated at the start of
 /// each step, τ = 0, 1/`steps`, … of an even clock, so `steps` times in all. Then v = (D − x)/(1 − t + [`EULER_GUARD`]) and
-/// x ← x + (t′ − t)·v. The answer is the belief of the last evaluation; `observer` sees every one.
+/// x ← x + (t′ − t)·v. The answer is the distribution of the last evaluation; `observer` sees every one.
 ///
 /// # Errors
 ///
@@ -93,20 +93,20 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
     loop {
         let (tau, t) = (taus[index], ts[index]);
         state = denoiser.steer(state, tau);
-        let belief = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau);
+        let denoised = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau);
         observer(Step {
             index,
             tau,
             t,
             tau_target: tau,
-            distribution: &belief,
+            distribution: &denoised,
         });
         if index == last {
-            return Ok(belief);
+            return Ok(denoised);
         }
         let share = (ts[index + 1] - t) / (1.0 - t + EULER_GUARD);
-        state = state * (1.0 - share) + denoiser.mean(&belief) * share;
-        (index, earlier) = (index + 1, Some(belief));
+        state = state * (1.0 - share) + denoiser.mean(&denoised) * share;
+        (index, earlier) = (index + 1, Some(denoised));
     }
 }
 
@@ -116,7 +116,7 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
 /// takes the state back, as in consistency models. `state` is x at t = 0, `[batch, length, width]`; `noise` must give fresh
 /// standard noise in the same coordinates and shape (for projected ones ε·E). It is called once after every jump
 /// but the last, and never if γ = 0. The coefficients are those of [`Jump`]. The last step's target is
-/// exactly τ = 1, and the answer is its belief; `observer` sees every one.
+/// exactly τ = 1, and the answer is its distribution; `observer` sees every one.
 ///
 /// # Errors
 ///
@@ -143,35 +143,35 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
         let jump = Jump::new(t, ts[index + 1], gamma);
         let tau_target = schedule.tau_of_t(jump.t_evaluated);
         state = denoiser.steer(state, tau);
-        let belief = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau_target);
+        let denoised = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau_target);
         observer(Step {
             index,
             tau,
             t,
             tau_target,
-            distribution: &belief,
+            distribution: &denoised,
         });
         if index == last {
-            return Ok(belief);
+            return Ok(denoised);
         }
-        state = state * jump.state + denoiser.mean(&belief) * jump.mean;
+        state = state * jump.state + denoiser.mean(&denoised) * jump.mean;
         if gamma > 0.0 {
             state = state + noise() * jump.noise;
         }
-        (index, earlier) = (index + 1, Some(belief));
+        (index, earlier) = (index + 1, Some(denoised));
     }
 }
 
 /// Samples with a denoiser in `steps` stochastic steps, uniform in the schedule's [clock](crate::Clock): a clean endpoint, then the Gaussian bridge towards it.
 ///
-/// Each step takes a clean sequence x̂₁, as `endpoint` makes it of the belief: drawn from it, or its mean. The state moves to where
+/// Each step takes a clean sequence x̂₁, as `endpoint` makes it of the distribution: drawn from it, or its mean. The state moves to where
 /// the interpolant that ends at x̂₁ would be found at the later time, z ← a·z + b·x̂₁ + √v·ε ([`Bridge`]). With an exact denoiser and drawn
-/// endpoints the samples follow the law in the limit of many steps, as for [`euler`]. Errors are forgotten on the way: noise replaces what
+/// endpoints the samples follow the distribution in the limit of many steps, as for [`euler`]. Errors are forgotten on the way: noise replaces what
 /// was decided early.
 ///
 /// `renewal` says how much of the noise is replaced. [`Renewal::Bridge`] draws from the denoiser D_t, so a two-time one is asked on its diagonal.
 /// [`Renewal::Full`] keeps nothing but the endpoint, so a two-time one is asked for the end of its jump, τ = 1; with an exact flow map it draws from
-/// the law in any number of steps. `noise` must give fresh standard noise in the state's coordinates; it is called after every step but the last.
+/// the distribution in any number of steps. `noise` must give fresh standard noise in the state's coordinates; it is called after every step but the last.
 ///
 /// # Errors
 ///
@@ -202,20 +202,20 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
             Renewal::Bridge => tau,
             Renewal::Full => 1.0,
         };
-        let belief = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau_target);
+        let denoised = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau_target);
         observer(Step {
             index,
             tau,
             t,
             tau_target,
-            distribution: &belief,
+            distribution: &denoised,
         });
         if index == last {
-            return Ok(belief);
+            return Ok(denoised);
         }
         let step = Bridge::new(t, ts[index + 1], renewal);
-        state = state * step.state + endpoint(&belief) * step.endpoint + noise() * step.noise;
-        (index, earlier) = (index + 1, Some(belief));
+        state = state * step.state + endpoint(&denoised) * step.endpoint + noise() * step.noise;
+        (index, earlier) = (index + 1, Some(denoised));
     }
 }
 
@@ -235,7 +235,7 @@ pub enum Renewal {
 
 /// The coefficients of one step of the [`bridge`] sampler from time t to s > t.
 ///
-/// Given its end x̂₁ the interpolant is a Gaussian process; the law of I_s given I_t and x̂₁ has mean a·I_t + b·x̂₁ and variance v, with
+/// Given its end x̂₁ the interpolant is a Gaussian process; the distribution of I_s given I_t and x̂₁ has mean a·I_t + b·x̂₁ and variance v, with
 /// a = (1−s)²t/((1−t)²s), b = (s−t)(s+t−2st)/(s(1−t)²), v = (1−s)²(s−t)(s+t−2st)/(s²(1−t)²) (`mathematics.md`, section 5). From t = 0,
 /// where nothing of the end is in the state, a = 0, and all noise is fresh.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -279,7 +279,7 @@ pub struct Jump {
     pub t_evaluated: f64,
     /// Coefficient of the state z.
     pub state: f64,
-    /// Coefficient of the belief's mean D.
+    /// Coefficient of the distribution's mean D.
     pub mean: f64,
     /// Coefficient of the fresh noise ε.
     pub noise: f64,
@@ -326,8 +326,8 @@ mod tests {
             state.ones_like()
         }
 
-        fn mean(&self, belief: &Self::TokenDistribution) -> Tensor<Flex, 3> {
-            belief.clone()
+        fn mean(&self, denoised: &Self::TokenDistribution) -> Tensor<Flex, 3> {
+            denoised.clone()
         }
     }
 
@@ -406,15 +406,15 @@ mod tests {
             earlier.map_or(now.clone(), |earlier| earlier.clone() + now)
         }
 
-        fn mean(&self, belief: &Self::TokenDistribution) -> Tensor<Flex, 3> {
-            belief.clone()
+        fn mean(&self, denoised: &Self::TokenDistribution) -> Tensor<Flex, 3> {
+            denoised.clone()
         }
     }
 
     #[test]
     fn every_sampler_tells_what_the_step_before_believed() {
         let schedule = Schedule::new(3).unwrap();
-        let beliefs = [
+        let denoised = [
             euler(&Counting, &schedule, zeros(), 5, |_| ()).unwrap(),
             flow_map(&Counting, &schedule, zeros(), 5, 0.5, zeros, |_| ()).unwrap(),
             bridge(
@@ -429,8 +429,8 @@ mod tests {
             )
             .unwrap(),
         ];
-        for belief in beliefs {
-            assert_eq!(belief.max().into_scalar(), 5.0);
+        for denoised in denoised {
+            assert_eq!(denoised.max().into_scalar(), 5.0);
         }
     }
 

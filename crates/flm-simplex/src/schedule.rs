@@ -24,7 +24,7 @@ pub enum ScheduleError {
 
 /// The map between the time t of the interpolant and the time τ of the network, for one vocabulary size.
 ///
-/// τ(t) = V/(V−1)·(q(t) − 1/V), where q(t) = E_z\[Φ(z + t/(1−t))^{V−1}\] is the chance that the largest coordinate of
+/// τ(t) = V/(V−1)·(q(t) − 1/V), where q(t) = E_z\[Φ(z + t/(1−t))^{V−1}\] is the probability that the largest coordinate of
 /// I_t = (1−t)x₀ + t·x₁ is the right token: 0 when decoding is a guess, 1 when it never fails
 /// (`mathematics.md`, section 2). With a large V nearly all of τ lies in a narrow band of t, and equal steps in τ
 /// are equal amounts of what there is to decide.

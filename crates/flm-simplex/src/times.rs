@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn each_position_is_uniform() {
         // The first of three draws, 30,000 times, in ten bins; χ² with nine degrees of freedom exceeds 39.3 with
-        // chance 1e-5.
+        // probability 1e-5.
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let draws = 30_000;
         let mut bins = [0_f64; 10];

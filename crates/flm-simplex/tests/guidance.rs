@@ -1,10 +1,10 @@
-//! Autoguidance denoisers of small laws, against their formulas.
+//! Autoguidance denoisers of small distributions, against their formulas.
 
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
+use flm_simplex::distribution::DiscreteDistribution;
 use flm_simplex::flow_map::EULER_GUARD;
 use flm_simplex::guidance::{Autoguidance, RewardGuidance, Steer};
-use flm_simplex::law::DiscreteLaw;
 use flm_simplex::noise::gaussian;
 use flm_simplex::{Denoiser, Schedule, sampler};
 use rand::SeedableRng;
@@ -12,10 +12,14 @@ use rand_chacha::ChaCha8Rng;
 
 type State = Tensor<Flex, 3>;
 
-fn laws() -> [DiscreteLaw; 2] {
+fn distributions() -> [DiscreteDistribution; 2] {
     let words = vec![vec![0, 1], vec![0, 2], vec![2, 2], vec![1, 0]];
-    let law = |probabilities: &[f64]| DiscreteLaw::new(3, words.clone(), probabilities).unwrap();
-    [law(&[0.4, 0.1, 0.2, 0.3]), law(&[0.1, 0.4, 0.4, 0.1])]
+    let distribution =
+        |probabilities: &[f64]| DiscreteDistribution::new(3, words.clone(), probabilities).unwrap();
+    [
+        distribution(&[0.4, 0.1, 0.2, 0.3]),
+        distribution(&[0.1, 0.4, 0.4, 0.1]),
+    ]
 }
 
 fn noise() -> State {
@@ -25,7 +29,7 @@ fn noise() -> State {
 
 #[test]
 fn at_one_it_is_the_strong_one_to_the_bit_and_at_nought_the_weak_one() {
-    let ([strong, weak], schedule) = (laws(), Schedule::new(3).unwrap());
+    let ([strong, weak], schedule) = (distributions(), Schedule::new(3).unwrap());
     let (strong, weak) = (strong.denoiser(&schedule), weak.denoiser(&schedule));
     let jumps = |denoiser: &dyn Fn(State) -> State| denoiser(noise()).into_data();
     for (eta, alone) in [(1.0, strong), (0.0, weak)] {
@@ -38,7 +42,7 @@ fn at_one_it_is_the_strong_one_to_the_bit_and_at_nought_the_weak_one() {
 
 #[test]
 fn a_guided_step_has_the_guided_velocity() {
-    let ([strong, weak], schedule) = (laws(), Schedule::new(3).unwrap());
+    let ([strong, weak], schedule) = (distributions(), Schedule::new(3).unwrap());
     let eta = 2.5;
     let guided = Autoguidance {
         strong: strong.denoiser(&schedule),
@@ -57,7 +61,8 @@ fn a_guided_step_has_the_guided_velocity() {
         let (b_strong, b_weak) = velocities([&strong, &weak], first.clone(), t);
         first.clone() + (b_weak.clone() + (b_strong - b_weak) * eta) * (t_next - t)
     };
-    let [d_strong, d_weak] = [&strong, &weak].map(|law| law.delta(second.clone(), t_next, t_next));
+    let [d_strong, d_weak] =
+        [&strong, &weak].map(|distribution| distribution.delta(second.clone(), t_next, t_next));
     let expected = d_weak.clone() + (d_strong - d_weak) * eta;
     let found = sampler::euler(&guided, &schedule, noise(), steps, |_| ()).unwrap();
     // Differences of velocities of order ten in f32, where two steps and a sharp posterior follow.
@@ -66,10 +71,11 @@ fn a_guided_step_has_the_guided_velocity() {
         .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(2e-3));
 }
 
-/// b of either law at a state of time t.
-fn velocities(laws: [&DiscreteLaw; 2], state: State, t: f64) -> (State, State) {
-    let [strong, weak] =
-        laws.map(|law| (law.delta(state.clone(), t, t) - state.clone()) / (1.0 - t + EULER_GUARD));
+/// b of either distribution at a state of time t.
+fn velocities(distributions: [&DiscreteDistribution; 2], state: State, t: f64) -> (State, State) {
+    let [strong, weak] = distributions.map(|distribution| {
+        (distribution.delta(state.clone(), t, t) - state.clone()) / (1.0 - t + EULER_GUARD)
+    });
     (strong, weak)
 }
 
@@ -92,8 +98,8 @@ impl Denoiser<Flex> for Echo {
         state
     }
 
-    fn mean(&self, belief: &State) -> State {
-        belief.clone()
+    fn mean(&self, denoised: &State) -> State {
+        denoised.clone()
     }
 }
 

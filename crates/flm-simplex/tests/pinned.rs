@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
-use flm_simplex::law::DiscreteLaw;
+use flm_simplex::distribution::DiscreteDistribution;
 use flm_simplex::noise::gaussian;
 use flm_simplex::{Denoiser, Pinned, Schedule, sampler};
 use rand::SeedableRng;
@@ -14,9 +14,13 @@ type State = Tensor<Flex, 3>;
 
 const BATCH: usize = 2_000;
 
-fn noise(law: &DiscreteLaw, batch: usize, seed: u64) -> State {
+fn noise(distribution: &DiscreteDistribution, batch: usize, seed: u64) -> State {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    gaussian(law.state_shape(batch), &mut rng, &Default::default())
+    gaussian(
+        distribution.state_shape(batch),
+        &mut rng,
+        &Default::default(),
+    )
 }
 
 /// Whether each of some positions is known.
@@ -33,16 +37,21 @@ fn first(token: usize) -> State {
 }
 
 /// The second tokens of samples whose first is known.
-fn seconds(law: &DiscreteLaw, token: usize, steps: usize, seed: u64) -> Vec<usize> {
-    let (schedule, start) = (Schedule::new(3).unwrap(), noise(law, BATCH, seed));
-    let denoiser = law.denoiser(&schedule);
+fn seconds(
+    distribution: &DiscreteDistribution,
+    token: usize,
+    steps: usize,
+    seed: u64,
+) -> Vec<usize> {
+    let (schedule, start) = (Schedule::new(3).unwrap(), noise(distribution, BATCH, seed));
+    let denoiser = distribution.denoiser(&schedule);
     let known = mask([true, false]);
     let pinned = Pinned::new(&denoiser, &schedule, known, start.clone(), first(token));
     second(sampler::euler(&pinned, &schedule, start, steps, |_| ()).unwrap())
 }
 
-fn second(belief: State) -> Vec<usize> {
-    let tokens = belief.argmax(2).narrow(1, 1, 1).into_data();
+fn second(denoised: State) -> Vec<usize> {
+    let tokens = denoised.argmax(2).narrow(1, 1, 1).into_data();
     tokens.iter::<i64>().map(|token| token as usize).collect()
 }
 
@@ -57,21 +66,21 @@ impl<D: Denoiser<Flex>> Denoiser<Flex> for Noting<'_, D> {
         self.0.denoise(state, tau_s, tau_t)
     }
 
-    fn mean(&self, belief: &D::TokenDistribution) -> State {
-        self.0.mean(belief)
+    fn mean(&self, denoised: &D::TokenDistribution) -> State {
+        self.0.mean(denoised)
     }
 }
 
-fn agreeing() -> DiscreteLaw {
+fn agreeing() -> DiscreteDistribution {
     let sequences = vec![vec![0, 1], vec![0, 2], vec![2, 2], vec![1, 0]];
-    DiscreteLaw::new(3, sequences, &[0.4, 0.1, 0.2, 0.3]).unwrap()
+    DiscreteDistribution::new(3, sequences, &[0.4, 0.1, 0.2, 0.3]).unwrap()
 }
 
 #[test]
 fn where_nothing_is_known_nothing_changes() {
-    let (law, schedule) = (agreeing(), Schedule::new(3).unwrap());
-    let denoiser = law.denoiser(&schedule);
-    let start = noise(&law, 50, 1);
+    let (distribution, schedule) = (agreeing(), Schedule::new(3).unwrap());
+    let denoiser = distribution.denoiser(&schedule);
+    let start = noise(&distribution, 50, 1);
     let known = mask([false, false]);
     let pinned = Pinned::new(&denoiser, &schedule, known, start.clone(), first(1));
     let free = sampler::euler(&denoiser, &schedule, start.clone(), 8, |_| ()).unwrap();
@@ -81,11 +90,11 @@ fn where_nothing_is_known_nothing_changes() {
 
 #[test]
 fn a_known_position_is_on_its_line_at_every_evaluation_and_keeps_its_noise() {
-    let (law, schedule) = (agreeing(), Schedule::new(3).unwrap());
-    let denoiser = law.denoiser(&schedule);
+    let (distribution, schedule) = (agreeing(), Schedule::new(3).unwrap());
+    let denoiser = distribution.denoiser(&schedule);
     for gamma in [None, Some(0.0), Some(0.8)] {
         let noting = Noting(&denoiser, RefCell::default());
-        let start = noise(&law, 5, 2);
+        let start = noise(&distribution, 5, 2);
         let known = mask([true, false]);
         let pinned = Pinned::new(&noting, &schedule, known, start.clone(), first(1));
         match gamma {
@@ -94,7 +103,7 @@ fn a_known_position_is_on_its_line_at_every_evaluation_and_keeps_its_noise() {
                 let mut jump = 2;
                 let fresh = || {
                     jump += 1;
-                    noise(&law, 5, jump)
+                    noise(&distribution, 5, jump)
                 };
                 sampler::flow_map(&pinned, &schedule, start.clone(), 4, gamma, fresh, |_| ())
             }
@@ -114,17 +123,24 @@ fn a_known_position_is_on_its_line_at_every_evaluation_and_keeps_its_noise() {
 
 #[test]
 fn independent_positions_do_not_feel_each_other() {
-    // A product law: (½, ½) times (0.3, 0.7). The second position has its own flow, whatever the first is held to.
+    // A product distribution: (½, ½) times (0.3, 0.7). The second position has its own flow, whatever the first is held to.
     let sequences = vec![vec![0, 1], vec![0, 2], vec![1, 1], vec![1, 2]];
-    let law = DiscreteLaw::new(3, sequences, &[0.15, 0.35, 0.15, 0.35]).unwrap();
-    let (schedule, start) = (Schedule::new(3).unwrap(), noise(&law, BATCH, 5));
-    let free = sampler::euler(&law.denoiser(&schedule), &schedule, start, 64, |_| ()).unwrap();
-    assert_eq!(seconds(&law, 0, 64, 5), second(free));
+    let distribution = DiscreteDistribution::new(3, sequences, &[0.15, 0.35, 0.15, 0.35]).unwrap();
+    let (schedule, start) = (Schedule::new(3).unwrap(), noise(&distribution, BATCH, 5));
+    let free = sampler::euler(
+        &distribution.denoiser(&schedule),
+        &schedule,
+        start,
+        64,
+        |_| (),
+    )
+    .unwrap();
+    assert_eq!(seconds(&distribution, 0, 64, 5), second(free));
 }
 
 #[test]
 fn infilled_marginals_are_nearer_to_the_conditional_ones_than_to_those_of_no_condition() {
-    let law = agreeing();
+    let distribution = agreeing();
     let free = [0.3, 0.4, 0.3];
     for (token, conditional) in [
         (0, [0.0, 0.8, 0.2]),
@@ -132,14 +148,14 @@ fn infilled_marginals_are_nearer_to_the_conditional_ones_than_to_those_of_no_con
         (2, [0.0, 0.0, 1.0]),
     ] {
         let mut found = [0.0; 3];
-        for second in seconds(&law, token, 64, 6) {
+        for second in seconds(&distribution, token, 64, 6) {
             found[second] += 1.0 / BATCH as f64;
         }
-        let distance = |law: [f64; 3]| -> f64 {
-            let pairs = law.into_iter().zip(conditional);
+        let distance = |distribution: [f64; 3]| -> f64 {
+            let pairs = distribution.into_iter().zip(conditional);
             pairs.map(|(p, q)| (p - q).abs() / 2.0).sum()
         };
-        // Pinning is approximate, and no number of steps mends it: about half of the distance is left after a 0, a third after others. Chance moves it by 0.03.
+        // Pinning is approximate, and no number of steps mends it: about half of the distance is left after a 0, a third after others. Probability moves it by 0.03.
         let (found, free) = (distance(found), distance(free));
         assert!(found < 0.6 * free, "after {token}: {found} of {free}");
     }

@@ -1,10 +1,10 @@
-//! Samplers draw from the law whose denoiser they are given, in whatever coordinates.
+//! Samplers draw from the distribution whose denoiser they are given, in whatever coordinates.
 
 use std::cell::RefCell;
 
 use burn::tensor::{Tensor, TensorData, Tolerance, activation::softmax};
 use burn_flex::Flex;
-use flm_simplex::law::DiscreteLaw;
+use flm_simplex::distribution::DiscreteDistribution;
 use flm_simplex::noise::gaussian;
 use flm_simplex::sampler::Renewal;
 use flm_simplex::{Denoiser, Schedule, sampler};
@@ -15,50 +15,64 @@ type State = Tensor<Flex, 3>;
 
 const BATCH: usize = 2_000;
 
-/// χ² with three degrees of freedom exceeds this with chance 1e-4: the false-alarm rate of each test of a distribution
+/// χ² with three degrees of freedom exceeds this with probability 1e-4: the false-alarm rate of each test of a distribution
 /// here, were its seed not fixed.
 const CHI_SQUARE_LIMIT: f64 = 21.1;
 
-fn law() -> DiscreteLaw {
+fn distribution() -> DiscreteDistribution {
     let sequences = vec![vec![0, 1], vec![0, 2], vec![2, 2], vec![1, 0]];
-    DiscreteLaw::new(3, sequences, &[0.4, 0.1, 0.2, 0.3]).unwrap()
+    DiscreteDistribution::new(3, sequences, &[0.4, 0.1, 0.2, 0.3]).unwrap()
 }
 
-fn chi_square(law: &DiscreteLaw, samples: &[Option<usize>]) -> f64 {
-    let mut counts = vec![0.0; law.probabilities().len()];
+fn chi_square(distribution: &DiscreteDistribution, samples: &[Option<usize>]) -> f64 {
+    let mut counts = vec![0.0; distribution.probabilities().len()];
     for sample in samples {
-        counts[sample.expect("each sample is a sequence of the law")] += 1.0;
+        counts[sample.expect("each sample is a sequence of the distribution")] += 1.0;
     }
-    let expected = law.probabilities().iter().map(|p| p * samples.len() as f64);
+    let expected = distribution
+        .probabilities()
+        .iter()
+        .map(|p| p * samples.len() as f64);
     expected.zip(counts).map(|(e, n)| (n - e).powi(2) / e).sum()
 }
 
-fn start(law: &DiscreteLaw, batch: usize, seed: u64) -> (State, ChaCha8Rng) {
+fn start(distribution: &DiscreteDistribution, batch: usize, seed: u64) -> (State, ChaCha8Rng) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (
-        gaussian(law.state_shape(batch), &mut rng, &Default::default()),
+        gaussian(
+            distribution.state_shape(batch),
+            &mut rng,
+            &Default::default(),
+        ),
         rng,
     )
 }
 
 #[test]
-fn euler_with_many_steps_draws_from_the_law() {
-    let (law, schedule) = (law(), Schedule::new(3).unwrap());
-    let (noise, _) = start(&law, BATCH, 1);
-    let belief = sampler::euler(&law.denoiser(&schedule), &schedule, noise, 256, |_| ()).unwrap();
+fn euler_with_many_steps_draws_from_the_distribution() {
+    let (distribution, schedule) = (distribution(), Schedule::new(3).unwrap());
+    let (noise, _) = start(&distribution, BATCH, 1);
+    let denoised = sampler::euler(
+        &distribution.denoiser(&schedule),
+        &schedule,
+        noise,
+        256,
+        |_| (),
+    )
+    .unwrap();
     // At 256 steps the discretization moves well under one sample in a hundred across a border.
-    let statistic = chi_square(&law, &law.decode(belief));
+    let statistic = chi_square(&distribution, &distribution.decode(denoised));
     assert!(statistic < CHI_SQUARE_LIMIT, "χ² = {statistic}");
 }
 
 #[test]
 fn one_exact_jump_gives_the_samples_of_many() {
-    let (law, schedule) = (law(), Schedule::new(3).unwrap());
-    let (noise, _) = start(&law, 300, 2);
+    let (distribution, schedule) = (distribution(), Schedule::new(3).unwrap());
+    let (noise, _) = start(&distribution, 300, 2);
     let sample = |steps| {
         let state = noise.clone();
-        let belief = sampler::flow_map(
-            &law.denoiser(&schedule),
+        let denoised = sampler::flow_map(
+            &distribution.denoiser(&schedule),
             &schedule,
             state,
             steps,
@@ -66,7 +80,7 @@ fn one_exact_jump_gives_the_samples_of_many() {
             no_noise,
             |_| (),
         );
-        law.decode(belief.unwrap())
+        distribution.decode(denoised.unwrap())
     };
     let one = sample(1);
     assert!(one.iter().all(Option::is_some));
@@ -78,34 +92,40 @@ fn one_exact_jump_gives_the_samples_of_many() {
 
 #[test]
 fn euler_approaches_the_exact_flow() {
-    let (law, schedule) = (law(), Schedule::new(3).unwrap());
-    let (noise, _) = start(&law, BATCH, 3);
-    let exact = law.decode(law.delta(noise.clone(), 0.0, 1.0));
+    let (distribution, schedule) = (distribution(), Schedule::new(3).unwrap());
+    let (noise, _) = start(&distribution, BATCH, 3);
+    let exact = distribution.decode(distribution.delta(noise.clone(), 0.0, 1.0));
     let wrong = |steps| {
-        let belief = sampler::euler(
-            &law.denoiser(&schedule),
+        let denoised = sampler::euler(
+            &distribution.denoiser(&schedule),
             &schedule,
             noise.clone(),
             steps,
             |_| (),
         );
-        let samples = law.decode(belief.unwrap());
+        let samples = distribution.decode(denoised.unwrap());
         samples.iter().zip(&exact).filter(|(a, b)| a != b).count()
     };
-    // First order: eight times the steps leave about an eighth of the errors; a quarter allows for chance.
+    // First order: eight times the steps leave about an eighth of the errors; a quarter allows for probability.
     let (few, many) = (wrong(8), wrong(64));
     assert!(few >= 20, "{few} wrong in 8 steps: too few to compare");
     assert!(4 * many < few, "{few} wrong in 8 steps, {many} in 64");
 }
 
 #[test]
-fn noise_put_back_keeps_the_law() {
-    // At γ = 1 every jump ends at a sample of the law, and noise is added to that: exact at any number of steps.
-    let (law, schedule) = (law(), Schedule::new(3).unwrap());
-    let (state, mut rng) = start(&law, BATCH, 4);
-    let noise = || gaussian(law.state_shape(BATCH), &mut rng, &Default::default());
-    let belief = sampler::flow_map(
-        &law.denoiser(&schedule),
+fn noise_put_back_keeps_the_distribution() {
+    // At γ = 1 every jump ends at a sample of the distribution, and noise is added to that: exact at any number of steps.
+    let (distribution, schedule) = (distribution(), Schedule::new(3).unwrap());
+    let (state, mut rng) = start(&distribution, BATCH, 4);
+    let noise = || {
+        gaussian(
+            distribution.state_shape(BATCH),
+            &mut rng,
+            &Default::default(),
+        )
+    };
+    let denoised = sampler::flow_map(
+        &distribution.denoiser(&schedule),
         &schedule,
         state,
         3,
@@ -113,14 +133,14 @@ fn noise_put_back_keeps_the_law() {
         noise,
         |_| (),
     );
-    let statistic = chi_square(&law, &law.decode(belief.unwrap()));
+    let statistic = chi_square(&distribution, &distribution.decode(denoised.unwrap()));
     assert!(statistic < CHI_SQUARE_LIMIT, "χ² = {statistic}");
 }
 
-/// One-hots of a token drawn at each position of a belief `[batch, length, vocabulary]`.
-fn drawn(belief: &State, rng: &mut ChaCha8Rng) -> State {
-    let shape = belief.dims();
-    let mut values: Vec<f32> = belief.to_data().iter::<f32>().collect();
+/// One-hots of a token drawn at each position of a distribution `[batch, length, vocabulary]`.
+fn drawn(denoised: &State, rng: &mut ChaCha8Rng) -> State {
+    let shape = denoised.dims();
+    let mut values: Vec<f32> = denoised.to_data().iter::<f32>().collect();
     for row in values.chunks_exact_mut(shape[2]) {
         let mut left: f32 = rng.random();
         let last = row.len() - 1;
@@ -131,47 +151,61 @@ fn drawn(belief: &State, rng: &mut ChaCha8Rng) -> State {
         row.fill(0.0);
         row[token.unwrap_or(last)] = 1.0;
     }
-    Tensor::from_data(TensorData::new(values, shape), &belief.device())
+    Tensor::from_data(TensorData::new(values, shape), &denoised.device())
 }
 
-fn bridged(law: &DiscreteLaw, steps: usize, renewal: Renewal, seed: u64) -> Vec<Option<usize>> {
+fn bridged(
+    distribution: &DiscreteDistribution,
+    steps: usize,
+    renewal: Renewal,
+    seed: u64,
+) -> Vec<Option<usize>> {
     let schedule = Schedule::new(3).unwrap();
-    let (state, mut rng) = start(law, BATCH, seed);
+    let (state, mut rng) = start(distribution, BATCH, seed);
     let mut draws = ChaCha8Rng::seed_from_u64(seed + 100);
-    let belief = sampler::bridge(
-        &law.denoiser(&schedule),
+    let denoised = sampler::bridge(
+        &distribution.denoiser(&schedule),
         &schedule,
         state,
         steps,
         renewal,
-        |belief| drawn(belief, &mut draws),
-        || gaussian(law.state_shape(BATCH), &mut rng, &Default::default()),
+        |denoised| drawn(denoised, &mut draws),
+        || {
+            gaussian(
+                distribution.state_shape(BATCH),
+                &mut rng,
+                &Default::default(),
+            )
+        },
         |_| (),
     );
-    law.decode(belief.unwrap())
+    distribution.decode(denoised.unwrap())
 }
 
 #[test]
-fn a_bridge_with_many_steps_draws_from_the_law() {
+fn a_bridge_with_many_steps_draws_from_the_distribution() {
     // Positions are drawn independently at each step: what they have in common is lost where the steps are few. One in a hundred of the samples
-    // may end at no sequence of the law.
-    let law = law();
-    let found = bridged(&law, 256, Renewal::Bridge, 6);
-    let sound: Vec<_> = found.into_iter().filter(Option::is_some).collect();
+    // may end at no sequence of the distribution.
+    let distribution = distribution();
+    let found = bridged(&distribution, 256, Renewal::Bridge, 6);
+    let valid: Vec<_> = found.into_iter().filter(Option::is_some).collect();
     assert!(
-        sound.len() * 100 >= BATCH * 99,
+        valid.len() * 100 >= BATCH * 99,
         "{} of {BATCH}",
-        sound.len()
+        valid.len()
     );
-    let statistic = chi_square(&law, &sound);
+    let statistic = chi_square(&distribution, &valid);
     assert!(statistic < CHI_SQUARE_LIMIT, "χ² = {statistic}");
 }
 
 #[test]
-fn full_renewal_of_an_exact_flow_map_draws_from_the_law_in_few_steps() {
-    let law = law();
+fn full_renewal_of_an_exact_flow_map_draws_from_the_distribution_in_few_steps() {
+    let distribution = distribution();
     for steps in [1, 3] {
-        let statistic = chi_square(&law, &bridged(&law, steps, Renewal::Full, 7));
+        let statistic = chi_square(
+            &distribution,
+            &bridged(&distribution, steps, Renewal::Full, 7),
+        );
         assert!(
             statistic < CHI_SQUARE_LIMIT,
             "{steps} steps: χ² = {statistic}"
@@ -200,17 +234,17 @@ impl Denoiser<Flex> for Projecting {
         softmax(h.matmul(self.head.clone()) * sharpness, 2)
     }
 
-    fn mean(&self, belief: &State) -> State {
+    fn mean(&self, denoised: &State) -> State {
         if self.projected {
-            belief.clone().matmul(self.embedding.clone())
+            denoised.clone().matmul(self.embedding.clone())
         } else {
-            belief.clone()
+            denoised.clone()
         }
     }
 }
 
 #[test]
-fn projected_states_give_the_same_beliefs_as_dense_ones() {
+fn projected_states_give_the_same_denoised_as_dense_ones() {
     let (vocab_size, width, shape) = (11, 4, [5, 3, 11]);
     let device = Default::default();
     let mut rng = ChaCha8Rng::seed_from_u64(5);
@@ -233,9 +267,9 @@ fn projected_states_give_the_same_beliefs_as_dense_ones() {
                     x.clone()
                 }
             };
-            let beliefs = RefCell::new(Vec::new());
+            let denoised = RefCell::new(Vec::new());
             let note = |step: sampler::Step<'_, State>| {
-                beliefs.borrow_mut().push(step.distribution.clone())
+                denoised.borrow_mut().push(step.distribution.clone())
             };
             let mut fresh = draws[1..].iter().map(enter);
             let state = enter(&draws[0]);
@@ -246,7 +280,7 @@ fn projected_states_give_the_same_beliefs_as_dense_ones() {
                     sampler::flow_map(&denoiser, &schedule, state, 4, gamma, noise, note).unwrap()
                 }
             };
-            beliefs.into_inner()
+            denoised.into_inner()
         };
         let (dense, projected) = (run(false), run(true));
         assert_eq!(dense.len(), 4);

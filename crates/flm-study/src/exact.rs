@@ -1,7 +1,7 @@
-//! What models would write that know the grammar's law.
+//! What models would write that know the grammar's distribution.
 //!
 //! States are as wide as the vocabulary here, and everything is computed by the host, in double precision but for the network: nothing is trained, and the
-//! law is a grammar's, whose words are few.
+//! distribution is a grammar's, whose words are few.
 
 mod flow;
 mod losses;

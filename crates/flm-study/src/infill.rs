@@ -18,14 +18,14 @@ pub struct Themselves {
     /// Rows, each with one hole.
     /// Holes.
     pub count: usize,
-    /// Share of sentences among them, where the law is known.
+    /// Share of sentences among them, where the distribution is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid: Option<f64>,
     /// Different spans among all that were taken out.
     pub distinct: f64,
-    /// How often one who draws from the law, given all other words, finds those that were there.
+    /// How often one who draws from the distribution, given all other words, finds those that were there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub law_exact: Option<f64>,
+    pub oracle_exact: Option<f64>,
 }
 
 /// One fill for each hole.
@@ -35,7 +35,7 @@ pub struct Fills {
     pub count: usize,
     /// Share of holes that are filled with what was there.
     pub exact: f64,
-    /// Share of whole rows that are sentences, where the law is known.
+    /// Share of whole rows that are sentences, where the distribution is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid: Option<f64>,
     /// Different fills among all.
@@ -177,7 +177,7 @@ impl Holes {
     }
 
     /// Of one fill for each hole.
-    pub fn judge(&self, fills: &[Record], law: &Sentences<'_>) -> Fills {
+    pub fn judge(&self, fills: &[Record], distribution: &Sentences<'_>) -> Fills {
         let rows = || fills.iter().map(|fill| fill.tokens.as_slice());
         let pairs = || self.holes.iter().zip(rows());
         let right = |(hole, row): (&Hole, &[u32])| hole.is_filled_by(row);
@@ -185,13 +185,13 @@ impl Holes {
         Fills {
             count: fills.len(),
             exact: share(pairs().map(right)).unwrap_or_default(),
-            valid: law.valid(pairs()),
+            valid: distribution.valid(pairs()),
             distinct: spans.len() as f64 / fills.len() as f64,
         }
     }
 
     /// What the first samples of some, a hundredth, a tenth and all of them, have for these holes by agreeing with what is known.
-    pub fn reject(&self, free: &[Record], law: &Sentences<'_>) -> Vec<Rejection> {
+    pub fn reject(&self, free: &[Record], distribution: &Sentences<'_>) -> Vec<Rejection> {
         let mut budgets = vec![free.len() / 100, free.len() / 10, free.len()];
         budgets.retain(|&budget| budget > 0);
         budgets.dedup();
@@ -212,7 +212,7 @@ impl Holes {
                 samples: budget,
                 accepted: accepted.len() as f64 / (all * budget as f64),
                 answered: answered.count() as f64 / all,
-                valid: law.valid(accepted.iter().copied()),
+                valid: distribution.valid(accepted.iter().copied()),
                 exact: share(accepted.iter().map(|(hole, row)| hole.is_filled_by(row))),
             }
         };
@@ -220,16 +220,16 @@ impl Holes {
     }
 
     /// What the rows themselves would be judged to be, and how often the exact denoiser would find their words.
-    pub fn themselves(&self, law: &Sentences<'_>) -> Themselves {
+    pub fn themselves(&self, distribution: &Sentences<'_>) -> Themselves {
         let spans: HashSet<&[u32]> = self.holes.iter().map(Hole::span).collect();
         Themselves {
             span: self.span,
             count: self.holes.len(),
-            valid: law.valid(self.holes.iter().map(|hole| (hole, hole.row.as_slice()))),
+            valid: distribution.valid(self.holes.iter().map(|hole| (hole, hole.row.as_slice()))),
             distinct: spans.len() as f64 / self.holes.len() as f64,
-            law_exact: law.grammar.and_then(|grammar| {
+            oracle_exact: distribution.grammar.and_then(|grammar| {
                 let rows = grammar.rows(self.holes.first()?.row.len());
-                let symbols = Symbols::new(&rows, law.tokenizer).ok()?;
+                let symbols = Symbols::new(&rows, distribution.tokenizer).ok()?;
                 let probabilities = self
                     .holes
                     .iter()
@@ -242,7 +242,7 @@ impl Holes {
 }
 
 impl Hole {
-    /// The probability of the words of a hole, given all others, by the law; none where the row is no sentence of it.
+    /// The probability of the words of a hole, given all others, by the distribution; none where the row is no sentence of it.
     fn probability(&self, rows: &GrammarRows<'_>, symbols: &Symbols) -> Option<f64> {
         let row: Vec<Option<usize>> = symbols.of(&self.row)?.into_iter().map(Some).collect();
         let mut known = row.clone();
@@ -266,7 +266,7 @@ mod tests {
         let grammar =
             Grammar::parse("start S\nS -> cats sleep | cats sleep well | well cats sleep").unwrap();
         let tokenizer = TextTokenizer::from_words(["cats", "sleep", "well"]).unwrap();
-        let law = Sentences {
+        let distribution = Sentences {
             grammar: Some(&grammar),
             tokenizer: &tokenizer,
         };
@@ -289,7 +289,7 @@ mod tests {
         ] {
             let mut row = hole.row.clone();
             row[hole.open.start] = fill;
-            let valid = law.valid([(hole, row.as_slice())].into_iter());
+            let valid = distribution.valid([(hole, row.as_slice())].into_iter());
             assert_eq!(valid, Some(f64::from(expected)), "{row:?}");
         }
         let rows = grammar.rows(5);

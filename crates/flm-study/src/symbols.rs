@@ -1,4 +1,4 @@
-//! The law of a data folder's rows, where they are sentences of a grammar.
+//! The distribution of a data folder's rows, where they are sentences of a grammar.
 
 use crate::{Error, Result};
 use flm_data::TextTokenizer;
@@ -19,7 +19,7 @@ impl Symbols {
         for word in rows.words() {
             tokens.push(tokenizer.token_id(word).ok_or_else(|| {
                 Error::Input(format!(
-                    "`{word}` of the grammar is no token: the law of rows is known where words are tokens"
+                    "`{word}` of the grammar is no token: the distribution of rows is known where words are tokens"
                 ))
             })?);
         }

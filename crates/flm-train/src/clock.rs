@@ -52,9 +52,9 @@ impl FittedClock {
     pub(crate) fn checked(self) -> Result<Self, DamagedClock> {
         let numbers = self.counts.iter().chain(&self.sums);
         let bins = [self.counts.len(), self.sums.len()] == [BINS; 2];
-        let sound =
+        let valid =
             bins && numbers.copied().all(f64::is_finite) && Clock::new(self.taus.clone()).is_ok();
-        sound.then_some(self).ok_or(DamagedClock)
+        valid.then_some(self).ok_or(DamagedClock)
     }
 
     /// Adds the rows of a step, each with its τ and its loss.

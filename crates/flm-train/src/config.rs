@@ -16,7 +16,7 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Decay of the weights' exponential moving average, warmed up as min(decay, (1+n)/(10+n)).
     pub ema_decay: f64,
-    /// Chance of a row to have some of its positions known in training: a flow then learns to go on with a text, or to fill a hole. 0 for the
+    /// Probability of a row to have some of its positions known in training: a flow then learns to go on with a text, or to fill a hole. 0 for the
     /// published recipe.
     pub conditioning: f64,
     /// Rows of the training split a step that soft targets are made from; 0 for the rows themselves as targets, as published. Of flows.
@@ -184,7 +184,7 @@ impl TrainConfig {
             ("padding_loss", self.padding_loss),
         ] {
             if !(0.0..=1.0).contains(&found) {
-                return Err(TrainConfigError::NotAChance { key, found });
+                return Err(TrainConfigError::NotAProbability { key, found });
             }
         }
         let twice = self.micro_batch as f64 * self.self_conditioning;
@@ -272,9 +272,9 @@ pub enum TrainConfigError {
         /// The value found.
         found: f64,
     },
-    /// A chance, share or weight outside [0, 1].
+    /// A probability, share or weight outside [0, 1].
     #[error("training {key} must lie between 0 and 1, found {found}")]
-    NotAChance {
+    NotAProbability {
         /// The configuration key.
         key: &'static str,
         /// The value found.

@@ -228,7 +228,7 @@ impl Guidance {
     }
 
     /// Refuses distributions that are not finite.
-    pub(crate) fn check_finite<B: Backend>(&self, belief: &TokenDistribution<B>) -> Result<()> {
+    pub(crate) fn check_finite<B: Backend>(&self, denoised: &TokenDistribution<B>) -> Result<()> {
         let guidance = match (&self.auto, &self.reward) {
             (None, None) => return Ok(()),
             (Some(auto), None) => format!("guidance {:?}", auto.eta),
@@ -237,7 +237,7 @@ impl Guidance {
                 format!("guidance {:?} or reward scale {:?}", auto.eta, reward.scale)
             }
         };
-        if belief.is_finite() {
+        if denoised.is_finite() {
             return Ok(());
         }
         Err(Error::NotFinite { guidance })
@@ -277,7 +277,7 @@ mod tests {
             scale: 0.5,
             of: Reward::Keyword(vec!["happy".to_owned()]),
         });
-        let belief = |of: f32| {
+        let denoised = |of: f32| {
             let probabilities = [[[0.5, 0.5], [of, 0.0]]];
             TokenDistribution::<Flex>::pinned(Tensor::from_floats(
                 probabilities,
@@ -290,9 +290,9 @@ mod tests {
             (auto, reward, "guidance 4.0 or reward scale 0.5 is"),
         ] {
             let guidance = Guidance { auto, reward };
-            guidance.check_finite(&belief(1.0)).unwrap();
+            guidance.check_finite(&denoised(1.0)).unwrap();
             for of in [f32::NAN, f32::INFINITY] {
-                let error = guidance.check_finite(&belief(of)).unwrap_err();
+                let error = guidance.check_finite(&denoised(of)).unwrap_err();
                 let rest = "too far: the model's last distributions are not finite";
                 assert_eq!(error.to_string(), format!("{expected} {rest}"));
             }

@@ -1,6 +1,6 @@
 //! Discrete diffusion on fixed logits: `discrete.safetensors`.
 //!
-//! The reference's masked network has a column for the blank, to which it gives no chance; ours has none. So of its logits the last column goes, and of its
+//! The reference's masked network has a column for the blank, to which it gives no probability; ours has none. So of its logits the last column goes, and of its
 //! log-probabilities it must be as good as none.
 
 use super::{Line, Verdict, line_of, numbers, worst};
@@ -119,23 +119,27 @@ fn masked_loss<B: AutodiffBackend>(file: &Fixture) -> Verdict {
     )
 }
 
-/// The three chances of every token, spread out over the vocabulary.
+/// The three probabilities of every token, spread out over the vocabulary.
 fn posterior<B: Backend>(file: &Fixture) -> Verdict {
-    let belief = uniform::<B>(file).distribution();
-    let [batch, length, vocab] = belief.dense().dims();
+    let denoised = uniform::<B>(file).distribution();
+    let [batch, length, vocab] = denoised.dense().dims();
     let seen = tokens(file, "duo_x_t");
-    let own = flat(belief.of(file.int("duo_x_t")));
-    let (p, earlier) = (flat(belief.dense()), file.values("duo_alpha_s"));
+    let own = flat(denoised.of(file.int("duo_x_t")));
+    let (p, earlier) = (flat(denoised.dense()), file.values("duo_alpha_s"));
     let levels = levels(file);
     let mut found = Vec::with_capacity(batch * length * vocab);
     for (at, p) in p.chunks(vocab).enumerate() {
         let (row, z) = (at / length, seen.ids()[at]);
         let (alpha, earlier) = (levels[row].alpha, f64::from(earlier[row]));
-        let chances = Posterior::new(alpha, earlier, vocab, own[at].into());
+        let probabilities = Posterior::new(alpha, earlier, vocab, own[at].into());
         found.extend((0..vocab).map(|token| {
-            let stay = if token as i32 == z { chances.stay } else { 0.0 };
-            let drawn = chances.drawn * f64::from(p[token]);
-            (stay + drawn + chances.uniform / vocab as f64) as f32
+            let stay = if token as i32 == z {
+                probabilities.stay
+            } else {
+                0.0
+            };
+            let drawn = probabilities.drawn * f64::from(p[token]);
+            (stay + drawn + probabilities.uniform / vocab as f64) as f32
         }));
     }
     numbers(&found, &file.values("duo_posterior"), FORMULA)

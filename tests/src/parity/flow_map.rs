@@ -1,4 +1,4 @@
-//! The parts of the flow map: times, states, beliefs and derivatives along pinned pairs of times.
+//! The parts of the flow map: times, states, distributions and derivatives along pinned pairs of times.
 
 use super::network::predict;
 use super::schedule::TIME;
@@ -82,11 +82,11 @@ impl<B: AutodiffBackend> Parity<B> {
                 "D_s_at_I_s" => ("I_s", "tau_s"),
                 _ => ("X_st", "tau_t"),
             };
-            let belief = predict(self.flow.as_ref()?, file, state, tau, tau).distribution();
-            return Some(belief.dense().inner());
+            let denoised = predict(self.flow.as_ref()?, file, state, tau, tau).distribution();
+            return Some(denoised.dense().inner());
         }
         let model = self.flow_map.as_ref()?;
-        let belief = match name {
+        let denoised = match name {
             "delta_ut" => predict(model, file, "X_su", "tau_u", "tau_t").distribution(),
             _ => {
                 let end = if name == "delta_su" { "tau_u" } else { "tau_t" };
@@ -97,7 +97,7 @@ impl<B: AutodiffBackend> Parity<B> {
                     .distribution()
             }
         };
-        Some(belief.dense().inner())
+        Some(denoised.dense().inner())
     }
 
     /// I_s, V wide.
@@ -112,10 +112,10 @@ impl<B: AutodiffBackend> Parity<B> {
     /// X at the time called `end`, V wide.
     fn carried(&self, delta: &str, end: &str) -> Option<Vec<f32>> {
         let file = &self.map_file;
-        let belief = self.believed(delta)?;
+        let denoised = self.believed(delta)?;
         Some(flat(flow_map::transport(
             self.wide_start(),
-            belief,
+            denoised,
             file.float("s"),
             file.float(end),
         )))

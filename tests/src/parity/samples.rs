@@ -7,11 +7,11 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::{Residual, SamplingDenoiser, TokenDistribution};
 use flm_simplex::sampler;
 
-/// The tokens of a belief as they compare with the expected ones. Two tokens whose probabilities, or entries of a state, are nearer to each
+/// The tokens of a distribution as they compare with the expected ones. Two tokens whose probabilities, or entries of a state, are nearer to each
 /// other than numbers agree are as good as one another.
-pub(super) fn tokens<B: Backend>(belief: &TokenDistribution<B>, expected: &[i64]) -> Verdict {
-    let found = flat_int(belief.argmax());
-    let dense = belief.dense();
+pub(super) fn tokens<B: Backend>(denoised: &TokenDistribution<B>, expected: &[i64]) -> Verdict {
+    let found = flat_int(denoised.argmax());
+    let dense = denoised.dense();
     let [.., vocabulary] = dense.dims();
     let dense = flat(dense);
     let tolerance = ANSWER as f32;
@@ -39,7 +39,7 @@ pub(super) fn tokens<B: Backend>(belief: &TokenDistribution<B>, expected: &[i64]
 impl<B: AutodiffBackend> Parity<B> {
     /// Samples of a network, from the pinned noise.
     pub(super) fn sample(&self, name: &str) -> Option<Verdict> {
-        let belief = if let Some(steps) = name.strip_prefix("flm_euler_") {
+        let denoised = if let Some(steps) = name.strip_prefix("flm_euler_") {
             self.by_euler(steps.parse().ok()?)
         } else if let Some(rest) = name.strip_prefix("fmlm_gamma") {
             let (gamma, steps) = rest.split_once('_')?;
@@ -49,7 +49,7 @@ impl<B: AutodiffBackend> Parity<B> {
         } else {
             None
         };
-        Some(tokens(&belief?, &self.expected.integers(name)))
+        Some(tokens(&denoised?, &self.expected.integers(name)))
     }
 
     fn by_euler(&self, steps: usize) -> Option<TokenDistribution<B::InnerBackend>> {

@@ -148,14 +148,14 @@ pub(crate) struct Asked {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Figures {
-    /// The law of the text is known.
+    /// The distribution of the text is known.
     Grammar(Quality),
     /// It is not.
     Open(Diversity),
 }
 
 impl Figures {
-    /// What is known of samples besides the law of their text.
+    /// What is known of samples besides the distribution of their text.
     pub(crate) fn open(&self) -> Diversity {
         match self {
             Self::Grammar(quality) => Diversity {

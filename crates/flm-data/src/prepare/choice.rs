@@ -119,7 +119,7 @@ mod tests {
             }
         }
         // 500 draws among 50 places: chi-square with 49 degrees of freedom is above 98 with a
-        // chance of 4e-5. The hash has no seed, so this passes always or never.
+        // probability of 4e-5. The hash has no seed, so this passes always or never.
         let chi: f64 = places
             .iter()
             .map(|&n| (f64::from(n) - 10.0).powi(2) / 10.0)

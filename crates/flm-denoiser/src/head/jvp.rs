@@ -16,7 +16,7 @@ pub struct Jvp<B: Backend> {
 }
 
 impl<B: Backend> Jvp<B> {
-    /// The denoiser's belief, without its motion.
+    /// The denoiser's distribution, without its motion.
     pub fn distribution(&self) -> TokenDistribution<B> {
         let (features, head) = (self.features.value.clone(), self.head.clone());
         Prediction { features, head }.distribution()

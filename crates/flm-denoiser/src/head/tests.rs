@@ -147,7 +147,7 @@ fn a_frozen_network_is_scored_without_gradients() {
 }
 
 #[test]
-fn beliefs_made_when_asked_for_are_those_that_are_held() {
+fn denoised_made_when_asked_for_are_those_that_are_held() {
     let embed = VocabEmbed {
         embedding: Param::from_tensor(drawn([VOCAB, WIDTH], 3)),
     };
@@ -182,13 +182,13 @@ fn beliefs_made_when_asked_for_are_those_that_are_held() {
 
 #[test]
 fn tokens_are_drawn_as_often_as_they_are_likely() {
-    let belief = prediction::<Flex>(1, BUDGET).distribution_at(4.0);
-    let expected: Vec<f32> = belief.dense().into_data().to_vec().unwrap();
+    let denoised = prediction::<Flex>(1, BUDGET).distribution_at(4.0);
+    let expected: Vec<f32> = denoised.dense().into_data().to_vec().unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let draws = 4_000;
     let mut counts = vec![0_u32; expected.len()];
     for _ in 0..draws {
-        let tokens = belief.draw(&mut rng).into_data();
+        let tokens = denoised.draw(&mut rng).into_data();
         for (position, token) in tokens.iter::<i64>().enumerate() {
             counts[position * VOCAB + token as usize] += 1;
         }
@@ -222,9 +222,9 @@ fn log_probabilities_are_those_of_the_tokens() {
 /// A sum of an answer and of outputs, as a residual flow map's end is.
 fn sum(budget: usize) -> TokenDistribution<Flex> {
     let row = |numbers: [f32; 3]| Tensor::from_floats(numbers, &Default::default());
-    let belief = prediction::<Flex>(11, budget).distribution();
+    let denoised = prediction::<Flex>(11, budget).distribution();
     let outputs = prediction::<Flex>(12, budget).outputs();
-    belief
+    denoised
         .scaled(row([0.0, 1.0, -0.4]))
         .plus(outputs, row([1.0, 0.5, 0.0]))
 }
@@ -236,14 +236,14 @@ fn weighted_sums_in_runs_are_those_of_dense_tensors() {
         a.into_data()
             .assert_approx_eq::<f32>(&b.into_data(), tolerance);
     };
-    let belief = prediction::<Flex>(11, BUDGET).distribution().dense();
+    let denoised = prediction::<Flex>(11, BUDGET).distribution().dense();
     let outputs = prediction::<Flex>(12, BUDGET).dense_logits();
     let row = |x: &Tensor<Flex, 3>, i| x.clone().narrow(0, i, 1);
     let expected = Tensor::cat(
         vec![
             row(&outputs, 0),
-            row(&belief, 1) + row(&outputs, 1) * 0.5,
-            row(&belief, 2) * -0.4,
+            row(&denoised, 1) + row(&outputs, 1) * 0.5,
+            row(&denoised, 2) * -0.4,
         ],
         0,
     );
@@ -403,12 +403,12 @@ fn some_positions_answer_as_all_do() {
 #[test]
 fn a_nucleus_keeps_the_likeliest_and_at_least_one() {
     let probabilities = Tensor::<Flex, 3>::from_floats([[[0.1, 0.5, 0.4]]], &Default::default());
-    let belief = TokenDistribution::pinned(probabilities);
+    let denoised = TokenDistribution::pinned(probabilities);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let mut seen = |nucleus| {
         let mut counts = [0_u32; 3];
         for _ in 0..2_000 {
-            let token: i64 = belief.draw_within(nucleus, &mut rng).into_scalar().into();
+            let token: i64 = denoised.draw_within(nucleus, &mut rng).into_scalar().into();
             counts[token as usize] += 1;
         }
         counts

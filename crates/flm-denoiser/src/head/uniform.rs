@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 
 /// Tokens of which some were replaced by uniform ones, and how many: what the bound of a uniform-state diffusion is made of.
 ///
-/// A token stays with chance α, and is any of V otherwise. With p what a denoiser says of the clean token x when it sees z, and
+/// A token stays with probability α, and is any of V otherwise. With p what a denoiser says of the clean token x when it sees z, and
 /// x̄(q) = V·α·q + 1 − α, the negative log-likelihood grows with time by at most
 ///
 /// −α′/(V·α) · \[ V/x̄_z(p) − V/x̄_z(e_x) + Σ_j r_j·log( r_j·x̄_z(p)/x̄_j(p) ) \], r_j = x̄_j(e_x)/x̄_z(e_x)

@@ -27,7 +27,7 @@ fn every() -> Tokens {
 }
 
 #[test]
-fn the_chances_of_all_texts_sum_to_one() {
+fn the_probabilities_of_all_texts_sum_to_one() {
     let nats = nats(&loud::<Flex>(Family::Autoregressive), &every());
     let sum: f64 = nats.iter().map(|nats| (-nats).exp()).sum();
     // 81 logarithms in f32.

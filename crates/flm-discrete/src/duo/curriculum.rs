@@ -1,6 +1,6 @@
 //! Uniform noise as what Gaussian noise decodes to, and training on the Gaussian noise itself.
 //!
-//! Of α̃·e_y + σ̃·ε, noise on the one-hot vector of a token y, the argmax is y with chance P, and any other token alike otherwise: a uniform-state
+//! Of α̃·e_y + σ̃·ε, noise on the one-hot vector of a token y, the argmax is y with probability P, and any other token alike otherwise: a uniform-state
 //! diffusion at α = (V·P − 1)/(V − 1) (Duo, equation 10; `mathematics.md`, section 7). A network that reads a softmax of it in the place
 //! of the argmax sees more of the token, and learns faster at first.
 

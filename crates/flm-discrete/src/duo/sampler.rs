@@ -7,18 +7,18 @@ use burn::tensor::backend::Backend;
 use flm_denoiser::Dropout;
 use rand::{Rng, RngExt};
 
-/// What a token z at level α becomes at an earlier level α′, if a denoiser gives it the chance p_z to be clean: it stays, is drawn from the
-/// denoiser, or is uniform, with these chances, which sum to one.
+/// What a token z at level α becomes at an earlier level α′, if a denoiser gives it the probability p_z to be clean: it stays, is drawn from the
+/// denoiser, or is uniform, with these probabilities, which sum to one.
 ///
 /// With α″ = α/α′ and the denominator V·α·p_z + 1 − α they are V·α·p_z + α″ − α, α′ − α, and (1 − α″)·(1 − α′) (Duo, equation 3;
 /// `mathematics.md`, section 7). So the posterior, which is V wide, is never made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Posterior {
-    /// Chance to stay z.
+    /// Probability to stay z.
     pub stay: f64,
-    /// Chance to be drawn from the denoiser.
+    /// Probability to be drawn from the denoiser.
     pub drawn: f64,
-    /// Chance to be drawn uniformly.
+    /// Probability to be drawn uniformly.
     pub uniform: f64,
 }
 
@@ -115,15 +115,15 @@ fn update<B: Backend, R: Rng>(
     let levels = vec![level; tokens.rows()];
     let seen = tokens.tensor::<B>(&device);
     let prediction = model.predict(seen.clone(), &levels, &mut Dropout::off());
-    let belief = prediction.distribution_at(sampling.temperature);
+    let denoised = prediction.distribution_at(sampling.temperature);
     let Some(earlier) = earlier else {
-        let likeliest: Vec<i32> = belief.argmax().into_data().iter::<i32>().collect();
+        let likeliest: Vec<i32> = denoised.argmax().into_data().iter::<i32>().collect();
         for &at in free {
             tokens.ids_mut()[at] = likeliest[at];
         }
         return;
     };
-    let own: Vec<f64> = belief.of(seen).into_data().iter::<f64>().collect();
+    let own: Vec<f64> = denoised.of(seen).into_data().iter::<f64>().collect();
     let (mut asked, mut uniform) = (Vec::new(), Vec::new());
     for &at in free {
         let rng = &mut rngs[at / tokens.length()];

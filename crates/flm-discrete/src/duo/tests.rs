@@ -1,4 +1,4 @@
-//! Against a law whose denoiser is known.
+//! Against a distribution whose denoiser is known.
 
 use super::curriculum::{Gamma, Noise, Transform};
 use super::*;
@@ -25,18 +25,18 @@ fn posteriors_are_those_of_bayes() {
     let v = VOCAB as f64;
     for (alpha, earlier) in [(0.1, 0.4), (0.5, 0.55), (0.3, 1.0)] {
         for p in [[0.2, 0.5, 0.3], [1.0, 0.0, 0.0]] {
-            for (z, chance) in p.into_iter().enumerate() {
-                let found = Posterior::new(alpha, earlier, VOCAB, chance);
+            for (z, probability) in p.into_iter().enumerate() {
+                let found = Posterior::new(alpha, earlier, VOCAB, probability);
                 let sum = found.stay + found.drawn + found.uniform;
                 assert!((sum - 1.0).abs() < 1e-12 && found.stay >= 0.0 && found.uniform >= 0.0);
-                // Of x that has the chances p before z is seen: p(s | z) = Σ_x p(x)·kernel(x→s)·kernel(s→z) / Σ_x p(x)·kernel(x→z).
+                // Of x that has the probabilities p before z is seen: p(s | z) = Σ_x p(x)·kernel(x→s)·kernel(s→z) / Σ_x p(x)·kernel(x→z).
                 let kernel =
                     |from: usize, to: usize, alpha| toy.kernel(from as i32, to as i32, alpha);
                 let mean = |f: &dyn Fn(usize) -> f64| (0..VOCAB).map(|x| p[x] * f(x)).sum::<f64>();
                 let all = mean(&|x| kernel(x, z, alpha));
-                for (s, chance) in p.into_iter().enumerate() {
+                for (s, probability) in p.into_iter().enumerate() {
                     let own = if s == z { found.stay } else { 0.0 };
-                    let found = own + found.drawn * chance + found.uniform / v;
+                    let found = own + found.drawn * probability + found.uniform / v;
                     let expected =
                         mean(&|x| kernel(x, s, earlier) * kernel(s, z, alpha / earlier)) / all;
                     assert!((found - expected).abs() < 1e-12, "{found} {expected}");
@@ -69,7 +69,7 @@ fn with_the_true_denoiser_the_bound_is_above_the_entropy_and_near_and_with_anoth
 }
 
 #[test]
-fn many_steps_sample_the_law_and_one_step_its_marginals() {
+fn many_steps_sample_the_distribution_and_one_step_its_marginals() {
     let toy = Toy::new(Kind::Uniform);
     let rows = 4_000;
     let found = |steps, tail| {
@@ -86,7 +86,7 @@ fn many_steps_sample_the_law_and_one_step_its_marginals() {
     for (steps, joint) in [(128, true), (1, false)] {
         for (text, share) in found(steps, Tail::Ancestral) {
             let expected = if joint {
-                toy.chance(&text)
+                toy.probability(&text)
             } else {
                 alone(0, text[0]) * alone(1, text[1])
             };

@@ -9,7 +9,7 @@ use rand::{Rng, RngExt};
 
 /// Fills the blanks of `start` in `sampling.steps` ancestral steps; what is no blank stays.
 ///
-/// In a step from α to α′ each blank becomes a token with chance (α′ − α)/(1 − α), whichever the network draws for it. The last step fills all
+/// In a step from α to α′ each blank becomes a token with probability (α′ − α)/(1 − α), whichever the network draws for it. The last step fills all
 /// that are left. Which blanks those are does not depend on the network, so it is drawn first: `cached`, a text of which none is filled
 /// in a step does not go through the network, which is told no time and would answer as before. The samples are the same.
 ///
@@ -34,14 +34,14 @@ pub fn sample<B: Backend, R: Rng>(
     for step in 0..sampling.steps {
         let time = |step| 1.0 - step as f64 / sampling.steps as f64;
         let level = schedule.level(time(step));
-        let chance = if step + 1 == sampling.steps {
+        let probability = if step + 1 == sampling.steps {
             1.0
         } else {
             (schedule.alpha(time(step + 1)) - level.alpha) / (1.0 - level.alpha)
         };
         let filled: Vec<usize> = blanks(&tokens, blank)
             .into_iter()
-            .filter(|at| rngs[at / tokens.length()].random::<f64>() < chance)
+            .filter(|at| rngs[at / tokens.length()].random::<f64>() < probability)
             .collect();
         let rows = touched(&filled, &tokens, cached);
         if rows.is_empty() {

@@ -1,4 +1,4 @@
-//! Against a law whose denoiser is known.
+//! Against a distribution whose denoiser is known.
 
 use super::*;
 use crate::tests::toy::{Kind, LENGTH, Toy, VOCAB, shares};
@@ -104,7 +104,7 @@ fn losses_are_nothing_where_a_token_is_there_and_their_mean_is_the_bounds() {
 }
 
 #[test]
-fn many_steps_sample_the_law_and_one_step_its_marginals() {
+fn many_steps_sample_the_distribution_and_one_step_its_marginals() {
     let toy = Toy::new(Kind::Blank);
     let rows = 4_000;
     let alone = |position: usize, token: i32| -> f64 {
@@ -114,11 +114,11 @@ fn many_steps_sample_the_law_and_one_step_its_marginals() {
     for (steps, joint) in [(256, true), (1, false)] {
         for (text, share) in shares(&sampled(&toy, rows, steps, true, 4).tokens) {
             let expected = if joint {
-                toy.chance(&text)
+                toy.probability(&text)
             } else {
                 alone(0, text[0]) * alone(1, text[1])
             };
-            // Two tokens fall into one step of 256 with chance 1/256. Five standard deviations beside that.
+            // Two tokens fall into one step of 256 with probability 1/256. Five standard deviations beside that.
             let bound = 1.0 / 256.0 + 5.0 * (0.25 / rows as f64).sqrt();
             assert!(
                 (share - expected).abs() < bound,

@@ -1,4 +1,4 @@
-//! Small networks learn a law of four texts, each by its objective.
+//! Small networks learn a distribution of four texts, each by its objective.
 
 use crate::autoregressive::{self, AutoregressiveObjective};
 use crate::duo::curriculum::{Curriculum, Transform};
@@ -46,7 +46,7 @@ fn trained(
     model.valid()
 }
 
-/// A tight bound of a network that knows the law is the law's entropy.
+/// A tight bound of a network that knows the distribution is the distribution's entropy.
 fn assert_learned(nats: &[f64]) {
     let (found, exact) = (
         Bound::of(nats, LENGTH),

@@ -1,4 +1,4 @@
-//! A law of a few short texts, with the denoisers that it has in closed form.
+//! A distribution of a few short texts, with the denoisers that it has in closed form.
 
 use crate::schedule::Level;
 use crate::{Predict, Tokens};
@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     Uniform,
 }
 
-/// Texts with their chances, and how wrong their denoiser is.
+/// Texts with their probabilities, and how wrong their denoiser is.
 #[derive(Clone, Debug)]
 pub(crate) struct Toy {
     pub(crate) kind: Kind,
@@ -47,8 +47,8 @@ impl Toy {
         -self.texts.iter().map(|(_, p)| p * p.ln()).sum::<f64>()
     }
 
-    /// The chance of a text.
-    pub(crate) fn chance(&self, text: &[i32]) -> f64 {
+    /// The probability of a text.
+    pub(crate) fn probability(&self, text: &[i32]) -> f64 {
         let found = self.texts.iter().find(|(known, _)| known == text);
         found.map_or(0.0, |(_, p)| *p)
     }

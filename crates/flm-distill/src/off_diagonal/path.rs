@@ -167,10 +167,15 @@ mod tests {
             let tensor = |taus: [f64; 2]| Tensor::<Flex, 1>::from_floats(taus, &device);
             let t = |step: usize| tensor(at(step).map(|tau| schedule.t_of_tau(tau)));
             let tau = tensor(at(step));
-            let belief = teacher
+            let denoised = teacher
                 .forward(expected.clone(), tau.clone(), tau, &mut Dropout::off())
                 .distribution_at(0.9);
-            expected = transport(expected, belief.mean(teacher.embed()), t(step), t(step + 1));
+            expected = transport(
+                expected,
+                denoised.mean(teacher.embed()),
+                t(step),
+                t(step + 1),
+            );
         }
         let apart: f32 = (found - expected).abs().max().into_scalar();
         assert!(apart < 1e-4, "{apart}");

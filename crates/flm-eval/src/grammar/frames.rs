@@ -1,7 +1,7 @@
 //! Sentence frames: which of a grammar's ways to build a sentence a sample took.
 //!
 //! Validity and entropy can be had by writing one kind of sentence. The shares of the frames show it: they are few enough to be measured with some
-//! hundred samples, and their law is known.
+//! hundred samples, and their distribution is known.
 
 use super::expand::{Alternative, Item};
 use super::{Grammar, inside};
@@ -16,13 +16,13 @@ pub struct Frames<'g> {
     probabilities: Vec<f64>,
 }
 
-/// How the frames of samples compare with the law.
+/// How the frames of samples compare with the distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrameMatch {
-    /// Divergence Σ share·ln(share/p) of the shares of frames among valid samples from the law, in nats: 0 where they agree. Of n samples of the
-    /// law itself it is (frames − 1)/2n on average.
+    /// Divergence Σ share·ln(share/p) of the shares of frames among valid samples from the distribution, in nats: 0 where they agree. Of n samples of the
+    /// distribution itself it is (frames − 1)/2n on average.
     pub divergence: f64,
-    /// Probability, under the law, of the frames that were written at all, in [0, 1].
+    /// Probability, under the distribution, of the frames that were written at all, in [0, 1].
     pub recall: f64,
 }
 
@@ -74,7 +74,7 @@ impl Frames<'_> {
             .map(|(_, frame)| frame)
     }
 
-    /// Compares samples with the law; `None` if no sample is valid.
+    /// Compares samples with the distribution; `None` if no sample is valid.
     pub fn compare<S: AsRef<str>>(&self, samples: &[Vec<S>]) -> Option<FrameMatch> {
         let mut counts = vec![0_usize; self.probabilities.len()];
         for frame in samples.iter().filter_map(|sample| self.of(sample)) {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn sentences_of_the_law_have_its_frames_and_one_kind_of_sentence_has_not() {
+    fn sentences_of_the_distribution_have_its_frames_and_one_kind_of_sentence_has_not() {
         let grammar = Grammar::small_english();
         let frames = grammar.frames();
         assert_eq!(frames.probabilities().len(), 13);
@@ -149,7 +149,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let samples: Vec<Vec<&str>> = (0..1_000).map(|_| grammar.sample(&mut rng)).collect();
         let found = frames.compare(&samples).unwrap();
-        // 2n·divergence is χ² with 12 degrees of freedom: above 48 with chance 3e-6.
+        // 2n·divergence is χ² with 12 degrees of freedom: above 48 with probability 3e-6.
         assert!(found.divergence < 48.0 / 2_000.0, "{found:?}");
         assert_eq!(found.recall, 1.0);
         let kind: Vec<Vec<&str>> = (samples.iter())

@@ -29,7 +29,7 @@ use self::lengths::Summary;
 use self::source::Source;
 use crate::Estimate;
 
-/// A probability law over a finite set of sentences, given by weighted rules.
+/// A probability distribution over a finite set of sentences, given by weighted rules.
 ///
 /// The syntax is described at the top of [`Grammar::SMALL_ENGLISH`] and in the
 /// [crate's page](crate#the-language-of-grammars).
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sampler_follows_the_law() {
+    fn the_sampler_follows_the_distribution() {
         let text = "start S\nS -> A A @3 | a a a\nA -> a @2 | a b | b";
         let grammar = Grammar::parse(text).unwrap();
         let expected = enumerate::strings(&grammar);
@@ -203,7 +203,7 @@ mod tests {
         for _ in 0..n {
             *counts.entry(grammar.sample(&mut rng)).or_default() += 1;
         }
-        // Hoeffding: one string strays further with chance 2·exp(−2nδ²); all together 1e-9.
+        // Hoeffding: one string strays further with probability 2·exp(−2nδ²); all together 1e-9.
         let delta = ((2.0 * expected.len() as f64 / 1e-9).ln() / (2.0 * f64::from(n))).sqrt();
         for (string, p) in &expected {
             let words: Vec<&str> = string.iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! The law of sentences given what is known of their places: what a perfect denoiser knows.
+//! The distribution of sentences given what is known of their places: what a perfect denoiser knows.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::weight::{Linear, Log, Weight};
 /// Below this, sums of plain numbers may have lost parts that count.
 const SMALL: f64 = 1e-200;
 
-/// A law of rows: see [`GrammarRows::given`].
+/// A distribution of rows: see [`GrammarRows::given`].
 #[derive(Debug)]
 pub struct Posterior<'r> {
     given: Reckoned<'r>,
@@ -48,7 +48,7 @@ impl<'r> Posterior<'r> {
         log + self.scale
     }
 
-    /// Chances of every symbol at every place, `[length, symbols]`.
+    /// Probabilities of every symbol at every place, `[length, symbols]`.
     pub fn marginals(&self) -> Vec<f64> {
         match &self.given {
             Reckoned::Linear(given) => given.marginals(),
@@ -56,7 +56,7 @@ impl<'r> Posterior<'r> {
         }
     }
 
-    /// A row of symbols, `[length]`, drawn from the law.
+    /// A row of symbols, `[length]`, drawn from the distribution.
     pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Vec<usize> {
         match &self.given {
             Reckoned::Linear(given) => given.draw(rng),
@@ -131,12 +131,12 @@ impl<'r, W: Weight> Given<'r, W> {
     /// The outside algorithm: what is around a span weighs as much as the chart's mass changes with the span's weight.
     fn marginals(&self) -> Vec<f64> {
         let (symbols, length) = (self.rows.symbols(), self.rows.length);
-        let mut chances = vec![0.0; length * symbols];
+        let mut probabilities = vec![0.0; length * symbols];
         for &(end, weight) in &self.ends {
             let share = weight.share(self.mass);
-            chances[end as usize * symbols + self.rows.end()] += share;
+            probabilities[end as usize * symbols + self.rows.end()] += share;
             for place in end as usize + 1..length {
-                chances[place * symbols + self.rows.padding()] += share;
+                probabilities[place * symbols + self.rows.padding()] += share;
             }
         }
         let mut outside = vec![W::NONE; self.chart.arena.len()];
@@ -154,11 +154,17 @@ impl<'r, W: Weight> Given<'r, W> {
                     continue;
                 }
                 for alternative in &self.chart.nodes[node as usize] {
-                    self.spread(alternative, start, span.clone(), &mut outside, &mut chances);
+                    self.spread(
+                        alternative,
+                        start,
+                        span.clone(),
+                        &mut outside,
+                        &mut probabilities,
+                    );
                 }
             }
         }
-        chances
+        probabilities
     }
 
     /// Hands what is around a node on to what is around the items of an alternative of it.
@@ -168,7 +174,7 @@ impl<'r, W: Weight> Given<'r, W> {
         start: u32,
         span: Range<usize>,
         outside: &mut [W],
-        chances: &mut [f64],
+        probabilities: &mut [f64],
     ) {
         let prefixes = self.prefixes(alternative, start);
         // Around the items behind one, by where it ends.
@@ -191,7 +197,7 @@ impl<'r, W: Weight> Given<'r, W> {
                     Item::Word(word) => {
                         if let Some(right) = at(place + 1) {
                             around = right.times(self.weigh(place as usize, word));
-                            chances[place as usize * self.rows.symbols() + word as usize] +=
+                            probabilities[place as usize * self.rows.symbols() + word as usize] +=
                                 left.times(around).share(self.mass);
                         }
                     }
@@ -286,7 +292,7 @@ mod tests {
     use crate::Grammar;
     use crate::grammar::enumerate::{random_grammar, strings};
 
-    /// All rows of a small grammar with their chances under weights, by enumeration; and ln of their sum.
+    /// All rows of a small grammar with their probabilities under weights, by enumeration; and ln of their sum.
     fn enumerated(
         grammar: &Grammar,
         rows: &GrammarRows<'_>,
@@ -314,15 +320,15 @@ mod tests {
         }
         let sum: f64 = found.values().map(|log| (log - largest).exp()).sum();
         let mass = largest + sum.ln();
-        let chances = found
+        let probabilities = found
             .into_iter()
             .map(|(row, log)| (row, (log - mass).exp()));
-        (chances.collect(), mass)
+        (probabilities.collect(), mass)
     }
 
     fn check(grammar: &Grammar, length: usize, weights: &[f64]) -> Result<(), TestCaseError> {
         let rows = grammar.rows(length);
-        let (chances, mass) = enumerated(grammar, &rows, weights);
+        let (probabilities, mass) = enumerated(grammar, &rows, weights);
         // Sums of a few hundred numbers, each rounded to 1e-16 of itself: a millionfold of that is a mistake.
         let Some(posterior) = rows.given(weights) else {
             prop_assert_eq!(mass, f64::NEG_INFINITY);
@@ -330,9 +336,9 @@ mod tests {
         };
         prop_assert!((posterior.log_mass() - mass).abs() < 1e-9 * (1.0 + mass.abs()));
         let mut expected = vec![0.0; length * rows.symbols()];
-        for (row, chance) in &chances {
+        for (row, probability) in &probabilities {
             for (place, symbol) in row.iter().enumerate() {
-                expected[place * rows.symbols() + symbol] += chance;
+                expected[place * rows.symbols() + symbol] += probability;
             }
         }
         for (found, expected) in posterior.marginals().iter().zip(&expected) {
@@ -345,7 +351,9 @@ mod tests {
         for _ in 0..20 {
             let row = posterior.draw(&mut rng);
             prop_assert!(
-                chances.get(&row).is_some_and(|chance| *chance > 0.0),
+                probabilities
+                    .get(&row)
+                    .is_some_and(|probability| *probability > 0.0),
                 "{row:?}"
             );
         }
@@ -404,24 +412,24 @@ mod tests {
     }
 
     #[test]
-    fn draws_follow_the_law() {
+    fn draws_follow_the_distribution() {
         let grammar = Grammar::parse(CITIES).unwrap();
         let rows = grammar.rows(6);
         let weights: Vec<f64> = (0..24).map(|i| f64::from(i * 7 % 5) / 3.0).collect();
-        let (chances, _) = enumerated(&grammar, &rows, &weights);
+        let (probabilities, _) = enumerated(&grammar, &rows, &weights);
         let posterior = rows.given(&weights).unwrap();
         let (n, mut rng) = (100_000, ChaCha8Rng::seed_from_u64(2));
         let mut counts: HashMap<Vec<usize>, f64> = HashMap::new();
         for _ in 0..n {
             *counts.entry(posterior.draw(&mut rng)).or_default() += 1.0 / f64::from(n);
         }
-        // Hoeffding: one row strays further with chance 2·exp(−2nδ²); all together 1e-9.
-        let delta = ((2.0 * chances.len() as f64 / 1e-9).ln() / (2.0 * f64::from(n))).sqrt();
-        for (row, chance) in chances {
+        // Hoeffding: one row strays further with probability 2·exp(−2nδ²); all together 1e-9.
+        let delta = ((2.0 * probabilities.len() as f64 / 1e-9).ln() / (2.0 * f64::from(n))).sqrt();
+        for (row, probability) in probabilities {
             let share = counts.remove(&row).unwrap_or_default();
             assert!(
-                (share - chance).abs() < delta,
-                "{row:?}: {share} against {chance}"
+                (share - probability).abs() < delta,
+                "{row:?}: {share} against {probability}"
             );
         }
         assert!(counts.is_empty(), "impossible: {counts:?}");

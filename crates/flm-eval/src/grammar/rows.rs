@@ -94,7 +94,7 @@ impl GrammarRows<'_> {
         weights
     }
 
-    /// The law of rows x with chances in proportion to p(x)·Π exp(wᵢ(xᵢ)), for the weights w of every symbol at every place,
+    /// The distribution of rows x with probabilities in proportion to p(x)·Π exp(wᵢ(xᵢ)), for the weights w of every symbol at every place,
     /// `[length, symbols]`; −∞ is what cannot be. `None` if no row can be.
     ///
     /// Takes time and memory in proportion to the derivations of all spans that can be: least where much is known.

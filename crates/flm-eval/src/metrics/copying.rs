@@ -5,7 +5,7 @@ use std::collections::HashMap;
 /// Samples as a suffix automaton, through which training rows are read once, whatever their number.
 ///
 /// A run of tokens is *copied* if some training row has it as well, one token after the other. A model that learned its text by heart writes whole rows;
-/// one that learned its law writes runs as long as held-out text shares with the training rows, so compare with that.
+/// one that learned its distribution writes runs as long as held-out text shares with the training rows, so compare with that.
 ///
 /// ```
 /// let mut copying = flm_eval::Copying::new(&[vec![1, 2, 3, 4], vec![5, 5]]);

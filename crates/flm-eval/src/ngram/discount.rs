@@ -30,8 +30,8 @@ impl Discounts {
         let y = n[0] / (n[0] + 2.0 * n[1]);
         let discount = |i: usize| i as f64 - (i + 1) as f64 * y * n[i] / n[i - 1];
         let discounts = [1, 2, 3].map(discount);
-        let is_sound = n.iter().all(|&n| n > 0.0) && discounts.iter().all(|&d| d >= Self::LEAST);
-        Self(if is_sound { discounts } else { Self::FALLBACK })
+        let is_valid = n.iter().all(|&n| n > 0.0) && discounts.iter().all(|&d| d >= Self::LEAST);
+        Self(if is_valid { discounts } else { Self::FALLBACK })
     }
 
     /// What is taken off this count: nothing off zero, otherwise at most the count.

@@ -1,7 +1,7 @@
 //! Interpolated n-gram models with modified Kneser–Ney smoothing (Chen & Goodman 1998).
 //!
 //! A judge that needs no network and no download: estimated from the training text in seconds, it
-//! says how local statistics fit, and nothing about sense over more than its order. It is a law over all sequences of a closed vocabulary, so every sample has a finite
+//! says how local statistics fit, and nothing about sense over more than its order. It is a distribution over all sequences of a closed vocabulary, so every sample has a finite
 //! score and two models' scores compare.
 //!
 //! After a context h of k−1 tokens, with h′ the context without its first,
@@ -9,7 +9,7 @@
 //! > p(w | h) = (a(hw) − D(a(hw))) / Σ_v a(hv) + γ(h)·p(w | h′), γ(h) = Σ_v D(a(hv)) / Σ_v a(hv),
 //!
 //! and p(w | h) = p(w | h′) for a context that was never seen. Unigrams are interpolated with the
-//! uniform law over the V tokens and the end. a counts how often an n-gram of the full order
+//! uniform distribution over the V tokens and the end. a counts how often an n-gram of the full order
 //! stands in the text, and of a shorter one before how many *different* tokens it is preceded by:
 //! a word that only follows one other is no likely guess elsewhere. Before a sequence stands a
 //! begin; n-grams that start with it have nothing before them and are counted as those of full
@@ -53,7 +53,7 @@ pub use self::scorer::NGramScorer;
 use self::counts::{begin, end};
 use self::level::Level;
 
-/// A law over sequences of token ids; see [the module](self).
+/// A distribution over sequences of token ids; see [the module](self).
 #[derive(Debug)]
 pub struct NGramModel {
     vocab: u32,
@@ -255,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_law_and_that_of_the_definition(
+        fn it_is_a_distribution_and_that_of_the_definition(
             sequences in sequences(),
             order in 1_usize..6,
             history in prop::collection::vec(0_u32..6, 0..8),

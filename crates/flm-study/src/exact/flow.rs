@@ -25,7 +25,7 @@ pub struct ExactFlow<'a> {
 }
 
 impl ExactFlow<'_> {
-    /// Chances of symbols, `[length, symbols]`, given a state `[length, vocabulary]` of time `t`.
+    /// Probabilities of symbols, `[length, symbols]`, given a state `[length, vocabulary]` of time `t`.
     fn probabilities(&self, state: &[f64], t: f64) -> Vec<f64> {
         let ratio = t / (1.0 - t);
         let weights = state.chunks(self.vocab).flat_map(|place| {
@@ -40,16 +40,16 @@ impl ExactFlow<'_> {
             })
         });
         let weights: Vec<f64> = weights.collect();
-        let law = self.rows.given(&weights).expect("some sentence fits");
-        law.marginals()
+        let distribution = self.rows.given(&weights).expect("some sentence fits");
+        distribution.marginals()
     }
 
     /// A row of symbols, drawn in Euler steps.
     pub fn sample<B: Backend, R: Rng>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
         let shape = [1, self.rows.length(), self.vocab];
         let noise = gaussian::<B, _, 3>(shape, rng, &Default::default());
-        let belief = sampler::euler(self, self.schedule, noise, steps, |_| ());
-        let places = belief.expect("there is a step");
+        let denoised = sampler::euler(self, self.schedule, noise, steps, |_| ());
+        let places = denoised.expect("there is a step");
         let places = places.chunks(self.rows.symbols()).map(|place| {
             let likelier = |a: &usize, b: &usize| place[*a].total_cmp(&place[*b]);
             (0..place.len())
@@ -80,7 +80,7 @@ impl ExactFlow<'_> {
         taus.into_iter().map(at).collect()
     }
 
-    /// A row of tokens in symbols, if it is a sentence of the law.
+    /// A row of tokens in symbols, if it is a sentence of the distribution.
     pub fn sentence(&self, tokens: &[u32]) -> Option<Vec<usize>> {
         let row = self.symbols.of(tokens)?;
         let known: Vec<Option<usize>> = row.iter().copied().map(Some).collect();
@@ -107,7 +107,7 @@ pub struct Noisy {
 }
 
 impl<B: Backend> Denoiser<B> for ExactFlow<'_> {
-    /// Chances of symbols, `[length, symbols]`.
+    /// Probabilities of symbols, `[length, symbols]`.
     type TokenDistribution = Vec<f64>;
 
     fn denoise(&self, state: Tensor<B, 3>, tau: f64, _: f64) -> Vec<f64> {
@@ -115,9 +115,9 @@ impl<B: Backend> Denoiser<B> for ExactFlow<'_> {
         self.probabilities(&state, self.schedule.t_of_tau(tau))
     }
 
-    fn mean(&self, belief: &Vec<f64>) -> Tensor<B, 3> {
+    fn mean(&self, denoised: &Vec<f64>) -> Tensor<B, 3> {
         let mut dense = vec![0.0; self.rows.length() * self.vocab];
-        let places = belief.chunks(self.rows.symbols());
+        let places = denoised.chunks(self.rows.symbols());
         for (dense, place) in dense.chunks_mut(self.vocab).zip(places) {
             for (&token, &probability) in self.symbols.tokens().iter().zip(place) {
                 dense[token as usize] = probability;

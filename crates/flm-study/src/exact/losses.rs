@@ -36,7 +36,7 @@ pub struct Loss {
     pub nats: Nats,
 }
 
-/// What a discrete diffusion's bound is the mean of, if its denoiser knows the law: at times t uniform in 0 (text) to 1 (noise).
+/// What a discrete diffusion's bound is the mean of, if its denoiser knows the distribution: at times t uniform in 0 (text) to 1 (noise).
 #[derive(Serialize)]
 pub struct Rate {
     /// The family.

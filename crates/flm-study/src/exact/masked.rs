@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 /// A row of symbols, drawn as `flm_discrete::mdlm` draws: in step k of N each blank is filled with probability (α′ − α)/(1 − α) = 1/(N − k), since α is linear, by a
 /// symbol from its own marginal given what was filled before.
 ///
-/// What was drawn apart may go together in no sentence. Then the law says nothing, and what it says of `any` row stands in.
+/// What was drawn apart may go together in no sentence. Then the distribution says nothing, and what it says of `any` row stands in.
 pub(super) fn sample<R: Rng + ?Sized>(
     rows: &GrammarRows<'_>,
     any: &Posterior<'_>,
@@ -23,11 +23,11 @@ pub(super) fn sample<R: Rng + ?Sized>(
             continue;
         }
         let known = rows.known(&row);
-        let law = rows.given(&known);
-        let law = law.as_ref().unwrap_or(any);
+        let distribution = rows.given(&known);
+        let distribution = distribution.as_ref().unwrap_or(any);
         for place in filled {
             // One place of a row of its own: a draw from the marginal.
-            row[place] = Some(law.draw(rng)[place]);
+            row[place] = Some(distribution.draw(rng)[place]);
         }
     }
     row.into_iter().flatten().collect()
@@ -51,8 +51,8 @@ pub(super) fn rate_of(rows: &GrammarRows<'_>, row: &[usize], blank: &[bool], t: 
     }
     let known = row.iter().zip(blank);
     let known: Vec<Option<usize>> = known.map(|(s, blank)| (!blank).then_some(*s)).collect();
-    let law = rows.given(&rows.known(&known));
-    let probabilities = law.expect("the row itself fits").marginals();
+    let distribution = rows.given(&rows.known(&known));
+    let probabilities = distribution.expect("the row itself fits").marginals();
     let blanks = (row
         .iter()
         .zip(probabilities.chunks(rows.symbols()))

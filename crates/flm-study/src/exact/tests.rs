@@ -1,4 +1,4 @@
-//! ExactFlow models of three cities, against the law written out.
+//! ExactFlow models of three cities, against the distribution written out.
 
 use super::*;
 use crate::Symbols;
@@ -10,14 +10,14 @@ use flm_denoiser::VocabEmbed;
 use flm_eval::Grammar;
 use flm_simplex::Denoiser;
 use flm_simplex::Schedule;
-use flm_simplex::law::DiscreteLaw;
+use flm_simplex::distribution::DiscreteDistribution;
 use flm_simplex::noise::gaussian;
 use nalgebra::{DMatrix, DVector};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 const CITIES: [[&str; 2]; 3] = [["new", "york"], ["san", "diego"], ["los", "angeles"]];
-const CHANCES: [f64; 3] = [0.25, 0.5, 0.25];
+const PROBABILITIES: [f64; 3] = [0.25, 0.5, 0.25];
 
 struct Cities {
     grammar: Grammar,
@@ -70,9 +70,9 @@ fn masked_diffusion_errs_as_the_factorization_does() {
         let any = rows.given(&unknown).unwrap();
         for steps in [1, 4, 64] {
             let found = valid(exact, |rng| masked::sample(rows, &any, steps, rng));
-            // Both words fall into one step with chance 1/steps, and agree then with chance 1/16 + 1/4 + 1/16.
+            // Both words fall into one step with probability 1/steps, and agree then with probability 1/16 + 1/4 + 1/16.
             let expected = 1.0 - 0.625 / steps as f64;
-            // Hoeffding: further with chance 2·exp(−2·2000·0.06²) < 2e-6.
+            // Hoeffding: further with probability 2·exp(−2·2000·0.06²) < 2e-6.
             assert!((found - expected).abs() < 0.06, "{steps} steps: {found}");
         }
     });
@@ -89,15 +89,15 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
         let moves = |kept: f64, from: usize, to: usize| {
             (1.0 - kept) / vocab as f64 + if from == to { kept } else { 0.0 }
         };
-        // The second word is another city's, and the last token none of the law.
+        // The second word is another city's, and the last token none of the distribution.
         let rows = cities.rows();
         let noise = (0..vocab).find(|&token| exact.symbols.symbol(token as u32).is_none());
         let seen = [rows[0][0], rows[1][1], noise.unwrap()];
         let tokens = seen.map(|token| token as u32);
-        let chances = uniform.probabilities(&tokens, alpha);
+        let probabilities = uniform.probabilities(&tokens, alpha);
         for place in 0..3 {
             let back = |to: usize| -> f64 {
-                let ways = rows.iter().zip(CHANCES).map(|(row, p)| {
+                let ways = rows.iter().zip(PROBABILITIES).map(|(row, p)| {
                     let all: f64 = (0..3).map(|i| moves(alpha, row[i], seen[i])).product();
                     let here = moves(alpha, row[place], seen[place]);
                     let there =
@@ -107,11 +107,13 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
                 ways.sum()
             };
             let sum: f64 = (0..vocab).map(back).sum();
-            let chance = |token: usize| {
+            let probability = |token: usize| {
                 let symbol = exact.symbols.symbol(token as u32);
-                symbol.map_or(0.0, |symbol| chances[place * exact.rows.symbols() + symbol])
+                symbol.map_or(0.0, |symbol| {
+                    probabilities[place * exact.rows.symbols() + symbol]
+                })
             };
-            let own = chance(seen[place]);
+            let own = probability(seen[place]);
             let posterior = flm_discrete::duo::Posterior::new(alpha, earlier, vocab, own);
             for to in 0..vocab {
                 let stays = if to == seen[place] {
@@ -119,7 +121,8 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
                 } else {
                     0.0
                 };
-                let found = stays + posterior.drawn * chance(to) + posterior.uniform / vocab as f64;
+                let found =
+                    stays + posterior.drawn * probability(to) + posterior.uniform / vocab as f64;
                 assert!(
                     (found - back(to) / sum).abs() < 1e-12,
                     "to {to}: {found} for {}",
@@ -127,9 +130,9 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
                 );
             }
         }
-        // In one step both words are drawn apart, and agree with chance 3/8; in 64 steps it happens seldom that both change at once.
+        // In one step both words are drawn apart, and agree with probability 3/8; in 64 steps it happens seldom that both change at once.
         let [few, many] = [1, 64].map(|steps| valid(exact, |rng| uniform.sample(steps, rng)));
-        // Hoeffding: further from 3/8 with chance 2·exp(−2·2000·0.06²) < 2e-6.
+        // Hoeffding: further from 3/8 with probability 2·exp(−2·2000·0.06²) < 2e-6.
         assert!(
             (few - 0.375).abs() < 0.06 && many > 0.95,
             "{few} and {many}"
@@ -138,21 +141,21 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
 }
 
 #[test]
-fn bounds_of_who_knows_the_law_are_the_law() {
+fn bounds_of_who_knows_the_distribution_are_the_distribution() {
     let cities = Cities::new();
     cities.with_exact(None, |exact| {
         let (uniform, v) = (ExactUniform::of(exact), exact.vocab);
         // The middles of so many parts of time.
         let times = (0..50).map(|part| (f64::from(part) + 0.5) / 50.0);
-        for (row, chance) in cities.rows().into_iter().zip(CHANCES) {
+        for (row, probability) in cities.rows().into_iter().zip(PROBABILITIES) {
             let tokens: Vec<u32> = row.iter().map(|&token| token as u32).collect();
             let symbols = exact.symbols.of(&tokens).unwrap();
             let masked = |t: f64| -> f64 {
                 let all = (0..8).map(|number: usize| {
                     let blank = [0, 1, 2].map(|place| number >> place & 1 == 1);
-                    let chances = blank.map(|blank| if blank { t } else { 1.0 - t });
+                    let probabilities = blank.map(|blank| if blank { t } else { 1.0 - t });
                     let rate = masked::rate_of(exact.rows, &symbols, &blank, t);
-                    chances.iter().product::<f64>() * rate
+                    probabilities.iter().product::<f64>() * rate
                 });
                 all.sum()
             };
@@ -160,7 +163,7 @@ fn bounds_of_who_knows_the_law_are_the_law() {
                 let alpha = flm_discrete::LogLinear::default().alpha(t);
                 let all = (0..v.pow(3)).map(|number| {
                     let noisy = [number % v, number / v % v, number / v / v];
-                    let chances = [0, 1, 2].map(|place| {
+                    let probabilities = [0, 1, 2].map(|place| {
                         let kept = if noisy[place] == row[place] {
                             alpha
                         } else {
@@ -169,7 +172,7 @@ fn bounds_of_who_knows_the_law_are_the_law() {
                         kept + (1.0 - alpha) / v as f64
                     });
                     let noisy = noisy.map(|token| token as u32);
-                    chances.iter().product::<f64>() * uniform.rate_of(&tokens, &noisy, t)
+                    probabilities.iter().product::<f64>() * uniform.rate_of(&tokens, &noisy, t)
                 });
                 all.sum()
             };
@@ -177,7 +180,7 @@ fn bounds_of_who_knows_the_law_are_the_law() {
             for (kind, rate) in rates.into_iter().enumerate() {
                 let mean = times.clone().map(rate).sum::<f64>() / 50.0;
                 // Of three places. The middles are off by up to 4e-4, and 1e-5 is left to be known at the end of time.
-                let off = 3.0 * mean + f64::ln(chance);
+                let off = 3.0 * mean + f64::ln(probability);
                 assert!(off.abs() < 1e-3, "kind {kind}: {off}");
             }
         }
@@ -185,18 +188,23 @@ fn bounds_of_who_knows_the_law_are_the_law() {
 }
 
 #[test]
-fn the_exact_denoiser_is_the_one_of_the_enumerated_law() {
+fn the_exact_denoiser_is_the_one_of_the_enumerated_distribution() {
     let cities = Cities::new();
     let vocab = cities.tokenizer.vocab_size();
-    let law = DiscreteLaw::new(vocab, cities.rows().to_vec(), &CHANCES).unwrap();
+    let distribution =
+        DiscreteDistribution::new(vocab, cities.rows().to_vec(), &PROBABILITIES).unwrap();
     cities.with_exact(None, |exact| {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for t in [0.0, 0.3, 0.8, 0.99] {
-            let state = gaussian::<Host, _, 3>(law.state_shape(1), &mut rng, &Default::default());
+            let state =
+                gaussian::<Host, _, 3>(distribution.state_shape(1), &mut rng, &Default::default());
             let found = exact.denoise(state.clone(), exact.schedule.tau_of_t(t), 0.0);
             let found: Tensor<Host, 3> = exact.mean(&found);
-            let error: f32 = (found - law.delta(state, t, t)).abs().max().into_scalar();
-            // The schedule there and back, and chances in single precision.
+            let error: f32 = (found - distribution.delta(state, t, t))
+                .abs()
+                .max()
+                .into_scalar();
+            // The schedule there and back, and probabilities in single precision.
             assert!(error < 1e-4, "t = {t}: {error}");
         }
         // It knows where it goes after one look.
@@ -226,7 +234,7 @@ fn through_an_embedding_it_is_the_posterior_of_what_is_left() {
             ((x.row(place) - DMatrix::identity(vocab, vocab).row(token) * t) * &e).transpose();
         -0.5 * (off.transpose() * &precision * &off)[(0, 0)]
     };
-    let logs: Vec<f64> = (cities.rows().iter().zip(CHANCES))
+    let logs: Vec<f64> = (cities.rows().iter().zip(PROBABILITIES))
         .map(|(row, p)| p.ln() + (0..3).map(|i| log_density(i, row[i])).sum::<f64>())
         .collect();
     let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);

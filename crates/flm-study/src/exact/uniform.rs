@@ -30,7 +30,7 @@ impl<'a> ExactUniform<'a> {
         }
     }
 
-    /// Chances of symbols, `[length, symbols]`, each place's given the tokens at all others, of which each is clean with probability `alpha`, below 1.
+    /// Probabilities of symbols, `[length, symbols]`, each place's given the tokens at all others, of which each is clean with probability `alpha`, below 1.
     pub fn probabilities(&self, tokens: &[u32], alpha: f64) -> Vec<f64> {
         let symbols = self.rows.symbols();
         // How much likelier a token is where it stands than where another does.
@@ -41,8 +41,8 @@ impl<'a> ExactUniform<'a> {
         for &at in &seen {
             weights[at] = own.ln();
         }
-        let law = self.rows.given(&weights).expect("some sentence fits");
-        let mut probabilities = law.marginals();
+        let distribution = self.rows.given(&weights).expect("some sentence fits");
+        let mut probabilities = distribution.marginals();
         for &at in &seen {
             probabilities[at] /= own;
         }
@@ -110,8 +110,9 @@ impl<'a> ExactUniform<'a> {
                 if way < posterior.uniform {
                     *token = any(rng);
                 } else if way < posterior.uniform + posterior.drawn {
-                    let law = WeightedIndex::new(probabilities).expect("probabilities sum to one");
-                    *token = self.symbols.tokens()[law.sample(rng)];
+                    let distribution =
+                        WeightedIndex::new(probabilities).expect("probabilities sum to one");
+                    *token = self.symbols.tokens()[distribution.sample(rng)];
                 }
             }
         }

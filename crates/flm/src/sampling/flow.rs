@@ -54,7 +54,7 @@ impl<B: Backend> Noised<'_, B> {
             }
         }
         let (strong, by) = (sharpened(strong, options)?, guides.steer());
-        let belief = match weak {
+        let denoised = match weak {
             None => {
                 let denoiser = strong;
                 self.carry(&RewardGuidance { denoiser, by }, pins, request, observe)
@@ -65,8 +65,8 @@ impl<B: Backend> Noised<'_, B> {
                 self.carry(&RewardGuidance { denoiser, by }, pins, request, observe)
             }
         }?;
-        options.guidance.check_finite(&belief)?;
-        Ok(belief.argmax())
+        options.guidance.check_finite(&denoised)?;
+        Ok(denoised.argmax())
     }
 
     /// Projected noise, one generator for each sample: a sample does not depend on the ones drawn beside it.
@@ -125,9 +125,9 @@ impl<B: Backend> Noised<'_, B> {
         };
         let states = request.guides.states(self.model);
         let mut step = 0;
-        let endpoint = |belief: &TokenDistribution<B>| {
+        let endpoint = |denoised: &TokenDistribution<B>| {
             if options.sampler == Sampler::BridgeMean {
-                return denoiser.mean(belief);
+                return denoiser.mean(denoised);
             }
             step += 1;
             // As noise, of a generator for each sample.
@@ -136,7 +136,7 @@ impl<B: Backend> Noised<'_, B> {
                 rng.random_iter::<f64>().take(self.config.length)
             });
             let uniform: Vec<f64> = uniform.collect();
-            states.tokens(belief.draw_by(1.0, &uniform))
+            states.tokens(denoised.draw_by(1.0, &uniform))
         };
         let last = sampler::bridge(
             denoiser, schedule, start, steps, renewal, endpoint, fresh, observe,

@@ -25,7 +25,7 @@ pub(crate) const VALID: Measure = Measure {
     digits: 1,
 };
 
-/// Cross-entropy against the law of the text, or against its judge.
+/// Cross-entropy against the distribution of the text, or against its judge.
 pub(crate) const NATS: Measure = Measure {
     name: "nats a token",
     unit: "nats",

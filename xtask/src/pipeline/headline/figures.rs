@@ -53,7 +53,7 @@ pub(crate) struct Figures {
 pub(crate) struct Text {
     pub(crate) rows: usize,
     pub(crate) nats_per_token: f64,
-    /// Nats a token of rows as likelihoods count them, where the law is known.
+    /// Nats a token of rows as likelihoods count them, where the distribution is known.
     pub(crate) likelihood: Option<f64>,
     pub(crate) entropy: f64,
     pub(crate) distinct: f64,

@@ -1,4 +1,4 @@
-//! What models would reach that know the grammar's law.
+//! What models would reach that know the grammar's distribution.
 
 use super::Study;
 use super::figures::FEW;
@@ -26,7 +26,7 @@ struct Answer {
     samples: Vec<Samples>,
 }
 
-/// Of a discrete diffusion that knows the law.
+/// Of a discrete diffusion that knows the distribution.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Bound {
     family: String,
@@ -119,7 +119,7 @@ impl Perfect {
 }
 
 impl Study<'_> {
-    /// What perfect models would reach, where the law is known.
+    /// What perfect models would reach, where the distribution is known.
     pub(super) fn perfect(&self) -> anyhow::Result<Option<Perfect>> {
         if self.arguments.text.is_some() {
             return Ok(None);

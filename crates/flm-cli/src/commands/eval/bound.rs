@@ -57,7 +57,7 @@ struct Report {
     draws: usize,
     seed: u64,
     dtype: String,
-    /// What the law of the text says of the same rows, where it is known.
+    /// What the distribution of the text says of the same rows, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     grammar_nats_per_token: Option<f64>,
     models: Vec<Likelihood>,
@@ -121,7 +121,7 @@ pub(crate) fn bound(args: &BoundArgs) -> Result<String> {
         seed: args.seed,
         dtype: args.device.dtype.to_string(),
         grammar_nats_per_token: match &grammar {
-            // Of a block the law knows whole sentences only.
+            // Of a block the distribution knows whole sentences only.
             Some(grammar) if dataset.meta().layout == Layout::Rows => {
                 Some(rows.nats_of(grammar, &dataset)? / rows.tokens as f64)
             }
@@ -182,7 +182,7 @@ impl Rows {
         })
     }
 
-    /// What the law of the text says of all of them together, in nats.
+    /// What the distribution of the text says of all of them together, in nats.
     fn nats_of(&self, grammar: &Grammar, dataset: &Dataset) -> Result<f64> {
         let mut nats = 0.0;
         for row in &self.rows {

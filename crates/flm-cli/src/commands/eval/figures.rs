@@ -30,13 +30,13 @@ pub(super) fn figures(rows: &[Judged]) -> String {
     }
     let mut lines = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for row in rows {
-        let law = match &row.figures {
+        let distribution = match &row.figures {
             Figures::Grammar(quality) => Some(quality),
             Figures::Open(_) => None,
         };
         let open = row.figures.open();
         let mut line = vec![row.name.clone(), open.samples.to_string()];
-        if let Some(quality) = law {
+        if let Some(quality) = distribution {
             line.extend([
                 format!("{:.3}", quality.valid),
                 format!("{:.2}", quality.oracle_nats_per_token),

@@ -67,9 +67,9 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
     check(args)?;
     let dataset = Dataset::open(&args.data)?;
     let grammar = prepare::grammar_of(&args.data)?;
-    // Of a block the law knows whole sentences only.
+    // Of a block the distribution knows whole sentences only.
     let grammar = grammar.filter(|_| dataset.meta().layout == Layout::Rows);
-    let law = Sentences {
+    let distribution = Sentences {
         grammar: grammar.as_ref(),
         tokenizer: dataset.tokenizer(),
     };
@@ -102,8 +102,8 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
                     weights: model.weights()?,
                     span: holes.span,
                     steps: steps.unwrap_or(network.length),
-                    fills: holes.judge(fills, &law),
-                    rejection: free.map_or_else(Vec::new, |free| holes.reject(free, &law)),
+                    fills: holes.judge(fills, &distribution),
+                    rejection: free.map_or_else(Vec::new, |free| holes.reject(free, &distribution)),
                 });
             }
         }
@@ -114,7 +114,10 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
         temperature: args.temperature,
         gamma: args.gamma,
         dtype: args.device.dtype.to_string(),
-        rows: holes.iter().map(|holes| holes.themselves(&law)).collect(),
+        rows: holes
+            .iter()
+            .map(|holes| holes.themselves(&distribution))
+            .collect(),
         models: measured,
     };
     if args.json {

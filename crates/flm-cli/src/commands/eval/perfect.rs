@@ -1,7 +1,7 @@
-//! What models would write that know the grammar's law.
+//! What models would write that know the grammar's distribution.
 //!
 //! States are as wide as the vocabulary here, and everything is computed by the host, in double precision but for the network: nothing is trained, and the
-//! law is a grammar's, whose words are few.
+//! distribution is a grammar's, whose words are few.
 
 use super::{Figures, Judged};
 use crate::commands::data::prepare;
@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Sample models that know the grammar's law exactly, in few steps: what is left of their errors when nothing is left to learn
+/// Sample models that know the grammar's distribution exactly, in few steps: what is left of their errors when nothing is left to learn
 ///
 /// A masked or a uniform-state diffusion with exact marginals draws the tokens of a step one without the other, so it errs in few steps however well it is
 /// trained; a flow with the exact denoiser errs by the length of its Euler steps. An exact flow map errs in no number of steps, so it is not drawn.
@@ -98,7 +98,7 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
         }
     }
     let dataset = Dataset::open(&args.data)?;
-    let grammar = law(&dataset, &args.data)?;
+    let grammar = distribution(&dataset, &args.data)?;
     let rows = grammar.rows(dataset.meta().length);
     let symbols = Symbols::new(&rows, dataset.tokenizer())?;
     let vocab = dataset.tokenizer().vocab_size();
@@ -175,11 +175,11 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
 }
 
 /// The grammar of which a data folder has a sentence in each row.
-fn law(dataset: &Dataset, data: &Path) -> Result<Grammar> {
+fn distribution(dataset: &Dataset, data: &Path) -> Result<Grammar> {
     let found = match prepare::grammar_of(data)? {
         Some(grammar) if dataset.meta().layout == Layout::Rows => return Ok(grammar),
         Some(_) => "sentences packed into blocks",
-        None => "a text whose law is not known",
+        None => "a text whose distribution is not known",
     };
     Err(CliError::input(format!(
         "{}: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found {found}",

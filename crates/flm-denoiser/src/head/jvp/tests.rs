@@ -210,11 +210,11 @@ fn the_mean_moves_as_the_probabilities_do_in_any_runs() {
 }
 
 #[test]
-fn a_belief_is_moved_and_projected_in_any_runs() {
+fn a_denoised_is_moved_and_projected_in_any_runs() {
     let model = loud::<Flex>();
     let [.., direction] = Place::directions();
     let weight = Tensor::<Flex, 1>::from_floats([0.7, -3.0, 0.0], &Default::default());
-    let beliefs = |budget| {
+    let denoised = |budget| {
         let place = Place::<Flex>::of(4, 0.4, 0.8);
         let base = place.answer(&model).within(budget).distribution();
         let mut moving = Place::point().jvp(direction.clone(), &model);
@@ -227,7 +227,7 @@ fn a_belief_is_moved_and_projected_in_any_runs() {
             moved.projected().dense(),
         )
     };
-    let (base, tangent, moved, projected) = beliefs(1 << 20);
+    let (base, tangent, moved, projected) = denoised(1 << 20);
     let scale = weight.clone().reshape([BATCH, 1, 1]);
     assert_close(
         &flat(moved.clone()),
@@ -245,7 +245,7 @@ fn a_belief_is_moved_and_projected_in_any_runs() {
     // What is not moved is on the simplex already.
     let last = |x: Tensor<Flex, 3>| flat(x.narrow(0, BATCH - 1, 1));
     assert_close(&last(projected.clone()), &last(base), 1e-5);
-    let (_, _, _, by_runs) = beliefs(3 * VOCAB);
+    let (_, _, _, by_runs) = denoised(3 * VOCAB);
     assert_close(&flat(by_runs), &flat(projected), 1e-5);
 }
 

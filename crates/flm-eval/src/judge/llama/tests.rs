@@ -88,7 +88,7 @@ fn nats(model: &Llama<Flex>, tokens: &[[i64; 5]]) -> Vec<f32> {
 }
 
 #[test]
-fn the_law_sums_to_one_and_looks_back_only() {
+fn the_distribution_sums_to_one_and_looks_back_only() {
     let model = load(CONFIG, &tensors().0).unwrap();
     let all: Vec<[i64; 5]> = (0..11).map(|last| [3, 1, 4, 1, last]).collect();
     let found = nats(&model, &all);

@@ -62,7 +62,7 @@ impl Report {
                 "-".to_owned(),
                 rows.span.to_string(),
                 "-".to_owned(),
-                table::optional(rows.law_exact, 3),
+                table::optional(rows.oracle_exact, 3),
                 table::optional(rows.valid, 3),
                 format!("{:.3}", rows.distinct),
                 "-".to_owned(),

@@ -20,7 +20,7 @@ pub struct TokenDistribution<B: Backend> {
     source: Source<B>,
 }
 
-/// Where the probabilities of a belief come from; rows are positions.
+/// Where the probabilities of a distribution come from; rows are positions.
 #[derive(Clone, Debug)]
 enum Source<B: Backend> {
     /// All of them, `[rows, vocabulary]`.
@@ -51,7 +51,7 @@ enum Source<B: Backend> {
     },
     /// The next point of the simplex.
     Projected(Box<Source<B>>),
-    /// The likeliest tokens that together have the chance `nucleus`, and no other.
+    /// The likeliest tokens that together have the probability `nucleus`, and no other.
     Within { base: Box<Source<B>>, nucleus: f64 },
     /// What the head says of features `[rows, width]`, before softcap and softmax.
     Outputs {
@@ -302,7 +302,7 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// At each position only the likeliest tokens that together have the chance `nucleus`, scaled to sum to one. Of the last of them as much as is
+    /// At each position only the likeliest tokens that together have the probability `nucleus`, scaled to sum to one. Of the last of them as much as is
     /// needed counts whole, so at least one token is left; with 1 all are.
     pub fn within(self, nucleus: f64) -> Self {
         if nucleus >= 1.0 {
@@ -436,7 +436,7 @@ impl<B: Backend> TokenDistribution<B> {
         self.draw_within(1.0, rng)
     }
 
-    /// A token drawn at each position from among the likeliest that together have the chance `nucleus`, `[batch, length]`.
+    /// A token drawn at each position from among the likeliest that together have the probability `nucleus`, `[batch, length]`.
     ///
     /// Of the last of them as much as is needed counts whole, so at least one token is left; with 1 all are.
     pub fn draw_within<R: Rng + ?Sized>(&self, nucleus: f64, rng: &mut R) -> Tensor<B, 2, Int> {
@@ -499,7 +499,7 @@ fn restricted<B: Backend>(distributions: Tensor<B, 2>, nucleus: f64) -> Tensor<B
     Tensor::from_data(TensorData::new(kept, shape), &device)
 }
 
-/// The distribution of the likeliest tokens that together have the chance `nucleus`.
+/// The distribution of the likeliest tokens that together have the probability `nucleus`.
 fn within(distribution: &[f32], nucleus: f64) -> Vec<f32> {
     let mut order: Vec<usize> = (0..distribution.len()).collect();
     order.sort_by(|&a, &b| distribution[b].total_cmp(&distribution[a]));

@@ -1,7 +1,7 @@
-//! A small discrete law whose denoiser has a closed form: what a perfectly trained network would say.
+//! A small discrete distribution whose denoiser has a closed form: what a perfectly trained network would say.
 //!
 //! Samplers, objectives and identities can be checked against it without a network. Under
-//! I_t = (1−t)·x₀ + t·x₁ with Gaussian x₀ the posterior over the sequences k of the law is
+//! I_t = (1−t)·x₀ + t·x₁ with Gaussian x₀ the posterior over the sequences k of the distribution is
 //!
 //! p(k | I_t = x) ∝ p_k · exp(r·⟨y, x₁ₖ⟩), y = x/(1−t), r = t/(1−t),
 //!
@@ -21,18 +21,18 @@ const STEPS_PER_UNIT: f64 = 256.0;
 /// A sequence this likely stays the likeliest: what is left of the path is treated as constant.
 const DECIDED: f64 = 1.0 - 1e-12;
 
-/// Where integration towards r = ∞ gives up. Only a start on the border between two sequences, of chance zero, gets here.
+/// Where integration towards r = ∞ gives up. Only a start on the border between two sequences, of probability zero, gets here.
 const LARGEST_RATIO: f64 = 64.0;
 
-/// What can be wrong with the description of a law.
+/// What can be wrong with the description of a distribution.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LawError {
     /// There is nothing to sample.
-    #[error("a law needs at least one sequence of at least one token")]
+    #[error("a distribution needs at least one sequence of at least one token")]
     Empty,
     /// Each sequence needs its probability.
     #[error(
-        "a law needs one probability per sequence, found {probabilities} for {sequences} sequences"
+        "a distribution needs one probability per sequence, found {probabilities} for {sequences} sequences"
     )]
     Count {
         /// Number of sequences.
@@ -73,15 +73,15 @@ pub enum LawError {
 /// Finitely many token sequences of one length with their probabilities.
 ///
 /// ```
-/// use flm_simplex::law::DiscreteLaw;
+/// use flm_simplex::distribution::DiscreteDistribution;
 ///
 /// // Two letters that agree: "aa" three times in four, "bb" otherwise.
-/// let law = DiscreteLaw::new(2, vec![vec![0, 0], vec![1, 1]], &[3.0, 1.0])?;
-/// assert_eq!(law.probabilities(), [0.75, 0.25]);
-/// # Ok::<(), flm_simplex::law::LawError>(())
+/// let distribution = DiscreteDistribution::new(2, vec![vec![0, 0], vec![1, 1]], &[3.0, 1.0])?;
+/// assert_eq!(distribution.probabilities(), [0.75, 0.25]);
+/// # Ok::<(), flm_simplex::distribution::LawError>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct DiscreteLaw {
+pub struct DiscreteDistribution {
     vocab_size: usize,
     length: usize,
     sequences: Vec<Vec<usize>>,
@@ -90,8 +90,8 @@ pub struct DiscreteLaw {
     overlaps: Vec<Vec<f64>>,
 }
 
-impl DiscreteLaw {
-    /// A law over `sequences` of tokens below `vocab_size`; `probabilities` are normalized.
+impl DiscreteDistribution {
+    /// A distribution over `sequences` of tokens below `vocab_size`; `probabilities` are normalized.
     ///
     /// # Errors
     ///
@@ -161,10 +161,10 @@ impl DiscreteLaw {
         &self.probabilities
     }
 
-    /// The law's exact two-time denoiser on dense states, reading network times through `schedule`.
+    /// The distribution's exact two-time denoiser on dense states, reading network times through `schedule`.
     pub fn denoiser<'a>(&'a self, schedule: &'a Schedule) -> LawDenoiser<'a> {
         LawDenoiser {
-            law: self,
+            distribution: self,
             schedule,
         }
     }
@@ -179,36 +179,36 @@ impl DiscreteLaw {
         assert_eq!(
             shape,
             self.state_shape(shape[0]),
-            "shape of the states of this law"
+            "shape of the states of this distribution"
         );
         let device = state.device();
         let values: Vec<f64> = state.into_data().iter::<f64>().collect();
-        let mut beliefs = vec![0.0; values.len()];
+        let mut denoised = vec![0.0; values.len()];
         let row = self.length * self.vocab_size;
-        for (x, belief) in values.chunks(row).zip(beliefs.chunks_mut(row)) {
+        for (x, denoised) in values.chunks(row).zip(denoised.chunks_mut(row)) {
             let weights = self.delta_weights(&self.scores(x), s, t);
             for (sequence, weight) in self.sequences.iter().zip(weights) {
                 for (position, token) in sequence.iter().enumerate() {
-                    belief[position * self.vocab_size + token] += weight;
+                    denoised[position * self.vocab_size + token] += weight;
                 }
             }
         }
-        Tensor::from_data(TensorData::new(beliefs, shape), &device)
+        Tensor::from_data(TensorData::new(denoised, shape), &device)
     }
 
-    /// Which sequence each row of beliefs decodes to, by the likeliest token at each position; none if it is not in the law.
+    /// Which sequence each row of distributions decodes to, by the likeliest token at each position; none if it is not in the distribution.
     ///
     /// # Panics
     ///
-    /// If the beliefs have not the shape [`state_shape`](Self::state_shape).
-    pub fn decode<B: Backend>(&self, beliefs: Tensor<B, 3>) -> Vec<Option<usize>> {
-        let shape = beliefs.dims();
+    /// If the distributions have not the shape [`state_shape`](Self::state_shape).
+    pub fn decode<B: Backend>(&self, denoised: Tensor<B, 3>) -> Vec<Option<usize>> {
+        let shape = denoised.dims();
         assert_eq!(
             shape,
             self.state_shape(shape[0]),
-            "shape of the beliefs of this law"
+            "shape of the probabilities of this distribution"
         );
-        let tokens: Vec<usize> = beliefs
+        let tokens: Vec<usize> = denoised
             .argmax(2)
             .into_data()
             .iter::<i64>()
@@ -319,10 +319,10 @@ fn one_hot(scores: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The exact [`Denoiser`] of a [`DiscreteLaw`] on dense states; its belief is δ itself, `[batch, length, vocabulary]`.
+/// The exact [`Denoiser`] of a [`DiscreteDistribution`] on dense states; its distribution is δ itself, `[batch, length, vocabulary]`.
 #[derive(Clone, Copy, Debug)]
 pub struct LawDenoiser<'a> {
-    law: &'a DiscreteLaw,
+    distribution: &'a DiscreteDistribution,
     schedule: &'a Schedule,
 }
 
@@ -330,15 +330,15 @@ impl<B: Backend> Denoiser<B> for LawDenoiser<'_> {
     type TokenDistribution = Tensor<B, 3>;
 
     fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Tensor<B, 3> {
-        self.law.delta(
+        self.distribution.delta(
             state,
             self.schedule.t_of_tau(tau_s),
             self.schedule.t_of_tau(tau_t),
         )
     }
 
-    fn mean(&self, belief: &Tensor<B, 3>) -> Tensor<B, 3> {
-        belief.clone()
+    fn mean(&self, denoised: &Tensor<B, 3>) -> Tensor<B, 3> {
+        denoised.clone()
     }
 }
 
@@ -347,8 +347,8 @@ mod tests {
     use super::*;
     use burn_flex::Flex;
 
-    fn law() -> DiscreteLaw {
-        DiscreteLaw::new(
+    fn distribution() -> DiscreteDistribution {
+        DiscreteDistribution::new(
             3,
             vec![vec![0, 1], vec![2, 1], vec![2, 0]],
             &[0.5, 0.3, 0.2],
@@ -358,13 +358,13 @@ mod tests {
 
     #[test]
     fn the_denoiser_is_bayes_rule() {
-        let (law, t) = (law(), 0.6);
+        let (distribution, t) = (distribution(), 0.6);
         let x: [f64; 6] = [0.3, -0.2, 0.9, 1.1, 0.4, -0.5];
         // The Gaussian density of I_t given each sequence, written out.
-        let likelihood: Vec<f64> = law
+        let likelihood: Vec<f64> = distribution
             .sequences()
             .iter()
-            .zip(law.probabilities())
+            .zip(distribution.probabilities())
             .map(|(sequence, p)| {
                 let distance: f64 = (0..6)
                     .map(|i| (x[i] - if sequence[i / 3] == i % 3 { t } else { 0.0 }).powi(2))
@@ -373,8 +373,8 @@ mod tests {
             })
             .collect();
         let total: f64 = likelihood.iter().sum();
-        for (found, expected) in law
-            .delta_weights(&law.scores(&x), t, t)
+        for (found, expected) in distribution
+            .delta_weights(&distribution.scores(&x), t, t)
             .iter()
             .zip(likelihood)
         {
@@ -384,28 +384,28 @@ mod tests {
     }
 
     #[test]
-    fn without_signal_the_belief_is_the_law_and_at_the_end_it_is_certain() {
-        let law = law();
-        let prior = law.delta_weights(&[0.7, -1.0, 0.2], 0.0, 0.0);
-        for (found, expected) in prior.iter().zip(law.probabilities()) {
+    fn without_signal_the_denoised_is_the_distribution_and_at_the_end_it_is_certain() {
+        let distribution = distribution();
+        let prior = distribution.delta_weights(&[0.7, -1.0, 0.2], 0.0, 0.0);
+        for (found, expected) in prior.iter().zip(distribution.probabilities()) {
             assert!((found - expected).abs() < 1e-15);
         }
         assert_eq!(
-            law.delta_weights(&[0.7, -1.0, 0.8], 1.0, 1.0),
+            distribution.delta_weights(&[0.7, -1.0, 0.8], 1.0, 1.0),
             [0.0, 0.0, 1.0]
         );
     }
 
     #[test]
-    fn beliefs_lie_on_the_simplex_and_decode() {
-        let law = law();
+    fn denoised_lie_on_the_simplex_and_decode() {
+        let distribution = distribution();
         let state = Tensor::<Flex, 3>::from_data(
             [[[0.9, 0.0, 0.1], [-0.3, 1.2, 0.0]]],
             &Default::default(),
         );
         for (s, t) in [(0.0, 1.0), (0.2, 0.7), (0.99, 0.999), (1.0, 1.0)] {
-            let delta = law.delta(state.clone(), s, t);
-            assert_eq!(law.decode(delta.clone()), [Some(0)], "({s}, {t})");
+            let delta = distribution.delta(state.clone(), s, t);
+            assert_eq!(distribution.decode(delta.clone()), [Some(0)], "({s}, {t})");
             for mass in delta.sum_dim(2).into_data().iter::<f64>() {
                 // Weights add to one in f64; the integration keeps sums exactly; the rest is rounding to f32.
                 assert!((mass - 1.0).abs() < 1e-6, "({s}, {t}): mass {mass}");
@@ -414,19 +414,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_law_is_refused_by_name() {
+    fn what_is_no_distribution_is_refused_by_name() {
         let message = |vocab_size, sequences: Vec<Vec<usize>>, probabilities: &[f64]| {
-            DiscreteLaw::new(vocab_size, sequences, probabilities)
+            DiscreteDistribution::new(vocab_size, sequences, probabilities)
                 .unwrap_err()
                 .to_string()
         };
         assert_eq!(
             message(2, vec![], &[]),
-            "a law needs at least one sequence of at least one token"
+            "a distribution needs at least one sequence of at least one token"
         );
         assert_eq!(
             message(2, vec![vec![0]], &[0.5, 0.5]),
-            "a law needs one probability per sequence, found 2 for 1 sequences"
+            "a distribution needs one probability per sequence, found 2 for 1 sequences"
         );
         assert_eq!(
             message(2, vec![vec![0], vec![0, 1]], &[0.5, 0.5]),
