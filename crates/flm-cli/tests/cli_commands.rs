@@ -280,7 +280,7 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
     let folder = Folder::new();
     folder.data("data", 2000);
     folder
-        .tiny("train --data data --out flow --set model.anchor=true --set model.schedule_vocab=8")
+        .tiny("train --data data --out flow --set model.register_token=true --set model.schedule_vocab=8")
         .assert()
         .success();
     folder
@@ -298,7 +298,10 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
         ),
         "--set model.width=8: the settings of [model] are decided by the teacher"
     );
-    assert_eq!(config("map")["model"]["anchor"].as_bool(), Some(true));
+    assert_eq!(
+        config("map")["model"]["register_token"].as_bool(),
+        Some(true)
+    );
     // The samplers tell the time by the model's own schedule.
     folder
         .flm("sample --model map/model --steps 2 --count 1 --trace trace.json --out s.jsonl")

@@ -41,7 +41,7 @@ pub struct DitConfig {
     pub rope_base: f64,
     /// Whether a learned token that is never noised stands before the sequence, inside the network. Rotary attention knows
     /// only distances: measured from this token they become positions. The reference has none.
-    pub anchor: bool,
+    pub register_token: bool,
     /// How many tokens compete in the decoding error that tells the time ([`schedule`](Self::schedule)); 0 for `vocab_size`, as in
     /// the reference. Where grammar leaves few candidates open, fewer than the vocabulary put more of τ where they are told apart.
     pub schedule_vocab: usize,
@@ -87,7 +87,7 @@ impl DitConfig {
             attention_softcap: 50.0,
             logit_softcap: 30.0,
             rope_base: 10_000.0,
-            anchor: false,
+            register_token: false,
             schedule_vocab: 0,
             clock: Vec::new(),
             self_conditioning: false,
@@ -178,7 +178,7 @@ impl DitConfig {
             product(&[blocks, block]),
             product(&[
                 width,
-                1 + u128::from(self.anchor) + u128::from(self.family.has_blank()),
+                1 + u128::from(self.register_token) + u128::from(self.family.has_mask_token()),
             ]),
             linear(width, vocab),
             linear(cond, product(&[2, width])),
@@ -447,15 +447,15 @@ mod tests {
             ..DitConfig::new(10, 8, 16, 2, 4)
         };
         let other = DitConfig {
-            anchor: true,
+            register_token: true,
             ..one.clone().with_two_time(true)
         };
         let weighted = DitConfig {
             loss_weight: true,
             ..other.clone()
         };
-        let blank = one.clone().with_family(Family::Mdlm);
-        for config in [one, other, weighted, blank] {
+        let mask_token = one.clone().with_family(Family::Mdlm);
+        for config in [one, other, weighted, mask_token] {
             let mut rng = rand_chacha::ChaCha8Rng::from_seed([0; 32]);
             let network = config
                 .init::<burn_flex::Flex>(&mut rng, &Default::default())

@@ -21,7 +21,7 @@ use flm_ops::dual::Dual;
 use rand::Rng;
 use std::iter;
 
-/// The diffusion transformer of the reference: a denoiser of projected states. An anchor (`config.anchor`) is ours.
+/// The diffusion transformer of the reference: a denoiser of projected states. A register token (`config.register_token`) is ours.
 ///
 /// A one-time network answers D_t; a two-time network (`config.two_time`) answers δ_{s,t}. Both are told τ, never t.
 #[derive(Module, Debug)]
@@ -32,8 +32,8 @@ pub struct Dit<B: Backend> {
     learnable_loss_weighting: Option<LossWeight<B>>,
     blocks: Vec<Block<B>>,
     output_layer: OutputLayer<B>,
-    anchor: Option<Param<Tensor<B, 1>>>,
-    blank: Option<Param<Tensor<B, 1>>>,
+    register_token: Option<Param<Tensor<B, 1>>>,
+    mask_token: Option<Param<Tensor<B, 1>>>,
     evidence: Option<Evidence<B>>,
     /// What carries the mean of an earlier distribution to what is added to a state, `[width, width]`.
     earlier: Option<Param<Tensor<B, 2>>>,
@@ -58,8 +58,8 @@ impl DitConfig {
         let output_layer = OutputLayer::new(self, device);
         // Drawn as a row of the embedding is.
         let bound = 1.0 / (self.width as f64).sqrt();
-        let anchor = self
-            .anchor
+        let register_token = self
+            .register_token
             .then(|| init::uniform([self.width], bound, rng, device));
         // Last, so that a one-time and a two-time network of one seed share every other parameter.
         let sigma_map_prime = self
@@ -67,8 +67,8 @@ impl DitConfig {
             .then(|| TimeEmbed::silent(self.cond_dim, rng, device));
         // After that, for the same reason.
         let learnable_loss_weighting = self.loss_weight.then(|| LossWeight::new(self, rng, device));
-        let blank =
-            (self.family.has_blank()).then(|| init::uniform([self.width], bound, rng, device));
+        let mask_token =
+            (self.family.has_mask_token()).then(|| init::uniform([self.width], bound, rng, device));
         Ok(Dit {
             vocab_embed,
             sigma_map,
@@ -76,8 +76,8 @@ impl DitConfig {
             learnable_loss_weighting,
             blocks,
             output_layer,
-            anchor,
-            blank,
+            register_token,
+            mask_token,
             evidence: (self.evidence.then(|| Evidence::new(self, device))).transpose()?,
             earlier: (self.self_conditioning)
                 .then(|| init::zeros([self.width, self.width], device)),
@@ -126,13 +126,13 @@ impl<B: Backend> Dit<B> {
     }
 
     /// Whether a token that is never noised stands before the sequence.
-    pub fn has_anchor(&self) -> bool {
-        self.anchor.is_some()
+    pub fn has_register(&self) -> bool {
+        self.register_token.is_some()
     }
 
     /// Whether one of its inputs stands for no token ([`read`](Self::read)).
-    pub fn has_blank(&self) -> bool {
-        self.blank.is_some()
+    pub fn has_mask_token(&self) -> bool {
+        self.mask_token.is_some()
     }
 
     /// Whether a position sees only itself and what stands before it.
@@ -140,23 +140,23 @@ impl<B: Backend> Dit<B> {
         self.causal
     }
 
-    /// Tokens `[batch, length]` as the network reads them, `[batch, length, width]`. The id behind the last token is the blank, where
+    /// Tokens `[batch, length]` as the network reads them, `[batch, length, width]`. The id behind the last token is the mask token, where
     /// the network has one.
     ///
     /// # Panics
     ///
     /// If an id lies behind them.
     pub fn read(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
-        let Some(blank) = &self.blank else {
+        let Some(mask_token) = &self.mask_token else {
             return self.vocab_embed.tokens(ids);
         };
         let [vocab, width] = self.vocab_embed.embedding.dims();
         let [batch, length] = ids.dims();
-        let is_blank = ids.clone().equal_elem(vocab as i64);
-        let tokens = self.vocab_embed.tokens(ids.mask_fill(is_blank.clone(), 0));
+        let is_masked = ids.clone().equal_elem(vocab as i64);
+        let tokens = self.vocab_embed.tokens(ids.mask_fill(is_masked.clone(), 0));
         let shape = [batch, length, width];
-        let blank = blank.val().reshape([1, 1, width]).expand(shape);
-        tokens.mask_where(is_blank.unsqueeze_dim::<3>(2).expand(shape), blank)
+        let mask_token = mask_token.val().reshape([1, 1, width]).expand(shape);
+        tokens.mask_where(is_masked.unsqueeze_dim::<3>(2).expand(shape), mask_token)
     }
 
     /// Whether a weight of the loss is learned beside the network.
@@ -212,7 +212,7 @@ impl<B: Backend> Dit<B> {
     /// - `tau_s`: the state's time, `[batch]`
     /// - `tau_t`: the target time, `[batch]`; a one-time network does not look at it
     ///
-    /// The answer is about the state's positions only: an anchor takes part in the blocks and is dropped before the head.
+    /// The answer is about the state's positions only: a register token takes part in the blocks and is dropped before the head.
     pub fn forward(
         &self,
         state: Tensor<B, 3>,
@@ -289,21 +289,21 @@ impl<B: Backend> Dit<B> {
         M::sum(state, read)
     }
 
-    /// The residual stream behind the blocks, without the anchor. `steer` modulates the positions, the anchor among them.
+    /// The residual stream behind the blocks, without the register token. `steer` modulates the positions, the register token among them.
     fn evaluate<M: Mode<B>>(
         &self,
         state: M::Of<3>,
         steer: impl Fn(&Linear<B>) -> M::Of<3>,
         dropout: &mut Dropout<'_>,
     ) -> M::Of<3> {
-        let mut x = self.anchored::<M>(state);
+        let mut x = self.with_register::<M>(state);
         let [_, positions, width] = M::value(&x).dims();
         let device = M::value(&x).device();
         let rope = Rope::new(positions, width / self.heads, self.rope_base, &device);
         for block in &self.blocks {
             x = block.evaluate::<M>(x, &steer, &rope, dropout);
         }
-        if self.has_anchor() {
+        if self.has_register() {
             x = M::map(x, |x| x.narrow(1, 1, positions - 1));
         }
         x
@@ -318,17 +318,17 @@ impl<B: Backend> Dit<B> {
         })
     }
 
-    /// The sequence behind its anchor, if the network has one.
-    fn anchored<M: Mode<B>>(&self, state: M::Of<3>) -> M::Of<3> {
-        let Some(anchor) = &self.anchor else {
+    /// The sequence behind its register token, if the network has one.
+    fn with_register<M: Mode<B>>(&self, state: M::Of<3>) -> M::Of<3> {
+        let Some(register_token) = &self.register_token else {
             return state;
         };
         let [batch, _, width] = M::value(&state).dims();
-        let anchor = anchor
+        let register_token = register_token
             .val()
             .reshape([1, 1, width])
             .expand([batch, 1, width]);
-        M::behind(anchor, state)
+        M::behind(register_token, state)
     }
 }
 
@@ -357,15 +357,15 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use std::path::Path;
 
-    /// Two networks of the same drawn parameters, with an anchor and without; `scale` multiplies what attention answers.
+    /// Two networks of the same drawn parameters, with a register token and without; `scale` multiplies what attention answers.
     fn pair(scale: f32) -> [Dit<Flex>; 2] {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let config = |anchor| DitConfig {
-            anchor,
+        let config = |register_token| DitConfig {
+            register_token,
             ..DitConfig::new(7, 5, 16, 2, 2)
         };
-        let fresh = |anchor| {
-            config(anchor)
+        let fresh = |register_token| {
+            config(register_token)
                 .init::<Flex>(&mut ChaCha8Rng::seed_from_u64(1), &Default::default())
                 .unwrap()
         };
@@ -380,10 +380,10 @@ mod tests {
                 .values
                 .fill_with(|| scale * rng.random_range(-0.5..0.5));
         }
-        [true, false].map(|anchor| {
+        [true, false].map(|register_token| {
             let mut tensors = tensors.clone();
-            tensors.retain(|tensor| anchor || tensor.name != "anchor");
-            apply_tensors(fresh(anchor), Path::new("drawn"), tensors).unwrap()
+            tensors.retain(|tensor| register_token || tensor.name != "register_token");
+            apply_tensors(fresh(register_token), Path::new("drawn"), tensors).unwrap()
         })
     }
 
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_anchor_tells_where_a_position_is() {
+    fn only_a_register_token_tells_where_a_position_is() {
         // Every query finds the same value wherever it looks: what differs is the rounding of the weights' sum.
         let [with, without] = pair(1.0).map(|model| {
             let x = answer(&model, Tensor::ones([2, 5, 16], &Default::default()));
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn an_anchor_that_nobody_attends_to_changes_nothing() {
+    fn a_register_token_that_nobody_attends_to_changes_nothing() {
         let state = flm_simplex::noise::gaussian(
             [2, 5, 16],
             &mut ChaCha8Rng::seed_from_u64(2),

@@ -10,11 +10,11 @@ pub enum Family {
     /// A flow over noisy states, or its flow map.
     #[default]
     Flow,
-    /// Masked diffusion: tokens, some of which are blank. It is told no time.
+    /// Masked diffusion: tokens, some of which are masked. It is told no time.
     Mdlm,
     /// Uniform-state diffusion: tokens, some of which are replaced, and how many.
     Duo,
-    /// One token after the other: a blank and the tokens so far. It is told no time.
+    /// One token after the other: a mask token and the tokens so far. It is told no time.
     Autoregressive,
 }
 
@@ -25,7 +25,7 @@ impl Family {
     }
 
     /// Whether one of its inputs stands for no token: a mask, or the start of a text.
-    pub fn has_blank(self) -> bool {
+    pub fn has_mask_token(self) -> bool {
         matches!(self, Self::Mdlm | Self::Autoregressive)
     }
 

@@ -64,7 +64,7 @@ fn predict<B: Backend>(
     dropout: &mut Dropout<'_>,
 ) -> Prediction<B> {
     assert!(
-        model.is_causal() && model.has_blank(),
+        model.is_causal() && model.has_mask_token(),
         "a network of family autoregressive"
     );
     let ([rows, _], device) = (tokens.dims(), tokens.device());
@@ -73,10 +73,10 @@ fn predict<B: Backend>(
     model.forward(state, time.clone(), time, dropout)
 }
 
-/// A blank, then all tokens but the last, `[rows, length]`.
-fn shifted<B: Backend>(tokens: Tensor<B, 2, Int>, blank: usize) -> Tensor<B, 2, Int> {
+/// A mask token, then all tokens but the last, `[rows, length]`.
+fn shifted<B: Backend>(tokens: Tensor<B, 2, Int>, mask_token: usize) -> Tensor<B, 2, Int> {
     let ([rows, length], device) = (tokens.dims(), tokens.device());
-    let start = Tensor::full([rows, 1], blank as i64, &device);
+    let start = Tensor::full([rows, 1], mask_token as i64, &device);
     if length == 1 {
         return start;
     }

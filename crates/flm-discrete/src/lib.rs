@@ -12,7 +12,7 @@
 //!
 //! # Example
 //!
-//! A fresh network fills blanks with anything, leaves what is given, and knows what it is worth:
+//! A fresh network fills masked tokens with anything, leaves what is given, and knows what it is worth:
 //!
 //! ```
 //! use burn_flex::Flex;
@@ -24,7 +24,7 @@
 //! let config = DitConfig::new(27, 4, 32, 1, 2).with_family(Family::Mdlm);
 //! let model = config.init::<Flex>(&mut rng, &Default::default())?;
 //!
-//! // The id behind the last token is the blank.
+//! // The id behind the last token is the mask token.
 //! let start = Tokens::new(vec![3, 27, 27, 27, 27, 27, 9, 27], 4);
 //! let mut rngs = [2, 3].map(rand_chacha::ChaCha8Rng::seed_from_u64);
 //! let found = mdlm::sample(&model, start, TokenSampling::new(8), true, &mut rngs)?;

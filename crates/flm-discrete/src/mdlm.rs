@@ -1,7 +1,7 @@
 //! Masked diffusion: tokens disappear, and a network fills them in (MDLM; `mathematics.md`, section 7).
 //!
-//! At time t a token is still there with probability α_t and blank otherwise. The network never answers *blank*, since its head has no such
-//! column (zero-masking), and of tokens that are there it is not asked (carry-over). It is told no time: what is blank says it.
+//! At time t a token is still there with probability α_t and masked otherwise. The network never answers *mask token*, since its head has no such
+//! column (zero-masking), and of tokens that are there it is not asked (carry-over). It is told no time: what is masked says it.
 
 mod sampler;
 #[cfg(test)]
@@ -35,7 +35,7 @@ impl MdlmObjective {
         training_times(batch, rng)
     }
 
-    /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are blank.
+    /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are masked.
     pub fn score<A: AutodiffBackend, R: Rng + ?Sized>(
         &self,
         model: &impl Predict<A>,
@@ -45,10 +45,10 @@ impl MdlmObjective {
         dropout: &mut Dropout<'_>,
     ) -> Losses<A> {
         let (levels, device) = (self.levels(times), tokens.device());
-        let (tokens, blank) = (Tokens::of(tokens), model.vocab_size());
-        let noisy = blanked(&tokens, &levels, blank, rng);
+        let (tokens, mask_token) = (Tokens::of(tokens), model.vocab_size());
+        let noisy = masked(&tokens, &levels, mask_token, rng);
         let prediction = model.predict(noisy.tensor(&device), &levels, dropout);
-        let mut losses = losses_of(&prediction, &tokens, &noisy, &levels, blank);
+        let mut losses = losses_of(&prediction, &tokens, &noisy, &levels, mask_token);
         losses.names = times.iter().map(|&t| quarter(t)).collect();
         losses
     }
@@ -80,28 +80,28 @@ impl<B: AutodiffBackend> Objective<B> for MdlmObjective {
     }
 }
 
-/// Tokens of which some are blank, at a level of noise for each row.
-pub fn blanked<R: Rng + ?Sized>(
+/// Tokens of which some are masked, at a level of noise for each row.
+pub fn masked<R: Rng + ?Sized>(
     tokens: &Tokens,
     levels: &[Level],
-    blank: usize,
+    mask_token: usize,
     rng: &mut R,
 ) -> Tokens {
-    tokens.corrupted(levels, rng, |_| blank as i32)
+    tokens.corrupted(levels, rng, |_| mask_token as i32)
 }
 
-/// Where a text is blank, counted through the batch.
-pub(crate) fn blanks(noisy: &Tokens, blank: usize) -> Vec<usize> {
-    let is_blank = |(at, &id): (usize, &i32)| (id == blank as i32).then_some(at);
+/// Where a text is masked, counted through the batch.
+pub(crate) fn masked_positions(noisy: &Tokens, mask_token: usize) -> Vec<usize> {
+    let is_masked = |(at, &id): (usize, &i32)| (id == mask_token as i32).then_some(at);
     noisy
         .ids()
         .iter()
         .enumerate()
-        .filter_map(is_blank)
+        .filter_map(is_masked)
         .collect()
 }
 
-/// Losses for an answer about `noisy`: −log p·(−α′)/(1 − α) where it is blank, nothing elsewhere. The head is asked for the blanks alone.
+/// Losses for an answer about `noisy`: −log p·(−α′)/(1 − α) where it is masked, nothing elsewhere. The head is asked for the masked tokens alone.
 ///
 /// All rows have one name.
 pub fn losses_of<A: AutodiffBackend>(
@@ -109,10 +109,10 @@ pub fn losses_of<A: AutodiffBackend>(
     tokens: &Tokens,
     noisy: &Tokens,
     levels: &[Level],
-    blank: usize,
+    mask_token: usize,
 ) -> Losses<A> {
     let (length, device) = (tokens.length(), prediction.device());
-    let mut positions = blanks(noisy, blank);
+    let mut positions = masked_positions(noisy, mask_token);
     let count = positions.len();
     // Of nothing there is no tensor: one position that weighs nothing.
     if positions.is_empty() {
@@ -150,7 +150,7 @@ pub fn losses_of<A: AutodiffBackend>(
                 count: count as f64,
             },
             Diagnostic {
-                name: "blank",
+                name: "masked",
                 sum: count as f64,
                 count: all,
             },
@@ -165,7 +165,7 @@ pub fn losses_of<A: AutodiffBackend>(
 
 /// An estimate of the bound of each text's negative log-likelihood, in nats: of the sampler with infinitely many steps.
 ///
-/// The mean over `draws` stratified times and blanks; its own mean is the bound, however few they are.
+/// The mean over `draws` stratified times and masked tokens; its own mean is the bound, however few they are.
 ///
 /// # Panics
 ///
@@ -180,13 +180,13 @@ pub fn nats<B: Backend, R: Rng + ?Sized>(
         // Down to nothing, as the sampler starts from nothing.
         let level = |&t: &f64| LogLinear::whole().level(t);
         let levels: Vec<Level> = times.iter().map(level).collect();
-        let (blank, device) = (model.vocab_size(), model.device());
-        let noisy = blanked(tokens, &levels, blank, rng);
+        let (mask_token, device) = (model.vocab_size(), model.device());
+        let noisy = masked(tokens, &levels, mask_token, rng);
         let prediction = model.predict(noisy.tensor(&device), &levels, &mut Dropout::off());
         let log_probs = prediction.log_probs(tokens.tensor(&device)).into_data();
         let log_probs: Vec<f64> = log_probs.iter::<f64>().collect();
         let mut sums = vec![0.0; tokens.rows()];
-        for at in blanks(&noisy, blank) {
+        for at in masked_positions(&noisy, mask_token) {
             let row = at / tokens.length();
             sums[row] -= log_probs[at] * levels[row].rate();
         }

@@ -14,7 +14,7 @@ pub trait Predict<B: Backend> {
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B>;
 
-    /// Number of tokens, V, which is also the id of the blank.
+    /// Number of tokens, V, which is also the id of the mask token.
     fn vocab_size(&self) -> usize;
 
     /// Where it computes.
@@ -22,7 +22,7 @@ pub trait Predict<B: Backend> {
 }
 
 impl<B: Backend> Predict<B> for Dit<B> {
-    /// A network with a blank sees how many tokens are noisy, and is told no time; another is told −log α, as published.
+    /// A network with a mask token sees how many tokens are noisy, and is told no time; another is told −log α, as published.
     fn predict(
         &self,
         noisy: Tensor<B, 2, Int>,
@@ -30,7 +30,13 @@ impl<B: Backend> Predict<B> for Dit<B> {
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B> {
         let device = noisy.device();
-        let sigma = |level: &Level| if self.has_blank() { 0.0 } else { level.sigma() };
+        let sigma = |level: &Level| {
+            if self.has_mask_token() {
+                0.0
+            } else {
+                level.sigma()
+            }
+        };
         let sigma = row(levels.iter().map(sigma), &device);
         self.forward(self.read(noisy), sigma.clone(), sigma, dropout)
     }

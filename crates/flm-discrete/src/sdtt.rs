@@ -1,6 +1,6 @@
 //! Self-distillation through time: a masked diffusion learns to do in one step what it did in two (SDTT; `mathematics.md`, section 7).
 
-use crate::mdlm::{blanked, blanks};
+use crate::mdlm::{masked, masked_positions};
 use crate::schedule::{Level, LogLinear, quarter};
 use crate::{Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -35,9 +35,9 @@ pub const FIRST_STEP: f64 = 1.0 / 1024.0;
 /// What a teacher makes of a text in two steps.
 #[derive(Clone, Debug)]
 pub struct TwoSteps<B: Backend> {
-    /// What the student should answer at the blanks.
+    /// What the student should answer at the masked tokens.
     pub target: TokenDistribution<B>,
-    /// Which blanks the first step fills, counted through the batch.
+    /// Which masked tokens the first step fills, counted through the batch.
     pub filled: Vec<bool>,
     /// The text between the steps.
     pub between: Tokens,
@@ -82,7 +82,7 @@ impl<B: Backend> SdttObjective<B> {
 
     /// The teacher's two steps from `noisy` at these times.
     ///
-    /// The target of a blank that the first step fills takes what the teacher said then; another one, filled by the second or not, what it says after the
+    /// The target of a mask token that the first step fills takes what the teacher said then; another one, filled by the second or not, what it says after the
     /// first.
     pub fn two_steps<R: Rng + ?Sized>(
         &self,
@@ -90,7 +90,7 @@ impl<B: Backend> SdttObjective<B> {
         times: &[f64],
         rng: &mut R,
     ) -> TwoSteps<B> {
-        let (device, blank) = (Predict::<B>::device(&self.teacher), self.vocab_size());
+        let (device, mask_token) = (Predict::<B>::device(&self.teacher), self.vocab_size());
         let ask = |tokens: &Tokens, levels: &[Level]| {
             let seen = tokens.tensor::<B>(&device);
             (self.teacher.predict(seen, levels, &mut Dropout::off())).distribution()
@@ -104,7 +104,7 @@ impl<B: Backend> SdttObjective<B> {
         let drawn: Vec<i32> = first.draw(rng).into_data().iter::<i32>().collect();
         let mut between = noisy.clone();
         let mut filled = vec![false; drawn.len()];
-        for position in blanks(noisy, blank) {
+        for position in masked_positions(noisy, mask_token) {
             let row = position / noisy.length();
             let probability = (next[row].alpha - now[row].alpha) / (1.0 - now[row].alpha);
             if rng.random::<f64>() < probability {
@@ -121,7 +121,7 @@ impl<B: Backend> SdttObjective<B> {
         }
     }
 
-    /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are blank, and what the teacher fills in.
+    /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are masked, and what the teacher fills in.
     pub fn score<A: AutodiffBackend<InnerBackend = B>, R: Rng + ?Sized>(
         &self,
         student: &Dit<A>,
@@ -132,10 +132,10 @@ impl<B: Backend> SdttObjective<B> {
     ) -> Losses<A> {
         let (device, tokens) = (tokens.device(), Tokens::of(tokens));
         let levels: Vec<Level> = times.iter().map(|&t| self.schedule.level(t)).collect();
-        let noisy = blanked(&tokens, &levels, self.vocab_size(), rng);
+        let noisy = masked(&tokens, &levels, self.vocab_size(), rng);
         let TwoSteps { target, filled, .. } = self.two_steps(&noisy, times, rng);
         let mut mask = vec![0.0_f32; noisy.ids().len()];
-        for position in blanks(&noisy, self.vocab_size()) {
+        for position in masked_positions(&noisy, self.vocab_size()) {
             mask[position] = 1.0;
         }
         let inner = Predict::<B>::device(&self.teacher);
@@ -159,7 +159,7 @@ impl<B: Backend> SdttObjective<B> {
         Losses {
             diagnostics: vec![
                 Diagnostic {
-                    name: "blank",
+                    name: "masked",
                     sum: f64::from(count),
                     count: all,
                 },
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_takes_what_was_said_when_it_was_filled_and_another_what_was_said_last() {
+    fn a_mask_token_takes_what_was_said_when_it_was_filled_and_another_what_was_said_last() {
         let objective =
             SdttObjective::new(LogLinear::default(), teacher(), 0.4, Divergence::Forward);
         let noisy = Tokens::filled(VOCAB, [20, LENGTH]);
@@ -249,7 +249,7 @@ mod tests {
         };
         let (first, last, target) = (ask(&noisy), ask(&made.between), dense(&made.target));
         let count = made.filled.iter().filter(|&&filled| filled).count();
-        // Of 120 blanks 0.4/0.9 are filled; five standard deviations are 27.
+        // Of 120 masked tokens 0.4/0.9 are filled; five standard deviations are 27.
         assert!((26..=81).contains(&count), "{count}");
         for (at, &filled) in made.filled.iter().enumerate() {
             assert_eq!(made.between.ids()[at] < VOCAB as i32, filled);

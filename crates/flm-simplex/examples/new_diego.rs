@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Masked diffusion with exact marginals: two blanks, each of which is filled in one of the steps, chosen evenly, by what is written there before.
+/// Masked diffusion with exact marginals: two masked tokens, each of which is filled in one of the steps, chosen evenly, by what is written there before.
 fn unmask(
     distribution: &DiscreteDistribution,
     steps: usize,

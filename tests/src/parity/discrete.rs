@@ -1,6 +1,6 @@
 //! Discrete diffusion on fixed logits: `discrete.safetensors`.
 //!
-//! The reference's masked network has a column for the blank, to which it gives no probability; ours has none. So of its logits the last column goes, and of its
+//! The reference's masked network has a column for the mask token, to which it gives no probability; ours has none. So of its logits the last column goes, and of its
 //! log-probabilities it must be as good as none.
 
 use super::{Line, Verdict, line_of, numbers, worst};
@@ -65,33 +65,38 @@ fn levels(file: &Fixture) -> Vec<Level> {
     alphas.into_iter().zip(slopes).map(level).collect()
 }
 
-/// The masked network's answer without the column of the blank, and the blank's id.
+/// The masked network's answer without the column of the mask token, and the mask token's id.
 fn masked<B: Backend>(file: &Fixture) -> (Prediction<B>, usize) {
     let logits: Tensor<B, 3> = file.float("mdlm_logits");
-    let blank = logits.dims()[2] - 1;
-    (Prediction::pinned(logits.narrow(2, 0, blank)), blank)
+    let mask_token = logits.dims()[2] - 1;
+    (
+        Prediction::pinned(logits.narrow(2, 0, mask_token)),
+        mask_token,
+    )
 }
 
 fn uniform<B: Backend>(file: &Fixture) -> Prediction<B> {
     Prediction::pinned(file.float("duo_logits"))
 }
 
-/// What the network says of blanks, and of what is there that it is itself.
+/// What the network says of masked tokens, and of what is there that it is itself.
 fn log_probs<B: Backend>(file: &Fixture) -> Verdict {
-    let (prediction, blank) = masked::<B>(file);
+    let (prediction, mask_token) = masked::<B>(file);
     let answers = flat(prediction.dense_log_probs());
     let seen = tokens(file, "mdlm_x_t");
     let expected = file.values("mdlm_log_probs");
-    let rows = answers.chunks(blank).zip(expected.chunks(blank + 1));
+    let rows = answers
+        .chunks(mask_token)
+        .zip(expected.chunks(mask_token + 1));
     let error = |((answers, expected), &id): ((&[f32], &[f32]), &i32)| {
-        let blank = blank as i32;
+        let mask_token = mask_token as i32;
         let never = |expected: f32| expected.is_finite() && expected <= 0.99 * NEVER;
-        if id == blank {
-            let (last, rest) = expected.split_last().expect("a column of the blank");
+        if id == mask_token {
+            let (last, rest) = expected.split_last().expect("a column of the mask_token");
             if never(*last) {
                 return relative_error(answers, rest);
             }
-        } else if (0..=blank).zip(expected).all(|(token, &expected)| {
+        } else if (0..=mask_token).zip(expected).all(|(token, &expected)| {
             if token == id {
                 expected == 0.0
             } else {
@@ -109,9 +114,9 @@ fn log_probs<B: Backend>(file: &Fixture) -> Verdict {
 }
 
 fn masked_loss<B: AutodiffBackend>(file: &Fixture) -> Verdict {
-    let (prediction, blank) = masked::<B>(file);
+    let (prediction, mask_token) = masked::<B>(file);
     let [clean, noisy] = ["tokens", "mdlm_x_t"].map(|name| tokens(file, name));
-    let losses = mdlm::losses_of(&prediction, &clean, &noisy, &levels(file), blank);
+    let losses = mdlm::losses_of(&prediction, &clean, &noisy, &levels(file), mask_token);
     numbers(
         &flat(losses.per_token),
         &file.values("mdlm_nll_per_token"),

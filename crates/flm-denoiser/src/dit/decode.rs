@@ -16,7 +16,7 @@ pub struct Memory<B: Backend> {
 }
 
 impl<B: Backend> Memory<B> {
-    /// Positions seen, with the anchor if there is one.
+    /// Positions seen, with the register token if there is one.
     fn positions(&self) -> usize {
         self.blocks.first().map_or(0, KeysAndValues::positions)
     }
@@ -43,7 +43,7 @@ impl<B: Backend> Dit<B> {
         let ([batch, positions, width], device) = (state.dims(), state.device());
         let first = memory.positions();
         let mut x = if first == 0 {
-            self.anchored::<Values>(state)
+            self.with_register::<Values>(state)
         } else {
             state
         };
@@ -71,10 +71,10 @@ mod tests {
     use std::path::Path;
 
     /// A causal network whose every parameter is drawn.
-    fn loud(anchor: bool) -> Dit<Flex> {
+    fn loud(register_token: bool) -> Dit<Flex> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let config = DitConfig {
-            anchor,
+            register_token,
             ..DitConfig::new(7, 5, 16, 2, 2).with_family(Family::Autoregressive)
         };
         let model = config.init::<Flex>(&mut rng, &Default::default()).unwrap();
@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn pieces_are_the_whole() {
-        for anchor in [false, true] {
-            let model = loud(anchor);
+        for register in [false, true] {
+            let model = loud(register);
             for pieces in [vec![5], vec![1; 5], vec![2, 1, 2]] {
                 let (mut memory, mut at, mut found) = (model.memory(), 0, Vec::new());
                 for count in pieces {
@@ -127,16 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_is_read_as_its_own_vector() {
+    fn a_mask_token_is_read_as_its_own_vector() {
         let model = loud(false);
         let read = model.read(ids());
-        let blank = model.blank.as_ref().unwrap().val();
+        let mask_token = model.mask_token.as_ref().unwrap().val();
         let at = |row, position| {
             let one = read.clone().narrow(0, row, 1).narrow(1, position, 1);
             one.reshape([16]).into_data()
         };
-        at(0, 0).assert_eq(&blank.clone().into_data(), true);
-        at(1, 3).assert_eq(&blank.into_data(), true);
+        at(0, 0).assert_eq(&mask_token.clone().into_data(), true);
+        at(1, 3).assert_eq(&mask_token.into_data(), true);
         let token = model.embed().embedding.val().narrow(0, 2, 1);
         at(0, 2).assert_eq(&token.reshape([16]).into_data(), true);
     }

@@ -45,15 +45,15 @@ impl<B: Backend> Dit<B> {
             let known = known.clone().unsqueeze_dim::<3>(2).expand(shape);
             noisy.expand(shape).mask_where(known, clean.expand(shape))
         };
-        // An anchor has the row's time, as it always has.
-        let anchored = if self.has_anchor() {
-            let anchor = Tensor::<B, 2>::zeros([batch, 1], &device).bool();
-            Tensor::cat(vec![anchor, known.clone()], 1)
+        // A register token has the row's time, as it always has.
+        let with_register = if self.has_register() {
+            let register = Tensor::<B, 2>::zeros([batch, 1], &device).bool();
+            Tensor::cat(vec![register, known.clone()], 1)
         } else {
             known.clone()
         };
         let state = self.informed::<Values>(state, ratio);
-        let x = self.evaluate::<Values>(state, |map| steer(map, &anchored), dropout);
+        let x = self.evaluate::<Values>(state, |map| steer(map, &with_register), dropout);
         self.output_layer.answer(x, |map| steer(map, &known))
     }
 }
@@ -71,10 +71,10 @@ mod tests {
     const SHAPE: [usize; 2] = [2, 5];
 
     /// A two-time network whose every parameter is drawn.
-    fn loud(anchor: bool) -> Dit<Flex> {
+    fn loud(register_token: bool) -> Dit<Flex> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let config = DitConfig {
-            anchor,
+            register_token,
             ..DitConfig::new(7, 5, 16, 2, 2).with_two_time(true)
         };
         let model = config.init::<Flex>(&mut rng, &Default::default()).unwrap();
@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn where_nothing_is_known_the_row_has_its_times() {
-        for anchor in [false, true] {
-            let model = loud(anchor);
+        for register in [false, true] {
+            let model = loud(register);
             let found = given(&model, Tensor::zeros(SHAPE, &Default::default()));
             close(found, plain(&model, 0.2, 0.6));
         }

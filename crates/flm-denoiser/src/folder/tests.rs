@@ -18,7 +18,7 @@ fn config() -> DitConfig {
     DitConfig {
         cond_dim: 6,
         dropout: 0.25,
-        anchor: true,
+        register_token: true,
         schedule_vocab: 4,
         ..DitConfig::new(5, 3, 8, 1, 2)
     }
@@ -194,12 +194,12 @@ fn a_refused_save_leaves_nothing_behind() {
     assert_eq!(
         attempt(
             &DitConfig {
-                anchor: false,
+                register_token: false,
                 ..config()
             },
             &[]
         ),
-        "the configuration has anchor = false, the network true"
+        "the configuration has register_token = false, the network true"
     );
     assert_eq!(
         attempt(

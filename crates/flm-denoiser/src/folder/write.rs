@@ -151,16 +151,16 @@ pub fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<()
             model.is_two_time().to_string(),
         ),
         (
-            "anchor",
-            config.anchor.to_string(),
-            model.has_anchor().to_string(),
+            "register_token",
+            config.register_token.to_string(),
+            model.has_register().to_string(),
         ),
         (
             "loss_weight",
             config.loss_weight.to_string(),
             model.has_loss_weight().to_string(),
         ),
-        // Of a blank and of causal blocks there are as many kinds as families, but for two that differ in nothing that is saved.
+        // Of a mask token and of causal blocks there are as many kinds as families, but for two that differ in nothing that is saved.
         (
             "family",
             config.family.to_string(),
@@ -175,7 +175,7 @@ pub fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<()
 /// The family of the network: `said`, if it can be.
 fn family_of<B: Backend>(model: &Dit<B>, said: Family) -> Family {
     let is = |family: &Family| {
-        (family.has_blank(), family.is_causal()) == (model.has_blank(), model.is_causal())
+        (family.has_mask_token(), family.is_causal()) == (model.has_mask_token(), model.is_causal())
     };
     [said, Family::Flow, Family::Mdlm, Family::Autoregressive]
         .into_iter()

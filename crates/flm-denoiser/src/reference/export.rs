@@ -90,9 +90,9 @@ fn check(config: &DitConfig) -> Result<(), ReferenceError> {
     let own_schedule = [0, config.vocab_size].contains(&config.schedule_vocab);
     let differences = [
         (
-            "anchor",
-            config.anchor.to_string(),
-            plain.anchor.to_string(),
+            "register_token",
+            config.register_token.to_string(),
+            plain.register_token.to_string(),
         ),
         (
             "evidence",

@@ -499,9 +499,9 @@ fn what_goes_out_comes_in_again() {
 
 #[test]
 fn what_the_reference_cannot_have_is_not_written() {
-    let [mut anchor, mut evidence] = [(), ()].map(|()| config(false));
-    (anchor.anchor, evidence.evidence) = (true, true);
-    for (key, config) in [("anchor", anchor), ("evidence", evidence)] {
+    let [mut register, mut evidence] = [(), ()].map(|()| config(false));
+    (register.register_token, evidence.evidence) = (true, true);
+    for (key, config) in [("register_token", register), ("evidence", evidence)] {
         let home = home();
         let place = home.path().join("model");
         let refused = export(

@@ -52,7 +52,7 @@ pub fn sample<B: Backend, R: Rng>(
 ) -> Result<Sampled, SamplingError> {
     sampling.check()?;
     let rows = rngs.len();
-    if !(model.is_causal() && model.has_blank()) {
+    if !(model.is_causal() && model.has_mask_token()) {
         return Err(SamplingError::Family {
             sampler: "autoregressive",
             expected: "autoregressive",
@@ -73,8 +73,8 @@ pub fn sample<B: Backend, R: Rng>(
     let all_know = |at: &usize| (0..rows).all(|row| known(row, *at).is_some());
     let beginning = (0..length).take_while(all_know).count();
     let device = model.embed().embedding.device();
-    let blank = model.embed().embedding.dims()[0] as i64;
-    let mut seen: Tensor<B, 2, Int> = Tensor::full([rows, 1], blank, &device);
+    let mask_token = model.embed().embedding.dims()[0] as i64;
+    let mut seen: Tensor<B, 2, Int> = Tensor::full([rows, 1], mask_token, &device);
     if let (Some(given), 1..) = (given, beginning) {
         let tokens = given.tokens.tensor(&device).narrow(1, 0, beginning);
         seen = Tensor::cat(vec![seen, tokens], 1);

@@ -1,16 +1,16 @@
-//! From blanks to text.
+//! From masked tokens to text.
 
-use super::blanks;
+use super::masked_positions;
 use crate::schedule::{Level, LogLinear};
 use crate::{Predict, Sampled, SamplingError, TokenSampling, Tokens};
 use burn::tensor::backend::Backend;
 use flm_denoiser::Dropout;
 use rand::{Rng, RngExt};
 
-/// Fills the blanks of `start` in `sampling.steps` ancestral steps; what is no blank stays.
+/// Fills the masked tokens of `start` in `sampling.steps` ancestral steps; what is no mask token stays.
 ///
-/// In a step from α to α′ each blank becomes a token with probability (α′ − α)/(1 − α), whichever the network draws for it. The last step fills all
-/// that are left. Which blanks those are does not depend on the network, so it is drawn first: `cached`, a text of which none is filled
+/// In a step from α to α′ each mask token becomes a token with probability (α′ − α)/(1 − α), whichever the network draws for it. The last step fills all
+/// that are left. Which masked tokens those are does not depend on the network, so it is drawn first: `cached`, a text of which none is filled
 /// in a step does not go through the network, which is told no time and would answer as before. The samples are the same.
 ///
 /// # Errors
@@ -29,7 +29,7 @@ pub fn sample<B: Backend, R: Rng>(
 ) -> Result<Sampled, SamplingError> {
     sampling.check()?;
     assert_eq!(start.rows(), rngs.len(), "a generator for each text");
-    let (blank, schedule) = (model.vocab_size(), LogLinear::default());
+    let (mask_token, schedule) = (model.vocab_size(), LogLinear::default());
     let (mut tokens, mut evaluations) = (start, 0);
     for step in 0..sampling.steps {
         let time = |step| 1.0 - step as f64 / sampling.steps as f64;
@@ -39,7 +39,7 @@ pub fn sample<B: Backend, R: Rng>(
         } else {
             (schedule.alpha(time(step + 1)) - level.alpha) / (1.0 - level.alpha)
         };
-        let filled: Vec<usize> = blanks(&tokens, blank)
+        let filled: Vec<usize> = masked_positions(&tokens, mask_token)
             .into_iter()
             .filter(|at| rngs[at / tokens.length()].random::<f64>() < probability)
             .collect();

@@ -31,16 +31,16 @@ fn sampled(toy: &Toy, rows: usize, steps: usize, cached: bool, seed: u64) -> cra
 }
 
 #[test]
-fn tokens_are_blank_as_often_as_the_level_says() {
+fn tokens_are_mask_token_as_often_as_the_level_says() {
     let tokens = Tokens::filled(1, [3, 4_000]);
     let levels: Vec<Level> = [0.2, 0.5, 0.9]
         .map(|t| LogLinear::default().level(t))
         .into();
-    let noisy = blanked(&tokens, &levels, VOCAB, &mut rng(1));
+    let noisy = masked(&tokens, &levels, VOCAB, &mut rng(1));
     for (row, level) in levels.iter().enumerate() {
         let left = noisy.row(row).iter().filter(|&&id| id == 1).count() as f64;
-        let blank = noisy.row(row).iter().filter(|&&id| id == 3).count() as f64;
-        assert_eq!(left + blank, 4_000.0);
+        let mask_token = noisy.row(row).iter().filter(|&&id| id == 3).count() as f64;
+        assert_eq!(left + mask_token, 4_000.0);
         // Five standard deviations.
         let deviation = (4_000.0 * level.alpha * (1.0 - level.alpha)).sqrt();
         assert!((left - 4_000.0 * level.alpha).abs() < 5.0 * deviation);
@@ -49,7 +49,7 @@ fn tokens_are_blank_as_often_as_the_level_says() {
 
 #[test]
 fn with_the_true_denoiser_the_bound_is_the_entropy_and_with_another_more() {
-    let toy = Toy::new(Kind::Blank);
+    let toy = Toy::new(Kind::Masked);
     let tokens = toy.thousand();
     let estimate = |boldness| {
         let toy = Toy {
@@ -72,7 +72,7 @@ fn with_the_true_denoiser_the_bound_is_the_entropy_and_with_another_more() {
 
 #[test]
 fn losses_are_nothing_where_a_token_is_there_and_their_mean_is_the_bounds() {
-    let (toy, mut rng) = (Toy::new(Kind::Blank), rng(3));
+    let (toy, mut rng) = (Toy::new(Kind::Masked), rng(3));
     let tokens = Tokens::new(vec![0, 1, 1, 2], LENGTH);
     let noisy = Tokens::new(vec![0, 3, 3, 3], LENGTH);
     let levels = [0.3, 0.8].map(|t| LogLinear::default().level(t));
@@ -95,7 +95,7 @@ fn losses_are_nothing_where_a_token_is_there_and_their_mean_is_the_bounds() {
         (losses.diagnostics[1].sum, losses.diagnostics[1].count),
         (3.0, 4.0)
     );
-    // Nothing blank, nothing lost.
+    // Nothing masked, nothing lost.
     let losses = losses_of(&prediction, &tokens, &tokens, &levels, VOCAB);
     let mean: f32 = losses.mean.inner().into_scalar();
     assert_eq!(mean, 0.0);
@@ -105,7 +105,7 @@ fn losses_are_nothing_where_a_token_is_there_and_their_mean_is_the_bounds() {
 
 #[test]
 fn many_steps_sample_the_distribution_and_one_step_its_marginals() {
-    let toy = Toy::new(Kind::Blank);
+    let toy = Toy::new(Kind::Masked);
     let rows = 4_000;
     let alone = |position: usize, token: i32| -> f64 {
         let with = toy.texts.iter().filter(|(text, _)| text[position] == token);
@@ -130,7 +130,7 @@ fn many_steps_sample_the_distribution_and_one_step_its_marginals() {
 
 #[test]
 fn an_evaluation_is_saved_where_nothing_changes_and_the_samples_are_the_same() {
-    let toy = Toy::new(Kind::Blank);
+    let toy = Toy::new(Kind::Masked);
     let (cached, plain) = (
         sampled(&toy, 50, 64, true, 5),
         sampled(&toy, 50, 64, false, 5),
@@ -146,7 +146,7 @@ fn an_evaluation_is_saved_where_nothing_changes_and_the_samples_are_the_same() {
 
 #[test]
 fn known_tokens_stay() {
-    let toy = Toy::new(Kind::Blank);
+    let toy = Toy::new(Kind::Masked);
     let start = Tokens::new([1, 3].repeat(100), LENGTH);
     let found = sample(&toy, start, TokenSampling::new(4), true, &mut rngs(100, 6)).unwrap();
     // After a 1 there is a 2 for certain.
@@ -155,7 +155,7 @@ fn known_tokens_stay() {
 
 #[test]
 fn impossible_settings_are_named() {
-    let toy = Toy::new(Kind::Blank);
+    let toy = Toy::new(Kind::Masked);
     let message = |sampling: TokenSampling| {
         let start = Tokens::filled(VOCAB, [1, LENGTH]);
         (sample(&toy, start, sampling, true, &mut rngs(1, 1)).unwrap_err()).to_string()

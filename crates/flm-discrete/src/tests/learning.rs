@@ -26,15 +26,15 @@ fn trained(
     losses: impl Fn(&Dit<Train>, &Tokens, u64, &mut ChaCha8Rng) -> Losses<Train>,
 ) -> Dit<Flex> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    // An anchor, as rotary attention alone cannot tell the first token from the second.
+    // A register token, as rotary attention alone cannot tell the first token from the second.
     let config = DitConfig {
         cond_dim: 16,
-        anchor: true,
+        register_token: true,
         ..DitConfig::new(VOCAB, LENGTH, 32, 2, 2).with_family(family)
     };
     let mut model = config.init::<Train>(&mut rng, &Default::default()).unwrap();
     let mut optimizer = AdamConfig::new().init();
-    let texts = Toy::new(Kind::Blank).thousand();
+    let texts = Toy::new(Kind::Masked).thousand();
     for step in 0..STEPS {
         let rows: Vec<usize> = (0..BATCH)
             .map(|_| rng.random_range(0..texts.rows()))
@@ -50,7 +50,7 @@ fn trained(
 fn assert_learned(nats: &[f64]) {
     let (found, exact) = (
         Bound::of(nats, LENGTH),
-        Toy::new(Kind::Blank).entropy() / LENGTH as f64,
+        Toy::new(Kind::Masked).entropy() / LENGTH as f64,
     );
     assert!(found.nats > exact - 4.0 * found.error, "{found:?}, {exact}");
     assert!(
@@ -73,7 +73,7 @@ fn masked_diffusion_learns() {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     assert_learned(&mdlm::nats(
         &model,
-        &Toy::new(Kind::Blank).thousand(),
+        &Toy::new(Kind::Masked).thousand(),
         32,
         &mut rng,
     ));
@@ -105,9 +105,9 @@ fn an_autoregression_learns() {
     let model = trained(Family::Autoregressive, |model, tokens, _, _| {
         AutoregressiveObjective.score(model, tokens.tensor(&device), &mut Dropout::off())
     });
-    let nats = autoregressive::nats(&model, &Toy::new(Kind::Blank).thousand());
+    let nats = autoregressive::nats(&model, &Toy::new(Kind::Masked).thousand());
     let found = Bound::of(&nats, LENGTH);
-    let exact = Toy::new(Kind::Blank).entropy() / LENGTH as f64;
+    let exact = Toy::new(Kind::Masked).entropy() / LENGTH as f64;
     // The cross-entropy of all texts in their shares is no less, and there is nothing to estimate.
     assert!(
         (exact - 1e-6..1.03 * exact).contains(&found.nats),

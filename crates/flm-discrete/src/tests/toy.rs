@@ -18,8 +18,8 @@ pub(crate) const LENGTH: usize = 2;
 /// How tokens become noise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// They become blank.
-    Blank,
+    /// They become masked.
+    Masked,
     /// They become any.
     Uniform,
 }
@@ -66,13 +66,13 @@ impl Toy {
     pub(crate) fn kernel(&self, from: i32, to: i32, alpha: f64) -> f64 {
         let same = if from == to { alpha } else { 0.0 };
         match self.kind {
-            Kind::Blank if to == VOCAB as i32 => 1.0 - alpha,
-            Kind::Blank => same,
+            Kind::Masked if to == VOCAB as i32 => 1.0 - alpha,
+            Kind::Masked => same,
             Kind::Uniform => same + (1.0 - alpha) / VOCAB as f64,
         }
     }
 
-    /// How likely `token` is at `position`, by enumeration. Of a blank no more is known than the others say; where tokens are replaced, the bound and the
+    /// How likely `token` is at `position`, by enumeration. Of a mask token no more is known than the others say; where tokens are replaced, the bound and the
     /// posterior ask for the same, what *others* say, and add themselves what the token says of itself.
     fn posterior(&self, noisy: &[i32], position: usize, token: i32, alpha: f64) -> f64 {
         let joint = |text: &[i32; LENGTH], p: f64| {

@@ -3,7 +3,7 @@
 use flm_eval::{GrammarRows, Posterior};
 use rand::{Rng, RngExt};
 
-/// A row of symbols, drawn as `flm_discrete::mdlm` draws: in step k of N each blank is filled with probability (α′ − α)/(1 − α) = 1/(N − k), since α is linear, by a
+/// A row of symbols, drawn as `flm_discrete::mdlm` draws: in step k of N each mask token is filled with probability (α′ − α)/(1 − α) = 1/(N − k), since α is linear, by a
 /// symbol from its own marginal given what was filled before.
 ///
 /// What was drawn apart may go together in no sentence. Then the distribution says nothing, and what it says of `any` row stands in.
@@ -33,31 +33,33 @@ pub(super) fn sample<R: Rng + ?Sized>(
     row.into_iter().flatten().collect()
 }
 
-/// The rate of the bound at time `t` of a row of symbols, of which some become blank here.
+/// The rate of the bound at time `t` of a row of symbols, of which some become masked here.
 pub(super) fn rate<R: Rng + ?Sized>(
     rows: &GrammarRows<'_>,
     row: &[usize],
     t: f64,
     rng: &mut R,
 ) -> f64 {
-    let blank: Vec<bool> = row.iter().map(|_| rng.random::<f64>() < t).collect();
-    rate_of(rows, row, &blank, t)
+    let is_masked: Vec<bool> = row.iter().map(|_| rng.random::<f64>() < t).collect();
+    rate_of(rows, row, &is_masked, t)
 }
 
-/// The rate of the bound at time `t`, above 0, of a row of symbols of which some are blank, in nats a place: cross-entropy of the blanks over t, as α = 1 − t.
-pub(super) fn rate_of(rows: &GrammarRows<'_>, row: &[usize], blank: &[bool], t: f64) -> f64 {
-    if !blank.contains(&true) {
+/// The rate of the bound at time `t`, above 0, of a row of symbols of which some are masked, in nats a place: cross-entropy of the masked tokens over t, as α = 1 − t.
+pub(super) fn rate_of(rows: &GrammarRows<'_>, row: &[usize], is_masked: &[bool], t: f64) -> f64 {
+    if !is_masked.contains(&true) {
         return 0.0;
     }
-    let known = row.iter().zip(blank);
-    let known: Vec<Option<usize>> = known.map(|(s, blank)| (!blank).then_some(*s)).collect();
+    let known = row.iter().zip(is_masked);
+    let known: Vec<Option<usize>> = known
+        .map(|(s, is_masked)| (!is_masked).then_some(*s))
+        .collect();
     let distribution = rows.given(&rows.known(&known));
     let probabilities = distribution.expect("the row itself fits").marginals();
-    let blanks = (row
+    let losses = (row
         .iter()
         .zip(probabilities.chunks(rows.symbols()))
-        .zip(blank))
-    .filter(|(_, blank)| **blank)
+        .zip(is_masked))
+    .filter(|(_, is_masked)| **is_masked)
     .map(|((symbol, place), _)| -place[*symbol].ln());
-    blanks.sum::<f64>() / t / row.len() as f64
+    losses.sum::<f64>() / t / row.len() as f64
 }

@@ -152,9 +152,10 @@ fn bounds_of_who_knows_the_distribution_are_the_distribution() {
             let symbols = exact.symbols.of(&tokens).unwrap();
             let masked = |t: f64| -> f64 {
                 let all = (0..8).map(|number: usize| {
-                    let blank = [0, 1, 2].map(|place| number >> place & 1 == 1);
-                    let probabilities = blank.map(|blank| if blank { t } else { 1.0 - t });
-                    let rate = masked::rate_of(exact.rows, &symbols, &blank, t);
+                    let is_masked = [0, 1, 2].map(|place| number >> place & 1 == 1);
+                    let probabilities =
+                        is_masked.map(|is_masked| if is_masked { t } else { 1.0 - t });
+                    let rate = masked::rate_of(exact.rows, &symbols, &is_masked, t);
                     probabilities.iter().product::<f64>() * rate
                 });
                 all.sum()

@@ -15,11 +15,11 @@ const LENGTH: usize = 5;
 const WIDTH: usize = 16;
 const VOCAB: usize = 11;
 
-/// A two-time network with an anchor, whose every parameter is drawn, so that all of it takes part.
+/// A two-time network with a register token, whose every parameter is drawn, so that all of it takes part.
 fn loud<B: Backend>() -> Dit<B> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let config = DitConfig {
-        anchor: true,
+        register_token: true,
         ..DitConfig::new(VOCAB, LENGTH, WIDTH, 2, 2).with_two_time(true)
     };
     let model = config.init::<B>(&mut rng, &Default::default()).unwrap();
