@@ -67,6 +67,23 @@ const CHECKS: &[Check] = &[
     },
 ];
 
+/// Every crate as it would be published, built from its package.
+const PACKAGES: Check = Check {
+    name: "packages",
+    arguments: &[
+        "package",
+        "--workspace",
+        "--exclude",
+        "flm-bench",
+        "--exclude",
+        "flm-tests",
+        "--exclude",
+        "xtask",
+        "--locked",
+    ],
+    environment: &[],
+};
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     timed("architecture", architecture::check)?;
     for check in CHECKS {
@@ -77,6 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let flm = metadata.target_directory.join("debug/flm");
     timed("smallest pipelines", || pipeline::smoke(flm.into()))?;
     if arguments.full {
+        timed("packages", || cargo(&PACKAGES))?;
         timed("a crate outside the workspace", outside)?;
         let checks = Task::Checks(NonZeroUsize::MIN);
         timed("checks on WGPU", || backend_tests::on("wgpu", &checks))?;

@@ -222,3 +222,8 @@ mod tests {
         }
     }
 }
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

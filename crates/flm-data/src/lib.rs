@@ -86,3 +86,8 @@ pub use prepare::{PrepareOptions, Progress, Stage, TokenizerSource, Validation, 
 pub use shard::ShardInfo;
 pub use text_map::TextMap;
 pub use tokenizer::{BOS, EOS, MINIMUM_BPE_VOCABULARY, PAD, TextTokenizer};
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -28,34 +28,34 @@ pub const MANIFEST_VERSION: u32 = 1;
 
 /// The manifests that come with the program.
 const BUILTIN: [(&str, &str); 10] = [
-    ("lm1b", include_str!("../../../datasets/lm1b.toml")),
+    ("lm1b", include_str!("../datasets/lm1b.toml")),
     (
         "openwebtext",
-        include_str!("../../../datasets/openwebtext.toml"),
+        include_str!("../datasets/openwebtext.toml"),
     ),
-    ("text8", include_str!("../../../datasets/text8.toml")),
+    ("text8", include_str!("../datasets/text8.toml")),
     (
         "wikitext-2",
-        include_str!("../../../datasets/wikitext-2.toml"),
+        include_str!("../datasets/wikitext-2.toml"),
     ),
     (
         "wikitext-103",
-        include_str!("../../../datasets/wikitext-103.toml"),
+        include_str!("../datasets/wikitext-103.toml"),
     ),
-    ("ptb", include_str!("../../../datasets/ptb.toml")),
+    ("ptb", include_str!("../datasets/ptb.toml")),
     (
         "tinystories",
-        include_str!("../../../datasets/tinystories.toml"),
+        include_str!("../datasets/tinystories.toml"),
     ),
     (
         "tiny-shakespeare",
-        include_str!("../../../datasets/tiny-shakespeare.toml"),
+        include_str!("../datasets/tiny-shakespeare.toml"),
     ),
     (
         "fineweb-edu",
-        include_str!("../../../datasets/fineweb-edu.toml"),
+        include_str!("../datasets/fineweb-edu.toml"),
     ),
-    ("gsm8k", include_str!("../../../datasets/gsm8k.toml")),
+    ("gsm8k", include_str!("../datasets/gsm8k.toml")),
 ];
 
 /// What is to be known about a data set: where its files are, how they are read, and which tokenizer, length and layout are

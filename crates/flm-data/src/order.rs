@@ -9,6 +9,7 @@ use crate::mix::mix;
 /// hold, and a run that resumes at step 10,000 asks for that step and has the batch it would have
 /// had. Each epoch is a keyed bijection of the row numbers: a Feistel network (Luby and Rackoff,
 /// 1988) over the next power of four, walked until it lands on a row (Black and Rogaway, 2002).
+/// A shuffled list of another generator would change the losses of every seed in the documents.
 ///
 /// ```
 /// use flm_data::BatchOrder;
@@ -29,7 +30,7 @@ pub struct BatchOrder {
     half: u32,
 }
 
-// Four rounds make a network indistinguishable from probability in theory, with ideal round functions
+// Four rounds make a network indistinguishable from random in theory, with ideal round functions
 // and large halves; halves of few bits need more.
 const ROUNDS: u64 = 8;
 // Smaller halves have round functions of so few values that orders of a few rows repeat.

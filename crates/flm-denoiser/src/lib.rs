@@ -115,3 +115,8 @@ pub use noise::{Likelihoods, Noise, NoiseWidth, Prior};
 pub use residual::Residual;
 pub use sampling::{DropoutGuidance, SamplingDenoiser, TemperatureError};
 pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -61,3 +61,8 @@ pub use predict::Predict;
 pub use schedule::{Level, LogLinear, training_times};
 pub use settings::{Sampled, SamplingError, TokenSampling};
 pub use tokens::Tokens;
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -45,3 +45,8 @@ pub use known::known_positions;
 pub use off_diagonal::*;
 pub use residual::{ResidualObjective, ResidualStudent};
 pub use rows::{Midpoint, RowKind, TimeRow, diagonal_rows, flow_map_rows};
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -160,3 +160,8 @@ pub use metrics::{
 pub use oracle::oracle_nats_per_token;
 pub use quality::{Diversity, NoSamples, Quality, corpus_quality};
 pub use scorer::{GenPpl, ScoreError, Scored, Scorer};
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

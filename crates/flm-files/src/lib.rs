@@ -109,3 +109,8 @@ pub fn parent(path: &Path) -> &Path {
         _ => Path::new("."),
     }
 }
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

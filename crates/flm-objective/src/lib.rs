@@ -45,3 +45,8 @@ mod objective;
 pub use losses::{Diagnostic, Losses};
 pub use network::{Inner, Network, trainable};
 pub use objective::{Objective, References, Step, StepSize, TRAINED, purpose};
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

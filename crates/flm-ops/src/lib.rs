@@ -492,3 +492,8 @@ pub fn norm_linear<B: Backend>(
         Route::Flex | Route::Composed => linear(norm_modulate(input), weight, bias),
     }
 }
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

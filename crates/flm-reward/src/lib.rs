@@ -91,3 +91,8 @@ impl<A: AutodiffBackend, R: Reward<A> + ?Sized> Reward<A> for Box<R> {
         (**self).of(means)
     }
 }
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

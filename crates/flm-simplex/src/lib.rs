@@ -87,3 +87,8 @@ pub use clock::{Clock, ClockError};
 pub use pinned::Pinned;
 pub use sampler::{Denoiser, SamplerError};
 pub use schedule::{Schedule, ScheduleError};
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -28,3 +28,8 @@ mod purpose {
     pub(crate) const HOLE: u64 = 107;
     pub(crate) const PERFECT: u64 = 108;
 }
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -39,3 +39,8 @@ pub use error::TrainError;
 pub use metrics::{Evaluation, Event, Line, MetricsFile, StepReport};
 pub use trainer::{Outcome, Run, Session};
 pub use workers::Workers;
+
+/// The snippets of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

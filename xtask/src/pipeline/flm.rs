@@ -3,15 +3,14 @@
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
+use sysinfo::{Pid, Process, ProcessesToUpdate, System};
 
 /// How often a process is looked at.
 const GLANCE: Duration = Duration::from_millis(200);
-/// Clock ticks of the processor times in /proc: 100 on every Linux of today.
-const TICKS: f64 = 100.0;
 
 /// `flm`, and where its output goes.
 pub(crate) struct Flm {
@@ -19,7 +18,7 @@ pub(crate) struct Flm {
     pub(crate) log: PathBuf,
 }
 
-/// What a process has used, as far as the system tells: Linux does.
+/// What a process has used, as far as the system tells; memory is looked at five times a second.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Used {
     /// Seconds of all cores together.
@@ -43,12 +42,16 @@ impl Flm {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
-        let mut used = Used::default();
+        let (mut system, mut used) = (System::new(), Used::default());
+        let process = Pid::from_u32(child.id());
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
             }
-            used = glance(child.id()).unwrap_or(used);
+            system.refresh_processes(ProcessesToUpdate::Some(&[process]), true);
+            if let Some(process) = system.process(process) {
+                used.add(process);
+            }
             sleep(GLANCE);
         };
         ensure!(
@@ -76,21 +79,12 @@ impl Flm {
     }
 }
 
-/// What a living process has used so far.
-fn glance(process: u32) -> Option<Used> {
-    let folder = Path::new("/proc").join(process.to_string());
-    let status = fs::read_to_string(folder.join("status")).ok()?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?
-        .split_whitespace()
-        .next()?;
-    let stat = fs::read_to_string(folder.join("stat")).ok()?;
-    // Behind the name in brackets, which may hold anything; user and system time are the 12th and 13th from there.
-    let mut times = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut ticks = || times.next()?.parse::<f64>().ok();
-    Some(Used {
-        cpu_seconds: Some((ticks()? + ticks()?) / TICKS),
-        peak_mib: Some(peak.parse::<f64>().ok()? / 1024.0),
-    })
+impl Used {
+    /// Adds what a living process has used so far.
+    fn add(&mut self, process: &Process) {
+        let memory = process.memory() as f64 / f64::from(1 << 20);
+        let seconds = process.accumulated_cpu_time() as f64 / 1e3;
+        self.cpu_seconds = Some(seconds);
+        self.peak_mib = Some(self.peak_mib.unwrap_or(0.0).max(memory));
+    }
 }

@@ -16,6 +16,7 @@ use plan::Wish;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use sysinfo::System;
 
 /// Say on what this flm can compute here, how fast that is, and what a preset would take
 ///
@@ -156,15 +157,12 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1 << 30))
 }
 
-/// All of the host's memory and what is free of it, in bytes, where the system says so.
+/// All of the host's memory and the free part of it, in bytes, where the system says so.
 fn host_memory() -> Option<[f64; 2]> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let of = |key: &str| -> Option<f64> {
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib * 1024.0)
-    };
-    Some([of("MemTotal:")?, of("MemAvailable:")?])
+    let mut system = System::new();
+    system.refresh_memory();
+    let memory = [system.total_memory(), system.available_memory()];
+    (memory[0] > 0).then(|| memory.map(|bytes| bytes as f64))
 }
 
 /// The Vulkan drivers that are installed, by the files that name them.

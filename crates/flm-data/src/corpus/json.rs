@@ -1,8 +1,7 @@
 //! One string out of a line of JSON, without holding the rest of the line as a tree.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::collections::HashMap;
 
 /// What a line of JSON has in a field.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,85 +12,19 @@ pub(super) enum Field {
     Missing,
 }
 
-/// The string in a field of a JSON object.
+/// The string in a field of a JSON object. Of a field that is there twice the last one counts.
 pub(super) fn string_field(json: &str, field: &str) -> serde_json::Result<Field> {
-    let mut reader = serde_json::Deserializer::from_str(json);
-    let text = Pick { field: Some(field) }.deserialize(&mut reader)?;
-    reader.end()?;
-    Ok(text)
-}
-
-/// At the top: looks for a field. At its value: takes a string.
-struct Pick<'a> {
-    field: Option<&'a str>,
-}
-
-impl<'de> DeserializeSeed<'de> for Pick<'_> {
-    type Value = Field;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_any(self)
+    let whole: &RawValue = serde_json::from_str(json)?;
+    if !whole.get().starts_with('{') {
+        return Ok(Field::Missing);
     }
-}
-
-impl<'de> Visitor<'de> for Pick<'_> {
-    type Value = Field;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = Field::Missing;
-        while let Some(key) = map.next_key::<String>()? {
-            // Of a field that is there twice the last one counts, as in most readers.
-            if self.field == Some(key.as_str()) {
-                found = map.next_value_seed(Pick { field: None })?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Field::Missing)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        self.visit_string(text.to_owned())
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
-        Ok(match self.field {
-            None => Field::Text(text),
-            Some(_) => Field::Missing,
-        })
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Field::Missing)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Field::Missing)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Field::Missing)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Field::Missing)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(match self.field {
-            None => Field::Null,
-            Some(_) => Field::Missing,
-        })
-    }
+    let fields: HashMap<String, &RawValue> = serde_json::from_str(whole.get())?;
+    let value = fields.get(field).map_or("false", |value| value.get());
+    Ok(match value.as_bytes()[0] {
+        b'"' => Field::Text(serde_json::from_str(value)?),
+        b'n' => Field::Null,
+        _ => Field::Missing,
+    })
 }
 
 #[cfg(test)]

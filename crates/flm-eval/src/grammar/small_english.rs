@@ -3,9 +3,9 @@
 use super::Grammar;
 
 impl Grammar {
-    /// Source of the built-in grammar, `datasets/grammar/small-english.grammar`.
+    /// Source of the built-in grammar, `grammars/small-english.grammar`.
     pub const SMALL_ENGLISH: &'static str =
-        include_str!("../../../../datasets/grammar/small-english.grammar");
+        include_str!("../../grammars/small-english.grammar");
 
     /// The built-in corpus: small English, 157 words, sentences of 6 to 21 tokens.
     ///

@@ -7,6 +7,7 @@ use crate::error::{CliError, Result};
 use crate::plot;
 use crate::table::optional;
 use flm::Card;
+use minijinja::{AutoEscape, Environment, Value, context};
 use std::path::Path;
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -36,104 +37,6 @@ impl Page<'_> {
         let curves = [(&flow.curve, plot::FLOW), (&flow_map.curve, plot::FLOW_MAP)];
         let settings = toml::to_string_pretty(&self.report.config)
             .map_err(|error| CliError::input(format!("the configuration: {error}")))?;
-        let fields = [
-            ("lead", self.lead()),
-            ("sentences", self.sentences()),
-            ("in_steps", format!("in {}", steps(self.fewest))),
-            ("rows", self.rows()),
-            ("drawn", self.report.drawn()),
-            ("validity", validity(&self.report.rows).map_err(failed)?),
-            ("losses", plot::losses(&curves).map_err(failed)?),
-            ("stages", self.stages()),
-            ("models", self.models.iter().map(model_row).collect()),
-            ("settings", escape(&settings)),
-            ("command", escape(&flow.card.command)),
-            ("out", escape(&self.out.display().to_string())),
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ];
-        Ok(filled(TEMPLATE, &fields))
-    }
-
-    /// The finding in one sentence: the flow's many steps beside the flow map's fewest.
-    fn lead(&self) -> String {
-        let rows = &self.report.rows;
-        let flow = rows
-            .iter()
-            .filter(|row| row.model == "flm")
-            .max_by_key(|row| row.steps);
-        let map = rows
-            .iter()
-            .filter(|row| row.model == "fmlm")
-            .min_by_key(|row| row.steps);
-        let same = map.and_then(|map| {
-            rows.iter()
-                .find(|row| row.model == "flm" && row.steps == map.steps)
-        });
-        let share = |row: &Row| format!("<b>{:.0} %</b>", row.valid * 100.0);
-        let mut lead = String::new();
-        if let Some(flow) = flow {
-            lead += &format!(
-                "In {} the flow writes {} correct sentences. ",
-                steps(flow.steps),
-                share(flow)
-            );
-        }
-        if let Some(map) = map {
-            lead += &format!("Its flow map writes {} in {}", share(map), steps(map.steps));
-            match same {
-                Some(same) => lead += &format!("; the flow, so hurried, {}.", share(same)),
-                None => lead.push('.'),
-            }
-        }
-        lead
-    }
-
-    fn sentences(&self) -> String {
-        let item = |sentence: &String| {
-            let text = if sentence.is_empty() {
-                "<i>(empty)</i>".to_owned()
-            } else {
-                escape(sentence)
-            };
-            format!("<li>{text}</li>\n")
-        };
-        self.sentences.iter().map(item).collect()
-    }
-
-    fn rows(&self) -> String {
-        let row = |row: &Row| {
-            format!(
-                "<tr class=\"{model}\"><th>{name}</th><td>{steps}</td><td class=\"bar\" style=\"--share:{valid:.3}\">{percent:.1} %</td>\
-                 <td>{nats:.2}</td><td>{frames}</td><td>{entropy:.2}</td><td>{distinct:.1} %</td></tr>\n",
-                model = row.model,
-                name = row.name(),
-                steps = row.steps,
-                valid = row.valid,
-                percent = row.valid * 100.0,
-                nats = row.oracle_nats_per_token,
-                frames = optional(row.frame_divergence, 3),
-                entropy = row.entropy,
-                distinct = row.distinct * 100.0,
-            )
-        };
-        let corpus = &self.report.corpus;
-        let last = format!(
-            "<tr class=\"corpus\"><th>the grammar itself</th><td>–</td><td class=\"bar\" style=\"--share:1\">100.0 %</td>\
-             <td>{:.2}</td><td>{}</td><td>{:.2}</td><td>{:.1} %</td></tr>\n",
-            corpus.oracle_nats_per_token,
-            optional(corpus.frame_divergence, 3),
-            corpus.entropy,
-            corpus.distinct * 100.0
-        );
-        self.report
-            .sorted()
-            .into_iter()
-            .map(row)
-            .chain([last])
-            .collect()
-    }
-
-    fn stages(&self) -> String {
         let seconds = &self.report.seconds;
         let stages = [
             ("corpus", seconds.prepare),
@@ -141,27 +44,66 @@ impl Page<'_> {
             ("flow map", seconds.distill),
             ("samples", seconds.sample),
         ];
-        stages
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| AutoEscape::Html);
+        environment.add_filter("steps", steps);
+        environment.add_filter("optional", |value: Option<f64>| optional(value, 3));
+        environment.add_filter("fixed", |value: f64, digits: usize| {
+            format!("{value:.digits$}")
+        });
+        environment.add_filter("percent", |share: f64, digits: usize| {
+            format!("{:.digits$} %", share * 100.0)
+        });
+        let page = environment.render_str(
+            TEMPLATE,
+            context! {
+                flow => self.row("flm", |rows| rows.max_by_key(|row| row.steps)),
+                map => self.row("fmlm", |rows| rows.min_by_key(|row| row.steps)),
+                hurried => self.row("flm", |mut rows| rows.find(|row| row.steps == self.fewest)),
+                sentences => self.sentences,
+                fewest => self.fewest,
+                rows => (self.report.sorted().iter())
+                    .map(|row| context! { name => row.name(), ..Value::from_serialize(row) })
+                    .collect::<Vec<_>>(),
+                corpus => self.report.corpus,
+                drawn => self.report.drawn(),
+                validity => validity(&self.report.rows).map_err(failed)?,
+                losses => plot::losses(&curves).map_err(failed)?,
+                models => self.models.iter().map(model).collect::<Vec<_>>(),
+                stages => stages.map(|(stage, seconds)| (stage, duration(seconds))),
+                command => flow.card.command,
+                version => env!("CARGO_PKG_VERSION"),
+                out => self.out.display().to_string(),
+                settings,
+            },
+        );
+        page.map_err(|error| CliError::input(format!("cannot write the report: {error:#}")))
+    }
+
+    /// One of a model's rows.
+    fn row<'r>(
+        &'r self,
+        model: &'r str,
+        choose: impl FnOnce(&mut dyn Iterator<Item = &'r Row>) -> Option<&'r Row>,
+    ) -> Option<Value> {
+        let mut rows = self
+            .report
+            .rows
             .iter()
-            .map(|(stage, seconds)| {
-                format!("<li><span>{stage}</span> {}</li>\n", duration(*seconds))
-            })
-            .collect()
+            .filter(move |row| row.model == model);
+        choose(&mut rows).map(Value::from_serialize)
     }
 }
 
-fn model_row(model: &Model<'_>) -> String {
+fn model(model: &Model<'_>) -> Value {
     let run = model.card.training.clone().unwrap_or_default();
-    let loss = run
-        .validation_loss
-        .map_or_else(|| "–".to_owned(), |loss| format!("{loss:.3}"));
-    format!(
-        "<tr><th>{}</th><td>{}</td><td>{}</td><td>{loss}</td><td>{}</td></tr>\n",
-        model.label,
-        model.card.parameters,
-        run.steps,
-        duration(run.seconds)
-    )
+    context! {
+        label => model.label,
+        parameters => model.card.parameters,
+        steps => run.steps,
+        loss => run.validation_loss,
+        time => duration(run.seconds),
+    }
 }
 
 fn duration(seconds: f64) -> String {
@@ -175,40 +117,9 @@ fn duration(seconds: f64) -> String {
     )
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
-/// The template with each `{{field}}` filled in. A value is not looked into again.
-fn filled(template: &str, fields: &[(&str, String)]) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        out += before;
-        let (name, after) = after.split_once("}}").unwrap_or((after, ""));
-        let value = fields.iter().find(|(field, _)| *field == name);
-        debug_assert!(value.is_some(), "the page has no field {name}");
-        out += value.map_or("", |(_, value)| value);
-        rest = after;
-    }
-    out + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_filled_in_is_text_and_not_a_template() {
-        let fields = [("a", "{{b}}".to_owned()), ("b", escape("<i> & \"x\""))];
-        assert_eq!(
-            filled("{{a}} {{b}}.", &fields),
-            "{{b}} &lt;i&gt; &amp; &quot;x&quot;."
-        );
-    }
 
     #[test]
     fn the_page_fetches_nothing() {
