@@ -196,9 +196,9 @@ fn what_is_there_is_kept() {
         ),
         (
             "[train]\nsteps = 3",
-            "(mine/config.toml has no section distill)",
+            "(mine/config.toml has no section curriculum)",
         ),
-        ("", "(mine/config.toml has no section distill)"),
+        ("", "(mine/config.toml has no section curriculum)"),
     ] {
         fs::write(folder.path("mine/config.toml"), text).unwrap();
         for words in [

@@ -29,32 +29,20 @@ pub const MANIFEST_VERSION: u32 = 1;
 /// The manifests that come with the program.
 const BUILTIN: [(&str, &str); 10] = [
     ("lm1b", include_str!("../datasets/lm1b.toml")),
-    (
-        "openwebtext",
-        include_str!("../datasets/openwebtext.toml"),
-    ),
+    ("openwebtext", include_str!("../datasets/openwebtext.toml")),
     ("text8", include_str!("../datasets/text8.toml")),
-    (
-        "wikitext-2",
-        include_str!("../datasets/wikitext-2.toml"),
-    ),
+    ("wikitext-2", include_str!("../datasets/wikitext-2.toml")),
     (
         "wikitext-103",
         include_str!("../datasets/wikitext-103.toml"),
     ),
     ("ptb", include_str!("../datasets/ptb.toml")),
-    (
-        "tinystories",
-        include_str!("../datasets/tinystories.toml"),
-    ),
+    ("tinystories", include_str!("../datasets/tinystories.toml")),
     (
         "tiny-shakespeare",
         include_str!("../datasets/tiny-shakespeare.toml"),
     ),
-    (
-        "fineweb-edu",
-        include_str!("../datasets/fineweb-edu.toml"),
-    ),
+    ("fineweb-edu", include_str!("../datasets/fineweb-edu.toml")),
     ("gsm8k", include_str!("../datasets/gsm8k.toml")),
 ];
 

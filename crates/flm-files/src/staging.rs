@@ -41,8 +41,8 @@ impl Staging {
         existing: Existing,
         is_ours: impl Fn(&Path) -> bool,
     ) -> Result<Self, StagingError> {
-        let place = resolved(place)?;
-        let replaces = check(&place, existing, is_ours)?;
+        let (named, place) = (place, resolved(place)?);
+        let replaces = check(named, &place, existing, is_ours)?;
         let parents = Parents::make(parent(&place))?;
         let folder = hidden_folder(parent(&place), ".flm-new-")?.keep();
         Ok(Self {
@@ -66,11 +66,11 @@ impl Staging {
         existing: Existing,
         is_ours: impl Fn(&Path) -> bool,
     ) -> Result<Self, StagingError> {
-        let place = resolved(place)?;
+        let (named, place) = (place, resolved(place)?);
         let parents = Parents::make(parent(&place))?;
         let lock = Lock::take(&place, beside(&place, "lock"), File::try_lock)?;
         // Another process may have completed it until the lock was free.
-        let replaces = check(&place, existing, is_ours)?;
+        let replaces = check(named, &place, existing, is_ours)?;
         let folder = beside(&place, "preparing");
         match fs::create_dir(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -199,6 +199,7 @@ fn resolved(place: &Path) -> Result<PathBuf, FileError> {
 
 /// Whether there is something to replace, and it may be.
 fn check(
+    named: &Path,
     place: &Path,
     existing: Existing,
     is_ours: impl Fn(&Path) -> bool,
@@ -206,12 +207,13 @@ fn check(
     if fs::symlink_metadata(place).is_err() {
         return Ok(false);
     }
-    let path = place.to_path_buf();
     if existing == Existing::Refuse {
+        let path = named.to_path_buf();
         return Err(StagingError::Exists { path });
     }
     let is_empty = || fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none());
     if !is_ours(place) && !is_empty() {
+        let path = place.to_path_buf();
         return Err(StagingError::NotOurs { path });
     }
     Ok(true)

@@ -4,8 +4,7 @@ use super::Grammar;
 
 impl Grammar {
     /// Source of the built-in grammar, `grammars/small-english.grammar`.
-    pub const SMALL_ENGLISH: &'static str =
-        include_str!("../../grammars/small-english.grammar");
+    pub const SMALL_ENGLISH: &'static str = include_str!("../../grammars/small-english.grammar");
 
     /// The built-in corpus: small English, 157 words, sentences of 6 to 21 tokens.
     ///

@@ -57,9 +57,9 @@ impl Page<'_> {
         let page = environment.render_str(
             TEMPLATE,
             context! {
-                flow => self.row("flm", |rows| rows.max_by_key(|row| row.steps)),
-                map => self.row("fmlm", |rows| rows.min_by_key(|row| row.steps)),
-                hurried => self.row("flm", |mut rows| rows.find(|row| row.steps == self.fewest)),
+                flow => self.rows("flm").max_by_key(|row| row.steps),
+                map => self.rows("fmlm").min_by_key(|row| row.steps),
+                hurried => self.rows("flm").find(|row| row.steps == self.fewest),
                 sentences => self.sentences,
                 fewest => self.fewest,
                 rows => (self.report.sorted().iter())
@@ -80,18 +80,10 @@ impl Page<'_> {
         page.map_err(|error| CliError::input(format!("cannot write the report: {error:#}")))
     }
 
-    /// One of a model's rows.
-    fn row<'r>(
-        &'r self,
-        model: &'r str,
-        choose: impl FnOnce(&mut dyn Iterator<Item = &'r Row>) -> Option<&'r Row>,
-    ) -> Option<Value> {
-        let mut rows = self
-            .report
-            .rows
-            .iter()
-            .filter(move |row| row.model == model);
-        choose(&mut rows).map(Value::from_serialize)
+    /// The rows of a model.
+    fn rows<'r>(&'r self, model: &'r str) -> impl Iterator<Item = &'r Row> {
+        let rows = self.report.rows.iter();
+        rows.filter(move |row| row.model == model)
     }
 }
 
