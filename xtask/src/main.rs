@@ -6,6 +6,7 @@ mod backend_tests;
 mod bench;
 mod bench_data;
 mod ci;
+mod denoising;
 mod parity;
 mod pipeline;
 
@@ -27,6 +28,8 @@ enum Command {
     BackendTests(backend_tests::Arguments),
     /// Compare everything with the published implementation's own numbers.
     Parity(parity::Arguments),
+    /// Draw an animated picture of denoising from traces.
+    Denoising(denoising::Arguments),
     /// Run an experiment and write its page.
     #[command(subcommand)]
     Pipeline(pipeline::Command),
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::BenchData(arguments) => bench_data::run(&arguments),
         Command::BackendTests(arguments) => backend_tests::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
+        Command::Denoising(arguments) => denoising::run(&arguments),
         Command::Pipeline(command) => pipeline::run(&command),
     }
 }

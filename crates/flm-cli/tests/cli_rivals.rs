@@ -337,10 +337,6 @@ fn what_a_family_does_not_have_is_refused() {
             "autoregressive is autoregressive and takes a step for each of its 24 tokens: leave `steps` out",
         ),
         (
-            "sample --model duo",
-            "duo is sampled in a number of steps: set `steps`",
-        ),
-        (
             "eval corpus.txt --scorer flow",
             "--scorer flow: of the models of ours only an autoregressive one scores, found flow",
         ),

@@ -9,7 +9,7 @@ use flm_data::{
 
 #[test]
 fn every_builtin_manifest_says_everything_needed() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets");
     let mut files: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .filter_map(|entry| {

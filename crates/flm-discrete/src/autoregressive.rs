@@ -11,7 +11,7 @@ use crate::losses::mean_weights;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Prediction};
-use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
+use flm_objective::{Inner, Losses, Objective, StepSize, TRAINED, TrainingStep};
 
 /// Trains an autoregression: the cross-entropy of every token.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +47,7 @@ impl<B: AutodiffBackend> Objective<B> for AutoregressiveObjective {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         step.with_dropout(|dropout| self.score(network, tokens, dropout))
     }

@@ -8,7 +8,9 @@ use crate::{Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout};
-use flm_objective::{Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose};
+use flm_objective::{
+    Diagnostic, Inner, Losses, Objective, StepSize, TRAINED, TrainingStep, purpose,
+};
 use flm_simplex::times::stratified;
 use rand::Rng;
 
@@ -117,7 +119,7 @@ impl<B: AutodiffBackend> Objective<B> for DcdObjective<B::InnerBackend> {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let times = step.share(&self.times(step.batch, &mut step.times()));
         let mut rng = step.stream.own(purpose::CORRUPTION);

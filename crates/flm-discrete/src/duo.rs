@@ -8,7 +8,7 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
-pub use sampler::{Posterior, Tail, prior, sample};
+pub use sampler::{PosteriorWeights, Tail, prior, sample};
 
 use crate::losses::mean_weights;
 use crate::predict::row;
@@ -18,7 +18,9 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use curriculum::Curriculum;
 use flm_denoiser::{Dit, Dropout, Prediction, UniformNoise};
-use flm_objective::{Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose};
+use flm_objective::{
+    Diagnostic, Inner, Losses, Objective, StepSize, TRAINED, TrainingStep, purpose,
+};
 use rand::{Rng, RngExt};
 
 /// Trains a uniform-state diffusion: the bound's rate at random times, if asked for first on softened Gaussian noise.
@@ -82,7 +84,7 @@ impl<B: AutodiffBackend> Objective<B> for DuoObjective {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let times = step.share(&self.times(step.batch, &mut step.times()));
         let mut rng = step.stream.own(purpose::CORRUPTION);

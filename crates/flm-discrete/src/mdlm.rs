@@ -15,7 +15,9 @@ use crate::{Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use flm_denoiser::{Dit, Dropout, Prediction};
-use flm_objective::{Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose};
+use flm_objective::{
+    Diagnostic, Inner, Losses, Objective, StepSize, TRAINED, TrainingStep, purpose,
+};
 use rand::Rng;
 
 /// Trains a masked diffusion: the bound's rate at random times.
@@ -68,7 +70,7 @@ impl<B: AutodiffBackend> Objective<B> for MdlmObjective {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let times = step.share(&self.times(step.batch, &mut step.times()));
         let mut rng = step.stream.own(purpose::CORRUPTION);

@@ -6,7 +6,9 @@ use crate::{Predict, Tokens};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData};
 use flm_denoiser::{Dit, Dropout, TokenDistribution};
-use flm_objective::{Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose};
+use flm_objective::{
+    Diagnostic, Inner, Losses, Objective, StepSize, TRAINED, TrainingStep, purpose,
+};
 use flm_simplex::times::stratified;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -192,7 +194,7 @@ impl<B: AutodiffBackend> Objective<B> for SdttObjective<B::InnerBackend> {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let times = step.share(&self.times(step.batch, &mut step.times()));
         let mut rng = step.stream.own(purpose::CORRUPTION);

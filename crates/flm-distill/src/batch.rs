@@ -32,7 +32,7 @@ impl<A: AutodiffBackend> Answer<'_, A> {
 }
 
 /// Rows of a batch without gradients: what targets are made of.
-pub struct Rows<'a, B: Backend> {
+pub struct TargetRows<'a, B: Backend> {
     /// The network in training, as it stands.
     pub student: &'a Dit<B>,
     /// Its exponential moving average, if a target is made by it.
@@ -51,7 +51,7 @@ pub struct Rows<'a, B: Backend> {
     pub times: &'a [TimeRow],
 }
 
-impl<'a, B: Backend> Rows<'a, B> {
+impl<'a, B: Backend> TargetRows<'a, B> {
     /// I_s as the teacher sees it, through an embedding of its own, `[rows, length, width]`.
     pub fn state_of_teacher(&self, teacher: &Dit<B>) -> Tensor<B, 3> {
         self.state_of(teacher, self.noise.seen_by_teacher(teacher.embed()))
@@ -117,8 +117,8 @@ impl<'a, B: Backend> Rows<'a, B> {
     }
 
     /// The rows `first..last`.
-    pub(crate) fn range(&self, first: usize, last: usize) -> Rows<'a, B> {
-        Rows {
+    pub(crate) fn range(&self, first: usize, last: usize) -> TargetRows<'a, B> {
+        TargetRows {
             state: self.state.clone().narrow(0, first, last - first),
             tokens: self.tokens.clone().narrow(0, first, last - first),
             noise: self.noise.narrow(first, last - first),

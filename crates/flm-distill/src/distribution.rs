@@ -14,7 +14,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{ElementConversion, Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Noise, Prediction, Prior};
 use flm_objective::{
-    Diagnostic, Inner, Losses, Objective, Step, StepSize, TRAINED, purpose, trainable,
+    Diagnostic, Inner, Losses, Objective, StepSize, TRAINED, TrainingStep, purpose, trainable,
 };
 use flm_simplex::Schedule;
 use flm_simplex::interpolant::interpolate;
@@ -372,7 +372,7 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let auxiliary = step.auxiliary.expect("the loop keeps the auxiliary");
         let rows = step.share(&self.rows(step.batch, &mut step.times()));

@@ -8,7 +8,9 @@ use crate::state::RowTimes;
 use burn::module::AutodiffModule;
 use burn::tensor::{Bool, Int, Tensor, TensorData, backend::AutodiffBackend};
 use flm_denoiser::{Dit, Dropout, Noise, Prior};
-use flm_objective::{Inner, Losses, Objective, References, Step, StepSize, TRAINED, purpose};
+use flm_objective::{
+    Inner, Losses, Objective, References, StepSize, TRAINED, TrainingStep, purpose,
+};
 use flm_simplex::{Clock, Schedule};
 use rand::Rng;
 
@@ -208,7 +210,7 @@ impl<B: AutodiffBackend> Objective<B> for FlowObjective {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let clock = step.clock.unwrap_or(self.schedule.clock());
         let rows = step.share(&self.rows(step.batch, clock, &mut step.times()));

@@ -5,14 +5,14 @@ use crate::off_diagonal::path::rounds;
 use crate::rows::{RowKind, TimeRow, diagonal_count, flow_map_rows, kinds, on_clock, segment_rows};
 use crate::state::RowTimes;
 use crate::weighting::Weighting;
-use crate::{Answer, FlowMapConfig, ObjectiveKind, Rows, TargetNetwork};
+use crate::{Answer, FlowMapConfig, ObjectiveKind, TargetNetwork, TargetRows};
 use burn::module::AutodiffModule;
 use burn::tensor::{
     Int, Tensor,
     backend::{AutodiffBackend, Backend},
 };
 use flm_denoiser::{Dit, Dropout, Noise, Prediction, Prior, Score};
-use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
+use flm_objective::{Inner, Losses, Objective, StepSize, TRAINED, TrainingStep};
 use flm_simplex::Schedule;
 use rand::Rng;
 
@@ -97,7 +97,7 @@ impl<B: Backend> FlowMapObjective<B> {
     ) -> Losses<A> {
         let times = RowTimes::<A>::of(rows, &self.schedule, &tokens.device());
         let state = noise.interpolate(student.embed(), tokens.clone(), times.s);
-        let plain = Rows {
+        let plain = TargetRows {
             student: &student.valid(),
             average,
             teacher: self.teacher.as_ref(),
@@ -130,7 +130,7 @@ impl<B: Backend> FlowMapObjective<B> {
         &self,
         answer: &Answer<'_, A>,
         tokens: Tensor<A, 2, Int>,
-        rows: &Rows<'_, B>,
+        rows: &TargetRows<'_, B>,
         weighting: &Weighting<A>,
     ) -> Vec<Score<A>> {
         let is_diagonal = |row: &TimeRow| row.kind == RowKind::Diagonal;
@@ -184,7 +184,7 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let at = [step.stream.step, step.steps];
         let rows = self.rows(step.batch, at, &mut step.times());
@@ -206,7 +206,7 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
 fn diagonal<A: AutodiffBackend>(
     prediction: &Prediction<A>,
     tokens: Tensor<A, 2, Int>,
-    rows: &Rows<'_, A::InnerBackend>,
+    rows: &TargetRows<'_, A::InnerBackend>,
     weights: Tensor<A::InnerBackend, 2>,
 ) -> Score<A> {
     let Some(teacher) = rows.teacher else {

@@ -33,7 +33,7 @@ mod rows;
 mod state;
 mod weighting;
 
-pub use batch::{Answer, Rows};
+pub use batch::{Answer, TargetRows};
 pub use config::{DenoiserSource, FlowMapConfig, FlowMapConfigError, Measure, TargetNetwork};
 pub use distribution::{
     DistributionConfig, DistributionConfigError, DistributionLosses, DistributionObjective,

@@ -7,7 +7,7 @@ mod lagrangian;
 pub(crate) mod path;
 mod semigroup;
 
-use crate::{Answer, FlowMapConfig, Rows};
+use crate::{Answer, FlowMapConfig, TargetRows};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::Score;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub trait OffDiagonal<A: AutodiffBackend> {
     fn losses(
         &self,
         answer: &Answer<'_, A>,
-        rows: &Rows<'_, A::InnerBackend>,
+        rows: &TargetRows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A>;
 

@@ -16,7 +16,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Noise, Prior, TokenDistribution};
-use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
+use flm_objective::{Inner, Losses, Objective, StepSize, TRAINED, TrainingStep};
 use flm_simplex::Schedule;
 use flm_simplex::interpolant::{interpolate, rows};
 use jump::Jump;
@@ -152,7 +152,7 @@ impl<B: AutodiffBackend> Objective<B> for ResidualObjective<B::InnerBackend> {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let rows = step.share(&self.rows(step.batch, &mut step.times()));
         let noise = step.noise(tokens.dims());

@@ -6,7 +6,7 @@
 //! ```
 //! use burn::tensor::{Int, Tensor, backend::AutodiffBackend};
 //! use flm_denoiser::Dit;
-//! use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
+//! use flm_objective::{Inner, Losses, Objective, TrainingStep, StepSize, TRAINED};
 //! use flm_simplex::{interpolant::rows, times::stratified};
 //! use flm_denoiser::Prior;
 //!
@@ -21,7 +21,7 @@
 //!         Prior::new(network.embed())
 //!     }
 //!
-//!     fn losses(&self, network: &Dit<B>, tokens: Tensor<B, 2, Int>, step: &Step<'_, B, Self>) -> Losses<B> {
+//!     fn losses(&self, network: &Dit<B>, tokens: Tensor<B, 2, Int>, step: &TrainingStep<'_, B, Self>) -> Losses<B> {
 //!         let ([count, length], device) = (tokens.dims(), tokens.device());
 //!         let times = step.share(&stratified(step.batch, &mut step.times()));
 //!         let t = rows::<B>(&times, &device);
@@ -44,7 +44,7 @@ mod objective;
 
 pub use losses::{Diagnostic, Losses};
 pub use network::{Inner, Network, trainable};
-pub use objective::{Objective, References, Step, StepSize, TRAINED, purpose};
+pub use objective::{Objective, References, StepSize, TRAINED, TrainingStep, purpose};
 
 /// The snippets of the README compile.
 #[cfg(doctest)]

@@ -27,7 +27,7 @@ pub trait Objective<B: AutodiffBackend>: Sync + Sized {
         &self,
         network: &Self::Network,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B>;
 
     /// What a step of `batch` sequences costs, in evaluations of the network.
@@ -38,12 +38,12 @@ pub trait Objective<B: AutodiffBackend>: Sync + Sized {
         None
     }
 
-    /// How many rows of the training split a step wants as [`Step::references`].
+    /// How many rows of the training split a step wants as [`TrainingStep::references`].
     fn references(&self) -> usize {
         0
     }
 
-    /// The network that is trained beside the model, as it starts, if the objective needs one. Parts get it as [`Step::auxiliary`].
+    /// The network that is trained beside the model, as it starts, if the objective needs one. Parts get it as [`TrainingStep::auxiliary`].
     fn auxiliary(&self) -> Option<Self::Network> {
         None
     }
@@ -68,7 +68,7 @@ pub struct References<'a> {
 }
 
 /// What one part of a training step is computed from, beside the network and its tokens.
-pub struct Step<'a, B: AutodiffBackend, O: Objective<B>> {
+pub struct TrainingStep<'a, B: AutodiffBackend, O: Objective<B>> {
     /// Names the generators.
     pub stream: Stream,
     /// Steps of the whole run.
@@ -105,7 +105,7 @@ pub mod purpose {
     pub const RENOISING: u64 = 6;
 }
 
-impl<B: AutodiffBackend, O: Objective<B>> Step<'_, B, O> {
+impl<B: AutodiffBackend, O: Objective<B>> TrainingStep<'_, B, O> {
     /// The generator of the times of the whole batch, the same for all parts.
     pub fn times(&self) -> ChaCha8Rng {
         self.stream.shared(purpose::TIMES)
@@ -123,7 +123,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Step<'_, B, O> {
     }
 }
 
-impl<B: AutodiffBackend, O: Objective<B, Shared = Prior<B::InnerBackend>>> Step<'_, B, O> {
+impl<B: AutodiffBackend, O: Objective<B, Shared = Prior<B::InnerBackend>>> TrainingStep<'_, B, O> {
     /// Noise for `[rows, length]` positions.
     pub fn noise(&self, [rows, length]: [usize; 2]) -> Noise<B::InnerBackend> {
         let mut generator = self.stream.own(purpose::NOISE);

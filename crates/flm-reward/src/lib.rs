@@ -57,7 +57,7 @@ pub use corrupt::corrupt;
 pub use flm_denoiser::folder::Existing;
 pub use folder::{ClassifierFile, RewardError, check_replaced, load, read_config, save};
 pub use keywords::Keywords;
-pub use train::{Training, recognized, train};
+pub use train::{ClassifierTraining, recognized, train};
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;

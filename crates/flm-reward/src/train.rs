@@ -20,7 +20,7 @@ const TOGETHER: usize = 64;
 
 /// How long, and from how many rows at a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Training {
+pub struct ClassifierTraining {
     /// Steps of the optimizer.
     pub steps: u64,
     /// Real rows in a step; as many corrupted ones are made of them.
@@ -44,7 +44,7 @@ pub struct Training {
 /// Those of `rows` and of `observe`.
 pub fn train<A: AutodiffBackend, E>(
     config: &ClassifierConfig,
-    training: Training,
+    training: ClassifierTraining,
     device: &A::Device,
     mut rows: impl FnMut(usize, &mut ChaCha8Rng) -> Result<Vec<Vec<u32>>, E>,
     mut observe: impl FnMut(u64, f64) -> Result<(), E>,

@@ -2,7 +2,9 @@
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
-use flm_reward::{Classifier, ClassifierConfig, ClassifierFile, Existing, Training, recognized};
+use flm_reward::{
+    Classifier, ClassifierConfig, ClassifierFile, ClassifierTraining, Existing, recognized,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::convert::Infallible;
@@ -39,7 +41,7 @@ fn trained(steps: u64) -> Classifier<Flex> {
 }
 
 fn trained_at(steps: u64, lr: f64) -> Classifier<Flex> {
-    let training = Training {
+    let training = ClassifierTraining {
         steps,
         batch: 32,
         lr,

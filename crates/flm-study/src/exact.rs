@@ -10,7 +10,7 @@ mod masked;
 mod tests;
 mod uniform;
 
-pub use flow::{ExactFlow, Noisy};
+pub use flow::{ExactFlow, NoisyRow};
 pub use losses::{Loss, Nats, Rate, Readers, TIMES, Whose};
 pub use uniform::ExactUniform;
 

@@ -8,7 +8,7 @@
 use flm::backend::{Autodiff, Flex};
 use flm::burn::tensor::{Int, Tensor, backend::AutodiffBackend};
 use flm::denoiser::{Dit, Prior};
-use flm::objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
+use flm::objective::{Inner, Losses, Objective, StepSize, TRAINED, TrainingStep};
 use flm::simplex::{interpolant, stream::generator, times::stratified};
 use flm::{DitConfig, Layout, Rows, SampleOptions, TrainConfig, Trainer};
 
@@ -28,7 +28,7 @@ impl<B: AutodiffBackend> Objective<B> for UniformTimes {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let ([rows, length], device) = (tokens.dims(), tokens.device());
         let t = step.share(&stratified(step.batch, &mut step.times()));

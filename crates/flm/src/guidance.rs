@@ -58,16 +58,16 @@ pub struct RewardOptions {
     /// The scale λ: 0 does not guide.
     pub scale: f64,
     /// The reward.
-    pub of: Reward,
+    pub of: RewardSource,
 }
 
 /// A reward of texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reward {
+pub enum RewardSource {
     /// That these words occur. Each must be one token.
     Keyword(Vec<String>),
-    /// That a classifier takes the text for a real one: [`Reward::classifier`].
+    /// That a classifier takes the text for a real one: [`RewardSource::classifier`].
     Classifier {
         /// Its folder.
         path: String,
@@ -112,7 +112,7 @@ impl RewardOptions {
     pub const SCALE: f64 = 0.3;
 }
 
-impl Reward {
+impl RewardSource {
     /// The classifier in a folder.
     ///
     /// # Errors
@@ -275,7 +275,7 @@ mod tests {
         });
         let reward = Some(RewardOptions {
             scale: 0.5,
-            of: Reward::Keyword(vec!["happy".to_owned()]),
+            of: RewardSource::Keyword(vec!["happy".to_owned()]),
         });
         let denoised = |of: f32| {
             let probabilities = [[[0.5, 0.5], [of, 0.0]]];

@@ -58,10 +58,10 @@ pub use card::{CARD_FILE, Card, Converted, Training};
 pub use conditioning::{Blanks, Condition, Conditioning};
 pub use error::Error;
 pub use folder::{ModelFolder, describe, grouped, has_format_version, kind, text_of};
-pub use guidance::{AutoguidanceOptions, Guidance, Reward, RewardOptions, WeakNetwork};
+pub use guidance::{AutoguidanceOptions, Guidance, RewardOptions, RewardSource, WeakNetwork};
 pub use import::{ImportOptions, Imported};
 pub use likelihood::{Likelihood, LikelihoodOptions};
-pub use model::{Model, Network};
+pub use model::{Model, ModelNetwork};
 pub use rows::Rows;
 pub use sampling::{
     DenoisingStep, Observer, Provenance, Record, Sample, SampleOptions, Sampler, json_lines,

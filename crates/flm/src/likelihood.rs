@@ -1,7 +1,7 @@
 //! How likely a model finds rows of tokens.
 
 use crate::model::side_by_side;
-use crate::{Error, Model, Network, Observer, Result, kind, purpose};
+use crate::{Error, Model, ModelNetwork, Observer, Result, kind, purpose};
 use burn::tensor::backend::Backend;
 use flm_data::Split;
 use flm_denoiser::{Dit, Family};
@@ -55,7 +55,7 @@ impl<B: Backend> Model<B> {
         observer: &(impl Observer<B> + ?Sized),
     ) -> Result<Likelihood> {
         let config = self.config();
-        let Network::Tokens(model) = self.network() else {
+        let ModelNetwork::Tokens(model) = self.network() else {
             return Err(Error::Unsupported(format!(
                 "{} must be of family mdlm, duo or autoregressive to have a likelihood here, found {}",
                 self.name(),

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 /// # Ok::<(), flm::Error>(())
 /// ```
 pub struct Model<B: Backend> {
-    network: Network<B>,
+    network: ModelNetwork<B>,
     config: DitConfig,
     /// Of a residual flow map: configuration and card of its denoiser.
     denoiser: Option<(DitConfig, Option<Card>)>,
@@ -41,7 +41,7 @@ pub struct Model<B: Backend> {
 }
 
 /// The networks of a model.
-pub enum Network<B: Backend> {
+pub enum ModelNetwork<B: Backend> {
     /// A flow or a flow map, on projected states, and the noise that it starts from.
     Flow(Box<Dit<B>>, Prior<B>),
     /// A residual flow map: two networks, on states as wide as the vocabulary.
@@ -50,7 +50,7 @@ pub enum Network<B: Backend> {
     Tokens(Box<Dit<B>>),
 }
 
-impl<B: Backend> Network<B> {
+impl<B: Backend> ModelNetwork<B> {
     /// The network of a family.
     fn new(model: Dit<B>, family: Family) -> Self {
         match family {
@@ -128,11 +128,11 @@ impl<B: Backend> Model<B> {
         let (network, config, denoiser) = if folder.config().residual {
             let (model, [config, denoiser]) = folder::load_residual(path, device)?;
             let card = Card::read(&path.join(folder::DENOISER_FOLDER))?;
-            let network = Network::Residual(Box::new(model));
+            let network = ModelNetwork::Residual(Box::new(model));
             (network, config, Some((denoiser, card)))
         } else {
             let (model, config) = folder::load(path, device)?;
-            (Network::new(model, config.family), config, None)
+            (ModelNetwork::new(model, config.family), config, None)
         };
         let card = folder.card().cloned().unwrap_or_else(|| {
             let other = denoiser.iter().map(|(config, _)| config.parameter_count());
@@ -187,14 +187,14 @@ impl<B: Backend> Model<B> {
         }
         let device = network.embed().embedding.device();
         let (network, denoiser) = match denoiser {
-            None => (Network::new(network, config.family), None),
+            None => (ModelNetwork::new(network, config.family), None),
             Some(frozen) => {
                 let pair = Residual {
                     denoiser: frozen.network,
                     second: network,
                 };
                 let denoiser = (frozen.config, frozen.card);
-                (Network::Residual(Box::new(pair)), Some(denoiser))
+                (ModelNetwork::Residual(Box::new(pair)), Some(denoiser))
             }
         };
         Ok(Self {
@@ -243,10 +243,10 @@ impl<B: Backend> Model<B> {
         extra.extend_from_slice(files);
         let path = path.as_ref();
         match (&self.network, &self.denoiser) {
-            (Network::Flow(model, _) | Network::Tokens(model), _) => {
+            (ModelNetwork::Flow(model, _) | ModelNetwork::Tokens(model), _) => {
                 folder::save(path, model, &self.config, &extra, existing)?;
             }
-            (Network::Residual(model), denoiser) => {
+            (ModelNetwork::Residual(model), denoiser) => {
                 let config = denoiser.as_ref().map_or(&self.config, |(config, _)| config);
                 let card = denoiser.as_ref().and_then(|(_, card)| card.as_ref());
                 let card = card.map_or_else(
@@ -276,13 +276,15 @@ impl<B: Backend> Model<B> {
     /// The same model, evaluated in this way.
     pub fn with_execution(mut self, execution: Execution) -> Self {
         self.network = match self.network {
-            Network::Flow(model, prior) => {
-                Network::Flow(Box::new(model.with_execution(execution)), prior)
+            ModelNetwork::Flow(model, prior) => {
+                ModelNetwork::Flow(Box::new(model.with_execution(execution)), prior)
             }
-            Network::Residual(model) => {
-                Network::Residual(Box::new(model.with_execution(execution)))
+            ModelNetwork::Residual(model) => {
+                ModelNetwork::Residual(Box::new(model.with_execution(execution)))
             }
-            Network::Tokens(model) => Network::Tokens(Box::new(model.with_execution(execution))),
+            ModelNetwork::Tokens(model) => {
+                ModelNetwork::Tokens(Box::new(model.with_execution(execution)))
+            }
         };
         // Those that are loaded are evaluated as the model was.
         self.weak = Mutex::default();
@@ -308,7 +310,7 @@ impl<B: Backend> Model<B> {
     }
 
     /// The networks.
-    pub fn network(&self) -> &Network<B> {
+    pub fn network(&self) -> &ModelNetwork<B> {
         &self.network
     }
 
@@ -365,8 +367,8 @@ impl<B: Backend> Model<B> {
     /// How its networks are evaluated.
     pub fn execution(&self) -> Execution {
         match &self.network {
-            Network::Flow(model, _) | Network::Tokens(model) => model.execution(),
-            Network::Residual(model) => model.denoiser.execution(),
+            ModelNetwork::Flow(model, _) | ModelNetwork::Tokens(model) => model.execution(),
+            ModelNetwork::Residual(model) => model.denoiser.execution(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::fixture::{Fixture, flat, relative_error};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::Prediction;
-use flm_discrete::duo::{self, Posterior};
+use flm_discrete::duo::{self, PosteriorWeights};
 use flm_discrete::{Level, Tokens, mdlm};
 use std::path::Path;
 
@@ -136,7 +136,7 @@ fn posterior<B: Backend>(file: &Fixture) -> Verdict {
     for (at, p) in p.chunks(vocab).enumerate() {
         let (row, z) = (at / length, seen.ids()[at]);
         let (alpha, earlier) = (levels[row].alpha, f64::from(earlier[row]));
-        let probabilities = Posterior::new(alpha, earlier, vocab, own[at].into());
+        let probabilities = PosteriorWeights::new(alpha, earlier, vocab, own[at].into());
         found.extend((0..vocab).map(|token| {
             let stay = if token as i32 == z {
                 probabilities.stay

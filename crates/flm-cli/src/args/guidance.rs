@@ -2,7 +2,7 @@
 
 use crate::error::{CliError, Result};
 use clap::Args;
-use flm::{AutoguidanceOptions, Guidance, ModelFolder, Reward, RewardOptions, WeakNetwork};
+use flm::{AutoguidanceOptions, Guidance, ModelFolder, RewardOptions, RewardSource, WeakNetwork};
 
 /// What samples are led away from, and what to.
 #[derive(Debug, Args)]
@@ -98,13 +98,13 @@ fn weak(model: &ModelFolder, written: &str) -> Result<WeakNetwork> {
 }
 
 /// `keyword:WORDS` or `classifier:DIR`.
-fn reward(model: &ModelFolder, written: &str) -> Result<Reward> {
+fn reward(model: &ModelFolder, written: &str) -> Result<RewardSource> {
     let reward = match written.split_once(':') {
         Some(("keyword", words)) if words.split(',').all(|word| !word.trim().is_empty()) => {
             let words = words.split(',').map(|word| word.trim().to_owned());
-            Reward::Keyword(words.collect())
+            RewardSource::Keyword(words.collect())
         }
-        Some(("classifier", path)) => Reward::classifier(path)?,
+        Some(("classifier", path)) => RewardSource::classifier(path)?,
         _ => {
             return Err(CliError::input(format!(
                 "--reward {written}: expected keyword:WORD,WORD or classifier:DIR"

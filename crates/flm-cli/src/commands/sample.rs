@@ -26,8 +26,8 @@ pub(crate) struct SampleArgs {
     /// A model folder or a finished run
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out. Needed for every model but an
-    /// autoregressive one
+    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out
+    /// [default: 1 for a flow map, 32 for a flow, 64 for a diffusion; an autoregressive model takes one a token]
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub(crate) steps: Vec<usize>,
     #[command(flatten)]
@@ -120,7 +120,11 @@ pub(crate) fn run(args: &SampleArgs) -> Result<()> {
         conditioning: conditioning.clone(),
     };
     let requests: Vec<_> = match args.steps.as_slice() {
-        [] => vec![request(None)],
+        [] => {
+            let steps = SampleOptions::default().steps_of(model.config(), model.name())?;
+            eprintln!("steps      {steps} (the default for this {})", model.kind());
+            vec![request(None)]
+        }
         steps => steps.iter().map(|steps| request(Some(*steps))).collect(),
     };
     let mut take = |request: &SampleOptions, records: Vec<Record>| {

@@ -9,7 +9,7 @@ use crate::{stop, table};
 use burn::tensor::backend::AutodiffBackend;
 use clap::Args;
 use flm_data::Dataset;
-use flm_reward::{ClassifierConfig, ClassifierFile, Existing, Training, recognized};
+use flm_reward::{ClassifierConfig, ClassifierFile, ClassifierTraining, Existing, recognized};
 use flm_simplex::stream::generator;
 use rand::RngExt;
 use std::path::PathBuf;
@@ -115,7 +115,7 @@ impl Job for RewardJob<'_> {
             args,
         } = self;
         let (tokenizer, split) = (dataset.tokenizer(), dataset.train());
-        let training = Training {
+        let training = ClassifierTraining {
             steps: args.steps,
             batch: args.batch,
             lr: args.lr,

@@ -13,7 +13,7 @@ use rand::{Rng, RngExt};
 /// With α″ = α/α′ and the denominator V·α·p_z + 1 − α they are V·α·p_z + α″ − α, α′ − α, and (1 − α″)·(1 − α′) (Duo, equation 3;
 /// `mathematics.md`, section 7). So the posterior, which is V wide, is never made.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Posterior {
+pub struct PosteriorWeights {
     /// Probability to stay z.
     pub stay: f64,
     /// Probability to be drawn from the denoiser.
@@ -22,7 +22,7 @@ pub struct Posterior {
     pub uniform: f64,
 }
 
-impl Posterior {
+impl PosteriorWeights {
     /// From the level `alpha` to `earlier`, which is larger, among V tokens, where the denoiser gives the token `p` to be clean.
     pub fn new(alpha: f64, earlier: f64, vocab_size: usize, p: f64) -> Self {
         let (own, kept) = (vocab_size as f64 * alpha * p, alpha / earlier);
@@ -127,7 +127,7 @@ fn update<B: Backend, R: Rng>(
     let (mut asked, mut uniform) = (Vec::new(), Vec::new());
     for &at in free {
         let rng = &mut rngs[at / tokens.length()];
-        let posterior = Posterior::new(level.alpha, earlier, vocab_size, own[at]);
+        let posterior = PosteriorWeights::new(level.alpha, earlier, vocab_size, own[at]);
         let left: f64 = rng.random();
         if left < posterior.drawn {
             asked.push(at);

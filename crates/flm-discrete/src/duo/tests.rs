@@ -26,7 +26,7 @@ fn posteriors_are_those_of_bayes() {
     for (alpha, earlier) in [(0.1, 0.4), (0.5, 0.55), (0.3, 1.0)] {
         for p in [[0.2, 0.5, 0.3], [1.0, 0.0, 0.0]] {
             for (z, probability) in p.into_iter().enumerate() {
-                let found = Posterior::new(alpha, earlier, VOCAB, probability);
+                let found = PosteriorWeights::new(alpha, earlier, VOCAB, probability);
                 let sum = found.stay + found.drawn + found.uniform;
                 assert!((sum - 1.0).abs() < 1e-12 && found.stay >= 0.0 && found.uniform >= 0.0);
                 // Of x that has the probabilities p before z is seen: p(s | z) = Σ_x p(x)·kernel(x→s)·kernel(s→z) / Σ_x p(x)·kernel(x→z).

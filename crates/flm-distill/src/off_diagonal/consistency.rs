@@ -1,6 +1,6 @@
 //! The Eulerian property over a step and not in the limit: who starts a step later ends at the same place.
 
-use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, Rows};
+use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, TargetRows};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dropout, Score};
 use flm_simplex::flow_map::{semigroup_weights, transport};
@@ -25,7 +25,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Consistency {
     fn losses(
         &self,
         answer: &Answer<'_, A>,
-        rows: &Rows<'_, A::InnerBackend>,
+        rows: &TargetRows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         let times = rows.row_times_by(STEP);

@@ -1,7 +1,7 @@
 //! The Lagrangian property without a projection: endpoint-consistent Lagrangian distillation (ECLD) of Categorical Flow Maps,
 //! arXiv 2602.12233.
 
-use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, Rows, cost};
+use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, TargetRows, cost};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dual, Score};
 use flm_objective::TRAINED;
@@ -26,7 +26,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Ecld {
     fn losses(
         &self,
         answer: &Answer<'_, A>,
-        rows: &Rows<'_, A::InnerBackend>,
+        rows: &TargetRows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         let times = rows.row_times();

@@ -1,6 +1,6 @@
 //! The Eulerian objective: (∂_s + b_s·∇) X_{s,t} = 0.
 
-use crate::{Answer, DenoiserSource, FlowMapConfig, Measure, OffDiagonal, Rows, cost};
+use crate::{Answer, DenoiserSource, FlowMapConfig, Measure, OffDiagonal, TargetRows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -42,7 +42,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
     fn losses(
         &self,
         answer: &Answer<'_, A>,
-        rows: &Rows<'_, A::InnerBackend>,
+        rows: &TargetRows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         let (prediction, target) = (&answer.prediction, target(rows, self.denoiser));
@@ -57,7 +57,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Eulerian {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: DenoiserSource) -> TokenDistribution<B> {
+fn target<B: Backend>(rows: &TargetRows<'_, B>, denoiser: DenoiserSource) -> TokenDistribution<B> {
     let times = rows.row_times();
     let remaining = |time: Tensor<B, 1>| time.neg().add_scalar(1.0);
     let (denoiser, state) = rows.denoiser(denoiser);

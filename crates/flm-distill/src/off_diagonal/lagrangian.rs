@@ -1,6 +1,6 @@
 //! The Lagrangian objective: ∂_t X_{s,t} = b_t(X_{s,t}).
 
-use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, Rows, cost};
+use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, TargetRows, cost};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -25,7 +25,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Lagrangian {
     fn losses(
         &self,
         answer: &Answer<'_, A>,
-        rows: &Rows<'_, A::InnerBackend>,
+        rows: &TargetRows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         let target = target(rows, self.0);
@@ -37,7 +37,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Lagrangian {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, denoiser: DenoiserSource) -> TokenDistribution<B> {
+fn target<B: Backend>(rows: &TargetRows<'_, B>, denoiser: DenoiserSource) -> TokenDistribution<B> {
     let times = rows.row_times();
     let moving = rows.student.jvp(
         Dual::still(rows.state.clone()),

@@ -2,7 +2,7 @@
 
 use crate::rows::TimeRow;
 use crate::state::RowTimes;
-use crate::{Answer, FlowMapConfig, OffDiagonal, Rows};
+use crate::{Answer, FlowMapConfig, OffDiagonal, TargetRows};
 use burn::tensor::{Tensor, backend::AutodiffBackend, backend::Backend};
 use flm_denoiser::{Dit, Dropout, Score, TokenDistribution};
 use flm_simplex::Schedule;
@@ -32,7 +32,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Path {
     fn losses(
         &self,
         answer: &Answer<'_, A>,
-        rows: &Rows<'_, A::InnerBackend>,
+        rows: &TargetRows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         let teacher = rows.teacher.expect("a path is the teacher's");

@@ -1,6 +1,6 @@
 //! The semigroup objective: X_{s,t} = X_{u,t} ∘ X_{s,u}.
 
-use crate::{Answer, FlowMapConfig, Measure, OffDiagonal, Rows, TargetNetwork};
+use crate::{Answer, FlowMapConfig, Measure, OffDiagonal, TargetNetwork, TargetRows};
 use burn::tensor::{
     Tensor,
     backend::{AutodiffBackend, Backend},
@@ -33,7 +33,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
     fn losses(
         &self,
         answer: &Answer<'_, A>,
-        rows: &Rows<'_, A::InnerBackend>,
+        rows: &TargetRows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
         let (prediction, target) = (&answer.prediction, target(rows, self.target));
@@ -48,7 +48,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Semigroup {
     }
 }
 
-fn target<B: Backend>(rows: &Rows<'_, B>, target: TargetNetwork) -> TokenDistribution<B> {
+fn target<B: Backend>(rows: &TargetRows<'_, B>, target: TargetNetwork) -> TokenDistribution<B> {
     let (student, state) = rows.target(target);
     let times = rows.row_times();
     let first = student

@@ -9,7 +9,7 @@ use crate::weighting::Weighting;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Noise, Prior, Residual, Score, TokenDistribution};
-use flm_objective::{Inner, Losses, Objective, Step, StepSize, TRAINED};
+use flm_objective::{Inner, Losses, Objective, StepSize, TRAINED, TrainingStep};
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
 
@@ -114,7 +114,7 @@ impl<B: AutodiffBackend> Objective<B> for ResidualStudent<B::InnerBackend> {
         &self,
         network: &Dit<B>,
         tokens: Tensor<B, 2, Int>,
-        step: &Step<'_, B, Self>,
+        step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
         let rows = step.share(&self.rows(step.batch, &mut step.times()));
         let noise = step.noise(tokens.dims());

@@ -65,7 +65,7 @@ impl ExactFlow<'_> {
         tokens: &[u32],
         count: usize,
         rng: &mut R,
-    ) -> Vec<Noisy> {
+    ) -> Vec<NoisyRow> {
         let taus = times::stratified(count, rng);
         let at = |tau: f64| {
             let t = self.schedule.t_of_tau(tau);
@@ -75,7 +75,7 @@ impl ExactFlow<'_> {
             for (place, &token) in state.chunks_mut(self.vocab).zip(tokens) {
                 place[token as usize] += t;
             }
-            Noisy { tau, state }
+            NoisyRow { tau, state }
         };
         taus.into_iter().map(at).collect()
     }
@@ -88,7 +88,7 @@ impl ExactFlow<'_> {
     }
 
     /// Cross-entropy of a row of symbols in nats a place, given a noisy one.
-    pub fn nats(&self, noisy: &Noisy, row: &[usize]) -> f64 {
+    pub fn nats(&self, noisy: &NoisyRow, row: &[usize]) -> f64 {
         let probabilities = self.probabilities(&noisy.state, self.schedule.t_of_tau(noisy.tau));
         let places = probabilities.chunks(self.rows.symbols()).zip(row);
         -places
@@ -99,7 +99,7 @@ impl ExactFlow<'_> {
 }
 
 /// A row at some time of the flow.
-pub struct Noisy {
+pub struct NoisyRow {
     /// Its network time.
     pub tau: f64,
     /// `[length, vocabulary]`.

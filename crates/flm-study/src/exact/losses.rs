@@ -1,6 +1,6 @@
 //! How far a flow is from the least loss there is, and where in time a diffusion's bound comes from.
 
-use super::flow::{ExactFlow, Noisy};
+use super::flow::{ExactFlow, NoisyRow};
 use super::uniform::ExactUniform;
 use super::{masked, side_by_side};
 use crate::{Error, Result, Watch, purpose};
@@ -156,7 +156,7 @@ impl<B: Backend> Readers<'_, B> {
     }
 
     /// Cross-entropy of a row in nats a place, given a noisy one.
-    fn nats(&self, whose: Whose, noisy: &Noisy, tokens: &[u32], symbols: &[usize]) -> f64 {
+    fn nats(&self, whose: Whose, noisy: &NoisyRow, tokens: &[u32], symbols: &[usize]) -> f64 {
         match (whose, self.through) {
             (Whose::PerfectThrough, Some((exact, _))) => exact.nats(noisy, symbols),
             (Whose::Network, Some((_, network))) => of_network(network, noisy, tokens),
@@ -178,7 +178,7 @@ fn mean(rows: impl ExactSizeIterator<Item = [f64; 4]> + Clone) -> Nats {
     }
 }
 
-fn of_network<B: Backend>(network: &Dit<B>, noisy: &Noisy, tokens: &[u32]) -> f64 {
+fn of_network<B: Backend>(network: &Dit<B>, noisy: &NoisyRow, tokens: &[u32]) -> f64 {
     let device = Default::default();
     let length = tokens.len();
     let state = TensorData::new(noisy.state.clone(), [1, length, noisy.state.len() / length]);

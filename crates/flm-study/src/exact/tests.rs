@@ -114,7 +114,7 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
                 })
             };
             let own = probability(seen[place]);
-            let posterior = flm_discrete::duo::Posterior::new(alpha, earlier, vocab, own);
+            let posterior = flm_discrete::duo::PosteriorWeights::new(alpha, earlier, vocab, own);
             for to in 0..vocab {
                 let stays = if to == seen[place] {
                     posterior.stay

@@ -2,7 +2,7 @@
 
 use super::ExactFlow;
 use crate::Symbols;
-use flm_discrete::duo::{self, Posterior};
+use flm_discrete::duo::{self, PosteriorWeights};
 use flm_discrete::{LogLinear, Tokens};
 use flm_eval::GrammarRows;
 use rand::distr::{Distribution, weighted::WeightedIndex};
@@ -105,7 +105,7 @@ impl<'a> ExactUniform<'a> {
                     .symbols
                     .symbol(*token)
                     .map_or(0.0, |own| probabilities[own]);
-                let posterior = Posterior::new(alpha, earlier, self.vocab, own);
+                let posterior = PosteriorWeights::new(alpha, earlier, self.vocab, own);
                 let way: f64 = rng.random();
                 if way < posterior.uniform {
                     *token = any(rng);

@@ -15,7 +15,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor, TensorData};
 use flm_data::{BatchOrder, Split};
-use flm_objective::{Inner, Losses, Objective, References, Step, StepSize};
+use flm_objective::{Inner, Losses, Objective, References, StepSize, TrainingStep};
 use flm_simplex::stream::Stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -97,7 +97,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
             let auxiliary = auxiliary
                 .as_ref()
                 .map(|auxiliary| auxiliary.network.clone().fork(&self.device));
-            let step = Step {
+            let step = TrainingStep {
                 auxiliary: auxiliary.as_ref(),
                 references,
                 clock: clock.as_ref(),
@@ -195,14 +195,14 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         batch: usize,
         average: &'p Inner<B, O::Network>,
         shared: &'p O::Shared,
-    ) -> Step<'p, B, O> {
+    ) -> TrainingStep<'p, B, O> {
         let stream = Stream {
             seed: self.config.seed,
             step,
             part: part as u64,
             parts: parts as u64,
         };
-        Step {
+        TrainingStep {
             stream,
             steps: self.config.steps,
             batch,
@@ -216,7 +216,12 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
     }
 
     /// Scores the rows of a batch, `[batch · length]` tokens, that are this part's.
-    fn losses(&self, model: &O::Network, tokens: &[u32], step: &Step<'_, B, O>) -> Losses<B> {
+    fn losses(
+        &self,
+        model: &O::Network,
+        tokens: &[u32],
+        step: &TrainingStep<'_, B, O>,
+    ) -> Losses<B> {
         let length = self.train.length();
         let rows: Vec<&[u32]> = tokens.chunks_exact(length).collect();
         let mine = step.share(&rows);
@@ -260,7 +265,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         let model = O::Network::from_inner(ema.clone()).no_grad();
         let auxiliary = auxiliary.map(|auxiliary| auxiliary.network.clone().no_grad());
         let named = workers.map(parts, |part| {
-            let step = Step {
+            let step = TrainingStep {
                 auxiliary: auxiliary.as_ref(),
                 ..self.part(VALIDATION_STEP, [part, parts], rows.len(), ema, &shared)
             };

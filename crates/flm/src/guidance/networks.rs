@@ -1,6 +1,6 @@
 //! The networks and rewards that guide samples, loaded.
 
-use super::{AutoguidanceOptions, Guidance, Reward, RewardOptions, WeakNetwork, one_token};
+use super::{AutoguidanceOptions, Guidance, RewardOptions, RewardSource, WeakNetwork, one_token};
 use crate::{Error, ModelFolder, Result, kind, purpose};
 use burn::backend::Autodiff;
 use burn::module::Module;
@@ -217,18 +217,18 @@ fn check_weights(what: &str, path: &str, found: &str, expected: &str) -> Result<
 
 /// A reward, of the network's tokens.
 fn reward<B: Backend>(
-    reward: &Reward,
+    reward: &RewardSource,
     strong: &Strong<'_, B>,
 ) -> Result<Box<dyn RewardOf<Autodiff<B>> + Send + Sync>> {
     let tokenizer = strong.tokenizer;
     match reward {
-        Reward::Keyword(words) => {
+        RewardSource::Keyword(words) => {
             let tokens = words.iter().map(|word| one_token(word, tokenizer));
             let tokens = tokens.collect::<Result<Vec<_>>>()?;
             let vocab = strong.config.vocab_size;
             Ok(Box::new(Keywords::<B>::new(vocab, &tokens, strong.device)))
         }
-        Reward::Classifier { path, weights } => {
+        RewardSource::Classifier { path, weights } => {
             let found = crate::folder::weights(Path::new(path))?;
             check_weights("reward", path, &found, weights)?;
             let (classifier, _): (Classifier<Autodiff<B>>, _) =

@@ -42,11 +42,12 @@ impl SampleOptions {
         Ok(())
     }
 
-    /// The number of steps of a model: the one that is asked for or, of one that writes token after token, its length.
+    /// The number of steps of a model: the given one, or by default 1 for a flow map, 32 for a flow, 64 for a diffusion of tokens, and one a
+    /// token for an autoregressive model.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if an autoregressive model is given a number, or another is not.
+    /// [`Error::Unsupported`] if an autoregressive model is given a number.
     pub fn steps_of(&self, config: &DitConfig, model: &str) -> Result<usize> {
         match (config.family, self.steps) {
             (Family::Autoregressive, None) => Ok(config.length),
@@ -54,10 +55,10 @@ impl SampleOptions {
                 "{model} is autoregressive and takes a step for each of its {} tokens: leave `steps` out",
                 config.length
             ))),
-            (_, None) => Err(Error::Unsupported(format!(
-                "{model} is sampled in a number of steps: set `steps`"
-            ))),
             (_, Some(steps)) => Ok(steps),
+            (Family::Flow, None) if config.two_time => Ok(1),
+            (Family::Flow, None) => Ok(32),
+            (_, None) => Ok(64),
         }
     }
 

@@ -5,7 +5,7 @@ use super::{DenoisingStep, Observer, Sample, SampleOptions};
 use crate::conditioning::{Frame, KnownBatch, KnownRow};
 use crate::guidance::{Guides, Strong};
 use crate::model::side_by_side;
-use crate::{Error, Model, ModelFolder, Network, Provenance, Record, Result, text_of};
+use crate::{Error, Model, ModelFolder, ModelNetwork, Provenance, Record, Result, text_of};
 use burn::tensor::backend::Backend;
 use flm_data::{Layout, TextTokenizer};
 use flm_denoiser::DitConfig;
@@ -148,7 +148,7 @@ impl<B: Backend> Model<B> {
         guidance.check(self.config(), conditioning, of_tokens)?;
         let known = known(options, self.config(), self.tokenizer(), self.layout())?;
         let guides = match self.network() {
-            Network::Flow(model, _) => {
+            ModelNetwork::Flow(model, _) => {
                 let strong = Strong {
                     model,
                     config: self.config(),
@@ -179,7 +179,7 @@ impl<B: Backend> Model<B> {
         let known = KnownBatch::of(&request.known, request.options.count, numbers.clone());
         let known = known.as_ref();
         let mut tokens = match self.network() {
-            Network::Flow(model, prior) => {
+            ModelNetwork::Flow(model, prior) => {
                 let noised = Noised {
                     model,
                     prior,
@@ -199,8 +199,8 @@ impl<B: Backend> Model<B> {
                 })?;
                 Tokens::of(tokens)
             }
-            Network::Residual(model) => self.residual_tokens(model, request, numbers)?,
-            Network::Tokens(model) => self.discrete_tokens(model, request, known, numbers)?,
+            ModelNetwork::Residual(model) => self.residual_tokens(model, request, numbers)?,
+            ModelNetwork::Tokens(model) => self.discrete_tokens(model, request, known, numbers)?,
         };
         if let Some(known) = known {
             known.write(&mut tokens);

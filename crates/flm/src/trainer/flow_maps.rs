@@ -3,7 +3,7 @@
 use super::Trainer;
 use super::tokens::{initial, refuse_flow_settings};
 use crate::model::Frozen;
-use crate::{Error, Model, Network, Result, Rows, kind, purpose};
+use crate::{Error, Model, ModelNetwork, Result, Rows, kind, purpose};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::{Dit, DitConfig, Family};
 use flm_distill::{
@@ -177,7 +177,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, ResidualStudent<B::InnerBackend>> {
         rows: &'a Rows,
         settings: TrainConfig,
     ) -> Result<Self> {
-        let (Network::Residual(pair), Some(of_denoiser)) =
+        let (ModelNetwork::Residual(pair), Some(of_denoiser)) =
             (teacher.network(), teacher.denoiser_config())
         else {
             return Err(Error::Option(format!(
@@ -229,7 +229,7 @@ fn two_time<B: AutodiffBackend>(
 /// The network of a flow or a flow map.
 fn flow<B: Backend>(model: &Model<B>) -> Result<&Dit<B>> {
     match model.network() {
-        Network::Flow(network, _) => Ok(network),
+        ModelNetwork::Flow(network, _) => Ok(network),
         _ => Err(Error::Option(format!(
             "a flow map is distilled from a flow, but {} is a {} model",
             model.name(),

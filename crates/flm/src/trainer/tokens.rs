@@ -1,7 +1,7 @@
 //! Models of tokens, and their distillation.
 
 use super::Trainer;
-use crate::{Error, Model, Network, Result, Rows, purpose};
+use crate::{Error, Model, ModelNetwork, Result, Rows, purpose};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::{Dit, DitConfig, Family};
 use flm_discrete::autoregressive::AutoregressiveObjective;
@@ -145,7 +145,7 @@ pub(super) fn refuse_flow_settings(settings: &TrainConfig) -> Result<()> {
 /// The network of a teacher of this family.
 fn of_family<B: Backend>(teacher: &Model<B>, family: Family) -> Result<&Dit<B>> {
     match teacher.network() {
-        Network::Tokens(network) if teacher.config().family == family => Ok(network),
+        ModelNetwork::Tokens(network) if teacher.config().family == family => Ok(network),
         _ => Err(Error::Option(format!(
             "the teacher {} is of family {}, expected {family}",
             teacher.name(),
