@@ -49,7 +49,7 @@ struct Token {
 const STEP: f64 = 0.7;
 const END: f64 = 3.0;
 /// Pixels.
-const WIDTH: f64 = 880.0;
+const WIDTH: f64 = 1_080.0;
 const LINE: f64 = 26.0;
 const TOP: f64 = 66.0;
 const MARGIN: f64 = 24.0;
@@ -130,7 +130,7 @@ fn picture(flow: &[Sample], map: &[Sample]) -> String {
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Noise becomes sentences: by a flow in several steps, by its flow map in one\">\n\
-         <style>\nsvg{{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:#fbfaf7}}\ntext{{fill:#23282d;white-space:pre}}.t{{font-weight:600;fill:#6a7178}}g{{opacity:0}}\n\
+         <style>\nsvg{{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;background:#fbfaf7}}\ntext{{fill:#23282d;white-space:pre}}.t{{font-weight:600;fill:#6a7178}}g{{opacity:0}}\n\
          @media (prefers-color-scheme:dark){{svg{{background:#16191c}}text{{fill:#e6e4de}}.t{{fill:#9aa1a8}}}}\n{rules}</style>\n{body}</svg>\n"
     )
 }
@@ -171,7 +171,7 @@ fn noise(body: &mut String, sample: &Sample, x: f64, y: f64, seed: usize) {
     let mut place = seed * 31;
     let signs = words.map(|word| {
         let sign = |_| {
-            place = place * 73 + 41;
+            place = (place * 73 + 41) % 9_973;
             SIGNS[place / 7 % SIGNS.len()]
         };
         word.chars().map(sign).collect::<String>()

@@ -17,10 +17,10 @@ use flm_denoiser::Precision;
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct DeviceArgs {
-    /// Where to compute: cpu, wgpu or cuda:N
+    /// Device: cpu, wgpu or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Device,
-    /// What matrix products are made of: f32 or bf16. Weights, norms, losses and states are f32 in either case
+    /// Number type of matrix products; weights, norms, losses and states stay f32
     #[arg(long, default_value_t = Precision::F32, value_name = "f32|bf16")]
     pub(crate) dtype: Precision,
 }

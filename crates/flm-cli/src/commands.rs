@@ -36,7 +36,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Quickstart(quickstart::QuickstartArgs),
-    /// Turn text into token rows, or look at rows that are there
+    /// Prepare and inspect data: text becomes rows of tokens
     #[command(subcommand)]
     Data(data::DataCommand),
     Train(train::TrainArgs),

@@ -33,13 +33,13 @@ pub(crate) struct Config {
 pub(crate) struct DataSettings {
     /// `grammar`, a file or a folder of files, or `dataset:` and the name of a data set, whose manifest then says all below.
     pub(crate) source: String,
-    /// Sentences to draw from the grammar.
+    /// Number of grammar sentences.
     pub(crate) sentences: u64,
     /// Seed of these sentences.
     pub(crate) seed: u64,
     /// What a document is in a text file.
     pub(crate) unit: Unit,
-    /// The column of Parquet files, or field of JSON lines, that holds the text.
+    /// Column of Parquet files, or field of JSON lines, with the text.
     pub(crate) column: String,
     /// What makes ordinary text of the corpus.
     pub(crate) detokenizer: Detokenizer,
@@ -49,7 +49,7 @@ pub(crate) struct DataSettings {
     pub(crate) length: usize,
     /// What a row holds.
     pub(crate) layout: Layout,
-    /// Share of documents kept apart for validation.
+    /// Share of documents for validation.
     pub(crate) validation_share: f64,
 }
 

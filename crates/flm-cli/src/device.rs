@@ -105,7 +105,7 @@ pub(crate) fn run<J: Job>(compute: impl Into<Compute>, job: J) -> Result<J::Outp
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu if precision == Precision::Bf16 => Err(CliError::input(
-            "--dtype bf16 is not to be had on the device `wgpu`, whose language has no such numbers: use f32, or --device cuda",
+            "--dtype bf16 is unsupported on the device `wgpu`: use f32, or --device cuda",
         )),
         #[cfg(feature = "wgpu")]
         Device::Wgpu => {
@@ -124,7 +124,7 @@ pub(crate) fn run<J: Job>(compute: impl Into<Compute>, job: J) -> Result<J::Outp
             let feature = absent.to_string();
             let feature = feature.split(':').next().unwrap_or_default();
             Err(CliError::input(format!(
-                "this flm was built without the device `{absent}`: build it with `--features {feature}`, or use --device cpu"
+                "flm was built without the device `{absent}`: build it with `--features {feature}`, or use --device cpu"
             )))
         }
     }
@@ -201,10 +201,10 @@ mod gpu {
                 },
             }),
             Some(_) => Err(CliError::input(format!(
-                "the device `{name}` gives wrong sums: it cannot be used"
+                "the device `{name}` computes wrong sums and cannot be used"
             ))),
             None => Err(CliError::input(format!(
-                "no adapter answers for the device `{name}` in {precision}: check its driver, or use --device cpu"
+                "no adapter found for the device `{name}` in {precision}: check its driver, or use --device cpu"
             ))),
         }
     }

@@ -59,7 +59,7 @@ impl CliError {
     /// Says how to go on after an interruption.
     pub(crate) fn or_resume(mut self, command: &CommandLine) -> Self {
         if self.kind == Kind::Interrupted {
-            self.message = format!("{}; go on with: {}", self.message, command.resumed());
+            self.message = format!("{}; continue with: {}", self.message, command.resumed());
         }
         self
     }

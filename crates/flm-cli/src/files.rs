@@ -109,7 +109,7 @@ impl RunFolder {
         }
         if !force {
             return Err(CliError::input(format!(
-                "{root} exists already: choose another folder, add --resume to go on with it, or --force to replace it"
+                "{root} exists already: choose another folder, add --resume to continue it, or --force to replace it"
             )));
         }
         if std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_none()) {

@@ -23,17 +23,17 @@ use std::path::{Path, PathBuf};
 /// What training and distilling share.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The run folder to make
+    /// Output run folder
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
-    /// Train for as many steps as N evaluations of the network pay for, a pass back counting as two, instead of a number of steps; rounds of a
-    /// distillation share them evenly
+    /// Budget in network evaluations, in place of a number of steps; a backward pass counts as two, and rounds of a
+    /// distillation share the budget evenly
     #[arg(long, value_name = "N")]
     pub(crate) evaluations: Option<u64>,
-    /// Go on from the newest checkpoint in the run folder, with the settings kept there
+    /// Continue from the newest checkpoint, with the settings of the run folder
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Replace a run that is there
+    /// Replace an existing run
     #[arg(long, conflicts_with = "resume")]
     pub(crate) force: bool,
     #[command(flatten)]
@@ -188,7 +188,7 @@ impl<'a> RunPlan<'a> {
         let training = model.card_mut().training.get_or_insert_default();
         if !trained.finished {
             return Err(CliError::interrupted(format!(
-                "stopped at step {} of {}, nothing is lost",
+                "stopped at step {} of {}; nothing is lost",
                 training.steps, settings.steps
             )));
         }

@@ -141,7 +141,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
     fs::write(folder.path("cut.ckpt"), b"PK\x03\x04 and no more").unwrap();
     let message = folder.refused(folder.flm("convert cut.ckpt --out x"));
     assert!(
-        message.starts_with("cut.ckpt is no checkpoint that can be read: "),
+        message.starts_with("cut.ckpt is not a readable checkpoint: "),
         "{message}"
     );
     folder.flm("convert hub --out bare").assert().success();
@@ -243,7 +243,7 @@ fn inspecting_says_what_a_path_holds() {
     fs::create_dir(folder.path("empty")).unwrap();
     assert_eq!(
         folder.refused(folder.flm("inspect empty")),
-        "empty is no folder that is known: it holds none of config.json (a model), config.toml (a run), dataset.json (data) and state.json (a checkpoint)"
+        "empty is not a folder of flm: it has no config.json (a model), config.toml (a run), dataset.json (data) or state.json (a checkpoint)"
     );
     assert_eq!(folder.refused(folder.flm("inspect no")), "there is no no");
     fs::write(folder.path("bad.bin"), b"not a shard").unwrap();

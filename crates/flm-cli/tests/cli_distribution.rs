@@ -240,7 +240,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "train --data data --out x --set train.self_conditioning=0.3 --set train.micro_batch=4 --set train.batch=4".to_owned(),
-            "training self_conditioning 0.3 of a micro_batch of 4 is no whole number of rows",
+            "training self_conditioning 0.3 of a micro_batch of 4 is not a whole number of rows",
         ),
         (
             "train --data data --out x --set model.family=mdlm --set model.clock=[0.5,1.0]".to_owned(),
@@ -256,7 +256,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "distill --teacher flow --data data --out x --set flow_map.objective=residual".to_owned(),
-            "model evidence is of flows and flow maps of one network",
+            "model evidence is for flows and flow maps of one network",
         ),
         (
             format!("{MATCH} --out x --set distribution.paths=1.5"),
@@ -300,7 +300,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "train --data data --out x --set model.family=mdlm --set model.evidence=true".to_owned(),
-            "model evidence is of flows and flow maps of one network",
+            "model evidence is for flows and flow maps of one network",
         ),
     ] {
         assert_eq!(folder.refused(folder.flm(&command)), message, "{command}");

@@ -164,7 +164,7 @@ fn what_is_there_is_kept() {
         let message = folder.refused(folder.tiny(words));
         assert_eq!(
             message,
-            "flow exists already: choose another folder, add --resume to go on with it, or --force to replace it"
+            "flow exists already: choose another folder, add --resume to continue it, or --force to replace it"
         );
     }
     assert_eq!(
@@ -325,7 +325,7 @@ fn impossible_samples() {
     .unwrap();
     let message = folder.refused(folder.flm("eval bad.jsonl --data data"));
     assert!(
-        message.starts_with("line 2 of bad.jsonl is no sample: missing field `text`"),
+        message.starts_with("line 2 of bad.jsonl is not a sample: missing field `text`"),
         "{message}"
     );
     assert_eq!(
@@ -420,7 +420,7 @@ fn a_device_that_was_not_built_in() {
     for words in ["train --data data --out run", "quickstart"] {
         assert_eq!(
             folder.refused(folder.tiny(&format!("{words} --device wgpu"))),
-            "this flm was built without the device `wgpu`: build it with `--features wgpu`, or use --device cpu"
+            "flm was built without the device `wgpu`: build it with `--features wgpu`, or use --device cpu"
         );
     }
 }

@@ -98,11 +98,11 @@ fn several_steps_make_a_folder_that_a_scorer_reads() {
         ),
         (
             "eval s --scorer nowhere",
-            "--scorer nowhere is neither ngram:DATA[:ORDER], nor a model of ours, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and tokenizer.json",
+            "--scorer nowhere is neither ngram:DATA[:ORDER], nor a model folder of flm, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and tokenizer.json",
         ),
         (
             "eval s --scorer ngram:data:x",
-            "--scorer ngram:data:x: expected ngram:DATA:ORDER, but \"x\" is no number",
+            "--scorer ngram:data:x: expected ngram:DATA:ORDER, but \"x\" is not a number",
         ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected);
@@ -174,9 +174,7 @@ fn models_are_compared_at_equal_entropy() {
     assert_eq!(fs::metadata(&sample).unwrap().modified().unwrap(), written);
     let message = folder.refused(folder.flm(&words.replace("--count 8", "--count 9")));
     assert!(
-        message.ends_with(
-            "holds other samples than are asked for: choose another --out, or remove it"
-        ),
+        message.ends_with("holds samples of other settings: choose another --out, or remove it"),
         "{message}"
     );
     folder
@@ -198,11 +196,11 @@ fn models_are_compared_at_equal_entropy() {
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier a --out g")),
-        "a frontier is of one judge: name one by --scorer, or by --data the data folder of a grammar"
+        "a frontier has one scorer: name it by --scorer, or name the data folder of a grammar by --data"
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier b --scorer nobody --out g")),
-        "--scorer nobody is neither ngram:DATA[:ORDER], nor a model of ours, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and tokenizer.json"
+        "--scorer nobody is neither ngram:DATA[:ORDER], nor a model folder of flm, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and tokenizer.json"
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier a a --data data --out g")),

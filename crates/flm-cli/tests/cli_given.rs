@@ -317,7 +317,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         (
             "flow",
             ["--infill-file", "holes.jsonl"],
-            "line 1 of holes.jsonl is no object with an \"infill\": ",
+            "line 1 of holes.jsonl is not an object with an \"infill\": ",
         ),
         (
             "flow",
@@ -389,7 +389,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         ),
         (
             "eval infill residual --data data",
-            "residual is a residual flow map, which fills no holes",
+            "residual is a residual flow map, which cannot fill holes",
         ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");

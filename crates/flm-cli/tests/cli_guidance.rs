@@ -263,19 +263,19 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
         ),
         (
             "eval frontier mdlm --data data --out f --guidance 2 --weak zzz",
-            "--guidance is of flows and flow maps of one network, and no model here is one",
+            "--guidance needs a flow or a flow map of one network, and no model here is one",
         ),
         (
             "eval frontier mdlm --data data --out f --reward bogus",
-            "--reward is of flows and flow maps of one network, and no model here is one",
+            "--reward needs a flow or a flow map of one network, and no model here is one",
         ),
         (
             "eval frontier flow --data data --out f --gamma 0,0.5",
-            "--gamma 0.5 is of flow maps, and no model here is one",
+            "--gamma 0.5 needs a flow map, and no model here is one",
         ),
         (
             "eval infill flow --data data --gamma 0.5",
-            "--gamma 0.5 is of flow maps, and no model here is one",
+            "--gamma 0.5 needs a flow map, and no model here is one",
         ),
         (
             "train --data data --out new --set model.family=mdlm --set curriculum.share=0.7",
@@ -321,7 +321,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
     fs::write(folder.path("reward/notes.txt"), "mine").unwrap();
     assert_eq!(
         folder.refused(folder.flm("train-reward --data data --out reward --force")),
-        "reward holds notes.txt, which is no part of a reward classifier, so it is not replaced"
+        "reward holds notes.txt, which is not part of a reward classifier, so it is not replaced"
     );
     fs::remove_file(folder.path("reward/notes.txt")).unwrap();
     folder

@@ -121,7 +121,7 @@ fn what_has_no_distribution_is_refused() {
     for (words, expected) in [
         (
             "eval perfect --data text",
-            "text: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found a text whose distribution is not known",
+            "text: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found another text",
         ),
         (
             "eval perfect --data data --steps 2,0",
@@ -154,12 +154,12 @@ fn what_has_no_distribution_is_refused() {
         (
             "foreign",
             "row ",
-            " of validation of foreign is no sentence of its grammar",
+            " of validation of foreign is not a sentence of its grammar",
         ),
         (
             "chars",
             "`",
-            "` of the grammar is no token: the distribution of rows is known where words are tokens",
+            "` of the grammar is not a token: exact distributions need one token per word",
         ),
     ] {
         let message = folder.refused(folder.flm(&format!("eval perfect --data {data}")));

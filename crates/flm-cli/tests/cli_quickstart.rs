@@ -349,7 +349,7 @@ fn an_interrupted_quickstart_goes_on_as_if_nothing_had_happened() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert!(
-        stderr.contains(" of 800, nothing is lost; go on with: flm quickstart --out a --set "),
+        stderr.contains(" of 800; nothing is lost; continue with: flm quickstart --out a --set "),
         "{stderr}"
     );
     assert!(stderr.trim_end().ends_with(" --resume"), "{stderr}");

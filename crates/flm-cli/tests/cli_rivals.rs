@@ -338,15 +338,15 @@ fn what_a_family_does_not_have_is_refused() {
         ),
         (
             "eval corpus.txt --scorer flow",
-            "--scorer flow: of the models of ours only an autoregressive one scores, found flow",
+            "--scorer flow: a model folder must be autoregressive to score, found flow",
         ),
         (
             "eval corpus.txt --scorer mdlm",
-            "--scorer mdlm: of the models of ours only an autoregressive one scores, found mdlm",
+            "--scorer mdlm: a model folder must be autoregressive to score, found mdlm",
         ),
         (
             "eval bound mdlm flow --data data",
-            "flow must be of family mdlm, duo or autoregressive to have a likelihood here, found flow",
+            "flow must be of family mdlm, duo or autoregressive to have a likelihood, found flow",
         ),
         (
             "eval bound mdlm --data data --draws 0",
@@ -354,7 +354,7 @@ fn what_a_family_does_not_have_is_refused() {
         ),
         (
             "distill --teacher autoregressive --data data --out map",
-            "autoregressive/model is autoregressive, and there is no distillation of such a model",
+            "autoregressive/model is autoregressive: distillation of such a model is unsupported",
         ),
         (
             "distill --self --data data --out map --set model.family=duo",

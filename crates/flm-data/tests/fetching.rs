@@ -492,7 +492,7 @@ fn a_listing_that_does_not_fit_is_refused() {
     let manifest = Manifest::parse(&text, "letters").unwrap();
     let message = get(&manifest, &options).unwrap_err().to_string();
     assert!(
-        message.ends_with("is not a list of files: `../evil.txt` is no path in a repository"),
+        message.ends_with("is not a list of files: `../evil.txt` is not a path in a repository"),
         "{message}"
     );
 }

@@ -284,24 +284,22 @@ pub enum ConfigError {
         found: usize,
     },
     /// A key of flow maps in a network of one time.
-    #[error("model {key} is of a network of two times, but two_time is false")]
+    #[error("model {key} needs two_time = true, found false")]
     TwoTimeOnly {
         /// The configuration key.
         key: &'static str,
     },
     /// Two times in a network that knows one at most.
-    #[error("model two_time is of a flow map, but family is {family}")]
+    #[error("model two_time needs family = flow, found {family}")]
     FlowOnly {
         /// The family found.
         family: Family,
     },
     /// Clean positions beside noisy ones in a network that no objective trains so.
-    #[error(
-        "model conditioning is of a flow: a flow map is not trained so, and other families need not be"
-    )]
+    #[error("model conditioning is for flows: flow maps and other families must leave it false")]
     Conditioning,
     /// A second input in a network whose states or outputs are no flow's.
-    #[error("model {key} is of flows and flow maps of one network")]
+    #[error("model {key} is for flows and flow maps of one network")]
     Flows {
         /// The configuration key.
         key: &'static str,
@@ -406,14 +404,14 @@ mod tests {
         ] {
             assert_eq!(
                 config.validate().unwrap_err().to_string(),
-                format!("model {key} is of a network of two times, but two_time is false")
+                format!("model {key} needs two_time = true, found false")
             );
             assert_eq!(config.with_two_time(true).validate(), Ok(()));
         }
         let family = good.clone().with_family(Family::Duo).with_two_time(true);
         assert_eq!(
             family.validate().unwrap_err().to_string(),
-            "model two_time is of a flow map, but family is duo"
+            "model two_time needs family = flow, found duo"
         );
         let conditioning = DitConfig {
             conditioning: true,
@@ -426,7 +424,7 @@ mod tests {
                 .validate()
                 .unwrap_err()
                 .to_string(),
-            "model conditioning is of a flow: a flow map is not trained so, and other families need not be"
+            "model conditioning is for flows: flow maps and other families must leave it false"
         );
         let schedule = DitConfig {
             schedule_vocab: 1,

@@ -65,7 +65,7 @@ pub enum RewardError {
         reason: String,
     },
     /// What should be replaced holds more than a classifier.
-    #[error("{} holds {name}, which is no part of a reward classifier, so it is not replaced", path.display())]
+    #[error("{} holds {name}, which is not part of a reward classifier, so it is not replaced", path.display())]
     ReferenceCheckpoint {
         /// The folder.
         path: PathBuf,
@@ -151,7 +151,7 @@ pub fn save<B: Backend>(
         .collect();
     let expected = expected(&file.classifier);
     if !(expected.iter().map(|(name, shape)| (name, shape))).eq(found) {
-        return Err(refused("the configuration is of other sizes".to_owned()));
+        return Err(refused("the configuration has other sizes".to_owned()));
     }
     for (name, _, values) in &tensors {
         check_finite(name, values).map_err(refused)?;

@@ -150,7 +150,7 @@ fn nothing_is_saved_that_could_not_be_read() {
     };
     assert_eq!(
         refused(&trained(0), &ClassifierFile::new(wider, "abc")),
-        "DIR/model.safetensors: the configuration is of other sizes"
+        "DIR/model.safetensors: the configuration has other sizes"
     );
     let vast = ClassifierConfig {
         reach: usize::MAX,
@@ -187,7 +187,7 @@ fn only_a_reward_and_nothing_beside_it_is_replaced() {
     fs::write(dir.join("notes.txt"), "mine").unwrap();
     assert_eq!(
         save(Existing::Replace).unwrap_err(),
-        "DIR holds notes.txt, which is no part of a reward classifier, so it is not replaced"
+        "DIR holds notes.txt, which is not part of a reward classifier, so it is not replaced"
     );
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);

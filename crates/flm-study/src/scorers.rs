@@ -133,7 +133,7 @@ fn judge(name: &str, length: Option<usize>) -> Result<Judge> {
             Some((data, order)) => {
                 let order = order.parse().map_err(|_| {
                     Error::Input(format!(
-                        "--scorer {name}: expected ngram:DATA:ORDER, but {order:?} is no number"
+                        "--scorer {name}: expected ngram:DATA:ORDER, but {order:?} is not a number"
                     ))
                 })?;
                 (data, order)

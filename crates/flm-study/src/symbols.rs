@@ -19,7 +19,7 @@ impl Symbols {
         for word in rows.words() {
             tokens.push(tokenizer.token_id(word).ok_or_else(|| {
                 Error::Input(format!(
-                    "`{word}` of the grammar is no token: the distribution of rows is known where words are tokens"
+                    "`{word}` of the grammar is not a token: exact distributions need one token per word"
                 ))
             })?);
         }

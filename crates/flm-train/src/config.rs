@@ -248,7 +248,7 @@ pub enum TrainConfigError {
     },
     /// No whole number of rows is evaluated twice.
     #[error(
-        "training self_conditioning {share} of a micro_batch of {micro_batch} is no whole number of rows"
+        "training self_conditioning {share} of a micro_batch of {micro_batch} is not a whole number of rows"
     )]
     SelfConditioning {
         /// The share found.

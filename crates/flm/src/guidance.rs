@@ -136,7 +136,7 @@ impl RewardSource {
         match self {
             Self::Keyword(words) if words.is_empty() => {
                 return Err(Error::Option(
-                    "reward keyword: there is no word, expected one at least".to_owned(),
+                    "reward keyword: expected at least one word, found none".to_owned(),
                 ));
             }
             Self::Keyword(words) => {

@@ -13,10 +13,10 @@ pub(crate) struct GivenArgs {
     /// Begin every sample with this text
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
-    /// End every sample with this text; for models of packed blocks, whose end is known
+    /// End every sample with this text (models of packed blocks)
     #[arg(long, value_name = "TEXT")]
     pub(crate) suffix: Option<String>,
-    /// Fill the blanks of this text, as in "The ___ sold two ___ .": ___ stands for one token, ___{3} for three
+    /// Fill the blanks of a text, as in "The ___ sold two ___ .": ___ stands for one token, ___{3} for three
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "suffix"])]
     pub(crate) infill: Option<String>,
     /// Fill the blanks of every line of a file, or of every "infill" of a .jsonl file; --count samples of each
@@ -61,7 +61,9 @@ fn texts(path: &Path) -> Result<Vec<Blanks>> {
         let place = format!("line {} of {}", number + 1, path.display());
         let text = if json {
             let line: Line = serde_json::from_str(line).map_err(|error| {
-                CliError::input(format!("{place} is no object with an \"infill\": {error}"))
+                CliError::input(format!(
+                    "{place} is not an object with an \"infill\": {error}"
+                ))
             })?;
             line.infill
         } else {

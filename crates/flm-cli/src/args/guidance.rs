@@ -7,12 +7,12 @@ use flm::{AutoguidanceOptions, Guidance, ModelFolder, RewardOptions, RewardSourc
 /// What samples are led away from, and what to.
 #[derive(Debug, Args)]
 pub(crate) struct GuidesArgs {
-    /// The weaker network of --guidance: the same with dropout on, at the model's own rate or P, or another model of the same kind
-    /// and tokens, such as an early one; dropout where it is not given
+    /// Weaker network for --guidance: the model with dropout, at its own rate or P, or another model with the same tokenizer
+    /// [default: dropout]
     #[arg(long, value_name = "dropout|dropout:P|DIR", requires = "guidance")]
     pub(crate) weak: Option<String>,
-    /// Move states towards a reward before each evaluation, which costs three more: words that should occur, or a classifier of real text
-    /// (`flm train-reward`)
+    /// Reward guidance: words that should occur, or a classifier from `flm train-reward`; costs three more evaluations
+    /// per step
     #[arg(long, value_name = "keyword:WORDS|classifier:DIR")]
     pub(crate) reward: Option<String>,
 }

@@ -3,7 +3,7 @@
 use crate::error::{CliError, Result};
 use flm::{ModelFolder, SampleOptions, Sampler};
 
-/// How a flow or a flow map goes from noise to text.
+/// Sampler of flows and flow maps.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum SamplerName {
     /// Euler steps of a flow, jumps of a flow map
@@ -34,7 +34,7 @@ pub(crate) fn check_gammas(gammas: &[f64], models: &[ModelFolder]) -> Result<()>
     }
     match gammas.iter().find(|gamma| **gamma > 0.0) {
         Some(gamma) if !models.iter().any(|model| model.config().two_time) => Err(CliError::input(
-            format!("--gamma {gamma} is of flow maps, and no model here is one"),
+            format!("--gamma {gamma} needs a flow map, and no model here is one"),
         )),
         _ => Ok(()),
     }

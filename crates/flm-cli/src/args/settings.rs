@@ -11,7 +11,7 @@ pub(crate) struct SettingsArgs {
     /// Settings: a preset by name (`flm presets` lists them) or a TOML file
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) preset: Option<String>,
-    /// Override one setting, as in `--set optimizer.lr=1e-3`; may be repeated. `flm presets NAME` shows keys
+    /// Override a setting, as in `--set optimizer.lr=1e-3`; repeatable. `flm presets NAME` shows the keys
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }

@@ -4,7 +4,7 @@ use super::{Cli, print};
 use crate::error::Result;
 use clap::{Args, CommandFactory};
 
-/// Print completions for a shell
+/// Print shell completions
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell

@@ -12,10 +12,10 @@ use flm_denoiser::folder;
 use flm_denoiser::reference::{self, ExportFormat, Hints, Kind, ReferenceError, Weights};
 use std::path::PathBuf;
 
-/// Bring in weights of the published implementation, or hand a model back to it
+/// Convert checkpoints of the published implementation, in either direction
 ///
 /// A checkpoint (.ckpt, .pt), a .safetensors file or a folder of the Hugging Face hub becomes a model folder. A model folder becomes a
-/// folder as on the hub or, if --out ends in .safetensors, one file of tensors. Nothing in a checkpoint is ever run.
+/// hub folder or, if --out ends in .safetensors, a file of tensors. Code in a checkpoint is never executed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm convert lm1b_fmlm.ckpt --tokenizer bert/tokenizer.json --out models/lm1b
@@ -25,32 +25,31 @@ pub(crate) struct ConvertArgs {
     /// The file or folder to convert
     #[arg(value_name = "FROM")]
     pub(crate) from: PathBuf,
-    /// The model folder to make; of a model folder, the folder or .safetensors file to make
+    /// Output: a model folder; for a model folder, a hub folder or a .safetensors file
     #[arg(long, value_name = "TO")]
     pub(crate) out: PathBuf,
-    /// Take the parameters as training left them, instead of their averages
+    /// Take the last parameters instead of their averages
     #[arg(long)]
     pub(crate) no_ema: bool,
-    /// The tokenizer.json of the model; without one it cannot be sampled as text
+    /// tokenizer.json of the model; needed to sample text
     #[arg(long, value_name = "FILE")]
     pub(crate) tokenizer: Option<PathBuf>,
-    /// The frozen denoiser of a residual flow map: a file, a folder or a model folder
+    /// Frozen denoiser of a residual flow map: a file, a hub folder or a model folder
     #[arg(long, value_name = "FROM")]
     pub(crate) denoiser: Option<PathBuf>,
-    /// What the network is for, where its file does not say
+    /// Kind of the network, if the file does not say
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Option<NetworkKind>,
-    /// Tokens in a sequence, where the file does not say
+    /// Sequence length, if the file does not say
     #[arg(long, value_name = "L")]
     pub(crate) length: Option<usize>,
-    /// Attention heads, where the file does not say
+    /// Attention heads, if the file does not say
     #[arg(long, value_name = "N")]
     pub(crate) heads: Option<usize>,
-    /// What a sequence of tokens is: packed, as published models have it, or rows of one document; that of the model's card where it has
-    /// one, otherwise packed
+    /// Layout of a sequence: packed blocks, or rows of one document [default: that of the model card, otherwise packed]
     #[arg(long, value_name = "LAYOUT")]
     pub(crate) layout: Option<LayoutName>,
-    /// Replace a model that is there
+    /// Replace an existing model
     #[arg(long)]
     pub(crate) force: bool,
 }

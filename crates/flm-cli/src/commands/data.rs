@@ -21,24 +21,24 @@ pub(crate) enum DataCommand {
     Inspect(DataInspectArgs),
 }
 
-/// List the data sets that are known by name, or show the manifest of one
+/// List the known data sets, or show the manifest of one
 #[derive(Debug, Args)]
 pub(crate) struct DataListArgs {
-    /// The data set whose manifest to show
+    /// Show the manifest of this data set
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 }
 
-/// Bring the files of a data set here
+/// Download the files of a data set
 ///
-/// Goes on with what was begun, and checks sizes and checksums where they are known. Without a network it says which files to bring from
-/// where. HF_ENDPOINT and HF_TOKEN are heeded.
+/// Resumes partial downloads and checks sizes and checksums where they are known. Without a network it lists the files and
+/// where to get them. Reads HF_ENDPOINT and HF_TOKEN.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm data fetch wikitext-2
   flm data fetch lm1b --from /mnt/datasets/lm1b")]
 pub(crate) struct FetchArgs {
-    /// A data set by name (`flm data list`), or a manifest of your own
+    /// A data set by name (`flm data list`), or the path of a manifest
     #[arg(value_name = "NAME|FILE")]
     pub(crate) name: String,
     #[command(flatten)]
@@ -48,20 +48,19 @@ pub(crate) struct FetchArgs {
 /// Where the files of a data set are.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
-    /// A copy of the data set that is here already: a folder, or its only file. Nothing is fetched, and nothing in it changed
+    /// Use a local copy: a folder, or a single file. Nothing is downloaded or changed
     #[arg(long, value_name = "PATH")]
     pub(crate) from: Option<PathBuf>,
-    /// Where fetched files are kept; ~/.cache/flm/datasets, or $FLM_CACHE/datasets, where it is not given
+    /// Download folder [default: $FLM_CACHE/datasets or ~/.cache/flm/datasets]
     #[arg(long, value_name = "DIR", conflicts_with = "from")]
     pub(crate) cache: Option<PathBuf>,
 }
 
 /// Turn a corpus into a data folder of token rows
 ///
-/// Takes a data set by name (`flm data list`), whose manifest says how it is read, fetching what is missing. Or reads, by --input, a file or a folder of
-/// files: text, JSON lines, Parquet, also compressed by gzip or zstd; or draws sentences from the built-in grammar with `--input grammar`.
-/// What is not given is taken from the manifest, or from the preset's `[data]` section, or from its defaults. A preparation that was interrupted is
-/// gone on with by the same command.
+/// The corpus is a data set by name (`flm data list`), or --input: a file or a folder of text, JSON lines or Parquet, plain or
+/// compressed by gzip or zstd, or `grammar` for sentences of the built-in grammar. Options that are not given come from the
+/// manifest, the preset's `[data]` section or the defaults. Rerun the command to continue an interrupted preparation.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm data prepare wikitext-2 --train-bpe 4096 --length 64 --out data
@@ -69,7 +68,7 @@ pub(crate) struct PlaceArgs {
   flm data prepare --input corpus.txt --tokenizer chars --length 128 --pack --whole --out data
   flm data prepare --input docs/ --train-bpe 8000 --length 128 --pack --out data")]
 pub(crate) struct PrepareArgs {
-    /// A data set by name, or a manifest of your own
+    /// A data set by name, or the path of a manifest
     #[arg(value_name = "NAME|FILE", conflicts_with = "input")]
     pub(crate) dataset: Option<String>,
     #[command(flatten)]
@@ -77,53 +76,53 @@ pub(crate) struct PrepareArgs {
     /// A file, a folder, or `grammar`
     #[arg(long, value_name = "PATH", required_unless_present_any = ["preset", "dataset"])]
     pub(crate) input: Option<String>,
-    /// The column of Parquet files, or field of JSON lines, that holds the text
+    /// Column of Parquet files, or field of JSON lines, with the text
     #[arg(long, value_name = "NAME")]
     pub(crate) column: Option<String>,
-    /// What makes ordinary text of an older corpus: lm1b, wikitext, ptb, lambada, scientific_papers or none
+    /// Detokenizer for an older corpus: lm1b, wikitext, ptb, lambada, scientific_papers or none
     #[arg(long, value_name = "NAME")]
     pub(crate) detokenizer: Option<flm_data::Detokenizer>,
     /// `words` or `chars` of the corpus, or a tokenizer.json
     #[arg(long, value_name = "words|chars|FILE")]
     pub(crate) tokenizer: Option<String>,
-    /// Learn a tokenizer of N byte pairs from the corpus
+    /// Train a byte-pair tokenizer of N tokens on the corpus
     #[arg(long, value_name = "N", conflicts_with = "tokenizer")]
     pub(crate) train_bpe: Option<usize>,
-    /// Tokens in a row
+    /// Tokens per row
     #[arg(long, value_name = "L")]
     pub(crate) length: Option<usize>,
-    /// Pack documents one after the other into full rows, instead of one document a row
+    /// Pack documents into full rows, instead of one document per row
     #[arg(long)]
     pub(crate) pack: bool,
-    /// Read each text file as one long text, instead of a document a line (needs --pack)
+    /// Read each text file as one document, instead of one per line (needs --pack)
     #[arg(long, requires = "pack")]
     pub(crate) whole: bool,
-    /// Sentences to draw from the grammar
+    /// Number of grammar sentences
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Seed of the grammar's sentences
+    /// Seed of the grammar sentences
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Share of documents kept apart for validation
+    /// Share of documents for validation
     #[arg(long, value_name = "SHARE")]
     pub(crate) validation_share: Option<f64>,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
-    /// The data folder to make
+    /// Output data folder
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Replace a data folder that is there
+    /// Replace an existing data folder
     #[arg(long)]
     pub(crate) force: bool,
 }
 
-/// Say what a data folder holds, check it, and show some rows
+/// Check a data folder, and show its contents and some rows
 #[derive(Debug, Args)]
 pub(crate) struct DataInspectArgs {
     /// The data folder
     #[arg(value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// Rows to show
+    /// Number of rows to show
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub(crate) rows: usize,
 }

@@ -18,23 +18,23 @@ use flm_distill::{FlowMapConfig, ObjectiveKind};
 use rounds::RoundsJob;
 use std::path::PathBuf;
 
-/// Distill a flow into a flow map, which samples in one step or a few
+/// Distill a flow into a flow map, which samples in one or a few steps
 ///
-/// Without a preset the settings are those of the teacher's run. Without a teacher (`--self`) the flow map learns from the
-/// tokens, and from itself. A teacher that is a masked (mdlm) or uniform-state (duo) diffusion becomes one of fewer steps, by SDTT or DCD: in
-/// rounds of `distill.train.steps` each, where each doubles the step of the one before.
+/// Without a preset the teacher's settings apply. With --self the flow map learns from the tokens and from itself. A masked (mdlm)
+/// or uniform-state (duo) teacher is distilled to fewer steps by SDTT or DCD, in rounds of `distill.train.steps`; each round
+/// doubles the step size.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map
   flm distill --teacher runs/mdlm --data data --set sdtt.rounds=5 --out runs/sdtt")]
 pub(crate) struct DistillArgs {
-    /// The model to learn from: a model folder or a finished run
+    /// Teacher: a model folder or a finished run
     #[arg(long, value_name = "MODEL", required_unless_present_any = ["no_teacher", "resume"])]
     pub(crate) teacher: Option<PathBuf>,
     /// Distill without a teacher
     #[arg(long = "self", conflicts_with = "teacher")]
     pub(crate) no_teacher: bool,
-    /// The data folder the teacher was trained on
+    /// Data folder of the teacher
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     #[command(flatten)]
@@ -207,7 +207,7 @@ impl Recipe {
             && start.config().family != Family::Flow
         {
             return Err(CliError::input(format!(
-                "distill.start {} is of family {}: only a flow map can become one of one step",
+                "distill.start {} is of family {}: the student must start as a flow or a flow map",
                 start.path().display(),
                 start.config().family
             )));

@@ -18,10 +18,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use sysinfo::System;
 
-/// Say on what this flm can compute here, how fast that is, and what a preset would take
+/// Show available devices, their speed, and what a preset costs on them
 ///
-/// Of each device: what is there, what is missing and where it was looked for, memory, and measured rates of products and of reading and writing.
-/// A GPU that is asked for the first time compiles its kernels, which takes some seconds.
+/// For each device: driver, memory, and measured speed of matrix products and of memory. The first use of a GPU compiles its
+/// kernels, which takes some seconds.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm doctor
@@ -32,16 +32,16 @@ pub(crate) struct DoctorArgs {
     pub(crate) device: Option<Device>,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
-    /// Sequences in a step of the preset
+    /// Sequences per step of the preset
     #[arg(long, value_name = "N", requires = "preset")]
     pub(crate) batch: Option<usize>,
-    /// Tokens in the vocabulary, which the preset leaves to the data; 30,522 where it is not given
+    /// Vocabulary size [default: 30,522]
     #[arg(long, value_name = "V", requires = "preset")]
     pub(crate) vocab: Option<usize>,
-    /// Tokens in a sequence
+    /// Sequence length
     #[arg(long, value_name = "L", requires = "preset")]
     pub(crate) length: Option<usize>,
-    /// What matrix products are made of
+    /// Number type of matrix products
     #[arg(long, default_value_t = Precision::F32, value_name = "f32|bf16", requires = "preset")]
     pub(crate) dtype: Precision,
 }

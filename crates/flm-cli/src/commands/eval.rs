@@ -26,11 +26,11 @@ use score::ScoreArgs;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Judge samples: validity for the grammar, perplexity under a scorer, entropy and diversity for any text
+/// Evaluate samples: grammar validity, perplexity, entropy and diversity
 ///
-/// A scorer is another model that reads the samples: GPT-2 or a model of the Llama family, by its folder of the Hugging Face hub (with its
-/// tokenizer.json) or its GGUF file, an autoregressive model that flm trained, by its folder, or an n-gram model of a data folder's training rows, as `ngram:DATA` or `ngram:DATA:ORDER`. Several
-/// may be named. Of a data folder the validation rows are judged, so that samples can be told from text.
+/// A scorer is a model that reads the samples: GPT-2 or a Llama model (a folder with tokenizer.json, or a GGUF file), an
+/// autoregressive model of flm, or an n-gram model of a data folder's training rows, `ngram:DATA` or `ngram:DATA:ORDER`. For a
+/// data folder its validation rows are evaluated, as a reference for samples.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -44,16 +44,16 @@ use std::path::{Path, PathBuf};
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
     pub(crate) command: Option<EvalCommand>,
-    /// A .jsonl file of `flm sample`, a text file with a sample a line, a folder of such files, or a data folder
+    /// A .jsonl file of `flm sample`, a text file with one sample per line, a folder of these, or a data folder
     #[arg(value_name = "SAMPLES", required = true)]
     pub(crate) samples: Option<PathBuf>,
-    /// The data folder the model was trained on
+    /// Data folder of the model
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Also find the longest run of tokens that each sample shares with a training row; compare with that of `flm eval DATA --copying`
+    /// Report the longest run of tokens shared with a training row; compare with `flm eval DATA --copying`
     #[arg(long)]
     pub(crate) copying: bool,
-    /// Also compare the distribution of the samples with that of the validation rows of --data, by features of the pretrained scorers (MAUVE)
+    /// Report MAUVE: compare samples and validation rows of --data by features of the pretrained scorers
     #[arg(long)]
     pub(crate) mauve: bool,
     #[command(flatten)]
@@ -427,7 +427,7 @@ fn json_lines(content: &str, path: &Path) -> Result<Samples> {
     for (number, line) in lines() {
         let line: Line = serde_json::from_str(line).map_err(|error| {
             CliError::input(format!(
-                "line {} of {} is no sample: {error}",
+                "line {} of {} is not a sample: {error}",
                 number + 1,
                 path.display()
             ))

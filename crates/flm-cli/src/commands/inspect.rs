@@ -12,14 +12,14 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Say what a file or folder holds: a model, a run, data, a checkpoint, tensors
+/// Describe a model, run, data folder, checkpoint or tensor file
 #[derive(Debug, Args)]
 #[command(after_help = "Example: flm inspect lm1b_fmlm.ckpt --tensors")]
 pub(crate) struct InspectArgs {
     /// The file or folder
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
-    /// List every tensor with its shape
+    /// List all tensors with their shapes
     #[arg(long)]
     pub(crate) tensors: bool,
 }
@@ -54,7 +54,7 @@ pub(crate) fn inspect(path: &Path, tensors: bool) -> Result<String> {
         return weights(path, tensors);
     }
     Err(CliError::input(format!(
-        "{} is no folder that is known: it holds none of config.json (a model), config.toml (a run), dataset.json (data) and state.json (a checkpoint)",
+        "{} is not a folder of flm: it has no config.json (a model), config.toml (a run), dataset.json (data) or state.json (a checkpoint)",
         path.display()
     )))
 }
@@ -201,7 +201,10 @@ fn run(path: &Path, tensors: bool) -> Result<String> {
 fn checkpoint(path: &Path, tensors: bool) -> Result<String> {
     let file = path.join("state.json");
     let state: Value = serde_json::from_str(&files::read(&file)?).map_err(|error| {
-        CliError::input(format!("{} is no state of a run: {error}", file.display()))
+        CliError::input(format!(
+            "{} is not the state of a run: {error}",
+            file.display()
+        ))
     })?;
     let number = |key: &str| state.get(key).and_then(Value::as_f64).unwrap_or(0.0);
     let shapes = state.get("parameters").and_then(Value::as_object);

@@ -5,10 +5,10 @@ use crate::error::{CliError, Result};
 use clap::{Args, CommandFactory};
 use std::path::PathBuf;
 
-/// Write manual pages, one for each command
+/// Write manual pages
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The folder to write them to
+    /// Output folder
     #[arg(value_name = "DIR")]
     pub(crate) out: PathBuf,
 }

@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::presets;
 use clap::Args;
 
-/// List the presets, or show one
+/// List the presets, or show one as TOML
 #[derive(Debug, Args)]
 pub(crate) struct PresetsArgs {
-    /// The preset to show as TOML
+    /// Preset to show
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 }

@@ -29,29 +29,29 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// See it work: grammar, flow, flow map and a report, in about ten minutes without a GPU
+/// Train, distill and sample on a small grammar, with a report: ten minutes, no GPU
 ///
-/// Draws sentences from a small English grammar, trains a flow language model on them, distills it into a flow map,
-/// samples both and judges the samples by the grammar, which knows every sentence and its probability. Everything is
-/// kept in one folder: `data`, `flm`, `fmlm`, `samples`, `report.json` and `report.html`.
+/// Draws sentences from a small English grammar, trains a flow language model on them, distills it into a flow map
+/// and samples both. The grammar scores the samples exactly. One folder holds everything: `data`, `flm`, `fmlm`,
+/// `samples`, `report.json` and `report.html`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: flm quickstart --out quickstart --set train.steps=300")]
 pub(crate) struct QuickstartArgs {
-    /// The folder to make
+    /// Output folder
     #[arg(long, default_value = "quickstart", value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Decides everything that is drawn: sentences, initial weights, noise
+    /// Seed of sentences, initial weights and noise
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Choose the numbers of training steps so that the whole takes about N minutes here, in place of the preset's
+    /// Choose the number of training steps so that everything takes about N minutes on this machine
     #[arg(long, value_name = "N")]
     pub(crate) minutes: Option<f64>,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
-    /// Replace a folder that an earlier quickstart made
+    /// Replace an earlier quickstart
     #[arg(long, conflicts_with = "resume")]
     pub(crate) force: bool,
-    /// Go on with a quickstart that was interrupted
+    /// Continue an interrupted quickstart
     #[arg(long)]
     pub(crate) resume: bool,
     #[command(flatten)]

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 
 /// Draw samples from a model
 ///
-/// A flow is sampled with Euler steps, a flow map with jumps, a masked (mdlm) or uniform-state (duo) diffusion with ancestral steps. An
-/// autoregressive model writes a token after the other and takes no --steps. The same seed gives the same samples, whatever the batch.
+/// A flow is sampled by Euler steps, a flow map by jumps, a masked (mdlm) or uniform-state (duo) diffusion by ancestral steps, an
+/// autoregressive model token by token. Samples depend on the seed, not on the batch size.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm sample --model quickstart/fmlm --steps 1 --count 10
@@ -32,50 +32,49 @@ pub(crate) struct SampleArgs {
     pub(crate) steps: Vec<usize>,
     #[command(flatten)]
     pub(crate) given: GivenArgs,
-    /// Samples to draw
+    /// Number of samples
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(crate) count: usize,
     /// Seed of the noise
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
-    /// Noise put back after each jump of a flow map: 0 for none, 1 for all
+    /// Noise added back after each jump of a flow map: 0 none, 1 all
     #[arg(long, default_value_t = 0.0, value_name = "G")]
     pub(crate) gamma: f64,
-    /// Divides the logits: below 1 likely tokens gain
+    /// Softmax temperature; below 1 favours likely tokens
     #[arg(long, default_value_t = 1.0, value_name = "T")]
     pub(crate) temperature: f64,
-    /// How a flow or a flow map goes from noise to text
+    /// Sampler of flows and flow maps
     #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
     pub(crate) sampler: SamplerName,
-    /// Scales the noise that a flow or a flow map starts from: below 1 one step of a flow map writes likelier and less varied text, as a lower
-    /// temperature does in several
+    /// Scale of the initial noise of flows and flow maps; below 1 text is likelier and less varied, as with a lower
+    /// temperature
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub(crate) noise_scale: f64,
-    /// Nucleus sampling: keep the smallest set of tokens with total probability of at least P; a flow takes the mean over them
+    /// Nucleus sampling: keep the smallest set of tokens with total probability ≥ P
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     pub(crate) top_p: f64,
-    /// Take in the last step the likeliest tokens instead of drawing them; for duo models
+    /// Take the likeliest tokens in the last step (duo models)
     #[arg(long)]
     pub(crate) greedy_tail: bool,
-    /// Lead away from a weaker network, so many times as far from it as the model is: 1 is the model alone. A second evaluation a step; for
-    /// flows and flow maps
+    /// Autoguidance scale (1 = off), for flows and flow maps; costs one more evaluation per step
     #[arg(long, value_name = "ETA")]
     pub(crate) guidance: Option<f64>,
     #[command(flatten)]
     pub(crate) guides: GuidesArgs,
-    /// How far states are moved along the reward's gradient before each evaluation; 0.3 where it is not given
+    /// Step size along the reward's gradient [default: 0.3]
     #[arg(long, value_name = "LAMBDA", requires = "reward")]
     pub(crate) reward_scale: Option<f64>,
-    /// Samples drawn together; changes the speed and no sample
+    /// Batch size; affects speed only
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) batch: usize,
-    /// Write the likeliest tokens of each position at each step of a flow or a flow map to a JSON file
+    /// Write the likeliest tokens of each position and step to a JSON file (flows and flow maps)
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
-    /// Write samples to a file, as JSON lines if it ends in .jsonl, instead of printing them; with several numbers of steps, a folder
+    /// Output file, JSON lines if it ends in .jsonl; with several --steps a folder [default: print]
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Replace files that are there
+    /// Replace existing files
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]

@@ -17,14 +17,15 @@ use std::path::PathBuf;
 
 /// Train a flow language model on a data folder
 ///
-/// Without a preset the published sizes hold, which are for a GPU. The run folder holds `config.toml` (all settings), `metrics.jsonl`, `checkpoints/` and, at the end, `model/` and `losses.svg`.
-/// Ctrl-C writes a checkpoint and stops; --resume goes on as if nothing had happened.
+/// The run folder holds `config.toml`, `metrics.jsonl`, `checkpoints/` and, at the end, `model/` and `losses.svg`. Ctrl-C writes a
+/// checkpoint and stops; --resume continues with identical results. Without a preset the network has the published size,
+/// which needs a GPU.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: flm train --data data --preset grammar-tiny --set optimizer.lr=5e-4 --out runs/flow"
 )]
 pub(crate) struct TrainArgs {
-    /// The data folder, made by `flm data prepare`
+    /// Data folder, from `flm data prepare`
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     #[command(flatten)]

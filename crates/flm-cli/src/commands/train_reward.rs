@@ -14,38 +14,38 @@ use flm_simplex::stream::generator;
 use rand::RngExt;
 use std::path::PathBuf;
 
-/// Train a reward: a small classifier that tells rows of a corpus from corrupted ones
+/// Train a reward: a small classifier of real against corrupted rows
 ///
-/// Corrupted rows have a few tokens replaced or exchanged, or go on as another row does, which is how samples drawn in few steps go wrong. The
-/// folder holds `config.json` and `model.safetensors`; `flm sample --reward classifier:DIR` steers samples with it.
+/// Corrupted rows have tokens replaced or swapped, or continue as another row does: the errors of samples in few steps. The folder
+/// holds `config.json` and `model.safetensors`. Use it with `flm sample --reward classifier:DIR`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: flm train-reward --data data --out runs/reward")]
 pub(crate) struct TrainRewardArgs {
-    /// The data folder whose rows are real
+    /// Data folder with the real rows
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// The folder to make
+    /// Output folder
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Steps of the optimizer
+    /// Optimizer steps
     #[arg(long, default_value_t = 2_000, value_name = "N")]
     pub(crate) steps: u64,
-    /// Real rows in a step; as many corrupted ones are made of them
+    /// Real rows per step; the same number is corrupted
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub(crate) batch: usize,
     /// Width of the classifier
     #[arg(long, default_value_t = 64, value_name = "N")]
     pub(crate) width: usize,
-    /// Learning rate, which falls to nothing
+    /// Initial learning rate; it decays to zero
     #[arg(long, default_value_t = 2e-3, value_name = "RATE")]
     pub(crate) lr: f64,
     /// Seed of weights, rows and corruption
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
-    /// Replace a reward that is there
+    /// Replace an existing reward
     #[arg(long)]
     pub(crate) force: bool,
-    /// Where to compute: cpu, wgpu or cuda:N
+    /// Device: cpu, wgpu or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Device,
 }

@@ -79,7 +79,7 @@ fn about(network: &DitConfig) -> (&'static str, &'static str) {
         ),
         (Family::Mdlm, _, _) => (
             "Masked diffusion",
-            "A masked diffusion language model (family `mdlm`): it fills masked with tokens, some in each step.",
+            "A masked diffusion language model (family `mdlm`): it fills masked tokens, some in each step.",
         ),
         (Family::Duo, _, _) => (
             "Uniform-state diffusion",

@@ -1,4 +1,7 @@
 //! Requests that are repeated while there is hope.
+//!
+//! `hf-hub` lists repositories and finds the token. Its downloader cannot be stopped, checks no size or hash and appends any answer to a
+//! partial file, so files are downloaded here.
 
 use std::time::{Duration, Instant};
 

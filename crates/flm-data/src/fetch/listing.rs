@@ -130,7 +130,7 @@ impl Listings {
         if let Some(name) = names.iter().find(|name| !is_inside(name)) {
             return Err(FetchError::BadListing {
                 url: source.address_on(&client.options.endpoint),
-                reason: format!("`{name}` is no path in a repository"),
+                reason: format!("`{name}` is not a path in a repository"),
             });
         }
         let entry = |name: &&str| all.iter().find(|entry| entry.path == **name).cloned();

@@ -156,7 +156,7 @@ impl ShardWriter {
                 .filter(|_| (1..self.rows_per_shard).contains(&open.rows))
                 .ok_or_else(|| format!("{} rows in the open shard {file}", open.rows))?;
             let file = reopen(&path, size, open.checksum)
-                .map_err(|error| format!("the shard {file} cannot be gone on with: {error}"))?;
+                .map_err(|error| format!("the shard {file} cannot be continued: {error}"))?;
             self.open = Some(Open {
                 path,
                 file: BufWriter::new(file),

@@ -38,7 +38,7 @@ impl<B: Backend> Dit<B> {
     pub fn decode(&self, state: Tensor<B, 3>, memory: &mut Memory<B>) -> Prediction<B> {
         assert!(
             self.causal,
-            "only a causal network can be asked piece by piece"
+            "only a causal network can be evaluated piece by piece"
         );
         let ([batch, positions, width], device) = (state.dims(), state.device());
         let first = memory.positions();

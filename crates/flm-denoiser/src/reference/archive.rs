@@ -1,4 +1,7 @@
 //! A PyTorch file: a zip archive of a pickle and one file for each storage.
+//!
+//! `burn-store` reads damaged or short storages as zeros, ignores strides, drops lists and settings, and bounds neither depth nor memory,
+//! so checkpoints of strangers are read here.
 
 use super::pickle::{Heap, Id, Value};
 use crate::tensor_file::widened;

@@ -20,7 +20,7 @@ pub enum ReferenceError {
         source: io::Error,
     },
     /// The file is of none of the kinds that are read.
-    #[error("{} is none of the files that are read: {expected}", path.display())]
+    #[error("{} is not a supported file: {expected}", path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
@@ -28,7 +28,7 @@ pub enum ReferenceError {
         expected: &'static str,
     },
     /// A checkpoint is damaged, or no checkpoint at all.
-    #[error("{} is no checkpoint that can be read: {reason}", path.display())]
+    #[error("{} is not a readable checkpoint: {reason}", path.display())]
     Checkpoint {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum ReferenceError {
         reason: String,
     },
     /// A `config.json` cannot be read.
-    #[error("{} is no configuration: {source}", path.display())]
+    #[error("{} is not a configuration: {source}", path.display())]
     Json {
         /// The file.
         path: PathBuf,

@@ -85,7 +85,7 @@ impl Gguf {
             None => ALIGNMENT,
         };
         if alignment == 0 {
-            return Err(corrupt("its general.alignment is no size".to_owned()));
+            return Err(corrupt("its general.alignment is not a size".to_owned()));
         }
         let first = (reader.at as u64).next_multiple_of(alignment) as usize;
         Ok(Self {
@@ -145,7 +145,7 @@ impl Gguf {
             .filter(|count| count.is_multiple_of(kind.numbers))
             .ok_or_else(|| {
                 format!(
-                    "of shape {:?} is no whole number of blocks of {}",
+                    "of shape {:?} is not a whole number of blocks of {}",
                     stored.shape, kind.numbers
                 )
             })?;

@@ -137,7 +137,7 @@ impl<B: Backend> Readers<'_, B> {
             let tokens = split.row(number)?;
             let symbols = self.full.sentence(&tokens).ok_or_else(|| {
                 Error::Input(format!(
-                    "row {number} of validation of {} is no sentence of its grammar",
+                    "row {number} of validation of {} is not a sentence of its grammar",
                     data
                 ))
             })?;

@@ -39,7 +39,7 @@ impl Own {
         let config = folder.config();
         if config.family != Family::Autoregressive {
             return Err(Error::Input(format!(
-                "--scorer {name}: of the models of ours only an autoregressive one scores, found {}",
+                "--scorer {name}: a model folder must be autoregressive to score, found {}",
                 folder.kind()
             )));
         }

@@ -72,7 +72,7 @@ impl Pretrained {
             }
         } else {
             return Err(Error::Input(format!(
-                "--scorer {name} is neither ngram:DATA[:ORDER], nor a model of ours, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and {TOKENIZER_FILE}"
+                "--scorer {name} is neither ngram:DATA[:ORDER], nor a model folder of flm, nor a GGUF file, nor a folder of GPT-2 or Llama with config.json, model.safetensors and {TOKENIZER_FILE}"
             )));
         };
         Ok(Pretrained {

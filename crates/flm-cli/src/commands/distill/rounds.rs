@@ -33,7 +33,7 @@ pub(super) fn teacher(config: &Config) -> Result<Option<PathBuf>> {
         Family::Flow => Ok(None),
         Family::Mdlm | Family::Duo => Ok(Some(path)),
         Family::Autoregressive => Err(CliError::input(format!(
-            "{} is autoregressive, and there is no distillation of such a model",
+            "{} is autoregressive: distillation of such a model is unsupported",
             path.display()
         ))),
     }

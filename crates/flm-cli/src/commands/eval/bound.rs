@@ -17,23 +17,23 @@ use serde::Serialize;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Measure how likely models find validation rows: in full if autoregressive, at most if a diffusion of tokens
+/// Measure the likelihood of validation rows: exact for autoregressive models, a bound for diffusions
 ///
-/// The likelihood of a masked (mdlm) or uniform-state (duo) diffusion is known by a bound, which is estimated at random times. Figures are nats
-/// per token of text and its end, so that beside them those of a grammar can stand, which no model can beat.
+/// The likelihood of a masked (mdlm) or uniform-state (duo) diffusion has a bound, which is estimated at random times. Figures are
+/// nats per token of the text and its end token; a grammar's own figure is the best possible.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: flm eval bound runs/mdlm runs/duo runs/ar --data data")]
 pub(crate) struct BoundArgs {
     /// Model folders or finished runs
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// The data folder the models were trained on
+    /// Data folder of the models
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// Validation rows to read, from the first on; all where it is not given
+    /// Number of validation rows [default: all]
     #[arg(long, value_name = "N")]
     pub(crate) rows: Option<usize>,
-    /// Times at which each row is asked for, where a bound is estimated
+    /// Random times per row for a bound
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub(crate) draws: usize,
     /// Seed of times and noise
@@ -140,7 +140,7 @@ fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
     let folder = ModelFolder::open(path)?;
     if folder.config().family == Family::Flow {
         return Err(CliError::input(format!(
-            "{} must be of family mdlm, duo or autoregressive to have a likelihood here, found flow",
+            "{} must be of family mdlm, duo or autoregressive to have a likelihood, found flow",
             path.display()
         )));
     }

@@ -12,26 +12,26 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Write samples of no model: what a good metric must rank last
+/// Write control samples that a good metric must rank last
 ///
-/// Makes three files of samples from the training rows: `unigrams.jsonl` has the words of the corpus in no order, each drawn alone; `shuffled.jsonl` has
-/// training rows with their words in random order; `repeated.jsonl` has one training row again and again. Judge them by `flm eval OUT`.
+/// Writes three files from the training rows: `unigrams.jsonl` has words drawn independently, `shuffled.jsonl` has training rows in
+/// random word order, `repeated.jsonl` repeats one training row. Evaluate them by `flm eval OUT`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: flm eval controls --data data --count 1000 --out nonsense")]
 pub(crate) struct ControlsArgs {
     /// The data folder
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// Samples in each file
+    /// Samples per file
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub(crate) count: usize,
-    /// Seed of what is drawn
+    /// Random seed
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
-    /// The folder to make
+    /// Output folder
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// Replace files that are there
+    /// Replace existing files
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -21,10 +21,10 @@ use std::path::PathBuf;
 
 /// Sweep steps, gamma, temperature and guidance, and compare models at equal entropy
 ///
-/// Quality alone is gamed by saying little: a model that repeats itself has a fine perplexity. So every model is sampled at every setting, the
-/// settings that no other beats in both quality and entropy make its frontier, and frontiers are compared where their entropies
-/// agree, interpolated between settings and never beyond them. Quality is the grammar's nats per token, or a scorer's. Makes a folder with
-/// `samples/`, `frontier.json` and `frontier.svg`; samples that are there already are not drawn again.
+/// A model that repeats itself has a good perplexity, so quality is compared at equal entropy. Every model is sampled at every
+/// setting; the settings that no other beats in both quality and entropy are its frontier; frontiers are interpolated where
+/// their entropies overlap. Quality is the grammar's nats per token, or a scorer's. The folder holds `samples/`,
+/// `frontier.json` and `frontier.svg`; existing samples are reused.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: flm eval frontier runs/a runs/b --data data --steps 1,4 --temperature 0.6,0.8,1 --out frontier"
@@ -33,15 +33,15 @@ pub(crate) struct FrontierArgs {
     /// Model folders or finished runs
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// The data folder the models were trained on; without a scorer its grammar judges
+    /// Data folder of the models; without a scorer its grammar scores the samples
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) score: ScoreArgs,
-    /// Numbers of steps; models are compared at each of them
+    /// Numbers of steps; models are compared at each
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4])]
     pub(crate) steps: Vec<usize>,
-    /// How flows go from noise to text; flow maps jump
+    /// Sampler of flows; flow maps jump
     #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
     pub(crate) sampler: SamplerName,
     /// Values of gamma, for flow maps
@@ -50,15 +50,15 @@ pub(crate) struct FrontierArgs {
     /// Temperatures
     #[arg(long, value_name = "T,T", value_delimiter = ',', default_values_t = [0.5, 0.7, 0.85, 1.0])]
     pub(crate) temperature: Vec<f64>,
-    /// Scales of the noise that flows and flow maps start from
+    /// Scales of the initial noise of flows and flow maps
     #[arg(long, value_name = "S,S", value_delimiter = ',', default_values_t = [1.0])]
     pub(crate) noise_scale: Vec<f64>,
-    /// Values of eta for autoguidance, of flows and flow maps: 1 is the model alone
+    /// Autoguidance scales (1 = off), for flows and flow maps
     #[arg(long, value_name = "ETA,ETA", value_delimiter = ',')]
     pub(crate) guidance: Vec<f64>,
     #[command(flatten)]
     pub(crate) guides: GuidesArgs,
-    /// How far states are moved along the reward's gradient: 0 is the model alone; 0.3 where it is not given
+    /// Step sizes along the reward's gradient (0 = off) [default: 0.3]
     #[arg(
         long,
         value_name = "LAMBDA,LAMBDA",
@@ -66,19 +66,19 @@ pub(crate) struct FrontierArgs {
         requires = "reward"
     )]
     pub(crate) reward_scale: Vec<f64>,
-    /// Nucleus sampling: keep the smallest set of tokens with total probability of at least P
+    /// Nucleus sampling: keep the smallest set of tokens with total probability ≥ P
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     pub(crate) top_p: f64,
-    /// Samples at each setting
+    /// Samples per setting
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub(crate) count: usize,
     /// Seed of the noise
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
-    /// Samples drawn together
+    /// Batch size; affects speed only
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) batch: usize,
-    /// The folder to make, or to go on with
+    /// Output folder; an existing one is continued
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 }
@@ -170,7 +170,7 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     };
     if args.score.scorers.len() > 1 || (args.score.scorers.is_empty() && grammar.is_none()) {
         return Err(CliError::input(
-            "a frontier is of one judge: name one by --scorer, or by --data the data folder of a grammar",
+            "a frontier has one scorer: name it by --scorer, or name the data folder of a grammar by --data",
         ));
     }
     let (mut models, tokenizer) = models(args)?;
@@ -348,7 +348,7 @@ fn guide(args: &FrontierArgs, models: &mut [Model]) -> Result<()> {
     let option = args.guides.option(etas);
     if let Some(option) = option.filter(|_| !folders.iter().any(guided)) {
         return Err(CliError::input(format!(
-            "{option} is of flows and flow maps of one network, and no model here is one"
+            "{option} needs a flow or a flow map of one network, and no model here is one"
         )));
     }
     for &scale in &args.noise_scale {
@@ -356,7 +356,7 @@ fn guide(args: &FrontierArgs, models: &mut [Model]) -> Result<()> {
         let is_flow = |folder: &ModelFolder| folder.config().family == Family::Flow;
         if scale != 1.0 && !folders.iter().any(is_flow) {
             return Err(CliError::input(format!(
-                "--noise-scale {scale} is of flows and flow maps, and no model here is one"
+                "--noise-scale {scale} needs a flow or a flow map, and no model here is one"
             )));
         }
     }
@@ -428,7 +428,7 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[SampleOptions]) -> Resul
         let expected = Provenance::new(request, network, named, args.score.device.dtype)?;
         if found.drawn.as_ref() != Some(&expected) || found.texts.len() != request.count {
             return Err(CliError::input(format!(
-                "{} holds other samples than are asked for: choose another --out, or remove it",
+                "{} holds samples of other settings: choose another --out, or remove it",
                 path.display()
             )));
         }

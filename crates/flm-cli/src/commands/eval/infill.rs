@@ -15,11 +15,10 @@ use report::{Measured, Report};
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Have models fill holes in validation rows, and compare with what is there and with waiting for a sample that fits
+/// Fill holes in validation rows, and compare with the original and with rejection sampling
 ///
-/// Of each row a span of words is taken out, and the rest is given, end and padding as well. Reported are how often the very words come back, how often the
-/// whole row is a sentence of the grammar, and how many fills differ. Beside them stands rejection: samples that the same model draws with
-/// nothing given, of which those count that agree with all that is known of a row.
+/// A span of tokens is removed from each row; the rest is known. The table has the share of exact fills, of valid sentences and
+/// of distinct fills. For comparison, rejection sampling keeps unconditional samples that agree with the known part.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: flm eval infill runs/flm runs/fmlm runs/mdlm --data data --span 1,3,5 --steps 1,4,16"
@@ -28,31 +27,31 @@ pub(crate) struct InfillArgs {
     /// Model folders or finished runs
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// The data folder the models were trained on
+    /// Data folder of the models
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// Tokens in a hole
+    /// Tokens per hole
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 3, 5])]
     pub(crate) span: Vec<usize>,
-    /// Numbers of steps; an autoregressive model takes one for each token
+    /// Numbers of steps; an autoregressive model takes one per token
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4, 16])]
     pub(crate) steps: Vec<usize>,
-    /// Validation rows with a hole, the first that have room for it
+    /// Validation rows with a hole
     #[arg(long, default_value_t = 500, value_name = "N")]
     pub(crate) count: usize,
-    /// Samples with nothing given, for rejection; 0 for none
+    /// Unconditional samples for rejection; 0 for none
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub(crate) rejection_samples: usize,
-    /// Noise put back after each jump of a flow map
+    /// Noise added back after each jump of a flow map
     #[arg(long, default_value_t = 0.0, value_name = "G")]
     pub(crate) gamma: f64,
-    /// Divides the logits
+    /// Softmax temperature
     #[arg(long, default_value_t = 1.0, value_name = "T")]
     pub(crate) temperature: f64,
     /// Seed of holes and noise
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
-    /// Samples drawn together
+    /// Batch size; affects speed only
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) batch: usize,
     /// Print JSON instead of a table
@@ -144,7 +143,7 @@ fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
     folder.check_fits(dataset.tokenizer(), dataset.meta().length, data)?;
     if folder.config().residual {
         return Err(CliError::input(format!(
-            "{} is a residual flow map, which fills no holes",
+            "{} is a residual flow map, which cannot fill holes",
             path.display()
         )));
     }

@@ -21,22 +21,22 @@ use serde::Serialize;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Sample models that know the grammar's distribution exactly, in few steps: what is left of their errors when nothing is left to learn
+/// Sample exact denoisers of the grammar in few steps: the gap that training cannot close
 ///
-/// A masked or a uniform-state diffusion with exact marginals draws the tokens of a step one without the other, so it errs in few steps however well it is
-/// trained; a flow with the exact denoiser errs by the length of its Euler steps. An exact flow map errs in no number of steps, so it is not drawn.
+/// A masked or uniform-state diffusion draws the tokens of a step independently, so it errs in few steps even with exact marginals. A
+/// flow with the exact denoiser errs by the length of its Euler steps. An exact flow map never errs, so it is not sampled.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm eval perfect --data data --steps 1,2,4,8,16,32
   flm eval perfect --data quickstart/data --embedding-from quickstart/flm")]
 pub(crate) struct PerfectArgs {
-    /// A data folder of the grammar's sentences, a row each
+    /// Data folder of grammar sentences, one per row
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// Let the flow see states as the network of this flow does, through its embedding, which leaves as many directions of them as the network is wide
+    /// Project states through the embedding of this flow, as its network sees them
     #[arg(long, value_name = "MODEL")]
     pub(crate) embedding_from: Option<PathBuf>,
-    /// Tokens that compete in the flow's time schedule (`model.schedule_vocab`); 0 for the data's own. With --embedding-from it is the model's
+    /// Vocabulary size of the time schedule (`model.schedule_vocab`); 0 for the data's
     #[arg(
         long,
         default_value_t = 0,
@@ -44,10 +44,10 @@ pub(crate) struct PerfectArgs {
         conflicts_with = "embedding_from"
     )]
     pub(crate) schedule_vocab: usize,
-    /// Evaluations for each sample, one set of samples for each number
+    /// Numbers of steps, one set of samples for each
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32])]
     pub(crate) steps: Vec<usize>,
-    /// Samples in a set
+    /// Samples per set
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub(crate) count: usize,
     /// Seed of the samples

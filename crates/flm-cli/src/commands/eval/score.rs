@@ -13,14 +13,14 @@ use flm_study::{Features, Scorers, ScoringOptions, TextSet};
 /// By what samples are scored.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// A model that reads the samples: a folder of GPT-2, of the Llama family or of an autoregressive model of ours, a GGUF file, ngram:DATA or ngram:DATA:ORDER; may be repeated
+    /// Scorer: a folder of GPT-2, Llama or an autoregressive model of flm, a GGUF file, ngram:DATA or ngram:DATA:ORDER; repeatable
     #[arg(long = "scorer", value_name = "SCORER")]
     pub(crate) scorers: Vec<String>,
-    /// Tokens of the scorer at which a model from elsewhere cuts a sample; the samples' own length where it is not given, and for --mauve all that
-    /// the model reads
+    /// Tokens that a pretrained scorer reads of each sample [default: the samples' length; for --mauve the scorer's
+    /// context]
     #[arg(long, value_name = "N")]
     pub(crate) score_length: Option<usize>,
-    /// Samples that a network reads together; changes the speed and no figure
+    /// Batch size of scorers; affects speed only
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub(crate) score_batch: usize,
     #[command(flatten)]
