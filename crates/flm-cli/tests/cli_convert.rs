@@ -112,7 +112,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
         ),
         (
             "convert data/dataset.json --out x",
-            "data/dataset.json is none of the files that are read: a checkpoint (.ckpt, .pt, .pth), a .safetensors file or a folder with config.json and model.safetensors",
+            "data/dataset.json is not a supported file: a checkpoint (.ckpt, .pt, .pth), a .safetensors file or a folder with config.json and model.safetensors",
         ),
     ] {
         let force = if words.ends_with("--out data") {

@@ -228,7 +228,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             format!("{MATCH} --out x --set distill.start=mdlm"),
-            "distill.start mdlm/model is of family mdlm: only a flow map can become one of one step",
+            "distill.start mdlm/model is of family mdlm: the student must start as a flow or a flow map",
         ),
         (
             "train --data data --out x --set model.family=mdlm --set train.references=8".to_owned(),

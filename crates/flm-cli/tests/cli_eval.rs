@@ -183,7 +183,7 @@ fn models_are_compared_at_equal_entropy() {
         .success();
     let message = folder.refused(folder.flm(words));
     assert!(
-        message.contains("holds other samples than are asked for"),
+        message.contains("holds samples of other settings"),
         "{message}"
     );
     folder

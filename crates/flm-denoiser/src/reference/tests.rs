@@ -530,7 +530,7 @@ fn hostile_files_end_in_a_sentence() {
         let message = load(&path, Weights::Averaged, &Hints::default()).unwrap_err();
         message.replace(&path.display().to_string(), "x.ckpt")
     };
-    assert!(message(b"").starts_with("x.ckpt is no checkpoint that can be read: "));
+    assert!(message(b"").starts_with("x.ckpt is not a readable checkpoint: "));
     assert!(message(b"\x80\x02}q\x00.").contains("since PyTorch 1.6 is a zip archive"));
 
     checkpoint("fmlm").write(&path);
@@ -546,14 +546,13 @@ fn hostile_files_end_in_a_sentence() {
     write_archive(&path, b"cos\nsystem\n(X\x01\x00\x00\x00atR.", &[]);
     let bytes = fs::read(&path).unwrap();
     assert!(
-        message(&bytes)
-            .starts_with("x.ckpt is no checkpoint that can be read: it asks for os.system,")
+        message(&bytes).starts_with("x.ckpt is not a readable checkpoint: it asks for os.system,")
     );
     write_archive(&path, b"\x80\x02K\x01.", &[]);
     let bytes = fs::read(&path).unwrap();
     assert_eq!(
         message(&bytes),
-        "x.ckpt is no checkpoint that can be read: expected a dictionary, found a number"
+        "x.ckpt is not a readable checkpoint: expected a dictionary, found a number"
     );
     // A tensor of a size that its storage has not.
     let mut huge = checkpoint("fmlm");

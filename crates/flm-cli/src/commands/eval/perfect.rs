@@ -64,7 +64,7 @@ struct Report {
     data: String,
     seed: u64,
     /// By whose embedding the flow sees; in full where none is said.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "embedding_from", skip_serializing_if = "Option::is_none")]
     through: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     weights: Option<String>,
