@@ -30,8 +30,8 @@ fn main() -> ExitCode {
     flm_alloc::keep_memory();
     let cli = commands::Cli::parse();
     // Drivers log what they also answer, which is told as one error: only our own warnings are shown unless RUST_LOG asks.
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off,flm_data=warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("off,flm_data=warn,flm_files=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -83,7 +83,7 @@ pub use manifest::{
 };
 pub use order::BatchOrder;
 pub use prepare::{PrepareOptions, Progress, Stage, TokenizerSource, Validation, prepare};
-pub use shard::ShardInfo;
+pub use shard::{ShardInfo, ShardMeta};
 pub use text_map::TextMap;
 pub use tokenizer::{BOS, EOS, MINIMUM_BPE_VOCABULARY, PAD, TextTokenizer};
 

@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_denoised_is_heard_once_its_map_is_learned() {
+    fn an_earlier_answer_is_read_once_its_map_is_learned() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let config = DitConfig {
             self_conditioning: true,

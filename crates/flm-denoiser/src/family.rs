@@ -14,7 +14,7 @@ pub enum Family {
     Mdlm,
     /// Uniform-state diffusion: tokens, some of which are replaced, and how many.
     Duo,
-    /// One token after the other: a mask token and the tokens so far. It is told no time.
+    /// One token after the other: a start token (the mask token) and the tokens so far. It is told no time.
     Autoregressive,
 }
 

@@ -217,6 +217,10 @@ impl From<flm_files::StagingError> for FolderError {
 }
 
 /// A hidden folder that replaces model folders only.
+///
+/// # Errors
+///
+/// [`FolderError::Exists`] or [`FolderError::NotAModel`] if what is there may not be replaced, [`FolderError::Io`] if the system refuses.
 pub fn staging(
     place: &std::path::Path,
     existing: Existing,

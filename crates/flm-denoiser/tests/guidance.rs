@@ -198,7 +198,7 @@ fn a_nucleus_keeps_the_likeliest_tokens_and_sums_to_one() {
 }
 
 #[test]
-fn a_nucleus_is_the_same_whether_the_denoised_is_held_or_not() {
+fn a_nucleus_is_the_same_whether_the_distribution_is_held_or_not() {
     let execution = flm_denoiser::Execution {
         head_numbers: 20,
         ..Default::default()

@@ -73,7 +73,7 @@ fn predict<B: Backend>(
     model.forward(state, time.clone(), time, dropout)
 }
 
-/// A mask token, then all tokens but the last, `[rows, length]`.
+/// A start token (the mask token), then all tokens but the last, `[rows, length]`.
 fn shifted<B: Backend>(tokens: Tensor<B, 2, Int>, mask_token: usize) -> Tensor<B, 2, Int> {
     let ([rows, length], device) = (tokens.dims(), tokens.device());
     let start = Tensor::full([rows, 1], mask_token as i64, &device);

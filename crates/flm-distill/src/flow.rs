@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_evaluation_is_told_the_first_ones_denoised() {
+    fn the_second_evaluation_reads_the_first_ones_answer() {
         let config = DitConfig {
             self_conditioning: true,
             ..DitConfig::new(9, 4, 16, 1, 2)

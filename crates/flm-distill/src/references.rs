@@ -12,7 +12,7 @@ use flm_objective::References;
 const LEAST_SHARE: f32 = 1e-5;
 
 /// The soft target of each row of `tokens` `[batch, length]`, seen with `noise` at the times `t`: of those with `soft` set the posterior over
-/// references and row, of others the row itreferences.
+/// references and row, of others the row itself.
 pub(crate) fn soft_targets<B: Backend>(
     references: References<'_>,
     model: &Dit<B>,

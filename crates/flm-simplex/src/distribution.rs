@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn without_signal_the_denoised_is_the_distribution_and_at_the_end_it_is_certain() {
+    fn without_signal_the_denoiser_answers_the_distribution_and_at_the_end_it_is_certain() {
         let distribution = distribution();
         let prior = distribution.delta_weights(&[0.7, -1.0, 0.2], 0.0, 0.0);
         for (found, expected) in prior.iter().zip(distribution.probabilities()) {

@@ -12,7 +12,7 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use crate::sampler::Denoiser;
 
-/// Beliefs of which affine combinations are made.
+/// Distributions of which affine combinations are made.
 pub trait Blend {
     /// `weight`·self + (1 − `weight`)·other; self to the bit where `weight` is 1.
     fn blend(self, other: Self, weight: f64) -> Self;

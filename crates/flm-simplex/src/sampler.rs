@@ -1,4 +1,4 @@
-//! Samplers: from noise to a distribution about the clean sequence.
+//! Samplers: from noise to a distribution of the clean sequence.
 //!
 //! All take the grid of the schedule's [clock](crate::Clock), uniform in τ unless it says otherwise, and a [`Denoiser`], and carry the state in whatever linear coordinates the denoiser
 //! reads: every update is affine in (state, mean of the distribution, noise), so dense states and projected ones

@@ -155,7 +155,7 @@ fn infilled_marginals_are_nearer_to_the_conditional_ones_than_to_those_of_no_con
             let pairs = distribution.into_iter().zip(conditional);
             pairs.map(|(p, q)| (p - q).abs() / 2.0).sum()
         };
-        // Pinning is approximate, and no number of steps mends it: about half of the distance is left after a 0, a third after others. Probability moves it by 0.03.
+        // Pinning is approximate, and no number of steps mends it: about half of the distance is left after a 0, a third after others. Chance moves it by 0.03.
         let (found, free) = (distance(found), distance(free));
         assert!(found < 0.6 * free, "after {token}: {found} of {free}");
     }

@@ -106,7 +106,7 @@ fn euler_approaches_the_exact_flow() {
         let samples = distribution.decode(denoised.unwrap());
         samples.iter().zip(&exact).filter(|(a, b)| a != b).count()
     };
-    // First order: eight times the steps leave about an eighth of the errors; a quarter allows for probability.
+    // First order: eight times the steps leave about an eighth of the errors; a quarter allows for chance.
     let (few, many) = (wrong(8), wrong(64));
     assert!(few >= 20, "{few} wrong in 8 steps: too few to compare");
     assert!(4 * many < few, "{few} wrong in 8 steps, {many} in 64");

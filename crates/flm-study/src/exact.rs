@@ -74,10 +74,11 @@ fn side_by_side<T: Send>(
     let done = AtomicU64::new(0);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let answers = Workers::new(cores.min(count))?.map(count, |index| {
-        let answer = answer(index)?;
-        if !watch(done.fetch_add(1, Ordering::Relaxed) + 1, label) {
+        if !watch(done.load(Ordering::Relaxed), label) {
             return Err(Error::Cancelled { work: "was drawn" });
         }
+        let answer = answer(index)?;
+        watch(done.fetch_add(1, Ordering::Relaxed) + 1, label);
         Ok(answer)
     });
     answers.into_iter().collect()

@@ -16,7 +16,6 @@ pub struct Themselves {
     /// Tokens in a hole.
     pub span: usize,
     /// Rows, each with one hole.
-    /// Holes.
     pub count: usize,
     /// Share of sentences among them, where the distribution is known.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -20,7 +20,8 @@ pub use symbols::Symbols;
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Called with the number of finished items and what is being done; `false` ends the work with [`Error::Cancelled`].
+/// Called before and after each item with the number of finished items and what is being done; `false` before an item ends the work with
+/// [`Error::Cancelled`].
 pub type Watch<'a> = &'a (dyn Fn(u64, &str) -> bool + Sync);
 
 /// Purposes of generators. `flm-objective` has the numbers below 100; 107 and 108 are this crate's.

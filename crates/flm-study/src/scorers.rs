@@ -77,7 +77,10 @@ impl Scorers {
         watch: Watch<'_>,
     ) -> Result<Vec<Vec<GenPpl>>> {
         let mut scores: Vec<Vec<GenPpl>> = sets.iter().map(|_| Vec::new()).collect();
-        for judge in &self.judges {
+        let texts: usize = sets.iter().map(|set| set.texts.len()).sum();
+        for (number, judge) in self.judges.iter().enumerate() {
+            let before = (number * texts) as u64;
+            let watch: Watch<'_> = &|done, label| watch(before + done, label);
             let found = match judge {
                 Judge::NGram(scorer) => {
                     let score = |set: &TextSet<'_>| scorer.score(set);
@@ -91,6 +94,22 @@ impl Scorers {
             }
         }
         Ok(scores)
+    }
+
+    /// The number of scorers.
+    pub fn len(&self) -> usize {
+        self.judges.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.judges.is_empty()
+    }
+
+    /// Whether a network is among them, which needs a device.
+    pub fn have_networks(&self) -> bool {
+        let network = |judge: &Judge| !matches!(judge, Judge::NGram(_));
+        self.judges.iter().any(network)
     }
 
     /// Whether a pretrained network is among them: only these give features.

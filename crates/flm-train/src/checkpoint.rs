@@ -154,6 +154,18 @@ pub fn latest(root: &Path) -> Result<Option<(u64, PathBuf)>, TrainError> {
     Ok(list(root)?.pop())
 }
 
+/// Removes the checkpoints under `root`. Folders of other names stay.
+///
+/// # Errors
+///
+/// If the system refuses.
+pub fn remove_all(root: &Path) -> Result<(), TrainError> {
+    for (_, path) in list(root)? {
+        fs::remove_dir_all(&path).map_err(TrainError::io("remove", &path))?;
+    }
+    Ok(())
+}
+
 /// The checkpoints under `root` with their steps, oldest first. Folders of other names are somebody else's.
 fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     if !root.exists() {

@@ -33,7 +33,7 @@ mod optimizer;
 mod trainer;
 mod workers;
 
-pub use checkpoint::latest as latest_checkpoint;
+pub use checkpoint::{latest as latest_checkpoint, remove_all as remove_checkpoints};
 pub use config::{Decay, OptimizerConfig, OptimizerKind, TrainConfig, TrainConfigError};
 pub use error::TrainError;
 pub use metrics::{Evaluation, Event, Line, MetricsFile, StepReport};

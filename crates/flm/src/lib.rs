@@ -32,8 +32,8 @@
 //! ```
 //!
 //! The layers below are re-exported: [`simplex`] (schedules, interpolants, samplers), [`denoiser`] (networks and their
-//! files), [`data`] (tokenizers and data folders), [`discrete`] (discrete diffusion and autoregression), [`distill`]
-//! (objectives), [`reward`] and [`train`] (the training loop).
+//! files), [`data`] (tokenizers and data folders), [`discrete`] (discrete diffusion and autoregression), [`objective`]
+//! (the interface of objectives), [`distill`] (objectives), [`reward`] and [`train`] (the training loop).
 
 pub mod backend;
 mod card;

@@ -85,7 +85,7 @@ pub(crate) fn check_network<B: Backend>(
 ) -> Result<()> {
     if config.residual && !has_denoiser {
         return Err(Error::Unsupported(
-            "a residual flow map has two networks: it is loaded from a folder only".to_owned(),
+            "a residual flow map has two networks: load it from a folder, or train it by Trainer::residual".to_owned(),
         ));
     }
     Ok(folder::check_config(network, config)?)

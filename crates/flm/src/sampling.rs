@@ -51,7 +51,8 @@ impl Sampler {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleOptions {
-    /// Sampling steps. An autoregressive model takes one for each token and must not be given a number; every other must.
+    /// Sampling steps: by default 1 for a flow map, 32 for a flow, 64 for a diffusion of tokens. An autoregressive model takes one a token and
+    /// must not be given a number.
     pub steps: Option<usize>,
     /// Samples; of several texts with blanks, as many of each.
     pub count: usize,

@@ -11,7 +11,9 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::{Dit, DitConfig, Execution};
 use flm_objective::Objective;
 use flm_simplex::Clock;
-use flm_train::{Evaluation, Event, Run, Session, TrainConfig, latest_checkpoint};
+use flm_train::{
+    Evaluation, Event, Run, Session, TrainConfig, latest_checkpoint, remove_checkpoints,
+};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -93,7 +95,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
         }
     }
 
-    /// Trains for so many steps, in place of those of the settings.
+    /// Trains for so many steps, in place of those of the settings. The curriculum of a uniform-state model keeps its length.
     pub fn steps(mut self, steps: u64) -> Self {
         self.settings.steps = steps;
         self
@@ -186,7 +188,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
     ///
     /// [`Error::Vocabulary`], [`Error::Option`] or [`Error::Folder`] if network, configuration and rows do not fit, [`Error::Option`] if
     /// the folder holds checkpoints and is not resumed, or is resumed without a folder, [`Error::Train`] if settings are impossible or a
-    /// checkpoint cannot be read.
+    /// checkpoint cannot be read, [`Error::Config`] if no network has these sizes.
     pub fn start(self) -> Result<Started<'a, B, O>> {
         self.check()?;
         let evaluations = self.evaluations();
@@ -198,7 +200,10 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
             dtype: self.network.execution().precision.to_string(),
             ..Default::default()
         };
-        let replaced = self.checkpoints.clone().filter(|_| !self.resume);
+        let replaced = self
+            .checkpoints
+            .clone()
+            .filter(|_| self.replace && !self.resume);
         let workers = crate::model::side_by_side::<B>().min(self.settings.parts());
         let run = Run {
             model: self.network,
@@ -271,7 +276,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Started<'a, B, O
     ///
     /// # Errors
     ///
-    /// [`Error::Train`] if a checkpoint cannot be written or the loss is not finite.
+    /// [`Error::Train`] if a checkpoint cannot be written or removed, or the loss is not finite.
     pub fn train(self) -> Result<Trained<B::InnerBackend>> {
         let Self {
             run,
@@ -283,8 +288,8 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Started<'a, B, O
             replaced,
             mut observe,
         } = self;
-        if let Some(folder) = replaced.filter(|folder| folder.exists()) {
-            std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+        if let Some(folder) = replaced {
+            remove_checkpoints(&folder)?;
         }
         let outcome = run.train(&mut observe)?;
         if let Some(clock) = outcome.clock.filter(|clock| *clock != Clock::even()) {

@@ -1,4 +1,5 @@
-//! No cycles between the modules of a crate. A module and its submodules count as one.
+//! No cycles between the modules of a crate. A module and its submodules count as one. Paths in macro arguments
+//! and glob imports are not seen.
 
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};

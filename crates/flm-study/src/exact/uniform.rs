@@ -11,7 +11,7 @@ use rand::{Rng, RngExt};
 /// What a perfect denoiser of tokens answers, of which some were replaced by any of the vocabulary.
 ///
 /// A chain is run back exactly, step by infinitely small step, by the probabilities of a token given all *others*: what stands there itself is weighed by the
-/// posterior that they are put into ([`Posterior`]). They are the optimum of the bound, which is then −log p of a row, but for what is left of it at the
+/// posterior that they are put into ([`PosteriorWeights`]). They are the optimum of the bound, which is then −log p of a row, but for what is left of it at the
 /// end of time.
 pub struct ExactUniform<'a> {
     rows: &'a GrammarRows<'a>,

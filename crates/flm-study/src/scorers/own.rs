@@ -130,14 +130,17 @@ impl Own {
             let batches: Vec<&[Row]> = rows.chunks(batch).collect();
             let workers = Workers::new(options.side_by_side.min(batches.len().max(1)))?;
             let scored = workers.map(batches.len(), |number| {
-                let scored = self.score(&model, batches[number]);
-                let count = scored.len() as u64;
-                let done = done.fetch_add(count, Ordering::Relaxed) + count;
-                if !watch(done, &self.identity) {
+                if !watch(done.load(Ordering::Relaxed), &self.identity) {
                     return Err(Error::Cancelled {
                         work: "texts were scored",
                     });
                 }
+                let scored = self.score(&model, batches[number]);
+                let count = scored.len() as u64;
+                watch(
+                    done.fetch_add(count, Ordering::Relaxed) + count,
+                    &self.identity,
+                );
                 Ok(scored)
             });
             let scored = scored.into_iter().collect::<Result<Vec<_>>>()?;

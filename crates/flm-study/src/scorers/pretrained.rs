@@ -140,13 +140,14 @@ impl Pretrained {
         let mut done = 0;
         let mut scores = Vec::with_capacity(sets.len());
         for set in sets {
-            scores.push(GenPpl::of(&scorer, set.texts)?);
-            done += set.texts.len() as u64;
             if !watch(done, scorer.identity()) {
                 return Err(Error::Cancelled {
                     work: "texts were scored",
                 });
             }
+            scores.push(GenPpl::of(&scorer, set.texts)?);
+            done += set.texts.len() as u64;
+            watch(done, scorer.identity());
         }
         Ok(scores)
     }
@@ -165,14 +166,15 @@ impl Pretrained {
         let mut done = 0;
         let mut lists = Vec::with_capacity(texts.len());
         for texts in texts {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            lists.push(scorer.features(&texts)?);
-            done += texts.len() as u64;
             if !watch(done, scorer.identity()) {
                 return Err(Error::Cancelled {
                     work: "texts were read",
                 });
             }
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            lists.push(scorer.features(&texts)?);
+            done += texts.len() as u64;
+            watch(done, scorer.identity());
         }
         Ok(Features {
             scorer: scorer.identity().to_owned(),

@@ -150,7 +150,7 @@ fn render(found: &Found, picture: &str) -> anyhow::Result<String> {
         writeln!(
             out,
             "\n### What is left to learn\n\n\
-             The grammar's distribution is known, so the exact denoiser can be computed, and sampled like a network: *perfect masked diffusion* fills blanks by exact marginals, *perfect uniform-state diffusion* draws as Duo does, from what all other tokens say of each, *perfect flow* takes Euler steps with the exact\n\
+             The grammar's distribution is known, so the exact denoiser can be computed, and sampled like a network: *perfect masked diffusion* fills masked tokens by exact marginals, *perfect uniform-state diffusion* draws as Duo does, from what all other tokens say of each, *perfect flow* takes Euler steps with the exact\n\
              denoiser, at the times that the trained flows take. What they miss is the price of few steps and of nothing else. A perfect flow map misses nothing in one step. *Through FLM's embedding* means that states are seen as the\n\
              trained network sees them, along as many directions as it is wide ([Evaluation](../evaluation.md#what-is-left-to-learn)).\n\n{}",
             perfect.render()

@@ -2,7 +2,7 @@
 
 use super::Samples;
 use crate::args::DeviceArgs;
-use crate::device::{self, Job, Place};
+use crate::device::{self, Device, Job, Place};
 use crate::error::Result;
 use crate::progress::Progress;
 use burn::tensor::backend::AutodiffBackend;
@@ -53,8 +53,11 @@ impl<'a> Judges<'a> {
 
     /// Of each set the scores in the order of the scorers.
     pub(crate) fn score(&self, sets: &[TextSet<'_>]) -> Result<Vec<Vec<GenPpl>>> {
-        let job = ScoreJob { judges: self, sets };
-        device::run(self.args.device.device, job)
+        let device = match self.scorers.have_networks() {
+            true => self.args.device.device,
+            false => Device::Cpu,
+        };
+        device::run(device, ScoreJob { judges: self, sets })
     }
 
     pub(crate) fn have_features(&self) -> bool {
@@ -90,7 +93,7 @@ impl Job for ScoreJob<'_> {
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Self::Output> {
         let total: usize = self.sets.iter().map(|set| set.texts.len()).sum();
-        let progress = Progress::new("scoring", total as u64);
+        let progress = Progress::new("scoring", (total * self.judges.scorers.len()) as u64);
         let options = self.judges.options(place);
         let scores = (self.judges.scorers).score(self.sets, &options, &|done, label| {
             progress.goes_on(done, label)

@@ -146,7 +146,7 @@ mod tests {
         assert_ne!(key("a"), key("a\0"));
         assert_eq!(key(""), None);
         assert_eq!(key(&"x".repeat(24)), None);
-        // No two of these words share a place more often than probability would have it.
+        // No two of these words share a place more often than chance would have it.
         let words = (0..6000).map(|n| key(&format!("word {n}")).unwrap());
         let places: std::collections::HashSet<usize> = words.map(place).collect();
         assert!(places.len() > 5600, "{}", places.len());

@@ -210,7 +210,7 @@ fn the_mean_moves_as_the_probabilities_do_in_any_runs() {
 }
 
 #[test]
-fn a_denoised_is_moved_and_projected_in_any_runs() {
+fn a_distribution_is_moved_and_projected_in_any_runs() {
     let model = loud::<Flex>();
     let [.., direction] = Place::directions();
     let weight = Tensor::<Flex, 1>::from_floats([0.7, -3.0, 0.0], &Default::default());
