@@ -244,7 +244,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "train --data data --out x --set model.family=mdlm --set model.clock=[0.5,1.0]".to_owned(),
-            "model clock is of flows and flow maps of one network",
+            "model clock is for flows and flow maps of one network",
         ),
         (
             "train --data data --out x --set train.self_conditioning=0.5 --set train.conditioning=0.5".to_owned(),
