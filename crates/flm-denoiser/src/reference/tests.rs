@@ -535,7 +535,7 @@ fn hostile_files_end_in_a_sentence() {
 
     checkpoint("fmlm").write(&path);
     let good = fs::read(&path).unwrap();
-    assert!(message(&good[..good.len() / 2]).starts_with("x.ckpt is no checkpoint"));
+    assert!(message(&good[..good.len() / 2]).starts_with("x.ckpt is not a readable checkpoint"));
     // One bit of an average: the archive's checksum tells.
     let mut flipped = good.clone();
     let place = flipped.len() * 7 / 8;

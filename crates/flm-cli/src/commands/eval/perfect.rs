@@ -179,7 +179,7 @@ fn distribution(dataset: &Dataset, data: &Path) -> Result<Grammar> {
     let found = match prepare::grammar_of(data)? {
         Some(grammar) if dataset.meta().layout == Layout::Rows => return Ok(grammar),
         Some(_) => "sentences packed into blocks",
-        None => "a text whose distribution is not known",
+        None => "another text",
     };
     Err(CliError::input(format!(
         "{}: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found {found}",
