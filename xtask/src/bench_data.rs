@@ -1,7 +1,7 @@
 //! How fast text becomes token rows, and Python's way beside it: `cargo xtask bench-data`.
 
 use crate::pipeline;
-use crate::pipeline::flm::Flm;
+use crate::pipeline::runner::{Runner, words};
 use anyhow::{Context, ensure};
 use std::fs;
 use std::io::Write;
@@ -37,12 +37,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let home = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let flm = Flm {
-        program: match &arguments.flm {
-            Some(program) => program.clone(),
-            None => pipeline::build()?,
-        },
-        log: home.path().join("log"),
+    let runner = Runner {
+        program: arguments.flm.clone().map_or_else(pipeline::build, Ok)?,
+        out: home.path().to_path_buf(),
+        jobs: 1,
     };
     println!(
         "| text, MB | | seconds | MB/s | peak memory, MiB |\n| ---: | --- | ---: | ---: | ---: |"
@@ -59,19 +57,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         };
         let out = home.path().join("flm");
         let started = Instant::now();
-        let used = flm.run(&[
-            "data".to_owned(),
-            "prepare".to_owned(),
-            "--input".to_owned(),
-            text.display().to_string(),
-            "--tokenizer".to_owned(),
-            arguments.tokenizer.display().to_string(),
-            "--length".to_owned(),
-            arguments.length.to_string(),
-            "--pack".to_owned(),
-            "--out".to_owned(),
-            out.display().to_string(),
-        ])?;
+        let paths = [
+            ("--input", text.display().to_string()),
+            ("--tokenizer", arguments.tokenizer.display().to_string()),
+            ("--length", arguments.length.to_string()),
+            ("--out", out.display().to_string()),
+        ];
+        let mut command = words("data prepare --pack");
+        command.extend(
+            paths
+                .into_iter()
+                .flat_map(|(option, value)| [option.to_owned(), value]),
+        );
+        let used = runner.watch(&command)?;
         line("flm", started.elapsed().as_secs_f64(), used.peak_mib);
         fs::remove_dir_all(&out).context("cannot remove what was prepared")?;
         if let Some(python) = &arguments.python

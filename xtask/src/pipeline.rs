@@ -1,118 +1,143 @@
 //! Experiments that write a page of the book: `cargo xtask pipeline distillations`, `… headline`, `… lm1b`, `… openwebtext`.
 //!
-//! A pipeline drives the program `flm` and nothing else, so whatever it does can be typed. It goes on where it was stopped: what
-//! is finished is not done again.
+//! A pipeline is a table of commands of the program `flm`, so every one of them can be typed. The same command resumes an
+//! interrupted pipeline and runs only what is missing or changed.
 
+mod compare;
 mod distillations;
-pub(crate) mod flm;
 mod headline;
+mod perfect;
 mod picture;
 mod published;
 mod report;
-mod runs;
+pub(crate) mod runner;
+mod study;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
+use runner::Runner;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
 
 /// An experiment.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Every way to distill a flow map, from one teacher and at equal evaluations of the network.
+    /// Compare every way to distill a flow map, from one teacher and at equal evaluations
     Distillations(Arguments),
-    /// Flows and flow maps beside discrete diffusion and autoregression, at equal evaluations of the network.
+    /// Compare flows and flow maps with discrete diffusion and autoregression, at equal evaluations
     Headline(Box<headline::Arguments>),
-    /// LM1B as published: fetch, prepare, train, distill, sample, score.
+    /// Reproduce LM1B as published: fetch, prepare, train, distill, sample, score
     Lm1b(published::Arguments),
-    /// OpenWebText as published: fetch, prepare, train, distill, sample, score.
+    /// Reproduce OpenWebText as published: fetch, prepare, train, distill, sample, score
     Openwebtext(published::Arguments),
+    /// Render all pages again from their numbers, without running anything
+    Pages {
+        /// Folder of the pages
+        #[arg(long, value_name = "DIR", default_value = "docs/results")]
+        results: PathBuf,
+    },
 }
 
-/// What every pipeline is told.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Where runs and samples go; an earlier pipeline there is gone on with
+    /// Folder of runs and samples; the same command resumes there
     #[arg(long, value_name = "DIR", default_value = "runs/distillations")]
-    pub(crate) out: PathBuf,
-    /// Where the page, its picture and its numbers go
+    out: PathBuf,
+    /// Folder of the page, its picture and its numbers
     #[arg(long, value_name = "DIR", default_value = "docs/results")]
-    pub(crate) results: PathBuf,
-    /// Evaluations of the network that each distillation may spend, a pass back counting as two
+    results: PathBuf,
+    /// Network evaluations of each distillation; a backward pass counts as two
     #[arg(long, value_name = "N", default_value_t = 194_400)]
-    pub(crate) evaluations: u64,
+    evaluations: u64,
     /// Seeds of the distillations
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [0, 1, 2])]
-    pub(crate) seeds: Vec<u64>,
-    /// Only runs whose name contains this; the page is written of what is finished
+    seeds: Vec<u64>,
+    /// Run only trainings whose name contains this; the page shows what is finished
     #[arg(long, value_name = "TEXT", default_value = "")]
-    pub(crate) only: String,
+    only: String,
     /// An `flm` to use, instead of building one
     #[arg(long, value_name = "PROGRAM")]
-    pub(crate) flm: Option<PathBuf>,
-    /// Everything at the smallest size and in a temporary folder, to see that it runs
+    flm: Option<PathBuf>,
+    /// Run everything at the smallest size in a temporary folder
     #[arg(long)]
-    pub(crate) smoke: bool,
+    smoke: bool,
 }
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<()> {
+    let program = |flm: &Option<PathBuf>| flm.clone().map_or_else(build, Ok);
     match command {
         Command::Distillations(arguments) if arguments.smoke => {
-            smallest_distillations(match &arguments.flm {
-                Some(program) => program.clone(),
-                None => build()?,
-            })
+            smoke_distillations(program(&arguments.flm)?)
         }
-        Command::Distillations(arguments) => distillations::run(arguments),
+        Command::Distillations(arguments) => {
+            let runner = Runner {
+                program: program(&arguments.flm)?,
+                out: arguments.out.clone(),
+                jobs: 1,
+            };
+            let seeds = arguments.seeds.clone();
+            let study = distillations::study(arguments.evaluations, seeds, false);
+            let found = study.run(&runner, &arguments.only)?;
+            report::publish(
+                &study.table,
+                &found,
+                &arguments.results,
+                study.table.pipeline,
+            )
+        }
         Command::Headline(arguments) => headline::run(arguments),
         Command::Lm1b(arguments) => published::run(&published::LM1B, arguments),
         Command::Openwebtext(arguments) => published::run(&published::OPENWEBTEXT, arguments),
+        Command::Pages { results } => pages(results),
     }
 }
 
-/// The smallest pipelines with a program that is there, results beside their runs, in folders that are removed.
+/// Runs the smallest pipelines with a program that is there, in temporary folders.
 pub(crate) fn smoke(flm: PathBuf) -> anyhow::Result<()> {
     published::smoke(&published::LM1B, flm.clone())?;
     headline::smoke(flm.clone())?;
-    smallest_distillations(flm)
+    smoke_distillations(flm)
 }
 
-fn smallest_distillations(flm: PathBuf) -> anyhow::Result<()> {
-    let folder = std::env::temp_dir().join(format!("flm-smoke-{}", std::process::id()));
-    let done = distillations::run(&Arguments {
-        out: folder.join("runs"),
-        results: folder.join("results"),
-        evaluations: 0,
-        seeds: vec![0],
-        only: String::new(),
-        flm: Some(flm),
-        smoke: true,
+fn smoke_distillations(program: PathBuf) -> anyhow::Result<()> {
+    let home = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let runner = Runner {
+        program,
+        out: home.path().join("runs"),
+        jobs: 1,
+    };
+    let study = distillations::study(60, vec![0], true);
+    let found = study.run(&runner, "")?;
+    report::publish(&study.table, &found, home.path(), study.table.pipeline)
+}
+
+/// Renders the page of each file of numbers.
+fn pages(folder: &Path) -> anyhow::Result<()> {
+    let list = || format!("cannot list {}", folder.display());
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(list)?
+        .map(|entry| Ok(entry.with_context(list)?.path()))
+        .collect::<anyhow::Result<_>>()?;
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "json")
     });
-    // Whatever happened: it is of no use to anyone.
-    let _ = fs::remove_dir_all(&folder);
-    done
+    files.sort();
+    for file in files {
+        let distills = file.file_stem().is_some_and(|stem| stem == "distillations");
+        let table = match distills {
+            true => distillations::study(0, vec![0], false).table,
+            false => headline::table(),
+        };
+        report::again(&table, &file)?;
+    }
+    Ok(())
 }
 
-/// Builds `flm` as it is released and says where it is.
+/// Builds `flm` for release and returns its path.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Process::new(cargo)
-        .args(["build", "--release", "--locked", "--bin", "flm"])
-        .status()
-        .context("cannot start cargo")?;
-    ensure!(status.success(), "flm did not build");
+    let build = ["build", "--release", "--locked", "--bin", "flm"];
+    duct::cmd(cargo, build).run().context("flm did not build")?;
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
     Ok(metadata.target_directory.join("release/flm").into())
-}
-
-/// Writes a file beside its place and moves it there.
-fn write(path: &Path, content: &str) -> anyhow::Result<()> {
-    let say = || format!("cannot write {}", path.display());
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(say)?;
-    }
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    fs::write(&aside, content).with_context(say)?;
-    fs::rename(&aside, path).with_context(say)
 }

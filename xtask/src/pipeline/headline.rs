@@ -1,40 +1,26 @@
-//! Flows and their flow maps beside discrete diffusion and autoregression: one network, one text, as many evaluations.
+//! Flows and flow maps beside discrete diffusion and autoregression: one network, one text, equal evaluations.
 
-mod compare;
-mod entrants;
-mod figures;
-mod perfect;
-mod picture;
-mod report;
-mod training;
-
-use super::build;
-use super::published::weights;
-use super::runs::{Runs, name, read, set, words};
+use super::runner::{Runner, words};
+use super::study::{Data, FEW, Model, Study, TEMPERATURES, Table, set};
+use super::{build, perfect, report};
 use anyhow::{Context, ensure};
-pub(crate) use entrants::{ENTRANTS, Entrant, FLOW_MAP};
-pub(crate) use figures::{Figures, Finished, Text};
-use perfect::Perfect;
-use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the command is told.
 #[derive(Clone, clap::Args)]
 pub(crate) struct Arguments {
-    /// Where runs and samples go; an earlier pipeline there is gone on with
+    /// Folder of runs and samples; the same command resumes there
     #[arg(long, value_name = "DIR", default_value = "runs/headline")]
     out: PathBuf,
-    /// Where the page, its picture and its numbers go
+    /// Folder of the page, its picture and its numbers
     #[arg(long, value_name = "DIR", default_value = "docs/results")]
     results: PathBuf,
-    /// As the page, its picture and its numbers are called
+    /// Name of the page, its picture and its numbers
     #[arg(long, value_name = "NAME", default_value = "headline")]
     page: String,
-    /// A data folder of real text, in the place of the grammar. An autoregressive model that is trained for it judges
+    /// A data folder of real text, scored by an autoregressive model trained for it [default: the grammar corpus]
     #[arg(long, value_name = "DIR", requires = "preset")]
     text: Option<PathBuf>,
-    /// Sizes and rates of all models of real text: a preset by name or a TOML file
+    /// Preset of all models of real text: a name or a TOML file
     #[arg(long, value_name = "NAME|FILE", requires = "text")]
     preset: Option<String>,
     /// Override one setting of every training; may be repeated
@@ -43,273 +29,351 @@ pub(crate) struct Arguments {
     /// Override one setting of every distillation; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set_distilled: Vec<String>,
-    /// Evaluations of the network that each training may spend, a pass back counting as two
+    /// Network evaluations of each training; a backward pass counts as two
     #[arg(long, value_name = "N", default_value_t = 499_200)]
     evaluations: u64,
-    /// The same for each distillation, all rounds together
+    /// Network evaluations of each distillation, all rounds together
     #[arg(long, value_name = "N", default_value_t = 384_000)]
     distillation: u64,
     /// Seeds of trainings, distillations and samples
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [0, 1, 2])]
     seeds: Vec<u64>,
-    /// Steps in which every model is sampled but the autoregressive one, which takes a step a token
+    /// Numbers of sampling steps; the autoregressive model takes one per token
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64, 128])]
     steps: Vec<usize>,
-    /// Samples for each figure
+    /// Samples per figure
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     samples: usize,
     /// Trainings at a time
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: usize,
-    /// The numbers of an earlier page: what it tells of models with the same command is taken from it
-    #[arg(long, value_name = "FILE")]
-    earlier: Option<PathBuf>,
-    /// Stop when everything is trained; the same command without it goes on
+    /// Stop when everything is trained; the same command without it continues
     #[arg(long)]
     train_only: bool,
-    /// Where to train and sample
+    /// Device of trainings and samples
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// What matrix products are made of
+    /// Type of matrix products
     #[arg(long, default_value = "f32", value_name = "f32|bf16")]
     dtype: String,
     /// An `flm` to use, instead of building one
     #[arg(long, value_name = "PROGRAM")]
     flm: Option<PathBuf>,
-    /// Everything at the smallest size and in a temporary folder, to see that it runs
+    /// Run everything at the smallest size in a temporary folder
     #[arg(long)]
     smoke: bool,
 }
 
-/// How large everything is.
-struct Size {
-    /// Settings of the data beside the preset.
-    data: &'static [&'static str],
-    /// Settings of every training, and of every distillation.
-    training: Vec<String>,
-    distilling: Vec<String>,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Flow,
+    Mdlm,
+    Duo,
+    Autoregressive,
 }
 
-struct Study<'a> {
-    arguments: &'a Arguments,
-    runs: Runs,
-    size: Size,
-    earlier: Option<Found>,
+impl Family {
+    /// The preset on the grammar, and the family's name in a configuration.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Flow => ("grammar-trajectory", "flow"),
+            Self::Mdlm => ("grammar-mdlm", "mdlm"),
+            Self::Duo => ("grammar-duo", "duo"),
+            Self::Autoregressive => ("grammar-ar", "autoregressive"),
+        }
+    }
 }
 
-/// What a study found.
-#[derive(Serialize, Deserialize)]
-struct Found {
-    evaluations: u64,
-    distillation: u64,
-    text: Text,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    perfect: Option<Perfect>,
-    runs: Vec<Finished>,
+/// A model, or another way to sample one.
+struct Row {
+    name: &'static str,
+    family: Family,
+    teacher: Option<&'static str>,
+    samples_of: Option<&'static str>,
+    options: &'static [&'static str],
+    /// Preset on the grammar, if not the family's.
+    preset: Option<&'static str>,
+    on_grammar: &'static [&'static str],
+    on_text: &'static [&'static str],
+    only: Option<usize>,
+}
+
+const fn trained(name: &'static str, family: Family) -> Row {
+    Row {
+        name,
+        family,
+        teacher: None,
+        samples_of: None,
+        options: &[],
+        preset: None,
+        on_grammar: &[],
+        on_text: &[],
+        only: None,
+    }
+}
+
+const fn distilled(name: &'static str, family: Family, teacher: &'static str) -> Row {
+    Row {
+        teacher: Some(teacher),
+        ..trained(name, family)
+    }
+}
+
+const fn sampled(
+    name: &'static str,
+    family: Family,
+    model: &'static str,
+    options: &'static [&'static str],
+) -> Row {
+    Row {
+        samples_of: Some(model),
+        options,
+        ..trained(name, family)
+    }
+}
+
+/// The flow map of the claim, and the flow that perfect models share an embedding with.
+const FLOW_MAP: &str = "FMLM by matching";
+const FLOW: &str = "FLM";
+const EVIDENCE: &str = "FLM with evidence";
+/// The claim: the flow map in one step beats its rivals in eight.
+const CLAIM: (usize, usize) = (1, 8);
+
+const ROWS: &[Row] = &[
+    trained(FLOW, Family::Flow),
+    distilled("FMLM", Family::Flow, FLOW),
+    // As published for LM1B.
+    sampled("FMLM, γ = 0.8", Family::Flow, "FMLM", &["--gamma", "0.8"]),
+    Row {
+        preset: Some("grammar-tiny"),
+        on_text: &["model.evidence=true", "train.self_conditioning=0.25"],
+        ..trained(EVIDENCE, Family::Flow)
+    },
+    sampled(
+        "FLM with evidence, bridge",
+        Family::Flow,
+        EVIDENCE,
+        &["--sampler", "bridge"],
+    ),
+    Row {
+        preset: Some("grammar-tiny"),
+        // As valid as the preset's at equal evaluations and more varied, but slower on two cores.
+        on_grammar: &[
+            "distill.distribution.temperature=0.85",
+            "distill.distribution.student_temperature=2",
+            "distill.train.batch=16",
+        ],
+        on_text: &[
+            "distill.flow_map.objective=distribution",
+            "distill.distribution.student_temperature=8",
+            "distill.train.auxiliary_rate=3",
+            "distill.train.optimizer.lr=2e-4",
+            "distill.train.optimizer.muon_lr=1.2e-2",
+        ],
+        only: Some(1),
+        ..distilled(FLOW_MAP, Family::Flow, EVIDENCE)
+    },
+    trained("MDLM", Family::Mdlm),
+    distilled("MDLM + SDTT", Family::Mdlm, "MDLM"),
+    trained("Duo", Family::Duo),
+    distilled("Duo + DCD", Family::Duo, "Duo"),
+    // As published.
+    sampled(
+        "Duo + DCD, greedy tail",
+        Family::Duo,
+        "Duo + DCD",
+        &["--greedy-tail"],
+    ),
+    trained("AR", Family::Autoregressive),
+];
+
+impl Arguments {
+    /// A row of the table as a model of the study.
+    fn model(&self, row: &Row) -> Model {
+        let (grammar, family) = row.family.names();
+        let preset = self
+            .preset
+            .as_deref()
+            .unwrap_or(row.preset.unwrap_or(grammar));
+        let (command, evaluations, more) = match row.teacher {
+            Some(_) => ("distill", self.distillation, &self.set_distilled),
+            None => ("train", self.evaluations, &self.set),
+        };
+        let mut training = words(&format!("{command} --preset"));
+        training.push(preset.to_owned());
+        if self.preset.is_some() {
+            if row.teacher.is_none() {
+                training.extend(set("model.family=", &[family]));
+            }
+            training.extend(set("", row.on_text));
+        } else {
+            training.extend(set("", row.on_grammar));
+        }
+        training.extend(set("", more));
+        let own = row.samples_of.is_none();
+        Model {
+            name: row.name,
+            teacher: row.teacher,
+            samples_of: row.samples_of,
+            training,
+            evaluations,
+            options: row.options,
+            shared: false,
+            only: row.only,
+            scales_noise: row.family == Family::Flow,
+            autoregressive: row.family == Family::Autoregressive,
+            likelihood: own && row.teacher.is_none() && row.family != Family::Flow,
+            drawn: own,
+        }
+    }
+
+    fn study(&self, data: &[&str]) -> Study {
+        let data = match &self.text {
+            Some(folder) => Data::Text {
+                folder: folder.display().to_string(),
+                scorer: Box::new(self.model(&trained("judge", Family::Autoregressive))),
+            },
+            None => Data::Grammar([words("--preset grammar-trajectory"), set("", data)].concat()),
+        };
+        Study {
+            table: Table {
+                title: "Flows beside their rivals",
+                pipeline: "headline",
+                models: ROWS.iter().map(|row| self.model(row)).collect(),
+                claims: claims(),
+            },
+            data,
+            seeds: self.seeds.clone(),
+            steps: self.steps.clone(),
+            temperatures: &TEMPERATURES,
+            samples: self.samples,
+            device: words(&format!("--device {} --dtype {}", self.device, self.dtype)),
+        }
+    }
+
+    fn go(&self, program: PathBuf, data: &[&str]) -> anyhow::Result<()> {
+        ensure!(self.jobs > 0, "--jobs must be at least 1");
+        ensure!(
+            self.text.is_some() || self.steps.iter().any(|steps| *steps <= FEW),
+            "--steps needs a number of at most {FEW}, in which exact models are sampled"
+        );
+        let runner = Runner {
+            program,
+            out: self.out.clone(),
+            jobs: self.jobs,
+        };
+        let study = self.study(data);
+        if self.train_only {
+            return study.train(&runner, "");
+        }
+        let mut found = study.run(&runner, "")?;
+        if self.text.is_none() {
+            found.perfect = Some(perfect::measure(&study, &runner, FLOW)?);
+        }
+        report::publish(&study.table, &found, &self.results, &self.page)
+    }
+}
+
+/// The flow map in one step beside every distilled rival in eight.
+fn claims() -> Vec<super::study::Claim> {
+    let ((few, more), rival) = (CLAIM, |row: &&Row| row.family != Family::Flow);
+    let distilled = |row: &Row| row.teacher.is_some() || row.samples_of.is_some();
+    let rivals = ROWS.iter().filter(rival).filter(|row| distilled(row));
+    rivals
+        .map(|row| ((FLOW_MAP, few), (row.name, more)))
+        .collect()
+}
+
+/// The table of a page, for rendering its numbers again.
+pub(crate) fn table() -> Table {
+    smallest_arguments(Path::new("")).study(&[]).table
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let program = match &arguments.flm {
-        Some(program) => program.clone(),
-        None => build()?,
-    };
-    if arguments.smoke {
-        return smoke(program);
+    let program = arguments.flm.clone().map_or_else(build, Ok)?;
+    match arguments.smoke {
+        true => smoke(program),
+        false => arguments.go(program, &[]),
     }
-    let study = Study {
-        arguments,
-        runs: Runs::new(program, &arguments.out)?,
-        size: Size {
-            data: &[],
-            training: arguments.set.clone(),
-            distilling: arguments.set_distilled.clone(),
-        },
-        earlier: arguments.earlier.as_deref().map(read).transpose()?,
-    };
-    study.go()
 }
 
-/// Everything at the smallest size, on the grammar and on text, in folders that are removed.
-pub(crate) fn smoke(program: PathBuf) -> anyhow::Result<()> {
-    let home = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let text = home.path().join("text");
-    let grammar = Arguments {
-        out: home.path().join("grammar"),
-        results: home.path().join("results"),
+fn smallest_arguments(home: &Path) -> Arguments {
+    Arguments {
+        out: home.join("grammar"),
+        results: home.join("results"),
         page: "headline".to_owned(),
         text: None,
         preset: None,
-        set: Vec::new(),
-        set_distilled: Vec::new(),
+        set: words(
+            "model.width=16 model.blocks=1 model.heads=2 model.cond_dim=8 \
+             train.batch=4 train.micro_batch=4 train.validation_rows=2",
+        ),
+        set_distilled: words(
+            "distill.train.batch=4 distill.train.micro_batch=2 distill.train.validation_rows=2",
+        ),
         evaluations: 100,
         distillation: 300,
         seeds: vec![0],
         steps: vec![1, 8],
         samples: 4,
         jobs: 2,
-        earlier: None,
         train_only: false,
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
         flm: None,
         smoke: true,
-    };
-    let of_text = Arguments {
-        out: home.path().join("of-text"),
-        results: home.path().join("results"),
+    }
+}
+
+/// Runs everything at the smallest size, on the grammar and on text, in a temporary folder.
+pub(crate) fn smoke(program: PathBuf) -> anyhow::Result<()> {
+    let home = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let text = home.path().join("text");
+    let grammar = smallest_arguments(home.path());
+    let on_text = Arguments {
+        out: home.path().join("on-text"),
         page: "headline-text".to_owned(),
         text: Some(text.clone()),
         preset: Some("shakespeare-char".to_owned()),
         ..grammar.clone()
     };
-    let settings = |words: &str| words.split_whitespace().map(str::to_owned).collect();
-    for arguments in [&grammar, &of_text] {
-        let study = Study {
-            arguments,
-            runs: Runs::new(program.clone(), &arguments.out)?,
-            size: Size {
-                data: &["data.sentences=600"],
-                training: settings(
-                    "model.width=16 model.blocks=1 model.heads=2 model.cond_dim=8 \
-                     train.batch=4 train.micro_batch=4 train.validation_rows=2",
-                ),
-                distilling: settings(
-                    "distill.train.batch=4 distill.train.micro_batch=2 distill.train.validation_rows=2",
-                ),
-            },
-            earlier: None,
-        };
-        if arguments.text.is_some() {
-            let book = "docs/concepts.md";
-            study.runs.flm.run(&words(&[
-                "data",
-                "prepare",
-                "--input",
-                book,
-                "--tokenizer",
-                "chars",
-                "--length",
-                "16",
-                "--pack",
-                "--validation-share",
-                "0.05",
-                "--out",
-                &text.display().to_string(),
-            ]))?;
-        }
-        study.go()?;
-        // What is finished is not done again.
+    let prepare = "data prepare --input README.md --tokenizer chars --length 16 --pack --validation-share 0.05 --out";
+    duct::cmd(
+        &program,
+        words(prepare)
+            .into_iter()
+            .chain([text.display().to_string()]),
+    )
+    .stdout_null()
+    .stderr_null()
+    .run()
+    .context("cannot prepare README.md: run this in the folder of the project")?;
+    for arguments in [&grammar, &on_text] {
+        let go = || arguments.go(program.clone(), &["data.sentences=600"]);
+        go()?;
         let page = arguments.results.join(format!("{}.json", arguments.page));
-        let before = fs::read_to_string(&page)?;
-        study.go()?;
+        let before = std::fs::read_to_string(&page)?;
+        go()?;
         ensure!(
-            fs::read_to_string(&page)? == before,
-            "{} changed when nothing was done",
+            std::fs::read_to_string(&page)? == before,
+            "{} changed although nothing ran",
             page.display()
         );
     }
     Ok(())
 }
 
-impl Study<'_> {
-    fn go(&self) -> anyhow::Result<()> {
-        self.check()?;
-        self.prepare()?;
-        self.train_all()?;
-        if self.arguments.train_only {
-            return Ok(());
-        }
-        let (text, perfect) = (self.text()?, self.perfect()?);
-        let mut finished = Vec::new();
-        for entrant in ENTRANTS {
-            for &seed in &self.arguments.seeds {
-                finished.push(self.finish(entrant, seed)?);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn teachers_and_models_come_first() {
+        for (place, row) in ROWS.iter().enumerate() {
+            for before in row.teacher.iter().chain(&row.samples_of) {
+                let found = ROWS[..place].iter().find(|row| row.name == *before);
+                assert!(found.expect("it is there").family == row.family);
             }
         }
-        let found = Found {
-            evaluations: self.arguments.evaluations,
-            distillation: self.arguments.distillation,
-            text,
-            perfect,
-            runs: finished,
-        };
-        report::publish(&found, &self.arguments.results, &self.arguments.page)
-    }
-
-    /// What would only be found out after all trainings, or train one run twice.
-    fn check(&self) -> anyhow::Result<()> {
-        let Arguments {
-            seeds,
-            steps,
-            samples,
-            jobs,
-            ..
-        } = self.arguments;
-        ensure!(
-            !seeds.is_empty() && !steps.contains(&0) && !steps.is_empty(),
-            "--seeds and --steps need a number each, and of steps one at least"
-        );
-        ensure!(
-            self.arguments.text.is_some() || steps.iter().any(|steps| *steps <= figures::FEW),
-            "--steps needs a number of at most {}, in which perfect models are sampled",
-            figures::FEW
-        );
-        if let Some(earlier) = &self.earlier {
-            let mut figures = earlier.runs.iter().flat_map(|run| &run.figures);
-            ensure!(
-                self.arguments.text.is_none() && figures.all(|figures| figures.samples == *samples),
-                "--earlier is for the grammar, and for as many --samples as there were"
-            );
-        }
-        ensure!(
-            *samples > 0 && *jobs > 0,
-            "--samples and --jobs must be at least 1"
-        );
-        for (place, seed) in seeds.iter().enumerate() {
-            ensure!(!seeds[..place].contains(seed), "--seeds has {seed} twice");
-            ensure!(
-                *seed != entrants::JUDGE_SEED,
-                "--seeds {seed} is that of the judge: choose another"
-            );
-        }
-        Ok(())
-    }
-
-    /// Whose samples an entrant shows.
-    fn model<'e>(&self, entrant: &'e Entrant) -> &'e Entrant {
-        let named = |name| ENTRANTS.iter().find(|e| e.name == name);
-        entrant.model.and_then(named).unwrap_or(entrant)
-    }
-
-    /// The folder of a run.
-    fn run(&self, entrant: &str, seed: u64) -> String {
-        self.runs.run(&name(entrant, seed))
-    }
-
-    /// The weights of a run's model as they are now.
-    fn weights(&self, entrant: &str, seed: u64) -> anyhow::Result<String> {
-        weights(&Path::new(&self.run(entrant, seed)).join("model"))
-    }
-
-    fn data(&self) -> String {
-        match &self.arguments.text {
-            Some(data) => data.display().to_string(),
-            None => self.runs.path(&["data"]),
-        }
-    }
-
-    fn prepare(&self) -> anyhow::Result<()> {
-        if self.arguments.text.is_some() {
-            return Ok(());
-        }
-        let preset = words(&["--preset", "grammar-trajectory"]);
-        self.runs
-            .prepare(&[preset, set("", self.size.data)].concat())
-    }
-
-    /// Where networks compute.
-    fn place(&self) -> Vec<String> {
-        let (device, dtype) = (&self.arguments.device, &self.arguments.dtype);
-        words(&["--device", device, "--dtype", dtype])
     }
 }

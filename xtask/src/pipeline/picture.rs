@@ -1,11 +1,15 @@
-//! The picture of the study.
+//! The picture of a study: quality against steps, and against time where it was measured.
 
-use super::distillations::{Finished, Group, STEPS, VARIANTS};
+use super::compare::{Figures, Finished, Measure, VALID, at, mean};
+use super::perfect::{Ceiling, Perfect};
+use super::report::{measure, models, steps};
+use super::study::{Found, Table, Text};
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (720, 420);
+const SIZE: (u32, u32) = (1060, 440);
 /// Legible on white.
-pub(crate) const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(0x1f, 0x8a, 0x9e),
     RGBColor(0xd9, 0x6c, 0x3b),
     RGBColor(0x6a, 0x4c, 0x93),
@@ -14,87 +18,199 @@ pub(crate) const COLOURS: [RGBColor; 7] = [
     RGBColor(0xc2, 0x3b, 0x6d),
     RGBColor(0x8a, 0x8a, 0x8a),
 ];
+/// Dots are filled where the samples' entropy reaches the text's less this many nats.
+const MATCHED: f64 = 0.05;
+/// Exact denoisers: shades, and lengths of dashes.
+const DASHED: [(RGBColor, u32); 4] = [
+    (RGBColor(110, 110, 110), 5),
+    (RGBColor(60, 60, 60), 2),
+    (RGBColor(0, 0, 0), 5),
+    (RGBColor(170, 170, 170), 5),
+];
 
 type Failure = Box<dyn std::error::Error>;
+type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// The mean share of valid samples against the steps, with the spread of the seeds, for the objectives as they come and for the teacher.
-pub(crate) fn validity(runs: &[Finished], teacher: &Finished) -> anyhow::Result<String> {
+/// One model's line.
+struct Line {
+    name: &'static str,
+    colour: RGBColor,
+    points: Vec<Point>,
+}
+
+/// All seeds in a number of steps.
+struct Point {
+    steps: f64,
+    /// For 1,000 samples, where it was measured.
+    seconds: Option<f64>,
+    quality: Vec<f64>,
+    matched: bool,
+}
+
+/// One or two panels: means of the seeds, and their range.
+pub(super) fn draw(table: &Table, found: &Found) -> anyhow::Result<String> {
     let mut svg = String::new();
-    draw(&mut svg, runs, teacher).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
+    panels(&mut svg, table, found).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
     Ok(svg)
 }
 
-/// Shares of valid samples, one for each seed.
-fn shares(runs: &[&Finished], steps: usize) -> Vec<f64> {
-    let figures = runs.iter().flat_map(|run| &run.figures);
-    figures
-        .filter(|figures| figures.steps == steps)
-        .map(|figures| figures.valid)
+fn panels(svg: &mut String, table: &Table, found: &Found) -> Result<(), Failure> {
+    let Found { runs, text, .. } = found;
+    let measure = measure(runs);
+    let lines = lines(table, runs, text, measure);
+    let perfect = found.perfect.as_ref();
+    let ceilings = perfect.map_or_else(Vec::new, Perfect::ceilings);
+    let timed = lines
+        .iter()
+        .flat_map(|line| &line.points)
+        .all(|point| point.seconds.is_some());
+    let (width, height) = SIZE;
+    let size = (if timed { width } else { width * 2 / 3 }, height);
+    let area = SVGBackend::with_string(svg, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    let steps = |point: &Point| point.steps;
+    if timed {
+        let (left, right) = area.split_horizontally(width / 2);
+        panel(&left, &lines, &ceilings, measure, "steps", &steps, true)?;
+        let seconds = |point: &Point| point.seconds.unwrap_or(f64::NAN);
+        let along = "seconds for 1,000 samples";
+        panel(&right, &lines, &[], measure, along, &seconds, false)?;
+    } else {
+        panel(&area, &lines, &ceilings, measure, "steps", &steps, true)?;
+    }
+    area.present()?;
+    Ok(())
+}
+
+fn lines(table: &Table, runs: &[Finished], text: &Text, measure: Measure) -> Vec<Line> {
+    let chosen = steps(table, runs);
+    models(table, runs)
+        .iter()
+        .filter(|(model, _)| model.drawn)
+        .zip(COLOURS.iter().cycle())
+        .map(|((model, mine), &colour)| {
+            let there = |steps: &usize| at(mine[0], *steps).is_some();
+            let mut own: Vec<usize> = chosen.iter().copied().filter(there).collect();
+            if own.is_empty() {
+                own.extend(mine[0].figures.first().map(|figures| figures.steps));
+            }
+            let point = |steps: usize| {
+                let all: Vec<&Figures> = mine.iter().filter_map(|run| at(run, steps)).collect();
+                let entropies: Vec<f64> = all.iter().map(|f| f.entropy).collect();
+                let seconds = all
+                    .iter()
+                    .map(|f| Some(f.seconds? * 1e3 / f.samples as f64));
+                let seconds: Option<Vec<f64>> = seconds.collect();
+                Point {
+                    steps: steps as f64,
+                    seconds: seconds.as_deref().map(mean),
+                    quality: all.iter().map(|f| (measure.of)(f)).collect(),
+                    matched: mean(&entropies) > text.entropy - MATCHED,
+                }
+            };
+            Line {
+                name: model.name,
+                colour,
+                points: own.into_iter().map(point).collect(),
+            }
+        })
         .collect()
 }
 
-fn draw(svg: &mut String, runs: &[Finished], teacher: &Finished) -> Result<(), Failure> {
-    let objectives = VARIANTS
-        .iter()
-        .filter(|variant| variant.group == Group::Objective)
-        .map(|variant| {
-            let mine: Vec<&Finished> = runs.iter().filter(|r| r.variant == variant.name).collect();
-            (variant.name, mine)
-        });
-    let curves: Vec<(&str, Vec<&Finished>)> =
-        objectives.chain([("the teacher", vec![teacher])]).collect();
-    let most = curves
-        .iter()
-        .flat_map(|(_, runs)| STEPS.iter().flat_map(|&steps| shares(runs, steps)))
-        .fold(0.01, f64::max);
-    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
+fn panel(
+    area: &Panel<'_>,
+    lines: &[Line],
+    ceilings: &[Ceiling],
+    measure: Measure,
+    along: &str,
+    place: &dyn Fn(&Point) -> f64,
+    legend: bool,
+) -> Result<(), Failure> {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let ends = |values: Vec<f64>| {
+        let all = values.into_iter();
+        all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        })
+    };
+    let (first, last) = ends(points().map(place).collect());
+    let perfect = ceilings.iter().flat_map(|ceiling| &ceiling.points);
+    let perfect = perfect.flat_map(|(_, valid)| valid.iter().copied());
+    let all = points().flat_map(|p| p.quality.clone()).chain(perfect);
+    let (low, high) = ends(all.collect());
+    let bottom = if measure.name == VALID.name { 0.0 } else { low };
+    let room = 0.06 * (high - bottom).max(1e-3);
+    let mut chart = ChartBuilder::on(area)
         .margin(14)
         .x_label_area_size(40)
         .y_label_area_size(52)
-        .build_cartesian_2d(-0.2..3.2, 0.0..most * 1.1)?;
+        .build_cartesian_2d(
+            (first / 1.25..last * 1.25).log_scale(),
+            bottom - room..high + room,
+        )?;
+    let unit = if measure.name == VALID.name { " %" } else { "" };
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_labels(4)
-        .x_label_formatter(&|power: &f64| format!("{:.0}", power.exp2()))
-        .y_label_formatter(&|share: &f64| format!("{:.0} %", share * 100.0))
+        .x_label_formatter(&|x: &f64| {
+            if *x < 1.0 {
+                format!("{x}")
+            } else {
+                format!("{x:.0}")
+            }
+        })
+        .y_label_formatter(&|y: &f64| format!("{y:.0}{unit}"))
         .light_line_style(TRANSPARENT)
-        .x_desc("evaluations of the network per sample")
-        .y_desc("valid samples: mean and range of the seeds")
+        .x_desc(along)
+        .y_desc(format!("{}: mean and range of the seeds", measure.name))
         .draw()?;
-    for ((name, runs), colour) in curves.iter().zip(COLOURS.iter().cycle()) {
-        let points: Vec<(f64, Vec<f64>)> = STEPS
-            .iter()
-            .map(|&steps| ((steps as f64).log2(), shares(runs, steps)))
-            .filter(|(_, shares)| !shares.is_empty())
-            .collect();
-        let mean = |shares: &[f64]| shares.iter().sum::<f64>() / shares.len() as f64;
-        chart
-            .draw_series(LineSeries::new(
-                points.iter().map(|(x, shares)| (*x, mean(shares))),
-                colour.stroke_width(2),
-            ))?
-            .label(*name)
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-        for (x, shares) in &points {
-            let ends = [f64::min, f64::max]
-                .map(|end: fn(f64, f64) -> f64| shares.iter().copied().reduce(end));
-            let ends = ends.into_iter().flatten().map(|share| (*x, share));
+    for line in lines {
+        let colour = line.colour;
+        let means = line.points.iter().map(|p| (place(p), mean(&p.quality)));
+        let series = chart.draw_series(LineSeries::new(means, colour.stroke_width(2)))?;
+        if legend {
+            series.label(line.name).legend(move |(x, y)| {
+                PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
+            });
+        }
+        for point in &line.points {
+            let x = place(point);
+            let (low, high) = ends(point.quality.clone());
             chart.draw_series([PathElement::new(
-                ends.collect::<Vec<_>>(),
+                [(x, low), (x, high)],
                 colour.stroke_width(1),
             )])?;
-            chart.draw_series([Circle::new((*x, mean(shares)), 4, colour.filled())])?;
+            let middle = (x, mean(&point.quality));
+            let fill = if point.matched {
+                colour.filled()
+            } else {
+                WHITE.filled()
+            };
+            chart.draw_series([Circle::new(middle, 4, fill)])?;
+            chart.draw_series([Circle::new(middle, 4, colour.stroke_width(1))])?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .draw()?;
-    area.present()?;
-    drop(chart);
-    drop(area);
+    for (ceiling, (shade, dash)) in ceilings.iter().zip(DASHED) {
+        let means = ceiling
+            .points
+            .iter()
+            .map(|(steps, valid)| (*steps as f64, mean(valid)));
+        let means: Vec<(f64, f64)> = means.collect();
+        let dashes = DashedLineSeries::new(means, dash, 4, shade.stroke_width(1));
+        let series = chart.draw_series(dashes)?;
+        if legend {
+            series.label(ceiling.name).legend(move |(x, y)| {
+                PathElement::new([(x, y), (x + 18, y)], shade.stroke_width(1))
+            });
+        }
+    }
+    if legend {
+        let corner = if measure.sign > 0.0 {
+            SeriesLabelPosition::UpperLeft
+        } else {
+            SeriesLabelPosition::UpperRight
+        };
+        chart.configure_series_labels().position(corner).draw()?;
+    }
     Ok(())
 }

@@ -1,47 +1,52 @@
-//! The page of the study: tables, picture, numbers.
+//! The page of a study: its command writes tables, a picture and the numbers; people write the sentences around them.
 
-use super::distillations::{Figures, Finished, STEPS, VARIANTS, Variant};
-use super::{picture, write};
+use super::compare::{Finished, Lead, Matched, Measure, NATS, VALID, at, lead, matched, mean};
+use super::perfect::{Ceiling, Perfect};
+use super::picture;
+use super::runner::{read, write_json};
+use super::study::{Claim, FEW, Found, Model, Table, Text};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// What all others are measured by.
-const RULE: &str = "semigroup";
-
-/// Writes `distillations.md`, `.svg` and `.json` into a folder.
+/// Writes the tables into `PAGE.md`, and `PAGE.svg` and `PAGE.json` next to it.
 pub(crate) fn publish(
-    runs: &[Finished],
-    teacher: &Finished,
-    budget: u64,
+    table: &Table,
+    found: &Found,
     folder: &Path,
+    page: &str,
 ) -> anyhow::Result<()> {
-    let page = folder.join("distillations.md");
-    let before = fs::read_to_string(&page).unwrap_or_default();
-    let figures = figures(runs, teacher, budget)?;
-    let pipeline = "distillations";
-    write(
-        &page,
-        &around(&before, "Ways to a flow map", pipeline, &figures),
+    let place = folder.join(format!("{page}.md"));
+    let before = fs::read_to_string(&place).unwrap_or_default();
+    let drawing = format!("{page}.svg");
+    let figures = render(table, found, &drawing)?;
+    let text = around(&before, table.title, table.pipeline, &figures);
+    flm_files::write(&place, text.as_bytes())?;
+    flm_files::write(
+        &folder.join(drawing),
+        picture::draw(table, found)?.as_bytes(),
     )?;
-    let drawing = picture::validity(runs, teacher)?;
-    write(&folder.join("distillations.svg"), &drawing)?;
-    let numbers = serde_json::json!({ "budget": budget, "teacher": teacher, "runs": runs });
-    let numbers = serde_json::to_string_pretty(&numbers)? + "\n";
-    write(&folder.join("distillations.json"), &numbers)?;
-    println!("{}", page.display());
+    write_json(&folder.join(format!("{page}.json")), found)?;
+    println!("{}", place.display());
     Ok(())
 }
 
-/// Behind the figures of a page.
+/// Renders a page again from its numbers.
+pub(crate) fn again(table: &Table, numbers: &Path) -> anyhow::Result<()> {
+    let folder = numbers.parent().unwrap_or(Path::new("."));
+    let page = numbers.file_stem().unwrap_or_default().to_string_lossy();
+    publish(table, &read(numbers)?, folder, &page)
+}
+
+/// The end of a page's figures.
 const END: &str = "<!-- end of the figures -->";
 
-/// In front of the figures of a page.
+/// The start of a page's figures.
 fn begin(pipeline: &str) -> String {
     format!("<!-- figures: written by cargo xtask pipeline {pipeline} -->")
 }
 
-/// A page with a pipeline's figures in the place of the earlier ones, at its end, or a new page. What stands around them is kept.
+/// Replaces the figures of a page, or appends them; the text around them stays. An empty page becomes a new one.
 pub(crate) fn around(page: &str, title: &str, pipeline: &str, figures: &str) -> String {
     let begin = begin(pipeline);
     let figures = format!("{begin}\n\n{figures}\n{END}");
@@ -52,228 +57,365 @@ pub(crate) fn around(page: &str, title: &str, pipeline: &str, figures: &str) -> 
     }
 }
 
-fn figures(runs: &[Finished], teacher: &Finished, budget: u64) -> anyhow::Result<String> {
-    let mut out = String::new();
-    let samples = runs
-        .iter()
-        .flat_map(|run| &run.figures)
-        .map(|figures| figures.samples)
-        .max()
-        .unwrap_or(0);
-    let seeds = in_order(runs.iter().map(|run| run.seed.to_string()));
-    let commits = in_order(runs.iter().filter_map(|run| run.commit.clone()));
-    writeln!(
-        out,
-        "One teacher ({} steps, {} evaluations of the network, {:.0} s), then every distillation from it for {budget} evaluations: a forward pass counts 1, a backward pass 2,\n\
-         a derivative along a direction two. Those *alone* start from nothing, at the teacher's learning rates, and have the teacher's evaluations besides; the second stage of the\n\
-         residual recipe learns from the first, whose evaluations come besides. The first samples by two networks, so a step of it takes two evaluations.\n\
-         {samples} samples a cell and seed, all from the same noise, so a share of 20 % of 1,000 is known to ±2.5 points (two standard errors) and differences to less. Figures side by side are of the seeds {}, in this order,\n\
-         as far as they are finished. Made by commit {}.\n",
-        teacher.steps,
-        teacher.evaluations,
-        teacher.seconds,
-        seeds.join(", "),
-        commits.join(", ")
-    )?;
-    writeln!(out, "![validity against steps](distillations.svg)\n")?;
-    out += &validity(runs, teacher)?;
-    for steps in [1, 4] {
-        writeln!(out)?;
-        out += &quality(runs, steps)?;
+/// A mean, and the standard deviation where there are several seeds.
+pub(crate) fn cell(values: &[f64], digits: usize) -> String {
+    let middle = mean(values);
+    if values.len() < 2 {
+        return format!("{middle:.digits$}");
     }
-    writeln!(out)?;
-    out += &cost(runs)?;
-    Ok(out)
+    let squares = values.iter().map(|value| (value - middle).powi(2));
+    let deviation = (squares.sum::<f64>() / (values.len() - 1) as f64).sqrt();
+    format!("{middle:.digits$} ±{deviation:.digits$}")
 }
 
-/// Each word once, as they come.
-pub(crate) fn in_order(words: impl Iterator<Item = String>) -> Vec<String> {
+/// Each word once, in its order.
+fn unique(words: impl Iterator<Item = String>) -> String {
     let mut seen = Vec::new();
     for word in words {
         if !seen.contains(&word) {
             seen.push(word);
         }
     }
-    seen
+    seen.join(", ")
 }
 
-/// Variants with the runs that are there.
-fn variants(runs: &[Finished]) -> impl Iterator<Item = (&'static Variant, Vec<&Finished>)> {
-    VARIANTS
-        .iter()
-        .map(|variant| {
-            let mine = runs.iter().filter(|run| run.variant == variant.name);
-            (variant, mine.collect::<Vec<_>>())
-        })
-        .filter(|(_, runs)| !runs.is_empty())
+/// Validity where it is known, nats per token otherwise.
+pub(super) fn measure(runs: &[Finished]) -> Measure {
+    let known = |run: &Finished| run.figures.iter().all(|figures| figures.valid.is_some());
+    if runs.iter().all(known) { VALID } else { NATS }
 }
 
-fn validity(runs: &[Finished], teacher: &Finished) -> anyhow::Result<String> {
+/// Models with their runs.
+pub(super) fn models<'a>(
+    table: &'a Table,
+    runs: &'a [Finished],
+) -> Vec<(&'a Model, Vec<&'a Finished>)> {
+    let mine = |model: &'a Model| {
+        let mine = runs.iter().filter(|run| run.model == model.name);
+        (model, mine.collect::<Vec<_>>())
+    };
+    let all = table.models.iter().map(mine);
+    all.filter(|(_, mine)| !mine.is_empty()).collect()
+}
+
+/// Numbers of steps in which models were sampled, but for those that take a step per token.
+pub(super) fn steps(table: &Table, runs: &[Finished]) -> Vec<usize> {
+    let models = models(table, runs);
+    let free = models.iter().filter(|(model, _)| !model.autoregressive);
+    let figures = free.flat_map(|(_, runs)| runs.iter().flat_map(|run| &run.figures));
+    let mut all: Vec<usize> = figures.map(|figures| figures.steps).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn render(table: &Table, found: &Found, picture: &str) -> anyhow::Result<String> {
+    let Found {
+        text,
+        perfect,
+        runs,
+    } = found;
+    let measure = measure(runs);
+    let mut out = facts(runs)?;
+    writeln!(out, "\n![quality against steps and time]({picture})\n")?;
+    let title = if measure.name == VALID.name {
+        "valid, %"
+    } else {
+        NATS.name
+    };
+    out += &by_steps(
+        table,
+        runs,
+        title,
+        |run, steps| Some((measure.of)(at(run, steps)?)),
+        measure.digits,
+    )?;
+    if let Some(perfect) = perfect {
+        out += &ceilings(perfect, &steps(table, runs));
+    } else if measure.name == NATS.name {
+        writeln!(out, "| *validation text* | {:.2} |", text.nats_per_token)?;
+    }
+    writeln!(out)?;
+    out += &by_steps(
+        table,
+        runs,
+        "unigram entropy",
+        |run, steps| Some(at(run, steps)?.entropy),
+        2,
+    )?;
+    writeln!(out, "| *validation text* | {:.2} |\n", text.entropy)?;
+    out += &by_steps(
+        table,
+        runs,
+        "distinct, %",
+        |run, steps| Some(100.0 * at(run, steps)?.distinct),
+        1,
+    )?;
+    writeln!(
+        out,
+        "| *{} validation rows* | {:.1} |\n",
+        text.rows,
+        100.0 * text.distinct
+    )?;
+    out += &leads(table, runs, measure)?;
+    out += &training(table, runs, text)?;
+    if let Some(perfect) = perfect {
+        write!(out, "\n{}", perfect.render())?;
+    }
+    Ok(out)
+}
+
+/// What all figures have in common.
+fn facts(runs: &[Finished]) -> anyhow::Result<String> {
+    let seeds = unique(runs.iter().map(|run| run.seed.to_string()));
+    let commits = unique(runs.iter().filter_map(|run| run.trained.commit.clone()));
+    let samples = runs.iter().flat_map(|run| &run.figures).map(|f| f.samples);
+    let jobs = runs.iter().map(|run| run.trained.jobs).max().unwrap_or(1);
     let mut out = String::from(
-        "| valid, % | 1 step | 2 | 4 | 8 | ahead of semigroup in 1 step | in 4 |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+        "| seeds | samples per figure | trainings at a time | commits |\n| --- | --- | --- | --- |\n",
     );
-    for (variant, mine) in variants(runs) {
-        let cells = STEPS.map(|steps| side_by_side(&mine, steps, |f| 100.0 * f.valid, 1));
-        let ahead = |steps| {
-            if variant.name == RULE {
-                "–".to_owned()
-            } else {
-                ahead(runs, &mine, steps)
-            }
-        };
-        writeln!(
-            out,
-            "| {} | {} | {} | {} |",
-            variant.name,
-            cells.join(" | "),
-            ahead(1),
-            ahead(4)
-        )?;
-    }
-    let flow = STEPS.map(|steps| side_by_side(&[teacher], steps, |f| 100.0 * f.valid, 1));
-    writeln!(out, "| *the teacher* | {} | | |", flow.join(" | "))?;
-    let more = teacher.figures.iter().filter(|f| f.steps > 8);
-    let more: Vec<String> = more
-        .map(|f| format!("{:.1} % in {} steps", 100.0 * f.valid, f.steps))
-        .collect();
-    if !more.is_empty() {
-        writeln!(out, "\nThe teacher reaches {}.", more.join(", "))?;
-    }
+    writeln!(
+        out,
+        "| {seeds} | {} | {jobs} | {commits} |",
+        samples.max().unwrap_or(0)
+    )?;
     Ok(out)
 }
 
-/// Points of validity more than the semigroup of the same seed, on average, and on how many seeds.
-fn ahead(runs: &[Finished], mine: &[&Finished], steps: usize) -> String {
-    let differences: Vec<f64> = mine
-        .iter()
-        .filter_map(|run| {
-            let rule = runs
-                .iter()
-                .find(|other| other.variant == RULE && other.seed == run.seed)?;
-            Some(100.0 * (at(run, steps)?.valid - at(rule, steps)?.valid))
-        })
-        .collect();
-    if differences.is_empty() {
-        return "–".to_owned();
-    }
-    let mean = differences.iter().sum::<f64>() / differences.len() as f64;
-    let won = differences.iter().filter(|difference| **difference > 0.0);
-    format!("{mean:+.1} ({} of {})", won.count(), differences.len())
-}
-
-fn quality(runs: &[Finished], steps: usize) -> anyhow::Result<String> {
-    let plural = if steps == 1 { "" } else { "s" };
-    let mut out = format!(
-        "| in {steps} step{plural} | nats/token | unigram entropy | distinct |\n| --- | --- | --- | --- |\n"
-    );
-    for (variant, mine) in variants(runs) {
-        writeln!(
-            out,
-            "| {} | {} | {} | {} |",
-            variant.name,
-            side_by_side(&mine, steps, |f| f.oracle_nats_per_token, 2),
-            side_by_side(&mine, steps, |f| f.entropy, 2),
-            side_by_side(&mine, steps, |f| f.distinct, 3)
-        )?;
-    }
-    Ok(out)
-}
-
-fn cost(runs: &[Finished]) -> anyhow::Result<String> {
-    let mut out = String::from(
-        "| to train | steps | evaluations a step | seconds | of all cores | peak memory, MiB |\n| --- | --- | --- | --- | --- | --- |\n",
-    );
-    for (variant, mine) in variants(runs) {
-        let each = |figure: &dyn Fn(&Finished) -> Option<f64>| {
-            let figures = mine.iter().map(|run| {
-                figure(run).map_or_else(|| "?".to_owned(), |figure| format!("{figure:.0}"))
-            });
-            figures.collect::<Vec<_>>().join(" · ")
-        };
-        let run = mine[0];
-        writeln!(
-            out,
-            "| {} | {} | {} | {} | {} | {} |",
-            variant.name,
-            run.steps,
-            run.evaluations / run.steps.max(1),
-            each(&|run| Some(run.seconds)),
-            each(&|run| run.used.cpu_seconds),
-            each(&|run| run.used.peak_mib)
-        )?;
-    }
-    Ok(out)
-}
-
-fn at(run: &Finished, steps: usize) -> Option<&Figures> {
-    run.figures.iter().find(|figures| figures.steps == steps)
-}
-
-/// A figure of each seed.
-fn side_by_side(
-    runs: &[&Finished],
-    steps: usize,
-    figure: impl Fn(&Figures) -> f64,
+/// A table of one figure.
+fn by_steps(
+    table: &Table,
+    runs: &[Finished],
+    title: &str,
+    figure: impl Fn(&Finished, usize) -> Option<f64>,
     digits: usize,
-) -> String {
-    let figures = runs.iter().map(|run| match at(run, steps) {
-        Some(figures) => format!("{:.digits$}", figure(figures)),
-        None => "?".to_owned(),
-    });
-    figures.collect::<Vec<_>>().join(" · ")
+) -> anyhow::Result<String> {
+    let steps = steps(table, runs);
+    let head: Vec<String> = steps.iter().map(usize::to_string).collect();
+    let mut out = format!(
+        "| {title} | {} |\n| --- |{}\n",
+        head.join(" | "),
+        " --- |".repeat(steps.len())
+    );
+    for (model, mine) in models(table, runs) {
+        let at_steps = |steps: usize| -> Option<String> {
+            let all = mine.iter().map(|run| figure(run, steps));
+            Some(cell(&all.collect::<Option<Vec<_>>>()?, digits))
+        };
+        if model.autoregressive {
+            let own = mine[0].figures[0].steps;
+            let all = at_steps(own).unwrap_or_default();
+            writeln!(out, "| {} ({own} steps) | {all} |", model.name)?;
+            continue;
+        }
+        let cells = steps
+            .iter()
+            .map(|&steps| at_steps(steps).unwrap_or_else(|| "–".to_owned()));
+        writeln!(
+            out,
+            "| {} | {} |",
+            model.name,
+            cells.collect::<Vec<_>>().join(" | ")
+        )?;
+    }
+    Ok(out)
+}
+
+/// Rows of exact denoisers.
+fn ceilings(perfect: &Perfect, steps: &[usize]) -> String {
+    let row = |line: Ceiling| {
+        let cells = steps.iter().map(|steps| {
+            let found = line.points.iter().find(|(other, _)| other == steps);
+            found.map_or_else(|| "–".to_owned(), |(_, valid)| cell(valid, 1))
+        });
+        format!(
+            "| *{}* | {} |\n",
+            line.name,
+            cells.collect::<Vec<_>>().join(" | ")
+        )
+    };
+    perfect.ceilings().into_iter().map(row).collect()
+}
+
+/// The best model at each number of steps beside the next one, and the claims of the study.
+fn leads(table: &Table, runs: &[Finished], measure: Measure) -> anyhow::Result<String> {
+    let mut rows = String::new();
+    for claim in steps(table, runs)
+        .into_iter()
+        .filter_map(|steps| best(table, runs, steps, measure))
+    {
+        rows += &compared(runs, claim, measure)?;
+    }
+    for claim in &table.claims {
+        rows += &compared(runs, *claim, measure)?;
+    }
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    let unit = measure.unit;
+    Ok(format!(
+        "| model | beside | lead, {unit} | seeds won | lead at equal entropy, nats | seeds won |\n\
+         | --- | --- | --- | --- | --- | --- |\n{rows}\n"
+    ))
+}
+
+/// The best model in a number of steps, and the next one that is another training.
+fn best(table: &Table, runs: &[Finished], steps: usize, measure: Measure) -> Option<Claim> {
+    let mut ranks: Vec<(&Model, f64)> = models(table, runs)
+        .into_iter()
+        .filter_map(|(model, mine)| {
+            let values = mine.iter().map(|run| Some((measure.of)(at(run, steps)?)));
+            Some((model, mean(&values.collect::<Option<Vec<_>>>()?)))
+        })
+        .collect();
+    ranks.sort_by(|a, b| (measure.sign * b.1).total_cmp(&(measure.sign * a.1)));
+    let trained = |model: &Model| model.samples_of.unwrap_or(model.name);
+    let (first, _) = *ranks.first()?;
+    let (second, _) = ranks
+        .iter()
+        .find(|(model, _)| trained(model) != trained(first))?;
+    Some(((first.name, steps), (second.name, steps)))
+}
+
+/// A row of two models; none where they share no seed.
+fn compared(runs: &[Finished], (one, other): Claim, measure: Measure) -> anyhow::Result<String> {
+    let Some(ahead) = lead(runs, one, other, measure) else {
+        return Ok(String::new());
+    };
+    let in_steps = |(name, steps): (&str, usize)| {
+        format!(
+            "{name} in {steps} step{}",
+            if steps == 1 { "" } else { "s" }
+        )
+    };
+    let won = |lead: Lead| format!("{} of {}", lead.won, lead.seeds);
+    let equal = match matched(runs, one, other, NATS).filter(|_| one.1 <= FEW && other.1 <= FEW) {
+        Some(Matched { lead, range, .. }) => format!(
+            "{:+.2} ({:.2} to {:.2}) | {}",
+            lead.mean,
+            range.0,
+            range.1,
+            won(lead)
+        ),
+        None => "– | –".to_owned(),
+    };
+    let mut out = String::new();
+    writeln!(
+        out,
+        "| {} | {} | {:+.*} | {} | {equal} |",
+        in_steps(one),
+        in_steps(other),
+        measure.digits,
+        ahead.mean,
+        won(ahead)
+    )?;
+    Ok(out)
+}
+
+/// The cost of every training, and the likelihood of the text.
+fn training(table: &Table, runs: &[Finished], text: &Text) -> anyhow::Result<String> {
+    let mut out = String::from(
+        "| training | steps | evaluations | with its teacher's | seconds | CPU seconds | peak memory, MiB | validation text, nats per token |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for (model, mine) in models(table, runs) {
+        if model.samples_of.is_some() {
+            continue;
+        }
+        let all = |figure: &dyn Fn(&Finished) -> Option<f64>, digits| {
+            let all: Option<Vec<f64>> = mine.iter().map(|run| figure(run)).collect();
+            all.map_or_else(|| "–".to_owned(), |all| cell(&all, digits))
+        };
+        let teacher = model
+            .teacher
+            .and_then(|name| runs.iter().find(|run| run.model == name));
+        let cost = &mine[0].trained;
+        let bound = if model.autoregressive { "" } else { "≤ " };
+        let likelihood = match mine[0].likelihood {
+            Some(_) => format!("{bound}{}", all(&|run| run.likelihood, 3)),
+            None => "–".to_owned(),
+        };
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} | {likelihood} |",
+            model.name,
+            cost.steps,
+            cost.evaluations,
+            cost.evaluations + teacher.map_or(0, |run| run.trained.evaluations),
+            all(&|run| Some(run.trained.seconds), 0),
+            all(&|run| run.trained.used.cpu_seconds, 0),
+            all(&|run| run.trained.used.peak_mib, 0),
+        )?;
+    }
+    if let Some(nats) = text.likelihood {
+        writeln!(out, "| *exact distribution* | | | | | | | {nats:.3} |")?;
+    }
+    Ok(out)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::compare::tests::made_up;
+    use super::super::headline;
+    use super::super::perfect::tests::made_up as perfect;
     use super::*;
 
     #[test]
-    fn what_stands_around_the_figures_is_kept() {
+    fn the_text_around_the_figures_stays() {
         let around = |page: &str, figures: &str| around(page, "Ways", "distillations", figures);
         let first = around("", "1");
         assert!(first.starts_with("# Ways\n"));
-        let told = first.replace("# Ways", "Told before.\n# Ways") + "Told after.\n";
-        let second = around(&told, "2");
-        assert_eq!(second, told.replace("\n1\n", "\n2\n"));
-        let cut = format!("Told.\n{}\n", begin("distillations"));
-        for page in ["Only told.\n", cut.as_str()] {
+        let edited = first.replace("# Ways", "Before.\n# Ways") + "After.\n";
+        let second = around(&edited, "2");
+        assert_eq!(second, edited.replace("\n1\n", "\n2\n"));
+        let cut = format!("Text.\n{}\n", begin("distillations"));
+        for page in ["Only text.\n", cut.as_str()] {
             let with = around(page, "3");
             assert!(with.starts_with(page.trim_end()) && with.ends_with(&format!("3\n{END}\n")));
         }
     }
 
     #[test]
-    fn a_variant_is_compared_with_the_semigroup_of_its_own_seed() {
-        let run = |variant: &str, seed, valid| Finished {
-            variant: variant.to_owned(),
-            seed,
-            steps: 1,
-            evaluations: 1,
-            seconds: 1.0,
-            used: super::super::flm::Used::default(),
-            command: String::new(),
-            commit: None,
-            figures: vec![Figures {
-                steps: 1,
-                samples: 1,
-                valid,
-                oracle_nats_per_token: 1.0,
-                entropy: 1.0,
-                distinct: 1.0,
-            }],
+    fn a_cell_has_the_standard_deviation_of_its_seeds() {
+        assert_eq!(cell(&[1.0, 2.0, 3.0], 1), "2.0 ±1.0");
+        assert_eq!(cell(&[4.26], 1), "4.3");
+    }
+
+    #[test]
+    fn a_page_has_the_best_at_each_number_of_steps_and_the_claims() {
+        let text = Text {
+            rows: 10,
+            nats_per_token: 0.9,
+            likelihood: Some(0.88),
+            entropy: 2.3,
+            distinct: 0.9,
         };
-        let runs = [
-            run(RULE, 0, 0.1),
-            run(RULE, 1, 0.3),
-            run("other", 0, 0.2),
-            run("other", 1, 0.26),
-        ];
-        let mine: Vec<&Finished> = runs[2..].iter().collect();
-        assert_eq!(ahead(&runs, &mine, 1), "+3.0 (1 of 2)");
-        assert_eq!(ahead(&runs, &mine, 8), "–");
-        assert_eq!(
-            side_by_side(&mine, 1, |f| 100.0 * f.valid, 1),
-            "20.0 · 26.0"
-        );
+        let mut runs = Vec::new();
+        for (seed, valid) in [(0, 0.2), (1, 0.6)] {
+            runs.extend([
+                made_up("FMLM, γ = 0.8", seed, &[(1, 0.2, 2.2), (8, 0.4, 2.2)]),
+                made_up("FMLM by matching", seed, &[(1, 0.3, 2.2), (8, 0.5, 2.2)]),
+                made_up("MDLM + SDTT", seed, &[(1, 0.0, 2.2), (8, valid, 2.2)]),
+                made_up("AR", seed, &[(22, 0.9, 2.3)]),
+            ]);
+        }
+        let perfect = Some(perfect());
+        let found = Found {
+            text,
+            perfect,
+            runs,
+        };
+        let page = render(&headline::table(), &found, "p.svg").unwrap();
+        for row in [
+            "| FMLM by matching | 30.0 ±0.0 | 50.0 ±0.0 |",
+            "| AR (22 steps) | 90.0 ±0.0 |",
+            "| *exact masked diffusion* | 12.5 | 12.5 |",
+            "| *exact flow through FLM's embedding* | 75.0 ±0.0 | – |",
+            "| FMLM by matching in 1 step | FMLM, γ = 0.8 in 1 step | +10.0 | 2 of 2 |",
+            "| FMLM by matching in 8 steps | FMLM, γ = 0.8 in 8 steps | +10.0 | 2 of 2 |",
+            "| FMLM by matching in 1 step | MDLM + SDTT in 8 steps | -10.0 | 1 of 2 |",
+        ] {
+            assert!(page.contains(row), "no {row} in\n{page}");
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! What an experiment will take, before it is begun.
+//! The cost of an experiment, before it runs.
 
 use super::{Experiment, SAMPLES, STEPS};
 use serde::Deserialize;
 
-/// What of a preset decides on cost.
+/// The settings of a preset that decide its cost.
 #[derive(Deserialize)]
 pub(super) struct Preset {
     model: Model,
@@ -30,14 +30,15 @@ struct Training {
     micro_batch: u64,
 }
 
-/// Evaluations of the network that a row of the flow's training takes: forward, and back at twice the cost.
+/// Network evaluations per row of the flow's training: a forward pass, and a backward pass at twice the cost.
 const FLOW: f64 = 3.0;
-/// The same of the semigroup: on the diagonal a teacher's answer besides, off it two of the student's own, half and half.
+/// Network evaluations per row of the semigroup objective: on the diagonal one more of the teacher,
+/// off the diagonal two more of the student, in equal shares.
 const SEMIGROUP: f64 = 4.5;
-/// f32 numbers that are held for each parameter: itself, its gradient, two moments, its average.
+/// f32 values per parameter: itself, its gradient, two moments, its average.
 const PER_PARAMETER: f64 = 5.0;
-/// f32 numbers that a block keeps for each token and each of its width until the pass back: about sixteen, attention's
-/// scores, which are made again, not among them.
+/// f32 values that a block keeps per token and width until the backward pass, about sixteen; attention
+/// scores are recomputed.
 const PER_BLOCK: f64 = 16.0;
 
 /// The plan in text.
@@ -45,7 +46,7 @@ pub(super) fn render(experiment: &Experiment, flow: &Preset, map: &Preset) -> St
     let tokens =
         |training: &Training| (training.steps * training.batch) as f64 * experiment.length as f64;
     let mut out = format!(
-        "\ntext        about {:.0} million tokens, {} different ones\n",
+        "\ntext        about {:.0} million tokens, a vocabulary of {}\n",
         experiment.million_tokens, experiment.vocabulary
     );
     let parts = [
@@ -88,22 +89,22 @@ pub(super) fn render(experiment: &Experiment, flow: &Preset, map: &Preset) -> St
     out
 }
 
-/// Floating point operations of an evaluation of a row: two a parameter and token, but for the table that tokens are looked up in, and
-/// the products of attention, four a pair of positions, width and block.
+/// Floating point operations per evaluation of a row: two per parameter and token, without the embedding
+/// table, and four per pair of positions, width and block for attention.
 fn operations(preset: &Preset, parameters: f64, experiment: &Experiment) -> f64 {
     let (width, length) = (preset.model.width as f64, experiment.length as f64);
     let multiplied = parameters - experiment.vocabulary as f64 * width;
     length * (2.0 * multiplied + 4.0 * length * width * preset.model.blocks as f64)
 }
 
-/// Numbers that are learnt.
+/// Number of parameters.
 fn parameters(model: &Model, vocabulary: f64) -> f64 {
     let (width, blocks, cond) = (
         model.width as f64,
         model.blocks as f64,
         model.cond_dim as f64,
     );
-    // Four matrices of attention, two of the MLP four times as wide, and the modulation of six parts.
+    // Four matrices of attention, two of the MLP of four times the width, and six modulations.
     let block = 12.0 * width * width + 6.0 * cond * width + 15.0 * width;
     blocks * block + 2.0 * vocabulary * width + vocabulary + 3.0 * cond * width + 257.0 * cond
 }

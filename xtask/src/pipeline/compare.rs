@@ -1,11 +1,78 @@
-//! Who is ahead, in as many steps and at equal entropy.
+//! The figures of a study, and which model is ahead: at equal steps, and at equal entropy.
 
-use super::{Figures, Finished};
+use super::runner::{Record, Used};
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+/// A model of one seed, with its samples evaluated.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    pub(crate) model: String,
+    pub(crate) seed: u64,
+    pub(crate) trained: Trained,
+    /// Nats per token of validation rows: exact, or an upper bound; flows have none.
+    pub(crate) likelihood: Option<f64>,
+    pub(crate) figures: Vec<Figures>,
+}
+
+/// The cost of a training.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Trained {
+    /// Optimizer steps, evaluations of the network and seconds of the training alone.
+    pub(crate) steps: u64,
+    pub(crate) evaluations: u64,
+    pub(crate) seconds: f64,
+    pub(crate) used: Used,
+    pub(crate) command: String,
+    /// Commit of the project.
+    pub(crate) commit: Option<String>,
+    /// Trainings that shared the machine.
+    pub(crate) jobs: usize,
+}
+
+impl Trained {
+    /// The cost that a training's record tells.
+    pub(crate) fn of(record: &Record) -> anyhow::Result<Self> {
+        #[derive(Deserialize)]
+        struct Card {
+            steps: u64,
+            evaluations: u64,
+            seconds: f64,
+        }
+        let card: Card = serde_json::from_value(record.answer.clone())
+            .with_context(|| format!("the model card of `{}` has no training", record.command))?;
+        Ok(Self {
+            steps: card.steps,
+            evaluations: card.evaluations,
+            seconds: card.seconds,
+            used: record.used,
+            command: record.command.clone(),
+            commit: record.commit.clone(),
+            jobs: record.jobs,
+        })
+    }
+}
+
+/// Samples in a number of steps at a temperature, evaluated.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    pub(crate) steps: usize,
+    pub(crate) temperature: f64,
+    pub(crate) samples: usize,
+    /// Wall time of the whole command.
+    pub(crate) seconds: Option<f64>,
+    /// Share of sentences of the language, where it is known.
+    pub(crate) valid: Option<f64>,
+    pub(crate) nats_per_token: f64,
+    pub(crate) entropy: f64,
+    pub(crate) distinct: f64,
+    pub(crate) command: String,
+}
 
 /// Entropies at which two curves are compared.
 const PLACES: usize = 9;
 
-/// What good samples are measured by.
+/// A measure of quality.
 #[derive(Clone, Copy)]
 pub(crate) struct Measure {
     pub(crate) name: &'static str,
@@ -25,16 +92,16 @@ pub(crate) const VALID: Measure = Measure {
     digits: 1,
 };
 
-/// Cross-entropy against the distribution of the text, or against its judge.
+/// Cross-entropy under the exact distribution of the text, or under its scorer.
 pub(crate) const NATS: Measure = Measure {
-    name: "nats a token",
+    name: "nats per token",
     unit: "nats",
     of: |figures| figures.nats_per_token,
     sign: -1.0,
     digits: 2,
 };
 
-/// Samples in so many steps at temperature 1.
+/// Samples in this number of steps at temperature 1.
 pub(crate) fn at(run: &Finished, steps: usize) -> Option<&Figures> {
     run.figures
         .iter()
@@ -45,7 +112,7 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// How far one model is ahead of another: in the mean, and on how many of how many seeds.
+/// The lead of one model over another: the mean over seeds, and the seeds on which it leads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Lead {
     pub(crate) mean: f64,
@@ -66,14 +133,14 @@ impl Lead {
 /// Runs of the same seed, one of each model.
 fn pairs<'a>(runs: &'a [Finished], one: &str, other: &str) -> Vec<(&'a Finished, &'a Finished)> {
     let of =
-        |name: &str| -> Vec<&Finished> { runs.iter().filter(|run| run.entrant == name).collect() };
+        |name: &str| -> Vec<&Finished> { runs.iter().filter(|run| run.model == name).collect() };
     let others = of(other);
-    let beside = |a: &&'a Finished| others.iter().copied().find(|b| b.seed == a.seed);
+    let partner = |a: &&'a Finished| others.iter().copied().find(|b| b.seed == a.seed);
     let ones = of(one).into_iter();
-    ones.filter_map(|a| Some((a, beside(&a)?))).collect()
+    ones.filter_map(|a| Some((a, partner(&a)?))).collect()
 }
 
-/// How far the first is ahead of the second, each in its steps, at temperature 1.
+/// The lead of the first over the second, each in its steps, at temperature 1.
 pub(crate) fn lead(
     runs: &[Finished],
     (one, steps): (&str, usize),
@@ -93,15 +160,15 @@ pub(crate) fn lead(
 /// A lead at equal entropy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Matched {
-    /// Of the seeds on which there are entropies that both reach, `lead.seeds` of them.
+    /// Over the `lead.seeds` seeds on which both reach a common entropy.
     pub(crate) lead: Lead,
     /// All seeds.
     pub(crate) of: usize,
-    /// The least and the largest such entropy of all of them.
+    /// The smallest and the largest common entropy.
     pub(crate) range: (f64, f64),
 }
 
-/// The same at equal entropy: the mean over all entropies that both reach by some temperature; none where no seed has such.
+/// The lead at equal entropy: the mean over all entropies that both reach at some temperature, or none.
 pub(crate) fn matched(
     runs: &[Finished],
     (one, steps): (&str, usize),
@@ -138,7 +205,7 @@ fn curve(run: &Finished, steps: usize, measure: Measure) -> Vec<(f64, f64)> {
     points
 }
 
-/// How far two curves are apart, and between which entropies.
+/// The distance of two curves, and the entropies between which it was taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Apart {
     by: f64,
@@ -160,7 +227,7 @@ fn apart(one: &[(f64, f64)], other: &[(f64, f64)]) -> Option<Apart> {
     Some(Apart { by, low, high })
 }
 
-/// A curve at an entropy, straight between its points.
+/// A curve at an entropy, linear between its points.
 fn read(curve: &[(f64, f64)], entropy: f64) -> Option<f64> {
     if let [(_, quality)] = curve {
         return Some(*quality);
@@ -179,10 +246,8 @@ fn read(curve: &[(f64, f64)], entropy: f64) -> Option<f64> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::pipeline::flm::Used;
-    use crate::pipeline::runs::Trained;
 
     #[test]
     fn curves_are_compared_where_both_are() {
@@ -200,7 +265,7 @@ pub(super) mod tests {
 
     #[test]
     fn leads_are_of_the_same_seed() {
-        let run = |entrant, seed, valid, entropy| made_up(entrant, seed, &[(1, valid, entropy)]);
+        let run = |model, seed, valid, entropy| made_up(model, seed, &[(1, valid, entropy)]);
         let runs = [
             run("a", 0, 0.30, 2.0),
             run("b", 0, 0.20, 2.0),
@@ -219,30 +284,24 @@ pub(super) mod tests {
         assert_eq!(lead(&runs, ("a", 1), ("b", 8), VALID), None);
     }
 
-    /// A run with a share of valid samples and an entropy at each number of steps; half the temperature has five points and a tenth of a nat less.
-    pub(in super::super) fn made_up(
-        entrant: &str,
-        seed: u64,
-        at: &[(usize, f64, f64)],
-    ) -> Finished {
+    /// A run with a share of valid samples and an entropy at each number of steps. Half the
+    /// temperature has five points more and 0.1 nats less entropy.
+    pub(crate) fn made_up(model: &str, seed: u64, at: &[(usize, f64, f64)]) -> Finished {
         let figures = |&(steps, valid, entropy): &(usize, f64, f64)| {
             [1.0, 0.5].map(|temperature: f64| Figures {
                 steps,
                 temperature,
                 samples: 1,
-                seconds: 1.0,
-                cpu_seconds: None,
+                seconds: Some(1.0),
                 valid: Some(valid + 0.1 * (1.0 - temperature)),
                 nats_per_token: 5.0 - valid - 0.1 * (1.0 - temperature),
                 entropy: entropy - 0.2 * (1.0 - temperature),
                 distinct: 1.0,
                 command: String::new(),
-                weights: String::new(),
-                judge: None,
             })
         };
         Finished {
-            entrant: entrant.to_owned(),
+            model: model.to_owned(),
             seed,
             trained: Trained {
                 steps: 1,
@@ -252,8 +311,6 @@ pub(super) mod tests {
                 command: String::new(),
                 commit: None,
                 jobs: 1,
-                weights: String::new(),
-                teacher: None,
             },
             likelihood: None,
             figures: at.iter().flat_map(figures).collect(),

@@ -1,23 +1,21 @@
-//! What models would reach that know the grammar's distribution.
+//! Exact denoisers of the grammar, sampled like networks: the price of few steps, and the gap of a trained network.
 
-use super::Study;
-use super::figures::FEW;
-use crate::pipeline::runs::words;
+use super::report::cell;
+use super::runner::{Kind, Runner, Task};
+use super::study::{FEW, Study};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-/// Whose embedding is looked through.
-const FLOW: &str = "FLM";
-
-/// Models with nothing left to learn, and how much the flows have.
+/// Exact denoisers, and the gap between them and the flows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Perfect {
-    /// States are seen in full; time goes as it does for the flows.
+    /// States are seen in full, on the time schedule of the flows.
     full: Answer,
-    /// Of each seed: states are seen through its flow's embedding.
+    /// States are seen through the flow's embedding, one answer per seed.
     through: Vec<Answer>,
 }
 
-/// What `flm eval perfect` says.
+/// The output of `flm eval perfect`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Answer {
     schedule_vocab: usize,
@@ -26,7 +24,7 @@ struct Answer {
     samples: Vec<Samples>,
 }
 
-/// Of a discrete diffusion that knows the distribution.
+/// The likelihood bound of a discrete diffusion with the exact denoiser.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Bound {
     family: String,
@@ -53,14 +51,13 @@ struct Quality {
     valid: f64,
 }
 
-/// A row of a table, and a line of a picture: a name, and shares of valid samples at numbers of steps, of every seed.
+/// A row of a table and a line of a picture: shares of valid samples of every seed at each number of steps.
 pub(super) struct Ceiling {
     pub(super) name: &'static str,
     pub(super) points: Vec<(usize, Vec<f64>)>,
 }
 
 impl Perfect {
-    /// Shares of valid samples.
     pub(super) fn ceilings(&self) -> Vec<Ceiling> {
         let line = |name, answers: &[&Answer], family: &str| {
             let of = |answer: &Answer| -> Vec<(usize, f64)> {
@@ -80,34 +77,35 @@ impl Perfect {
         };
         let through: Vec<&Answer> = self.through.iter().collect();
         vec![
-            line("perfect masked diffusion", &[&self.full], "mdlm"),
-            line("perfect uniform-state diffusion", &[&self.full], "duo"),
-            line("perfect flow", &[&self.full], "flow"),
-            line("perfect flow through FLM's embedding", &through, "flow"),
+            line("exact masked diffusion", &[&self.full], "mdlm"),
+            line("exact uniform-state diffusion", &[&self.full], "duo"),
+            line("exact flow", &[&self.full], "flow"),
+            line("exact flow through FLM's embedding", &through, "flow"),
         ]
     }
 
-    /// The flow's losses beside the least there can be, and where in time the bounds of diffusions would come from.
+    /// Losses of the flow and of the exact denoiser, and exact bounds of the diffusions, by quarters of time.
     pub(super) fn render(&self) -> String {
-        let mut out = "| validation loss, nats a place | all | τ < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
+        let mut out = "| validation loss, nats per position | all | τ < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
         for (of, name) in [
-            ("network", FLOW),
-            ("perfect_through", "exact denoiser, through its embedding"),
+            ("network", "network"),
+            (
+                "perfect_through",
+                "exact denoiser, through the network's embedding",
+            ),
             ("perfect", "exact denoiser"),
         ] {
             let losses = || {
                 let all = self.through.iter().flat_map(|answer| &answer.flow_losses);
                 all.filter(|loss| loss.of == of)
             };
-            let joined = |figure: &dyn Fn(&Loss) -> f64| {
-                let all = losses().map(|loss| format!("{:.3}", figure(loss)));
-                all.collect::<Vec<_>>().join(" · ")
-            };
+            let joined =
+                |figure: &dyn Fn(&Loss) -> f64| cell(&losses().map(figure).collect::<Vec<_>>(), 3);
             let mut cells = vec![name.to_owned(), joined(&|loss| loss.nats_per_place)];
             cells.extend([0, 1, 2, 3].map(|quarter| joined(&|loss| loss.quarters[quarter])));
             out += &format!("| {} |\n", cells.join(" | "));
         }
-        out += "\n| bound of the exact denoiser, nats a place | all | t < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n";
+        out += "\n| bound of the exact denoiser, nats per position | all | t < 1/4 | < 1/2 | < 3/4 | < 1 |\n| --- | --- | --- | --- | --- | --- |\n";
         for bound in &self.full.bounds {
             let name = if bound.family == "duo" { "Duo" } else { "MDLM" };
             let figures = std::iter::once(&bound.nats_per_place).chain(&bound.quarters);
@@ -118,47 +116,39 @@ impl Perfect {
     }
 }
 
-impl Study<'_> {
-    /// What perfect models would reach, where the distribution is known.
-    pub(super) fn perfect(&self) -> anyhow::Result<Option<Perfect>> {
-        if self.arguments.text.is_some() {
-            return Ok(None);
-        }
-        if let Some(earlier) = &self.earlier {
-            return Ok(earlier.perfect.clone());
-        }
-        println!("perfect models");
-        let steps = |most: usize| {
-            let all = self.arguments.steps.iter().filter(|steps| **steps <= most);
-            all.map(usize::to_string).collect::<Vec<_>>().join(",")
-        };
-        let count = self.arguments.samples.to_string();
-        let ask = |name: &str, steps: String, more: &str, weights: Option<String>| {
-            let mut arguments = words(&["eval", "perfect", "--json", "--data", &self.data()]);
-            arguments.extend(words(&["--steps", &steps, "--count", &count]));
-            arguments.extend(more.split_whitespace().map(str::to_owned));
-            self.ask_once::<Answer>(name, &arguments, weights)
-        };
-        let through = |&seed: &u64| {
-            let more = format!("--embedding-from {} --seed {seed}", self.run(FLOW, seed));
-            let weights = Some(self.weights(FLOW, seed)?);
-            ask(&format!("perfect-{seed}"), steps(FEW), &more, weights)
-        };
-        let through: Vec<Answer> = (self.arguments.seeds.iter())
-            .map(through)
-            .collect::<anyhow::Result<_>>()?;
-        let clock = format!("--schedule-vocab {}", through[0].schedule_vocab);
-        let full = ask("perfect", steps(usize::MAX), &clock, None)?;
-        Ok(Some(Perfect { full, through }))
-    }
+/// Samples exact denoisers on the grammar, and through the embedding of a trained flow.
+pub(crate) fn measure(study: &Study, runner: &Runner, flow: &str) -> anyhow::Result<Perfect> {
+    let task = |name: &str, most: usize| {
+        let steps = study.steps.iter().filter(|steps| **steps <= most);
+        let steps = steps.map(usize::to_string).collect::<Vec<_>>().join(",");
+        Task::new(name, Kind::Answer, "eval perfect --json")
+            .with(["--data", &study.folder(runner), "--steps", &steps])
+            .with(["--count", &study.samples.to_string()])
+    };
+    let answer = |task: &Task| -> anyhow::Result<Answer> {
+        let record = runner.run(task)?;
+        serde_json::from_value(record.answer)
+            .with_context(|| format!("cannot parse the output of `{}`", record.command))
+    };
+    let through = study.seeds.iter().map(|seed| {
+        let run = format!("{flow}-{seed}");
+        let task = task(&format!("perfect-{seed}"), FEW)
+            .with(["--embedding-from", &runner.folder(&run)])
+            .with(["--seed", &seed.to_string()]);
+        answer(&task.reads(&run))
+    });
+    let through: Vec<Answer> = through.collect::<anyhow::Result<_>>()?;
+    let schedule = through[0].schedule_vocab.to_string();
+    let full = answer(&task("perfect", usize::MAX).with(["--schedule-vocab", &schedule]))?;
+    Ok(Perfect { full, through })
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Of two seeds, sampled in 1 and 8 steps in full and in 1 through the flow.
-    pub(in super::super) fn made_up() -> Perfect {
+    pub(crate) fn made_up() -> Perfect {
         let answer = |steps: &[usize], whose: &[(&str, f64)]| Answer {
             schedule_vocab: 24,
             flow_losses: whose
@@ -194,15 +184,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn losses_stand_seed_by_seed() {
-        let told = made_up().render();
-        let network = "| FLM | 0.500 · 0.500 | 0.800 · 0.800 | 0.600 · 0.600 | 0.400 · 0.400 | 0.200 · 0.200 |";
-        assert!(told.contains(network), "{told}");
+    fn losses_are_means_over_seeds() {
+        let page = made_up().render();
+        let network = "| network | 0.500 ±0.000 | 0.800 ±0.000 | 0.600 ±0.000 | 0.400 ±0.000 | 0.200 ±0.000 |";
+        assert!(page.contains(network), "{page}");
         let bound = "| Duo | 0.500 | 0.200 | 0.400 | 0.600 | 0.800 |";
-        assert!(told.contains(bound), "{told}");
-        assert!(
-            told.contains("| exact denoiser | 0.300 · 0.300 |"),
-            "{told}"
-        );
+        assert!(page.contains(bound), "{page}");
+        assert!(page.contains("| exact denoiser | 0.300 ±0.000 |"), "{page}");
     }
 }
