@@ -14,7 +14,7 @@ use crate::device::{Compute, Device};
 use clap::Args;
 use flm_denoiser::Precision;
 
-/// Where to compute.
+/// Options for where and in which precision to compute.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Device: cpu, wgpu or cuda:N

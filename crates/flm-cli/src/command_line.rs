@@ -1,11 +1,11 @@
-//! What was typed, for model cards and for saying how to go on.
+//! The command line as typed, for model cards and resume hints.
 
 /// The words of a command.
 #[derive(Clone, Debug)]
 pub(crate) struct CommandLine(Vec<String>);
 
 impl CommandLine {
-    /// The command this program was started with.
+    /// Returns the command line of this process.
     pub(crate) fn current() -> Self {
         Self(
             std::env::args_os()
@@ -15,7 +15,7 @@ impl CommandLine {
         )
     }
 
-    /// As it can be typed into a shell.
+    /// Returns the command, quoted for a shell.
     pub(crate) fn shown(&self) -> String {
         std::iter::once("flm".to_owned())
             .chain(self.0.iter().map(|word| quoted(word)))
@@ -23,7 +23,7 @@ impl CommandLine {
             .join(" ")
     }
 
-    /// The command that goes on with what this one began.
+    /// Returns the command that resumes this one.
     pub(crate) fn resumed(&self) -> String {
         let keep = |word: &&String| !["--force", "--resume"].contains(&word.as_str());
         let words = self

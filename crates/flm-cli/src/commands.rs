@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The subcommands, one file each.
 
 pub(crate) mod completions;
 pub(crate) mod convert;
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Man(man::ManArgs),
 }
 
-/// Does what was asked for.
+/// Runs a subcommand.
 pub(crate) fn run(command: Command) -> Result<()> {
     let resumable = |error: CliError| error.or_resume(&CommandLine::current());
     match command {
@@ -72,7 +72,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
     }
 }
 
-/// Writes to standard output; a reader that has had enough is no error.
+/// Writes to standard output. A closed pipe is not an error.
 pub(crate) fn print(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::input(

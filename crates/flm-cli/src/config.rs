@@ -1,4 +1,4 @@
-//! The configuration: what a preset or a file may say.
+//! The configuration: the contents of a preset or settings file.
 
 mod keys;
 
@@ -14,14 +14,14 @@ use flm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Everything that can be set, in the sections of a preset.
+/// All settings, in the sections of a preset.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(crate) data: DataSettings,
     pub(crate) model: ModelSettings,
     pub(crate) train: TrainConfig,
-    /// How a model of family `duo` begins to learn.
+    /// Curriculum of models of family `duo`.
     pub(crate) curriculum: CurriculumConfig,
     pub(crate) distill: DistillSettings,
     pub(crate) sample: SampleSettings,
@@ -31,42 +31,43 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DataSettings {
-    /// `grammar`, a file or a folder of files, or `dataset:` and the name of a data set, whose manifest then says all below.
+    /// `grammar`, a file, a folder of files, or `dataset:NAME`. A data set's manifest overrides the
+    /// settings below.
     pub(crate) source: String,
     /// Number of grammar sentences.
     pub(crate) sentences: u64,
-    /// Seed of these sentences.
+    /// Seed of the grammar sentences.
     pub(crate) seed: u64,
-    /// What a document is in a text file.
+    /// The document unit of text files.
     pub(crate) unit: Unit,
     /// Column of Parquet files, or field of JSON lines, with the text.
     pub(crate) column: String,
-    /// What makes ordinary text of the corpus.
+    /// Converts tokenized corpora back to ordinary text.
     pub(crate) detokenizer: Detokenizer,
     /// `words`, `chars`, `bpe:N`, or a `tokenizer.json`.
     pub(crate) tokenizer: String,
-    /// Tokens in a row.
+    /// Tokens per row.
     pub(crate) length: usize,
-    /// What a row holds.
+    /// The contents of a row.
     pub(crate) layout: Layout,
     /// Share of documents for validation.
     pub(crate) validation_share: f64,
 }
 
-/// What a document is in a text file.
+/// The document unit of text files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
-    /// Every line.
+    /// One document per line.
     #[default]
     Lines,
-    /// The whole file, one long text.
+    /// The whole file is one document.
     Whole,
     /// The definition in each line of WordNet's data files.
     Glosses,
 }
 
-/// `[model]`: what the network is for, and its sizes that the data does not decide.
+/// `[model]`: the family of the network, and those of its sizes that do not follow from the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ModelSettings {
@@ -87,51 +88,52 @@ pub(crate) struct ModelSettings {
     pub(crate) evidence: bool,
 }
 
-/// `[distill]`: from the flow to its flow map, or from many steps of another model to a few.
+/// `[distill]`: from a flow to its flow map, or from many steps of another model to few.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DistillSettings {
     /// Model folder of the teacher; empty for self-distillation.
     pub(crate) teacher: String,
     pub(crate) flow_map: FlowMapConfig,
-    /// Model folder of the flow map that the distribution objective starts from; empty for the teacher itself.
+    /// Model folder of the flow map that the distribution objective starts from; empty for the
+    /// teacher itself.
     pub(crate) start: String,
-    /// Of the distribution objective.
+    /// Settings of the distribution objective.
     pub(crate) distribution: DistributionConfig,
-    /// Of a masked diffusion.
+    /// Settings for masked diffusions.
     pub(crate) sdtt: SdttConfig,
-    /// Of a uniform-state diffusion.
+    /// Settings for uniform-state diffusions.
     pub(crate) dcd: DcdConfig,
-    /// Of one round, where there are several.
+    /// Training settings, of one round if there are several.
     pub(crate) train: TrainConfig,
 }
 
-/// `[sample]`: how much is drawn and how.
+/// `[sample]`: the number of samples and how they are drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SampleSettings {
-    /// Samples for each row of the table.
+    /// Samples per row of the results table.
     pub(crate) count: usize,
-    /// Samples drawn together.
+    /// Samples per batch.
     pub(crate) batch: usize,
     /// Seed of the noise.
     pub(crate) seed: u64,
     /// Share of noise put back after each jump of the flow map.
     pub(crate) gamma: f64,
-    /// Divides the logits.
+    /// Divisor of the logits.
     pub(crate) temperature: f64,
-    /// Scales the noise that samples start from.
+    /// Scale of the initial noise.
     pub(crate) noise_scale: f64,
-    /// How the quickstart samples its flow.
+    /// Sampler of the quickstart's flow.
     pub(crate) sampler: Sampler,
-    /// Steps at which the quickstart samples the flow.
+    /// Numbers of steps at which the quickstart samples the flow.
     pub(crate) flm_steps: Vec<usize>,
-    /// Steps at which the quickstart samples the flow map.
+    /// Numbers of steps at which the quickstart samples the flow map.
     pub(crate) fmlm_steps: Vec<usize>,
 }
 
 impl Config {
-    /// The settings by which a model is trained or, `distilled`, made of another.
+    /// Returns the settings for training a model or, if `distilled`, for distilling one.
     pub(crate) fn training(&self, distilled: bool) -> &TrainConfig {
         if distilled {
             &self.distill.train
@@ -140,7 +142,7 @@ impl Config {
         }
     }
 
-    /// The same, to be changed.
+    /// Mutable variant of [`training`](Self::training).
     pub(crate) fn training_mut(&mut self, distilled: bool) -> &mut TrainConfig {
         if distilled {
             &mut self.distill.train
@@ -149,19 +151,20 @@ impl Config {
         }
     }
 
-    /// The numbers of training steps of another configuration.
+    /// Copies the numbers of training steps from another configuration.
     pub(crate) fn take_steps(&mut self, other: &Self) {
         for distilled in [false, true] {
             self.training_mut(distilled).steps = other.training(distilled).steps;
         }
     }
 
-    /// As it is kept beside a quickstart, which prepares its data itself.
+    /// Returns the whole configuration as TOML, as a quickstart saves it.
     pub(crate) fn whole(&self) -> Result<String> {
         toml::to_string_pretty(self).map_err(unwritable)
     }
 
-    /// As it is kept beside a run and its model: without `[data]`, which is decided when data is prepared.
+    /// Returns the configuration as TOML without `[data]`, as a run and its model save it: the data
+    /// is prepared separately.
     pub(crate) fn of_run(&self) -> Result<String> {
         let mut table = toml::Table::try_from(self).map_err(unwritable)?;
         table.remove("data");
@@ -198,7 +201,7 @@ impl Default for ModelSettings {
 }
 
 impl Default for DistillSettings {
-    /// β₂ is 0.95, as published: targets move, so old gradients are forgotten sooner.
+    /// β₂ is 0.95, as published: targets move, so old gradients must decay sooner.
     fn default() -> Self {
         let mut train = TrainConfig::default();
         train.optimizer.beta2 = 0.95;
@@ -231,7 +234,7 @@ impl Default for SampleSettings {
 }
 
 impl ModelSettings {
-    /// The settings of a network that is there.
+    /// Returns the settings of an existing network.
     pub(crate) fn of(config: &DitConfig) -> Self {
         Self {
             family: config.family,
@@ -251,7 +254,7 @@ impl ModelSettings {
         }
     }
 
-    /// The sizes of a network for a vocabulary and a length, checked.
+    /// Returns the checked network configuration for a vocabulary size and a length.
     pub(crate) fn network(
         &self,
         vocab_size: usize,
@@ -279,17 +282,17 @@ impl ModelSettings {
 }
 
 impl DataSettings {
-    /// Whether the built-in grammar is the corpus.
+    /// Whether the corpus is the built-in grammar.
     pub(crate) fn is_grammar(&self) -> bool {
         self.source == "grammar"
     }
 
-    /// The data set that is the corpus, if it is one with a manifest.
+    /// Returns the name of the data set, if the corpus is one with a manifest.
     pub(crate) fn dataset(&self) -> Option<&str> {
         self.source.strip_prefix("dataset:")
     }
 
-    /// What a document is, as the reader of files has it.
+    /// Returns the document unit as `flm-data` defines it.
     pub(crate) fn text_unit(&self) -> TextUnit {
         match self.unit {
             Unit::Lines => TextUnit::Lines,
@@ -299,7 +302,7 @@ impl DataSettings {
     }
 }
 
-/// What is meant by `words`, `chars`, `bpe:N` or the path of a tokenizer.json.
+/// Parses `words`, `chars`, `bpe:N` or the path of a `tokenizer.json`.
 pub(crate) fn tokenizer_source(name: &str) -> Result<TokenizerSource> {
     Ok(match name {
         "words" => TokenizerSource::Words,
@@ -321,7 +324,7 @@ pub(crate) fn tokenizer_source(name: &str) -> Result<TokenizerSource> {
 }
 
 impl SampleSettings {
-    /// Checks that something can be drawn.
+    /// Checks the ranges of all values.
     pub(crate) fn validate(&self) -> Result<()> {
         for (key, value) in [("sample.count", self.count), ("sample.batch", self.batch)] {
             if value == 0 {

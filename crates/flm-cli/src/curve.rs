@@ -1,4 +1,4 @@
-//! Loss curves, as `metrics.jsonl` has them.
+//! Loss curves from `metrics.jsonl`.
 
 use serde::Deserialize;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::path::Path;
 /// Losses by step, in nats per token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Curve {
-    /// Means over the steps between two lines.
+    /// Training losses, averaged over the steps between two lines.
     pub(crate) training: Vec<(f64, f64)>,
-    /// The averaged weights on validation rows.
+    /// Validation losses of the averaged weights.
     pub(crate) validation: Vec<(f64, f64)>,
 }
 
@@ -19,7 +19,8 @@ struct Line {
     validation_loss: Option<f64>,
 }
 
-/// The curves of a run. A picture is no reason to fail: what cannot be read is left out.
+/// Reads the curves of a run. Unreadable files and lines are skipped: a picture must not fail a
+/// run.
 pub(crate) fn read(metrics: &Path) -> Curve {
     let text = std::fs::read_to_string(metrics).unwrap_or_default();
     let mut curve = Curve::default();

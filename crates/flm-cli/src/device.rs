@@ -1,4 +1,4 @@
-//! The one place where a backend is named and chosen.
+//! The only module that names and selects a backend.
 
 use crate::error::{CliError, Result};
 use burn::tensor::backend::AutodiffBackend;
@@ -8,10 +8,10 @@ use std::fmt;
 use std::panic;
 use std::str::FromStr;
 
-/// Where tensors live.
+/// A compute device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Device {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
     /// The first graphics adapter, through WebGPU.
@@ -46,14 +46,14 @@ impl fmt::Display for Device {
     }
 }
 
-/// The backend of work that is done on the processor always.
+/// The backend for work that always runs on the CPU.
 pub(crate) type Host = Flex;
 
-/// Where to compute, and in which numbers.
+/// A device and a precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Compute {
     pub(crate) device: Device,
-    /// Of a network's matrix products.
+    /// Number type of a network's matrix products.
     pub(crate) precision: Precision,
 }
 
@@ -66,29 +66,30 @@ impl From<Device> for Compute {
     }
 }
 
-/// Work that is generic over the backend. There are few of them: each is compiled once for every backend.
+/// Work that is generic over the backend. Each job is compiled once per backend, so keep their
+/// number small.
 pub(crate) trait Job {
-    /// What it answers.
+    /// The result of the job.
     type Output;
 
-    /// Does it on a backend; inference goes to `B::InnerBackend`.
+    /// Runs the job on a backend; inference uses `B::InnerBackend`.
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Self::Output>;
 }
 
-/// A device as jobs see it.
+/// A device with execution settings that suit it.
 pub(crate) struct Place<B: AutodiffBackend> {
     pub(crate) device: B::Device,
-    /// How many independent pieces of work are best done side by side.
+    /// Recommended number of independent pieces of work to run in parallel.
     pub(crate) side_by_side: usize,
-    /// How networks are best evaluated.
+    /// Recommended settings for network evaluation.
     pub(crate) execution: Execution,
 }
 
-/// Numbers in a V-wide tensor of a GPU: 512 MiB. It is idle where products are small.
+/// Elements in a V-wide tensor on a GPU: 512 MiB in f32. Smaller products leave the GPU idle.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 const HEAD_NUMBERS: usize = 1 << 27;
 
-/// Does a job on a device.
+/// Runs a job on a device.
 pub(crate) fn run<J: Job>(compute: impl Into<Compute>, job: J) -> Result<J::Output> {
     let Compute { device, precision } = compute.into();
     match device {
@@ -130,7 +131,7 @@ pub(crate) fn run<J: Job>(compute: impl Into<Compute>, job: J) -> Result<J::Outp
     }
 }
 
-/// Checks that work can be done there.
+/// Checks that a device is available.
 pub(crate) fn check(compute: impl Into<Compute>) -> Result<()> {
     struct Nothing;
     impl Job for Nothing {
@@ -143,7 +144,8 @@ pub(crate) fn check(compute: impl Into<Compute>) -> Result<()> {
     run(compute, Nothing)
 }
 
-/// What something answers, or nothing where it panics: drivers do, in words for their own developers.
+/// Returns the result of `work`, or `None` if it panics. Suppresses the panic message: drivers
+/// panic with messages meant for their developers.
 pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
     let said = panic::take_hook();
     panic::set_hook(Box::new(|_| ()));
@@ -163,7 +165,8 @@ mod gpu {
 
     static KERNELS: Once = Once::new();
 
-    /// Keeps compiled kernels from one run to the next, and what a build with burn's `autotune` chooses. What a `cubecl.toml` says about it is heeded.
+    /// Caches compiled kernels between runs, and autotune results in builds with burn's `autotune`.
+    /// Settings of a `cubecl.toml` take precedence.
     fn keep_kernels() {
         KERNELS.call_once(|| {
             let Some(folder) = files::cache().map(|root| root.join("kernels")) else {
@@ -179,7 +182,7 @@ mod gpu {
         });
     }
 
-    /// A GPU that answers.
+    /// Opens a GPU and checks it with a small sum.
     pub(super) fn place<B: AutodiffBackend>(
         name: Device,
         device: B::Device,

@@ -1,4 +1,4 @@
-//! One readable sentence and an exit code for everything that can go wrong.
+//! The error type of the command line: one sentence and an exit code.
 
 use crate::command_line::CommandLine;
 use flm_data::{DataError, FetchError};
@@ -6,7 +6,7 @@ use flm_train::TrainError;
 use std::error::Error;
 use std::fmt;
 
-/// What ends the program early.
+/// An error that ends the program.
 #[derive(Debug)]
 pub(crate) struct CliError {
     kind: Kind,
@@ -15,20 +15,20 @@ pub(crate) struct CliError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// What was asked for cannot be done: exit code 2, as for arguments that cannot be read.
+    /// Invalid request: exit code 2, as for invalid arguments.
     Input,
-    /// It was begun and failed: exit code 1.
+    /// Failure of started work: exit code 1.
     Failed,
-    /// It was asked to stop: exit code 130, as shells have it for Ctrl-C.
+    /// Stopped on request, resumable: exit code 130, as shells use for Ctrl-C.
     Interrupted,
-    /// The same, before there was anything to go on from.
+    /// Stopped on request before there was anything to resume: exit code 130.
     Cancelled,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, CliError>;
 
 impl CliError {
-    /// The request itself is at fault.
+    /// Returns an error for an invalid request.
     pub(crate) fn input(message: impl Into<String>) -> Self {
         Self {
             kind: Kind::Input,
@@ -36,7 +36,7 @@ impl CliError {
         }
     }
 
-    /// Stopped on request.
+    /// Returns an error for resumable work that was stopped on request.
     pub(crate) fn interrupted(message: impl Into<String>) -> Self {
         Self {
             kind: Kind::Interrupted,
@@ -44,7 +44,7 @@ impl CliError {
         }
     }
 
-    /// For `map_err` on file operations.
+    /// Returns a closure for `map_err` on file operations.
     pub(crate) fn io<'a>(
         action: &'a str,
         path: &'a std::path::Path,
@@ -56,7 +56,7 @@ impl CliError {
         matches!(self.kind, Kind::Interrupted | Kind::Cancelled)
     }
 
-    /// Says how to go on after an interruption.
+    /// Adds the resume command to the message of an interruption.
     pub(crate) fn or_resume(mut self, command: &CommandLine) -> Self {
         if self.kind == Kind::Interrupted {
             self.message = format!("{}; continue with: {}", self.message, command.resumed());
@@ -86,7 +86,8 @@ impl fmt::Display for CliError {
     }
 }
 
-/// An error and its sources on one line. A source that its error already quotes is not repeated.
+/// Joins an error and its sources on one line. A source that its error already quotes is not
+/// repeated.
 fn sentence(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
@@ -114,7 +115,7 @@ impl From<FetchError> for CliError {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Cancelled => Self::of(Kind::Cancelled, &error),
-            // With its list of files, a line each.
+            // The message lists its files, one per line, so it is not joined.
             FetchError::Offline { .. } => Self {
                 kind: Kind::Failed,
                 message: error.to_string(),

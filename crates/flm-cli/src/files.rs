@@ -1,10 +1,10 @@
-//! Files that appear whole or not at all, and what they are called in a run.
+//! Atomic file writes, and the file layout of a run.
 
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use std::path::{Path, PathBuf};
 
-/// Where what can be made or fetched again is kept: `$FLM_CACHE`, or `.cache/flm` of the home folder, if there is one.
+/// Returns the cache folder: `$FLM_CACHE`, or `.cache/flm` in the home folder, if there is one.
 pub(crate) fn cache() -> Option<PathBuf> {
     match std::env::var_os("FLM_CACHE") {
         Some(root) => Some(PathBuf::from(root)),
@@ -12,12 +12,12 @@ pub(crate) fn cache() -> Option<PathBuf> {
     }
 }
 
-/// Writes a file that appears whole or not at all.
+/// Writes a file atomically.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     Ok(flm_files::write(path, content)?)
 }
 
-/// Refuses a place for a new file where one is, unless it may be replaced.
+/// Returns an error if `path` exists, unless it is a file and `force` allows its replacement.
 pub(crate) fn free(path: &Path, force: bool) -> Result<()> {
     if path.exists() && !force {
         return Err(CliError::input(format!(
@@ -27,28 +27,28 @@ pub(crate) fn free(path: &Path, force: bool) -> Result<()> {
     }
     if path.is_dir() {
         return Err(CliError::input(format!(
-            "{} is a folder, expected a place for a file",
+            "{} is a folder, expected a file path",
             path.display()
         )));
     }
     Ok(())
 }
 
-/// Reads a text.
+/// Reads a text file.
 pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(CliError::io("read", path))
 }
 
-/// What a folder of ours is of.
+/// The kind of an output folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One training.
+    /// A single training run.
     Run,
     /// All stages of a quickstart.
     Quickstart,
 }
 
-/// A run's folder: `config.toml`, `metrics.jsonl`, `losses.svg`, `checkpoints/`, `model/`.
+/// A run folder: `config.toml`, `metrics.jsonl`, `losses.svg`, `checkpoints/`, `model/`.
 #[derive(Clone, Debug)]
 pub(crate) struct RunFolder {
     root: PathBuf,
@@ -83,12 +83,12 @@ impl RunFolder {
         self.root.join("model")
     }
 
-    /// Of a quickstart: how long its stages took. No other run has it.
+    /// Returns the path of the stage durations, which only a quickstart has.
     pub(crate) fn times(&self) -> PathBuf {
         self.root.join("times.json")
     }
 
-    /// The configuration that the run was started with.
+    /// Reads the configuration that the run was started with.
     pub(crate) fn saved(&self) -> Result<Config> {
         let path = self.config();
         let mut overrides = Overrides::new();
@@ -96,12 +96,12 @@ impl RunFolder {
         overrides.finish()
     }
 
-    /// Writes the configuration of a run that starts.
+    /// Writes the configuration of a new run.
     pub(crate) fn save(&self, config: &str) -> Result<()> {
         write(&self.config(), config.as_bytes())
     }
 
-    /// Refuses a place that is taken, unless it is of the same kind and `force` says that it may go.
+    /// Returns an error if the folder exists, unless `force` is set and it is of the same kind.
     pub(crate) fn check_free(&self, force: bool, kind: Kind) -> Result<()> {
         let root = self.root.display();
         if !self.root.exists() {
@@ -118,7 +118,7 @@ impl RunFolder {
         let (name, reason) = match (self.foreign(), kind, self.times().is_file()) {
             (Some(reason), Kind::Run, _) => ("run", reason),
             (Some(reason), Kind::Quickstart, _) => ("quickstart", reason),
-            (None, Kind::Run, true) => ("run", "it is a quickstart's".to_owned()),
+            (None, Kind::Run, true) => ("run", "it holds a quickstart".to_owned()),
             (None, Kind::Quickstart, false) => ("quickstart", "it holds no times.json".to_owned()),
             _ => return Ok(()),
         };
@@ -127,7 +127,8 @@ impl RunFolder {
         )))
     }
 
-    /// Why the folder is none of ours, if it is not. Many folders hold some config.toml: ours has every section and no other key.
+    /// Returns why the folder is not a run folder, or `None` if it is one. Other programs also use
+    /// the name `config.toml`; a run's has every section and no unknown key.
     fn foreign(&self) -> Option<String> {
         let path = self.config();
         if !path.is_file() {
@@ -138,13 +139,14 @@ impl RunFolder {
         }
         let sections: toml::Table = toml::from_str(&read(&path).ok()?).ok()?;
         let all = toml::Table::try_from(Config::default()).ok()?;
-        // A run has no section `data`.
+        // A run's configuration has no section `data`.
         let missing =
             (all.keys()).find(|section| *section != "data" && !sections.contains_key(*section))?;
         Some(format!("{} has no section {missing}", path.display()))
     }
 
-    /// Makes the folder anew; what a former run left there goes, but for its configuration, which [`save`](Self::save) replaces.
+    /// Creates the folder. Files of an earlier run are removed, except the configuration, which
+    /// [`save`](Self::save) replaces.
     pub(crate) fn create(&self) -> Result<()> {
         for path in [self.checkpoints(), self.model()] {
             if path.exists() {

@@ -1,8 +1,8 @@
-//! The command line of flm.
+//! The `flm` command line.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "this is the one crate that talks to people"
+    reason = "this is the crate that prints to the terminal"
 )]
 
 mod args;
@@ -29,7 +29,8 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     flm_alloc::keep_memory();
     let cli = commands::Cli::parse();
-    // Drivers log what they also answer, which is told as one error: only our own warnings are shown unless RUST_LOG asks.
+    // Drivers also log the errors that they return. Only this project's warnings are shown unless
+    // `RUST_LOG` is set.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("off,flm_data=warn,flm_files=warn"));
     tracing_subscriber::fmt()

@@ -1,4 +1,4 @@
-//! Pictures of runs, as SVG that takes its ink from the page around it.
+//! Plots of runs, as SVG in the text colour of the surrounding page.
 
 use crate::curve::Curve;
 use plotters::coord::Shift;
@@ -7,7 +7,7 @@ use plotters::prelude::*;
 /// Legible on white and on black.
 pub(crate) const FLOW: RGBColor = RGBColor(0x1f, 0x8a, 0x9e);
 pub(crate) const FLOW_MAP: RGBColor = RGBColor(0xd9, 0x6c, 0x3b);
-/// Stands for the page's text colour: replaced when the picture is done.
+/// A placeholder for the page's text colour, replaced when the plot is done.
 pub(crate) const INK: RGBColor = RGBColor(1, 2, 3);
 const SIZE: (u32, u32) = (560, 320);
 const FONT: (&str, u32) = ("sans-serif", 13);
@@ -15,10 +15,11 @@ const FONT: (&str, u32) = ("sans-serif", 13);
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// Losses below are rounding; an axis must have some length.
+/// Lower bound of the loss axis range, so that the axis has a length.
 const LEAST: f64 = 1e-6;
 
-/// Losses against steps: thin lines in training, dots for the averaged weights on validation rows.
+/// Plots losses over steps: a thin line for training, dots for the averaged weights on validation
+/// rows.
 pub(crate) fn losses(curves: &[(&Curve, RGBColor)]) -> Result<String, Failure> {
     picture(|area| {
         let all = || {
@@ -62,18 +63,19 @@ pub(crate) fn losses(curves: &[(&Curve, RGBColor)]) -> Result<String, Failure> {
     })
 }
 
-/// A model at one number of steps.
+/// The frontier of a model at one number of steps.
 pub(crate) struct FrontierLine {
-    /// Lines of one model have one colour.
+    /// Index of the model; lines of one model share a colour.
     pub(crate) model: usize,
     pub(crate) label: String,
     /// Entropy and nats at every setting.
     pub(crate) points: Vec<(f64, f64)>,
-    /// Those that no other beats in both.
+    /// The points that no other beats in both.
     pub(crate) front: Vec<(f64, f64)>,
 }
 
-/// Nats against entropy: a dot for every setting, a line along the best, and the data's own entropy upright.
+/// Plots nats over entropy: a dot per setting, a line along each frontier, and a vertical line at
+/// the data's entropy.
 pub(crate) fn frontier(
     lines: &[FrontierLine],
     data_entropy: Option<f64>,
@@ -135,7 +137,7 @@ pub(crate) fn frontier(
     })
 }
 
-/// A picture as a file of its own: on white, at its own size.
+/// Makes a plot a standalone file, with a white background and a fixed size.
 pub(crate) fn standalone(svg: &str) -> String {
     let (width, height) = SIZE;
     let own =
@@ -147,7 +149,7 @@ pub(crate) fn ink() -> TextStyle<'static> {
     FONT.into_text_style(&SIZE).color(&INK)
 }
 
-/// Draws a picture.
+/// Draws a plot and returns it as SVG.
 pub(crate) fn picture(
     draw: impl FnOnce(&Area<'_>) -> Result<(), Failure>,
 ) -> Result<String, Failure> {
@@ -157,7 +159,7 @@ pub(crate) fn picture(
         draw(&area)?;
         area.present()?;
     }
-    // The page decides on the size, and on the ink.
+    // The page sets the size and the text colour.
     let (width, height) = SIZE;
     Ok(svg
         .replacen(&format!("width=\"{width}\" height=\"{height}\" "), "", 1)

@@ -1,4 +1,4 @@
-//! The presets that come with the program, and configurations from files.
+//! The built-in presets, and configurations from files.
 
 use crate::config::Overrides;
 use crate::error::{CliError, Result};
@@ -31,7 +31,7 @@ const PRESETS: [(&str, &str); 14] = [
     ),
 ];
 
-/// Names and what they are for: the first line of each.
+/// Returns the name of each preset and its first line, which says what it is for.
 pub(crate) fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
     PRESETS.iter().map(|(name, text)| {
         (
@@ -44,7 +44,7 @@ pub(crate) fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
-/// The text of a preset as it stands in the program.
+/// Returns the text of a built-in preset.
 pub(crate) fn text(name: &str) -> Option<&'static str> {
     PRESETS
         .iter()
@@ -52,7 +52,7 @@ pub(crate) fn text(name: &str) -> Option<&'static str> {
         .map(|(_, text)| *text)
 }
 
-/// The defaults with a preset over them: one of the program's by name, or a TOML file by path.
+/// Returns the defaults overridden by a preset: a built-in one by name, or a TOML file by path.
 pub(crate) fn load(preset: &str) -> Result<Overrides> {
     let mut overrides = Overrides::new();
     let path = Path::new(preset);

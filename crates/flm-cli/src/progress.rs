@@ -1,4 +1,4 @@
-//! What is going on, on standard error: a live line in a terminal, plain lines elsewhere.
+//! Progress on standard error: a live line in a terminal, plain lines elsewhere.
 
 use crate::stop;
 use flm_train::Event;
@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Between plain lines, so that a log stays readable.
+/// Time between plain lines.
 const PLAIN_LINES_APART: Duration = Duration::from_secs(10);
 
 /// The progress of one stage.
@@ -22,9 +22,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A stage of `total` units; 0 if nobody knows how many.
+    /// Starts a stage of `total` units; 0 means that the number is unknown.
     pub(crate) fn new(label: &str, total: u64) -> Self {
-        // A long one does not run into what follows.
+        // The space separates a long label from the text that follows.
         let label = format!("{label} ");
         let bar = std::io::stderr().is_terminal().then(|| {
             let template = if total > 0 {
@@ -49,13 +49,13 @@ impl Progress {
         }
     }
 
-    /// Shows how far the stage is, and says whether nobody asked to stop.
+    /// Updates the progress, and returns whether work should continue.
     pub(crate) fn goes_on(&self, done: u64, message: &str) -> bool {
         self.update(done, message);
         !stop::asked()
     }
 
-    /// A stage that nobody asked for.
+    /// Returns a progress that prints nothing.
     pub(crate) fn silent() -> Self {
         let now = Instant::now();
         Self {
@@ -68,7 +68,7 @@ impl Progress {
         }
     }
 
-    /// `done` units are done.
+    /// Shows that `done` units are done.
     pub(crate) fn update(&self, done: u64, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// Training went on. `tokens` are those of one step.
+    /// Shows a training event. `tokens` is the number of tokens per step.
     pub(crate) fn training(&self, event: &Event<'_>, tokens: u64) {
         match event {
             Event::Step(line) => {
@@ -101,7 +101,7 @@ impl Progress {
         }
     }
 
-    /// A line that stays.
+    /// Prints a line that stays.
     pub(crate) fn note(&self, message: &str) {
         match &self.bar {
             Some(bar) => bar.println(format!("{:11}{message}", self.label)),
@@ -109,7 +109,7 @@ impl Progress {
         }
     }
 
-    /// The stage is done: the live line goes, this one stays.
+    /// Ends the stage: replaces the live line by one that stays.
     pub(crate) fn finish(self, message: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -153,7 +153,7 @@ impl Drop for Progress {
     }
 }
 
-/// 41 000 as "41 k".
+/// Formats 41 000 as "41 k".
 pub(crate) fn thousands(number: f64) -> String {
     if number >= 1e6 {
         format!("{:.1} M", number / 1e6)

@@ -1,4 +1,4 @@
-//! A run folder around `flm::Trainer`: what training and distilling share.
+//! A run folder around `flm::Trainer`, shared by training and distillation.
 
 mod card;
 
@@ -20,14 +20,14 @@ use flm_objective::Objective;
 use flm_train::{MetricsFile, TrainConfig, latest_checkpoint};
 use std::path::{Path, PathBuf};
 
-/// What training and distilling share.
+/// Options of training and distillation.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Output run folder
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
-    /// Budget in network evaluations, in place of a number of steps; a backward pass counts as two, and rounds of a
-    /// distillation share the budget evenly
+    /// Budget in network evaluations, in place of a number of steps; a backward pass counts as two,
+    /// and rounds of a distillation share the budget evenly
     #[arg(long, value_name = "N")]
     pub(crate) evaluations: Option<u64>,
     /// Continue from the newest checkpoint, with the settings of the run folder
@@ -40,14 +40,14 @@ pub(crate) struct RunArgs {
     pub(crate) device: DeviceArgs,
 }
 
-/// What to do where a run's folder is already.
+/// What to do if the run folder exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// Refuse.
+    /// Return an error.
     Fresh,
-    /// Replace it.
+    /// Replace the run.
     Replace,
-    /// Go on from its newest checkpoint.
+    /// Resume from the newest checkpoint.
     Resume,
 }
 
@@ -61,22 +61,22 @@ impl From<&RunArgs> for Start {
     }
 }
 
-/// A model to be trained.
+/// A request to train a model.
 pub(crate) struct Request<'a> {
     pub(crate) config: Config,
     pub(crate) data: &'a Path,
     pub(crate) out: RunFolder,
     pub(crate) start: Start,
-    /// How many evaluations of the network to spend, in the place of a number of steps.
+    /// Budget in network evaluations, in place of a number of steps.
     pub(crate) evaluations: Option<u64>,
     pub(crate) compute: Compute,
-    /// What was typed, for the model card.
+    /// The command line, for the model card.
     pub(crate) command: CommandLine,
-    /// Whether it is only to be timed, and prints nothing.
+    /// Whether the run is only timed and prints nothing.
     pub(crate) silent: bool,
 }
 
-/// What rounds took.
+/// The cost of earlier rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Spent {
     pub(crate) evaluations: u64,
@@ -86,16 +86,16 @@ pub(crate) struct Spent {
 /// A run whose settings and folder are checked.
 pub(crate) struct RunPlan<'a> {
     pub(crate) request: Request<'a>,
-    /// Whether the model is made of another, by the settings of `[distill]`.
+    /// Whether the model is distilled, by the settings of `[distill]`.
     distilled: bool,
-    /// What rounds before this one took.
+    /// The cost of the rounds before this one.
     pub(crate) spent: Spent,
-    /// The step of the checkpoint to go on from.
+    /// The step of the checkpoint to resume from.
     resume_at: Option<u64>,
 }
 
 impl<'a> RunPlan<'a> {
-    /// Checks everything that can be checked before the run's folder is touched.
+    /// Checks everything that can be checked before the run folder is touched.
     pub(crate) fn new(request: Request<'a>, distilled: bool) -> Result<Self> {
         request.config.training(distilled).validate()?;
         let resume_at = match request.start {
@@ -116,12 +116,13 @@ impl<'a> RunPlan<'a> {
         })
     }
 
-    /// The settings of the loop.
+    /// Returns the settings of the training loop.
     pub(crate) fn settings(&self) -> &TrainConfig {
         self.request.config.training(self.distilled)
     }
 
-    /// With as many steps, of so many evaluations of the network each, as were paid for.
+    /// Sets the number of steps from the budget, if there is one; `step` is the number of network
+    /// evaluations per step.
     pub(crate) fn spending(mut self, step: f64) -> Result<Self> {
         if let Some(budget) = self.request.evaluations {
             self.request.config.training_mut(self.distilled).steps = paid(budget, step)?;
@@ -129,7 +130,7 @@ impl<'a> RunPlan<'a> {
         Ok(self)
     }
 
-    /// Makes the folder ready: only now is anything written.
+    /// Prepares the folder; nothing is written before.
     fn begin(&self) -> Result<MetricsFile> {
         let out = &self.request.out;
         if self.request.start != Start::Resume {
@@ -139,7 +140,7 @@ impl<'a> RunPlan<'a> {
         Ok(MetricsFile::open(out.metrics(), self.resume_at)?)
     }
 
-    /// Trains, and saves the model in the run's folder.
+    /// Trains, and saves the model in the run folder.
     pub(crate) fn train<B: AutodiffBackend, O: Objective<B, Network = Dit<B>>>(
         self,
         place: &Place<B>,
@@ -170,7 +171,7 @@ impl<'a> RunPlan<'a> {
         let run = run.start()?;
         if plan.learns_badly_alone() {
             progress.note(
-                "without a teacher the Eulerian objective seldom learns: --set flow_map.objective=lagrangian does (docs/results/distillations.md)",
+                "the Eulerian objective rarely learns without a teacher: use --set flow_map.objective=lagrangian (docs/results/distillations.md)",
             );
         }
         let mut metrics = plan.begin()?;
@@ -195,7 +196,8 @@ impl<'a> RunPlan<'a> {
         let speed = training.steps as f64 * tokens as f64 / training.seconds;
         training.evaluations += plan.spent.evaluations;
         training.seconds += plan.spent.seconds;
-        // From the file, because a run that was stopped after its last step has nothing left to validate.
+        // Read from the file, because a run that was stopped after its last step has nothing left
+        // to validate.
         let losses = curve::read(&out.metrics());
         training.validation_loss = losses.validation.last().map(|(_, loss)| *loss);
         let loss = training
@@ -205,7 +207,7 @@ impl<'a> RunPlan<'a> {
         let readme = card::readme(model.card(), model.config(), &plan.request.config)?;
         let readme = ("README.md", readme.as_bytes());
         model.save_with(out.model(), Existing::Replace, &[readme])?;
-        // The run is done; a picture of it is no reason to fail.
+        // The run is complete; a failed plot is ignored.
         if let Ok(picture) = plot::losses(&[(&losses, colour)]) {
             let _ = files::write(&out.losses(), plot::standalone(&picture).as_bytes());
         }
@@ -226,7 +228,7 @@ impl<'a> RunPlan<'a> {
         }
     }
 
-    /// The model of a run that has no step left to do.
+    /// Returns the card of a finished run, if no step is left.
     fn done(&self, rows: &Rows) -> Result<Option<Card>> {
         let steps = self.settings().steps;
         let card = match self.resume_at {
@@ -240,7 +242,8 @@ impl<'a> RunPlan<'a> {
         Ok(card.filter(is_this))
     }
 
-    /// Whether this is the objective that needs the velocity of a flow that is there, and no flow is.
+    /// Whether this is the Eulerian objective without a teacher; it needs the velocity of an
+    /// existing flow.
     fn learns_badly_alone(&self) -> bool {
         let settings = &self.request.config.distill;
         self.distilled
@@ -249,17 +252,17 @@ impl<'a> RunPlan<'a> {
     }
 }
 
-/// How many steps, of so many evaluations of the network each, a budget pays for.
+/// Returns the number of steps that a budget allows, at `step` network evaluations per step.
 pub(crate) fn paid(budget: u64, step: f64) -> Result<u64> {
     match (budget as f64 / step).floor() as u64 {
         0 => Err(CliError::input(format!(
-            "--evaluations {budget} pays for no step: one takes {step:.0} evaluations of the network"
+            "--evaluations {budget} is too small: one step takes {step:.0} network evaluations"
         ))),
         steps => Ok(steps),
     }
 }
 
-/// A resumed run keeps its settings; only the number of steps may change.
+/// Checks that a resumed run keeps its settings; only the number of steps may change.
 pub(crate) fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
     let path = out.config();
     if !path.is_file() {
@@ -270,15 +273,15 @@ pub(crate) fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
     }
     let mut saved = out.saved()?;
     saved.data.clone_from(&config.data);
-    // A curriculum lasts a share of the steps: others would begin it again.
+    // A curriculum lasts a share of the steps, so its length may not change.
     if config.model.family != Family::Duo {
         saved.train.steps = config.train.steps;
     }
-    // And so are segments that are halved.
+    // The same holds for segments that are halved.
     if config.distill.flow_map.segments == 1 {
         saved.distill.train.steps = config.distill.train.steps;
     }
-    // One model may be reached by several paths.
+    // Different paths can name the same model.
     let (then, now) = (&mut saved.distill, &config.distill);
     for (then, now) in [
         (&mut then.teacher, &now.teacher),
@@ -298,7 +301,8 @@ pub(crate) fn check_same(config: &Config, out: &RunFolder) -> Result<()> {
     }
 }
 
-/// The same for a run. One that is resumed has its own settings for a preset, and one with a teacher the teacher's.
+/// Returns the settings of a run. A resumed run starts from its own, and a distillation from its
+/// teacher's, unless a preset is given.
 pub(crate) fn run_settings(
     args: &SettingsArgs,
     run: &RunArgs,
@@ -325,14 +329,14 @@ pub(crate) fn run_settings(
     settings(args, default.as_deref(), sections)
 }
 
-/// Where the settings of the run that made a model are: beside the model, or in the run itself.
+/// Returns the configuration of the run that made a model: next to the model, or in the run itself.
 fn config_of_run(model: &Path) -> PathBuf {
     let own = RunFolder::new(model).config();
     let beside = model.parent().map(|run| RunFolder::new(run).config());
     beside.filter(|_| !own.is_file()).unwrap_or(own)
 }
 
-/// Where the model is, and what to do with it.
+/// Formats the path of the model and the next command.
 pub(crate) fn next(run: &Path, steps: Option<usize>) -> String {
     let (model, run) = (run.join("model"), run.display());
     let steps = steps.map_or_else(String::new, |steps| format!(" --steps {steps}"));

@@ -1,11 +1,11 @@
-//! Tables in text.
+//! Text tables.
 
-/// A figure that may not be defined.
+/// Formats a value, or `-` if it is undefined.
 pub(crate) fn optional(value: Option<f64>, places: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.places$}"))
 }
 
-/// Columns under one another: the first to the left, the others to the right.
+/// Aligns columns: the first to the left, the others to the right.
 pub(crate) fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

@@ -42,4 +42,18 @@ pub enum Error {
     /// Threads cannot be started.
     #[error(transparent)]
     Train(#[from] flm_train::TrainError),
+    /// There are no samples.
+    #[error(transparent)]
+    NoSamples(#[from] flm_eval::NoSamples),
+    /// Frontiers cannot be compared.
+    #[error(transparent)]
+    Frontier(#[from] flm_eval::frontier::FrontierError),
+}
+
+impl Error {
+    /// Wraps a reading error of a file.
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
 }

@@ -1,4 +1,4 @@
-//! What is given of samples.
+//! Options for known text in samples.
 
 use crate::error::{CliError, Result};
 use crate::files;
@@ -7,7 +7,7 @@ use flm::{Blanks, Conditioning};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// What of every sample is known before it is drawn.
+/// Options for the text that every sample contains.
 #[derive(Debug, Args)]
 pub(crate) struct GivenArgs {
     /// Begin every sample with this text
@@ -16,16 +16,18 @@ pub(crate) struct GivenArgs {
     /// End every sample with this text (models of packed blocks)
     #[arg(long, value_name = "TEXT")]
     pub(crate) suffix: Option<String>,
-    /// Fill the blanks of a text, as in "The ___ sold two ___ .": ___ stands for one token, ___{3} for three
+    /// Fill the blanks of a text, as in "The ___ sold two ___ .": ___ stands for one token, ___{3}
+    /// for three
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "suffix"])]
     pub(crate) infill: Option<String>,
-    /// Fill the blanks of every line of a file, or of every "infill" of a .jsonl file; --count samples of each
+    /// Fill the blanks of every line of a file, or of every "infill" of a .jsonl file; --count
+    /// samples of each
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "suffix", "infill"])]
     pub(crate) infill_file: Option<PathBuf>,
 }
 
 impl GivenArgs {
-    /// The known text, with that of a file read.
+    /// Returns the known text; reads the file of `--infill-file`.
     pub(crate) fn conditioning(&self) -> Result<Conditioning> {
         if let Some(path) = &self.infill_file {
             return Ok(Conditioning::Infill(texts(path)?));
@@ -41,13 +43,13 @@ impl GivenArgs {
     }
 }
 
-/// A line of a .jsonl file.
+/// A line of a `.jsonl` file.
 #[derive(Deserialize)]
 struct Line {
     infill: String,
 }
 
-/// The texts of a file, each with the line it stands in.
+/// Reads the texts of a file, each with its line number for errors.
 fn texts(path: &Path) -> Result<Vec<Blanks>> {
     let content = files::read(path)?;
     let json = path
@@ -62,7 +64,7 @@ fn texts(path: &Path) -> Result<Vec<Blanks>> {
         let text = if json {
             let line: Line = serde_json::from_str(line).map_err(|error| {
                 CliError::input(format!(
-                    "{place} is not an object with an \"infill\": {error}"
+                    "{place} is not a JSON object with the key \"infill\": {error}"
                 ))
             })?;
             line.infill

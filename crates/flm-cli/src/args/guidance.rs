@@ -1,24 +1,24 @@
-//! What guides samples.
+//! Options for guidance.
 
 use crate::error::{CliError, Result};
 use clap::Args;
 use flm::{AutoguidanceOptions, Guidance, ModelFolder, RewardOptions, RewardSource, WeakNetwork};
 
-/// What samples are led away from, and what to.
+/// Options for the weak network of autoguidance and for the reward.
 #[derive(Debug, Args)]
 pub(crate) struct GuidesArgs {
-    /// Weaker network for --guidance: the model with dropout, at its own rate or P, or another model with the same tokenizer
-    /// [default: dropout]
+    /// Weaker network for --guidance: the model with dropout, at its own rate or P, or another
+    /// model with the same tokenizer [default: dropout]
     #[arg(long, value_name = "dropout|dropout:P|DIR", requires = "guidance")]
     pub(crate) weak: Option<String>,
-    /// Reward guidance: words that should occur, or a classifier from `flm train-reward`; costs three more evaluations
-    /// per step
+    /// Reward guidance: words that should occur, or a classifier from `flm train-reward`; costs
+    /// three more evaluations per step
     #[arg(long, value_name = "keyword:WORDS|classifier:DIR")]
     pub(crate) reward: Option<String>,
 }
 
 impl GuidesArgs {
-    /// Which option asks for guidance, if one does, however little it weighs.
+    /// Returns the option that asks for guidance, if one is given, even at a neutral strength.
     pub(crate) fn option(&self, etas: &[f64]) -> Option<&'static str> {
         match (etas, &self.reward) {
             ([_, ..], _) => Some("--guidance"),
@@ -27,8 +27,8 @@ impl GuidesArgs {
         }
     }
 
-    /// The guidance of a model by every η with every λ; an η of 1 and a λ of 0 guide nothing. What is named is looked for even where it
-    /// weighs nothing.
+    /// Returns the guidance for every pair of η and λ; η = 1 and λ = 0 are neutral. The weak
+    /// network and the reward are opened even if every strength is neutral.
     pub(crate) fn guidances(
         &self,
         model: &ModelFolder,
@@ -68,7 +68,7 @@ impl GuidesArgs {
     }
 }
 
-/// Refuses numbers that no η or λ can be.
+/// Returns an error for an invalid η or λ.
 pub(crate) fn check_scales(etas: &[f64], scales: &[f64]) -> Result<()> {
     for (option, values) in [("--guidance", etas), ("--reward-scale", scales)] {
         for value in values {
@@ -78,7 +78,7 @@ pub(crate) fn check_scales(etas: &[f64], scales: &[f64]) -> Result<()> {
     Ok(())
 }
 
-/// `dropout`, `dropout:P` or a model.
+/// Parses `dropout`, `dropout:P` or a model path.
 fn weak(model: &ModelFolder, written: &str) -> Result<WeakNetwork> {
     let rate = match written.split_once(':') {
         Some(("dropout", rate)) => rate.parse().unwrap_or(f64::NAN),
@@ -87,7 +87,7 @@ fn weak(model: &ModelFolder, written: &str) -> Result<WeakNetwork> {
     };
     if rate == 0.0 && written == "dropout" {
         return Err(CliError::input(format!(
-            "--weak dropout drops nothing: {} was trained without dropout, so name a rate, as in dropout:0.1",
+            "--weak dropout has no effect: {} was trained without dropout, so give a rate, as in dropout:0.1",
             model.name()
         )));
     }
@@ -97,7 +97,7 @@ fn weak(model: &ModelFolder, written: &str) -> Result<WeakNetwork> {
     Ok(weak)
 }
 
-/// `keyword:WORDS` or `classifier:DIR`.
+/// Parses `keyword:WORDS` or `classifier:DIR`.
 fn reward(model: &ModelFolder, written: &str) -> Result<RewardSource> {
     let reward = match written.split_once(':') {
         Some(("keyword", words)) if words.split(',').all(|word| !word.trim().is_empty()) => {

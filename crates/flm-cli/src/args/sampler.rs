@@ -1,4 +1,4 @@
-//! Names of samplers, and settings for several models.
+//! Names of samplers, and checks of settings for several models.
 
 use crate::error::{CliError, Result};
 use flm::{ModelFolder, SampleOptions, Sampler};
@@ -27,7 +27,7 @@ impl From<SamplerName> for Sampler {
     }
 }
 
-/// Refuses values of gamma that are none, and one above 0 where no model is a flow map.
+/// Returns an error for an invalid gamma, or for a gamma above 0 if no model is a flow map.
 pub(crate) fn check_gammas(gammas: &[f64], models: &[ModelFolder]) -> Result<()> {
     for &gamma in gammas {
         SampleOptions::default().gamma(gamma).validate()?;

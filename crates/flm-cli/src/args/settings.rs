@@ -1,22 +1,23 @@
-//! Settings of a preset, a file and single keys.
+//! Settings from a preset, a file and single keys.
 
 use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use crate::presets;
 use clap::Args;
 
-/// Which settings hold.
+/// Options that choose the settings.
 #[derive(Debug, Args)]
 pub(crate) struct SettingsArgs {
     /// Settings: a preset by name (`flm presets` lists them) or a TOML file
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) preset: Option<String>,
-    /// Override a setting, as in `--set optimizer.lr=1e-3`; repeatable. `flm presets NAME` shows the keys
+    /// Override a setting, as in `--set optimizer.lr=1e-3`; repeatable. `flm presets NAME` shows
+    /// the keys
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }
 
-/// Defaults, preset and single settings, in this order.
+/// Returns the settings: defaults, overridden by the preset, overridden by `--set`.
 pub(crate) fn settings(
     args: &SettingsArgs,
     default: Option<&str>,
@@ -32,7 +33,8 @@ pub(crate) fn settings(
     overrides.finish()
 }
 
-/// Refuses settings of a section that this command does not read, because they are `elsewhere`.
+/// Returns an error if `--set` sets a key of a section that this command does not use. `elsewhere`
+/// completes the message: where those settings come from.
 pub(crate) fn reject_section(args: &SettingsArgs, section: &str, elsewhere: &str) -> Result<()> {
     let belongs = |assignment: &&String| {
         let key = assignment.trim_start().strip_prefix(section);

@@ -1,4 +1,4 @@
-//! `flm completions`.
+//! The `flm completions` command.
 
 use super::{Cli, print};
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! Weights of the published implementation, in and out.
+//! The `flm convert` command: import and export of the published implementation's weights.
 
 use super::inspect;
 use crate::command_line::CommandLine;
@@ -14,8 +14,9 @@ use std::path::PathBuf;
 
 /// Convert checkpoints of the published implementation, in either direction
 ///
-/// A checkpoint (.ckpt, .pt), a .safetensors file or a folder of the Hugging Face hub becomes a model folder. A model folder becomes a
-/// hub folder or, if --out ends in .safetensors, a file of tensors. Code in a checkpoint is never executed.
+/// A checkpoint (.ckpt, .pt), a .safetensors file or a folder of the Hugging Face hub becomes a
+/// model folder. A model folder becomes a hub folder or, if --out ends in .safetensors, a file of
+/// tensors. Code in a checkpoint is never executed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm convert lm1b_fmlm.ckpt --tokenizer bert/tokenizer.json --out models/lm1b
@@ -46,7 +47,8 @@ pub(crate) struct ConvertArgs {
     /// Attention heads, if the file does not say
     #[arg(long, value_name = "N")]
     pub(crate) heads: Option<usize>,
-    /// Layout of a sequence: packed blocks, or rows of one document [default: that of the model card, otherwise packed]
+    /// Layout of a sequence: packed blocks, or rows of one document [default: that of the model
+    /// card, otherwise packed]
     #[arg(long, value_name = "LAYOUT")]
     pub(crate) layout: Option<LayoutName>,
     /// Replace an existing model
@@ -54,7 +56,7 @@ pub(crate) struct ConvertArgs {
     pub(crate) force: bool,
 }
 
-/// What a sequence of tokens is.
+/// The contents of a token sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LayoutName {
     /// A block of a stream of documents
@@ -63,7 +65,7 @@ pub(crate) enum LayoutName {
     Rows,
 }
 
-/// What a network is for.
+/// The role of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum NetworkKind {
     /// The denoiser of a flow
@@ -74,9 +76,9 @@ pub(crate) enum NetworkKind {
     Residual,
 }
 
-/// Converts and says what became of what.
+/// Converts and reports the result.
 pub(crate) fn convert(args: &ConvertArgs) -> Result<String> {
-    // Computing is not needed; the processor holds the tensors.
+    // Conversion computes nothing; the tensors are in host memory.
     if ModelFolder::find_own(&args.from).is_some() {
         device::run(Device::Cpu, Out { args })
     } else {
@@ -92,7 +94,7 @@ fn existing(force: bool) -> Existing {
     }
 }
 
-/// Converting a model folder for the reference.
+/// Exports a model folder to the format of the reference implementation.
 struct Out<'a> {
     args: &'a ConvertArgs,
 }
@@ -113,7 +115,7 @@ impl Job for Out<'_> {
         ] {
             if given {
                 return Err(CliError::input(format!(
-                    "{} is a model folder, which is converted as it is: {option} is for other files",
+                    "{} is a model folder, which is converted unchanged: {option} applies to other files",
                     args.from.display()
                 )));
             }
@@ -139,7 +141,7 @@ impl Job for Out<'_> {
         );
         if config.residual {
             out += &format!(
-                "denoiser   another file there: flm convert {} --out …\n",
+                "denoiser   exported separately: flm convert {} --out …\n",
                 folder.join(folder::DENOISER_FOLDER).display()
             );
         }
@@ -147,7 +149,7 @@ impl Job for Out<'_> {
     }
 }
 
-/// Converting files of the reference to a model folder.
+/// Imports files of the reference implementation to a model folder.
 struct In<'a> {
     args: &'a ConvertArgs,
 }
@@ -184,7 +186,7 @@ impl Job for In<'_> {
                 if imported.config().two_time { 1 } else { 128 }
             ),
             None => format!(
-                "tokenizer  none{}: samples need one, by --tokenizer\n",
+                "tokenizer  none{}: sampling needs one, pass it with --tokenizer\n",
                 (file.settings().tokenizer.as_ref())
                     .map_or_else(String::new, |name| format!(" (the file names {name})"))
             ),
@@ -197,7 +199,7 @@ impl Job for In<'_> {
     }
 }
 
-/// The error with the option that it is about.
+/// Adds the option that the error concerns.
 fn with_option(error: flm::Error) -> CliError {
     let flm::Error::Reference(error) = error else {
         return error.into();

@@ -1,4 +1,4 @@
-//! `flm data`.
+//! The `flm data` commands.
 
 mod datasets;
 pub(crate) mod prepare;
@@ -31,8 +31,8 @@ pub(crate) struct DataListArgs {
 
 /// Download the files of a data set
 ///
-/// Resumes partial downloads and checks sizes and checksums where they are known. Without a network it lists the files and
-/// where to get them. Reads HF_ENDPOINT and HF_TOKEN.
+/// Resumes partial downloads and checks sizes and checksums where they are known. Without a network
+/// it lists the files and where to get them. Reads HF_ENDPOINT and HF_TOKEN.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm data fetch wikitext-2
@@ -45,7 +45,7 @@ pub(crate) struct FetchArgs {
     pub(crate) place: PlaceArgs,
 }
 
-/// Where the files of a data set are.
+/// Location of a data set's files.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// Use a local copy: a folder, or a single file. Nothing is downloaded or changed
@@ -58,9 +58,10 @@ pub(crate) struct PlaceArgs {
 
 /// Turn a corpus into a data folder of token rows
 ///
-/// The corpus is a data set by name (`flm data list`), or --input: a file or a folder of text, JSON lines or Parquet, plain or
-/// compressed by gzip or zstd, or `grammar` for sentences of the built-in grammar. Options that are not given come from the
-/// manifest, the preset's `[data]` section or the defaults. Rerun the command to continue an interrupted preparation.
+/// The corpus is a data set by name (`flm data list`), or --input: a file or a folder of text, JSON
+/// lines or Parquet, plain or compressed by gzip or zstd, or `grammar` for sentences of the
+/// built-in grammar. Options that are not given come from the manifest, the preset's `[data]`
+/// section or the defaults. Rerun the command to continue an interrupted preparation.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm data prepare wikitext-2 --train-bpe 4096 --length 64 --out data
@@ -151,7 +152,7 @@ fn data_prepare(args: PrepareArgs) -> Result<()> {
     ] {
         if given {
             return Err(CliError::input(format!(
-                "{option} is for data sets by name: an --input is where it is"
+                "{option} applies to data sets by name, not to --input"
             )));
         }
     }

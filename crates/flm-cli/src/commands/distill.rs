@@ -1,4 +1,4 @@
-//! `flm distill`: which recipe the configuration asks for, and its networks.
+//! The `flm distill` command: the recipe that the configuration selects, and its networks.
 
 mod rounds;
 
@@ -20,9 +20,9 @@ use std::path::PathBuf;
 
 /// Distill a flow into a flow map, which samples in one or a few steps
 ///
-/// Without a preset the teacher's settings apply. With --self the flow map learns from the tokens and from itself. A masked (mdlm)
-/// or uniform-state (duo) teacher is distilled to fewer steps by SDTT or DCD, in rounds of `distill.train.steps`; each round
-/// doubles the step size.
+/// Without a preset the teacher's settings apply. With --self the flow map learns from the tokens
+/// and from itself. A masked (mdlm) or uniform-state (duo) teacher is distilled to fewer steps by
+/// SDTT or DCD, in rounds of `distill.train.steps`; each round doubles the step size.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map
@@ -60,11 +60,11 @@ pub(crate) fn run(args: DistillArgs) -> Result<()> {
         && !args.run.resume
         && !args.settings.set.iter().any(names_start)
     {
-        // Settings of the teacher's own run, which may have started somewhere.
+        // The settings are those of the teacher's own run, which may name a start of its own.
         config.distill.start.clear();
     }
     check_sections(&args.settings.set, &config.distill.teacher)?;
-    reject_section(&args.settings, "curriculum", "for `flm train` alone")?;
+    reject_section(&args.settings, "curriculum", "only for `flm train`")?;
     let out = args.run.out.clone();
     let steps = match config.distill.flow_map.objective {
         ObjectiveKind::Distribution => config.distill.distribution.levels,
@@ -83,7 +83,7 @@ pub(crate) fn run(args: DistillArgs) -> Result<()> {
     print(&next(&out, Some(steps)))
 }
 
-/// Refuses settings of a way of distilling that is not for the teacher's family.
+/// Returns an error for settings of a distillation method that does not fit the teacher's family.
 fn check_sections(set: &[String], teacher: &str) -> Result<()> {
     let ways = [
         ("flow_map", Family::Flow),
@@ -111,7 +111,8 @@ fn check_sections(set: &[String], teacher: &str) -> Result<()> {
     Ok(())
 }
 
-/// Distills a flow map, from the teacher that the configuration names or from the tokens; or, of a teacher of another family, a model of that.
+/// Distills a flow map, from the teacher that the configuration names or from the tokens. A teacher
+/// of another family gives a student of its family.
 pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     let rows = &Rows::open(request.data)?;
     let settings = &request.config.distill;
@@ -138,25 +139,25 @@ pub(crate) fn distill(request: Request<'_>) -> Result<Card> {
     device::run(compute, DistillJob { run, rows, recipe })
 }
 
-/// How a flow map is made.
+/// A way to make a flow map.
 enum Recipe {
-    /// Without a teacher.
+    /// Self-distillation, without a teacher.
     Alone,
-    /// By a trajectory objective, from a flow or a flow map.
+    /// A trajectory objective, from a flow or a flow map.
     Trajectory(ModelFolder),
-    /// By matching the distribution of a flow, from the flow itself or from a flow map.
+    /// Distribution matching with a flow, starting from the flow itself or from a flow map.
     Distribution {
         teacher: ModelFolder,
         start: Option<Box<ModelFolder>>,
     },
-    /// A second network beside a flow.
+    /// A second network for a frozen flow.
     Residual(ModelFolder),
-    /// One network after a residual flow map.
+    /// A single network distilled from a residual flow map.
     ResidualStudent(ModelFolder),
 }
 
 impl Recipe {
-    /// The recipe that the configuration asks for.
+    /// Selects the recipe from the configuration.
     fn of(config: &Config) -> Result<Self> {
         let settings = &config.distill;
         let objective = settings.flow_map.objective;
@@ -169,13 +170,13 @@ impl Recipe {
         if settings.teacher.is_empty() {
             return match objective {
                 ObjectiveKind::Residual => Err(CliError::input(
-                    "the residual objective trains a second network beside a frozen flow: name the flow by --teacher",
+                    "the residual objective trains a second network for a frozen flow: pass the flow with --teacher",
                 )),
                 ObjectiveKind::Path => Err(CliError::input(
-                    "the path objective follows a frozen flow: name the flow by --teacher",
+                    "the path objective follows a frozen flow: pass the flow with --teacher",
                 )),
                 ObjectiveKind::Distribution => Err(CliError::input(
-                    "the distribution objective compares with a frozen flow: name the flow by --teacher",
+                    "the distribution objective compares with a frozen flow: pass the flow with --teacher",
                 )),
                 _ => Ok(Self::Alone),
             };
@@ -188,7 +189,7 @@ impl Recipe {
                 Ok(Self::ResidualStudent(teacher))
             }
             ObjectiveKind::Residual if two_time => Err(CliError::input(format!(
-                "the residual objective trains a second network beside a flow, but {} is a flow map: choose another distill.flow_map.objective",
+                "the residual objective trains a second network for a flow, but {} is a flow map: choose another distill.flow_map.objective",
                 teacher.path().display()
             ))),
             ObjectiveKind::Residual => Ok(Self::Residual(teacher)),
@@ -214,14 +215,14 @@ impl Recipe {
         }
         if teacher.config().two_time {
             return Err(CliError::input(format!(
-                "the distribution objective compares with a flow, but the teacher {} is a flow map: name it by distill.start",
+                "the distribution objective compares with a flow, but the teacher {} is a flow map: set it as distill.start",
                 teacher.path().display()
             )));
         }
         Ok(Self::Distribution { teacher, start })
     }
 
-    /// The models that are read.
+    /// Returns the models that the recipe reads.
     fn folders(&self) -> Vec<&ModelFolder> {
         match self {
             Self::Alone => Vec::new(),
@@ -236,7 +237,8 @@ impl Recipe {
         }
     }
 
-    /// The request with the settings of the network that the student starts as, as the run records them.
+    /// Returns the request as the run records it: with the settings of the network that the student
+    /// starts from.
     fn recorded<'a>(&self, mut request: Request<'a>) -> Request<'a> {
         if let Some(first) = self.folders().first() {
             request.config.model = ModelSettings::of(first.config());
@@ -248,9 +250,10 @@ impl Recipe {
     }
 }
 
-/// Refuses settings that have no effect: a residual flow map alone is the target of its student.
+/// Returns an error for settings without effect: the only target of the student is the residual
+/// flow map.
 fn check_settings(settings: &FlowMapConfig, teacher: &ModelFolder) -> Result<()> {
-    // Whatever objective a preset names: the run is of the residual recipe, and is recorded as such.
+    // The objective of a preset is ignored: the run is recorded as residual.
     let plain = FlowMapConfig {
         objective: settings.objective,
         loss_weight: settings.loss_weight,
@@ -260,7 +263,7 @@ fn check_settings(settings: &FlowMapConfig, teacher: &ModelFolder) -> Result<()>
         return Ok(());
     }
     Err(CliError::input(format!(
-        "{} is a residual flow map: a student regresses onto it, and of distill.flow_map only loss_weight applies",
+        "{} is a residual flow map: its student regresses onto it, so only loss_weight of distill.flow_map applies",
         teacher.path().display()
     )))
 }

@@ -1,4 +1,4 @@
-//! `flm doctor`: what can be computed on here, how fast, and what a preset would take.
+//! The `flm doctor` command: available devices, their speed, and the cost of a preset.
 
 mod cuda;
 mod plan;
@@ -20,8 +20,8 @@ use sysinfo::System;
 
 /// Show available devices, their speed, and what a preset costs on them
 ///
-/// For each device: driver, memory, and measured speed of matrix products and of memory. The first use of a GPU compiles its
-/// kernels, which takes some seconds.
+/// For each device: driver, memory, and measured speed of matrix products and of memory. The first
+/// use of a GPU compiles its kernels, which takes some seconds.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm doctor
@@ -46,20 +46,21 @@ pub(crate) struct DoctorArgs {
     pub(crate) dtype: Precision,
 }
 
-/// How long a rate is measured.
+/// Duration of a measurement.
 const MEASURE: Duration = Duration::from_millis(300);
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-/// What a device does in a second, measured.
+/// Measured rates of a device, per second.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
-    /// Floating-point operations of a matrix product, in f32 and in bf16 where there is such.
+    /// Floating-point operations of a matrix product in f32 and in bf16; `None` if the type is
+    /// unsupported.
     product: [Option<f64>; 2],
-    /// Bytes read and written by one operation on every number of a tensor.
+    /// Bytes read and written by an elementwise operation.
     bytes: f64,
 }
 
-/// Says what there is, device by device.
+/// Reports the devices, one after the other.
 pub(crate) fn doctor(args: &DoctorArgs) -> Result<()> {
     let wish = match &args.settings.preset {
         Some(preset) => Some(Wish::of(
@@ -70,7 +71,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<()> {
         None => match args.settings.set.first() {
             Some(setting) => {
                 return Err(CliError::input(format!(
-                    "--set {setting} changes a preset: name one by --preset"
+                    "--set {setting} changes a preset: choose one with --preset"
                 )));
             }
             None => None,
@@ -102,7 +103,7 @@ fn built_for() -> Vec<&'static str> {
     built
 }
 
-/// One device, in indented lines.
+/// Formats one device as indented lines.
 fn render(device: Device, wish: Option<&Wish<'_>>) -> String {
     let mut out = String::new();
     let mut line = |what: &str, text: &str| {
@@ -128,7 +129,7 @@ fn render(device: Device, wish: Option<&Wish<'_>>) -> String {
     if let Some([total, free]) = memory {
         line("memory", &format!("{}, {} free", gib(total), gib(free)));
     }
-    let failed = || Err(CliError::input("the device failed while it was measured"));
+    let failed = || Err(CliError::input("the device failed during the measurement"));
     match device::quietly(|| device::run(device, Measure(device))).unwrap_or_else(failed) {
         Err(error) => line("", &error.to_string()),
         Ok(rates) => {
@@ -157,7 +158,7 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1 << 30))
 }
 
-/// All of the host's memory and the free part of it, in bytes, where the system says so.
+/// Returns the host's total and free memory in bytes, if the system reports them.
 fn host_memory() -> Option<[f64; 2]> {
     let mut system = System::new();
     system.refresh_memory();
@@ -165,7 +166,7 @@ fn host_memory() -> Option<[f64; 2]> {
     (memory[0] > 0).then(|| memory.map(|bytes| bytes as f64))
 }
 
-/// The Vulkan drivers that are installed, by the files that name them.
+/// Returns the names of the installed Vulkan driver manifests.
 fn vulkan_drivers() -> String {
     let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
     let mut names: Vec<String> = folders
@@ -176,7 +177,7 @@ fn vulkan_drivers() -> String {
         .collect();
     names.sort();
     if names.is_empty() && cfg!(target_os = "linux") {
-        return format!("no Vulkan driver is named in {}", folders.join(" or "));
+        return format!("no Vulkan driver found in {}", folders.join(" or "));
     }
     names.join(", ")
 }
@@ -187,7 +188,7 @@ impl Job for Measure {
     type Output = Rates;
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<Rates> {
-        // Large enough to fill the device, small enough for a moment.
+        // Large enough to fill the device, small enough to take little time.
         let (size, numbers) = match self.0 {
             Device::Cpu => (1_024, 1 << 24),
             _ => (4_096, 1 << 27),
@@ -217,11 +218,11 @@ impl Job for Measure {
     }
 }
 
-/// Seconds of a piece of work on a device, the mean over some time.
+/// Returns the mean seconds that a piece of work takes on a device.
 fn seconds<B: Backend, T>(device: &B::Device, mut work: impl FnMut() -> T) -> f64 {
     let mut once = || {
         let result = work();
-        // A device that fails shows it in the next thing that is asked of it.
+        // A failure of the device shows in the next operation.
         let _ = B::sync(device);
         drop(result);
     };

@@ -1,4 +1,4 @@
-//! What a file or folder holds.
+//! The `flm inspect` command: descriptions of files and folders.
 
 use crate::error::{CliError, Result};
 use crate::files::{self, RunFolder};
@@ -24,10 +24,10 @@ pub(crate) struct InspectArgs {
     pub(crate) tensors: bool,
 }
 
-/// Rows of a data folder that are shown.
+/// Number of rows of a data folder to show.
 const ROWS: usize = 5;
 
-/// Says what `path` holds, with every tensor if `tensors`.
+/// Describes `path`, with a list of its tensors if `tensors`.
 pub(crate) fn inspect(path: &Path, tensors: bool) -> Result<String> {
     if !path.exists() {
         return Err(CliError::input(format!("there is no {}", path.display())));
@@ -54,12 +54,12 @@ pub(crate) fn inspect(path: &Path, tensors: bool) -> Result<String> {
         return weights(path, tensors);
     }
     Err(CliError::input(format!(
-        "{} is not a folder of flm: it has no config.json (a model), config.toml (a run), dataset.json (data) or state.json (a checkpoint)",
+        "{} is not an flm folder: it has no config.json (a model), config.toml (a run), dataset.json (data) or state.json (a checkpoint)",
         path.display()
     )))
 }
 
-/// A file of the reference's and the network in it, line by line.
+/// Describes a checkpoint of the reference implementation and its network.
 pub(crate) fn foreign(file: &ReferenceCheckpoint, config: &DitConfig) -> String {
     let settings = file.settings();
     let mut about = Vec::new();
@@ -87,10 +87,10 @@ pub(crate) fn foreign(file: &ReferenceCheckpoint, config: &DitConfig) -> String 
     out
 }
 
-/// A checkpoint of the reference's, tensors, or a folder of the hub.
+/// Describes a checkpoint of the reference implementation, a tensor file or a hub folder.
 fn weights(path: &Path, tensors: bool) -> Result<String> {
     let file = ReferenceCheckpoint::open(path)?;
-    // What the file does not say is not asked for: any number would do, and none is shown.
+    // Settings that the file does not hold take defaults; they are not shown.
     let told = file.config(&Hints::default());
     let mut out = match &told {
         Ok(config) => foreign(&file, config),
@@ -111,7 +111,7 @@ fn list(out: &mut String, shapes: &[(String, Vec<usize>)]) {
     }
 }
 
-/// A model folder.
+/// Describes a model folder.
 fn model(path: &Path, tensors: bool) -> Result<String> {
     let config = folder::read_config(path)?;
     let mut out = format!("network    {}\n", flm::describe(&config));
@@ -160,13 +160,13 @@ fn model(path: &Path, tensors: bool) -> Result<String> {
     Ok(out)
 }
 
-/// A run folder, finished or not.
+/// Describes a run folder, finished or not.
 fn run(path: &Path, tensors: bool) -> Result<String> {
     let run = RunFolder::new(path);
     let mut out = String::new();
     for name in ["flm", "fmlm"] {
         let stage = path.join(name);
-        // Of a quickstart.
+        // A stage of a quickstart.
         if stage.join("config.toml").is_file() {
             let _ = writeln!(out, "{name}");
             for line in self::run(&stage, tensors)?.lines() {
@@ -197,7 +197,7 @@ fn run(path: &Path, tensors: bool) -> Result<String> {
     Ok(out)
 }
 
-/// A checkpoint of a run of ours.
+/// Describes a checkpoint of a run.
 fn checkpoint(path: &Path, tensors: bool) -> Result<String> {
     let file = path.join("state.json");
     let state: Value = serde_json::from_str(&files::read(&file)?).map_err(|error| {
@@ -222,7 +222,7 @@ fn checkpoint(path: &Path, tensors: bool) -> Result<String> {
     Ok(out)
 }
 
-/// A data folder, with some rows; every byte is checked.
+/// Describes a data folder, with some rows, after checking every byte.
 pub(crate) fn data(path: &Path, rows: usize) -> Result<String> {
     let dataset = Dataset::open(path)?;
     dataset.verify()?;
@@ -239,7 +239,7 @@ pub(crate) fn data(path: &Path, rows: usize) -> Result<String> {
     );
     let _ = writeln!(
         out,
-        "dropped     {} documents too long",
+        "dropped     {} documents that are too long",
         meta.train.dropped_too_long + meta.validation.dropped_too_long
     );
     let _ = writeln!(out, "hash        {}", meta.identity(path)?);
@@ -253,7 +253,7 @@ pub(crate) fn data(path: &Path, rows: usize) -> Result<String> {
     Ok(out)
 }
 
-/// A shard of a data folder.
+/// Describes a shard of a data folder.
 fn shard(path: &Path) -> Result<String> {
     let shard = flm_data::ShardInfo::read(path)?;
     Ok(format!(

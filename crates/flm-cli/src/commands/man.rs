@@ -1,4 +1,4 @@
-//! `flm man`.
+//! The `flm man` command.
 
 use super::Cli;
 use crate::error::{CliError, Result};

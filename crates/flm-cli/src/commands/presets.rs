@@ -1,4 +1,4 @@
-//! `flm presets`.
+//! The `flm presets` command.
 
 use super::print;
 use crate::error::Result;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &PresetsArgs) -> Result<()> {
         }
         Some(name) => match presets::text(name) {
             Some(text) => print(text),
-            // The error names the nearest.
+            // The error names the nearest preset.
             None => presets::load(name).map(drop),
         },
     }

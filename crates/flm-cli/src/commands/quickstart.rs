@@ -1,4 +1,4 @@
-//! `flm quickstart`: all the stages one after the other, and a report.
+//! The `flm quickstart` command: all stages in order, and a report.
 
 mod budget;
 mod html;
@@ -7,7 +7,7 @@ mod report;
 
 use super::data::prepare;
 use super::sample::sample;
-use super::{distill, eval, print, train};
+use super::{distill, print, train};
 use crate::args::{DeviceArgs, SettingsArgs, settings};
 use crate::command_line::CommandLine;
 use crate::config::{Config, first_difference};
@@ -23,6 +23,7 @@ use flm_data::DatasetMeta;
 use flm_distill::ObjectiveKind;
 use flm_eval::{Grammar, corpus_quality};
 use flm_simplex::stream::generator;
+use flm_study::Samples;
 use report::{Corpus, Report, Row, Seconds};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,9 +32,9 @@ use std::time::Instant;
 
 /// Train, distill and sample on a small grammar, with a report: ten minutes, no GPU
 ///
-/// Draws sentences from a small English grammar, trains a flow language model on them, distills it into a flow map
-/// and samples both. The grammar scores the samples exactly. One folder holds everything: `data`, `flm`, `fmlm`,
-/// `samples`, `report.json` and `report.html`.
+/// Draws sentences from a small English grammar, trains a flow language model on them, distills it
+/// into a flow map and samples both. The grammar scores the samples exactly. One folder holds
+/// everything: `data`, `flm`, `fmlm`, `samples`, `report.json` and `report.html`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: flm quickstart --out quickstart --set train.steps=300")]
 pub(crate) struct QuickstartArgs {
@@ -59,9 +60,9 @@ pub(crate) struct QuickstartArgs {
 }
 
 const PRESET: &str = "grammar-tiny";
-/// One-step sentences that are shown.
+/// Number of one-step sentences to show.
 const SHOWN: usize = 10;
-/// The data folder.
+/// Name of the data folder.
 const DATA: &str = "data";
 
 /// Runs all stages that are not done yet.
@@ -98,7 +99,7 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<()> {
     quickstart.tell(&report)
 }
 
-/// Everything that can be refused before the first stage.
+/// Checks everything that can be checked before the first stage.
 fn check(config: &Config) -> Result<()> {
     if !config.data.is_grammar() {
         return Err(CliError::input(format!(
@@ -120,12 +121,12 @@ fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Times that no other file keeps.
+/// Durations in seconds that no other file holds.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Times {
     prepare: f64,
-    /// By set of samples.
+    /// Sampling time per set of samples.
     sample: BTreeMap<String, f64>,
 }
 
@@ -140,11 +141,12 @@ impl Quickstart<'_> {
         self.out.join(name)
     }
 
-    /// Makes the folder with its data, or checks that the one there was begun with the same settings.
+    /// Creates the folder with its data, or checks that an existing one has the same settings.
     ///
-    /// A beginning is made beside the folder first, so that settings which give no corpus change nothing. What an older
-    /// quickstart made goes under its own configuration, and the data comes after the new one: whenever the machine
-    /// stops, what is there can be resumed with the settings that stand in it.
+    /// The configuration and the data are first made in a temporary folder next to it, so settings
+    /// that give no corpus change nothing. Then the files of an earlier quickstart are removed
+    /// while its configuration is still there, and the new configuration moves in before the data.
+    /// If the process stops at any point, the folder can be resumed with the settings in it.
     fn begin(&self) -> Result<PathBuf> {
         let folder = RunFolder::new(&self.out);
         let data = self.path(DATA);
@@ -189,7 +191,7 @@ impl Quickstart<'_> {
         Ok(data)
     }
 
-    /// Makes the data of `folder`, and tells how long it took.
+    /// Prepares the data of `folder`, and saves the duration.
     fn prepare(&self, folder: &RunFolder) -> Result<()> {
         let started = Instant::now();
         prepare::prepare(&self.config.data, &folder.root().join(DATA), false)?;
@@ -200,7 +202,7 @@ impl Quickstart<'_> {
         files::write(&folder.times(), &serde_json::to_vec_pretty(&times)?)
     }
 
-    /// Removes what a former quickstart made.
+    /// Removes the files of an earlier quickstart.
     fn clear(&self) -> Result<()> {
         for stage in ["flm", "fmlm", "samples", DATA] {
             let path = self.path(stage);
@@ -223,7 +225,7 @@ impl Quickstart<'_> {
             return Ok(Times::default());
         }
         serde_json::from_str(&files::read(&path)?).map_err(|error| {
-            CliError::input(format!("{} cannot be understood: {error}", path.display()))
+            CliError::input(format!("{} cannot be parsed: {error}", path.display()))
         })
     }
 
@@ -262,7 +264,7 @@ impl Quickstart<'_> {
         let start = if out.config().is_file() {
             Start::Resume
         } else {
-            // Of a run that was stopped before its first file.
+            // Left by a run that was stopped before it wrote a file.
             if out.root().exists() {
                 std::fs::remove_dir_all(out.root()).map_err(CliError::io("remove", out.root()))?;
             }
@@ -281,10 +283,10 @@ impl Quickstart<'_> {
     }
 
     fn report(&self, data: &Path, flow: &Card, flow_map: &Card) -> Result<Report> {
-        let grammar = prepare::grammar_of(data)?
+        let grammar = flm_study::grammar_of(data)?
             .ok_or_else(|| CliError::input(format!("{} holds no grammar", data.display())))?;
         let settings = &self.config.sample;
-        // Only the flow map has noise to put back.
+        // Gamma applies to flow maps only.
         let mut rows = self.sample("flm", "flow", &settings.flm_steps, 0.0, &grammar)?;
         rows.extend(self.sample(
             "fmlm",
@@ -341,7 +343,7 @@ impl Quickstart<'_> {
         self.path("samples").join(format!("{model}-{steps}.jsonl"))
     }
 
-    /// Samples one model at all its steps, but for those that are there, and judges all.
+    /// Draws the missing samples of one model at all its numbers of steps, and judges all of them.
     fn sample(
         &self,
         model: &str,
@@ -392,14 +394,14 @@ impl Quickstart<'_> {
             )?;
         }
         let judge = |&steps: &usize| {
-            let texts = eval::read(&self.samples(model, steps))?.texts;
+            let texts = Samples::read(&self.samples(model, steps))?.texts;
             let quality = flm_eval::Quality::of(grammar, &texts)?;
             Ok(Row::new(model, steps, &quality))
         };
         steps.iter().map(judge).collect()
     }
 
-    /// The fewest steps in which the flow map was sampled.
+    /// Returns the smallest number of steps of the flow map.
     fn fewest(&self) -> usize {
         self.config
             .sample
@@ -410,11 +412,11 @@ impl Quickstart<'_> {
             .unwrap_or(1)
     }
 
-    /// The sentences that are shown.
+    /// Returns the sentences to show.
     fn shown(&self) -> Result<Vec<String>> {
         let path = self.samples("fmlm", self.fewest());
         let mut texts = if path.is_file() {
-            eval::read(&path)?.texts
+            Samples::read(&path)?.texts
         } else {
             Vec::new()
         };
@@ -422,7 +424,7 @@ impl Quickstart<'_> {
         Ok(texts)
     }
 
-    /// The end of the story: the table and some sentences.
+    /// Prints the table and some sentences.
     fn tell(&self, report: &Report) -> Result<()> {
         let mut out = report.table();
         out += &format!(

@@ -1,4 +1,4 @@
-//! Drawing samples from a model.
+//! The `flm sample` command.
 
 use super::print;
 use crate::args::{DeviceArgs, GivenArgs, GuidesArgs, SamplerName};
@@ -15,8 +15,9 @@ use std::path::PathBuf;
 
 /// Draw samples from a model
 ///
-/// A flow is sampled by Euler steps, a flow map by jumps, a masked (mdlm) or uniform-state (duo) diffusion by ancestral steps, an
-/// autoregressive model token by token. Samples depend on the seed, not on the batch size.
+/// A flow is sampled by Euler steps, a flow map by jumps, a masked (mdlm) or uniform-state (duo)
+/// diffusion by ancestral steps, an autoregressive model token by token. Samples depend on the
+/// seed, not on the batch size.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm sample --model quickstart/fmlm --steps 1 --count 10
@@ -26,8 +27,9 @@ pub(crate) struct SampleArgs {
     /// A model folder or a finished run
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Evaluations of the network for each sample; several numbers make a file each in the folder --out
-    /// [default: 1 for a flow map, 32 for a flow, 64 for a diffusion; an autoregressive model takes one a token]
+    /// Network evaluations per sample; several numbers write one file each to the folder --out
+    /// [default: 1 for a flow map, 32 for a flow, 64 for a diffusion; an autoregressive model takes
+    /// one per token]
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub(crate) steps: Vec<usize>,
     #[command(flatten)]
@@ -47,8 +49,8 @@ pub(crate) struct SampleArgs {
     /// Sampler of flows and flow maps
     #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
     pub(crate) sampler: SamplerName,
-    /// Scale of the initial noise of flows and flow maps; below 1 text is likelier and less varied, as with a lower
-    /// temperature
+    /// Scale of the initial noise of flows and flow maps; below 1 text is likelier and less varied,
+    /// as with a lower temperature
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub(crate) noise_scale: f64,
     /// Nucleus sampling: keep the smallest set of tokens with total probability ≥ P
@@ -96,12 +98,12 @@ pub(crate) fn run(args: &SampleArgs) -> Result<()> {
     let place = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute)?.ok();
     if place(&args.out).is_some_and(|out| place(&args.trace) == Some(out)) {
         return Err(CliError::input(
-            "--out and --trace name the same file: samples and trace need one each",
+            "--out and --trace name the same file: they need different files",
         ));
     }
     let model = ModelFolder::open(&args.model)?;
     let (etas, scales) = (args.guidance.as_slice(), args.reward_scale.as_slice());
-    // One value of each at most, so one guidance.
+    // There is at most one value of each, so exactly one guidance.
     let guidance = args.guides.guidances(&model, etas, scales)?.remove(0);
     let conditioning = args.given.conditioning()?;
     let request = |steps: Option<usize>| SampleOptions {
@@ -151,21 +153,21 @@ pub(crate) fn run(args: &SampleArgs) -> Result<()> {
     )
 }
 
-/// The samples of a number of steps, in a folder of several.
+/// Returns the file name of the samples at one number of steps.
 fn steps_file(steps: usize) -> String {
     format!("steps-{steps}.jsonl")
 }
 
-/// Checks that several sets of samples have a folder to go to.
+/// Checks that several sets of samples have an output folder.
 fn sample_folder(args: &SampleArgs) -> Result<()> {
     let Some(folder) = &args.out else {
         return Err(CliError::input(
-            "several numbers of steps make several sets of samples: name a folder for them by --out",
+            "several numbers of steps give several sets of samples: pass a folder with --out",
         ));
     };
     if args.trace.is_some() {
         return Err(CliError::input(
-            "--trace is for one number of steps, found several",
+            "--trace needs a single number of steps, found several",
         ));
     }
     if folder.is_file() {
@@ -180,7 +182,8 @@ fn sample_folder(args: &SampleArgs) -> Result<()> {
     Ok(())
 }
 
-/// Draws the samples of several requests from one model and hands each set to `take` as soon as it is there.
+/// Draws the samples of several requests from one model, and passes each set to `take` once it is
+/// complete.
 pub(crate) fn sample(
     model: &ModelFolder,
     compute: Compute,
@@ -225,7 +228,7 @@ impl Job for SampleJob<'_> {
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<()> {
         let model = self.model.clone().load::<B::InnerBackend>(&place.device)?;
         let model = model.with_execution(place.execution);
-        // All of them before the first samples are drawn.
+        // All requests are checked before the first samples are drawn.
         for request in self.requests {
             model.check(request)?;
         }
@@ -249,7 +252,7 @@ impl Job for SampleJob<'_> {
     }
 }
 
-/// Shows how far sampling is, and keeps its trace.
+/// Shows progress and records the trace.
 struct Watch<'a> {
     progress: Progress,
     steps: usize,
@@ -277,7 +280,7 @@ impl<B: Backend> Observer<B> for Watch<'_> {
     }
 }
 
-/// The texts of samples, for people: those of several lines are set apart by an empty one.
+/// Formats the texts of samples; a text of several lines is followed by an empty line.
 pub(crate) fn texts(records: &[Record]) -> String {
     let mut out = String::new();
     for record in records {

@@ -1,4 +1,4 @@
-//! `flm train`.
+//! The `flm train` command.
 
 use super::print;
 use crate::args::{SettingsArgs, reject_section};
@@ -17,9 +17,9 @@ use std::path::PathBuf;
 
 /// Train a flow language model on a data folder
 ///
-/// The run folder holds `config.toml`, `metrics.jsonl`, `checkpoints/` and, at the end, `model/` and `losses.svg`. Ctrl-C writes a
-/// checkpoint and stops; --resume continues with identical results. Without a preset the network has the published size,
-/// which needs a GPU.
+/// The run folder holds `config.toml`, `metrics.jsonl`, `checkpoints/` and, at the end, `model/`
+/// and `losses.svg`. Ctrl-C writes a checkpoint and stops; --resume continues with identical
+/// results. Without a preset the network has the published size, which needs a GPU.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: flm train --data data --preset grammar-tiny --set optimizer.lr=5e-4 --out runs/flow"
@@ -38,7 +38,7 @@ pub(crate) fn run(args: TrainArgs) -> Result<()> {
     let config = run_settings(&args.settings, &args.run, None, &["train"])?;
     if config.model.family != Family::Duo {
         let elsewhere = format!(
-            "for models of family duo alone, but model.family is {}",
+            "only for models of family duo, but model.family is {}",
             config.model.family
         );
         reject_section(&args.settings, "curriculum", &elsewhere)?;
@@ -58,7 +58,7 @@ pub(crate) fn run(args: TrainArgs) -> Result<()> {
     print(&next(&out, steps))
 }
 
-/// Trains a flow, or a model of the family that the configuration names.
+/// Trains a model of the family that the configuration names.
 pub(crate) fn train(request: Request<'_>) -> Result<Card> {
     let rows = Rows::open(request.data)?;
     let network =
@@ -99,7 +99,7 @@ impl Job for TrainJob<'_> {
             Family::Flow => run.train(place, Trainer::flow(network, rows, settings, device)?),
             Family::Mdlm => run.train(place, Trainer::masked(network, rows, settings, device)?),
             Family::Duo => {
-                // The curriculum lasts a share of the steps, which --evaluations may decide.
+                // The curriculum lasts a share of the steps, which `--evaluations` may set.
                 let step = Objective::<B>::evaluations(&DuoObjective::default(), settings.batch);
                 let run = run.spending(step)?;
                 let (curriculum, settings) =

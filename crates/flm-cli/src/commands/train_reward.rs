@@ -1,4 +1,4 @@
-//! Training a classifier of real text, which rewards samples.
+//! The `flm train-reward` command: training a classifier of real rows, which rewards samples.
 
 use crate::device::Device;
 use crate::device::{self, Job, Place};
@@ -16,8 +16,9 @@ use std::path::PathBuf;
 
 /// Train a reward: a small classifier of real against corrupted rows
 ///
-/// Corrupted rows have tokens replaced or swapped, or continue as another row does: the errors of samples in few steps. The folder
-/// holds `config.json` and `model.safetensors`. Use it with `flm sample --reward classifier:DIR`.
+/// Corrupted rows have tokens replaced or swapped, or continue as another row does: the errors of
+/// samples in few steps. The folder holds `config.json` and `model.safetensors`. Use it with `flm
+/// sample --reward classifier:DIR`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: flm train-reward --data data --out runs/reward")]
 pub(crate) struct TrainRewardArgs {
@@ -50,12 +51,12 @@ pub(crate) struct TrainRewardArgs {
     pub(crate) device: Device,
 }
 
-/// Validation rows on which the classifier is measured.
+/// Maximum number of validation rows that measure the classifier.
 const MEASURED: usize = 1_000;
 
-/// Trains one, writes its folder and says how well it tells rows apart.
+/// Trains a classifier, writes its folder and reports its accuracy.
 pub(crate) fn train(args: &TrainRewardArgs) -> Result<String> {
-    for (what, value) in [("steps", args.steps), ("rows in a step", args.batch as u64)] {
+    for (what, value) in [("steps", args.steps), ("rows per step", args.batch as u64)] {
         if value == 0 {
             return Err(CliError::input(format!(
                 "the number of {what} must be at least 1, found 0"
@@ -125,7 +126,9 @@ impl Job for RewardJob<'_> {
         let progress = Progress::new("reward", args.steps);
         let rows = |count: usize, rng: &mut rand_chacha::ChaCha8Rng| {
             if stop::asked() {
-                return Err(CliError::interrupted("stopped before it was trained"));
+                return Err(CliError::interrupted(
+                    "stopped before the training was complete",
+                ));
             }
             let numbers = (0..count).map(|_| rng.random_range(0..split.rows()));
             let rows = numbers.map(|row| Ok(split.row(row)?));

@@ -1,19 +1,19 @@
-//! Layers of settings over the defaults, each key checked against the known ones.
+//! Layers of settings over the defaults, with every key checked.
 
 use super::Config;
 use crate::error::{CliError, Result};
 use toml::{Table, Value};
 
-/// Settings being put together: defaults, a preset over them, single keys over that.
+/// Settings under construction: defaults, overridden by a preset, overridden by single keys.
 ///
-/// What keys there are and of which type is read off the defaults, so it is written nowhere twice.
+/// The known keys and their types are those of the defaults.
 pub(crate) struct Overrides {
     known: Table,
     settings: Table,
 }
 
 impl Overrides {
-    /// The defaults.
+    /// Starts with the defaults.
     pub(crate) fn new() -> Self {
         let known = table(&Config::default());
         Self {
@@ -22,7 +22,7 @@ impl Overrides {
         }
     }
 
-    /// Lays the text of a preset or a configuration file over what is there. `origin` names it in errors.
+    /// Applies the text of a preset or a configuration file. `origin` names it in errors.
     pub(crate) fn file(&mut self, text: &str, origin: &str) -> Result<()> {
         let layer: Table = toml::from_str(text).map_err(|error| {
             let line = error
@@ -39,8 +39,8 @@ impl Overrides {
         Ok(())
     }
 
-    /// Sets one key by `key=value`. A key that is not known as it stands is looked for in `sections`, in their order,
-    /// so that `optimizer.lr` means the command's own.
+    /// Sets one key by `key=value`. The key is looked up in `sections` first, in their order, then
+    /// as a full key, so `optimizer.lr` means the command's own.
     pub(crate) fn set(&mut self, assignment: &str, sections: &[&str]) -> Result<()> {
         let Some((key, text)) = assignment.split_once('=') else {
             return Err(CliError::input(format!(
@@ -55,7 +55,7 @@ impl Overrides {
             None if self.known_value(key).is_some() => key.to_owned(),
             None => return Err(self.unknown(key, "--set", sections)),
         };
-        // A word needs no quotes.
+        // Text that is not a TOML value is a string without quotes.
         let value = toml::from_str::<Table>(&format!("value = {text}"))
             .ok()
             .and_then(|mut table| table.remove("value"))
@@ -73,7 +73,7 @@ impl Overrides {
         Ok(())
     }
 
-    /// The settings as they stand.
+    /// Returns the configuration.
     pub(crate) fn finish(self) -> Result<Config> {
         Value::Table(widen(self.settings, &self.known))
             .try_into()
@@ -88,7 +88,7 @@ impl Overrides {
         parts.try_fold(first, |value, part| value.get(part))
     }
 
-    /// Refuses unknown keys and wrong types.
+    /// Returns an error for an unknown key or a wrong type.
     fn check(&self, layer: &Table, path: &mut Vec<String>, origin: &str) -> Result<()> {
         for (key, found) in layer {
             path.push(key.clone());
@@ -115,7 +115,8 @@ impl Overrides {
     fn unknown(&self, key: &str, origin: &str, sections: &[&str]) -> CliError {
         let mut known = Vec::new();
         leaves(&self.known, "", &mut known);
-        // `optimizer.lrr` and `train.optimizer.lrr` are equally near to `train.optimizer.lr`.
+        // Compares every suffix, so `optimizer.lrr` and `train.optimizer.lrr` are equally close to
+        // `train.optimizer.lr`.
         let likeness = |candidate: &str| {
             let starts =
                 std::iter::once(0).chain(candidate.match_indices('.').map(|(dot, _)| dot + 1));
@@ -128,7 +129,7 @@ impl Overrides {
                 .iter()
                 .any(|section| candidate.starts_with(&format!("{section}.")))
         };
-        // Among equals one of the command's own, then the shortest.
+        // Ties go to the command's own sections, then to the shortest key.
         let nearest = known.iter().max_by(|a, b| {
             let ours = is_ours(a).cmp(&is_ours(b));
             likeness(a)
@@ -143,7 +144,7 @@ impl Overrides {
     }
 }
 
-/// The first key, in the order of the file, with which two configurations differ, and its two values.
+/// Returns the first key, in the order of the file, whose values differ, with both values.
 pub(crate) fn first_difference(a: &Config, b: &Config) -> Option<(String, String, String)> {
     let (a, b) = (table(a), table(b));
     let mut keys = Vec::new();
@@ -164,7 +165,7 @@ pub(crate) fn first_difference(a: &Config, b: &Config) -> Option<(String, String
 fn table(config: &Config) -> Table {
     match Value::try_from(config) {
         Ok(Value::Table(table)) => table,
-        other => unreachable!("a configuration is a table: {other:?}"),
+        other => unreachable!("a configuration serializes to a table: {other:?}"),
     }
 }
 
@@ -189,7 +190,7 @@ fn merge(settings: &mut Table, layer: Table) {
     }
 }
 
-/// Whole numbers where any number may stand become such: `lr = 1` means `lr = 1.0`.
+/// Converts integers to floats where a float is expected: `lr = 1` means `lr = 1.0`.
 fn widen(settings: Table, known: &Table) -> Table {
     let widened = |key: &str, value| match (known.get(key), value) {
         (Some(Value::Table(known)), Value::Table(inner)) => Value::Table(widen(inner, known)),
@@ -205,7 +206,7 @@ fn widen(settings: Table, known: &Table) -> Table {
 fn fits(expected: &Value, found: &Value) -> bool {
     match (expected, found) {
         (Value::Float(_), Value::Integer(_)) => true,
-        // All whole numbers of the configuration count something.
+        // All integers of the configuration are counts.
         (Value::Integer(_), Value::Integer(found)) => *found >= 0,
         (Value::Array(expected), Value::Array(found)) => expected
             .first()
@@ -237,7 +238,7 @@ fn show(value: &Value) -> String {
     }
 }
 
-/// The reason and the key, which stands on a line of its own.
+/// Formats an error on one line; TOML prints the key on a line of its own.
 fn one_line(error: &toml::de::Error) -> String {
     error
         .to_string()

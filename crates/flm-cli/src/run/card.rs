@@ -1,4 +1,4 @@
-//! The model card for people, `README.md`.
+//! The model card, `README.md`.
 
 use crate::config::Config;
 use crate::error::Result;
@@ -6,17 +6,17 @@ use flm::Card;
 use flm_denoiser::{DitConfig, Family};
 use flm_distill::ObjectiveKind;
 
-/// The card of a trained model for people.
+/// Formats the model card of a trained model.
 pub(super) fn readme(card: &Card, network: &DitConfig, config: &Config) -> Result<String> {
     let run = card.training.clone().unwrap_or_default();
     let settings = config.of_run()?;
     let (title, what) = about(network);
     let loss = run.validation_loss.map_or_else(
         || "none: too few validation rows".to_owned(),
-        // Of a flow map some rows may be squared distances.
+        // A flow map's loss has no unit: some rows may be squared distances.
         |loss| {
             let unit = if network.two_time { "" } else { " nats" };
-            format!("{loss:.4}{unit} a token")
+            format!("{loss:.4}{unit} per token")
         },
     );
     let sample = match (network.family, network.two_time) {
@@ -33,7 +33,7 @@ pub(super) fn readme(card: &Card, network: &DitConfig, config: &Config) -> Resul
              | command | `{command}` |\n\
              | version | flm {version} |\n\
              | network | {blocks} blocks of width {width}, {heads} heads, {parameters} parameters |\n\
-             | text | {vocab} tokens, {length} in a sequence |\n\
+             | text | vocabulary of {vocab} tokens, {length} tokens per sequence |\n\
              | data | {source}, hash {hash} |\n\
              | steps | {steps} |\n\
              | network evaluations | {evaluations} |\n\
@@ -62,32 +62,32 @@ pub(super) fn readme(card: &Card, network: &DitConfig, config: &Config) -> Resul
     ))
 }
 
-/// What a network is, and what it does.
+/// Returns the title and the description of a network.
 fn about(network: &DitConfig) -> (&'static str, &'static str) {
     match (network.family, network.residual, network.two_time) {
         (Family::Flow, true, _) => (
             "Residual flow map",
-            "A residual flow map language model: a flow (in `denoiser`) and a second network beside it, which jump from noise to text in a few steps.",
+            "A residual flow map language model: a flow (in `denoiser`) and a second network, which together jump from noise to text in a few steps.",
         ),
         (Family::Flow, _, true) => (
             "Flow map",
-            "A flow map language model: it jumps from noise to text in one step or a few.",
+            "A flow map language model: it jumps from noise to text in one or a few steps.",
         ),
         (Family::Flow, _, _) => (
             "Flow",
-            "A flow language model: it denoises noise to text in many small steps.",
+            "A flow language model: it turns noise into text in many small steps.",
         ),
         (Family::Mdlm, _, _) => (
             "Masked diffusion",
-            "A masked diffusion language model (family `mdlm`): it fills masked tokens, some in each step.",
+            "A masked diffusion language model (family `mdlm`): it fills in masked tokens, several per step.",
         ),
         (Family::Duo, _, _) => (
             "Uniform-state diffusion",
-            "A uniform-state diffusion language model (family `duo`): it turns random tokens into text, some in each step.",
+            "A uniform-state diffusion language model (family `duo`): it turns random tokens into text, several per step.",
         ),
         (Family::Autoregressive, _, _) => (
-            "Autoregression",
-            "An autoregressive language model (family `autoregressive`): it writes one token after the other.",
+            "Autoregressive model",
+            "An autoregressive language model (family `autoregressive`): it writes one token after another.",
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! Data sets by name: what there is, bringing it here, preparing it.
+//! Data sets by name: listing, fetching and preparing them.
 
 use super::prepare::{self, text_map};
 use super::{FetchArgs, PlaceArgs, PrepareArgs};
@@ -14,10 +14,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The data sets that come with the program, or the manifest of one.
+/// Lists the built-in data sets, or returns the manifest of one.
 pub(crate) fn list(name: Option<&str>) -> Result<String> {
     if let Some(name) = name {
-        // The error names those there are.
+        // An unknown name gives an error that lists the known ones.
         Manifest::builtin(name)?;
         return Ok(Manifest::builtin_text(name).unwrap_or_default().to_owned());
     }
@@ -38,7 +38,7 @@ pub(crate) fn list(name: Option<&str>) -> Result<String> {
     Ok(table::aligned(&lines))
 }
 
-/// A manifest by name, or one of the user's by path.
+/// Returns a built-in manifest by name, or reads one by path.
 pub(crate) fn manifest(name: &str) -> Result<Manifest> {
     let path = Path::new(name);
     if path
@@ -50,7 +50,7 @@ pub(crate) fn manifest(name: &str) -> Result<Manifest> {
     Ok(Manifest::builtin(name)?)
 }
 
-/// Brings a data set here and says where it is.
+/// Fetches a data set and reports its location.
 pub(crate) fn fetch(args: &FetchArgs) -> Result<String> {
     let manifest = manifest(&args.name)?;
     let files = files(&manifest, &args.place)?;
@@ -81,7 +81,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<String> {
         ))
 }
 
-/// The files of a data set: of a copy, or fetched.
+/// Returns the files of a data set: from a local copy, or fetched.
 fn files(manifest: &Manifest, place: &PlaceArgs) -> Result<DataFiles> {
     if let Some(from) = &place.from {
         return Ok(manifest.take(from)?);
@@ -119,12 +119,12 @@ fn files(manifest: &Manifest, place: &PlaceArgs) -> Result<DataFiles> {
 
 fn default_cache() -> Result<PathBuf> {
     let root = files::cache().ok_or_else(|| {
-        CliError::input("there is no home folder to keep data sets in: name a place by --cache")
+        CliError::input("there is no home folder for the data sets: pass a folder with --cache")
     })?;
     Ok(root.join("datasets"))
 }
 
-/// Prepares a data set as its manifest says, but for what is given.
+/// Prepares a data set by its manifest, overridden by the given options.
 pub(crate) fn prepare(name: &str, args: &PrepareArgs) -> Result<()> {
     let mut manifest = manifest(name)?;
     for (given, option) in [
@@ -133,7 +133,7 @@ pub(crate) fn prepare(name: &str, args: &PrepareArgs) -> Result<()> {
     ] {
         if given {
             return Err(CliError::input(format!(
-                "{option} is for sentences of the grammar, and {name} is a data set"
+                "{option} applies to sentences of the grammar, but {name} is a data set"
             )));
         }
     }
@@ -143,7 +143,7 @@ pub(crate) fn prepare(name: &str, args: &PrepareArgs) -> Result<()> {
         (None, None) => None,
     };
     if given.is_some() {
-        // One that has no file to fetch.
+        // This avoids fetching the manifest's tokenizer, which is not used.
         manifest.tokenizer = ManifestTokenizer::Words;
     }
     let files = files(&manifest, &args.place)?;
@@ -183,7 +183,7 @@ pub(crate) fn prepare(name: &str, args: &PrepareArgs) -> Result<()> {
     Ok(())
 }
 
-/// The tokenizer of a manifest.
+/// Returns the tokenizer of a manifest.
 fn own_tokenizer(manifest: &Manifest, files: &DataFiles) -> Result<TokenizerSource> {
     match (&manifest.tokenizer, &files.tokenizer) {
         (ManifestTokenizer::Words, _) => Ok(TokenizerSource::Words),
@@ -191,7 +191,7 @@ fn own_tokenizer(manifest: &Manifest, files: &DataFiles) -> Result<TokenizerSour
         (ManifestTokenizer::Bpe(size), _) => Ok(TokenizerSource::TrainBpe(*size)),
         (ManifestTokenizer::Published { .. }, Some(path)) => prepare::padded(path),
         (ManifestTokenizer::Published { name, .. }, None) => Err(CliError::input(format!(
-            "the copy of {} has no tokenizer.json: name that of {name} by --tokenizer",
+            "the copy of {} has no tokenizer.json: pass the one of {name} with --tokenizer",
             manifest.title
         ))),
     }

@@ -1,10 +1,10 @@
-//! From a corpus to a data folder.
+//! Preparation of a data folder from a corpus.
 
 use crate::config::{DataSettings, tokenizer_source};
 use crate::error::{CliError, Result};
 use crate::progress::{Progress, thousands};
+use crate::purpose;
 use crate::stop;
-use crate::{files, purpose};
 use flm_data::{
     Corpus, DataError, DatasetMeta, Detokenizer, FileCorpus, FnCorpus, PrepareOptions, Stage,
     TextMap, TextTokenizer, TokenizerSource,
@@ -15,10 +15,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// In a data folder: the grammar that the corpus was drawn from.
-pub(crate) const GRAMMAR_FILE: &str = "corpus.grammar";
+/// Name of the file, in a data folder, with the grammar that the corpus was drawn from.
 
-/// Makes a data folder.
+/// Prepares a data folder.
 pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Result<DatasetMeta> {
     let mut options = PrepareOptions::new(tokenizer(&settings.tokenizer)?, settings.length);
     options.layout = settings.layout;
@@ -26,13 +25,13 @@ pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Resul
     if settings.is_grammar() {
         let grammar = Arc::new(Grammar::small_english());
         if matches!(options.tokenizer, TokenizerSource::Words) {
-            // All the grammar's words, also those that no drawn sentence happens to use.
+            // All words of the grammar, including those that no drawn sentence uses.
             let tokenizer = TextTokenizer::from_words(grammar.words().iter().cloned())?;
             options.tokenizer = TokenizerSource::Given(Box::new(tokenizer));
         }
         options
             .extra
-            .push((GRAMMAR_FILE.to_owned(), grammar.source().into()));
+            .push((flm_study::GRAMMAR_FILE.to_owned(), grammar.source().into()));
         write(
             &sentences(settings, &grammar),
             settings.sentences,
@@ -49,7 +48,7 @@ pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Resul
     }
 }
 
-/// The tokenizer that is meant by `words`, `chars`, `bpe:N` or the path of a tokenizer.json.
+/// Returns the tokenizer for `words`, `chars`, `bpe:N` or the path of a `tokenizer.json`.
 pub(super) fn tokenizer(name: &str) -> Result<TokenizerSource> {
     match tokenizer_source(name)? {
         TokenizerSource::File(path) => padded(&path),
@@ -57,13 +56,13 @@ pub(super) fn tokenizer(name: &str) -> Result<TokenizerSource> {
     }
 }
 
-/// A published tokenizer; one without padding is given it, as the paper's code does.
+/// Loads a published tokenizer; adds a padding token if it has none, as the paper's code does.
 pub(super) fn padded(path: &Path) -> Result<TokenizerSource> {
     let tokenizer = TextTokenizer::load(path)?.with_padding()?;
     Ok(TokenizerSource::Given(Box::new(tokenizer)))
 }
 
-/// A detokenizer as preparing has it: none for none.
+/// Returns the text map of a detokenizer; `None` for [`Detokenizer::None`].
 pub(super) fn text_map(detokenizer: Detokenizer) -> Option<TextMap> {
     let map = move |text: &str| detokenizer.apply(text).into_owned();
     (detokenizer != Detokenizer::None).then(|| TextMap::new(detokenizer.name(), map))
@@ -91,7 +90,7 @@ pub(super) fn write(
     let progress = Progress::new("corpus", documents);
     let prepared = flm_data::prepare(corpus, options, out, force, &mut |at| {
         let stage = match at.stage {
-            Stage::Vocabulary => "gathering the vocabulary",
+            Stage::Vocabulary => "building the vocabulary",
             Stage::Encoding => "encoding",
         };
         progress.update(
@@ -114,22 +113,11 @@ pub(super) fn write(
     let dropped = meta.train.dropped_too_long + meta.validation.dropped_too_long;
     let dropped = match dropped {
         0 => String::new(),
-        count => format!(" · {count} documents too long, dropped"),
+        count => format!(" · dropped {count} documents that are too long"),
     };
     progress.finish(&format!(
         "{} · {} tokens · {} + {} rows of {}{dropped}",
         meta.source, meta.vocabulary_size, meta.train.rows, meta.validation.rows, meta.length
     ));
     Ok(meta)
-}
-
-/// The grammar of a data folder, if its corpus was drawn from one.
-pub(crate) fn grammar_of(data: &Path) -> Result<Option<Grammar>> {
-    let path = data.join(GRAMMAR_FILE);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let grammar = Grammar::parse(&files::read(&path)?)
-        .map_err(|error| CliError::input(format!("{}: {error}", path.display())))?;
-    Ok(Some(grammar))
 }

@@ -1,6 +1,7 @@
-//! Distilling diffusions of tokens, round by round: each has the student of the one before for a teacher, and a step twice as long.
+//! Distillation of discrete diffusions in rounds: each round's teacher is the student of the round
+//! before, and its step is twice as long.
 //!
-//! A round is a run. The last is that of the run folder itself, those before it are in its `rounds/`.
+//! Each round is a run. The last one is the run folder itself; earlier ones are in its `rounds/`.
 
 use crate::config::{Config, ModelSettings};
 use crate::device::{Job, Place};
@@ -13,17 +14,17 @@ use flm_denoiser::Family;
 use flm_discrete::{dcd, sdtt};
 use std::path::{Path, PathBuf};
 
-/// In a run folder: the rounds before the last.
+/// Folder of the rounds before the last, in a run folder.
 const ROUNDS: &str = "rounds";
 
-/// The folder of the teacher that the configuration names, if it is distilled in rounds.
+/// Returns the folder of the configured teacher, if it is distilled in rounds.
 pub(super) fn teacher(config: &Config) -> Result<Option<PathBuf>> {
     let teacher = config.distill.teacher.as_str();
     if teacher.is_empty() {
         return match config.model.family {
             Family::Flow => Ok(None),
             family => Err(CliError::input(format!(
-                "only a flow map is distilled without a teacher, but model.family is {family}"
+                "only a flow map can be distilled without a teacher, but model.family is {family}"
             ))),
         };
     }
@@ -39,11 +40,11 @@ pub(super) fn teacher(config: &Config) -> Result<Option<PathBuf>> {
     }
 }
 
-/// All rounds, one after the other.
+/// Runs all rounds in order.
 pub(super) struct RoundsJob<'a> {
     pub(super) request: Request<'a>,
     pub(super) rows: &'a Rows,
-    /// The first teacher's folder.
+    /// Folder of the first teacher.
     pub(super) teacher: PathBuf,
 }
 
@@ -71,7 +72,8 @@ impl Job for RoundsJob<'_> {
         settings.train.validate()?;
         let count = steps.len();
         if let Some(all) = request.evaluations.take() {
-            // What is to be spent on all of them is shared evenly, and kept as steps, so that a resumed run spends no other share.
+            // The budget is shared evenly and saved as a number of steps, so a resumed run keeps
+            // its share.
             let step = cost * settings.train.batch as f64;
             request.config.distill.train.steps = paid(all / count as u64, step)?;
         }
@@ -84,7 +86,7 @@ impl Job for RoundsJob<'_> {
             if number == count {
                 return Ok(card);
             }
-            // What its card says holds for all rounds so far.
+            // The card counts all rounds so far.
             let training = card.training.unwrap_or_default();
             spent = Spent {
                 evaluations: training.evaluations,
@@ -92,11 +94,11 @@ impl Job for RoundsJob<'_> {
             };
             teacher = out.model();
         }
-        unreachable!("there is a round at least")
+        unreachable!("there is at least one round")
     }
 }
 
-/// Makes the folder ready, so that from now on it can be resumed, or checks that it is resumed as it was begun.
+/// Prepares the folder for resuming, or checks that a resumed run keeps its settings.
 fn begin(request: &Request<'_>, teacher: &Path) -> Result<()> {
     if request.start == Start::Resume {
         check_same(&request.config, &request.out)?;
@@ -105,7 +107,7 @@ fn begin(request: &Request<'_>, teacher: &Path) -> Result<()> {
         if then == now {
             return Ok(());
         }
-        // Later rounds have begun from where earlier ones ended.
+        // Later rounds started from the results of earlier ones.
         return Err(CliError::input(format!(
             "{} is distilled in rounds and cannot be resumed with other settings: distill.train.steps was {then}, now {now}",
             request.out.root().display()
@@ -118,7 +120,7 @@ fn begin(request: &Request<'_>, teacher: &Path) -> Result<()> {
         && model.starts_with(&out)
     {
         return Err(CliError::input(format!(
-            "the teacher {} lies in the run that would be replaced, {}",
+            "the teacher {} is in the run that would be replaced, {}",
             teacher.display(),
             request.out.root().display()
         )));
@@ -131,7 +133,7 @@ fn begin(request: &Request<'_>, teacher: &Path) -> Result<()> {
     request.out.save(&request.config.of_run()?)
 }
 
-/// What is asked of a round: to go on where there is something of it.
+/// Returns the request of one round, which resumes the round if it was started.
 fn of_round<'a>(request: &Request<'a>, number: usize, count: usize) -> Request<'a> {
     let out = if number == count {
         request.out.clone()
@@ -141,7 +143,7 @@ fn of_round<'a>(request: &Request<'a>, number: usize, count: usize) -> Request<'
     let start = if out.config().is_file() {
         Start::Resume
     } else {
-        // A folder without its first file is of a run that was stopped before it.
+        // A folder without a configuration is of a run that stopped before writing one.
         Start::Replace
     };
     Request {

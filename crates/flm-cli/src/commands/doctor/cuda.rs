@@ -1,9 +1,9 @@
-//! What CUDA needs at run time, and where it is looked for.
+//! The files that CUDA needs at run time, and their locations.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Folders besides those of the loader in which libraries are.
+/// Library folders in addition to those of the loader.
 const LIBRARIES: [&str; 7] = [
     "/usr/local/cuda/lib64",
     "/usr/local/cuda/targets/x86_64-linux/lib",
@@ -13,10 +13,11 @@ const LIBRARIES: [&str; 7] = [
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib64",
 ];
-/// Folders of a CUDA toolkit, besides $CUDA_PATH.
+/// Folders of a CUDA toolkit, in addition to `$CUDA_PATH`.
 const TOOLKITS: [&str; 3] = ["/usr/local/cuda", "/opt/cuda", "/usr"];
 
-/// Driver, runtime compiler, headers and GPUs: what each is, and where or why not.
+/// Returns the driver, runtime compiler, headers and GPUs: the location of each, or why it is
+/// missing.
 pub(super) fn parts() -> Vec<(&'static str, String)> {
     let folders = folders();
     let library = |names: &[&str]| {
@@ -24,7 +25,7 @@ pub(super) fn parts() -> Vec<(&'static str, String)> {
         found.map_or_else(
             || {
                 format!(
-                    "{} is missing: looked for in the loader's cache and in {}",
+                    "{} is missing: it is neither in the loader's cache nor in {}",
                     names[0],
                     listed(&folders)
                 )
@@ -41,7 +42,7 @@ pub(super) fn parts() -> Vec<(&'static str, String)> {
     let headers = first(&toolkits, &["cuda_fp16.h"]).map_or_else(
         || {
             format!(
-                "cuda_fp16.h is missing: looked for in {} ($CUDA_PATH names another toolkit)",
+                "cuda_fp16.h is missing: it is not in {} (set $CUDA_PATH for another toolkit)",
                 listed(&toolkits)
             )
         },
@@ -56,14 +57,13 @@ pub(super) fn parts() -> Vec<(&'static str, String)> {
         ("headers", headers),
         (
             "GPUs",
-            query("index,name,driver_version").unwrap_or_else(|| {
-                "nvidia-smi, which names them, is not there or finds none".to_owned()
-            }),
+            query("index,name,driver_version")
+                .unwrap_or_else(|| "nvidia-smi is missing or finds no GPU".to_owned()),
         ),
     ]
 }
 
-/// All memory of a GPU and what is free of it, in bytes, as its driver counts it.
+/// Returns the total and free memory of a GPU in bytes, as reported by its driver.
 pub(super) fn memory(number: usize) -> Option<[f64; 2]> {
     let text = query("memory.total,memory.free")?;
     let line = text.split("; ").nth(number)?;
@@ -73,7 +73,7 @@ pub(super) fn memory(number: usize) -> Option<[f64; 2]> {
     Some([mib.next()??, mib.next()??].map(|mib| mib * f64::from(1 << 20)))
 }
 
-/// What the driver's own program says, GPU by GPU.
+/// Queries `nvidia-smi`; the GPUs are separated by semicolons.
 fn query(what: &str) -> Option<String> {
     let output = Command::new("nvidia-smi")
         .args([
@@ -96,14 +96,14 @@ fn folders() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where the loader's cache has one of these libraries.
+/// Returns the path of the first of these libraries in the loader's cache.
 fn cached(names: &[&str]) -> Option<PathBuf> {
     let output = Command::new("ldconfig").arg("-p").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     in_cache(&text, names)
 }
 
-/// Lines are `name (kind) => path`.
+/// Finds a library in the output of `ldconfig -p`, whose lines are `name (kind) => path`.
 fn in_cache(text: &str, names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|name| {
         let entry = text

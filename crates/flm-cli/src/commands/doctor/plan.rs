@@ -1,4 +1,4 @@
-//! What a preset's training step would take.
+//! Estimated cost of a preset's training step.
 
 use super::{Rates, gib};
 use crate::commands::data;
@@ -9,17 +9,18 @@ use crate::error::{CliError, Result};
 use flm_denoiser::{DitConfig, NoiseWidth, Precision};
 use flm_objective::TRAINED;
 
-/// f32 numbers that are held for each parameter: itself, its gradient, two moments, its average.
+/// f32 numbers per parameter: the parameter, its gradient, two moments and its average.
 const PER_PARAMETER: f64 = 5.0;
-/// f32 numbers that a block keeps for each token and each of its width until the pass back: with the CPU's kernels, which make most
-/// things again, and as a composition.
+/// f32 numbers that a block keeps per token and unit of width until the backward pass: with the
+/// CPU's kernels, which recompute most of them, and as a composition.
 const KEPT: [f64; 2] = [16.0, 60.0];
 /// V-wide tensors of the head that are alive at once, of 64 MiB on the CPU and 512 MiB on a GPU.
 const HEAD_TENSORS: f64 = 4.0;
-/// Share of the processor's best products that a step reaches there (docs/performance.md). On a GPU it was less.
+/// Share of the peak matrix product rate that a training step reaches on the CPU
+/// (docs/performance.md). It was lower on a GPU.
 const SHARE: f64 = 0.55;
 
-/// A preset to be trained.
+/// A preset whose training cost is estimated.
 pub(super) struct Wish<'a> {
     preset: &'a str,
     network: DitConfig,
@@ -51,7 +52,8 @@ impl<'a> Wish<'a> {
         })
     }
 
-    /// What a step of the flow would take on a device of these rates, of whose memory so many bytes are free.
+    /// Estimates a training step of the flow on a device with these rates and this many bytes of
+    /// free memory.
     pub(super) fn on(
         &self,
         device: Device,
@@ -61,7 +63,10 @@ impl<'a> Wish<'a> {
         let network = &self.network;
         let operations = TRAINED * network.operations() * self.batch as f64;
         let Some(rate) = rates.product[usize::from(self.dtype == Precision::Bf16)] else {
-            return vec![("step", format!("this device has no {}", self.dtype))];
+            return vec![(
+                "step",
+                format!("this device does not support {}", self.dtype),
+            )];
         };
         let mut lines = vec![(
             "step",
@@ -86,7 +91,7 @@ impl<'a> Wish<'a> {
         lines.push((
             "",
             format!(
-                "about {} in passes of {}: {} of weights and moments, {} for each sequence of a pass",
+                "about {} with micro-batches of {}: {} for weights and moments, {} per sequence",
                 gib(held + row * self.micro_batch as f64),
                 self.micro_batch,
                 gib(held),
@@ -96,16 +101,16 @@ impl<'a> Wish<'a> {
         if let Some(free) = free {
             let fits = ((0.9 * free - held) / row).floor();
             let text = if fits >= 1.0 {
-                format!("{fits:.0} sequences fit into a pass")
+                format!("{fits:.0} sequences fit into memory")
             } else {
-                "not one sequence fits".to_owned()
+                "not even one sequence fits into memory".to_owned()
             };
             lines.push(("", text));
         }
         lines
     }
 
-    /// Bytes that are held whatever the batch.
+    /// Returns the bytes that are held for any batch size.
     fn held(&self, device: Device) -> f64 {
         let head = match device {
             Device::Cpu => 1_u64 << 26,
@@ -114,20 +119,20 @@ impl<'a> Wish<'a> {
         4.0 * PER_PARAMETER * self.network.parameter_count() as f64 + HEAD_TENSORS * head as f64
     }
 
-    /// Bytes that a sequence of a pass takes.
+    /// Returns the bytes per sequence of a micro-batch.
     fn row(&self, device: Device) -> f64 {
         let network = &self.network;
         let [length, width, heads] =
             [network.length, network.width, network.heads].map(|x| x as f64);
         let (kept, scores, noise) = match device {
             Device::Cpu => (KEPT[0] * width, 0.0, 0.0),
-            // The scores of attention in three stages, and noise.
+            // The attention scores in three stages, and the noise.
             _ => (KEPT[1] * width, 3.0 * heads * length, self.noise() as f64),
         };
         4.0 * length * (network.blocks as f64 * (kept + scores) + noise)
     }
 
-    /// Numbers of noise for each position.
+    /// Returns the numbers of noise per position.
     fn noise(&self) -> usize {
         let DitConfig {
             vocab_size,

@@ -1,4 +1,4 @@
-//! Samples of no model, which a good metric ranks last.
+//! Control samples, which a good metric ranks last.
 
 use crate::error::{CliError, Result};
 use crate::files;
@@ -14,8 +14,9 @@ use std::path::PathBuf;
 
 /// Write control samples that a good metric must rank last
 ///
-/// Writes three files from the training rows: `unigrams.jsonl` has words drawn independently, `shuffled.jsonl` has training rows in
-/// random word order, `repeated.jsonl` repeats one training row. Evaluate them by `flm eval OUT`.
+/// Writes three files from the training rows: `unigrams.jsonl` has words drawn independently,
+/// `shuffled.jsonl` has training rows in random word order, `repeated.jsonl` repeats one training
+/// row. Evaluate them by `flm eval OUT`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: flm eval controls --data data --count 1000 --out nonsense")]
 pub(crate) struct ControlsArgs {
@@ -36,14 +37,14 @@ pub(crate) struct ControlsArgs {
     pub(crate) force: bool,
 }
 
-/// A line of a file of samples.
+/// A line of a sample file.
 #[derive(Serialize)]
 struct Line {
     text: String,
     tokens: Vec<u32>,
 }
 
-/// Writes the three files and answers their names.
+/// Writes the three files and returns their paths.
 pub(crate) fn controls(args: &ControlsArgs) -> Result<Vec<PathBuf>> {
     if args.count == 0 {
         return Err(CliError::input(
@@ -90,7 +91,7 @@ pub(crate) fn controls(args: &ControlsArgs) -> Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// Training rows: of rows of one document without their end and what follows it.
+/// Training rows; rows of one document are cut before their end token.
 struct Rows<'a>(&'a Dataset);
 
 impl Rows<'_> {
@@ -108,7 +109,7 @@ impl Rows<'_> {
         Ok(row)
     }
 
-    /// A token of the corpus, as likely as it is there.
+    /// Draws a token with its frequency in the corpus.
     fn token(&self, rng: &mut ChaCha8Rng) -> Result<u32> {
         loop {
             let place = rng.random_range(0..self.0.train().length());

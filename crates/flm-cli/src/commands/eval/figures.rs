@@ -1,12 +1,13 @@
-//! The figures of sets of samples as a table.
+//! The table of the figures of several sets of samples.
 
-use super::{Figures, Judged};
 use crate::table::{aligned, optional};
+use flm_study::{Evaluation, Figures};
 
-/// The figures of several sets of samples, one a line.
+/// Formats the figures of several sets of samples, one set per line.
 ///
-/// Columns that no set has are left out. Of the grammar: share of valid samples, oracle nats per token, divergence and recall of sentence frames. Of scorers: perplexity.
-pub(super) fn figures(rows: &[Judged]) -> String {
+/// Columns that no set has are left out. A grammar adds the share of valid samples, oracle nats per
+/// token, and divergence and recall of sentence frames; each scorer adds a perplexity.
+pub(super) fn figures(rows: &[Evaluation]) -> String {
     let is_grammar = rows
         .iter()
         .any(|row| matches!(row.figures, Figures::Grammar(_)));

@@ -1,30 +1,30 @@
-//! Quality against entropy, over settings, and models compared where their entropies agree.
+//! Quality against entropy over a sweep of settings, and models compared at equal entropy.
 
 use super::ScoreArgs;
 use super::score::Judges;
-use super::{self as eval, Figures, Samples};
 use crate::args::{GuidesArgs, SamplerName};
 use crate::args::{check_gammas, check_scales};
-use crate::commands::{data::prepare, sample};
+use crate::commands::sample;
 use crate::error::{CliError, Result};
 use crate::{files, plot, table};
 use clap::Args;
 use flm::{Guidance, ModelFolder, Provenance, SampleOptions};
 use flm_data::{Dataset, DatasetMeta};
 use flm_denoiser::Family;
-use flm_eval::frontier::{Comparison, Curve, Front, Point};
-use flm_eval::{GenPpl, Grammar, Variety, mean_unigram_entropy};
-use flm_study::TextSet;
-use serde::Serialize;
+use flm_eval::frontier::Front;
+use flm_eval::{GenPpl, Grammar};
+use flm_study::sweep::{self, At, Measured, Report, Sweep, Swept, strengths};
+use flm_study::{Samples, TextSet};
 use std::path::Path;
 use std::path::PathBuf;
 
 /// Sweep steps, gamma, temperature and guidance, and compare models at equal entropy
 ///
-/// A model that repeats itself has a good perplexity, so quality is compared at equal entropy. Every model is sampled at every
-/// setting; the settings that no other beats in both quality and entropy are its frontier; frontiers are interpolated where
-/// their entropies overlap. Quality is the grammar's nats per token, or a scorer's. The folder holds `samples/`,
-/// `frontier.json` and `frontier.svg`; existing samples are reused.
+/// A model that repeats itself has a good perplexity, so quality is compared at equal entropy.
+/// Every model is sampled at every setting; the settings that no other beats in both quality and
+/// entropy are its frontier; frontiers are interpolated where their entropies overlap. Quality is
+/// the grammar's nats per token, or a scorer's. The folder holds `samples/`, `frontier.json` and
+/// `frontier.svg`; existing samples are reused.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: flm eval frontier runs/a runs/b --data data --steps 1,4 --temperature 0.6,0.8,1 --out frontier"
@@ -83,70 +83,25 @@ pub(crate) struct FrontierArgs {
     pub(crate) out: PathBuf,
 }
 
-/// Entropies at which models are compared, spread over what they have in common.
-const GRID: usize = 5;
-
-/// `frontier.json`.
-#[derive(Serialize)]
-struct Report {
-    /// What the nats are of: the grammar, or a scorer's identity.
-    judge: String,
-    count: usize,
-    seed: u64,
-    /// Unigram entropy of validation rows, in nats.
-    data_entropy: Option<f64>,
-    /// At each number of steps.
-    at: Vec<At>,
-}
-
-/// The models at one number of steps.
-#[derive(Serialize)]
-struct At {
-    steps: usize,
-    curves: Vec<Swept>,
-    /// Nothing for one model, or where no entropy is in reach of all.
-    comparison: Option<Comparison>,
-}
-
-/// A model at every setting.
-#[derive(Serialize)]
-struct Swept {
-    label: String,
-    points: Vec<Measured>,
-}
-
-/// The figures at one setting. How alike samples are is no part of the comparison, but belongs beside it.
-#[derive(Serialize)]
-struct Measured {
-    #[serde(flatten)]
-    point: Point,
-    /// What guided the samples.
-    #[serde(skip_serializing_if = "Guidance::is_none")]
-    guidance: Guidance,
-    /// Of the noise at the start.
-    #[serde(skip_serializing_if = "is_one")]
-    noise_scale: f64,
-    /// Evaluations of the network for each sample.
-    evaluations: usize,
-    /// Share of samples that the grammar knows, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid: Option<f64>,
-    /// Different samples among all.
-    distinct: f64,
-    #[serde(flatten)]
-    variety: Variety,
-}
-
-impl Swept {
-    fn curve(&self) -> Curve {
-        Curve {
-            label: self.label.clone(),
-            points: self.points.iter().map(|measured| measured.point).collect(),
+impl FrontierArgs {
+    fn sweep(&self) -> Sweep {
+        Sweep {
+            gammas: self.gamma.clone(),
+            temperatures: self.temperature.clone(),
+            noise_scales: self.noise_scale.clone(),
+            sampler: self.sampler.into(),
+            shared: SampleOptions {
+                count: self.count,
+                seed: self.seed,
+                batch: self.batch,
+                top_p: self.top_p,
+                ..SampleOptions::default()
+            },
         }
     }
 }
 
-/// What a model wrote at a number of steps: samples of each setting.
+/// A model's samples at one number of steps, per setting.
 struct Drawn<'a> {
     steps: usize,
     model: &'a Model,
@@ -154,23 +109,23 @@ struct Drawn<'a> {
     samples: Vec<Samples>,
 }
 
-/// A model and its name in the picture.
+/// A model with its weights' identity and its guidance settings.
 struct Model {
     folder: ModelFolder,
     weights: String,
-    /// Every η with every λ.
+    /// Every pair of η and λ.
     guidances: Vec<Guidance>,
 }
 
-/// Sweeps, compares, draws, and says what came out.
+/// Runs the sweep, compares the models, writes the files and returns the text report.
 pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     let grammar = match &args.data {
-        Some(data) => prepare::grammar_of(data)?,
+        Some(data) => flm_study::grammar_of(data)?,
         None => None,
     };
     if args.score.scorers.len() > 1 || (args.score.scorers.is_empty() && grammar.is_none()) {
         return Err(CliError::input(
-            "a frontier has one scorer: name it by --scorer, or name the data folder of a grammar by --data",
+            "a frontier needs exactly one scorer: pass one --scorer, or --data with the data folder of a grammar",
         ));
     }
     let (mut models, tokenizer) = models(args)?;
@@ -179,16 +134,17 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
         && DatasetMeta::read(data)?.tokenizer_hash != tokenizer
     {
         return Err(CliError::input(format!(
-            "{} has another tokenizer than the models: entropies of different tokens do not compare",
+            "{} and the models have different tokenizers, so their entropies cannot be compared",
             data.display()
         )));
     }
-    // A scorer that is not there is said before anything is drawn.
+    // Scorers open before sampling, so that a missing one fails early.
     let judges = Judges::open(&args.score)?;
+    let sweep = args.sweep();
     let mut drawn = Vec::new();
     for steps in &args.steps {
         for model in &models {
-            let settings = settings(args, *steps, model);
+            let settings = sweep.settings(&model.folder, &model.guidances, *steps);
             let samples = draw(args, model, &settings)?;
             drawn.push(Drawn {
                 steps: *steps,
@@ -198,7 +154,7 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
             });
         }
     }
-    // All at once, so that a scorer is read once and cuts all samples alike.
+    // One call scores all samples, so each scorer loads once and truncates all sets alike.
     let sets: Vec<TextSet<'_>> = (drawn.iter().flat_map(|drawn| &drawn.samples))
         .map(Samples::set)
         .collect();
@@ -206,7 +162,7 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     let judge = (scores.iter().flatten().next())
         .map_or_else(|| "grammar".to_owned(), |score| score.scorer.clone());
     let data_entropy = match &args.data {
-        Some(data) => entropy_of(data, grammar.is_some(), args.count)?,
+        Some(data) => sweep::data_entropy(&Dataset::open(data)?, grammar.is_some(), args.count)?,
         None => None,
     };
     let mut scores = scores.iter();
@@ -219,9 +175,9 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
         .chunks(models.len())
         .map(|drawn| {
             let curves: Vec<Swept> = swept.by_ref().take(drawn.len()).collect();
-            at(drawn[0].steps, curves, data_entropy)
+            At::of(drawn[0].steps, curves, data_entropy)
         })
-        .collect::<Result<Vec<_>>>()?;
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     let report = Report {
         judge,
         count: args.count,
@@ -238,25 +194,7 @@ pub(crate) fn frontier(args: &FrontierArgs) -> Result<String> {
     Ok(render(&report, &args.out))
 }
 
-/// Compares models at a number of steps.
-fn at(steps: usize, curves: Vec<Swept>, data_entropy: Option<f64>) -> Result<At> {
-    let fronts = curves
-        .iter()
-        .map(|swept| Front::of(&swept.curve()))
-        .collect::<std::result::Result<Vec<_>, _>>()?;
-    let comparison = if fronts.len() > 1 {
-        Comparison::of(&fronts, data_entropy, GRID)?
-    } else {
-        None
-    };
-    Ok(At {
-        steps,
-        curves,
-        comparison,
-    })
-}
-
-/// The models, and the hash of their tokenizer.
+/// Returns the models and the hash of their common tokenizer.
 fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
     let mut models: Vec<Model> = Vec::new();
     let mut hash = None;
@@ -269,14 +207,16 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
         );
         if first.as_str() != other {
             return Err(CliError::input(format!(
-                "{} has another tokenizer than {}: entropies of different tokens do not compare",
+                "{} and {} have different tokenizers, so their entropies cannot be compared",
                 path.display(),
                 args.models[0].display()
             )));
         }
         let name = folder.name();
         if models.iter().any(|model| model.folder.name() == name) {
-            return Err(CliError::input(format!("{name} is named twice")));
+            return Err(CliError::input(format!(
+                "two models are named {name}: model names must differ"
+            )));
         }
         models.push(Model {
             weights: folder.weights()?,
@@ -287,59 +227,7 @@ fn models(args: &FrontierArgs) -> Result<(Vec<Model>, String)> {
     Ok((models, hash.unwrap_or_default()))
 }
 
-/// Every setting at a number of steps. Only a flow map has a gamma, and only flows are guided; an autoregressive model takes a step for each
-/// token, so that its samples are the same ones at every number.
-fn settings(args: &FrontierArgs, steps: usize, model: &Model) -> Vec<SampleOptions> {
-    let network = model.folder.config();
-    let gammas: &[f64] = if network.two_time {
-        &args.gamma
-    } else {
-        &[0.0]
-    };
-    let steps = match network.family {
-        Family::Autoregressive => None,
-        _ => Some(steps),
-    };
-    let mut requests = Vec::new();
-    let guided = Guidance::is_supported(network);
-    let scales: &[f64] = match network.family {
-        Family::Flow => &args.noise_scale,
-        _ => &[1.0],
-    };
-    for guidance in &model.guidances {
-        for &gamma in gammas {
-            for (&temperature, &noise_scale) in product(&args.temperature, scales) {
-                requests.push(SampleOptions {
-                    count: args.count,
-                    steps,
-                    gamma,
-                    temperature,
-                    noise_scale,
-                    sampler: if guided && !network.two_time {
-                        args.sampler.into()
-                    } else {
-                        Default::default()
-                    },
-                    seed: args.seed,
-                    batch: args.batch,
-                    top_p: args.top_p,
-                    guidance: guidance.clone(),
-                    ..SampleOptions::default()
-                });
-            }
-        }
-    }
-    requests
-}
-
-/// Every one of the first with every one of the second.
-fn product<'a, T>(first: &'a [T], second: &'a [T]) -> impl Iterator<Item = (&'a T, &'a T)> {
-    first
-        .iter()
-        .flat_map(move |a| second.iter().map(move |b| (a, b)))
-}
-
-/// Finds what guides each model, and refuses options that are of no model at all.
+/// Sets each model's guidance. Returns an error for an option that applies to none of the models.
 fn guide(args: &FrontierArgs, models: &mut [Model]) -> Result<()> {
     let (etas, scales) = (&args.guidance, &args.reward_scale);
     check_scales(etas, scales)?;
@@ -370,51 +258,12 @@ fn guide(args: &FrontierArgs, models: &mut [Model]) -> Result<()> {
     Ok(())
 }
 
-/// A setting that changes nothing.
-fn is_one(value: &f64) -> bool {
-    *value == 1.0
-}
-
-/// η and λ; 1 and 0 where they guide nothing.
-fn strengths(guidance: &Guidance) -> [f64; 2] {
-    let eta = guidance.auto.as_ref().map_or(1.0, |auto| auto.eta);
-    let scale = guidance.reward.as_ref().map_or(0.0, |reward| reward.scale);
-    [eta, scale]
-}
-
-/// The samples of each request: those that are there already, and the others drawn.
+/// Returns the samples of each request: reuses the existing files and draws the missing ones.
 fn draw(args: &FrontierArgs, model: &Model, requests: &[SampleOptions]) -> Result<Vec<Samples>> {
     let (network, name) = (model.folder.config(), model.folder.name());
     let place = |request: &SampleOptions| {
-        let name: String = (name.chars())
-            .map(|c| {
-                if c.is_alphanumeric() || "-_.".contains(c) {
-                    c
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        let mut setting = format!(
-            "steps-{}_gamma-{}_temperature-{}",
-            request.steps.unwrap_or(network.length),
-            request.gamma,
-            request.temperature
-        );
-        if !request.sampler.is_default() {
-            setting += &format!("_{:?}", request.sampler).to_lowercase();
-        }
-        if request.noise_scale != 1.0 {
-            setting += &format!("_noise-scale-{}", request.noise_scale);
-        }
-        if request.top_p < 1.0 {
-            setting += &format!("_top-p-{}", request.top_p);
-        }
-        if !request.guidance.is_none() {
-            let [eta, scale] = strengths(&request.guidance);
-            setting += &format!("_eta-{eta}_lambda-{scale}");
-        }
-        (args.out.join("samples")).join(format!("{name}_{setting}.jsonl"))
+        let name = sweep::file_name(&model.folder, request);
+        args.out.join("samples").join(name)
     };
     let mut missing = Vec::new();
     for request in requests {
@@ -423,12 +272,12 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[SampleOptions]) -> Resul
             missing.push(request.clone());
             continue;
         }
-        let found = eval::read(&path)?;
+        let found = Samples::read(&path)?;
         let named = (name, model.weights.as_str());
         let expected = Provenance::new(request, network, named, args.score.device.dtype)?;
         if found.drawn.as_ref() != Some(&expected) || found.texts.len() != request.count {
             return Err(CliError::input(format!(
-                "{} holds samples of other settings: choose another --out, or remove it",
+                "{} holds samples of other settings: choose another --out, or remove the file",
                 path.display()
             )));
         }
@@ -447,80 +296,35 @@ fn draw(args: &FrontierArgs, model: &Model, requests: &[SampleOptions]) -> Resul
     }
     requests
         .iter()
-        .map(|request| eval::read(&place(request)))
+        .map(|request| Ok(Samples::read(&place(request))?))
         .collect()
 }
 
-/// The figures at each setting; `scores` has those of a scorer, in the same order.
+/// Returns the figures at each setting; `scores` holds the scorer's results in the same order.
 fn swept<'a>(
     grammar: Option<&Grammar>,
     drawn: &Drawn<'_>,
     scores: impl Iterator<Item = &'a Vec<GenPpl>>,
 ) -> Result<Swept> {
-    let mut points = Vec::new();
-    for ((request, samples), scores) in drawn.settings.iter().zip(&drawn.samples).zip(scores) {
-        let figures = eval::judge(grammar, &samples.texts)?;
-        let (entropy, nats) = match (&figures, scores.first()) {
-            (Figures::Grammar(q), None) => (q.entropy, q.oracle_nats_per_token),
-            (Figures::Grammar(q), Some(score)) => (q.entropy, score.nats_per_token),
-            (Figures::Open(d), Some(score)) => (
-                samples.token_entropy().unwrap_or(d.entropy),
-                score.nats_per_token,
-            ),
-            (Figures::Open(_), None) => unreachable!("there is a scorer or a grammar"),
-        };
-        let open = figures.open();
-        let steps = request.steps_of(drawn.model.folder.config(), drawn.model.folder.name())?;
-        points.push(Measured {
-            point: Point {
-                steps,
-                gamma: Some(request.gamma),
-                temperature: Some(request.temperature),
-                entropy,
-                nats,
-            },
-            guidance: request.guidance.clone(),
-            noise_scale: request.noise_scale,
-            evaluations: request.guidance.evaluations(steps),
-            valid: match &figures {
-                Figures::Grammar(quality) => Some(quality.valid),
-                Figures::Open(_) => None,
-            },
-            distinct: open.distinct,
-            variety: open.variety,
-        });
-    }
+    let folder = &drawn.model.folder;
+    let all = drawn.settings.iter().zip(&drawn.samples).zip(scores);
+    let points = all.map(|((setting, samples), scores)| {
+        Measured::of(folder, setting, samples, grammar, scores.first())
+    });
     Ok(Swept {
-        label: drawn.model.folder.name().to_owned(),
-        points,
+        label: folder.name().to_owned(),
+        points: points.collect::<std::result::Result<_, _>>()?,
     })
 }
 
-/// Entropy of validation rows as that of samples is taken: of a grammar's words, or of tokens.
-fn entropy_of(data: &Path, words: bool, count: usize) -> Result<Option<f64>> {
-    let dataset = Dataset::open(data)?;
-    let rows = 0..dataset.validation().rows().min(count);
-    let rows = rows.map(|row| dataset.validation().row(row));
-    let rows = rows.collect::<std::result::Result<Vec<_>, _>>()?;
-    if !words {
-        return Ok(mean_unigram_entropy(&rows));
-    }
-    let texts = rows.iter().map(|row| dataset.tokenizer().decode(row));
-    let texts = texts.collect::<std::result::Result<Vec<_>, _>>()?;
-    let words: Vec<Vec<&str>> = (texts.iter())
-        .map(|text| text.split_whitespace().collect())
-        .collect();
-    Ok(mean_unigram_entropy(&words))
-}
-
-/// The comparison in text.
+/// Formats the report as text.
 fn render(report: &Report, out: &Path) -> String {
     let mut lines = vec![
         [
             "steps",
             "entropy",
             "nats/tok of each model",
-            "gap to the first",
+            "gap to first model",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -530,7 +334,7 @@ fn render(report: &Report, out: &Path) -> String {
         let Some(comparison) = &at.comparison else {
             if at.curves.len() > 1 {
                 notes += &format!(
-                    "no entropy is in reach of every model in {} steps\n",
+                    "the frontiers of the models share no entropy at {} steps\n",
                     at.steps
                 );
             }
@@ -557,22 +361,22 @@ fn render(report: &Report, out: &Path) -> String {
             ]);
         }
     }
-    let mut told = format!("judge      {}\n", report.judge);
+    let mut text = format!("judge      {}\n", report.judge);
     for (number, curve) in (report.at.first().iter().flat_map(|at| &at.curves)).enumerate() {
-        told += &format!("model {:<4} {}\n", number + 1, curve.label);
+        text += &format!("model {:<4} {}\n", number + 1, curve.label);
     }
-    told += &table::aligned(&points_of(report));
+    text += &table::aligned(&points_of(report));
     if lines.len() > 1 {
-        told += &table::aligned(&lines);
+        text += &table::aligned(&lines);
     }
-    told + &notes
+    text + &notes
         + &format!(
             "written    {} and frontier.json\n",
             out.join("frontier.svg").display()
         )
 }
 
-/// Every setting that was measured; columns of what nothing was asked of are left out.
+/// Returns a table of every setting. Columns of unused settings are left out.
 fn points_of(report: &Report) -> Vec<Vec<String>> {
     let measured =
         || (report.at.iter()).flat_map(|at| at.curves.iter().flat_map(|curve| &curve.points));
@@ -633,7 +437,7 @@ fn points_of(report: &Report) -> Vec<Vec<String>> {
     lines
 }
 
-/// Entropy to the right, nats upwards, a colour for each model and a line for each number of steps.
+/// Plots nats over entropy, with one colour per model and one line per number of steps.
 fn picture(report: &Report) -> std::result::Result<String, plot::Failure> {
     let fronts = report.at.iter().flat_map(|at| {
         at.curves.iter().enumerate().map(|(model, swept)| {

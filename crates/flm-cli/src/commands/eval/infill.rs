@@ -1,10 +1,10 @@
-//! Filling holes in validation rows.
+//! Infilling of holes in validation rows.
 
 mod report;
 
 use crate::args::DeviceArgs;
 use crate::args::check_gammas;
-use crate::commands::{data::prepare, sample};
+use crate::commands::sample;
 use crate::error::{CliError, Result};
 use clap::Args;
 use flm::{Conditioning, ModelFolder, Record, SampleOptions};
@@ -17,8 +17,9 @@ use std::path::PathBuf;
 
 /// Fill holes in validation rows, and compare with the original and with rejection sampling
 ///
-/// A span of tokens is removed from each row; the rest is known. The table has the share of exact fills, of valid sentences and
-/// of distinct fills. For comparison, rejection sampling keeps unconditional samples that agree with the known part.
+/// A span of tokens is removed from each row; the rest is known. The table has the share of exact
+/// fills, of valid sentences and of distinct fills. For comparison, rejection sampling keeps
+/// unconditional samples that agree with the known part.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: flm eval infill runs/flm runs/fmlm runs/mdlm --data data --span 1,3,5 --steps 1,4,16"
@@ -61,12 +62,12 @@ pub(crate) struct InfillArgs {
     pub(crate) device: DeviceArgs,
 }
 
-/// Has every model fill the same holes.
+/// Fills the same holes with every model.
 pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
     check(args)?;
     let dataset = Dataset::open(&args.data)?;
-    let grammar = prepare::grammar_of(&args.data)?;
-    // Of a block the distribution knows whole sentences only.
+    let grammar = flm_study::grammar_of(&args.data)?;
+    // The grammar scores whole sentences, which packed blocks can cut.
     let grammar = grammar.filter(|_| dataset.meta().layout == Layout::Rows);
     let distribution = Sentences {
         grammar: grammar.as_ref(),
@@ -78,7 +79,7 @@ pub(crate) fn infill(args: &InfillArgs) -> Result<String> {
             Ok(Holes::dig(&dataset, &data, span, (args.count, args.seed))?)
         })
         .collect::<Result<Vec<_>>>()?;
-    // What cannot be measured is said before anything is.
+    // All models are checked before the first is measured.
     let models = (args.models.iter())
         .map(|path| model(path, &dataset, &args.data))
         .collect::<Result<Vec<_>>>()?;
@@ -137,7 +138,7 @@ fn check(args: &InfillArgs) -> Result<()> {
     Ok(())
 }
 
-/// A model that can be given a text.
+/// Opens a model that supports known text.
 fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
     let folder = ModelFolder::open(path)?;
     folder.check_fits(dataset.tokenizer(), dataset.meta().length, data)?;
@@ -150,7 +151,7 @@ fn model(path: &Path, dataset: &Dataset, data: &Path) -> Result<ModelFolder> {
     Ok(folder)
 }
 
-/// The fills of the holes of each span and then, if there are to be any, samples with nothing given.
+/// Returns the fills of the holes of each span, followed by unconditional samples if requested.
 fn draw(
     args: &InfillArgs,
     model: &ModelFolder,

@@ -1,10 +1,8 @@
-//! What models would write that know the grammar's distribution.
+//! Samples of exact denoisers, which know the grammar's distribution.
 //!
-//! States are as wide as the vocabulary here, and everything is computed by the host, in double precision but for the network: nothing is trained, and the
-//! distribution is a grammar's, whose words are few.
+//! Nothing is trained. States are as wide as the vocabulary, which is small for a grammar.
+//! Everything runs on the CPU, in double precision except for the network.
 
-use super::{Figures, Judged};
-use crate::commands::data::prepare;
 use crate::device::Host;
 use crate::error::{CliError, Result};
 use crate::progress::Progress;
@@ -15,16 +13,17 @@ use flm_data::{Dataset, Layout};
 use flm_denoiser::{Dit, DitConfig, Family, folder};
 use flm_eval::{Grammar, Quality};
 use flm_simplex::Schedule;
-use flm_study::Symbols;
 use flm_study::exact::{self, ExactFlow, Loss, Nats, Rate, Readers, TIMES, Whose};
+use flm_study::{Evaluation, Figures, Symbols};
 use serde::Serialize;
 use std::path::Path;
 use std::path::PathBuf;
 
 /// Sample exact denoisers of the grammar in few steps: the gap that training cannot close
 ///
-/// A masked or uniform-state diffusion draws the tokens of a step independently, so it errs in few steps even with exact marginals. A
-/// flow with the exact denoiser errs by the length of its Euler steps. An exact flow map never errs, so it is not sampled.
+/// A masked or uniform-state diffusion draws the tokens of a step independently, so it errs in few
+/// steps even with exact marginals. A flow with the exact denoiser errs by the length of its Euler
+/// steps. An exact flow map never errs, so it is not sampled.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   flm eval perfect --data data --steps 1,2,4,8,16,32
@@ -58,28 +57,28 @@ pub(crate) struct PerfectArgs {
     pub(crate) json: bool,
 }
 
-/// What is printed as JSON.
+/// The report, printed as JSON or as a table.
 #[derive(Serialize)]
 struct Report {
     data: String,
     seed: u64,
-    /// By whose embedding the flow sees; in full where none is said.
+    /// The flow whose embedding projects the states; `None` for full states.
     #[serde(rename = "embedding_from", skip_serializing_if = "Option::is_none")]
     through: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     weights: Option<String>,
-    /// Tokens that compete in the flow's time schedule.
+    /// Vocabulary size of the flow's time schedule.
     schedule_vocab: usize,
-    /// Rows of validation that losses and bounds are of, and times at which each was looked at.
+    /// Number of validation rows for losses and bounds, and number of times per row.
     rows: usize,
     times: usize,
     flow_losses: Vec<Loss>,
-    /// None where an embedding is looked through: diffusions of tokens see by none.
+    /// Empty if an embedding is given: discrete diffusions have no projected states.
     bounds: Vec<Rate>,
     samples: Vec<Perfect>,
 }
 
-/// Samples of one kind.
+/// Samples of one family at one number of steps.
 #[derive(Serialize)]
 struct Perfect {
     family: Family,
@@ -87,7 +86,7 @@ struct Perfect {
     figures: Quality,
 }
 
-/// Samples all kinds, in all numbers of steps.
+/// Samples all families at all numbers of steps.
 pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
     let fewest = args.steps.iter().copied().min().unwrap_or(0);
     for (option, found) in [("--count", args.count), ("--steps", fewest)] {
@@ -174,26 +173,26 @@ pub(crate) fn perfect(args: &PerfectArgs) -> Result<String> {
     Ok(report.render())
 }
 
-/// The grammar of which a data folder has a sentence in each row.
+/// Returns the grammar of a data folder with one sentence per row.
 fn distribution(dataset: &Dataset, data: &Path) -> Result<Grammar> {
-    let found = match prepare::grammar_of(data)? {
+    let found = match flm_study::grammar_of(data)? {
         Some(grammar) if dataset.meta().layout == Layout::Rows => return Ok(grammar),
         Some(_) => "sentences packed into blocks",
         None => "another text",
     };
     Err(CliError::input(format!(
-        "{}: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found {found}",
+        "{}: expected sentences of a grammar, one per row (`flm data prepare --input grammar`), found {found}",
         data.display()
     )))
 }
 
-/// The flow whose embedding is looked through.
+/// Loads the flow whose embedding projects the states.
 fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Host>, DitConfig)> {
     let folder = ModelFolder::open(model)?;
     let config = folder.config();
     if config.family != Family::Flow || config.residual {
         return Err(CliError::input(format!(
-            "--embedding-from {}: expected a flow or a flow map that denoises, found {}",
+            "--embedding-from {}: expected a flow or a flow map of one network, found {}",
             model.display(),
             folder.kind()
         )));
@@ -202,7 +201,7 @@ fn network(model: &Path, dataset: &Dataset, data: &Path) -> Result<(Dit<Host>, D
     Ok(folder::load::<Host>(folder.path(), &Default::default())?)
 }
 
-/// The projection onto what a network's embedding leaves of a state.
+/// Returns the projection of states by the embedding of a network.
 fn projection(network: &Dit<Host>, args: &PerfectArgs) -> Result<Vec<f64>> {
     network.embed().projection().ok_or_else(|| {
         let model = args
@@ -210,13 +209,13 @@ fn projection(network: &Dit<Host>, args: &PerfectArgs) -> Result<Vec<f64>> {
             .as_deref()
             .unwrap_or(Path::new("the model"));
         CliError::input(format!(
-            "--embedding-from {}: the embedding holds numbers that are not finite",
+            "--embedding-from {}: the embedding has values that are not finite",
             model.display()
         ))
     })
 }
 
-/// All kinds in all numbers of steps.
+/// Draws samples of all families at all numbers of steps.
 fn samples(
     flow: &ExactFlow<'_>,
     grammar: &Grammar,
@@ -252,12 +251,12 @@ fn samples(
 }
 
 impl Report {
-    /// The report in text.
+    /// Formats the report as text.
     fn render(&self) -> String {
-        let judged: Vec<Judged> = self.samples.iter().map(judged).collect();
+        let judged: Vec<Evaluation> = self.samples.iter().map(judged).collect();
         let through = self.through.as_deref().unwrap_or_default();
         let header = |what: &str, first: &str| {
-            let cells = [what, "nats a place", "±", first, "< 1/2", "< 3/4", "< 1"];
+            let cells = [what, "nats/position", "±", first, "< 1/2", "< 3/4", "< 1"];
             cells.map(str::to_owned).to_vec()
         };
         let line = |of: String, nats: &Nats| {
@@ -286,7 +285,7 @@ impl Report {
             tables.push(table::aligned(&bounds));
         }
         format!(
-            "{}{} validation rows of {}, {} times each; a flow's by the schedule of {} tokens\n",
+            "{}{} validation rows of {}, {} times per row; time schedule of the flow for {} tokens\n",
             tables.join("\n"),
             self.rows,
             self.data,
@@ -296,8 +295,8 @@ impl Report {
     }
 }
 
-fn judged(perfect: &Perfect) -> Judged {
-    Judged {
+fn judged(perfect: &Perfect) -> Evaluation {
+    Evaluation {
         copied: None,
         name: format!(
             "perfect {}, steps {}",

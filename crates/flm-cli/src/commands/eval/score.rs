@@ -1,6 +1,6 @@
-//! Other models as judges of samples: GPT-2, the Llama family, n-gram models of a data folder, and autoregressive models of our own.
+//! Scorers of samples: GPT-2, Llama models, n-gram models of a data folder, and autoregressive
+//! models of flm.
 
-use super::Samples;
 use crate::args::DeviceArgs;
 use crate::device::{self, Device, Job, Place};
 use crate::error::Result;
@@ -10,14 +10,15 @@ use clap::Args;
 use flm_eval::GenPpl;
 use flm_study::{Features, Scorers, ScoringOptions, TextSet};
 
-/// By what samples are scored.
+/// Options of scorers.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// Scorer: a folder of GPT-2, Llama or an autoregressive model of flm, a GGUF file, ngram:DATA or ngram:DATA:ORDER; repeatable
+    /// Scorer: a folder of GPT-2, Llama or an autoregressive model of flm, a GGUF file, ngram:DATA
+    /// or ngram:DATA:ORDER; repeatable
     #[arg(long = "scorer", value_name = "SCORER")]
     pub(crate) scorers: Vec<String>,
-    /// Tokens that a pretrained scorer reads of each sample [default: the samples' length; for --mauve the scorer's
-    /// context]
+    /// Tokens that a pretrained scorer reads of each sample [default: the samples' length; for
+    /// --mauve the scorer's context]
     #[arg(long, value_name = "N")]
     pub(crate) score_length: Option<usize>,
     /// Batch size of scorers; affects speed only
@@ -27,17 +28,7 @@ pub(crate) struct ScoreArgs {
     pub(crate) device: DeviceArgs,
 }
 
-impl Samples {
-    /// The texts for scorers.
-    pub(crate) fn set(&self) -> TextSet<'_> {
-        TextSet {
-            texts: &self.texts,
-            tokens: self.tokens.as_deref(),
-        }
-    }
-}
-
-/// The scorers that are named.
+/// The scorers that the options name.
 pub(crate) struct Judges<'a> {
     scorers: Scorers,
     args: &'a ScoreArgs,
@@ -51,7 +42,7 @@ impl<'a> Judges<'a> {
         })
     }
 
-    /// Of each set the scores in the order of the scorers.
+    /// Returns the scores of each set, in the order of the scorers.
     pub(crate) fn score(&self, sets: &[TextSet<'_>]) -> Result<Vec<Vec<GenPpl>>> {
         let device = match self.scorers.have_networks() {
             true => self.args.device.device,
@@ -64,7 +55,7 @@ impl<'a> Judges<'a> {
         self.scorers.have_features()
     }
 
-    /// Features of every list of texts, by each pretrained network that is named.
+    /// Returns the features of every list of texts, by each pretrained scorer.
     pub(crate) fn features(&self, texts: &[&[String]]) -> Result<Vec<Features>> {
         let job = FeaturesJob {
             judges: self,

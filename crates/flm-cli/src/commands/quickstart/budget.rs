@@ -1,4 +1,4 @@
-//! How many steps fit into a time on this machine.
+//! Choice of the numbers of steps for a time budget.
 
 use crate::command_line::CommandLine;
 use crate::commands::{distill, train};
@@ -10,12 +10,13 @@ use crate::run::{Request, Start};
 use flm::Card;
 use std::path::Path;
 
-/// Steps that are timed of each stage.
+/// Number of timed steps per stage.
 const TIMED: u64 = 24;
-/// An evaluation in sampling takes this share of a trained row's time, which is one forward and one backward pass.
+/// Time of an evaluation in sampling, relative to a trained row, which is one forward and one
+/// backward pass.
 const SAMPLED: f64 = 1.0 / 3.0;
 
-/// Refuses what is no time.
+/// Returns an error unless `minutes` is positive and finite.
 pub(super) fn check(minutes: f64) -> Result<()> {
     if minutes.is_finite() && minutes > 0.0 {
         return Ok(());
@@ -27,7 +28,7 @@ pub(super) fn check(minutes: f64) -> Result<()> {
 
 /// Scales the steps of both stages so that they, and the sampling after them, take about `minutes`.
 ///
-/// A few steps of each are timed in a folder that goes away.
+/// A few steps of each stage are timed in a temporary folder.
 pub(super) fn fit(config: &mut Config, minutes: f64, data: &Path, compute: Compute) -> Result<()> {
     let place = std::env::temp_dir();
     let folder =
@@ -66,7 +67,8 @@ pub(super) fn fit(config: &mut Config, minutes: f64, data: &Path, compute: Compu
     Ok(())
 }
 
-/// The steps of each stage, in their shares, so that with `seconds` a step they and the sampling take so many minutes; one of each at least.
+/// Scales the steps of both stages by the same factor, so that at `seconds` per step they and the
+/// sampling take `minutes`; at least one step each.
 fn scaled(steps: [u64; 2], seconds: [f64; 2], sampling: f64, minutes: f64) -> Result<[u64; 2]> {
     let training: f64 = std::iter::zip(steps, seconds)
         .map(|(steps, seconds)| steps as f64 * seconds)
@@ -81,7 +83,7 @@ fn scaled(steps: [u64; 2], seconds: [f64; 2], sampling: f64, minutes: f64) -> Re
     Ok(steps.map(|steps| (steps as f64 * share).round().max(1.0) as u64))
 }
 
-/// Seconds of a step.
+/// Returns the seconds per step.
 fn timed(
     config: &Config,
     data: &Path,
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn steps_fill_the_time_that_sampling_leaves() {
-        // 100 · 2 s + 50 · 4 s are 400 s; of 10 minutes sampling takes 200 s.
+        // 100 · 2 s + 50 · 4 s are 400 s; sampling takes 200 s of the 10 minutes.
         assert_eq!(
             scaled([100, 50], [2.0, 4.0], 200.0, 10.0).unwrap(),
             [100, 50]

@@ -1,4 +1,4 @@
-//! The report as a page: one file, nothing fetched from anywhere.
+//! The report as a self-contained HTML page.
 
 use super::plot::validity;
 use super::report::{Report, Row, steps};
@@ -12,7 +12,7 @@ use std::path::Path;
 
 const TEMPLATE: &str = include_str!("page.html");
 
-/// What the page tells.
+/// The contents of the page.
 pub(super) struct Page<'a> {
     pub(super) report: &'a Report,
     /// Samples of the flow map in the fewest steps.
@@ -23,7 +23,7 @@ pub(super) struct Page<'a> {
     pub(super) out: &'a Path,
 }
 
-/// A model with the run that made it.
+/// A model with the card and losses of its run.
 pub(super) struct Model<'a> {
     pub(super) label: &'static str,
     pub(super) card: &'a Card,
@@ -80,7 +80,7 @@ impl Page<'_> {
         page.map_err(|error| CliError::input(format!("cannot write the report: {error:#}")))
     }
 
-    /// The rows of a model.
+    /// Returns the rows of a model.
     fn rows<'r>(&'r self, model: &'r str) -> impl Iterator<Item = &'r Row> {
         let rows = self.report.rows.iter();
         rows.filter(move |row| row.model == model)

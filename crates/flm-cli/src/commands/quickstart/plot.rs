@@ -1,11 +1,11 @@
-//! The report's picture of validity.
+//! The validity plot of the report.
 
 use super::report::Row;
 use crate::plot::{FLOW, FLOW_MAP, Failure, INK, ink, picture};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// Share of valid samples against the number of steps, which doubles from one tick to the next.
+/// Plots the share of valid samples over the number of steps, on a logarithmic scale.
 pub(super) fn validity(rows: &[Row]) -> Result<String, Failure> {
     picture(|area| {
         let last = rows
@@ -28,7 +28,7 @@ pub(super) fn validity(rows: &[Row]) -> Result<String, Failure> {
             .bold_line_style(INK.mix(0.15))
             .axis_style(INK.mix(0.4))
             .label_style(ink())
-            .x_desc("evaluations of the network per sample")
+            .x_desc("network evaluations per sample")
             .draw()?;
         let mut ticks: Vec<usize> = rows.iter().map(|row| row.steps).collect();
         ticks.sort_unstable();

@@ -5,19 +5,19 @@ use crate::table::{aligned, optional};
 use flm_eval::Quality;
 use serde::Serialize;
 
-/// `report.json`.
+/// The contents of `report.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Report {
     pub(crate) corpus: Corpus,
     pub(crate) rows: Vec<Row>,
     pub(crate) seconds: Seconds,
     pub(crate) seed: u64,
-    /// The time that the numbers of steps were chosen for, if they were.
+    /// The time budget in minutes that set the numbers of steps, if there was one.
     pub(crate) minutes: Option<f64>,
     pub(crate) config: Config,
 }
 
-/// What a perfect model would reach: as many sentences drawn from the grammar itself.
+/// The figures of a perfect model: as many sentences drawn from the grammar itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Corpus {
     pub(crate) oracle_nats_per_token: f64,
@@ -35,14 +35,15 @@ pub(crate) struct Row {
     pub(crate) samples: usize,
     pub(crate) valid: f64,
     pub(crate) oracle_nats_per_token: f64,
-    /// Divergence of the sentence frames of its valid samples from the grammar's, in nats, and their recall.
+    /// Divergence of the sentence frames of valid samples from the grammar's, in nats, and their
+    /// recall.
     pub(crate) frame_divergence: Option<f64>,
     pub(crate) frame_recall: Option<f64>,
     pub(crate) entropy: f64,
     pub(crate) distinct: f64,
 }
 
-/// How long each stage took.
+/// Durations of the stages, in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Seconds {
     pub(crate) prepare: f64,
@@ -66,7 +67,7 @@ impl Row {
         }
     }
 
-    /// What people call the model.
+    /// Returns the name of the model for display.
     pub(crate) fn name(&self) -> &str {
         if self.model == "flm" {
             "flow"
@@ -76,7 +77,7 @@ impl Row {
     }
 }
 
-/// "1 step", "4 steps".
+/// Formats a number of steps: "1 step", "4 steps".
 pub(crate) fn steps(steps: usize) -> String {
     if steps == 1 {
         "1 step".to_owned()
@@ -86,14 +87,14 @@ pub(crate) fn steps(steps: usize) -> String {
 }
 
 impl Report {
-    /// The flow first, then its flow map, from many steps to few.
+    /// Returns the rows of the flow, then of its flow map, from many steps to few.
     pub(crate) fn sorted(&self) -> Vec<&Row> {
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by_key(|row| (row.model != "flm", std::cmp::Reverse(row.steps)));
         rows
     }
 
-    /// "1000 samples each, at temperature 0.5".
+    /// Describes the samples, such as "1000 samples each, at temperature 0.5".
     pub(crate) fn drawn(&self) -> String {
         let samples = self.rows.first().map_or(0, |row| row.samples);
         let temperature = self.config.sample.temperature;
@@ -114,7 +115,7 @@ impl Report {
         drawn
     }
 
-    /// The figures for a terminal, the flow's best first.
+    /// Formats the figures for a terminal, in the order of [`sorted`](Self::sorted).
     pub(crate) fn table(&self) -> String {
         let header = [
             "model".into(),

@@ -1,42 +1,42 @@
-//! What is said of holes and what fills them.
+//! The infilling report.
 
 use crate::table;
 use flm_study::{Fills, Rejection, Themselves};
 use serde::Serialize;
 
-/// What is printed as JSON.
+/// The report, printed as JSON or as a table.
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) data: String,
     pub(super) seed: u64,
     pub(super) temperature: f64,
-    /// Of flow maps.
+    /// Gamma of flow maps.
     pub(super) gamma: f64,
     pub(super) dtype: String,
-    /// The rows as they are, of each span.
+    /// Figures of the original rows, per span.
     pub(super) rows: Vec<Themselves>,
     pub(super) models: Vec<Measured>,
 }
 
-/// What one model does at a number of steps.
+/// The results of one model at one number of steps.
 #[derive(Serialize)]
 pub(super) struct Measured {
     pub(super) model: String,
     pub(super) kind: &'static str,
-    /// Whether it was trained with known positions.
+    /// Whether the model was trained with known positions.
     pub(super) conditioning: bool,
     pub(super) weights: String,
     pub(super) span: usize,
     pub(super) steps: usize,
     #[serde(flatten)]
     pub(super) fills: Fills,
-    /// By samples with nothing given, for several numbers of them.
+    /// Rejection sampling, for several numbers of unconditional samples.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) rejection: Vec<Rejection>,
 }
 
 impl Report {
-    /// The report in text.
+    /// Formats the report as text.
     pub(super) fn render(&self) -> String {
         let header = [
             "model", "kind", "span", "steps", "exact", "valid", "distinct", "answered", "valid",
@@ -79,7 +79,7 @@ impl Report {
             .filter_map(|found| found.rejection.last());
         if let Some(free) = free.into_iter().next() {
             out += &format!(
-                "; answered: rows that one of {} samples with nothing given agrees with, and how many of these are valid",
+                "; answered: share of rows that agree with at least one of {} unconditional samples; last column: share of valid sentences among these samples",
                 free.samples
             );
         }
