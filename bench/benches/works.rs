@@ -1,4 +1,4 @@
-//! `cargo bench`: everything that is timed, side by side.
+//! All benchmarks, for `cargo bench`.
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
@@ -18,7 +18,7 @@ const BLOCK: Sizes = Sizes {
     dropout: 0.0,
 };
 
-/// A small network on a small vocabulary, whose step takes milliseconds.
+/// A small network whose training step takes milliseconds.
 const TINY: Sizes = Sizes {
     vocab: 8_192,
     length: 64,
@@ -88,7 +88,7 @@ fn all(criterion: &mut Criterion) {
     );
     time(
         criterion,
-        "network to its mean",
+        "mean embedding",
         vec![
             named("value", bench.evaluation(TINY)),
             named("value and derivative", bench.jvp(TINY)),
@@ -96,7 +96,7 @@ fn all(criterion: &mut Criterion) {
     );
     time(
         criterion,
-        "beside the network",
+        "outside the network",
         vec![
             named("schedule", flm_bench::schedule(50_258)),
             named("loading 512 rows", flm_bench::batches(TINY)),

@@ -1,5 +1,7 @@
-//! Times one piece of work in a process of its own and prints one line of JSON: seconds of each repetition, the peak
-//! resident memory of the process in MiB, and on an NVIDIA GPU the memory that is taken of it, in MiB.
+//! Times one workload in its own process and prints one line of JSON.
+//!
+//! The line has the seconds of each repetition and of the warm-up, the peak resident memory of the
+//! process in MiB and, on an NVIDIA GPU, the GPU memory in use in MiB.
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 use burn::backend::Autodiff;
@@ -12,33 +14,33 @@ use std::process::Command;
 use std::time::Instant;
 
 #[derive(Parser)]
-#[command(name = "flm-bench", about = "Time one piece of work")]
+#[command(name = "flm-bench", about = "Time one workload")]
 struct Arguments {
     work: Kind,
     #[command(flatten)]
     sizes: Sizes,
-    /// Forward and backward, for a block or a head.
+    /// Time forward and backward, for a block or a head.
     #[arg(long)]
     backward: bool,
-    /// Network evaluations of a sample.
+    /// Network evaluations per sample.
     #[arg(long, default_value_t = 1)]
     jumps: usize,
     /// Rows of a square matrix, for a product or a copy.
     #[arg(long, default_value_t = 1024)]
     size: usize,
-    /// Where to compute.
+    /// Device to run on.
     #[arg(long, default_value = "cpu")]
     device: Device,
-    /// In which numbers: f32 or bf16.
+    /// Precision of products: f32 or bf16.
     #[arg(long, default_value_t = Precision::F32)]
     dtype: Precision,
-    /// Numbers in a V-wide tensor of the head.
+    /// Largest count of numbers in a V-wide tensor of the head.
     #[arg(long)]
     head_numbers: Option<usize>,
-    /// Repetitions that are not timed.
+    /// Warm-up repetitions, not timed.
     #[arg(long, default_value_t = 1)]
     warmup: usize,
-    /// Repetitions that are.
+    /// Timed repetitions.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
 }
@@ -73,7 +75,7 @@ impl Arguments {
             #[cfg(feature = "cuda")]
             Device::Cuda => self.work_on::<Autodiff<burn::backend::Cuda>>(),
             #[cfg(not(all(feature = "wgpu", feature = "cuda")))]
-            _ => panic!("built without this device: --features wgpu,cuda"),
+            _ => panic!("built without this device: build with --features wgpu,cuda"),
         }
     }
 
@@ -126,7 +128,9 @@ fn main() {
     );
 }
 
-/// Memory taken of the first NVIDIA GPU in MiB, as its driver counts it: a process gives nothing back before it ends.
+/// Returns the memory in use on the first NVIDIA GPU in MiB, as the driver reports it.
+///
+/// A process frees no GPU memory before it ends, so the value includes its peak.
 fn gpu_memory() -> Option<f64> {
     let query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits"];
     let answer = Command::new("nvidia-smi").args(query).output().ok()?;
@@ -134,7 +138,7 @@ fn gpu_memory() -> Option<f64> {
     text.lines().next()?.trim().parse().ok()
 }
 
-/// Peak resident memory of this process in MiB; nothing where there is no `/proc`.
+/// Returns the peak resident memory of this process in MiB, or `None` without `/proc`.
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

@@ -1,7 +1,8 @@
-//! What is timed, as closures that do one repetition each: for criterion (`cargo bench`) and, each in a process of its own,
-//! for `cargo xtask bench`.
+//! Benchmark workloads, as closures that each do one repetition.
 //!
-//! They go through the same code as a user's run: a training step is one of `flm_train`'s, with optimizer and average.
+//! `cargo bench` times them with criterion; `cargo xtask bench` times each in its own process. They
+//! use the same code as a user's run: a training step is a step of `flm_train`, with optimizer and
+//! weight average.
 
 mod training;
 
@@ -14,22 +15,22 @@ use flm_denoiser::{
 };
 use flm_simplex::{Schedule, sampler, stream::generator};
 
-/// One repetition of a piece of work.
+/// One repetition of a workload.
 pub type Work = Box<dyn FnMut()>;
 
-/// Where and how works are done. A repetition ends when the device has done it.
+/// Where and how workloads run. A repetition ends when the device has finished.
 #[derive(Clone, Debug, Default)]
 pub struct Bench<B: AutodiffBackend> {
-    /// Where.
+    /// The device.
     pub device: B::Device,
-    /// In which numbers.
+    /// The precision and the head size.
     pub execution: Execution,
 }
 
 /// Sizes of a network and a batch.
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args)]
 pub struct Sizes {
-    /// Tokens in the vocabulary.
+    /// Number of tokens in the vocabulary.
     #[arg(long, default_value_t = 61)]
     pub vocab: usize,
     /// Tokens in a sequence.
@@ -50,16 +51,16 @@ pub struct Sizes {
     /// Sequences in a batch.
     #[arg(long, default_value_t = 4)]
     pub batch: usize,
-    /// Parts of a batch that a step trains on one after the other.
+    /// Number of parts of a batch that a step processes one after another.
     #[arg(long, default_value_t = 1)]
     pub parts: usize,
-    /// Probability with which residual branches drop an entry in training.
+    /// Dropout probability of residual branches.
     #[arg(long, default_value_t = 0.0)]
     pub dropout: f64,
 }
 
 impl Sizes {
-    /// The sizes as a network's.
+    /// Returns the network configuration with these sizes.
     pub fn config(&self) -> DitConfig {
         DitConfig {
             cond_dim: self.cond,
@@ -78,12 +79,14 @@ fn normal<B: Backend, const D: usize>(shape: [usize; D], device: &B::Device) -> 
 }
 
 impl<B: AutodiffBackend> Bench<B> {
-    /// Waits for the device behind every repetition, which holds its result until then: what nobody holds a lazy backend need not make.
+    /// Waits for the device after every repetition.
+    ///
+    /// The result is kept until then: a lazy backend may skip results that nothing holds.
     fn waited<T>(&self, mut work: impl FnMut() -> T + 'static) -> Work {
         let device = self.device.clone();
         Box::new(move || {
             let result = work();
-            B::sync(&device).expect("a device that answers");
+            B::sync(&device).expect("the device synchronizes");
             drop(result)
         })
     }
@@ -97,7 +100,7 @@ impl<B: AutodiffBackend> Bench<B> {
         OutputLayer::new(&sizes.config(), &self.device).with_execution(self.execution)
     }
 
-    /// What goes into a block or a head: the residual stream and the condition.
+    /// Returns random inputs of a block or a head: the residual stream and the condition.
     fn inputs<A: Backend<Device = B::Device>>(&self, sizes: Sizes) -> (Tensor<A, 3>, Tensor<A, 2>) {
         (
             normal([sizes.batch, sizes.length, sizes.width], &self.device),
@@ -154,23 +157,23 @@ impl<B: AutodiffBackend> Bench<B> {
         })
     }
 
-    /// A two-time network.
+    /// Creates a two-time network.
     fn network(&self, sizes: Sizes) -> Dit<B::InnerBackend> {
         sizes
             .config()
             .with_two_time(true)
             .init(&mut generator(0, 0, 0, 0), &self.device)
-            .expect("possible sizes")
+            .expect("valid sizes")
             .with_execution(self.execution)
     }
 
-    /// A state and a time.
+    /// Returns a random state and the time 0.5.
     fn state(&self, sizes: Sizes) -> (Tensor<B::InnerBackend, 3>, Tensor<B::InnerBackend, 1>) {
         let state = normal([sizes.batch, sizes.length, sizes.width], &self.device);
         (state, Tensor::full([sizes.batch], 0.5, &self.device))
     }
 
-    /// One evaluation of a two-time network, to the mean D·E.
+    /// One evaluation of a two-time network, up to the mean embedding D·E.
     pub fn evaluation(&self, sizes: Sizes) -> Work {
         let (model, (state, tau)) = (self.network(sizes), self.state(sizes));
         self.waited(move || {
@@ -180,7 +183,7 @@ impl<B: AutodiffBackend> Bench<B> {
         })
     }
 
-    /// The same with its derivative when state and both times move.
+    /// The same evaluation with its derivative along the state and both times.
     pub fn jvp(&self, sizes: Sizes) -> Work {
         let (model, (state, tau)) = (self.network(sizes), self.state(sizes));
         let moves = normal([sizes.batch, sizes.length, sizes.width], &self.device);
@@ -197,7 +200,7 @@ impl<B: AutodiffBackend> Bench<B> {
         })
     }
 
-    /// Samples of a flow map in `jumps` evaluations, from noise to tokens.
+    /// Flow-map sampling in `jumps` evaluations, from noise to tokens.
     pub fn sample(&self, sizes: Sizes, jumps: usize) -> Work {
         let model = self.network(sizes);
         let schedule = schedule_of(sizes.vocab);
@@ -213,9 +216,9 @@ impl<B: AutodiffBackend> Bench<B> {
                 .draw(sizes.batch, sizes.length, &mut rng)
                 .seen(model.embed());
             let denoiser = SamplingDenoiser::new(&model);
-            let none = || unreachable!("no noise is put back");
+            let none = || unreachable!("gamma 0 adds no noise");
             let denoised = sampler::flow_map(&denoiser, &schedule, start, jumps, 0.0, none, |_| ());
-            denoised.expect("possible settings").argmax().into_data()
+            denoised.expect("valid settings").argmax().into_data()
         })
     }
 
@@ -227,7 +230,7 @@ impl<B: AutodiffBackend> Bench<B> {
         self.waited(move || flm_ops::matmul(a.clone(), b.clone()))
     }
 
-    /// One more than each of `size`² numbers in f32: 8·`size`² bytes read and written.
+    /// Adds one to each of `size`² f32 numbers: 8·`size`² bytes read and written.
     pub fn copy(&self, size: usize) -> Work {
         let a: Tensor<B::InnerBackend, 2> = normal([size, size], &self.device);
         self.waited(move || a.clone().add_scalar(1.0))
@@ -238,7 +241,7 @@ fn schedule_of(vocab: usize) -> Schedule {
     Schedule::new(vocab).expect("a vocabulary with a schedule")
 }
 
-/// The time schedule of a vocabulary.
+/// Construction of the time schedule for a vocabulary.
 pub fn schedule(vocab: usize) -> Work {
     Box::new(move || {
         std::hint::black_box(schedule_of(vocab));

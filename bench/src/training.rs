@@ -1,4 +1,4 @@
-//! Steps of real runs on made-up text.
+//! Training steps of real runs on synthetic text.
 
 use crate::{Bench, Sizes, Work};
 use burn::module::AutodiffModule;
@@ -14,11 +14,13 @@ use flm_train::{Run, TrainConfig};
 use std::ops::ControlFlow;
 use tempfile::TempDir;
 
-/// A data folder of packed rows in which every token of the vocabulary occurs, kept for as long as the process lives.
+/// Prepares packed rows in which every token of the vocabulary occurs.
+///
+/// The data set lives as long as the process.
 fn data(sizes: Sizes) -> (&'static Dataset, TempDir) {
-    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let words: Vec<String> = (3..sizes.vocab).map(|i| format!("w{i}")).collect();
-    let tokenizer = TextTokenizer::from_words(words.clone()).expect("different words");
+    let tokenizer = TextTokenizer::from_words(words.clone()).expect("distinct words");
     let corpus = FnCorpus::new("every word eight times", move || {
         let words = words.clone();
         (0..8).map(move |_| Ok(words.join(" ")))
@@ -39,7 +41,7 @@ fn data(sizes: Sizes) -> (&'static Dataset, TempDir) {
 }
 
 impl<B: AutodiffBackend> Bench<B> {
-    /// A training step of a flow.
+    /// One training step of a flow.
     pub fn flow_step(&self, sizes: Sizes) -> Work {
         let config = sizes.config();
         let objective =
@@ -47,13 +49,13 @@ impl<B: AutodiffBackend> Bench<B> {
         self.step(sizes, config, objective)
     }
 
-    /// A step of distilling a flow map by the semigroup objective, with a teacher.
+    /// One distillation step of a flow map by the semigroup objective, with a teacher.
     pub fn semigroup_step(&self, sizes: Sizes) -> Work {
         let config = sizes.config().with_two_time(true);
         let teacher = sizes
             .config()
             .init::<B>(&mut generator(0, 0, 0, 0), &self.device)
-            .expect("possible sizes")
+            .expect("valid sizes")
             .with_execution(self.execution);
         let schedule = config.schedule().expect("a vocabulary with a schedule");
         let semigroup = FlowMapConfig {
@@ -79,7 +81,7 @@ impl<B: AutodiffBackend> Bench<B> {
         };
         let model = config
             .init(&mut generator(0, 0, 0, 0), &self.device)
-            .expect("possible sizes")
+            .expect("valid sizes")
             .with_execution(self.execution);
         let run = Run {
             model,
@@ -95,9 +97,9 @@ impl<B: AutodiffBackend> Bench<B> {
             stop: None,
             device: self.device.clone(),
         };
-        let mut ready = Some(run.start().expect("possible settings"));
+        let mut ready = Some(run.start().expect("valid settings"));
         self.waited(move || {
-            // The folder stays for as long as the work.
+            // Keeps the temporary folder until the workload is dropped.
             let _ = &folder;
             let before = ready.take().expect("the step before");
             let (after, report) = before.step().expect("a step");
@@ -107,7 +109,7 @@ impl<B: AutodiffBackend> Bench<B> {
     }
 }
 
-/// Reading the tokens of a batch of 512 rows.
+/// Loading the tokens of a batch of 512 rows.
 pub fn batches(sizes: Sizes) -> Work {
     let (dataset, folder) = data(sizes);
     let rows = dataset.train();

@@ -1,5 +1,7 @@
-//! The checks of [`flm_tests::backend`] on a device, `cargo xtask backend-tests --device D`: all of them, with `--jobs N` in so many
-//! processes, with `--part P` some; or with `--soak N` a training whose memory is watched.
+//! Runs the checks of [`flm_tests::backend`] on a device: `cargo xtask backend-tests --device D`.
+//!
+//! `--jobs N` runs them in N processes, `--part P` runs one part only. `--soak N` instead trains
+//! for N steps and measures memory use.
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 use burn::backend::Autodiff;
@@ -10,13 +12,13 @@ use flm_tests::parity::Source;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is asked for behind the device.
+/// The task given after the device.
 enum Task {
-    /// Every check, so many parts at a time.
+    /// Every check, with this many parts at a time.
     All(usize),
     /// The checks of one part.
     Part(Part),
-    /// A training of so many steps.
+    /// A training run of this many steps, with memory use measured.
     Soak(u64),
 }
 
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     };
     let Some(task) = task else {
         println!(
-            "expected a device and then --jobs N of 1 or more, --soak STEPS or --part P of {}, found `{}`",
+            "expected a device, then --jobs N (N ≥ 1), --soak STEPS or --part P of {}, found `{}`",
             Part::ALL.map(Part::name).join(", "),
             arguments.join(" ")
         );
@@ -76,8 +78,9 @@ fn run<B: AutodiffBackend>(
     }
 }
 
-/// All parts, each in its own process: much of the time on a GPU goes into compiling kernels, of which a process was seen to compile one after
-/// the other.
+/// Runs all parts, each in its own process.
+///
+/// Much of the time on a GPU is kernel compilation, which was observed to be serial in a process.
 fn side_by_side(device: &str, jobs: usize) -> ExitCode {
     let [next, checks, failed] = [const { AtomicUsize::new(0) }; 3];
     let work = || {
@@ -113,13 +116,13 @@ fn side_by_side(device: &str, jobs: usize) -> ExitCode {
     });
     let (checks, failed) = (checks.into_inner(), failed.into_inner());
     println!(
-        "{checks} checks in {} parts, {failed} parts that fail",
+        "{checks} checks in {} parts, {failed} parts failed",
         Part::ALL.len()
     );
     ExitCode::from(u8::from(failed > 0))
 }
 
-/// A training whose memory is watched.
+/// Trains and reports memory use.
 fn watched<B: AutodiffBackend>(steps: u64, memory: fn() -> Option<f64>) -> ExitCode {
     match soak::<B>(steps, memory) {
         Ok(soak) => {
@@ -137,7 +140,7 @@ fn watched<B: AutodiffBackend>(steps: u64, memory: fn() -> Option<f64>) -> ExitC
     }
 }
 
-/// Memory of this process in MiB; nothing where there is no `/proc`.
+/// Returns the resident memory of this process in MiB, or `None` without `/proc`.
 fn resident() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -145,8 +148,10 @@ fn resident() -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// Memory of this process in MiB, here and on NVIDIA GPUs. Where the driver does not know processes, as in some containers, it is what all
-/// of them take of the first GPU, which is said.
+/// Returns the memory of this process in MiB: resident, plus on NVIDIA GPUs.
+///
+/// Where the driver does not report processes, as in some containers, the memory used on the first
+/// GPU by all processes is counted instead, and a note is printed.
 #[cfg(feature = "cuda")]
 fn with_card() -> Option<f64> {
     static KNOWN: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
@@ -166,7 +171,7 @@ fn with_card() -> Option<f64> {
     let known = *KNOWN.get_or_init(|| {
         let known = of_process.is_some();
         if !known {
-            println!("of the first card it is the memory that all programs take");
+            println!("GPU memory counts all programs on the first GPU");
         }
         known
     });
@@ -179,7 +184,7 @@ fn with_card() -> Option<f64> {
     Some(taken + resident()?)
 }
 
-/// The checks of some parts, each printed when its part is done.
+/// Runs the checks of some parts and prints the results after each part.
 fn checks<B: AutodiffBackend>(parts: &[Part], bounds: &Bounds) -> ExitCode {
     let (mut all, mut failed) = (0, 0);
     for part in parts {
@@ -197,6 +202,6 @@ fn checks<B: AutodiffBackend>(parts: &[Part], bounds: &Bounds) -> ExitCode {
             }
         }
     }
-    println!("{all} checks, {failed} that fail");
+    println!("{all} checks, {failed} failed");
     ExitCode::from(u8::from(failed > 0))
 }

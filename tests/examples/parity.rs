@@ -1,4 +1,4 @@
-//! Every golden check on a folder laid out like the published fixtures: `cargo xtask parity DIR`.
+//! Runs the parity checks on a folder laid out like the fixtures: `cargo xtask parity DIR`.
 #![allow(clippy::print_stdout, reason = "a command line tool")]
 
 use burn::backend::Autodiff;
@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let [folder, flm] = arguments.as_slice() else {
-        println!("expected a folder of fixtures and the program flm");
+        println!("expected a folder of fixtures and the path of flm");
         return ExitCode::from(2);
     };
     match run(Path::new(folder), Path::new(flm)) {
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a line for every tensor; whether all of them agree.
+/// Prints a line for every tensor. Returns whether all agree.
 fn run(folder: &Path, flm: &Path) -> Result<bool, String> {
     let home = tempfile::tempdir().map_err(|error| error.to_string())?;
     let models = folder.join("model");
@@ -55,7 +55,7 @@ fn run(folder: &Path, flm: &Path) -> Result<bool, String> {
     let skipped = |line: &&Line| matches!(line.verdict, Verdict::Input | Verdict::Skipped(_));
     let compared = lines.len() - lines.iter().filter(skipped).count();
     println!(
-        "{compared} of {} compared, {failed} that do not agree",
+        "{compared} of {} entries compared, {failed} disagree",
         lines.len()
     );
     Ok(failed == 0 && compared > 0)

@@ -1,8 +1,10 @@
-//! The same checks on any backend: `cargo test` runs them on the CPU, `cargo xtask backend-tests --device D` elsewhere.
+//! Checks for any backend.
 //!
-//! The golden numbers, every operation against the CPU's kernels, the flow map's identities, the head in runs of any size, discrete
-//! diffusion and autoregression, steps of training and a checkpoint's way there and back; in f32 and in bf16. How far a backend may be off
-//! says [`Bounds`].
+//! `cargo test` runs them on the CPU, `cargo xtask backend-tests --device D` on other devices.
+//!
+//! They cover the golden numbers, every operation against the CPU kernels, the flow map's
+//! identities, the head in runs of any size, discrete diffusion, autoregression, training steps and
+//! checkpoints, in f32 and bf16. [`Bounds`] sets the tolerances.
 
 use crate::fixture::{flat, relative_error};
 use crate::parity::{Line, Parity, Source, Verdict};
@@ -24,26 +26,28 @@ mod training;
 
 pub use training::{Soak, soak};
 
-/// How far numbers of a backend may be off, relative to the largest, where nothing is wrong with it.
+/// The tolerances of a correct backend, relative to the largest expected value.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// In which numbers products can be made.
+    /// The precisions that the backend supports for products.
     pub precisions: &'static [Precision],
-    /// Of one operation in f32.
+    /// The tolerance of one operation in f32.
     pub operation: f64,
-    /// Of a network in f32: what pinned numbers are allowed on the CPU is multiplied by this.
+    /// The factor on the CPU tolerances of pinned numbers, for a network in f32.
     pub network: f64,
-    /// Of one operation with products of bf16.
+    /// The tolerance of one operation with bf16 products.
     pub half_operation: f64,
-    /// Of a network with products of bf16, and of its gradients.
+    /// The tolerance of a network with bf16 products, and of its gradients.
     pub half_network: f64,
-    /// How many of the three texts that a discrete sampler writes may be others: a draw that falls between two roundings makes another text.
-    /// Where numbers differ by 1e-3 that is about 0.2 of the 200 draws, so two texts are others in one of fifty networks.
+    /// How many of the three texts of a discrete sampler may differ.
+    ///
+    /// A random draw that falls between two roundings changes a text. Where numbers differ by 1e-3,
+    /// that is about 0.2 of the 200 draws, so two texts differ for one of fifty networks.
     pub texts: usize,
 }
 
 impl Bounds {
-    /// bf16 rounds by 2⁻⁸ of a number; a network of two blocks adds up some ten such roundings.
+    /// Base values. bf16 rounds by 2⁻⁸; a network of two blocks sums about ten such roundings.
     const HALF: Self = Self {
         precisions: &[Precision::F32, Precision::Bf16],
         operation: 1e-5,
@@ -53,11 +57,11 @@ impl Bounds {
         texts: 0,
     };
 
-    /// Of backends whose f32 is f32: rounding in another order.
+    /// For backends with true f32 arithmetic, where only the order of rounding differs.
     pub const SINGLE: Self = Self::HALF;
 
-    /// Of WGPU: drivers may fuse and approximate within what WGSL allows, some units of the last place for exp, tanh and sqrt. WGSL has no
-    /// bf16.
+    /// For WGPU. Drivers may fuse and approximate within what WGSL allows: some units in the last
+    /// place for exp, tanh and sqrt. WGSL has no bf16.
     pub const WGPU: Self = Self {
         precisions: &[Precision::F32],
         operation: 1e-4,
@@ -66,8 +70,10 @@ impl Bounds {
         ..Self::HALF
     };
 
-    /// Of CUDA, where products of f32 may be staged as TF32: rounding by 2⁻¹¹ of a number, as often as in bf16. On an H200 the worst of one
-    /// operation was 6e-4, and of the network 8e-3: a derivative along a time, which is a small difference of large terms.
+    /// For CUDA, where f32 products may use TF32, which rounds by 2⁻¹¹ as often as bf16 rounds.
+    ///
+    /// On an H200 the largest error of an operation was 6e-4. That of the network was 8e-3, for a
+    /// time derivative, which is a small difference of large terms.
     pub const CUDA: Self = Self {
         operation: 3e-3,
         network: 600.0,
@@ -76,27 +82,27 @@ impl Bounds {
     };
 }
 
-/// Checks that belong together. Parts are independent: each can run in its own process.
+/// A group of checks. Groups are independent: each can run in its own process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The golden numbers, in f32.
     Golden,
-    /// The golden numbers, with products of bf16.
+    /// The golden numbers, with bf16 products.
     GoldenHalf,
     /// Operations.
     Operations,
     /// Gradients of operations.
     Gradients,
-    /// The flow map's algebra, the head in runs of any size, and noise that the device draws.
+    /// The flow map's algebra, the head in runs of any size, and noise drawn on the device.
     Head,
     /// Discrete diffusion and autoregression.
     Discrete,
-    /// Steps of training, and a checkpoint.
+    /// Training steps, checkpoints and model folders.
     Training,
 }
 
 impl Part {
-    /// All of them.
+    /// All parts.
     pub const ALL: [Self; 7] = [
         Self::Golden,
         Self::GoldenHalf,
@@ -107,7 +113,7 @@ impl Part {
         Self::Training,
     ];
 
-    /// Its name.
+    /// Returns the name of the part.
     pub fn name(self) -> &'static str {
         match self {
             Self::Golden => "golden",
@@ -120,16 +126,16 @@ impl Part {
         }
     }
 
-    /// The part of this name.
+    /// Returns the part with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|part| part.name() == name)
     }
 
-    /// Its checks, on the default device of `B`.
+    /// Runs the checks on the default device of `B`.
     ///
     /// # Errors
     ///
-    /// A sentence, if something that they need cannot be read or written.
+    /// A message if a file cannot be read or written.
     pub fn lines<B: AutodiffBackend>(
         self,
         source: &Source,
@@ -153,7 +159,7 @@ impl Part {
     }
 }
 
-/// An operation by name, and how something is made by it of drawn numbers.
+/// A named operation, with a function that applies it to random numbers.
 struct Operation<T> {
     name: &'static str,
     make: Make<T>,
@@ -164,13 +170,13 @@ enum Make<T> {
     Products(fn(Precision) -> T),
 }
 
-/// An operation in f32.
+/// An operation that runs in f32 only.
 fn single<T>(name: &'static str, make: fn() -> T) -> Operation<T> {
     let make = Make::Single(make);
     Operation { name, make }
 }
 
-/// An operation with products of any precision.
+/// An operation whose products can run in any precision.
 fn products<T>(name: &'static str, make: fn(Precision) -> T) -> Operation<T> {
     let make = Make::Products(make);
     Operation { name, make }
@@ -184,7 +190,7 @@ impl<T> Operation<T> {
         }
     }
 
-    /// Each precision that it can be made in, and how far it may be off there.
+    /// Returns the supported precisions, each with its tolerance.
     fn bounds(&self, bounds: &Bounds) -> Vec<(Precision, f64)> {
         let of = |&precision: &Precision| match (precision, &self.make) {
             (Precision::F32, _) => Some((precision, bounds.operation)),
@@ -202,7 +208,7 @@ fn line(lines: &mut Vec<Line>, name: impl Into<String>, error: f64, tolerance: f
     });
 }
 
-/// The pinned numbers of the published implementation; nothing where the backend lacks this precision.
+/// Compares with the published implementation's numbers, if the backend supports this precision.
 fn golden<B: AutodiffBackend>(
     source: &Source,
     bounds: &Bounds,
@@ -224,7 +230,7 @@ fn golden<B: AutodiffBackend>(
                     error,
                     tolerance: tolerance.max(bounds.half_network),
                 },
-                // The best two of a random network's logits are near each other: samples say little in few digits.
+                // A random network's two best logits are close, so bf16 samples say little.
                 (Verdict::Tokens { .. }, Precision::Bf16) => continue,
                 (Verdict::Tokens { count, wrong, ties }, _) if bounds.network > 100.0 => {
                     Verdict::Numbers {
@@ -242,7 +248,7 @@ fn golden<B: AutodiffBackend>(
     Ok(())
 }
 
-/// Numbers that a generator draws, the same on two backends.
+/// Random normal numbers, equal on all backends.
 fn drawn<B: Backend, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, D> {
     flm_simplex::noise::gaussian(
         shape,
@@ -260,7 +266,7 @@ fn ids<B: Backend>(count: usize, below: i32) -> Tensor<B, 1, Int> {
 const WIDTH: usize = 48;
 const VOCAB: usize = 500;
 
-/// What must hold of a flow map's algebra whatever the network says.
+/// Checks identities of a flow map that hold for any network output.
 fn identities<B: Backend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     let [x, target] = [1, 2].map(|seed| drawn::<B, 3>([3, 5, 7], seed));
     let times = |times: [f32; 3]| Tensor::<B, 1>::from_floats(times, &Default::default());
@@ -271,27 +277,27 @@ fn identities<B: Backend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     let still = relative_error(&flat(carry(&x, &s, &s)), &flat(x.clone()));
     line(
         lines,
-        "a flow map from s to s moves nothing",
+        "a flow map from s to s is the identity",
         still,
         bounds.operation,
     );
     let through = flat(carry(&carry(&x, &s, &u), &u, &t));
     let at_once = flat(carry(&x, &s, &t));
     let error = relative_error(&through, &at_once);
-    line(lines, "to u and on to t is to t", error, bounds.operation);
+    line(lines, "s to u to t equals s to t", error, bounds.operation);
     let gamma = flat(flow_map::semigroup_weights(s.clone(), u, t));
     let expected = [[0.0, 0.3, 1.0], [0.2, 0.4, 0.9], [0.5, 0.6, 0.7]]
         .map(|[s, u, t]: [f64; 3]| flow_map::semigroup_weight(s, u, t) as f32);
     let error = relative_error(&gamma, &expected);
-    line(lines, "weights of the semigroup", error, bounds.operation);
+    line(lines, "semigroup weights", error, bounds.operation);
 }
 
-/// A network whose every part takes part.
+/// A network with random values for all parameters.
 fn network<B: Backend>() -> Dit<B> {
     network_of(Family::default())
 }
 
-/// [`network`], of any family.
+/// [`network`] for any family.
 fn network_of<B: Backend>(family: Family) -> Dit<B> {
     let config = DitConfig {
         cond_dim: 32,
@@ -299,7 +305,7 @@ fn network_of<B: Backend>(family: Family) -> Dit<B> {
     };
     let mut rng = ChaCha8Rng::seed_from_u64(30);
     let model = config.init::<B>(&mut rng, &Default::default());
-    let model = model.expect("possible sizes");
+    let model = model.expect("valid sizes");
     let mut tensors = named_tensors(&model);
     for tensor in &mut tensors {
         tensor.values.fill_with(|| rng.random_range(-0.3..0.3));
@@ -308,7 +314,7 @@ fn network_of<B: Backend>(family: Family) -> Dit<B> {
         .expect("tensors of the network")
 }
 
-/// The head answers alike in runs of any size.
+/// Checks that the head gives equal results in runs of any size.
 fn head<B: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     let tokens = || ids::<B>(3 * 16, VOCAB as i32).reshape([3, 16]);
     let answer = |head_numbers| {
@@ -327,7 +333,7 @@ fn head<B: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
             .inner()
             .distribution()
             .mean(model.valid().embed());
-        // The head's own gradient is the largest of all.
+        // The last matrix is the head's, whose gradient is the largest.
         let gradient = model
             .matrices()
             .last()
@@ -350,7 +356,8 @@ fn head<B: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     }
 }
 
-/// Noise that the device draws, as wide as the vocabulary and as wide as the network: its moments, and that a seed repeats it.
+/// Checks noise drawn on the device, of vocabulary and of network width: its variance, the
+/// correlation between seeds, and that a seed repeats it.
 fn noise<B: Backend>(lines: &mut Vec<Line>) {
     let model = network::<B>();
     let embedding = flat(model.embed().embedding.val());
@@ -366,28 +373,28 @@ fn noise<B: Backend>(lines: &mut Vec<Line>) {
             (flat(noise.seen(model.embed())), by_teacher)
         };
         let mut check = |what: &str, error, tolerance| {
-            let name = format!("noise of {drawn} numbers from the device: {what}");
+            let name = format!("device noise of width {drawn}: {what}");
             line(lines, name, error, tolerance);
         };
         let (first, by_teacher) = draw(1);
         let error = relative_error(&draw(1).0, &first);
-        check("the same of a seed", error, 1e-3);
+        check("a seed repeats its draws", error, 1e-3);
         let (other, _) = draw(2);
         let product: f64 = std::iter::zip(&first, &other)
             .map(|(a, b)| f64::from(a * b))
             .sum();
         let square: f64 = first.iter().map(|a| f64::from(a * a)).sum();
-        check("another of another", (product / square).abs(), 0.1);
+        check("seeds are uncorrelated", (product / square).abs(), 0.1);
         let variance = (square / 400.0 / expected - 1.0).abs();
-        check("of the variance it should have", variance, 0.1);
+        check("expected variance", variance, 0.1);
         if width == NoiseWidth::Network {
             let error = relative_error(&by_teacher, &first);
-            check("seen alike by a teacher that is alike", error, 2e-2);
+            check("an equal teacher sees the same", error, 2e-2);
         }
     }
 }
 
-/// A flow's objective for the vocabulary of [`network`].
+/// The flow objective for the vocabulary of [`network`].
 fn objective() -> FlowObjective {
     FlowObjective::new(flm_simplex::Schedule::new(VOCAB).expect("a vocabulary with a schedule"))
 }

@@ -1,4 +1,4 @@
-//! Files of pinned tensors.
+//! Safetensors files of pinned tensors.
 
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use flm_denoiser::DitConfig;
@@ -6,7 +6,9 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The folder with the full fixtures, or nothing if there is none, which is then said.
+/// Returns the folder with the full fixtures: `FLM_SHARED`, or `../shared` beside the repository.
+///
+/// Prints a note to standard error if the fixtures are missing.
 pub fn shared() -> Option<PathBuf> {
     let folder = std::env::var_os("FLM_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
@@ -21,7 +23,7 @@ pub fn shared() -> Option<PathBuf> {
     )]
     {
         eprintln!(
-            "skipped: {} is not there",
+            "skipped: {} does not exist",
             folder.join("parity/model").display()
         );
     }
@@ -37,19 +39,19 @@ pub fn config(two_time: bool) -> DitConfig {
     .with_two_time(two_time)
 }
 
-/// A tensor of a fixture: its type, sizes and bytes.
+/// A tensor of a fixture: element type, shape and bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pinned {
-    /// Type of the values.
+    /// The element type.
     pub dtype: Dtype,
-    /// Sizes, outermost first.
+    /// The shape, outermost dimension first.
     pub shape: Vec<usize>,
-    /// Values in row order, little-endian.
+    /// The values in row-major order, little-endian.
     pub bytes: Vec<u8>,
 }
 
 impl Pinned {
-    /// A pinned tensor of f32 values.
+    /// Creates a tensor of f32 values.
     pub fn floats(shape: Vec<usize>, values: &[f32]) -> Self {
         Self {
             dtype: Dtype::F32,
@@ -71,7 +73,7 @@ impl Fixture {
     ///
     /// # Panics
     ///
-    /// If there is no such file or it is not of this kind.
+    /// If the file cannot be read or is not a safetensors file.
     pub fn open(path: &Path) -> Self {
         Self::read(path).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -80,7 +82,7 @@ impl Fixture {
     ///
     /// # Errors
     ///
-    /// A sentence, if there is no such file or it is not of this kind.
+    /// A message if the file cannot be read or is not a safetensors file.
     pub fn read(path: &Path) -> Result<Self, String> {
         let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let bytes = std::fs::read(path).map_err(|error| fault(&error))?;
@@ -97,7 +99,7 @@ impl Fixture {
         ))
     }
 
-    /// The tensors whose names begin with `prefix`, without it.
+    /// Returns the tensors whose names begin with `prefix`, with the prefix removed.
     pub fn within(&self, prefix: &str) -> Self {
         let inside = self.0.iter().filter_map(|(name, pinned)| {
             Some((name.strip_prefix(prefix)?.to_owned(), pinned.clone()))
@@ -105,22 +107,22 @@ impl Fixture {
         Self(inside.collect())
     }
 
-    /// A tensor as it is stored.
+    /// Returns a tensor as it is stored.
     ///
     /// # Panics
     ///
-    /// If there is none of this name.
+    /// If no tensor has this name.
     pub fn pinned(&self, name: &str) -> &Pinned {
         self.0
             .get(name)
             .unwrap_or_else(|| panic!("no tensor {name} in the fixture"))
     }
 
-    /// The values of an f32 tensor in row order.
+    /// Returns the values of an f32 tensor in row-major order.
     ///
     /// # Panics
     ///
-    /// If there is none of this name and type.
+    /// If no tensor has this name and type.
     pub fn values(&self, name: &str) -> Vec<f32> {
         let pinned = self.pinned(name);
         assert_eq!(pinned.dtype, Dtype::F32, "{name}");
@@ -133,11 +135,11 @@ impl Fixture {
             .collect()
     }
 
-    /// The values of an f64 tensor in row order.
+    /// Returns the values of an f64 tensor in row-major order.
     ///
     /// # Panics
     ///
-    /// If there is none of this name and type.
+    /// If no tensor has this name and type.
     pub fn doubles(&self, name: &str) -> Vec<f64> {
         let pinned = self.pinned(name);
         assert_eq!(pinned.dtype, Dtype::F64, "{name}");
@@ -150,11 +152,11 @@ impl Fixture {
             .collect()
     }
 
-    /// The values of an i64 tensor in row order.
+    /// Returns the values of an i64 tensor in row-major order.
     ///
     /// # Panics
     ///
-    /// If there is none of this name and type.
+    /// If no tensor has this name and type.
     pub fn integers(&self, name: &str) -> Vec<i64> {
         let pinned = self.pinned(name);
         assert_eq!(pinned.dtype, Dtype::I64, "{name}");
@@ -167,33 +169,33 @@ impl Fixture {
             .collect()
     }
 
-    /// An f32 tensor.
+    /// Returns an f32 tensor.
     ///
     /// # Panics
     ///
-    /// If there is none of this name, type and rank.
+    /// If no tensor has this name, type and rank.
     pub fn float<B: Backend, const D: usize>(&self, name: &str) -> Tensor<B, D> {
         let data = TensorData::new(self.values(name), self.pinned(name).shape.clone());
         Tensor::from_data(data, (&B::Device::default(), DType::F32))
     }
 
-    /// An integer tensor.
+    /// Returns an integer tensor.
     ///
     /// # Panics
     ///
-    /// If there is none of this name, type and rank.
+    /// If no tensor has this name, type and rank.
     pub fn int<B: Backend, const D: usize>(&self, name: &str) -> Tensor<B, D, Int> {
         let data = TensorData::new(self.integers(name), self.pinned(name).shape.clone());
         Tensor::from_data(data, &B::Device::default())
     }
 }
 
-/// The largest difference relative to the largest expected value, max|a − b| / max|b|.
+/// Returns the largest difference relative to the largest expected value, max|a − b| / max|b|.
 ///
-/// Not entry by entry: an entry that is a small difference of large terms, as most of a gradient's are, is only known to the
-/// rounding of those terms.
+/// The error is not relative to each entry: many entries, most of a gradient's among them, are
+/// small differences of large terms, known only to the rounding of those terms.
 ///
-/// Infinite if the numbers of values differ, or if a value on either side is not finite.
+/// Returns infinity if the lengths differ, or if a value on either side is not finite.
 pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
     if found.len() != expected.len() || !finite(found) || !finite(expected) {
@@ -208,12 +210,12 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     difference / largest
 }
 
-/// The values of a tensor in row order.
+/// Returns the values of a tensor in row-major order.
 pub fn flat<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// The values of an integer tensor in row order.
+/// Returns the values of an integer tensor in row-major order.
 pub fn flat_int<B: Backend, const D: usize>(tensor: Tensor<B, D, Int>) -> Vec<i64> {
     tensor.into_data().iter::<i64>().collect()
 }

@@ -1,4 +1,4 @@
-//! The golden file: what a clone without the full fixtures checks itself against.
+//! The golden file: the fixtures for clones without the full ones.
 
 use crate::fixture::{Fixture, Pinned, config, flat};
 use burn::tensor::Tensor;
@@ -11,7 +11,7 @@ use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Taken from `expected.safetensors`, under `expected.`.
+/// Tensors copied from `expected.safetensors`, with the prefix `expected.`.
 const EXPECTED: [&str; 24] = [
     "fmlm_gamma0.0_1",
     "fmlm_gamma0.0_2",
@@ -39,7 +39,9 @@ const EXPECTED: [&str; 24] = [
     "z0",
 ];
 
-/// Taken from `flow_map.safetensors`, under `flow_map.`. I_s is made of the noise and the tokens.
+/// Tensors copied from `flow_map.safetensors`, with the prefix `flow_map.`.
+///
+/// I_s is left out: it is computed from the noise and the tokens.
 const FLOW_MAP: [&str; 15] = [
     "X_su",
     "d_delta_along_velocity",
@@ -58,16 +60,17 @@ const FLOW_MAP: [&str; 15] = [
     "velocity_s",
 ];
 
-/// What the one-time teacher believes about the rows of the semigroup loss, D_s(I_s) at `row_tau_s`, `[batch, length, vocabulary]`.
+/// The one-time teacher's prediction for the rows of the semigroup loss, D_s(I_s) at `row_tau_s`,
+/// `[batch, length, vocabulary]`.
 ///
-/// The fixtures pin the teacher at other times, and its weights would not fit in the golden file: it is our teacher's
-/// answer, once that agrees with the reference.
+/// The fixtures pin the teacher only at other times, and its weights would not fit in the golden
+/// file. So this is our teacher's output, whose agreement with the reference is checked separately.
 pub const TEACHER: &str = "derived.teacher_at_row_tau_s";
 
-/// Before a parameter's name.
+/// The prefix of parameter names.
 const WEIGHTS: &str = "fmlm.";
 
-/// Where the golden file is.
+/// Returns the path of the golden file.
 pub fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/fmlm.safetensors")
 }
@@ -76,16 +79,16 @@ pub fn path() -> PathBuf {
 ///
 /// # Panics
 ///
-/// If it is not there.
+/// If the file cannot be read.
 pub fn open() -> Fixture {
     Fixture::open(&path())
 }
 
-/// The two-time network of the golden file.
+/// Returns the two-time network of the golden file.
 ///
 /// # Panics
 ///
-/// If its weights are not in the file.
+/// If its weights are missing from the file.
 pub fn model<B: burn::tensor::backend::Backend>(golden: &Fixture) -> Dit<B> {
     let weights = golden
         .0
@@ -98,15 +101,15 @@ pub fn model<B: burn::tensor::backend::Backend>(golden: &Fixture) -> Dit<B> {
     });
     let fresh = config(true)
         .init(&mut ChaCha8Rng::seed_from_u64(0), &B::Device::default())
-        .expect("the sizes exist");
+        .expect("valid sizes");
     apply_tensors(fresh, &path(), tensors).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What the golden file should hold, from the full fixtures in `shared`.
+/// Extracts the content of the golden file from the full fixtures in `shared`.
 ///
 /// # Panics
 ///
-/// If the fixtures are not all there.
+/// If a fixture is missing.
 pub fn make(shared: &Path) -> Fixture {
     let folder = shared.join("parity/model");
     let expected = Fixture::open(&folder.join("expected.safetensors"));
@@ -140,7 +143,8 @@ pub fn make(shared: &Path) -> Fixture {
     Fixture(tensors)
 }
 
-/// D_s(I_s) of the one-time `teacher` at the times of the semigroup loss's rows, from the tensors of `expected.safetensors`.
+/// Returns D_s(I_s) of the one-time `teacher` for the rows of the semigroup loss, computed from the
+/// tensors of `expected.safetensors`.
 pub fn teacher_denoised(teacher: &Dit<Flex>, expected: &Fixture) -> Tensor<Flex, 3> {
     let taus: Tensor<Flex, 1> = expected.float("row_tau_s");
     let schedule = flm_simplex::Schedule::new(61).expect("61 tokens have a schedule");
@@ -161,11 +165,11 @@ pub fn teacher_denoised(teacher: &Dit<Flex>, expected: &Fixture) -> Tensor<Flex,
         .dense()
 }
 
-/// The bytes of a fixture's file.
+/// Serializes a fixture as a safetensors file.
 ///
 /// # Panics
 ///
-/// If a tensor has not the bytes that its shape asks for.
+/// If the number of a tensor's bytes does not match its shape.
 pub fn bytes(fixture: &Fixture) -> Vec<u8> {
     let views = fixture.0.iter().map(|(name, pinned)| {
         let view = TensorView::new(pinned.dtype, pinned.shape.clone(), &pinned.bytes);

@@ -1,4 +1,4 @@
-//! Gradients by name.
+//! Gradients by parameter name.
 
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
@@ -6,12 +6,13 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::{Dit, NamedTensor, named_tensors};
 
-/// The gradients of a loss by the names of the parameters, in the layouts of the reference: a network whose parameters are
-/// the gradients is collected like any other.
+/// Returns the gradient of a loss for each parameter, with the names and layouts of the reference.
+///
+/// Each parameter is replaced by its gradient, so that [`named_tensors`] collects the gradients.
 ///
 /// # Panics
 ///
-/// If a parameter takes no part in the loss.
+/// If the loss does not depend on a parameter.
 pub fn named_gradients<B: AutodiffBackend>(model: &Dit<B>, loss: Tensor<B, 1>) -> Vec<NamedTensor> {
     struct Replace(GradientsParams);
     impl<B: Backend> ModuleMapper<B> for Replace {
@@ -19,7 +20,7 @@ pub fn named_gradients<B: AutodiffBackend>(model: &Dit<B>, loss: Tensor<B, 1>) -
             let grad = self
                 .0
                 .remove::<B, D>(param.id)
-                .expect("every parameter takes part");
+                .expect("every parameter has a gradient");
             Param::initialized(param.id, grad)
         }
     }

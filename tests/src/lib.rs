@@ -1,15 +1,19 @@
-//! What the end-to-end tests share; the tests themselves live in `tests/`.
+//! Code shared by the end-to-end tests, which live in `tests/`.
 //!
-//! Agreement with the published implementation is checked twice. `golden/fmlm.safetensors` is in the repository: the weights of a
-//! small two-time network and what the reference made of them, so the checks that need no more run in any clone. The full
-//! fixtures are found in `../shared` beside the repository, or in the folder that `FLM_SHARED` names; without them
-//! their tests say that they are skipped. [`parity`] is what both are checked by. The golden file is cut from the full fixtures by
+//! [`parity`] checks agreement with the published implementation on two sets of fixtures:
+//!
+//! - `golden/fmlm.safetensors` is in the repository. It holds the weights of a small two-time
+//!   network and the reference's results for them, so its checks run in any clone.
+//! - The full fixtures are in `../shared` beside the repository, or in the folder `FLM_SHARED`.
+//!   Tests that need them print that they are skipped if they are missing.
+//!
+//! This command extracts the golden file from the full fixtures:
 //!
 //! ```text
 //! cargo run -p flm-tests --example golden
 //! ```
 //!
-//! and a test checks, where the fixtures are, that it is still what they say.
+//! Where the fixtures exist, a test checks that the golden file still matches them.
 //!
 //! [`backend`] holds the checks that every backend must pass.
 

@@ -1,7 +1,8 @@
-//! Every golden check on the numbers of the published implementation.
+//! Comparison with the pinned numbers of the published implementation.
 //!
-//! [`Parity`] looks at each tensor of `expected.safetensors` and `flow_map.safetensors`, computes what it should be, and says in a
-//! [`Line`] how far the two are apart. Sizes and seed are the fixtures' own. The tests and `cargo xtask parity` call it alike.
+//! [`Parity`] computes each tensor of `expected.safetensors` and `flow_map.safetensors` and reports
+//! the difference in a [`Line`]. The fixtures set the sizes and the seed. The tests and
+//! `cargo xtask parity` both use it.
 
 pub mod discrete;
 mod flow_map;
@@ -22,53 +23,56 @@ use flm_denoiser::{Dit, Execution};
 use flm_simplex::Schedule;
 use std::fmt;
 
-/// Agreement asked of f32 numbers: two implementations add the same few hundred terms in other orders through a few blocks.
-/// Rounding of 6e-8 grows to 1e-6 or 3e-6 on the way; a wrong constant or a wrong ε shows at 1e-3.
+/// Tolerance for f32 numbers.
+///
+/// The two implementations add the same few hundred terms in different orders, through a few
+/// blocks. Rounding of 6e-8 grows to 1e-6 or 3e-6; a wrong constant or a wrong ε shows at 1e-3.
 pub(crate) const ANSWER: f64 = 2e-5;
-/// The same for losses, whose targets are answers about answers of networks, and for their gradients.
+/// Tolerance for losses, whose targets chain two network evaluations, and for their gradients.
 const LOSS: f64 = 1e-4;
 
-/// What was found for one tensor.
+/// The result for one tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     /// The tensor's name.
     pub name: String,
-    /// How it compares.
+    /// The outcome of the comparison.
     pub verdict: Verdict,
 }
 
-/// How a tensor compares with ours.
+/// The outcome of comparing a tensor with ours.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Numbers: the largest difference relative to the largest expected value, and what is allowed.
+    /// Numbers: the largest difference relative to the largest expected value, and its tolerance.
     Numbers {
         /// The difference.
         error: f64,
         /// The tolerance.
         tolerance: f64,
     },
-    /// Tokens, or texts: how many there are, how many differ although one was clearly the likeliest, and how many where two were as likely.
+    /// Tokens or texts: the total, the number that differ although one was clearly the most likely,
+    /// and the number that differ where two were equally likely.
     Tokens {
-        /// All tokens.
+        /// The number of tokens.
         count: usize,
-        /// Those that differ.
+        /// The number that differ.
         wrong: usize,
-        /// Those that differ where the two best logits are nearer than the tolerance.
+        /// The number that differ where the two best probabilities are within the tolerance.
         ties: usize,
     },
-    /// It is given to the networks, not made by them.
+    /// An input of the networks, not a result.
     Input,
-    /// It cannot be compared, and why.
+    /// Not compared, for this reason.
     Skipped(&'static str),
-    /// There is no check for a tensor of this name.
+    /// No check exists for a tensor of this name.
     Unknown,
 }
 
 impl Line {
-    /// Whether the tensor agrees, or need not.
+    /// Returns whether the tensor agrees or need not be compared.
     pub fn holds(&self) -> bool {
         match self.verdict {
-            // Not a number is not below any tolerance.
+            // NaN fails this comparison.
             Verdict::Numbers { error, tolerance } => error <= tolerance,
             Verdict::Tokens { wrong, .. } => wrong == 0,
             Verdict::Input | Verdict::Skipped(_) => true,
@@ -77,7 +81,7 @@ impl Line {
     }
 }
 
-/// Numbers as they compare with the expected ones.
+/// Compares numbers with the expected ones.
 fn numbers(found: &[f32], expected: &[f32], tolerance: f64) -> Verdict {
     Verdict::Numbers {
         error: relative_error(found, expected),
@@ -85,7 +89,7 @@ fn numbers(found: &[f32], expected: &[f32], tolerance: f64) -> Verdict {
     }
 }
 
-/// The largest of some errors; what is not a number is larger than any.
+/// Returns the largest error; NaN counts as infinity.
 fn worst(errors: impl IntoIterator<Item = f64>) -> f64 {
     let larger = |worst: f64, error: f64| {
         if error.is_nan() {
@@ -114,19 +118,19 @@ impl fmt::Display for Line {
             }
             Verdict::Input => f.write_str("input"),
             Verdict::Skipped(reason) => write!(f, "not compared: {reason}"),
-            Verdict::Unknown => f.write_str("no check knows this tensor"),
+            Verdict::Unknown => f.write_str("no check for this tensor"),
         }
     }
 }
 
-/// The networks of a residual flow map: what answers D, and g, which is trained.
+/// The networks of a residual flow map: the denoiser D, and the trained g.
 type TwoNetworks<B> = (Dit<<B as AutodiffBackend>::InnerBackend>, Dit<B>);
 
-/// The fixtures, and the networks that they are of.
+/// The fixtures and their networks.
 pub struct Parity<B: AutodiffBackend> {
-    /// `expected.safetensors`
+    /// The tensors of `expected.safetensors`.
     pub expected: Fixture,
-    /// `flow_map.safetensors`
+    /// The tensors of `flow_map.safetensors`.
     pub map_file: Fixture,
     flow: Option<Dit<B>>,
     flow_map: Option<Dit<B>>,
@@ -134,7 +138,7 @@ pub struct Parity<B: AutodiffBackend> {
     schedule: Schedule,
 }
 
-/// KnownTokens to the networks. Whoever changes one changes what is made of it.
+/// Inputs of the networks. Other tensors are computed from them, so they are not compared.
 const INPUTS: [&str; 14] = [
     "noise",
     "pair_tau_s",
@@ -157,7 +161,7 @@ impl<B: AutodiffBackend> Parity<B> {
     ///
     /// # Errors
     ///
-    /// A sentence, if a file or a model is not there or not what it should be.
+    /// A message if a file or a model is missing or invalid.
     pub fn open(source: &Source) -> Result<Self, String> {
         let (expected, map_file) = source.fixtures()?;
         Ok(Self {
@@ -170,7 +174,7 @@ impl<B: AutodiffBackend> Parity<B> {
         })
     }
 
-    /// The same with networks that are evaluated in this way.
+    /// Sets how the networks are evaluated.
     pub fn with_execution(self, execution: Execution) -> Self {
         Self {
             flow: self.flow.map(|model| model.with_execution(execution)),
@@ -183,7 +187,7 @@ impl<B: AutodiffBackend> Parity<B> {
         }
     }
 
-    /// Compares every tensor, in the order of the files and names.
+    /// Compares every tensor, ordered by file and name.
     pub fn lines(&self) -> Vec<Line> {
         let of_expected = self.expected.0.keys().map(|name| self.of_expected(name));
         let of_map = self.map_file.0.keys().map(|name| self.of_map(name));
@@ -211,7 +215,7 @@ fn line(name: &str, known: Option<Verdict>) -> Line {
     line_of(name, known, input)
 }
 
-/// A tensor that is compared, or given, or of which nobody knows.
+/// Builds the line of a tensor that is compared, an input, or unknown.
 fn line_of(name: &str, known: Option<Verdict>, input: bool) -> Line {
     Line {
         name: name.to_owned(),

@@ -1,4 +1,4 @@
-//! Sentences of the built-in grammar as rows of tokens.
+//! Data sets of sentences from the built-in grammar.
 
 use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource};
 use flm_eval::Grammar;
@@ -6,11 +6,11 @@ use rand::SeedableRng;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Prepares `count` sentences of seed 0, a word a token, as rows of `length` in `folder/data`.
+/// Prepares `count` sentences of seed 0 as rows of `length` word tokens in `folder/data`.
 ///
 /// # Panics
 ///
-/// If they cannot be written.
+/// If the data set cannot be written.
 pub fn prepare(folder: &Path, count: usize, length: usize) -> Dataset {
     let corpus = FnCorpus::new("grammar", || {
         let grammar = Grammar::small_english();

@@ -1,4 +1,4 @@
-//! The checks of any backend, on the CPU: with its kernels, and without, as every other backend computes.
+//! The backend checks on the CPU, with its kernels and with the compositions used without them.
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
@@ -18,7 +18,7 @@ fn assert_all_hold<B: AutodiffBackend>() {
             assert!(line.holds(), "{}: {line}", part.name());
         }
     }
-    // As docs/gpu.md says.
+    // docs/guides/gpus.md states these numbers.
     assert_eq!((checks, checks - half), (138, 95));
 }
 
@@ -35,7 +35,7 @@ fn the_cpu_passes_without_kernels() {
 #[test]
 fn what_grows_in_a_long_training_is_told() {
     let after = |kept: f64| {
-        // 50 MiB come with the first steps, as pools are filled.
+        // The first steps add 50 MiB, as pools are filled.
         let taken = |asked: u64| (15 * asked, 150.0 + 15.0 * asked as f64 * kept);
         Soak {
             samples: std::iter::once((15, 100.0))
@@ -61,7 +61,7 @@ fn memory_is_asked_for_all_along_a_training() {
         (found.samples[0], found.samples[19]),
         ((2, 1.0), (40, 20.0))
     );
-    // Once it is not known it was not watched.
+    // One failed measurement fails the whole run.
     let mut once = Some(1.0);
     let unknown = soak::<Train>(20, || once.take());
     assert!(unknown.unwrap_err().contains("how much memory"));

@@ -1,4 +1,4 @@
-//! The learned weight of the loss, in every objective of a flow map.
+//! The learned loss weight, in every flow-map objective.
 
 use burn::backend::Autodiff;
 use burn::tensor::Tensor;
@@ -23,10 +23,10 @@ const OBJECTIVES: [ObjectiveKind; 5] = [
     ObjectiveKind::Consistency,
 ];
 
-/// The name of the number that w is before anything is learned.
+/// The name of the bias, which is the initial w.
 const BIAS: &str = "learnable_loss_weighting.mlp.2.bias";
 
-/// The golden network with a weight of its loss, `w` at every time.
+/// Returns the golden network with a loss weight that is `w` at every time.
 fn weighted(file: &Fixture, w: f32) -> Dit<Train> {
     let config = DitConfig {
         loss_weight: true,
@@ -45,10 +45,10 @@ fn weighted(file: &Fixture, w: f32) -> Dit<Train> {
     apply_tensors(fresh, Path::new("golden"), tensors).unwrap()
 }
 
-/// Weight of a row off the diagonal.
+/// The weight of off-diagonal rows.
 const OFF_DIAGONAL: f32 = 2.0;
 
-/// Two rows on the diagonal, two off it.
+/// Returns the losses of two rows on the diagonal and two off it.
 fn losses(file: &Fixture, student: &Dit<Train>, objective: ObjectiveKind) -> Losses<Train> {
     let config = FlowMapConfig {
         objective,
@@ -76,7 +76,7 @@ fn named<'a>(gradients: &'a [NamedTensor], name: &str) -> &'a NamedTensor {
     gradients.iter().find(|tensor| tensor.name == name).unwrap()
 }
 
-/// The weight of each of the losses in their mean.
+/// Returns the weight of each loss in the mean.
 fn weights(count: usize) -> impl Iterator<Item = f32> {
     (0..count).map(move |i| {
         let on = i < count / 2;
@@ -98,7 +98,7 @@ fn a_weight_that_has_learned_nothing_changes_nothing() {
         let ours = named_gradients(&student, answer.mean);
         for expected in named_gradients(&plain_student, plain.mean) {
             let error = relative_error(&named(&ours, &expected.name).values, &expected.values);
-            // The same operations.
+            // Both run the same operations.
             assert!(error < 1e-6, "{objective:?} {}: {error:.1e}", expected.name);
         }
         // ∂/∂w (e^(−w)·ℓ + w) = 1 − ℓ.
@@ -131,7 +131,7 @@ fn a_learned_weight_damps_the_loss_and_its_gradient() {
         let expected = named_gradients(&plain_student, plain.mean * (-w).exp());
         for name in ["output_layer.linear.weight", "vocab_embed.embedding"] {
             let error = relative_error(&named(&ours, name).values, &named(&expected, name).values);
-            // A factor before the sums and not after them.
+            // The factor is applied before the sums instead of after.
             assert!(error < 1e-5, "{objective:?} {name}: {error:.1e}");
         }
     }

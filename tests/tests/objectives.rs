@@ -1,4 +1,4 @@
-//! The flow map's objectives agree with the published implementation, loss and gradient.
+//! Losses and gradients of the flow map's objectives agree with the published implementation.
 
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
@@ -17,7 +17,7 @@ use flm_tests::{golden, gradients::named_gradients};
 
 type Train = Autodiff<Flex>;
 
-/// As in the parity of the network, twice through it: the target is itself an answer of the network.
+/// Looser than for one evaluation of the network: the target is itself a network output.
 const TOLERANCE: f64 = 1e-4;
 
 fn schedule() -> Schedule {
@@ -49,7 +49,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     let tokens = file.int::<Train, 2>("expected.tokens");
     let ([count, length], others) = (tokens.dims(), rows.len() - 1);
 
-    // The teacher is not in the golden file, but what it believes about the diagonal row is.
+    // The golden file does not hold the teacher, but its prediction for the diagonal row.
     let embed = student.embed();
     let time = |tau: f64| Tensor::<Train, 1>::full([1], tau, &Default::default());
     let (tau_s, tau_t) = (diagonal.tau_s, diagonal.tau_t);
@@ -65,7 +65,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
         &Default::default(),
     );
     let on = answer.soft_cross_entropy(&teacher, weights);
-    // Off the diagonal nobody asks it.
+    // Off the diagonal the teacher is not needed.
     let objective = FlowMapObjective::new(schedule(), as_published(ObjectiveKind::Semigroup), None);
     let off = objective.score(
         &student,
@@ -80,7 +80,7 @@ fn the_semigroup_loss_and_its_gradient_agree_in_any_clone() {
     assert_pinned(&student, mean, &per_token, &file, "expected.fmlm_psd");
 }
 
-/// Compares losses, and the gradient of their mean to the head, with the pinned ones.
+/// Compares losses, and the gradient of their mean with respect to the head, with the pinned ones.
 fn assert_pinned(
     student: &Dit<Train>,
     mean: Tensor<Train, 1>,
@@ -108,15 +108,17 @@ fn assert_pinned(
     );
 }
 
-/// An inner row, one just before the end, the whole way, and no way at all at the end.
+/// Spans: an inner one, one that ends just before 1, the whole interval, and an empty one at 1.
 fn spans() -> Vec<TimeRow> {
     [(0.2, 0.8), (0.5, 0.9999), (0.0, 1.0), (1.0, 1.0)]
         .map(|(tau_s, tau_t)| TimeRow::span(RowKind::OffDiagonal, tau_s, tau_t))
         .to_vec()
 }
 
-/// Losses of [`spans`] without a teacher, and by hand, with dense tensors, from: the times s and t, δ, the student's D_s and
-/// D_t(X_{s,t}), ∂_t δ and (1−s)·(∂_s + b_s·∇) δ.
+/// Returns the losses of [`spans`] without a teacher, and those that `loss` computes.
+///
+/// `loss` gets s and t, and the dense tensors δ, the student's D_s and D_t(X_{s,t}), ∂_t δ and
+/// (1−s)·(∂_s + b_s·∇) δ.
 fn by_hand(
     objective: ObjectiveKind,
     loss: impl Fn([f64; 2], [Tensor<Flex, 2>; 5]) -> Vec<f32>,
@@ -209,7 +211,7 @@ fn a_squared_error_to_the_semigroup_target_and_a_weight_off_the_diagonal() {
     assert!(error < TOLERANCE, "relative error {error:.1e}");
     let mean = expected.iter().sum::<f32>() / expected.len() as f32;
     let error = relative_error(&flat(answer.mean), &[2.0 * mean]);
-    assert!(error < TOLERANCE, "of the mean: relative error {error:.1e}");
+    assert!(error < TOLERANCE, "mean: relative error {error:.1e}");
 }
 
 fn assert_rows_agree([found, expected]: [Vec<f32>; 2]) {
@@ -220,7 +222,7 @@ fn assert_rows_agree([found, expected]: [Vec<f32>; 2]) {
         .zip(expected.chunks(length))
         .enumerate()
     {
-        // On the last row of the Eulerian one nothing is left but rounding.
+        // The last row of the Eulerian loss is pure rounding.
         let largest = expected.iter().fold(1e-2_f32, |max, loss| max.max(*loss));
         for (found, expected) in found.iter().zip(expected) {
             let error = f64::from((found - expected).abs() / largest);
@@ -333,7 +335,7 @@ fn the_ecld_loss_is_that_of_its_formula_on_every_row() {
     ));
 }
 
-/// Length of the gradient of one row's loss, from the golden student.
+/// Returns the norm of the gradient of one row's loss, for the golden student.
 fn gradient_of_row(file: &Fixture, config: &FlowMapConfig, tau_s: f64, tau_t: f64) -> f64 {
     let student: Dit<Train> = golden::model(file);
     let objective = FlowMapObjective::new(schedule(), config.clone(), None);
@@ -365,7 +367,7 @@ fn the_eulerian_gradient_neither_vanishes_nor_explodes_at_the_end() {
         let inner = gradient_of_row(&file, &config, 0.2, 0.6);
         for (tau_s, tau_t) in [(0.0, 1.0), (0.2, 1.0), (0.0, 0.9999), (0.2, 0.9999)] {
             let ratio = gradient_of_row(&file, &config, tau_s, tau_t) / inner;
-            // The published target divides by 1 − t, which is 1e-5 to 1e-3 there, and squares what comes of it.
+            // The published target divides by 1 − t, 1e-5 to 1e-3 there, and squares the result.
             assert!(
                 (0.5..50.0).contains(&ratio),
                 "{measure:?}, {tau_s} to {tau_t}: {ratio}"
@@ -374,7 +376,7 @@ fn the_eulerian_gradient_neither_vanishes_nor_explodes_at_the_end() {
     }
 }
 
-/// `model` moved by `step` along a direction of all its parameters that numbers `0..` decide, and the direction.
+/// Returns the golden network moved by `step` along a fixed parameter direction, and the direction.
 fn moved(file: &Fixture, step: f32) -> (Dit<Flex>, Vec<Vec<f32>>) {
     let model: Dit<Flex> = golden::model(file);
     let mut tensors = flm_denoiser::named_tensors(&model);
@@ -428,7 +430,7 @@ fn the_gradient_of_eclds_motion_reaches_every_parameter() {
         let model = Dit::<Train>::from_inner(moved(&file, step).0);
         f64::from(motion(&model, &file).into_scalar())
     };
-    // Of fourth order, as for the tangents themselves.
+    // A central difference of fourth order, as for the tangents themselves.
     let step = 0.02_f32;
     let across = |step: f32| at(step) - at(-step);
     let expected = (8.0 * across(step) - across(2.0 * step)) / (12.0 * f64::from(step));
@@ -439,7 +441,7 @@ fn the_gradient_of_eclds_motion_reaches_every_parameter() {
     );
 }
 
-/// The pinned jumps of the golden file, cut where its semigroup target is.
+/// The pinned jumps of the golden file, split at the times u of its semigroup target.
 fn pinned_jumps(file: &Fixture) -> Vec<TimeRow> {
     let [from, by, to] = ["s", "u", "t"].map(|time| file.values(&format!("flow_map.tau_{time}")));
     (0..from.len())
@@ -452,7 +454,7 @@ fn pinned_jumps(file: &Fixture) -> Vec<TimeRow> {
         .collect()
 }
 
-/// A network like the golden file's, each parameter a little smaller.
+/// The golden network with every parameter scaled by 0.9.
 fn another<B: burn::tensor::backend::Backend>(file: &Fixture) -> Dit<B> {
     let model: Dit<B> = golden::model(file);
     let mut tensors = flm_denoiser::named_tensors(&model);
@@ -480,7 +482,7 @@ fn an_averaged_target_is_the_averages_own() {
         let answer = objective.score(&student, Some(&average), tokens, &noise, &rows, off);
         flat(answer.per_token)
     };
-    // The pinned target is the average's; the student's answer is its own.
+    // The pinned target comes from the averaged network; the student differs from it.
     let of = |name: &str| file.values(&format!("flow_map.{name}"));
     let times =
         |values: Vec<f32>| Tensor::<Train, 1>::from_floats(&values[..], &Default::default());
@@ -549,7 +551,7 @@ fn a_step_is_counted_in_evaluations_of_the_network() {
         (ObjectiveKind::Lagrangian, 3.0),
         (ObjectiveKind::Eulerian, 3.0),
         (ObjectiveKind::Consistency, 2.0),
-        // A derivative forward, and back as much again twice.
+        // A trained derivative costs 2·3 evaluations, the denoiser one.
         (ObjectiveKind::Ecld, 7.0),
     ] {
         assert_eq!(cost(objective, false), trained + 16.0 * target);

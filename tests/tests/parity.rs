@@ -1,6 +1,6 @@
 //! The network, the samplers and the losses agree with the published implementation.
 //!
-//! The golden file is in any clone; the full fixtures are looked for. See the root of `flm_tests`.
+//! The golden file is in every clone; the full fixtures are optional. See the root of `flm_tests`.
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
@@ -13,14 +13,15 @@ use flm_tests::parity::{Line, Models, Parity, Source, Verdict, convert, discrete
 use safetensors::Dtype;
 
 type Fused = Autodiff<Flex>;
-/// A backend for which `flm_ops` has no kernels, so that its compositions are checked as well.
+/// A backend without `flm_ops` kernels, which checks the compositions.
 type Composed = Autodiff<Flex, BalancedCheckpointing>;
 
-/// Tensors of the golden file, and of the full fixtures, that are compared with ours; the others are inputs but one, which cannot be.
+/// The numbers of compared tensors in the golden file and in the full fixtures. All others are
+/// inputs, except one that cannot be compared.
 const GOLDEN: usize = 22;
 const FULL: usize = 65;
 
-/// The lines that compare something.
+/// Returns the lines of compared tensors.
 fn compared(lines: &[Line]) -> Vec<&Line> {
     let compares = |line: &&Line| {
         matches!(
@@ -39,7 +40,7 @@ fn assert_agrees<B: AutodiffBackend>(parity: &Parity<B>, tensors: usize) {
     assert_eq!(compared(&lines).len(), tensors);
 }
 
-/// The full fixtures, their checkpoints converted.
+/// Opens the full fixtures and converts their checkpoints.
 fn full<B: AutodiffBackend>() -> Option<Parity<B>> {
     let folder = fixture::shared()?.join("parity/model");
     let home = tempfile::tempdir().unwrap();
@@ -74,7 +75,7 @@ fn the_full_fixtures_agree_without_kernels() {
     }
 }
 
-/// A tensor of one of the two files.
+/// Returns a tensor of one of the two files.
 fn tensor<'a, B: AutodiffBackend>(
     parity: &'a mut Parity<B>,
     of_map: bool,
@@ -88,7 +89,8 @@ fn tensor<'a, B: AutodiffBackend>(
     file.0.get_mut(name).expect("a tensor of this file")
 }
 
-/// Places of numbers to harm: the first, and the first whose magnitude is from 1 to 2, of which a flip makes what is no number.
+/// Returns the positions of numbers to corrupt: the first, and the first with a magnitude in 1..2,
+/// which a bit flip turns into NaN or infinity.
 fn places(tensor: &Pinned) -> Vec<usize> {
     let of_magnitude = |bytes: &[u8]| match bytes.try_into() {
         Ok(bytes) => (1.0..2.0).contains(&f32::from_le_bytes(bytes).abs()),
@@ -101,8 +103,10 @@ fn places(tensor: &Pinned) -> Vec<usize> {
     [0].into_iter().chain(place).collect()
 }
 
-/// Turns over the highest bit but the sign's of a number of every expected tensor, one after the other: the largest
-/// bit of its exponent, and of a token one that makes it none.
+/// Checks that flipping one bit in any expected tensor makes its comparison fail.
+///
+/// It flips the bit below the sign: the highest exponent bit of a float, and a bit that makes a
+/// token invalid.
 fn assert_flips_are_seen<B: AutodiffBackend>(mut parity: Parity<B>) {
     let of_expected = parity.expected.0.keys().map(|name| (false, name.clone()));
     let of_map = parity.map_file.0.keys().map(|name| (true, name.clone()));
@@ -123,7 +127,7 @@ fn assert_flips_are_seen<B: AutodiffBackend>(mut parity: Parity<B>) {
             tensor.bytes[(place + 1) * width - 1] ^= 0x40;
         };
         for place in places(tensor(&mut parity, of_map, &name)) {
-            // Of the Eulerian loss the boundary row, the second, is not compared.
+            // The second row of the Eulerian loss is a boundary row, which is not compared.
             if name == "fmlm_esd_loss_per_token" && place > 0 {
                 continue;
             }
@@ -152,11 +156,11 @@ fn the_fixtures_of_text_agree() {
     for line in &lines {
         assert!(line.holds(), "{line}");
     }
-    // Eight texts and what is made of them, four detokenizers, two layouts.
+    // Losses of eight texts, three checks of the texts together, four detokenizers, two layouts.
     assert_eq!(compared(&lines).len(), 8 + 3 + 4 + 2);
 }
 
-/// Every tensor that is compared agrees, and none does with a number flipped.
+/// Checks that every compared tensor agrees, and that none agrees after a bit flip.
 fn assert_discrete_agrees<B: AutodiffBackend>(file: &mut Fixture) {
     let names: Vec<String> = file.0.keys().cloned().collect();
     let mut count = 0;
@@ -232,7 +236,7 @@ fn the_golden_file_is_cut_from_the_fixtures() {
         return;
     };
     let (mut golden, mut made) = (golden::open(), golden::make(&shared));
-    // Computed and not copied.
+    // This tensor is computed, not copied, so it may differ by rounding.
     let [old, new] = [&mut golden, &mut made].map(|file| {
         let values = file.values(golden::TEACHER);
         file.0.remove(golden::TEACHER);

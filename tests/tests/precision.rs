@@ -1,4 +1,4 @@
-//! What products of bf16 change: little, for a network that was trained.
+//! bf16 products change the results of a trained network little.
 
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
@@ -25,7 +25,7 @@ fn data(folder: &Path) -> Dataset {
     sentences::prepare(folder, 2_000, LENGTH)
 }
 
-/// The averaged network after some hundred steps, its last losses' mean, and its configuration.
+/// Trains for 300 steps. Returns the averaged network, its last logged loss, and its configuration.
 fn trained(data: &Dataset, folder: &Path, execution: Execution) -> (Dit<Flex>, f64, DitConfig) {
     let config = DitConfig {
         cond_dim: 32,
@@ -72,7 +72,7 @@ fn trained(data: &Dataset, folder: &Path, execution: Execution) -> (Dit<Flex>, f
     (outcome.ema, loss, config)
 }
 
-/// The loss of tokens at half time and the tokens that one step makes of noise.
+/// Returns the loss of tokens at τ = 0.5, and the tokens that one step makes of noise.
 fn answers(model: &Dit<Flex>, config: &DitConfig, data: &Dataset) -> (f64, Vec<i64>) {
     let rows: Vec<usize> = (0..64).collect();
     let ids: Vec<i32> = data
@@ -117,7 +117,7 @@ fn a_trained_network_answers_in_bf16_as_in_f32() {
     let differ = std::iter::zip(&tokens, &half_tokens)
         .filter(|(a, b)| a != b)
         .count();
-    // Where the two best are as likely, rounding decides.
+    // Rounding decides where the two best tokens are almost equally likely.
     assert!(
         differ * 50 < tokens.len(),
         "{differ} of {} tokens differ",
@@ -127,7 +127,7 @@ fn a_trained_network_answers_in_bf16_as_in_f32() {
         loss < 0.8 * (data.tokenizer().vocab_size() as f64).ln(),
         "{loss}: not trained"
     );
-    // Two runs that round otherwise part ways, as those of two seeds do.
+    // Runs that round differently diverge, as those of two seeds do.
     let (_, in_half, _) = trained(&data, folder.path(), BF16);
     assert!(
         (in_half / in_single - 1.0).abs() < 0.1,

@@ -1,4 +1,5 @@
-//! The residual recipe agrees with its formulas on dense states. (With the published numbers: `parity.rs`.)
+//! The residual objectives agree with their formulas on dense states. `parity.rs` compares them
+//! with the published numbers.
 
 use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
@@ -16,14 +17,14 @@ use std::path::Path;
 
 type Train = Autodiff<Flex>;
 
-/// As in the parity of the other objectives: answers of the networks are asked about answers of the networks.
+/// As for the other objectives: outputs of networks are inputs of networks.
 const TOLERANCE: f64 = 1e-4;
 
 fn schedule() -> Schedule {
     Schedule::new(61).expect("a vocabulary of 61")
 }
 
-/// A one-time network of the golden file's weights, each a little smaller.
+/// A one-time network with the golden file's weights, scaled by 0.9.
 fn denoiser(file: &Fixture) -> Dit<Flex> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let fresh = fixture::config(false).init::<Flex>(&mut rng, &Default::default());
@@ -35,7 +36,7 @@ fn denoiser(file: &Fixture) -> Dit<Flex> {
     apply_tensors(fresh.unwrap(), Path::new("smaller"), tensors).unwrap()
 }
 
-/// An inner row, the whole way, one just before the end, and one of almost no way.
+/// Four spans: an inner one, the whole interval, one that ends just before 1, and a very short one.
 fn spans() -> Vec<TimeRow> {
     [(0.2, 0.8), (0.0, 1.0), (0.5, 0.9999), (0.4, 0.4001)]
         .map(|(tau_s, tau_t)| TimeRow::span(RowKind::OffDiagonal, tau_s, tau_t))
@@ -46,7 +47,7 @@ fn noise(file: &Fixture) -> Noise<Flex> {
     Noise::pinned(file.float("expected.noise"))
 }
 
-/// I_s of row `i`, V wide, `[1, length, vocabulary]`.
+/// Returns I_s of row `i`, `[1, length, vocabulary]`.
 fn dense_state(file: &Fixture, i: usize, s: f64) -> Tensor<Flex, 3> {
     let noise = file.float::<Flex, 3>("expected.noise").narrow(0, i, 1);
     let tokens = file.int::<Flex, 2>("expected.tokens").narrow(0, i, 1);
@@ -54,7 +55,7 @@ fn dense_state(file: &Fixture, i: usize, s: f64) -> Tensor<Flex, 3> {
     noise.mul_scalar(1.0 - s) + clean.mul_scalar(s)
 }
 
-/// The answer of a network to a V-wide state, before its softcap.
+/// Returns the logits of a network for a V-wide state, before the softcap.
 fn outputs<B: Backend>(
     network: &Dit<B>,
     state: &Tensor<B, 3>,
@@ -72,7 +73,9 @@ fn denoise(network: &Dit<Flex>, state: &Tensor<Flex, 3>, taus: [f64; 2]) -> Tens
     burn::tensor::activation::softmax(capped, 2)
 }
 
-/// The published target for ½(t−s)(1−s)·g_{s,t} on a dense state, but for the state's last part, and that factor.
+/// Returns the published target for ½(t−s)(1−s)·g_{s,t} on a dense state, and that factor.
+///
+/// The target leaves out the state's share due to the guard, ε/(1−s+ε)·x with ε = 1e-5.
 fn dense_target(
     denoiser: &Dit<Flex>,
     second: &Dit<Flex>,
@@ -121,7 +124,7 @@ fn the_loss_and_its_gradient_are_those_of_the_formula_on_dense_states() {
     let length = ours.len() / spans().len();
     for (row, (found, expected)) in ours.chunks(length).zip(by_hand.chunks(length)).enumerate() {
         let error = relative_error(found, expected);
-        // Almost no way: what differs there are differences of states of order one, divided by a way of 1e-4 in f32.
+        // The short span divides f32 differences of states of order one by a length of 1e-4.
         let tolerance = if row == 3 { 1e-2 } else { TOLERANCE };
         assert!(error < tolerance, "row {row}: relative error {error:.1e}");
     }
@@ -165,7 +168,7 @@ fn the_students_loss_is_the_distance_of_dense_states() {
     let found = flat(found.per_token);
     for (row, (found, expected)) in found.chunks(16).zip(&expected).enumerate() {
         let error = relative_error(found, expected);
-        // Almost no way: a square of differences of 1e-4 of the states.
+        // The short span squares differences of 1e-4 of the states.
         let tolerance = if row == 3 { 1e-2 } else { TOLERANCE };
         assert!(error < tolerance, "row {row}: relative error {error:.1e}");
     }
@@ -182,7 +185,7 @@ fn a_second_network_starts_silent_and_its_flow_map_is_euler() {
     let residual = Residual { denoiser, second };
     for steps in [1, 3, 8] {
         let noise = || file.float::<Flex, 3>("expected.z0");
-        // The last Euler step carries the state to the last answer but for the guard, 1e-5 of it.
+        // The last Euler step moves the state to the last prediction, up to the guard of 1e-5.
         let euler = sampler::euler(
             &SamplingDenoiser::new(&residual.denoiser),
             &schedule(),
@@ -194,7 +197,7 @@ fn a_second_network_starts_silent_and_its_flow_map_is_euler() {
         let found: Tensor<Flex, 2, Int> = residual.sample(&schedule(), noise(), steps).unwrap();
         assert_eq!(flat_int(found), expected, "{steps} steps");
     }
-    // So a student that starts as the denoiser has nothing to learn from it.
+    // So a student that starts as the denoiser has zero loss.
     let student = apply_tensors(
         fixture::config(false)
             .init::<Train>(&mut rng, &device)
@@ -210,6 +213,6 @@ fn a_second_network_starts_silent_and_its_flow_map_is_euler() {
         &spans(),
         &mut Dropout::off(),
     );
-    // Squares of roundings.
+    // Only squared rounding errors remain.
     assert!(flat(found.per_token).iter().all(|loss| *loss < 1e-10));
 }

@@ -1,4 +1,4 @@
-//! A run that is stopped and resumed is the run that was not.
+//! A run that is stopped and resumed gives the same bits as an uninterrupted run.
 
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
@@ -64,7 +64,7 @@ fn config(kind: OptimizerKind) -> TrainConfig {
     config
 }
 
-/// Trains, stopping after `stop_after` steps, and returns the outcome with every loss that was told.
+/// Trains, stops after `stop_after` steps, and returns the outcome with every reported loss.
 fn train<O: Objective<Train, Network = Dit<Train>> + Clone>(
     data: &Dataset,
     objective: &O,
@@ -92,7 +92,7 @@ fn train<O: Objective<Train, Network = Dit<Train>> + Clone>(
     let outcome = run.start()?.train(&mut |event| match event {
         Event::Step(line) => {
             losses.push(line.loss);
-            // Asked during a step's report, the run stops after that step.
+            // A stop request during a step's report takes effect after that step.
             stop.store(Some(line.step) == stop_after, Ordering::Relaxed);
         }
         Event::Validation(evaluation) => losses.push(evaluation.loss),
@@ -115,7 +115,7 @@ fn resumes_to_the_bit<O: Objective<Train, Network = Dit<Train>> + Clone>(
 ) -> Outcome<Dit<Flex>> {
     let folder = tempfile::tempdir().unwrap();
     let (whole, halves) = (folder.path().join("whole"), folder.path().join("halves"));
-    // A network made anew each time, as a new process would: its parameters have other identities.
+    // Creates the network each time, as a new process would, so that parameter ids differ.
     let part = |checkpoints: &Path, how| {
         train(
             data,
@@ -133,7 +133,7 @@ fn resumes_to_the_bit<O: Objective<Train, Network = Dit<Train>> + Clone>(
     assert!(!stopped.finished && stopped.steps == 3);
     let (resumed, rest) = part(&halves, (2, true, None));
     found.extend(rest);
-    // To the bit, and with other workers after the break than before it.
+    // Equal bits, although the number of workers differs after the interruption.
     assert_eq!(expected, found);
     assert_same_weights(&uninterrupted.ema, &resumed.ema);
     assert_eq!(uninterrupted.clock, resumed.clock);
@@ -172,7 +172,7 @@ fn a_flow_with_self_conditioning_and_a_fitted_clock_resumes_to_the_bit() {
         ..sizes(&data)
     };
     let objective = FlowObjective::new(sizes.schedule().unwrap()).with_self_conditioning(0.5);
-    // Stopped after three steps: the first fit comes after the break, to losses of before it.
+    // The run stops after three steps: the first fit after it uses losses from before the stop.
     let config = TrainConfig {
         clock_every: 2,
         ..config(OptimizerKind::Muon)
@@ -222,7 +222,7 @@ fn discrete_diffusion_and_autoregression_resume_to_the_bit() {
     let config = config(OptimizerKind::Adamw);
     resumes_to_the_bit(&data, &MdlmObjective::default(), &mdlm, &config);
     resumes_to_the_bit(&data, &AutoregressiveObjective, &causal, &config);
-    // Stopped after three steps, of which two are softened.
+    // The run stops after three steps; the curriculum softens the first two.
     let gamma = Transform::new(duo.vocab_size).covering();
     let curriculum = Curriculum::new(duo.vocab_size, gamma, 0.1, 2);
     let objective = DuoObjective::new(LogLinear::default(), Some(curriculum));
@@ -291,9 +291,8 @@ fn what_cannot_be_resumed_is_said() {
         .unwrap();
     let message = error(&wider, &settings);
     assert!(
-        message.ends_with(
-            "its tensor blocks.0.adaLN_modulation.bias has shape [96], the network's [192]"
-        ),
+        message
+            .ends_with("its tensor blocks.0.adaLN_modulation.bias has shape [96], expected [192]"),
         "{message}"
     );
 }
@@ -324,13 +323,13 @@ fn a_checkpoint_whose_files_are_not_its_own_is_refused() {
     for name in ["model.mpk", "ema.mpk", "adamw.mpk", "muon.mpk"] {
         let path = newest(&ours).join(name);
         let whole = std::fs::read(&path).unwrap();
-        // Another run's would fit in every shape.
+        // Another run's file has the right shapes.
         let other = std::fs::read(newest(&theirs).join(name)).unwrap();
         for content in [&whole[..whole.len() - 1], &other] {
             std::fs::write(&path, content).unwrap();
             let message = run(&settings, &ours, true, None).err().unwrap().to_string();
             let expected =
-                format!("{name} is not as it was written, it may be truncated or replaced");
+                format!("{name} does not match its SHA-256, it may be truncated or replaced");
             assert!(message.ends_with(&expected), "{message}");
         }
         std::fs::remove_file(&path).unwrap();
@@ -363,14 +362,14 @@ fn a_run_whose_numbers_overflow_stops_and_keeps_good_checkpoints_only() {
             Ok(_) => panic!("trained at a learning rate of {lr}"),
         }
     };
-    // No f32 holds what the first step makes of the weights: it is found before it is written.
+    // The first step overflows f32 and is detected before a checkpoint is written.
     let message = diverged(1e300, &folder.path().join("at-once"));
     assert!(
         message.starts_with("weights became infinite or NaN at step 1 (losses: diagonal ")
-            && message.ends_with("); there is no checkpoint yet"),
+            && message.ends_with("; there is no checkpoint yet"),
         "{message}"
     );
-    // What the first steps of this one leave just fits into f32.
+    // Here the weights after the first steps just fit into f32.
     let checkpoints = folder.path().join("later");
     let message = diverged(2e38, &checkpoints);
     let (step, last) = flm_train::latest_checkpoint(&checkpoints).unwrap().unwrap();

@@ -1,7 +1,7 @@
 //! The checks, cheapest first.
 
 use crate::backend_tests::{self, Task};
-use crate::{architecture, pipeline};
+use crate::{architecture, book, pipeline, words};
 use anyhow::{Context, bail};
 use std::num::NonZeroUsize;
 use std::process::Command;
@@ -86,13 +86,16 @@ const PACKAGES: Check = Check {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     timed("architecture", architecture::check)?;
+    timed("words", words::check)?;
     for check in CHECKS {
         timed(check.name, || cargo(check))?;
     }
     // With the program that the tests have built.
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
     let flm = metadata.target_directory.join("debug/flm");
-    timed("smallest pipelines", || pipeline::smoke(flm.into()))?;
+    let flm = std::path::PathBuf::from(flm);
+    timed("book", || book::check(&flm, false))?;
+    timed("smallest pipelines", || pipeline::smoke(flm))?;
     if arguments.full {
         timed("packages", || cargo(&PACKAGES))?;
         timed("a crate outside the workspace", outside)?;

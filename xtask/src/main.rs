@@ -5,10 +5,12 @@ mod architecture;
 mod backend_tests;
 mod bench;
 mod bench_data;
+mod book;
 mod ci;
 mod denoising;
 mod parity;
 mod pipeline;
+mod words;
 
 use clap::Parser;
 
@@ -18,7 +20,7 @@ use clap::Parser;
 enum Command {
     /// Run every check that must hold before a change lands.
     Ci(ci::Arguments),
-    /// Check that crates depend on each other only in the direction of docs/architecture.md.
+    /// Check that crates depend on each other only in the direction of docs/internals/architecture.md.
     Architecture,
     /// Time our work, and PyTorch's beside it.
     Bench(bench::Arguments),
@@ -30,6 +32,10 @@ enum Command {
     Parity(parity::Arguments),
     /// Draw an animated picture of denoising from traces.
     Denoising(denoising::Arguments),
+    /// Build the book: generate its reference pages, check it, and write HTML.
+    Book(book::Arguments),
+    /// Check spelling and wording.
+    Words,
     /// Run an experiment and write its page.
     #[command(subcommand)]
     Pipeline(pipeline::Command),
@@ -44,6 +50,8 @@ fn main() -> anyhow::Result<()> {
         Command::BackendTests(arguments) => backend_tests::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
         Command::Denoising(arguments) => denoising::run(&arguments),
+        Command::Book(arguments) => book::run(&arguments),
+        Command::Words => words::check(),
         Command::Pipeline(command) => pipeline::run(&command),
     }
 }

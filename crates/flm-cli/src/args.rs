@@ -20,8 +20,10 @@ pub(crate) struct DeviceArgs {
     /// Device: cpu, wgpu or cuda:N
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Device,
-    /// Number type of matrix products; weights, norms, losses and states stay f32
-    #[arg(long, default_value_t = Precision::F32, value_name = "f32|bf16")]
+    /// Number type of matrix products
+    ///
+    /// Weights, norms, losses and states stay f32.
+    #[arg(long, default_value_t = Precision::F32, value_name = "f32|bf16", hide_short_help = true)]
     pub(crate) dtype: Precision,
 }
 

@@ -24,9 +24,9 @@ use std::io::Write;
 #[command(
     name = "flm",
     version,
-    propagate_version = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    disable_help_subcommand = true
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

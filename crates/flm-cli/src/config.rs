@@ -73,18 +73,31 @@ pub(crate) enum Unit {
 pub(crate) struct ModelSettings {
     /// `flow`, `mdlm`, `duo` or `autoregressive`.
     pub(crate) family: Family,
+    /// Width of the network.
     pub(crate) width: usize,
+    /// Number of transformer blocks.
     pub(crate) blocks: usize,
+    /// Attention heads; they divide the width.
     pub(crate) heads: usize,
+    /// Width of the time embedding.
     pub(crate) cond_dim: usize,
+    /// Dropout rate on both residual branches.
     pub(crate) dropout: f64,
+    /// Width of the MLP as a multiple of the network's.
     pub(crate) mlp_ratio: usize,
+    /// Bound of attention scores, by a scaled tanh.
     pub(crate) attention_softcap: f64,
+    /// Bound of logits, by a scaled tanh.
     pub(crate) logit_softcap: f64,
+    /// Base of the rotary positions.
     pub(crate) rope_base: f64,
+    /// Adds a learned token before the sequence, never noised.
     pub(crate) register_token: bool,
+    /// Vocabulary size in the time τ; 0 for the tokenizer's.
     pub(crate) schedule_vocab: usize,
+    /// τ at equal steps of the sampler; empty for uniform τ.
     pub(crate) clock: Vec<f64>,
+    /// Adds the likelihood of each token, given this position's state alone, as an input.
     pub(crate) evidence: bool,
 }
 

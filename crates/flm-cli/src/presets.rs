@@ -1,11 +1,11 @@
 //! The built-in presets, and configurations from files.
 
-use crate::config::Overrides;
+use crate::config::{Config, Overrides};
 use crate::error::{CliError, Result};
 use std::path::Path;
 
 /// Name and text of each preset.
-const PRESETS: [(&str, &str); 14] = [
+const PRESETS: [(&str, &str); 15] = [
     ("grammar-tiny", include_str!("../presets/grammar-tiny.toml")),
     (
         "grammar-trajectory",
@@ -19,6 +19,7 @@ const PRESETS: [(&str, &str); 14] = [
         "shakespeare-char",
         include_str!("../presets/shakespeare-char.toml"),
     ),
+    ("text", include_str!("../presets/text.toml")),
     ("wordnet", include_str!("../presets/wordnet.toml")),
     ("wikitext-2", include_str!("../presets/wikitext-2.toml")),
     ("small", include_str!("../presets/small.toml")),
@@ -42,6 +43,11 @@ pub(crate) fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
                 .trim_start_matches("# "),
         )
     })
+}
+
+/// Returns all settings with their defaults as TOML.
+pub(crate) fn defaults() -> String {
+    toml::to_string(&Config::default()).expect("settings are TOML")
 }
 
 /// Returns the text of a built-in preset.

@@ -26,11 +26,12 @@ pub(crate) struct RunArgs {
     /// Output run folder
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
-    /// Budget in network evaluations, in place of a number of steps; a backward pass counts as two,
-    /// and rounds of a distillation share the budget evenly
+    /// Budget in network evaluations, in place of a number of steps
+    ///
+    /// A backward pass counts as two. Rounds of a distillation share the budget evenly.
     #[arg(long, value_name = "N")]
     pub(crate) evaluations: Option<u64>,
-    /// Continue from the newest checkpoint, with the settings of the run folder
+    /// Continue from the newest checkpoint
     #[arg(long)]
     pub(crate) resume: bool,
     /// Replace an existing run

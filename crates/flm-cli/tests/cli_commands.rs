@@ -1,4 +1,4 @@
-//! Single commands: what they print, and what stays the same whatever the machine does.
+//! Single commands: their output, and reproducibility.
 
 mod support;
 
@@ -69,7 +69,7 @@ fn a_doctor_tells_what_the_processor_can_do_and_what_a_gpu_lacks() {
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
-    // Whatever is installed: three parts that are there or missing, and no panic.
+    // On any machine: three parts that are present or missing, and no panic.
     let text = told("doctor --device cuda:0");
     for part in ["driver", "NVRTC", "headers"] {
         assert!(text.contains(part), "{part} is not in {text}");
@@ -142,7 +142,8 @@ fn samples_do_not_depend_on_the_batch() {
 #[test]
 fn a_trace_tells_every_step_and_ends_with_the_sample() {
     let folder = Folder::new();
-    // Words that are all met in training: those that are not stay equally likely, and any of them may lead.
+    // Every word occurs in training: unseen words would stay equally likely, and any of them could
+    // lead.
     fs::write(
         folder.path("words.txt"),
         "a b c d\na d\nb a c\nd c\n".repeat(50),
@@ -302,7 +303,7 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
         config("map")["model"]["register_token"].as_bool(),
         Some(true)
     );
-    // The samplers tell the time by the model's own schedule.
+    // Samplers take their times from the model's own schedule.
     folder
         .flm("sample --model map/model --steps 2 --count 1 --trace trace.json --out s.jsonl")
         .assert()
@@ -326,7 +327,7 @@ fn a_student_has_its_teachers_settings_and_a_finished_run_stays_finished() {
         .assert()
         .success();
     assert!(support::contents(&folder.path("map")) == before);
-    // More steps are the one thing that may be asked for later.
+    // The number of steps is the only setting that may change on resume.
     folder
         .flm("distill --data data --out map --resume --set train.steps=4")
         .assert()
@@ -365,7 +366,7 @@ fn a_run_is_as_long_as_its_evaluations_pay_for() {
             "train --data data --preset grammar-trajectory --out flow --evaluations {evaluations}"
         )
     };
-    // Eight rows forward and back: 24.
+    // Eight rows forward and backward: 24 evaluations.
     folder.tiny(&train(100)).assert().success();
     assert_eq!(took("flow"), [4, 96]);
     folder
@@ -373,7 +374,8 @@ fn a_run_is_as_long_as_its_evaluations_pay_for() {
         .assert()
         .success();
     assert_eq!(took("flow"), [5, 120]);
-    // Besides, four rows of the teacher's, and four with a derivative (two) and an answer of the teacher's.
+    // In addition: a teacher evaluation for each of four rows, and a derivative (two evaluations)
+    // with a teacher evaluation for each of the other four.
     folder
         .flm("distill --teacher flow --data data --out map --evaluations 100")
         .args(["--set", "flow_map.objective=lagrangian"])
@@ -386,7 +388,7 @@ fn a_run_is_as_long_as_its_evaluations_pay_for() {
     let message = folder.refused(folder.tiny(&train(10).replace("flow", "other")));
     assert_eq!(
         message,
-        "--evaluations 10 pays for no step: one takes 24 evaluations of the network"
+        "--evaluations 10 is too small: one step takes 24 network evaluations"
     );
 }
 

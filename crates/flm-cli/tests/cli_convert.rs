@@ -1,4 +1,4 @@
-//! Weights of the published implementation, in and out, and looking into files.
+//! Import and export of the published implementation's weights, and `flm inspect`.
 
 mod support;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs;
 use support::Folder;
 
-/// A folder with data, a flow and a residual flow map made of it.
+/// Returns a folder with data, a flow and a residual flow map distilled from it.
 fn trained() -> Folder {
     let folder = Folder::new();
     folder.data("data", 200);
@@ -79,12 +79,12 @@ fn a_model_goes_out_and_comes_in_again_and_samples_the_same() {
         .success();
     assert_eq!(samples(&folder, "third"), samples(&folder, "flow/model"));
 
-    // Two networks go out one by one.
+    // The two networks are exported one by one.
     let out = printed(&folder, "convert residual --out second");
     assert!(out.contains("flm convert residual/model/denoiser"), "{out}");
     assert_eq!(
         folder.refused(folder.flm("convert second --out both")),
-        "second is the second network of a residual flow map: name the file of its denoiser by --denoiser"
+        "second is the second network of a residual flow map: give the file of its denoiser with --denoiser"
     );
     folder
         .flm("convert second --denoiser hub --tokenizer data/tokenizer.json --out both")
@@ -104,7 +104,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
     for (words, expected) in [
         (
             "convert flow --out hub --no-ema",
-            "flow is a model folder, which is converted as it is: --no-ema is for other files",
+            "flow is a model folder, which is converted unchanged: --no-ema applies to other files",
         ),
         (
             "convert flow --out data",
@@ -121,7 +121,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
             ""
         };
         let words = format!("{words}{force}");
-        // Some paths are told as the system has them.
+        // Some messages start with a path in the form that the system gives.
         let message = folder.refused(folder.flm(&words));
         assert!(message.ends_with(expected), "{message}");
     }
@@ -132,7 +132,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
     );
     assert_eq!(
         folder.refused(folder.flm("convert hub --out x --denoiser flow")),
-        "hub is a network of its own and takes no denoiser, found --denoiser flow"
+        "hub is not a residual flow map and has no denoiser, found --denoiser flow"
     );
     assert_eq!(
         folder.refused(folder.flm("convert hub --out x --no-ema")),
@@ -147,7 +147,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
     folder.flm("convert hub --out bare").assert().success();
     assert_eq!(
         folder.refused(folder.flm("sample --model bare --steps 1")),
-        "the model folder bare has no tokenizer.json: its tokens cannot be read as text"
+        "the model folder bare has no tokenizer.json: its tokens cannot be decoded"
     );
 }
 
@@ -170,22 +170,22 @@ fn the_layout_is_packed_unless_it_is_said() {
         layout("convert hub --layout rows --out rows", "rows"),
         "rows"
     );
-    // The card of a denoiser of ours, or of the folder, says it.
+    // The layout comes from the card of the denoiser, which can be a model folder or a file in one.
     let both = "convert second --denoiser flow --out both";
     assert_eq!(layout(both, "both"), "rows");
     assert_eq!(
         folder.refused(folder.flm(&format!("{both} --force --layout packed"))),
-        "the card of flow says that its layout is rows, which differs from --layout packed"
+        "the card of flow has the layout rows, which differs from --layout packed"
     );
     fs::copy(folder.path("rows/run.json"), folder.path("hub/run.json")).unwrap();
     assert_eq!(layout("convert hub --out told", "told"), "rows");
     assert_eq!(
         folder.refused(folder.flm("convert hub --layout packed --out x")),
-        "the card of hub says that its layout is rows, which differs from --layout packed"
+        "the card of hub has the layout rows, which differs from --layout packed"
     );
     assert_eq!(
         folder.refused(folder.flm("convert flow --layout rows --out x")),
-        "flow is a model folder, which is converted as it is: --layout is for other files"
+        "flow is a model folder, which is converted unchanged: --layout applies to other files"
     );
 }
 
@@ -243,7 +243,7 @@ fn inspecting_says_what_a_path_holds() {
     fs::create_dir(folder.path("empty")).unwrap();
     assert_eq!(
         folder.refused(folder.flm("inspect empty")),
-        "empty is not a folder of flm: it has no config.json (a model), config.toml (a run), dataset.json (data) or state.json (a checkpoint)"
+        "empty is not an flm folder: it has no config.json (a model), config.toml (a run), dataset.json (data) or state.json (a checkpoint)"
     );
     assert_eq!(folder.refused(folder.flm("inspect no")), "there is no no");
     fs::write(folder.path("bad.bin"), b"not a shard").unwrap();

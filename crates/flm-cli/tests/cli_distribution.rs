@@ -1,4 +1,4 @@
-//! Matching distributions, and the samplers that draw tokens on their way.
+//! Distribution matching, and samplers that draw tokens at each step.
 
 mod support;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs;
 use support::Folder;
 
-/// A folder with data, a flow, a flow map and a masked diffusion.
+/// Returns a folder with data, a flow, a flow map and a masked diffusion.
 fn trained() -> Folder {
     let folder = Folder::new();
     folder.data("data", 300);
@@ -74,7 +74,7 @@ fn a_flow_map_is_made_from_a_flow_and_from_another_map() {
         };
         assert_eq!(read("model/config.json")["model"]["two_time"], true);
         assert_eq!(read("model/run.json")["kind"], "flow map");
-        // Three steps of eight rows of seven evaluations.
+        // Three steps of eight rows, at seven evaluations per row.
         assert_eq!(read("model/run.json")["training"]["evaluations"], 3 * 8 * 7);
         assert!(
             read("metrics.jsonl")["diagnostics"]["auxiliary"]
@@ -84,7 +84,7 @@ fn a_flow_map_is_made_from_a_flow_and_from_another_map() {
         );
         let checkpoint = folder.path(&format!("{out}/checkpoints/step-00000003"));
         assert!(checkpoint.join("auxiliary.mpk").is_file());
-        // The model folder has nothing of the auxiliary.
+        // The model folder does not hold the auxiliary network.
         assert_eq!(texts(&folder, &format!("--model {out} --steps 1")).len(), 6);
         texts(&folder, &format!("--model {out} --steps 2 --gamma 1"));
     }
@@ -94,13 +94,13 @@ fn a_flow_map_is_made_from_a_flow_and_from_another_map() {
 fn paths_make_a_flow_map_alone_and_beside_matching() {
     let folder = trained();
     for (out, more, evaluations) in [
-        // Four rows on the diagonal of four evaluations, four of 3 + 4 steps.
+        // Four rows on the diagonal at four evaluations, and four at 3 + 4 path steps.
         (
             "paired",
             "objective=path --set flow_map.path_steps=4",
             4 * 4 + 4 * 7,
         ),
-        // In the mean 1, 2 and 4 steps.
+        // 1, 2 and 4 path steps, 7/3 on average.
         (
             "halved",
             "objective=path --set flow_map.path_steps=4 --set flow_map.segments=4",
@@ -182,7 +182,7 @@ fn samples_of_no_model_are_told_from_text_by_frames_and_copying() {
         let named = judged.iter().find(|judged| judged["name"] == name).unwrap();
         named.pointer(key).unwrap().as_f64().unwrap()
     };
-    // One row again and again: valid, and copied whole, but of one frame.
+    // The same row repeated: all valid and fully copied, but of a single frame.
     assert_eq!(of("repeated", "/figures/valid"), 1.0);
     assert_eq!(
         of("repeated", "/copied"),
@@ -208,11 +208,11 @@ fn what_does_not_go_together_is_refused() {
     for (command, message) in [
         (
             "distill --self --data data --out x --set flow_map.objective=distribution".to_owned(),
-            "the distribution objective compares with a frozen flow: name the flow by --teacher",
+            "the distribution objective compares with a frozen flow: pass the flow with --teacher",
         ),
         (
             format!("{map_teacher} --out x"),
-            "the distribution objective compares with a flow, but the teacher map/model is a flow map: name it by distill.start",
+            "the distribution objective compares with a flow, but the teacher map/model is a flow map: set it as distill.start",
         ),
         (
             "distill --teacher flow --data data --out x --set flow_map.objective=semigroup --set distill.start=map".to_owned(),
@@ -236,11 +236,11 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "train --data data --out x --set model.clock=[0.5,0.2,1.0]".to_owned(),
-            "model clock: a clock needs two or more times τ from 0 to 1, each later than the one before and the last of them 1, found [0.5, 0.2, 1.0]",
+            "model clock: a clock needs at least two strictly increasing times τ in [0, 1] that end at 1, found [0.5, 0.2, 1.0]",
         ),
         (
             "train --data data --out x --set train.self_conditioning=0.3 --set train.micro_batch=4 --set train.batch=4".to_owned(),
-            "training self_conditioning 0.3 of a micro_batch of 4 is not a whole number of rows",
+            "training self_conditioning 0.3 times micro_batch 4 is not a whole number of rows",
         ),
         (
             "train --data data --out x --set model.family=mdlm --set model.clock=[0.5,1.0]".to_owned(),
@@ -248,7 +248,7 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "train --data data --out x --set train.self_conditioning=0.5 --set train.conditioning=0.5".to_owned(),
-            "train.self_conditioning is for flows that are trained without known positions: set it or train.conditioning to 0",
+            "train.self_conditioning cannot be combined with train.conditioning: set one of them to 0",
         ),
         (
             format!("{MATCH} --out x --set distill.train.clock_every=5"),
@@ -268,11 +268,11 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "distill --self --data data --out x --set flow_map.objective=path".to_owned(),
-            "the path objective follows a frozen flow: name the flow by --teacher",
+            "the path objective follows a frozen flow: pass the flow with --teacher",
         ),
         (
             "sample --model mdlm --steps 2 --noise-scale 0.5".to_owned(),
-            "mdlm is of family mdlm: only a flow or a flow map takes a noise scale",
+            "mdlm is of family mdlm: only a flow or a flow map supports a noise scale",
         ),
         (
             "sample --model flow --steps 2 --noise-scale 0".to_owned(),
@@ -280,23 +280,23 @@ fn what_does_not_go_together_is_refused() {
         ),
         (
             "eval s.jsonl --mauve".to_owned(),
-            "--mauve compares samples with validation rows: name their folder by --data",
+            "--mauve compares samples with validation rows: pass the data folder with --data",
         ),
         (
             "eval s.jsonl --copying".to_owned(),
-            "--copying compares with training rows: name their folder by --data",
+            "--copying compares with training rows: pass the data folder with --data",
         ),
         (
             "sample --model mdlm --steps 2 --sampler bridge".to_owned(),
-            "mdlm is of family mdlm: only a flow or a flow map of one network takes a sampler",
+            "mdlm is of family mdlm: only a flow or a flow map with one network supports a sampler",
         ),
         (
             "sample --model map --steps 2 --sampler bridge --gamma 0.5".to_owned(),
-            "gamma 0.5 is for the sampler `ode`: the others decide how much noise they add back",
+            "gamma 0.5 applies only to the sampler `ode`: the others set their own noise level",
         ),
         (
             "sample --model flow --steps 2 --sampler renoise --guidance 2 --weak dropout:0.1".to_owned(),
-            "guidance leaves the simplex, so no tokens can be drawn: use the sampler `ode` or `bridge-mean`",
+            "no tokens can be drawn under guidance, because it leaves the simplex: use the sampler `ode` or `bridge-mean`",
         ),
         (
             "train --data data --out x --set model.family=mdlm --set model.evidence=true".to_owned(),

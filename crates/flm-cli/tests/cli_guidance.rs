@@ -1,4 +1,4 @@
-//! Guided samples by command: a weaker network, a reward, a nucleus.
+//! Guided sampling: a weaker network, a reward, nucleus sampling.
 
 mod support;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs;
 use support::Folder;
 
-/// A folder with data, a flow, an early flow that is narrower, and a reward.
+/// Returns a folder with data, a flow, a narrower flow at an early stage, and a reward.
 fn trained() -> Folder {
     let folder = Folder::new();
     folder.data("data", 200);
@@ -90,7 +90,7 @@ fn guided_samples_say_so_and_do_not_depend_on_their_batch() {
         let one_by_one = samples(&folder, &format!("{options} --batch 2"));
         assert_eq!(guided, one_by_one, "{options}");
     }
-    // Nothing guides where it weighs nothing.
+    // Neutral strengths do not change the samples.
     for options in [
         "--guidance 1 --weak early",
         "--reward keyword:happy --reward-scale 0",
@@ -107,8 +107,8 @@ fn a_nucleus_is_of_every_denoised_of_a_flow() {
     let few = samples(&folder, "--top-p 0.2");
     assert_eq!(few[0]["top_p"], 0.2);
     assert_ne!(tokens(&few), tokens(&alone));
-    // With the likeliest token alone, a distribution is what a temperature of nearly nought makes of it, but where the two likeliest are as good as equal:
-    // then the cold one is a mixture.
+    // `--top-p 0` equals a temperature near 0, unless the two likeliest tokens are almost equally
+    // likely: then the cold distribution is a mixture.
     let [greedy, cold] = ["--top-p 0", "--temperature 0.0001"].map(|options| {
         let samples = samples(&folder, options);
         let ids = |sample: &Value| sample["tokens"].as_array().unwrap().clone();
@@ -140,7 +140,7 @@ fn a_frontier_sweeps_eta_and_lambda() {
     assert_eq!(points[0].get("guidance"), None);
     assert_eq!(points[3]["guidance"]["auto"]["eta"], 3.0);
     assert_eq!(points[3]["evaluations"], 10);
-    // What is there is not drawn again, and is what was asked for.
+    // Existing samples that match the request are not drawn again.
     folder.flm(words).assert().success();
 }
 
@@ -182,8 +182,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
     let tokenizers = format!(
         "the reward foreign was trained on the tokenizer {foreign}, but that of flow is {ours}"
     );
-    let weak =
-        format!("weak foreign-flow has the tokenizer {foreign}, expected that of flow, {ours}");
+    let weak = format!("weak foreign-flow has the tokenizer {foreign}, expected {ours} as in flow");
     for (words, expected) in [
         (
             "--guidance nan",
@@ -191,11 +190,11 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
         ),
         (
             "--guidance 2",
-            "--weak dropout drops nothing: flow was trained without dropout, so name a rate, as in dropout:0.1",
+            "--weak dropout has no effect: flow was trained without dropout, so give a rate, as in dropout:0.1",
         ),
         (
             "--guidance 2 --weak dropout:1",
-            "--weak dropout:1: the rate of dropout must lie above 0 and up to 0.99, found 1",
+            "--weak dropout:1: the dropout rate must be above 0 and at most 0.99, found 1",
         ),
         (
             "--guidance 2 --weak nobody",
@@ -203,7 +202,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
         ),
         (
             "--guidance 2 --weak map",
-            "weak map has the kind flow map, expected that of flow, flow",
+            "weak map has the kind flow map, expected flow as in flow",
         ),
         ("--guidance 2 --weak foreign-flow", weak.as_str()),
         (
@@ -215,7 +214,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
             "--reward keyword:happy,,: expected keyword:WORD,WORD or classifier:DIR",
         ),
         ("--reward classifier:foreign", tokenizers.as_str()),
-        // What weighs nothing is looked for all the same.
+        // The weak network is opened even if the strength is neutral.
         (
             "--guidance 1 --weak nobody",
             "there is no model folder nobody",
@@ -234,7 +233,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
         ),
         (
             "--reward classifier:flow/model",
-            "flow/model/config.json is not the configuration of a reward classifier: it names no kind",
+            "flow/model/config.json is not the configuration of a reward classifier: it has no key `kind`",
         ),
     ] {
         let words = format!("sample --model flow --steps 2 {words}");
@@ -279,11 +278,11 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
         ),
         (
             "train --data data --out new --set model.family=mdlm --set curriculum.share=0.7",
-            "--set curriculum.share=0.7: the settings of [curriculum] are for models of family duo alone, but model.family is mdlm",
+            "--set curriculum.share=0.7: the settings of [curriculum] are only for models of family duo, but model.family is mdlm",
         ),
         (
             "distill --teacher flow --data data --out new --set curriculum.share=0.7",
-            "--set curriculum.share=0.7: the settings of [curriculum] are for `flm train` alone",
+            "--set curriculum.share=0.7: the settings of [curriculum] are only for `flm train`",
         ),
         (
             "train-reward --data data --out reward",
@@ -291,7 +290,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
         ),
         (
             "train-reward --data data --out flow/model --force",
-            "flow/model/config.json is not the configuration of a reward classifier: it names no kind",
+            "flow/model/config.json is not the configuration of a reward classifier: it has no key `kind`",
         ),
         (
             "train-reward --data data --out new --steps 0",
@@ -315,7 +314,7 @@ fn what_cannot_guide_is_refused_in_a_sentence() {
     let vast =
         folder.refused(folder.flm("train-reward --data data --out new --width 9999999999999"));
     assert!(
-        vast.starts_with("--width 9999999999999: no classifier has "),
+        vast.starts_with("--width 9999999999999: invalid classifier sizes: "),
         "{vast}"
     );
     fs::write(folder.path("reward/notes.txt"), "mine").unwrap();

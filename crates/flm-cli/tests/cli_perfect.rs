@@ -1,4 +1,4 @@
-//! Models that know the grammar's distribution, and how far a trained flow is from them.
+//! Exact denoisers of the grammar, and the gap of a trained flow.
 
 mod support;
 
@@ -36,14 +36,14 @@ fn perfect_models_err_by_their_steps_alone() {
         let mut found = samples.filter(|s| s["family"] == family && s["steps"] == steps);
         found.next().unwrap()["figures"]["valid"].as_f64().unwrap()
     };
-    // Factorization leaves next to nothing of one step, and a flow's first step knows nothing.
+    // Independent tokens are rarely valid, and the first step of a flow starts from pure noise.
     assert!(valid("mdlm", 1) < 0.1 && valid("flow", 1) < 0.1);
     assert!(valid("mdlm", 2) < valid("mdlm", 16) && valid("mdlm", 16) < 0.9);
     assert!(valid("duo", 1) < 0.1 && valid("duo", 2) < valid("duo", 16));
     assert!(valid("flow", 2) > 0.5 && valid("flow", 16) > 0.95);
     assert_eq!(printed(&folder, words), printed(&folder, words));
 
-    // A network of width 16 sees less than there is, and this one has not learnt what it sees.
+    // The projection to width 16 loses information, and this network is hardly trained.
     let through: Value = serde_json::from_str(&printed(
         &folder,
         &format!("{words} --json --embedding-from flow"),
@@ -56,9 +56,9 @@ fn perfect_models_err_by_their_steps_alone() {
         found[0].1 < found[1].1 && found[1].1 < found[2].1,
         "{found:?}"
     );
-    // In full and by the same schedule it is the same number.
+    // Full states under the same schedule give the same loss.
     assert_eq!(losses(&report), found[..1]);
-    // The less is covered, the less is left to be said of a place.
+    // Less noise leaves less uncertainty about a position.
     let quarters = |loss: &Value| -> Vec<f64> {
         let quarters = loss["quarters"].as_array().unwrap();
         quarters.iter().map(|nats| nats.as_f64().unwrap()).collect()
@@ -71,7 +71,7 @@ fn perfect_models_err_by_their_steps_alone() {
     }
     let loss = quarters(&through["flow_losses"][0]);
     assert!(loss[0] > loss[3], "{loss:?}");
-    // Diffusions of tokens look through no embedding.
+    // Discrete diffusions have no projected states.
     assert_eq!(through["bounds"].as_array().unwrap().len(), 0);
     let families = through["samples"].as_array().unwrap().iter();
     let families: Vec<&Value> = families.map(|s| &s["family"]).collect();
@@ -109,7 +109,7 @@ fn what_has_no_distribution_is_refused() {
         .args(["--set", "distill.flow_map.objective=residual"])
         .assert()
         .success();
-    // Sentences of another grammar beside these.
+    // A data folder with sentences of a different grammar.
     fs::create_dir(folder.path("foreign")).unwrap();
     for file in fs::read_dir(folder.path("data")).unwrap() {
         let path = file.unwrap().path();
@@ -121,7 +121,7 @@ fn what_has_no_distribution_is_refused() {
     for (words, expected) in [
         (
             "eval perfect --data text",
-            "text: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found another text",
+            "text: expected sentences of a grammar, one per row (`flm data prepare --input grammar`), found another text",
         ),
         (
             "eval perfect --data data --steps 2,0",
@@ -137,15 +137,15 @@ fn what_has_no_distribution_is_refused() {
         ),
         (
             "eval perfect --data data --embedding-from mdlm",
-            "--embedding-from mdlm: expected a flow or a flow map that denoises, found mdlm",
+            "--embedding-from mdlm: expected a flow or a flow map of one network, found mdlm",
         ),
         (
             "eval perfect --data data --embedding-from residual",
-            "--embedding-from residual: expected a flow or a flow map that denoises, found residual flow map",
+            "--embedding-from residual: expected a flow or a flow map of one network, found residual flow map",
         ),
         (
             "eval perfect --data packed",
-            "packed: expected sentences of a grammar, a row each (`flm data prepare --input grammar`), found sentences packed into blocks",
+            "packed: expected sentences of a grammar, one per row (`flm data prepare --input grammar`), found sentences packed into blocks",
         ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");

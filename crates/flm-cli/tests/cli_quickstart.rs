@@ -26,7 +26,7 @@ fn report(folder: &Folder, out: &str) -> Value {
     serde_json::from_slice(&fs::read(folder.path(out).join("report.json")).unwrap()).unwrap()
 }
 
-/// The report but for what a clock says.
+/// Returns the report without measured durations.
 fn timeless(mut report: Value) -> Value {
     report.as_object_mut().unwrap().remove("seconds").unwrap();
     report
@@ -147,7 +147,7 @@ fn it_makes_what_it_promises() {
     );
     assert_eq!(first["tokens"].as_array().unwrap().len(), 22);
 
-    // What is printed is what is kept.
+    // The printed sentences are the saved ones.
     let stdout = String::from_utf8(output.stdout).unwrap();
     let page = fs::read_to_string(folder.path("quickstart/report.html")).unwrap();
     let sentences: Vec<&str> = stdout
@@ -174,7 +174,7 @@ fn it_makes_what_it_promises() {
         "{card}"
     );
 
-    // The metrics of the commands on their own.
+    // The single commands give the same metrics.
     let json = folder
         .flm("eval quickstart/samples/fmlm-1.jsonl --data quickstart/data --json")
         .assert()
@@ -195,7 +195,7 @@ fn steps_may_be_chosen_for_a_time() {
         .success();
     let found = report(&folder, "a");
     assert_eq!(found["minutes"], 0.05);
-    // What is resumed keeps the steps that were chosen.
+    // A resumed quickstart keeps its numbers of steps.
     fs::remove_dir_all(folder.path("a/fmlm")).unwrap();
     quickstart(&folder, "--minutes 0.05 --out a --resume")
         .assert()
@@ -217,7 +217,7 @@ fn one_seed_gives_one_report_and_another_another() {
     let first = run("--seed 1", "a");
     assert_eq!(run("--seed 1", "b"), first);
     assert_ne!(run("--seed 2", "c")["corpus"], first["corpus"]);
-    // A forced repetition leaves nothing of the former.
+    // A forced rerun removes everything of the earlier one.
     assert_eq!(run("--seed 1 --force", "c"), first);
     let data = |out: &str| contents(&folder.path(out).join("data"));
     assert_eq!(data("c"), data("a"));
@@ -264,7 +264,7 @@ fn whatever_was_not_made_yet_is_made_on_resuming() {
         }
     };
     for names in [
-        // A forced beginning that was killed before its data came.
+        // A forced start that was killed before its data was in place.
         &[
             "data",
             "flm",
@@ -273,7 +273,7 @@ fn whatever_was_not_made_yet_is_made_on_resuming() {
             "times.json",
             "report.json",
         ][..],
-        // A training that was killed before its first file.
+        // A training run that was killed before its first file.
         &[
             "flm/config.toml",
             "flm/model",
@@ -287,7 +287,7 @@ fn whatever_was_not_made_yet_is_made_on_resuming() {
         quickstart(&folder, "--out a --resume").assert().success();
         assert_eq!(timeless(report(&folder, "a")), whole, "without {names:?}");
     }
-    // Models of other data are not taken for those of this.
+    // Models of different data are not reused.
     quickstart(&folder, "--out b --seed 1").assert().success();
     gone(&["data", "report.json"]);
     fs::rename(folder.path("b/data"), folder.path("a/data")).unwrap();
@@ -296,10 +296,10 @@ fn whatever_was_not_made_yet_is_made_on_resuming() {
         message.starts_with("checkpoint a/flm/checkpoints/step-00000004: it was trained on data "),
         "{message}"
     );
-    // A run does not go where a quickstart is.
+    // A run cannot replace a quickstart.
     assert_eq!(
         folder.refused(folder.tiny("train --data a/data --out b --force")),
-        "b is not the folder of a run (it is a quickstart's) and is not replaced"
+        "b is not the folder of a run (it holds a quickstart) and is not replaced"
     );
 }
 
@@ -335,7 +335,8 @@ fn an_interrupted_quickstart_goes_on_as_if_nothing_had_happened() {
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-    // As `timeout` does, to its child and to its group: it may have ended before the second.
+    // Like `timeout`, which signals its child and its group: the process may end before the second
+    // signal.
     let interrupted = [(); 2].map(|()| {
         Command::new("kill")
             .args(["-INT", &child.id().to_string()])

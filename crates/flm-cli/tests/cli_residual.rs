@@ -1,4 +1,4 @@
-//! The residual recipe by command: a flow, a second network beside it, one network after both.
+//! The residual recipe: a flow, a second network for it, and a single network distilled from both.
 
 mod support;
 
@@ -6,12 +6,12 @@ use serde_json::Value;
 use std::fs;
 use support::{Folder, contents};
 
-/// A folder with data, a flow and a residual flow map of it.
+/// Returns a folder with data, a flow and a residual flow map of it.
 fn trained() -> Folder {
     let folder = Folder::new();
     folder.data("data", 200);
     let mut flow = folder.tiny("train --data data --out flow");
-    // A finished flow, so that its teacher is not silent.
+    // A longer training, so that the teacher's predictions are not trivial.
     flow.args(["--set", "train.steps=8"]).assert().success();
     folder.flm(RESIDUAL).assert().success();
     folder
@@ -37,9 +37,9 @@ fn a_flow_becomes_two_networks_and_then_one_again() {
     }
     let card = json(&folder, "residual/model/run.json");
     assert_eq!(card["kind"], "residual flow map");
-    // Eight rows forward and back, and four evaluations for the target of each.
+    // Eight rows forward and backward, and four evaluations for the target of each.
     assert_eq!(card["training"]["evaluations"], 3 * 8 * (3 + 4));
-    // The flow stands in it as it was trained.
+    // The flow is included unchanged.
     for name in ["model.safetensors", "tokenizer.json", "run.json"] {
         let [inside, own] = ["residual/model/denoiser", "flow/model"]
             .map(|place| fs::read(folder.path(place).join(name)).unwrap());
@@ -53,7 +53,7 @@ fn a_flow_becomes_two_networks_and_then_one_again() {
         sampled(&folder, "sample --model flow --steps 3 --count 3").replace("flow", "residual")
     );
 
-    // Samples of two networks, the same whatever is drawn beside them, and others than those of the flow.
+    // Samples of two networks: independent of the batch, and different from those of the flow.
     let sample = |batch: usize| {
         let words = format!("sample --model residual --steps 3 --count 7 --seed 5 --batch {batch}");
         sampled(&folder, &words)
@@ -62,7 +62,7 @@ fn a_flow_becomes_two_networks_and_then_one_again() {
     assert_eq!(whole.lines().count(), 7);
     assert!(sample(3) == whole && sample(1) == whole);
 
-    // The second stage, with the settings kept beside its teacher.
+    // The second stage, with the settings saved next to its teacher.
     folder
         .flm("distill --teacher residual --data data --out map")
         .assert()
@@ -79,11 +79,11 @@ fn a_flow_becomes_two_networks_and_then_one_again() {
         "sample --model map --steps 2 --gamma 0.5 --count 4",
     );
     assert_eq!(text.lines().count(), 4);
-    // A student is a teacher like any other, but of no second network.
+    // The student can be a teacher, but not of a second network.
     let words = "distill --teacher map --data data --out again";
     assert_eq!(
         folder.refused(folder.flm(words)),
-        "the residual objective trains a second network beside a flow, but map/model is a flow map: choose another distill.flow_map.objective"
+        "the residual objective trains a second network for a flow, but map/model is a flow map: choose another distill.flow_map.objective"
     );
     folder
         .flm("distill --teacher map --data data --out again --set flow_map.objective=semigroup --set flow_map.loss_weight=false")
@@ -105,7 +105,7 @@ fn a_run_that_is_resumed_ends_where_one_that_was_not_does() {
     two("student", "residual", "");
     for (out, teacher) in [("residual", "flow"), ("student", "residual")] {
         let whole = format!("whole-{out}");
-        // The student's teacher must not have moved on meanwhile.
+        // The student's teacher must not change in between.
         let teacher = if out == "student" { "kept" } else { teacher };
         if out == "residual" {
             two("kept", "flow", "");
@@ -125,7 +125,7 @@ fn a_run_that_is_resumed_ends_where_one_that_was_not_does() {
             assert!(resumed == whole, "{out}: {name} differs");
         }
     }
-    // A finished run stays finished.
+    // A finished run does not change.
     let before = contents(&folder.path("residual"));
     folder
         .flm("distill --data data --out residual --resume")
@@ -140,15 +140,15 @@ fn what_the_recipe_does_not_have_is_refused() {
     for (words, expected) in [
         (
             "sample --model residual --steps 2 --gamma 0.5",
-            "residual is a residual flow map: only a flow map of one network takes a gamma above 0, found 0.5",
+            "residual is a residual flow map: only a flow map with one network supports a gamma above 0, found 0.5",
         ),
         (
             "sample --model residual --steps 2 --temperature 0.5",
-            "residual is a residual flow map: only a model of one network takes a temperature other than 1, found 0.5",
+            "residual is a residual flow map: only a model with one network supports a temperature other than 1, found 0.5",
         ),
         (
             "sample --model residual --steps 2 --top-p 0.5",
-            "residual is a residual flow map: only a model of one network takes a top-p below 1, found 0.5",
+            "residual is a residual flow map: only a model with one network supports a top-p below 1, found 0.5",
         ),
         (
             "sample --model residual --steps 2 --guidance 2 --weak dropout:0.1",
@@ -160,7 +160,7 @@ fn what_the_recipe_does_not_have_is_refused() {
         ),
         (
             "distill --self --data data --out run --set flow_map.objective=residual",
-            "the residual objective trains a second network beside a frozen flow: name the flow by --teacher",
+            "the residual objective trains a second network for a frozen flow: pass the flow with --teacher",
         ),
         (
             "distill --teacher flow --data data --out run --set flow_map.objective=residual --set flow_map.diagonal=0.25",
@@ -168,12 +168,12 @@ fn what_the_recipe_does_not_have_is_refused() {
         ),
         (
             "distill --teacher residual --data data --out run --set flow_map.objective=lagrangian --set flow_map.denoiser=student",
-            "residual/model is a residual flow map: a student regresses onto it, and of distill.flow_map only loss_weight applies",
+            "residual/model is a residual flow map: its student regresses onto it, so only loss_weight of distill.flow_map applies",
         ),
     ] {
         assert_eq!(folder.refused(folder.flm(words)), expected, "{words}");
     }
-    // A residual flow map that lost its flow.
+    // A residual flow map without its flow.
     fs::remove_dir_all(folder.path("residual/model/denoiser")).unwrap();
     for words in [
         "sample --model residual --steps 2",
@@ -219,14 +219,14 @@ fn a_weight_of_the_loss_is_learned_with_and_without_a_teacher() {
         let [from, to] = [0, 1].map(|i| place[i].as_u64().unwrap() as usize);
         let data = &bytes[bytes.len() - data_length(&header)..];
         let bias = f32::from_le_bytes(data[from..to].try_into().unwrap());
-        // Losses of several nats: w = 0 is too small for them, and its gradient 1 − ℓ is negative.
+        // Losses are several nats: w = 0 is too small for them, and its gradient 1 − ℓ is negative.
         assert!(bias > 0.0, "{run}: {bias}");
         let words = format!("sample --model {run} --steps 2 --count 3");
         assert_eq!(sampled(&folder, &words).lines().count(), 3);
     }
 }
 
-/// Bytes behind the header of a file of tensors.
+/// Returns the number of bytes after the header of a safetensors file.
 fn data_length(header: &Value) -> usize {
     let tensors = header.as_object().unwrap().values();
     let ends = tensors.filter_map(|tensor| tensor["data_offsets"][1].as_u64());

@@ -1,4 +1,4 @@
-//! What a flow is measured against, by the same commands: masked and uniform-state diffusion, autoregression.
+//! The baselines by the same commands: masked and uniform-state diffusion, autoregressive models.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn read(folder: &Folder, name: &str) -> Value {
     json(&fs::read_to_string(folder.path(name)).unwrap())
 }
 
-/// Trains a family in a run of its name.
+/// Trains a model of a family in a run of the same name.
 fn train(folder: &Folder, family: &str, rest: &[&str]) {
     let mut command = folder.tiny(&format!("train --data data --out {family}"));
     command.args(["--set", &format!("model.family={family}")]);
@@ -31,7 +31,7 @@ fn train(folder: &Folder, family: &str, rest: &[&str]) {
     command.assert().success();
 }
 
-/// A folder with data and a run of each family.
+/// Returns a folder with data and a run of each family.
 fn trained(rest: &[&str]) -> Folder {
     let folder = Folder::new();
     folder.data("data", 500);
@@ -41,7 +41,7 @@ fn trained(rest: &[&str]) -> Folder {
     folder
 }
 
-/// The option that says how many steps, for whom there is a number.
+/// Returns the option for the number of steps, for families that have one.
 fn steps(family: &str) -> &'static str {
     if family == "autoregressive" {
         ""
@@ -58,14 +58,14 @@ fn every_family_is_trained_sampled_and_judged() {
         assert_eq!(config["model"]["family"], family);
         let card = read(&folder, &format!("{family}/model/run.json"));
         assert_eq!(card["kind"], family);
-        // Four steps of eight rows, forward and back.
+        // Four steps of eight rows, forward and backward.
         assert_eq!(card["training"]["evaluations"], 4 * 8 * 3);
         let readme = fs::read_to_string(folder.path(&format!("{family}/model/README.md"))).unwrap();
         assert!(readme.contains(&format!("(family `{family}`)")), "{readme}");
         let told = printed(&folder, &format!("inspect {family}"));
         assert!(told.contains(&format!("network    {family} · ")), "{told}");
 
-        // The same samples, whatever is drawn beside them, and others of another seed.
+        // Samples do not depend on the rest of the batch, but on the seed.
         let sample = |rest: &str| {
             let steps = steps(family);
             printed(
@@ -79,7 +79,7 @@ fn every_family_is_trained_sampled_and_judged() {
             assert_eq!(sample(rest), whole, "{family} {rest}");
         }
         assert_ne!(sample("--seed 6"), whole);
-        // The likeliest token alone, drawn at any temperature.
+        // Only the likeliest token, at any temperature.
         assert_eq!(
             sample("--top-p 0 --temperature 0.5"),
             sample("--top-p 0 --temperature 2"),
@@ -144,7 +144,7 @@ fn nobody_beats_the_distribution_of_the_text() {
 #[test]
 fn a_scorer_of_ours_says_of_a_text_what_its_likelihood_is() {
     let folder = Folder::new();
-    // All rows are one sentence that fills them.
+    // All rows are the same sentence, which fills a row.
     let sentence = "every dog saw one small cat\n";
     fs::write(folder.path("corpus.txt"), sentence.repeat(40)).unwrap();
     printed(
@@ -169,10 +169,11 @@ fn a_scorer_of_ours_says_of_a_text_what_its_likelihood_is() {
         "eval bound autoregressive --data data --json",
     ));
     let likelihood = measured["models"][0]["nats_per_token"].as_f64().unwrap();
-    // Sums of a few f32 numbers in another order.
+    // Sums of a few f32 numbers in a different order.
     assert!((nats - likelihood).abs() < 1e-5, "{nats} and {likelihood}");
     assert_eq!(one["perplexity"].as_f64().unwrap(), nats.exp());
-    // Six words and an end of each, and of what is too long as much as stands before the end of a row.
+    // Six words and an end token per text; the text that is too long counts the tokens before the
+    // end of the row.
     let several = score("texts.txt --score-batch 4");
     assert_eq!(several["tokens"], 5 * 7 + 6);
     assert_eq!(several["scorer"], one["scorer"]);
@@ -198,7 +199,7 @@ fn a_packed_block_is_scored_between_its_begin_and_its_end() {
     ));
     let score = &judged[0]["scores"][0];
     assert!(score["scorer"].as_str().unwrap().contains("-packed-20-"));
-    // All but the begin token, which is given, and the last one, which is never text.
+    // All tokens except the begin token, which is given, and the last one, which is never text.
     assert_eq!(score["tokens"], 5 * 18);
 }
 
@@ -208,7 +209,7 @@ fn a_frontier_compares_families_by_a_scorer_of_ours() {
     let words = "eval frontier mdlm autoregressive --scorer autoregressive --steps 1,2 --temperature 0.5,1 --count 6 --out frontier";
     let told = printed(&folder, words);
     assert!(told.contains("judge      autoregressive-1x16-"), "{told}");
-    // A token is a step: the samples of both numbers of steps are the same ones.
+    // An autoregressive model takes one step per token, so both numbers of steps share its samples.
     let samples = fs::read_dir(folder.path("frontier/samples")).unwrap();
     assert_eq!(samples.count(), 2 * 2 + 2);
     assert_eq!(printed(&folder, words), told);
@@ -240,7 +241,7 @@ fn a_run_that_is_resumed_ends_where_one_that_was_not_does() {
 #[test]
 fn diffusions_are_distilled_in_rounds() {
     let folder = trained(&[]);
-    // Evaluations for each row: forward and back, and those of the teacher.
+    // Evaluations per row: forward and backward, and those of the teacher.
     for (family, recipe, cost) in [("mdlm", "sdtt", 3 + 2), ("duo", "dcd", 3 + 1)] {
         let distill = format!(
             "distill --teacher {family} --data data --out {recipe} --set {recipe}.rounds=3"
@@ -262,14 +263,14 @@ fn diffusions_are_distilled_in_rounds() {
         );
         assert_eq!(text.lines().count(), 4);
 
-        // Stopped before the second round, and gone on with.
+        // Stopped before the second round, and resumed.
         for gone in ["rounds/2", "model", "checkpoints"] {
             fs::remove_dir_all(folder.path(&format!("{recipe}/{gone}"))).unwrap();
         }
         let resume = format!("distill --data data --out {recipe} --resume");
         printed(&folder, &resume);
         assert!(weights(recipe) == whole, "{recipe}");
-        // What is finished stays finished.
+        // A finished run does not change.
         let before = contents(&folder.path(recipe));
         printed(&folder, &resume);
         assert!(contents(&folder.path(recipe)) == before);
@@ -279,7 +280,8 @@ fn diffusions_are_distilled_in_rounds() {
                 "{recipe} is distilled in rounds and cannot be resumed with other settings: distill.train.steps was 3, now 9"
             )
         );
-        // So many evaluations are shared evenly: two steps of each round are paid for, and half of a third.
+        // The budget is shared evenly: it pays for two and a half steps per round, so two are
+        // taken.
         let evaluations = 3 * 8 * cost * 5 / 2;
         printed(
             &folder,
@@ -287,7 +289,7 @@ fn diffusions_are_distilled_in_rounds() {
         );
         let card = read(&folder, &format!("{recipe}/model/run.json"));
         assert_eq!(card["training"]["evaluations"], 3 * 2 * 8 * cost);
-        // Resumed, it has the same share.
+        // A resumed run keeps its share.
         fs::remove_dir_all(folder.path(&format!("{recipe}/model"))).unwrap();
         printed(&folder, &resume);
         let card = read(&folder, &format!("{recipe}/model/run.json"));
@@ -298,7 +300,7 @@ fn diffusions_are_distilled_in_rounds() {
                 "{recipe} is distilled in rounds and cannot be resumed with other settings: distill.train.steps was 2, now 5"
             )
         );
-        // A shorter one in its place leaves nothing of it.
+        // A shorter distillation that replaces it removes the old rounds.
         printed(
             &folder,
             &format!("{distill} --set {recipe}.rounds=1 --force"),
@@ -318,7 +320,7 @@ fn what_a_family_does_not_have_is_refused() {
     for (words, expected) in [
         (
             "sample --model mdlm --steps 2 --gamma 0.5",
-            "mdlm is of family mdlm: only a flow map of one network takes a gamma above 0, found 0.5",
+            "mdlm is of family mdlm: only a flow map with one network supports a gamma above 0, found 0.5",
         ),
         (
             "sample --model duo --steps 2 --trace trace.json",
@@ -326,7 +328,7 @@ fn what_a_family_does_not_have_is_refused() {
         ),
         (
             "sample --model mdlm --steps 2 --greedy-tail",
-            "mdlm is of family mdlm: only a duo model takes a greedy tail",
+            "mdlm is of family mdlm: only a duo model supports a greedy tail",
         ),
         (
             "sample --model duo --steps 2 --top-p 1.5",
@@ -334,7 +336,7 @@ fn what_a_family_does_not_have_is_refused() {
         ),
         (
             "sample --model autoregressive --steps 4",
-            "autoregressive is autoregressive and takes a step for each of its 24 tokens: leave `steps` out",
+            "autoregressive is autoregressive and takes one step for each of its 24 tokens: omit `steps`",
         ),
         (
             "eval corpus.txt --scorer flow",
@@ -358,7 +360,7 @@ fn what_a_family_does_not_have_is_refused() {
         ),
         (
             "distill --self --data data --out map --set model.family=duo",
-            "only a flow map is distilled without a teacher, but model.family is duo",
+            "only a flow map can be distilled without a teacher, but model.family is duo",
         ),
         (
             "distill --teacher mdlm --data data --out few --set flow_map.objective=semigroup",
@@ -370,19 +372,19 @@ fn what_a_family_does_not_have_is_refused() {
         ),
         (
             "doctor --set train.batch=3",
-            "--set train.batch=3 changes a preset: name one by --preset",
+            "--set train.batch=3 changes a preset: choose one with --preset",
         ),
         (
             "distill --teacher mdlm --data data --out few --set sdtt.rounds=0",
-            "0 rounds of sdtt from a step of 0.0009765625 do not fit: the last one's may be 0.5 at most, and there is one at least",
+            "0 rounds of sdtt with a first step of 0.0009765625 are invalid: at least 1 round is needed, and the last step must be at most 0.5",
         ),
         (
             "distill --teacher mdlm --data data --out mdlm --force",
-            "the teacher mdlm/model lies in the run that would be replaced, mdlm",
+            "the teacher mdlm/model is in the run that would be replaced, mdlm",
         ),
         (
             "distill --teacher duo --data data --out few --evaluations 100",
-            "--evaluations 20 pays for no step: one takes 32 evaluations of the network",
+            "--evaluations 20 is too small: one step takes 32 network evaluations",
         ),
         (
             "train --data data --out x --set model.family=duo --set curriculum.gamma=[1]",

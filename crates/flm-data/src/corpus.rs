@@ -1,4 +1,4 @@
-//! What a corpus is: documents that can be read again, from the start, without being held.
+//! Corpora: sources of documents that can be read repeatedly without being held in memory.
 
 mod columns;
 mod files;
@@ -17,47 +17,47 @@ pub type Documents<'a> = Box<dyn Iterator<Item = Result<String, DataError>> + 'a
 /// An iterator over the pieces of a corpus, in their fixed order.
 pub type Pieces<'a> = Box<dyn Iterator<Item = Result<Piece, DataError>> + 'a>;
 
-/// A document, or a part of one that is too large to hold.
+/// A document, or a part of a document that is too large to hold in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// The text.
     pub text: String,
-    /// Whether the document ends with this piece, so that an end token follows it.
+    /// Whether the document ends with this piece. If so, an end token follows it.
     pub ends_document: bool,
 }
 
 /// A source of documents.
 ///
-/// Building a vocabulary takes one pass and encoding takes another, so every call of
-/// [`documents`](Self::documents) starts from the beginning and yields the same documents. Nothing
-/// obliges an implementation to hold them: memory need not grow with the corpus.
+/// One pass builds the vocabulary and another encodes, so every call of
+/// [`documents`](Self::documents) starts from the beginning and yields the same documents. An
+/// implementation need not hold them, so memory need not grow with the corpus.
 pub trait Corpus {
-    /// The documents from the first on.
+    /// Returns the documents, starting from the first.
     ///
     /// # Errors
-    /// When the source cannot be opened; each item can fail on its own later.
+    /// Returns an error if the source cannot be opened. Each item can also fail later.
     fn documents(&self) -> Result<Documents<'_>, DataError>;
 
-    /// One line for people: what it is and how it is cut in documents. It is stored in
-    /// `dataset.json` and named in errors.
+    /// Returns a one-line description for people: the source and how it is split into documents. It
+    /// is stored in `dataset.json` and named in errors.
     fn describe(&self) -> String;
 
-    /// What tells this corpus from others, and from itself after it was changed, for going on with
-    /// a preparation that was interrupted. [`describe`](Self::describe), unless the corpus knows
-    /// more.
+    /// Returns a string that identifies the content of this corpus. It should change with the
+    /// corpus, because [`prepare`](crate::prepare) uses it to decide whether it can resume. The
+    /// default is [`describe`](Self::describe).
     ///
     /// # Errors
-    /// When the source cannot be looked at.
+    /// Returns an error if the source cannot be inspected.
     fn fingerprint(&self) -> Result<String, DataError> {
         Ok(self.describe())
     }
 
-    /// The documents in pieces of bounded size. Only a corpus of documents that may be too large
-    /// to hold (a book read as one text) has reason to replace the default, which is one piece a
-    /// document.
+    /// Returns the documents in pieces of bounded size. The default is one piece per document.
+    /// Override it only for documents that may be too large to hold, such as a book read as one
+    /// text.
     ///
     /// # Errors
-    /// As [`documents`](Self::documents).
+    /// The same as [`documents`](Self::documents).
     fn pieces(&self) -> Result<Pieces<'_>, DataError> {
         Ok(Box::new(self.documents()?.map(|text| {
             text.map(|text| Piece {
@@ -67,9 +67,8 @@ pub trait Corpus {
         })))
     }
 
-    /// Whether the corpus is a few long texts, of which any stretch is as good a sample as any
-    /// other. It can only be packed, and its validation split is made of blocks instead of
-    /// documents.
+    /// Whether the corpus is a few long texts, any part of which is an equally good sample. Such a
+    /// corpus must be packed, and its validation split consists of blocks instead of documents.
     fn is_continuous(&self) -> bool {
         false
     }
@@ -96,7 +95,8 @@ where
     F: Fn() -> I,
     I: Iterator<Item = Result<String, DataError>>,
 {
-    /// A corpus of the documents that `make` yields; it must yield the same each time.
+    /// Creates a corpus of the documents that `make` yields. It must yield the same documents each
+    /// time.
     pub fn new(description: impl Into<String>, make: F) -> Self {
         Self {
             description: description.into(),
@@ -109,7 +109,7 @@ impl<F, I> Corpus for FnCorpus<F>
 where
     F: Fn() -> I,
     I: Iterator<Item = Result<String, DataError>>,
-    // The iterator is boxed for as long as the corpus is borrowed.
+    // The boxed iterator must be valid for as long as the corpus is borrowed.
     I: 'static,
 {
     fn documents(&self) -> Result<Documents<'_>, DataError> {

@@ -1,4 +1,4 @@
-//! A data folder: what `dataset.json` says, and the rows behind it.
+//! Data folders: `dataset.json` and the rows that it describes.
 
 use std::fs;
 use std::io::Read;
@@ -11,12 +11,12 @@ use crate::layout::{Packer, row};
 use crate::shard::{Shard, ShardMeta, ShardSpec};
 use crate::{DataError, Layout, TextTokenizer};
 
-/// The version of the format of data folders.
+/// The version of the data folder format.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// In a data folder: what it holds. A folder without it is none.
+/// The file that describes a data folder. A folder without it is not a data folder.
 pub const META_FILE: &str = "dataset.json";
-/// In a data folder: the tokenizer. Model folders have it by the same name.
+/// The tokenizer file of a data folder; model folders use the same name.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(crate) const TRAIN: &str = "train";
 pub(crate) const VALIDATION: &str = "validation";
@@ -27,41 +27,40 @@ pub(crate) const VALIDATION: &str = "validation";
 pub struct DatasetMeta {
     /// [`FORMAT_VERSION`].
     pub format_version: u32,
-    /// The corpus, as it described itself.
+    /// The description of the corpus.
     pub source: String,
     /// [`TextTokenizer::hash`] of the tokenizer in the folder.
     pub tokenizer_hash: String,
-    /// Number of tokens of that tokenizer.
+    /// The number of tokens in that tokenizer.
     pub vocabulary_size: usize,
-    /// Tokens in a row.
+    /// The number of tokens in a row.
     pub length: usize,
-    /// What a row holds.
+    /// The content of a row.
     pub layout: Layout,
-    /// Name of the [`TextMap`](crate::TextMap) that the text went through.
+    /// The name of the [`TextMap`](crate::TextMap) that was applied to the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_map: Option<String>,
-    /// How the validation split was chosen.
+    /// How the validation split was selected.
     #[serde(default, skip_serializing_if = "ValidationFrom::is_share")]
     pub validation_from: ValidationFrom,
-    /// The share that was set apart for validation, as asked for; 0 where the split was chosen in
-    /// another way.
+    /// The requested validation share; 0 if the split was selected in another way.
     pub validation_share: f64,
-    /// The rows to train on.
+    /// The training rows.
     pub train: SplitMeta,
-    /// The rows that were set apart. A small corpus may leave none.
+    /// The validation rows; possibly none for a small corpus.
     pub validation: SplitMeta,
 }
 
-/// How the validation split of a data folder was chosen.
+/// How the validation split of a data folder was selected.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValidationFrom {
-    /// A share of the corpus, spread over all of it.
+    /// A fraction of the corpus, spread evenly over it.
     #[default]
     Share,
-    /// The last documents of the corpus, this many.
+    /// This many documents at the end of the corpus.
     Last(u64),
-    /// A corpus of its own, as it described itself.
+    /// A separate corpus, with its description.
     Corpus(String),
 }
 
@@ -71,24 +70,24 @@ impl ValidationFrom {
     }
 }
 
-/// What one split holds and what was left out of it.
+/// The content of one split, and counts of what was dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitMeta {
-    /// Rows in the shards.
+    /// The number of rows in the shards.
     pub rows: u64,
-    /// Tokens in these rows: with begin and end tokens, without padding.
+    /// The number of tokens in these rows: begin and end tokens included, padding excluded.
     pub tokens: u64,
-    /// Documents that went into this split. Where blocks of continuous texts are split, all texts
-    /// are counted under train.
+    /// The number of documents in this split. If blocks of continuous texts are split, all texts
+    /// count for train.
     pub documents: u64,
     /// Documents dropped because they do not fit in a row.
     pub dropped_too_long: u64,
-    /// Documents dropped because they have no token.
+    /// Documents dropped because they have no tokens.
     pub dropped_empty: u64,
-    /// Tokens dropped at the end of the packed stream, too few for a block.
+    /// Tokens dropped at the end of the packed stream because they do not fill a block.
     pub dropped_tokens: u64,
-    /// The files, in the order of their rows.
+    /// The shard files, in row order.
     pub shards: Vec<ShardMeta>,
 }
 
@@ -96,7 +95,7 @@ impl DatasetMeta {
     /// Reads and checks the `dataset.json` of a data folder.
     ///
     /// # Errors
-    /// When the folder holds none, or one that is of another version or contradicts itself.
+    /// Returns an error if the file is missing, has another version, or contradicts itself.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self, DataError> {
         let folder = folder.as_ref();
         let path = folder.join(META_FILE);
@@ -112,7 +111,7 @@ impl DatasetMeta {
             path: path.clone(),
             source,
         };
-        // The version comes first: another one may have other fields.
+        // The version is checked first, because other versions may have other fields.
         let value: serde_json::Value = serde_json::from_slice(&json).map_err(bad)?;
         if let Some(found) = value.get("format_version").and_then(|found| found.as_u64())
             && found != u64::from(FORMAT_VERSION)
@@ -164,11 +163,12 @@ impl DatasetMeta {
         Ok(())
     }
 
-    /// Identity of the data in a folder of this description: a hash of the description, without the corpus's name, and of every
-    /// shard's header, which holds a checksum of its rows.
+    /// Returns the identity of the data in `folder`, which this metadata describes. It is a hash of
+    /// the metadata without the corpus description, and of every shard header. A header contains a
+    /// checksum of its rows.
     ///
     /// # Errors
-    /// [`DataError::Io`] if a shard cannot be read.
+    /// Returns [`DataError::Io`] if a shard cannot be read.
     pub fn identity(&self, folder: &Path) -> Result<String, DataError> {
         const HEADER: u64 = 128;
         let mut hash = Sha256::new();
@@ -201,7 +201,7 @@ impl DatasetMeta {
     }
 }
 
-/// A data folder, open for reading. Its rows stay on disk until they are asked for.
+/// An open data folder. Its rows stay on disk until they are read.
 #[derive(Debug)]
 pub struct Dataset {
     meta: DatasetMeta,
@@ -211,12 +211,11 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a data folder: checks that all its parts are there and belong together, and that every
-    /// shard has the size it should have. The rows themselves are checked by
-    /// [`verify`](Self::verify).
+    /// Opens a data folder. Checks that all its parts exist and match each other, and that every
+    /// shard has the expected size. [`verify`](Self::verify) checks the rows themselves.
     ///
     /// # Errors
-    /// One that names the file at fault, what was expected and what was found.
+    /// Returns an error that names the faulty file, the expected value and the value found.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, DataError> {
         let folder = folder.as_ref();
         let meta = DatasetMeta::read(folder)?;
@@ -245,42 +244,43 @@ impl Dataset {
         })
     }
 
-    /// The description, the tokenizer, and the rows for training and for validation.
+    /// Returns the metadata, the tokenizer, and the splits: train, then validation.
     pub fn into_parts(self) -> (DatasetMeta, TextTokenizer, [Split; 2]) {
         (self.meta, self.tokenizer, [self.train, self.validation])
     }
 
-    /// What `dataset.json` says.
+    /// Returns the content of `dataset.json`.
     pub fn meta(&self) -> &DatasetMeta {
         &self.meta
     }
 
-    /// The tokenizer the rows were made with.
+    /// Returns the tokenizer that encoded the rows.
     pub fn tokenizer(&self) -> &TextTokenizer {
         &self.tokenizer
     }
 
-    /// The rows to train on; at least one.
+    /// Returns the training rows; at least one.
     pub fn train(&self) -> &Split {
         &self.train
     }
 
-    /// The rows set apart; possibly none.
+    /// Returns the validation rows; possibly none.
     pub fn validation(&self) -> &Split {
         &self.validation
     }
 
-    /// Reads every shard: its checksum must be right and its tokens in the vocabulary.
+    /// Reads every shard and checks its checksum and tokens.
     ///
     /// # Errors
-    /// [`DataError::Checksum`] or [`DataError::TokenOutOfRange`] for the first that is not.
+    /// Returns [`DataError::Checksum`] or [`DataError::TokenOutOfRange`] for the first faulty
+    /// shard.
     pub fn verify(&self) -> Result<(), DataError> {
         self.train.verify()?;
         self.validation.verify()
     }
 }
 
-/// The first half of a hash, in hexadecimal.
+/// Returns the first half of a hash, in hexadecimal.
 fn shortened(hash: Sha256) -> String {
     let bytes = hash.finalize();
     bytes
@@ -290,7 +290,7 @@ fn shortened(hash: Sha256) -> String {
         .collect()
 }
 
-/// The rows of one split, numbered from 0: those of a data folder, or rows in memory.
+/// The rows of one split, numbered from 0, in a data folder or in memory.
 #[derive(Debug)]
 pub struct Split {
     name: &'static str,
@@ -299,15 +299,15 @@ pub struct Split {
     source: Source,
 }
 
-/// Where rows are.
+/// The storage of the rows.
 #[derive(Debug)]
 enum Source {
     Shards {
         shards: Vec<Shard>,
-        /// For each shard the number of rows in it and in all before it.
+        /// For each shard, the number of rows up to its end.
         ends: Vec<usize>,
     },
-    /// One after the other.
+    /// All rows, concatenated.
     Memory(Vec<u32>),
 }
 
@@ -325,7 +325,7 @@ impl Split {
         for shard in &meta.shards {
             let path: PathBuf = folder.join(&shard.file);
             let shard = Shard::open(path, &spec, shard.rows)?;
-            // The shard is mapped, so its rows fit in memory and in a usize.
+            // The shard is mapped, so its number of rows fits in a usize.
             rows += shard.rows() as usize;
             shards.push(shard);
             ends.push(rows);
@@ -338,10 +338,12 @@ impl Split {
         })
     }
 
-    /// Rows of `length` tokens in memory. Its description counts all tokens of a row, padding too.
+    /// Creates a split from rows in memory, each with `length` tokens. Its [`SplitMeta`] counts all
+    /// tokens, padding included.
     ///
     /// # Errors
-    /// [`DataError::LengthTooSmall`], or [`DataError::Row`] for the first row of another length, or with a token beyond the vocabulary.
+    /// Returns [`DataError::LengthTooSmall`], or [`DataError::Row`] for the first row that has
+    /// another length or a token beyond the vocabulary.
     pub fn from_rows(
         rows: &[Vec<u32>],
         length: usize,
@@ -374,10 +376,12 @@ impl Split {
         })
     }
 
-    /// Texts as rows in memory, in the layout of a model. What is left over after the last whole block of a packed layout is dropped.
+    /// Creates a split in memory from texts, in the layout of a model. In a packed layout, tokens
+    /// after the last complete block are dropped.
     ///
     /// # Errors
-    /// [`DataError::LengthTooSmall`], an error of the tokenizer, or [`DataError::Row`] for a text that is too long for a row of its own.
+    /// Returns [`DataError::LengthTooSmall`], an error of the tokenizer, or [`DataError::Row`] for
+    /// a text that does not fit in its row.
     pub fn from_texts(
         texts: &[impl AsRef<str>],
         tokenizer: &TextTokenizer,
@@ -412,7 +416,8 @@ impl Split {
         Self::from_rows(&rows, length, tokenizer.vocab_size())
     }
 
-    /// Identity of rows in memory: a hash of their tokens. Rows of a folder have [`DatasetMeta::identity`].
+    /// Returns the identity of rows in memory: a hash of their tokens. For a data folder, returns
+    /// `None`; see [`DatasetMeta::identity`].
     pub fn identity(&self) -> Option<String> {
         let Source::Memory(tokens) = &self.source else {
             return None;
@@ -432,12 +437,12 @@ impl Split {
         }
     }
 
-    /// "train" or "validation"; "in-memory" of rows in memory.
+    /// Returns "train" or "validation", or "in-memory" for rows in memory.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         match &self.source {
             Source::Shards { ends, .. } => ends.last().copied().unwrap_or(0),
@@ -445,28 +450,29 @@ impl Split {
         }
     }
 
-    /// Tokens in a row.
+    /// Returns the number of tokens in a row.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// How many rows and tokens there are and, of a data folder, in which shards.
+    /// Returns the counts of rows and tokens and, for a data folder, the shards.
     pub fn meta(&self) -> &SplitMeta {
         &self.meta
     }
 
-    /// One row: `length` tokens.
+    /// Returns one row: `length` tokens.
     ///
     /// # Errors
-    /// [`DataError::NoSuchRow`] beyond the end, [`DataError::TokenOutOfRange`] for a damaged row.
+    /// Returns [`DataError::NoSuchRow`] past the end, and [`DataError::TokenOutOfRange`] for a
+    /// damaged row.
     pub fn row(&self, row: usize) -> Result<Vec<u32>, DataError> {
         self.batch(&[row])
     }
 
-    /// Some rows, one after the other: `[rows.len() · length]` tokens, row by row.
+    /// Returns several rows, concatenated: `[rows.len() · length]` tokens.
     ///
     /// # Errors
-    /// As [`row`](Self::row).
+    /// The same as [`row`](Self::row).
     pub fn batch(&self, rows: &[usize]) -> Result<Vec<u32>, DataError> {
         let mut tokens = Vec::with_capacity(rows.len() * self.length);
         for &row in rows {

@@ -1,4 +1,4 @@
-//! Undoing the tokenization that older corpora come with.
+//! Detokenizers, which reverse the tokenization of older corpora.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,32 +8,33 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-/// How a text that was published as separate tokens (`do n't , he said`) becomes ordinary text.
+/// A set of rules that turns a text of separate tokens (`do n't , he said`) into ordinary text.
 ///
-/// These are the rules of the code that published the numbers on these data sets (the
-/// `*_detokenizer` functions in `dataloader.py` of MDLM and Duo), with their order and their
-/// oddities: perplexities are only comparable on the same text. They are not projections:
-/// a second application may change a text again.
+/// The rules are those of the code behind the published results on these data sets (the
+/// `*_detokenizer` functions in `dataloader.py` of MDLM and Duo), including their order and quirks,
+/// because perplexities are only comparable on the same text. The rules are not idempotent: a
+/// second application may change the text again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Detokenizer {
-    /// The text as it is.
+    /// Leaves the text unchanged.
     #[default]
     None,
     /// One Billion Words.
     Lm1b,
-    /// WikiText-2 and WikiText-103, the raw ones.
+    /// The raw versions of WikiText-2 and WikiText-103.
     Wikitext,
-    /// Penn Treebank. Unknown words become `?`, and the `N` that stands for numbers becomes `1`.
+    /// Penn Treebank. Unknown words become `?`, and the placeholder `N` for numbers becomes `1`.
     Ptb,
-    /// LAMBADA: straight quotation marks, no white space around it, a line end before it.
+    /// LAMBADA: straight quotation marks, trimmed white space, and a line feed at the start.
     Lambada,
-    /// The arXiv and PubMed papers: the rules of [`Wikitext`](Self::Wikitext), then those of [`Lm1b`](Self::Lm1b).
+    /// arXiv and PubMed papers: the rules of [`Wikitext`](Self::Wikitext), then those of
+    /// [`Lm1b`](Self::Lm1b).
     ScientificPapers,
 }
 
 impl Detokenizer {
-    /// All of them, in the order in which they are documented.
+    /// All detokenizers, in documentation order.
     pub const ALL: [Self; 6] = [
         Self::None,
         Self::Lm1b,
@@ -43,7 +44,7 @@ impl Detokenizer {
         Self::ScientificPapers,
     ];
 
-    /// The name in manifests and settings.
+    /// Returns the name in manifests and settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -55,9 +56,9 @@ impl Detokenizer {
         }
     }
 
-    /// The text of one document; borrowed when no rule changes it.
+    /// Detokenizes one document. Returns a borrowed text if no rule changes it.
     ///
-    /// The rules look across line ends, so a document must be given whole.
+    /// The rules match across line ends, so `text` must be a whole document.
     pub fn apply(self, text: &str) -> Cow<'_, str> {
         match self {
             Self::None => Cow::Borrowed(text),
@@ -79,11 +80,11 @@ impl fmt::Display for Detokenizer {
     }
 }
 
-/// A name that is none of a detokenizer.
+/// A name that is not a detokenizer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no detokenizer `{found}`, expected one of {}", names())]
+#[error("unknown detokenizer `{found}`, expected one of {}", names())]
 pub struct UnknownDetokenizer {
-    /// The name that was asked for.
+    /// The requested name.
     pub found: String,
 }
 
@@ -102,22 +103,24 @@ impl FromStr for Detokenizer {
     }
 }
 
-/// Python's `str.isspace`, which `strip` and `\s` go by: four separators more than Unicode's.
+/// Whether Python's `str.isspace` is true, which `strip` and `\s` use: Unicode white space and four
+/// separators.
 fn is_python_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
-/// One replacement, everywhere in the text.
+/// A replacement that applies everywhere in the text.
 enum Rule {
     Text(&'static str, &'static str),
     Pattern(Regex, &'static str),
 }
 
 impl Rule {
-    /// `put` may name groups of the pattern: `${1}`.
+    /// Creates a rule from a pattern. `put` may refer to groups of the pattern: `${1}`.
     ///
-    /// Python's `\w` and `\s` are not those of this crate. They are written out as `\p{L}`, `\p{N}` and `_`, and
-    /// with the four separators; a `$` there also matches before a last line end, hence the groups `(\n?)\z`.
+    /// Python's `\w` and `\s` differ from those of this crate. Patterns spell them out as `\p{L}`,
+    /// `\p{N}` and `_`, and with the four separators. Python's `$` also matches before a final line
+    /// end, hence the groups `(\n?)\z`.
     fn pattern(pattern: &str, put: &'static str) -> Self {
         Self::Pattern(Regex::new(pattern).expect("a constant pattern"), put)
     }
@@ -145,7 +148,7 @@ fn run<'a>(rules: &[Rule], mut text: Cow<'a, str>) -> Cow<'a, str> {
 static WIKITEXT: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     use Rule::Text;
     vec![
-        // Contractions. The second rule puts a pattern in place of the digit, as published.
+        // Contractions. The published second rule inserts a pattern in place of the digit.
         Text("s '", "s'"),
         Rule::pattern(r"/' [0-9]/", "/'[0-9]/"),
         // Within numbers and compounds.
@@ -185,8 +188,8 @@ static PTB: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         Text(" n't", "n't"),
         Text(" \n ", "\n"),
         Text("\\/", "/"),
-        // Neighbours share a space, so one pass leaves every other one. The published code makes
-        // ten passes, of which the third has nothing left to do.
+        // Adjacent matches share a space, so one pass replaces every other one. The published code
+        // makes ten passes, but the third and later ones change nothing.
         Text(" N ", " 1 "),
         Text(" N ", " 1 "),
         Text("$ 1", "$1"),
@@ -235,10 +238,10 @@ mod tests {
 
     #[test]
     fn classes_are_those_of_python() {
-        // Fractions are word characters there, combining marks are not.
+        // Python counts fractions as word characters, but not combining marks.
         assert_eq!(Detokenizer::Lm1b.apply("a '½ b"), "a'½ b");
         assert_eq!(Detokenizer::Lm1b.apply("a '\u{301} b"), "a '\u{301} b");
-        // The end is also before a last line end, and only the last.
+        // `$` also matches before a final line end, but only before the last one.
         assert_eq!(Detokenizer::Lm1b.apply("the end .\n"), "the end.\n");
         assert_eq!(Detokenizer::Lm1b.apply("really ?\n\n"), "really ?\n\n");
         // The information separators are white space.
@@ -274,7 +277,7 @@ mod tests {
         let error = "wiki".parse::<Detokenizer>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "there is no detokenizer `wiki`, expected one of none, lm1b, wikitext, ptb, lambada, scientific_papers"
+            "unknown detokenizer `wiki`, expected one of none, lm1b, wikitext, ptb, lambada, scientific_papers"
         );
     }
 }

@@ -1,22 +1,22 @@
-//! The one error type of the crate.
+//! The error type of the crate.
 
 use std::path::{Path, PathBuf};
 
-/// Everything that can go wrong between a corpus and a batch.
+/// An error in the pipeline from a corpus to a batch.
 ///
-/// Each message is one lower-case sentence that names the place, what was expected and what was
-/// found; a cause from outside (the operating system, a JSON reader) is the `source`.
+/// Each message is one lower-case sentence that names the location, the expected value and the
+/// value found. An external cause (the operating system, a JSON parser) is the `source`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The operating system refused to read or write.
+    /// The operating system cannot read or write a file.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried, as a verb: "read", "create", "rename".
+        /// The action, as a verb: "read", "create", "rename".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
 
@@ -31,7 +31,7 @@ pub enum DataError {
         offset: u64,
     },
 
-    /// A row of a column of text holds bytes that are not UTF-8.
+    /// A row of a text column contains bytes that are not UTF-8.
     #[error("row {row} of the column `{column}` of {} is not UTF-8", path.display())]
     RowNotUtf8 {
         /// The file.
@@ -42,9 +42,9 @@ pub enum DataError {
         row: u64,
     },
 
-    /// One document is more than is held in memory.
+    /// A document exceeds the size limit in memory.
     #[error(
-        "{unit} {number} of {} is longer than {limit} bytes, the most that is read as one document",
+        "{unit} {number} of {} is longer than {limit} bytes, the size limit for a single document",
         path.display()
     )]
     DocumentTooLong {
@@ -54,26 +54,26 @@ pub enum DataError {
         unit: &'static str,
         /// The line or row, from 1.
         number: u64,
-        /// The most bytes.
+        /// The limit in bytes.
         limit: usize,
     },
 
-    /// A file is not what its name says.
+    /// The first bytes of a file do not match the kind that its name indicates.
     #[error("{} is not a {kind} file: it begins with `{found}`, expected `{expected}`", path.display())]
     WrongKind {
         /// The file.
         path: PathBuf,
         /// "gzip", "zstd" or "parquet".
         kind: &'static str,
-        /// How such a file begins.
+        /// The expected first bytes, escaped.
         expected: String,
         /// The first bytes of the file, escaped.
         found: String,
     },
 
-    /// A file is compressed in a way that is not read.
+    /// A file has an unsupported compression format.
     #[error(
-        "{} is compressed with {kind}, but gzip (.gz) and zstd (.zst) are what is read: decompress it first",
+        "{} is compressed with {kind}, but only gzip (.gz) and zstd (.zst) are supported: decompress it first",
         path.display()
     )]
     OtherCompression {
@@ -83,9 +83,9 @@ pub enum DataError {
         kind: &'static str,
     },
 
-    /// A zstd file refers further back than is held in memory.
+    /// A zstd file has a window beyond the memory limit.
     #[error(
-        "{} was compressed with a window of more than 128 MiB, the most that is read: decompress it first, by `zstd -d --long=31`",
+        "{} was compressed with a window of more than 128 MiB, the supported limit: decompress it first with `zstd -d --long=31`",
         path.display()
     )]
     LargeWindow {
@@ -93,45 +93,45 @@ pub enum DataError {
         path: PathBuf,
     },
 
-    /// A compressed file cannot be decompressed to its end.
-    #[error("{} is cut short or damaged: it cannot be read on as {kind}", path.display())]
+    /// A compressed file is truncated or damaged.
+    #[error("{} is truncated or damaged: it cannot be decompressed as {kind}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// "gzip" or "zstd".
         kind: &'static str,
-        /// The decompressor's reason.
+        /// The decompressor's error.
         source: std::io::Error,
     },
 
-    /// A parquet file that is damaged, or made in a way that is not read here.
+    /// A parquet file is damaged or uses unsupported features.
     #[error("{} cannot be read as parquet: {reason}", path.display())]
     BadParquet {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
-    /// A parquet file lacks the column that holds the text.
+    /// A parquet file lacks the text column.
     #[error("{} has no column `{column}`: its columns are {columns}", path.display())]
     NoColumn {
         /// The file.
         path: PathBuf,
-        /// The column that was looked for.
+        /// The requested column.
         column: String,
-        /// The columns there are.
+        /// The columns of the file.
         columns: String,
     },
 
-    /// A column of a parquet file holds something else than text.
+    /// A column of a parquet file does not contain text.
     #[error("the column `{column}` of {} holds {found}, expected text", path.display())]
     ColumnNotText {
         /// The file.
         path: PathBuf,
         /// The column.
         column: String,
-        /// The type it has.
+        /// The type of the column.
         found: String,
     },
 
@@ -142,7 +142,7 @@ pub enum DataError {
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// The reader's reason.
+        /// The parser's error.
         source: serde_json::Error,
     },
 
@@ -153,48 +153,48 @@ pub enum DataError {
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// The field that was looked for.
+        /// The requested field.
         field: String,
     },
 
-    /// A folder given as a corpus holds no file.
+    /// A folder given as a corpus contains no files.
     #[error("the folder {} holds no text file", path.display())]
     EmptyFolder {
         /// The folder.
         path: PathBuf,
     },
 
-    /// The corpus yields no document with text in it.
+    /// The corpus yields no document with text.
     #[error("the corpus is empty: {corpus}")]
     EmptyCorpus {
-        /// The corpus, as it describes itself.
+        /// The description of the corpus.
         corpus: String,
     },
 
-    /// The corpus yields documents, but not one training row.
+    /// The corpus yields documents, but not a single training row.
     #[error(
         "the corpus is too small for one training row of {length} tokens ({layout}): {corpus} \
          gave {tokens} tokens, and {dropped} documents were too long"
     )]
     TooSmall {
-        /// The corpus, as it describes itself.
+        /// The description of the corpus.
         corpus: String,
-        /// Tokens that were seen in documents that were not dropped.
+        /// Tokens in the documents that were not dropped.
         tokens: u64,
         /// Documents dropped because they do not fit in a row.
         dropped: u64,
-        /// The row length that was asked for, in tokens.
+        /// The requested row length in tokens.
         length: usize,
         /// "rows" or "packed".
         layout: &'static str,
     },
 
-    /// A row length that leaves no room for text.
+    /// The row length leaves no room for text.
     #[error(
         "length {length} is too small: the layout `{layout}` needs at least {minimum} tokens a row"
     )]
     LengthTooSmall {
-        /// The length that was asked for.
+        /// The requested length.
         length: usize,
         /// "rows" or "packed".
         layout: &'static str,
@@ -202,65 +202,65 @@ pub enum DataError {
         minimum: usize,
     },
 
-    /// A row length beyond what the format holds.
+    /// The row length exceeds the format's limit.
     #[error("length {length} is too large: a row holds fewer than 2^32 tokens")]
     LengthTooLarge {
-        /// The length that was asked for.
+        /// The requested length.
         length: usize,
     },
 
-    /// A continuous text was to be cut in one row a document.
-    #[error("a text read as a whole has no sequences of its own: pack it, or read it by lines")]
+    /// A continuous text cannot have one row per document.
+    #[error("a text read as a whole has no separate sequences: pack it, or read it by lines")]
     WholeNeedsPacking,
 
-    /// The validation share is not a share, or finer than it is met.
+    /// The validation share is out of range or has too many decimals.
     #[error(
         "the validation share must be at least 0 and below 1, with at most six decimals, found {found}"
     )]
     BadShare {
-        /// The value that was asked for.
+        /// The requested value.
         found: f64,
     },
 
-    /// The documents for validation would be all there are, or more.
+    /// The requested validation documents would leave none for training.
     #[error(
         "the last {last} documents cannot be set apart for validation: the corpus has {documents}"
     )]
     LastTooMany {
-        /// The number that was asked for.
+        /// The requested number.
         last: u64,
         /// Documents in the corpus.
         documents: u64,
     },
 
-    /// Another process, or another thread, is preparing the same output.
+    /// Another process or thread is preparing the same output.
     #[error("{} is being prepared by another process: wait for it, or choose another folder", path.display())]
     BeingPrepared {
         /// The output folder.
         path: PathBuf,
     },
 
-    /// A corpus gave other documents when it was read again.
+    /// A corpus yields different documents when it is read again.
     #[error(
-        "the corpus has changed since its preparation was begun, which has to begin afresh: {corpus}"
+        "the corpus has changed since its preparation started; run it again to start over: {corpus}"
     )]
     CorpusChanged {
-        /// The corpus, as it describes itself.
+        /// The description of the corpus.
         corpus: String,
     },
 
-    /// Shards of no rows were asked for.
+    /// The number of rows per shard is 0.
     #[error("a shard must hold at least one row, found rows_per_shard 0")]
     BadShardSize,
 
-    /// The output exists already and was not to be replaced.
+    /// The output exists and must not be replaced.
     #[error("{} exists already: choose another folder, or force its replacement", path.display())]
     OutputExists {
         /// The output folder.
         path: PathBuf,
     },
 
-    /// A replacement was forced, but what is there is not a data folder.
+    /// A replacement was requested, but the existing output is not a data folder.
     #[error("{} is not a data folder (it holds no dataset.json) and is not replaced", path.display())]
     OutputNotOurs {
         /// The output folder.
@@ -271,25 +271,25 @@ pub enum DataError {
     #[error("the preparation was stopped before it was complete")]
     Cancelled,
 
-    /// A tokenizer file cannot be understood.
+    /// A tokenizer file cannot be parsed.
     #[error("{} is not a tokenizer: {reason}", path.display())]
     BadTokenizer {
         /// The file.
         path: PathBuf,
-        /// The reader's reason.
+        /// The parser's error.
         reason: String,
     },
 
-    /// A tokenizer has no token that ends a text.
+    /// The tokenizer has no token that ends a text.
     #[error("the tokenizer {name} has no end token: none of its added tokens is one of {known}")]
     NoEndToken {
-        /// The file, or what was built.
+        /// The file, or the description of a built tokenizer.
         name: String,
-        /// The names that are looked for.
+        /// The known names of end tokens.
         known: String,
     },
 
-    /// A word or character that the closed vocabulary lacks.
+    /// A word or character is not in the closed vocabulary.
     #[error("`{word}` is not in the vocabulary of {vocabulary} tokens")]
     UnknownWord {
         /// The word or character, escaped as in Rust source.
@@ -298,16 +298,16 @@ pub enum DataError {
         vocabulary: usize,
     },
 
-    /// A word of the corpus or of a word list that cannot be in a vocabulary.
+    /// A word of the corpus or of a word list cannot be in a vocabulary.
     #[error("`{word}` cannot be a word of the vocabulary: {reason}")]
     BadWord {
         /// The word, escaped as in Rust source.
         word: String,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
 
-    /// A token number beyond the vocabulary.
+    /// A token number is beyond the vocabulary.
     #[error("token {token} is not in the vocabulary of {vocabulary} tokens")]
     UnknownToken {
         /// The number.
@@ -316,19 +316,19 @@ pub enum DataError {
         vocabulary: usize,
     },
 
-    /// A byte-level vocabulary was asked for that cannot hold all bytes.
+    /// The requested byte-level vocabulary is too small to contain all bytes.
     #[error("a byte-level vocabulary needs at least {minimum} tokens, found {found}")]
     BpeTooSmall {
-        /// The size that was asked for.
+        /// The requested size.
         found: usize,
-        /// 256 bytes and the special tokens.
+        /// 256 bytes plus the special tokens.
         minimum: usize,
     },
 
-    /// The `tokenizers` crate failed in a way that has no better name here.
+    /// The `tokenizers` crate failed for another reason.
     #[error("the tokenizer failed: {reason}")]
     Tokenizer {
-        /// The reason it gave.
+        /// The crate's error.
         reason: String,
     },
 
@@ -339,16 +339,16 @@ pub enum DataError {
         path: PathBuf,
     },
 
-    /// A `dataset.json` cannot be understood.
+    /// A `dataset.json` cannot be parsed.
     #[error("{} cannot be understood", path.display())]
     BadMeta {
         /// The file.
         path: PathBuf,
-        /// The reader's reason.
+        /// The parser's error.
         source: serde_json::Error,
     },
 
-    /// A file of another version of this format.
+    /// A file has another version of this format.
     #[error("{} has format version {found}, expected version {expected}", path.display())]
     WrongVersion {
         /// The file.
@@ -359,7 +359,7 @@ pub enum DataError {
         found: u64,
     },
 
-    /// The tokenizer in the folder is not the one the shards were made with.
+    /// The tokenizer in the folder differs from the one that encoded the shards.
     #[error("{} has hash {found}, expected {expected} from dataset.json", path.display())]
     TokenizerMismatch {
         /// The tokenizer file.
@@ -370,12 +370,12 @@ pub enum DataError {
         found: String,
     },
 
-    /// A number in one file contradicts `dataset.json`.
+    /// A number in a file contradicts `dataset.json`.
     #[error("{} has {field} {found}, expected {expected} from dataset.json", path.display())]
     Mismatch {
         /// The file.
         path: PathBuf,
-        /// What differs: "vocabulary size", "row length", "row count", …
+        /// The property that differs: "vocabulary size", "row length", "row count", …
         field: &'static str,
         /// The value in `dataset.json`.
         expected: String,
@@ -388,15 +388,15 @@ pub enum DataError {
     BadField {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The faulty field.
         field: &'static str,
-        /// What would be right.
+        /// The expected value.
         expected: String,
-        /// What the file says.
+        /// The value found.
         found: String,
     },
 
-    /// A shard listed in `dataset.json` is not there.
+    /// A shard listed in `dataset.json` does not exist.
     #[error("shard {} is missing, expected from dataset.json", path.display())]
     MissingShard {
         /// The shard.
@@ -408,24 +408,24 @@ pub enum DataError {
     WrongSize {
         /// The shard.
         path: PathBuf,
-        /// Bytes that header and rows need.
+        /// The size of header and rows in bytes.
         expected: u64,
-        /// Bytes in the file.
+        /// The size of the file in bytes.
         found: u64,
     },
 
-    /// A file that does not begin as a shard does.
+    /// The first bytes of a file are not those of a shard.
     #[error("{} is not a token shard: it begins with `{found}`, expected `{expected}`", path.display())]
     WrongMagic {
         /// The file.
         path: PathBuf,
-        /// The eight bytes of the format.
+        /// The eight magic bytes of the format.
         expected: String,
         /// The first bytes of the file, escaped.
         found: String,
     },
 
-    /// The rows of a shard are not what was written.
+    /// The rows of a shard do not match its checksum.
     #[error("shard {} is damaged: checksum {found:08x}, expected {expected:08x}", path.display())]
     Checksum {
         /// The shard.
@@ -436,7 +436,7 @@ pub enum DataError {
         found: u32,
     },
 
-    /// A shard holds a token beyond the vocabulary.
+    /// A shard contains a token beyond the vocabulary.
     #[error("shard {} has token {found} in row {row}, expected below {vocabulary}", path.display())]
     TokenOutOfRange {
         /// The shard.
@@ -449,35 +449,35 @@ pub enum DataError {
         vocabulary: u32,
     },
 
-    /// A row or a text in memory that cannot be a row of this length and vocabulary.
+    /// A row or text in memory does not fit the row length or the vocabulary.
     #[error("{what} {number}: {reason}")]
     Row {
         /// "row" or "text".
         what: &'static str,
         /// Its number, from 0.
         number: usize,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
 
-    /// A row beyond the end of a split.
+    /// A row number is beyond the end of a split.
     #[error("row {row} does not exist: the {split} split has {rows} rows")]
     NoSuchRow {
-        /// The row that was asked for.
+        /// The requested row.
         row: usize,
         /// "train" or "validation".
         split: &'static str,
-        /// Rows there are.
+        /// The number of rows in the split.
         rows: usize,
     },
 
-    /// Batches were asked of a split without rows.
-    #[error("an order over no rows has no batches")]
+    /// A batch order was requested for a split without rows.
+    #[error("a batch order needs at least one row")]
     NoRows,
 }
 
 impl DataError {
-    /// For `map_err`: an [`DataError::Io`] with its place.
+    /// For `map_err`: returns a [`DataError::Io`] for an action and a path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io {
@@ -488,7 +488,7 @@ impl DataError {
     }
 }
 
-/// For errors of the `tokenizers` crate, which are boxed and may hold anything.
+/// Converts an error of the `tokenizers` crate, which is boxed and untyped.
 pub(crate) fn tokenizer_error(error: tokenizers::Error) -> DataError {
     DataError::Tokenizer {
         reason: error.to_string(),

@@ -1,4 +1,4 @@
-//! Downloading the files of a manifest, so that each is whole or not there.
+//! Downloads the files of a manifest. Each file is complete or absent.
 
 mod client;
 mod download;
@@ -20,26 +20,26 @@ use client::{Client, Poll};
 use download::Item;
 use listing::Listings;
 
-/// How to fetch.
+/// Options of [`fetch`].
 #[derive(Clone)]
 pub struct FetchOptions {
-    /// The folder in which each data set has one of its own.
+    /// The folder that contains one folder per data set.
     pub cache: PathBuf,
-    /// The host of the Hub, or of a mirror: `https://huggingface.co`.
+    /// The host of the Hub, or of a mirror, such as `https://huggingface.co`.
     pub endpoint: String,
-    /// What the Hub knows the user by. Only data sets with a gate need it, and no other host sees it.
+    /// The user's access token for the Hub. Only gated data sets need it, and it is never sent to
+    /// other hosts.
     pub token: Option<String>,
-    /// How often a request is repeated that brings nothing. A download that goes on, however often it breaks off, is not
-    /// given up.
+    /// The largest number of consecutive retries without progress. Received data resets the count.
     pub retries: u32,
-    /// The pause before the first repetition; it doubles each time, up to half a minute.
+    /// The pause before the first retry. It doubles each time, up to 30 seconds.
     pub backoff: Duration,
-    /// How long to wait for a host that says nothing.
+    /// The timeout for a host that sends no data.
     pub timeout: Duration,
 }
 
 impl FetchOptions {
-    /// The public Hub without a token, four repetitions.
+    /// Creates options for the public Hub, without a token, with four retries.
     pub fn new(cache: impl Into<PathBuf>) -> Self {
         Self {
             cache: cache.into(),
@@ -51,13 +51,14 @@ impl FetchOptions {
         }
     }
 
-    /// The same, with what the Hub's own tools go by: `HF_ENDPOINT`, `HF_TOKEN`, and the token file in `HF_HOME`.
+    /// Like [`new`](Self::new), with the settings of the Hub's own tools: `HF_ENDPOINT`,
+    /// `HF_TOKEN`, and the token file in `HF_HOME`.
     pub fn from_env(cache: impl Into<PathBuf>) -> Self {
         let mut options = Self::new(cache);
         if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {
             options.endpoint = endpoint.trim_end_matches('/').to_owned();
         }
-        // The Hub's client insists on a home folder.
+        // The Hub's client panics without a home folder.
         let has_home = std::env::var_os("HF_HOME").is_some() || std::env::home_dir().is_some();
         options.token = std::env::var("HF_TOKEN")
             .ok()
@@ -80,31 +81,34 @@ impl fmt::Debug for FetchOptions {
     }
 }
 
-/// How far [`fetch`] has come.
+/// The progress of [`fetch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchProgress<'a> {
-    /// The file, below the folder of the data set: `train/0000.parquet`.
+    /// The path below the folder of the data set: `train/0000.parquet`.
     pub file: &'a str,
-    /// Its place among all files, from 0.
+    /// The index of the file, from 0.
     pub index: usize,
-    /// All files.
+    /// The number of files.
     pub files: usize,
-    /// Bytes of this file that are here.
+    /// Bytes of this file received so far.
     pub bytes: u64,
-    /// Its size in bytes, if the host or the manifest has told.
+    /// The file size in bytes, if the host or the manifest provides it.
     pub size: Option<u64>,
 }
 
-/// Brings the files of a data set to `<cache>/<name>/train`, `…/validation` and `…/tokenizer.json`, and says where each is.
+/// Downloads the files of a data set to `<cache>/<name>/train`, `…/validation` and
+/// `…/tokenizer.json`, and returns their paths.
 ///
-/// What is there already is not fetched again, and a data set that is complete needs no network. A file appears under its
-/// name once it is whole and has been checked: its size, and its SHA-256 where the manifest or the Hub tells it. Until then it is
-/// a hidden file beside its place, from which the next call goes on. Transient failures are waited out.
+/// Present files are not downloaded again, and a complete data set needs no network. A file gets
+/// its final name after its size and, if the manifest or the Hub provides one, its SHA-256 are
+/// checked. Until then it is a hidden file in the same folder, from which the next call resumes.
+/// Transient failures are retried.
 ///
-/// `progress` is called with every block and in every pause, and can stop the fetching.
+/// `progress` is called for every block and during every pause, and can stop the download.
 ///
 /// # Errors
-/// [`FetchError::Offline`] lists the files to bring by other means, and where to put them. See [`FetchError`] for the rest.
+/// Returns [`FetchError::Offline`], which lists the files to provide manually and their target
+/// paths. See [`FetchError`] for other errors.
 pub fn fetch(
     manifest: &Manifest,
     options: &FetchOptions,
@@ -132,7 +136,8 @@ pub fn fetch(
     Ok(wanted.files())
 }
 
-/// Makes the caller's progress of what a download tells. In a pause it says what it has said before.
+/// Converts the progress of a download into the caller's. During a pause, it repeats the last
+/// report.
 fn polling<'a>(
     progress: &'a mut dyn FnMut(&FetchProgress<'_>) -> ControlFlow<()>,
     file: &'a str,
@@ -157,7 +162,7 @@ fn polling<'a>(
     }
 }
 
-/// Two programs that write to one file would spoil it.
+/// Locks the folder, because two programs that write to one file would corrupt it.
 fn lock(root: &Path) -> Result<File, FetchError> {
     let path = root.join(".lock");
     let file = File::create(&path).map_err(FetchError::io("create", &path))?;
@@ -165,19 +170,19 @@ fn lock(root: &Path) -> Result<File, FetchError> {
         Err(TryLockError::WouldBlock) => Err(FetchError::Busy {
             folder: root.to_path_buf(),
         }),
-        // Some file systems know no locks; then it is for the user to fetch once at a time.
+        // Some file systems do not support locks. Users must then avoid simultaneous downloads.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 
-/// What a manifest asks for.
+/// The files that a manifest requires.
 struct Sources<'a>(Vec<Place<'a>>);
 
 struct Place<'a> {
     source: &'a SourceFile,
     split: &'static str,
     folder: PathBuf,
-    /// The files it stands for; none where they could not be listed.
+    /// The files of the source; empty if they could not be listed.
     items: Vec<Item>,
 }
 
@@ -195,7 +200,7 @@ impl<'a> Sources<'a> {
         Self(places.collect())
     }
 
-    /// Finds out which files the sources stand for.
+    /// Determines the files of all sources.
     fn resolve(
         &mut self,
         client: &Client<'_>,
@@ -228,7 +233,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// Adds to an error of the network what is still missing.
+    /// Adds the list of missing files to a network error.
     fn offline(&self, manifest: &Manifest, client: &Client<'_>, error: FetchError) -> FetchError {
         let FetchError::Unreachable { url, reason } = error else {
             return error;
@@ -258,7 +263,7 @@ impl Place<'_> {
     ) -> Result<Vec<Item>, FetchError> {
         match listings.entries(client, self.source, |name| self.target(name), poll) {
             Err(FetchError::Unreachable { .. }) if !self.source.is_pattern() => {
-                // Its address is known without the Hub, and it may have been brought by hand.
+                // The address is known without the Hub, and the file may have been added manually.
                 let name = self.source.file_name();
                 Ok(vec![Item::of(self.source, client, self.target(name))])
             }
@@ -267,7 +272,7 @@ impl Place<'_> {
         }
     }
 
-    /// What is not here yet. For a pattern that could not be listed, that is the pattern.
+    /// Returns the missing files. For a pattern that could not be listed, returns the pattern.
     fn missing(&self, client: &Client<'_>) -> Vec<Wanted> {
         let is_missing = |item: &&Item| !item.is_present().unwrap_or(false);
         let wanted = |item: &Item| Wanted {
@@ -292,7 +297,7 @@ impl Place<'_> {
             .collect()
     }
 
-    /// The files of a pattern that somebody has put in their place.
+    /// Returns the files of a pattern that were added manually, if they are complete.
     fn by_hand(&self) -> Option<Vec<Item>> {
         let root = self.folder.parent()?;
         let found = candidates(root, self.split, self.source).ok()?;

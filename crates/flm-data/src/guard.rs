@@ -1,4 +1,4 @@
-//! Parsers of other crates that assert what files say.
+//! Guards against parsers of other crates that panic on damaged files.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
@@ -7,12 +7,13 @@ use std::sync::Once;
 static QUIET_HOOK: Once = Once::new();
 
 thread_local! {
-    /// Whether a panic of this thread is caught, and no news.
+    /// Whether a panic of this thread is caught and must not be printed.
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a parser, and gives nothing where it panics: bytes from elsewhere that make it do so are a damaged file and not a fault of the
-/// program. Nothing is printed of it, and nothing that it could leave half done may be used again.
+/// Runs a parser and returns `None` if it panics. Such a panic means a damaged file, not a bug in
+/// this program, so it prints nothing. Values that the parser left half modified must not be used
+/// again.
 pub(crate) fn guarded<T>(parse: impl FnOnce() -> T) -> Option<T> {
     QUIET_HOOK.call_once(|| {
         let loud = panic::take_hook();
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// What is printed is seen from outside: the test runs itself once more, in a process of its own.
+    /// Output is only visible from outside, so the test runs itself again in a separate process.
     #[test]
     fn a_panic_that_is_caught_is_silent() {
         const INSIDE: &str = "FLM_TEST_PANICS";

@@ -1,28 +1,28 @@
-//! How the tokens of documents become rows of one length.
+//! Arranges the tokens of documents in rows of one length.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{DataError, TextTokenizer};
 
-/// What a row holds.
+/// The content of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// One document: its tokens, an end token, padding. A document of more than `length − 1`
-    /// tokens is dropped whole, since a cut one would teach the model endings that are none, and
-    /// counted.
+    /// One document: its tokens, an end token, then padding. A document of more than `length − 1`
+    /// tokens is dropped as a whole and counted. Truncated documents would teach the model false
+    /// endings.
     Rows,
-    /// A begin token, `length − 2` tokens of the stream in which all documents follow one another
-    /// with an end token after each, and an end token. What is left at the end of the stream is
-    /// dropped and counted.
+    /// A begin token, `length − 2` tokens of a stream, and an end token. The stream contains all
+    /// documents in sequence, each followed by an end token. The remainder at the end of the stream
+    /// is dropped and counted.
     ///
-    /// This is how the paper's code wraps LM1B and OpenWebText, but for one thing: it wraps
-    /// every 1,000 documents on their own and drops a remainder each time.
+    /// The paper's code packs LM1B and OpenWebText in the same way, except that it packs every
+    /// 1,000 documents separately and drops a remainder each time.
     Packed,
 }
 
 impl Layout {
-    /// The name in `dataset.json` and in messages: "rows" or "packed".
+    /// Returns the name in `dataset.json` and in messages: "rows" or "packed".
     pub fn name(self) -> &'static str {
         match self {
             Self::Rows => "rows",
@@ -30,7 +30,7 @@ impl Layout {
         }
     }
 
-    /// The smallest length, in tokens, with room for one token of text.
+    /// Returns the smallest length, in tokens, with room for one token of text.
     pub fn minimum_length(self) -> usize {
         match self {
             Self::Rows => 2,
@@ -50,7 +50,7 @@ impl Layout {
     }
 }
 
-/// The row of one document, or `None` when it is too long.
+/// Returns the row of one document, or `None` if the document is too long.
 pub(crate) fn row(tokens: &[u32], length: usize, tokenizer: &TextTokenizer) -> Option<Vec<u32>> {
     if tokens.len() + 1 > length {
         return None;
@@ -62,7 +62,7 @@ pub(crate) fn row(tokens: &[u32], length: usize, tokenizer: &TextTokenizer) -> O
     Some(row)
 }
 
-/// Cuts a stream of tokens into blocks of one length.
+/// Splits a stream of tokens into blocks of one length.
 #[derive(Debug)]
 pub(crate) struct Packer {
     length: usize,
@@ -72,7 +72,7 @@ pub(crate) struct Packer {
 }
 
 impl Packer {
-    /// A packer of blocks of `length`, which the layout must have accepted.
+    /// Creates a packer for blocks of `length` tokens. The layout must have accepted this length.
     pub(crate) fn new(length: usize, tokenizer: &TextTokenizer) -> Self {
         let bos = tokenizer.bos_id();
         Self {
@@ -83,7 +83,7 @@ impl Packer {
         }
     }
 
-    /// Adds tokens to the stream and hands every block that is complete to `emit`.
+    /// Adds tokens to the stream and calls `emit` with every completed block.
     pub(crate) fn push(
         &mut self,
         mut tokens: &[u32],
@@ -104,7 +104,7 @@ impl Packer {
         Ok(())
     }
 
-    /// Adds the end of a document to the stream.
+    /// Adds the end token of a document to the stream.
     pub(crate) fn end_document(
         &mut self,
         emit: impl FnMut(&[u32]) -> Result<(), DataError>,
@@ -112,12 +112,12 @@ impl Packer {
         self.push(&[self.eos], emit)
     }
 
-    /// Tokens of the stream that are in no complete block.
+    /// Returns the tokens of the stream that do not fill a block yet.
     pub(crate) fn pending(&self) -> &[u32] {
         &self.block[1..]
     }
 
-    /// Takes the pending tokens of another packer, or says why they are none.
+    /// Restores the pending tokens of another packer. Returns the reason if they are invalid.
     pub(crate) fn resume(&mut self, pending: &[u32]) -> Result<(), String> {
         let room = self.length - 2;
         if pending.len() >= room.max(1) {

@@ -1,25 +1,26 @@
-//! From text to batches of tokens.
+//! Turns text into batches of tokens.
 //!
-//! A flow language model is trained on rows of tokens, all of one length. This crate makes them,
-//! once, and serves them:
+//! A flow language model trains on rows of tokens of one fixed length. This crate prepares these
+//! rows once and then serves them:
 //!
 //! ```text
 //! corpus ──> tokenizer ──> layout ──> data folder ──> order ──> batches
 //! ```
 //!
-//! - A [`Corpus`] yields documents and can be read again from the start: text files, JSON lines,
-//!   parquet and folders of them, compressed or not ([`FileCorpus`]), or whatever a function yields
-//!   ([`FnCorpus`]). A [`TextMap`] changes each on its way.
-//! - A [`TextTokenizer`] turns documents into tokens: closed vocabularies of words or characters,
-//!   byte pairs learnt from the corpus, or any `tokenizer.json`.
-//! - A [`Layout`] makes rows of them: one document a row, or packed blocks of an endless stream.
-//! - [`prepare`] does all of this in a stream, in bounded memory, goes on where it was interrupted,
-//!   and leaves a data folder that is complete or not there: `dataset.json` ([`DatasetMeta`]), `tokenizer.json`, and the rows in
-//!   `train-00000.bin`, …, `validation-00000.bin`, … .
-//! - A [`Dataset`] opens such a folder. The rows are mapped, not loaded; everything that could be wrong
-//!   with the files is an error in one sentence.
-//! - A [`BatchOrder`] says which rows make the batch of a step, as a pure function of a seed and
-//!   the step.
+//! - A [`Corpus`] yields documents and can be read again from the start. [`FileCorpus`] reads text
+//!   files, JSON lines, parquet and folders of them, compressed or not. [`FnCorpus`] takes
+//!   documents from a function. A [`TextMap`] transforms each document.
+//! - A [`TextTokenizer`] encodes documents as tokens: closed vocabularies of words or characters,
+//!   byte pairs learned from the corpus, or any `tokenizer.json`.
+//! - A [`Layout`] arranges tokens in rows: one document per row, or packed blocks of a continuous
+//!   stream.
+//! - [`prepare`] runs all of this as a stream, in bounded memory, and resumes after an
+//!   interruption. It writes a complete data folder or none: `dataset.json` ([`DatasetMeta`]),
+//!   `tokenizer.json`, and the rows in `train-00000.bin`, …, `validation-00000.bin`, … .
+//! - A [`Dataset`] opens such a folder. It maps the rows into memory instead of loading them. Any
+//!   fault in the files is a one-sentence error.
+//! - A [`BatchOrder`] gives the rows of the batch at a step, as a pure function of a seed and the
+//!   step.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -44,11 +45,11 @@
 //! # Ok::<(), flm_data::DataError>(())
 //! ```
 //!
-//! Where a published data set comes from and how it is read is told by a [`Manifest`]: files, split, text column,
-//! [`Detokenizer`], tokenizer, length and layout. The feature `fetch` adds the function of that name, which
-//! downloads them; [`Manifest::take`] finds them in a copy that is there.
+//! A [`Manifest`] describes a published data set: its files, split, text column, [`Detokenizer`],
+//! tokenizer, length and layout. The feature `fetch` adds a function `fetch`, which downloads these
+//! files; [`Manifest::take`] finds them in a local copy.
 //!
-//! What becomes of a batch is not known here: the crate has no tensors and no device.
+//! The crate has no tensors and no devices; the caller converts the batches.
 
 mod corpus;
 mod dataset;
@@ -87,7 +88,7 @@ pub use shard::{ShardInfo, ShardMeta};
 pub use text_map::TextMap;
 pub use tokenizer::{BOS, EOS, MINIMUM_BPE_VOCABULARY, PAD, TextTokenizer};
 
-/// The snippets of the README compile.
+/// Compiles the code blocks of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! Where a data set comes from and how it is read: one TOML file for each.
+//! Manifests: one TOML file per data set with its sources and how to read them.
 
 mod check;
 mod error;
@@ -23,10 +23,10 @@ pub use source::{RepoKind, Source, SourceFile};
 
 use crate::{Detokenizer, Layout, TextUnit};
 
-/// The version of the format that this library reads.
+/// The version of the manifest format that this library reads.
 pub const MANIFEST_VERSION: u32 = 1;
 
-/// The manifests that come with the program.
+/// The built-in manifests.
 const BUILTIN: [(&str, &str); 10] = [
     ("lm1b", include_str!("../datasets/lm1b.toml")),
     ("openwebtext", include_str!("../datasets/openwebtext.toml")),
@@ -46,8 +46,8 @@ const BUILTIN: [(&str, &str); 10] = [
     ("gsm8k", include_str!("../datasets/gsm8k.toml")),
 ];
 
-/// What is to be known about a data set: where its files are, how they are read, and which tokenizer, length and layout are
-/// usual for it.
+/// The description of a data set: its files, how to read them, and its usual tokenizer, length and
+/// layout.
 ///
 /// ```
 /// use flm_data::{Layout, Manifest, SplitRule};
@@ -58,7 +58,7 @@ const BUILTIN: [(&str, &str); 10] = [
 /// # Ok::<(), flm_data::ManifestError>(())
 /// ```
 ///
-/// A file of one's own looks like those in `datasets/`; unknown keys are refused:
+/// A custom manifest has the same form as the files in `datasets/`. Unknown keys are errors:
 ///
 /// ```
 /// # use flm_data::Manifest;
@@ -84,57 +84,57 @@ const BUILTIN: [(&str, &str); 10] = [
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// What the data set is called here: the name of its manifest, and of its folder in the cache.
+    /// The name of the manifest, and of the data set's folder in the cache.
     pub name: String,
-    /// What it is called elsewhere.
+    /// The full name of the data set.
     pub title: String,
-    /// The licence of the text, or what is known of it.
+    /// The licence of the text, as far as it is known.
     pub license: String,
-    /// A page that describes it.
+    /// A web page that describes the data set.
     pub page: String,
-    /// The files to train on; at least one.
+    /// The training files; at least one.
     pub train: Vec<SourceFile>,
-    /// The files to validate on; none unless the rule is [`SplitRule::Files`].
+    /// The validation files; empty unless the rule is [`SplitRule::Files`].
     pub validation: Vec<SourceFile>,
-    /// Which documents are for validation.
+    /// The rule that selects the validation documents.
     pub split: SplitRule,
-    /// The column of Parquet files and the field of JSON lines that holds the text.
+    /// The column of parquet files or the field of JSON lines with the text.
     pub column: String,
-    /// What a document is in a text file.
+    /// The unit of a text file that makes one document.
     pub unit: TextUnit,
-    /// What makes ordinary text of it.
+    /// The detokenizer that restores ordinary text.
     pub detokenizer: Detokenizer,
     /// The usual tokenizer.
     pub tokenizer: ManifestTokenizer,
-    /// Tokens in a row.
+    /// The number of tokens in a row.
     pub length: usize,
-    /// What a row holds.
+    /// The content of a row.
     pub layout: Layout,
 }
 
-/// Which documents are for validation.
+/// A rule that selects the validation documents.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SplitRule {
-    /// Those of files of their own.
+    /// The documents in separate validation files.
     Files,
-    /// The last ones, this many.
+    /// This many documents at the end of the corpus.
     Last(u64),
-    /// A share of all, above 0 and below 1, in whole millionths.
+    /// A fraction of all documents, above 0 and below 1, in whole millionths.
     Share(f64),
 }
 
-/// The tokenizer that is usual for a data set.
+/// The usual tokenizer of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ManifestTokenizer {
     /// All words of the corpus.
     Words,
     /// All characters of the corpus.
     Chars,
-    /// Byte pairs learnt from the corpus, this many tokens.
+    /// Byte pairs learned from the corpus, with this many tokens.
     Bpe(usize),
-    /// A published one.
+    /// A published tokenizer.
     Published {
-        /// What it is called: `gpt2`, `bert-base-uncased`.
+        /// Its name, such as `gpt2` or `bert-base-uncased`.
         name: String,
         /// Its `tokenizer.json`.
         file: SourceFile,
@@ -142,7 +142,8 @@ pub enum ManifestTokenizer {
 }
 
 impl ManifestTokenizer {
-    /// The name in the manifest: `words`, `chars`, `bpe:N` or that of a published tokenizer.
+    /// Returns the name in the manifest: `words`, `chars`, `bpe:N` or the name of a published
+    /// tokenizer.
     pub fn name(&self) -> String {
         match self {
             Self::Words => "words".to_owned(),
@@ -152,7 +153,7 @@ impl ManifestTokenizer {
         }
     }
 
-    /// Where it comes from, if it is a published one.
+    /// Returns the source of a published tokenizer.
     pub fn file(&self) -> Option<&SourceFile> {
         match self {
             Self::Published { file, .. } => Some(file),
@@ -162,21 +163,21 @@ impl ManifestTokenizer {
 }
 
 impl Manifest {
-    /// The names of the manifests that come with the program.
+    /// Returns the names of the built-in manifests.
     pub fn builtin_names() -> impl Iterator<Item = &'static str> {
         BUILTIN.iter().map(|(name, _)| *name)
     }
 
-    /// The text of a manifest that comes with the program, comments included.
+    /// Returns the text of a built-in manifest, comments included.
     pub fn builtin_text(name: &str) -> Option<&'static str> {
         let (_, text) = BUILTIN.iter().find(|(known, _)| *known == name)?;
         Some(text)
     }
 
-    /// A manifest that comes with the program.
+    /// Returns a built-in manifest.
     ///
     /// # Errors
-    /// [`ManifestError::UnknownName`], which lists those there are.
+    /// Returns [`ManifestError::UnknownName`], which lists the known names.
     pub fn builtin(name: &str) -> Result<Self, ManifestError> {
         let text = Self::builtin_text(name).ok_or_else(|| ManifestError::UnknownName {
             found: name.to_owned(),
@@ -185,10 +186,10 @@ impl Manifest {
         Self::parse(text, name)
     }
 
-    /// Reads a manifest from a file; the data set is called as the file is, without its ending.
+    /// Reads a manifest from a file. The data set is named after the file, without its extension.
     ///
     /// # Errors
-    /// When the file cannot be read, or as [`parse`](Self::parse).
+    /// Returns an error if the file cannot be read, or the errors of [`parse`](Self::parse).
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ManifestError> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(|source| ManifestError::Io {
@@ -199,15 +200,15 @@ impl Manifest {
         raw::parse(&text, &name, &path.display().to_string())
     }
 
-    /// Reads a manifest from its text; `name` is that of the data set.
+    /// Parses a manifest; `name` is the name of the data set.
     ///
     /// # Errors
-    /// One that names the manifest and the key at fault.
+    /// Returns an error that names the manifest and the faulty key.
     pub fn parse(text: &str, name: &str) -> Result<Self, ManifestError> {
         raw::parse(text, name, name)
     }
 
-    /// The splits that have files, and their folders' names: train, then validation.
+    /// Returns the splits with their folder names and files: train, then validation.
     pub(crate) fn splits(&self) -> [(&'static str, &[SourceFile]); 2] {
         use crate::dataset::{TRAIN, VALIDATION};
         [(TRAIN, &self.train), (VALIDATION, &self.validation)]

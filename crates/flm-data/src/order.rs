@@ -1,15 +1,15 @@
-//! The order in which rows are trained on, as a function that can be asked anywhere.
+//! The training order of rows, with random access.
 
 use crate::DataError;
 use crate::mix::mix;
 
-/// A shuffled order over the rows of a split, a new one in each epoch.
+/// A shuffled order over the rows of a split, different in each epoch.
 ///
-/// The row at a place is computed from (seed, epoch, place) alone. There is no shuffled list to
-/// hold, and a run that resumes at step 10,000 asks for that step and has the batch it would have
-/// had. Each epoch is a keyed bijection of the row numbers: a Feistel network (Luby and Rackoff,
-/// 1988) over the next power of four, walked until it lands on a row (Black and Rogaway, 2002).
-/// A shuffled list of another generator would change the losses of every seed in the documents.
+/// The row at a position is computed from (seed, epoch, position) alone. No shuffled list is
+/// stored, and a run that resumes at step 10,000 gets the same batch as an uninterrupted run. Each
+/// epoch is a keyed bijection of the row numbers: a Feistel network (Luby and Rackoff, 1988) over
+/// the next power of four, iterated until the result is a row number (Black and Rogaway, 2002).
+/// Another shuffling method would change the losses of every documented seed.
 ///
 /// ```
 /// use flm_data::BatchOrder;
@@ -18,7 +18,7 @@ use crate::mix::mix;
 /// let mut epoch = order.batch(0, 5);
 /// epoch.sort();
 /// assert_eq!(epoch, [0, 1, 2, 3, 4]);
-/// // Batches do not stop at the end of an epoch.
+/// // Batches continue across the end of an epoch.
 /// assert_eq!(order.batch(1, 3), [order.row(0, 3), order.row(0, 4), order.row(1, 0)]);
 /// # Ok::<(), flm_data::DataError>(())
 /// ```
@@ -30,17 +30,17 @@ pub struct BatchOrder {
     half: u32,
 }
 
-// Four rounds make a network indistinguishable from random in theory, with ideal round functions
-// and large halves; halves of few bits need more.
+// With ideal round functions and large halves, four rounds are indistinguishable from random.
+// Halves of a few bits need more.
 const ROUNDS: u64 = 8;
-// Smaller halves have round functions of so few values that orders of a few rows repeat.
+// With smaller halves the round functions have so few values that orders of a few rows repeat.
 const MINIMUM_HALF: u32 = 4;
 
 impl BatchOrder {
-    /// The order of this seed over `rows` rows.
+    /// Creates the order for a seed over `rows` rows.
     ///
     /// # Errors
-    /// [`DataError::NoRows`] for 0 rows.
+    /// Returns [`DataError::NoRows`] for 0 rows.
     pub fn new(seed: u64, rows: usize) -> Result<Self, DataError> {
         if rows == 0 {
             return Err(DataError::NoRows);
@@ -53,18 +53,19 @@ impl BatchOrder {
         })
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The row at a position of an epoch; positions beyond the rows continue in later epochs.
+    /// Returns the row at a position of an epoch. Positions past the last row continue in later
+    /// epochs.
     pub fn row(&self, epoch: u64, position: usize) -> usize {
         let epoch = epoch.wrapping_add((position / self.rows) as u64);
         let key = mix(self.seed ^ mix(epoch));
         let mut row = (position % self.rows) as u64;
-        // The walk ends: it follows a cycle of the bijection that begins at a row. The block has
-        // less than four times as many values as there are rows (or 256), so it ends soon.
+        // The loop ends: it follows a cycle of the bijection that contains a row number. The block
+        // has fewer than four times as many values as rows (or 256), so few iterations are needed.
         loop {
             row = self.permute(key, row);
             if row < self.rows as u64 {
@@ -73,8 +74,8 @@ impl BatchOrder {
         }
     }
 
-    /// The rows of one training step: `batch_size` samples from number `step · batch_size` on,
-    /// counted over all epochs.
+    /// Returns the rows of one training step: `batch_size` samples, starting at sample number
+    /// `step · batch_size`, counted over all epochs.
     pub fn batch(&self, step: u64, batch_size: usize) -> Vec<usize> {
         let first = u128::from(step) * batch_size as u128;
         (0..batch_size as u128)
@@ -86,7 +87,7 @@ impl BatchOrder {
             .collect()
     }
 
-    /// A bijection of the numbers of `2 · half` bits.
+    /// A bijection on the numbers of `2 · half` bits.
     fn permute(&self, key: u64, value: u64) -> u64 {
         let mask = (1 << self.half) - 1;
         let (mut left, mut right) = (value >> self.half, value & mask);
@@ -152,8 +153,8 @@ mod tests {
             let order = order(seed, 1000);
             (0..1000).map(|place| order.row(epoch, place)).collect()
         };
-        // Two independent orders agree in one place on average; in ten or more with a probability
-        // below 2e-7 (Poisson).
+        // Two independent orders agree in one position on average. Ten or more agreements have a
+        // probability below 2e-7 (Poisson).
         let agree = |a: &[usize], b: &[usize]| a.iter().zip(b).filter(|(a, b)| a == b).count();
         let identity: Vec<usize> = (0..1000).collect();
         let orders = [
@@ -173,9 +174,9 @@ mod tests {
 
     #[test]
     fn a_place_has_every_row_equally_often() {
-        // 20,000 epochs of 20 rows: for each place chi-square with 19 degrees of freedom, above 60
-        // with a probability of 4e-6; 20 places and three seeds give a false alarm rate below 3e-4. The
-        // seeds are fixed, so this passes always or never.
+        // 20,000 epochs of 20 rows: chi-square per position with 19 degrees of freedom, above 60
+        // with a probability of 4e-6. 20 positions and three seeds give a false alarm rate below
+        // 3e-4. The seeds are fixed, so the result is always the same.
         for seed in 0..3 {
             let order = order(seed, 20);
             for place in 0..20 {
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn neighbours_are_as_independent_as_in_a_shuffle() {
-        // In a shuffle of n rows the next row is the successor of this one once on average.
+        // In a shuffle, the next row is the successor of the current one once on average.
         let order = order(5, 5000);
         let successors: usize = (0..20)
             .map(|epoch| {
@@ -210,6 +211,6 @@ mod tests {
     #[test]
     fn no_rows_have_no_order() {
         let error = BatchOrder::new(0, 0).unwrap_err();
-        assert_eq!(error.to_string(), "an order over no rows has no batches");
+        assert_eq!(error.to_string(), "a batch order needs at least one row");
     }
 }

@@ -1,14 +1,14 @@
-//! Reading ahead: pieces of a corpus in batches that are worth spreading over the cores.
+//! Groups the pieces of a corpus into batches that are large enough for parallel work.
 
 use crate::DataError;
 use crate::corpus::{Piece, Pieces};
 
-/// The most pieces in a batch.
+/// The largest number of pieces in a batch.
 const PIECES: usize = 1000;
-/// A batch is full once it holds this much text, in bytes; the last piece may go over it.
+/// A batch is full at this many bytes of text; the last piece may exceed it.
 const BYTES: usize = 4 << 20;
 
-/// The pieces in their order, in batches of at least one.
+/// Returns the pieces in order, in batches of at least one.
 pub(crate) fn batches(
     mut pieces: Pieces<'_>,
 ) -> impl Iterator<Item = Result<Vec<Piece>, DataError>> {

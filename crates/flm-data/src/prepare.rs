@@ -1,4 +1,4 @@
-//! From a corpus to a data folder.
+//! Prepares a data folder from a corpus.
 
 pub(crate) mod choice;
 mod encode;
@@ -24,61 +24,61 @@ use journal::{JOURNAL_FILE, Journal, identity};
 use rows::RowMaker;
 use text::AllText;
 
-/// What [`prepare`] is doing.
+/// The current pass of [`prepare`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The first pass over the corpus, which gathers a vocabulary or counts the documents. It is
-    /// only made where one of these is asked for.
+    /// The first pass over the corpus, which builds a vocabulary or counts the documents. It only
+    /// runs if one of these is needed.
     Vocabulary,
     /// The pass that encodes the corpus and writes rows.
     Encoding,
 }
 
-/// How far [`prepare`] has come.
+/// The progress of [`prepare`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// The pass.
+    /// The current pass.
     pub stage: Stage,
-    /// Documents read in this pass. Where an interrupted preparation goes on, they are read from
-    /// the first on.
+    /// Documents read in this pass. A resumed preparation reads the corpus from its first document.
     pub documents: u64,
     /// Bytes of text read in this pass.
     pub bytes: u64,
-    /// Rows written, of both splits.
+    /// Rows written, over both splits.
     pub rows: u64,
 }
 
-/// Makes a data folder of a corpus.
+/// Prepares a data folder from a corpus.
 ///
-/// The same corpus and options give the same bytes in every file, on any number of cores and
-/// however often the preparation was interrupted. Memory holds two batches of documents (4 MiB of
-/// text each, or one document if it is larger) and the vocabulary, however large the corpus is.
+/// The same corpus and options give identical bytes in every file, for any number of cores and
+/// interruptions. Memory holds two batches of documents (4 MiB of text each, or one document if it
+/// is larger) and the vocabulary, independent of the corpus size.
 ///
-/// **Validation.** Among every `1 / validation_share` documents in a row, a hash of their place
-/// chooses one for validation. No document is in both splits: packed blocks are made of the documents
-/// of one split. A continuous corpus ([`Corpus::is_continuous`]) has too few documents for this;
-/// there the finished blocks are split in the same way. A corpus of fewer than `1 /
-/// validation_share` documents or blocks may have an empty validation split. With
-/// [`Validation::Last`] it is the last documents instead (of a continuous corpus, the last files);
-/// unless a vocabulary is gathered anyway, this takes a pass of its own that only reads, to count
-/// them. With [`Validation::Corpus`] it is all of another corpus, whose text also counts for a
+/// **Validation.** By default, a hash of the position selects one of every `1 / validation_share`
+/// consecutive documents for validation. No document is in both splits: packed blocks contain the
+/// documents of one split only. A continuous corpus ([`Corpus::is_continuous`]) has too few
+/// documents for this, so its finished blocks are split in the same way. The validation split may
+/// be empty if the corpus has fewer than `1 / validation_share` documents or blocks.
+///
+/// [`Validation::Last`] selects the last documents instead (of a continuous corpus, the last
+/// files). Counting them takes an extra read-only pass, unless the vocabulary needs a pass anyway.
+/// [`Validation::Corpus`] selects all of a second corpus, whose text also counts for the
 /// vocabulary.
 ///
-/// **The folder.** Everything is written to a hidden folder beside `out`, which is renamed once it
-/// is complete. An existing data folder is only replaced with `force`, and only then. `force`
-/// replaces nothing that is not a data folder. While one process prepares `out`, others are refused.
+/// **The folder.** All files are written to a hidden folder next to `out`, which is renamed when it
+/// is complete. An existing data folder is replaced only with `force`, and only at that point.
+/// `force` never replaces a folder that is not a data folder. While one process prepares `out`,
+/// another call for it returns an error.
 ///
-/// **Interruptions.** When it is stopped by `progress`, by the system (a full disk) or by force, the
-/// hidden folder `.NAME.preparing` stays beside `out`, with a journal of what is in it. The same
-/// call goes on from there: it reads over the documents that are in the folder, without encoding
-/// them, and checks that they are the same ones. A call with other options, or after the
-/// corpus was changed, begins afresh. Any other error (a fault in the corpus, say) leaves nothing
-/// behind.
+/// **Interruptions.** If `progress`, the system (a full disk) or a kill signal stops the
+/// preparation, the hidden folder `.NAME.preparing` stays next to `out`, with a journal of its
+/// content. The same call resumes: it reads the documents that are already in the folder without
+/// encoding them, and checks that they are unchanged. A call with other options or a changed corpus
+/// starts over. Any other error, such as a fault in the corpus, leaves no files.
 ///
 /// `progress` is called after every batch of documents and can stop the preparation.
 ///
 /// # Errors
-/// Anything that reading, encoding and writing can meet; see [`DataError`].
+/// Returns any error of reading, encoding and writing; see [`DataError`].
 pub fn prepare(
     corpus: &dyn Corpus,
     options: &PrepareOptions,
@@ -100,7 +100,7 @@ pub fn prepare(
             Ok(meta)
         }
         Err(error) => {
-            // What lies outside of corpus and options can be otherwise the next time.
+            // Causes outside the corpus and the options may be gone on the next call.
             let transient = matches!(error, DataError::Cancelled | DataError::Io { .. });
             if transient && staging.path(Path::new(JOURNAL_FILE)).is_file() {
                 staging.keep();
@@ -110,7 +110,7 @@ pub fn prepare(
     }
 }
 
-/// Makes everything that is to be in the folder.
+/// Writes all files of the folder.
 fn fill(
     corpus: &dyn Corpus,
     options: &PrepareOptions,
@@ -153,7 +153,7 @@ fn fill(
     let splits_blocks = corpus.is_continuous() && matches!(options.validation, Validation::Share);
     let mut maker = RowMaker::new(folder, &tokenizer, &meta, options, choice, splits_blocks);
     if let Err(reason) = maker.resume(journal.rows.clone()) {
-        tracing::warn!(folder = %folder.display(), reason, "what was prepared before is damaged");
+        tracing::warn!(folder = %folder.display(), reason, "the earlier preparation is damaged");
         drop(maker);
         staging.clear()?;
         return fill(corpus, options, staging, progress);
@@ -180,27 +180,28 @@ fn fill(
         write_file(&folder.join(name), content)?;
     }
     write_meta(&meta, &folder.join(META_FILE))?;
-    // As long as anything can fail, it can be gone on with.
+    // The journal is removed last, so that a failure before this point can be resumed.
     let journal = folder.join(JOURNAL_FILE);
     fs::remove_file(&journal).map_err(DataError::io("remove", &journal))?;
     Ok(meta)
 }
 
-/// What an interrupted preparation of this identity left, if it can be used.
+/// Returns the tokenizer and journal of an interrupted preparation with this identity, if they are
+/// usable.
 fn take_up(folder: &Path, identity: &str) -> Option<(TextTokenizer, Journal)> {
     let journal = Journal::read(folder, identity)?;
     let tokenizer = TextTokenizer::load(folder.join(TOKENIZER_FILE)).ok()?;
     (tokenizer.hash() == journal.tokenizer_hash).then_some((tokenizer, journal))
 }
 
-/// Makes the tokenizer, unless it is given, and counts the documents, if that is asked for.
+/// Builds the tokenizer unless it is given, and counts the documents if required.
 fn first_pass(
     text: AllText<'_>,
     options: &PrepareOptions,
     given: Option<TextTokenizer>,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<(TextTokenizer, Option<u64>), DataError> {
-    // A call for every piece would cost more than counting a short document does.
+    // A callback for every piece would cost more than counting a short document.
     const EVERY: u64 = 1000;
     let mut counts = Progress {
         stage: Stage::Vocabulary,
@@ -276,7 +277,7 @@ fn write_meta(meta: &DatasetMeta, path: &Path) -> Result<(), DataError> {
 }
 
 fn write_file(path: &Path, content: &[u8]) -> Result<(), DataError> {
-    // One that is there is of a preparation that was interrupted after it.
+    // An existing file is left from an interrupted preparation.
     let mut file = File::create(path).map_err(DataError::io("create", path))?;
     file.write_all(content)
         .and_then(|()| file.sync_all())

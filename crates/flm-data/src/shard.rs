@@ -1,4 +1,4 @@
-//! Token shards: files of rows behind a fixed header.
+//! Token shards: files of rows after a fixed header.
 //!
 //! All numbers are little-endian.
 //!
@@ -21,13 +21,13 @@ mod write;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// One shard of a split.
+/// A shard of a split, as listed in `dataset.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardMeta {
-    /// File name in the data folder.
+    /// The file name in the data folder.
     pub file: String,
-    /// Rows in it.
+    /// The number of rows.
     pub rows: u64,
 }
 
@@ -41,7 +41,7 @@ pub(crate) const MAGIC: &[u8; 8] = b"FLMSHARD";
 pub(crate) const SHARD_VERSION: u32 = 1;
 pub(crate) const HEADER: usize = 128;
 
-/// What all shards of a data folder have in common.
+/// The properties that all shards of a data folder share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShardSpec {
     pub(crate) vocabulary: u32,
@@ -95,10 +95,10 @@ impl Header {
         bytes
     }
 
-    /// Reads a header; `path` is for errors.
+    /// Parses a header; `path` is for errors.
     fn parse(bytes: &[u8], path: &Path) -> Result<Self, DataError> {
         let mark = &bytes[..bytes.len().min(MAGIC.len())];
-        // An empty or cut file is short rather than foreign, as far as it goes.
+        // A prefix of the magic bytes counts as a truncated shard, not as another kind of file.
         if !MAGIC.starts_with(mark) {
             return Err(DataError::WrongMagic {
                 path: path.to_path_buf(),

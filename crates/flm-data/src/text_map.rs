@@ -1,13 +1,12 @@
-//! A change that is made to every text on its way to the tokenizer.
+//! Transformations of documents before tokenization.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// A named function from text to text, such as a detokenizer that undoes what the makers of a
-/// corpus did to it.
+/// A named function from text to text, such as a detokenizer.
 ///
-/// The name goes into `dataset.json`, and tells one map from another where a preparation goes on
-/// that was interrupted; the function must give the same text each time.
+/// The name is stored in `dataset.json` and identifies the map when an interrupted preparation
+/// resumes. The function must be deterministic.
 ///
 /// ```
 /// let map = flm_data::TextMap::new("lower case", |text| text.to_lowercase());
@@ -20,7 +19,7 @@ pub struct TextMap {
 }
 
 impl TextMap {
-    /// A map of this name.
+    /// Creates a map with this name.
     pub fn new(
         name: impl Into<String>,
         map: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -31,12 +30,12 @@ impl TextMap {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The text in place of `text`.
+    /// Returns the transformed text.
     pub fn apply(&self, text: &str) -> String {
         (self.map)(text)
     }

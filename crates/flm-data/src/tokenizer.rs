@@ -1,4 +1,4 @@
-//! A tokenizer with the three tokens that rows are made of.
+//! Tokenizers with begin, end and padding tokens for rows.
 
 pub(crate) mod bpe;
 pub(crate) mod closed;
@@ -23,51 +23,52 @@ use crate::{Corpus, DataError};
 use specials::SpecialIds;
 use words::Words;
 
-/// Called with each piece of text that was read for a vocabulary; an error ends the reading.
+/// A callback for each piece of text read for a vocabulary. An error stops the pass.
 pub(crate) type Pass<'a> = &'a mut dyn FnMut(&Piece) -> Result<(), DataError>;
 
-/// The most of a text that is given to the `tokenizers` crate at once, in bytes; it takes some hundred times as
-/// much memory.
+/// The largest text passed to the `tokenizers` crate at once, in bytes. The crate uses about a
+/// hundred times as much memory.
 const LONGEST: usize = 1 << 20;
 
-/// Turns text into tokens and back, and knows which tokens begin, end and pad a row.
+/// Converts text to tokens and back, and knows the tokens that begin, end and pad a row.
 ///
-/// Four kinds are built here, all of them ordinary tokenizers of the `tokenizers` crate that save
-/// as `tokenizer.json`:
+/// This crate builds three kinds of tokenizers and loads others. All are tokenizers of the
+/// `tokenizers` crate and are saved as `tokenizer.json`:
 ///
-/// - [`words`](Self::words): a closed vocabulary of words split at white space. Text comes back
-///   with one space between words.
-/// - [`chars`](Self::chars): a closed vocabulary of characters (Unicode scalar values). Text comes
-///   back exactly.
-/// - [`train_bpe`](Self::train_bpe): byte pairs learnt from a corpus, over bytes, so that any text
-///   can be encoded and comes back exactly.
+/// - [`words`](Self::words): a closed vocabulary of words split at white space. Decoding puts one
+///   space between words.
+/// - [`chars`](Self::chars): a closed vocabulary of characters (Unicode scalar values). Decoding
+///   restores the text exactly.
+/// - [`train_bpe`](Self::train_bpe): byte pairs learned from a corpus. They work on bytes, so any
+///   text can be encoded, and decoding restores it exactly.
 /// - [`load`](Self::load): any `tokenizer.json`.
 ///
-/// The first three have `[PAD]`, `[BOS]` and `[EOS]` as tokens 0, 1 and 2. In a file from
-/// elsewhere they are found by name among the added tokens marked special, the first that is there:
+/// The first three have `[PAD]`, `[BOS]` and `[EOS]` as tokens 0, 1 and 2. In other files they are
+/// found by name among the added tokens marked special; the first name present is used:
 ///
-/// - end: `[EOS]`, `</s>`, `<eos>`, `<|endoftext|>`, `<|end_of_text|>`, `[SEP]`; without one the
-///   file is refused;
+/// - end: `[EOS]`, `</s>`, `<eos>`, `<|endoftext|>`, `<|end_of_text|>`, `[SEP]`; a file without any
+///   of these is an error;
 /// - begin: `[BOS]`, `<s>`, `<bos>`, `<|begin_of_text|>`, `[CLS]`, otherwise the end token;
 /// - padding: `[PAD]`, `<pad>`, `<|pad|>`, `<|padding|>`, otherwise the end token.
 ///
-/// So GPT-2 has `<|endoftext|>` for all three, and BERT `[CLS]`, `[SEP]` and `[PAD]`.
+/// So GPT-2 uses `<|endoftext|>` for all three, and BERT uses `[CLS]`, `[SEP]` and `[PAD]`.
 ///
-/// Special tokens never come out of text: a document that spells `<|endoftext|>` is encoded as
-/// those characters and cannot end a row. In the closed word vocabulary, where it would be a word
-/// of its own, such a text is an error. Truncation, padding and dropout that a file asks for are
-/// switched off.
+/// Encoding text never yields special tokens: a document that contains `<|endoftext|>` is encoded
+/// as those characters and cannot end a row. In the closed word vocabulary, where it would be a
+/// separate word, such a text is an error. Truncation, padding and dropout settings of a file are
+/// disabled.
 ///
-/// Tokens are those of the `tokenizers` crate, but for two cases in which it would take a hundred times the size of a
-/// text in memory. Of a word (a run of letters, of digits, of signs or of spaces) of more than 64 KiB, no token spans two
-/// segments of that size. A pipeline that is not known here takes a text of more than 1 MiB in parts, cut at a
-/// line end or else at a space, if there is one.
+/// The tokens equal those of the `tokenizers` crate, with two exceptions that avoid a memory use of
+/// a hundred times the text size. A word (a run of letters, digits, signs or spaces) of more than
+/// 64 KiB is split into segments of that size, and no token spans two of them. For an unknown
+/// pipeline, a text of more than 1 MiB is encoded in parts, cut at a line end or otherwise at a
+/// space, if there is one.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
-    /// The quick way to the same tokens, where there is one.
+    /// A faster implementation that gives the same tokens, for known pipelines.
     words: Option<Words>,
-    /// Whether a special token that is spelt in a text is that token.
+    /// Whether a special token that appears in a text is encoded as that token.
     reads_specials: bool,
     specials: SpecialIds,
     vocabulary: usize,
@@ -75,21 +76,21 @@ pub struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// The closed vocabulary of all words of a corpus, sorted by their bytes. Memory grows with
-    /// the number of different words, not with the corpus.
+    /// Builds the closed vocabulary of all words of a corpus, sorted by their bytes. Memory grows
+    /// with the number of different words, not with the corpus.
     ///
     /// # Errors
-    /// What reading the corpus gives; [`DataError::EmptyCorpus`] when there is no word;
-    /// [`DataError::BadWord`] when a word is one of the special tokens.
+    /// Returns the errors of reading the corpus; [`DataError::EmptyCorpus`] if there are no words;
+    /// [`DataError::BadWord`] if a word is a special token.
     pub fn words(corpus: &dyn Corpus) -> Result<Self, DataError> {
         closed::words(corpus, &mut |_| Ok(()))
     }
 
-    /// The closed vocabulary of the given words, in the given order from token 3 on.
+    /// Builds the closed vocabulary of the given words, in the given order, starting at token 3.
     ///
     /// # Errors
-    /// [`DataError::BadWord`] when a word is empty, holds white space, occurs twice or is one of
-    /// the special tokens.
+    /// Returns [`DataError::BadWord`] if a word is empty, contains white space, occurs twice or is
+    /// a special token.
     pub fn from_words<I>(words: I) -> Result<Self, DataError>
     where
         I: IntoIterator,
@@ -98,20 +99,21 @@ impl TextTokenizer {
         closed::from_words(words.into_iter().map(Into::into).collect())
     }
 
-    /// The closed vocabulary of all characters of a corpus, sorted by code point.
+    /// Builds the closed vocabulary of all characters of a corpus, sorted by code point.
     ///
     /// # Errors
-    /// What reading the corpus gives; [`DataError::EmptyCorpus`] when there is no character.
+    /// Returns the errors of reading the corpus; [`DataError::EmptyCorpus`] if there are no
+    /// characters.
     pub fn chars(corpus: &dyn Corpus) -> Result<Self, DataError> {
         closed::chars(corpus, &mut |_| Ok(()))
     }
 
-    /// A byte-level vocabulary of at most `size` tokens learnt from a corpus. A small corpus, in
-    /// which no more pairs occur twice, gives fewer.
+    /// Learns a byte-level vocabulary of at most `size` tokens from a corpus. Training stops
+    /// earlier, with fewer tokens, when no pair occurs twice.
     ///
     /// # Errors
-    /// What reading the corpus gives; [`DataError::BpeTooSmall`] for a size below
-    /// [`MINIMUM_BPE_VOCABULARY`]; [`DataError::EmptyCorpus`] when there is no text.
+    /// Returns the errors of reading the corpus; [`DataError::BpeTooSmall`] for a size below
+    /// [`MINIMUM_BPE_VOCABULARY`]; [`DataError::EmptyCorpus`] if there is no text.
     pub fn train_bpe(corpus: &dyn Corpus, size: usize) -> Result<Self, DataError> {
         bpe::train(corpus, size, &mut |_| Ok(()))
     }
@@ -119,17 +121,18 @@ impl TextTokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// When the file cannot be read or understood, or has no end token.
+    /// Returns an error if the file cannot be read or parsed, or has no end token.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(DataError::io("read", path))?;
         Self::of_bytes(&bytes, path)
     }
 
-    /// The tokenizer with the content `json` of a `tokenizer.json`, from the file of that `name`.
+    /// Creates a tokenizer from `json`, the content of a `tokenizer.json`. Errors use `name` as the
+    /// file name.
     ///
     /// # Errors
-    /// When it cannot be understood, or has no end token.
+    /// Returns an error if the content cannot be parsed, or has no end token.
     pub fn from_json(json: &str, name: impl AsRef<Path>) -> Result<Self, DataError> {
         Self::of_bytes(json.as_bytes(), name.as_ref())
     }
@@ -139,18 +142,18 @@ impl TextTokenizer {
             path: path.to_path_buf(),
             reason,
         };
-        // The library takes for granted that its decoder, for one, is JSON.
+        // The library panics on some invalid parts, such as a decoder that is not JSON.
         let inner = guarded(|| Tokenizer::from_bytes(bytes))
             .ok_or_else(|| bad("its parts cannot be read".to_owned()))?
             .map_err(|error| bad(error.to_string()))?;
         Self::new(inner, &path.display().to_string())
     }
 
-    /// The same tokenizer with a token of its own for padding, `[PAD]`, after all others, if it has none. So the paper's code
-    /// makes 50,258 tokens of GPT-2's 50,257.
+    /// Adds a separate padding token, `[PAD]`, after all other tokens, if padding uses the end
+    /// token. The paper's code extends GPT-2's 50,257 tokens to 50,258 in this way.
     ///
     /// # Errors
-    /// When the tokenizer cannot be written out again.
+    /// Returns an error if the tokenizer cannot be serialized.
     pub fn with_padding(mut self) -> Result<Self, DataError> {
         if self.specials.pad != self.specials.eos {
             return Ok(self);
@@ -160,40 +163,40 @@ impl TextTokenizer {
         Self::new(self.inner, PAD)
     }
 
-    /// The same tokenizer, but it reads a special token that is spelt in a text as that token, as published evaluations cut
-    /// samples: `<|endoftext|>` ends GPT-2's text.
+    /// Encodes special tokens that appear in a text as those tokens. Published evaluations truncate
+    /// samples in this way: `<|endoftext|>` ends GPT-2's text.
     #[must_use]
     pub fn reading_specials(mut self) -> Self {
         self.inner.set_encode_special_tokens(false);
-        // It knows nothing of special tokens.
+        // The fast implementation does not support special tokens.
         self.words = None;
         self.reads_specials = true;
         self
     }
 
-    /// The content of a `tokenizer.json`.
+    /// Returns the content of a `tokenizer.json`.
     ///
     /// # Errors
-    /// When the tokenizer cannot be written out.
+    /// Returns an error if the tokenizer cannot be serialized.
     pub fn to_json(&self) -> Result<String, DataError> {
         self.inner.to_string(true).map_err(tokenizer_error)
     }
 
-    /// Writes a `tokenizer.json`, whole or not at all.
+    /// Writes a `tokenizer.json` atomically.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DataError> {
         let path = path.as_ref();
         let json = self.to_json()?;
         Ok(flm_files::write(path, json.as_bytes())?)
     }
 
-    /// The tokens of a text, without a begin or end token.
+    /// Encodes a text, without a begin or end token.
     ///
     /// # Errors
-    /// [`DataError::UnknownWord`] for a word or character that a closed vocabulary lacks,
-    /// [`DataError::BadWord`] for a special token spelt in a text of words.
+    /// Returns [`DataError::UnknownWord`] for a word or character that is not in a closed
+    /// vocabulary, and [`DataError::BadWord`] for a special token in a text of words.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, DataError> {
         if let Some(tokens) = self.words.and_then(|words| words.encode(&self.inner, text)) {
             return self.checked(tokens);
@@ -208,21 +211,22 @@ impl TextTokenizer {
         self.checked(tokens)
     }
 
-    /// The tokens of many texts, in their order; on several cores, which changes nothing in the
+    /// Encodes several texts on several cores, in order. The number of cores does not affect the
     /// result.
     ///
     /// # Errors
-    /// That of [`encode`](Self::encode) for the first text that has one.
+    /// Returns the error of [`encode`](Self::encode) for the first text that fails.
     pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, DataError> {
         let encoded: Vec<_> = texts.par_iter().map(|text| self.encode(text)).collect();
         encoded.into_iter().collect()
     }
 
-    /// The text of a row, as far as it goes: a begin token at the front is dropped and the text
-    /// ends before the first end token. Any other special token stays visible in it.
+    /// Decodes a row. Drops a begin token at the front and stops before the first end token. Any
+    /// other special token stays visible in the text.
     ///
     /// # Errors
-    /// [`DataError::UnknownToken`] for a token before that end which is not in the vocabulary.
+    /// Returns [`DataError::UnknownToken`] for a token before that end that is not in the
+    /// vocabulary.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, DataError> {
         let tokens = match tokens {
             [first, rest @ ..] if *first == self.specials.bos => rest,
@@ -232,10 +236,10 @@ impl TextTokenizer {
         self.decode_all(&tokens[..end.unwrap_or(tokens.len())])
     }
 
-    /// The text of all the given tokens, with every special token visible: how a packed row looks.
+    /// Decodes all given tokens, with every special token visible, as for a packed row.
     ///
     /// # Errors
-    /// [`DataError::UnknownToken`] for a token that is not in the vocabulary.
+    /// Returns [`DataError::UnknownToken`] for a token that is not in the vocabulary.
     pub fn decode_all(&self, tokens: &[u32]) -> Result<String, DataError> {
         if let Some(&token) = tokens.iter().find(|&&token| self.token(token).is_none()) {
             return Err(DataError::UnknownToken {
@@ -246,45 +250,46 @@ impl TextTokenizer {
         self.inner.decode(tokens, false).map_err(tokenizer_error)
     }
 
-    /// The number of tokens: one more than the largest.
+    /// Returns the vocabulary size: the largest token number plus one.
     pub fn vocab_size(&self) -> usize {
         self.vocabulary
     }
 
-    /// How a token is spelt in the vocabulary (for byte-level tokenizers not yet text: a space is
-    /// `Ġ`), or `None` when there is no such token.
+    /// Returns the spelling of a token in the vocabulary, or `None` if the token does not exist. In
+    /// byte-level vocabularies the spelling is not text: a space is `Ġ`.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The token of this spelling.
+    /// Returns the token with this spelling.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// The token that fills a row after its end.
+    /// Returns the token that pads a row after its end.
     pub fn pad_id(&self) -> u32 {
         self.specials.pad
     }
 
-    /// The token that begins a packed block.
+    /// Returns the token that begins a packed block.
     pub fn bos_id(&self) -> u32 {
         self.specials.bos
     }
 
-    /// The token that ends a text.
+    /// Returns the token that ends a text.
     pub fn eos_id(&self) -> u32 {
         self.specials.eos
     }
 
-    /// SHA-256 in hexadecimal of the tokenizer's JSON without white space and with sorted keys:
-    /// the same for every tokenizer that encodes alike, however its file is laid out.
+    /// Returns the SHA-256, in hexadecimal, of the tokenizer's JSON without white space and with
+    /// sorted keys. It does not depend on the formatting of the file.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
     fn new(mut inner: Tokenizer, name: &str) -> Result<Self, DataError> {
-        // GPT-2's published file cuts texts at 50 tokens; none of these suits a corpus.
+        // GPT-2's published file truncates texts to 50 tokens. A corpus needs neither padding,
+        // truncation nor dropout.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(tokenizer_error)?;
         if let ModelWrapper::BPE(model) = inner.get_model()
@@ -296,11 +301,11 @@ impl TextTokenizer {
         }
         inner.set_encode_special_tokens(true);
         let specials = SpecialIds::find(&inner, name)?;
-        // A vocabulary may have holes, so its number of entries is not enough.
+        // A vocabulary can have gaps, so the number of entries is not enough.
         let vocabulary = inner.get_vocab(true);
         let entries = vocabulary.len();
         let largest = vocabulary.into_values().max().unwrap_or(0) as usize;
-        // Holes are written out one by one, and everything here is as large as the largest number.
+        // Serialization fills gaps one by one, and tables here grow with the largest token number.
         if largest > 4 * entries + (1 << 16) {
             return Err(DataError::BadTokenizer {
                 path: name.into(),
@@ -317,7 +322,8 @@ impl TextTokenizer {
         })
     }
 
-    /// Refuses special tokens in the text of a closed vocabulary, where they are words.
+    /// Returns an error for special tokens in the text of a closed vocabulary, where they are
+    /// words.
     fn checked(&self, tokens: Vec<u32>) -> Result<Vec<u32>, DataError> {
         if !self.reads_specials && matches!(self.inner.get_model(), ModelWrapper::WordLevel(_)) {
             let specials = [self.specials.pad, self.specials.bos, self.specials.eos];
@@ -331,7 +337,7 @@ impl TextTokenizer {
         Ok(tokens)
     }
 
-    /// Finds the word behind the failure of a closed vocabulary, which the model does not name.
+    /// Finds the unknown word of a closed vocabulary, which the model's error does not name.
     fn explain(&self, text: &str, error: tokenizers::Error) -> DataError {
         let words = if matches!(self.inner.get_model(), ModelWrapper::WordLevel(_)) {
             pre_tokens(&self.inner, text).unwrap_or_default()
@@ -356,7 +362,7 @@ fn bad_word(word: &str, reason: &'static str) -> DataError {
     }
 }
 
-/// A word in a message: a very long one by its beginning.
+/// Formats a word for a message; truncates a long one.
 fn shown(word: &str) -> String {
     const MOST: usize = 80;
     let end = word.floor_char_boundary(MOST);
@@ -364,7 +370,7 @@ fn shown(word: &str) -> String {
     format!("{}{rest}", word[..end].escape_debug())
 }
 
-/// A text in parts that are not too long for the `tokenizers` crate.
+/// Splits a text into parts that are short enough for the `tokenizers` crate.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -378,7 +384,7 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The words that a tokenizer would look up in its model.
+/// Returns the words that a tokenizer looks up in its model.
 fn pre_tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<String>, DataError> {
     let mut text = tokenizer
         .get_added_vocabulary()
@@ -408,7 +414,7 @@ fn hash(tokenizer: &Tokenizer) -> Result<String, DataError> {
         .collect())
 }
 
-/// JSON with the keys of every object sorted, whatever order the serializer's maps are in.
+/// Writes JSON with sorted keys in every object, independent of the serializer's map order.
 fn write_canonical(value: &serde_json::Value, out: &mut String) {
     match value {
         serde_json::Value::Object(map) => {

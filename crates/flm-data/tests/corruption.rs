@@ -1,4 +1,4 @@
-//! Every way in which a data folder can be damaged is one sentence.
+//! Every kind of damage to a data folder gives a one-sentence error.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -228,7 +228,7 @@ fn another_tokenizer() {
     let message = folder.message();
     let start = format!("{} is not a tokenizer: ", folder.name("tokenizer.json"));
     assert!(message.starts_with(&start), "{message}");
-    // A decoder that is no JSON, which the library takes for granted.
+    // A decoder that is not valid JSON, on which the library panics.
     larger.save(folder.path("tokenizer.json")).unwrap();
     let text = fs::read_to_string(folder.path("tokenizer.json")).unwrap();
     let (before, _) = text.split_once("\"decoder\": ").unwrap();

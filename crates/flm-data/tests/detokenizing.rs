@@ -1,4 +1,4 @@
-//! Detokenizers against the output of the published code.
+//! Compares detokenizers with the output of the published code.
 
 use flm_data::Detokenizer;
 
@@ -33,7 +33,7 @@ fn the_packed_documents_are_the_detokenized_ones() {
 }
 
 proptest::proptest! {
-    /// What LAMBADA's rules make has a fixed form. The others promise nothing of the kind.
+    /// LAMBADA's rules are idempotent. The other rules are not.
     #[test]
     fn only_lambada_settles_at_once(text in ".*") {
         let once = Detokenizer::Lambada.apply(&text).into_owned();

@@ -1,4 +1,4 @@
-//! Fetching from hosts that behave, and from others.
+//! Downloads from correct and faulty hosts.
 
 #![cfg(feature = "fetch")]
 
@@ -14,7 +14,7 @@ use flm_data::{DataFiles, FetchError, FetchOptions, Manifest, fetch};
 use host::{Host, Reply};
 use sha2::{Digest, Sha256};
 
-/// Several blocks, no two alike.
+/// Returns several blocks of pseudorandom bytes.
 fn content(seed: u32) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -43,7 +43,7 @@ length = 128
 layout = "packed"
 "#;
 
-/// A data set of one file on the host, with some more keys.
+/// Creates a data set of one file on the host, with additional keys.
 fn one_file(host: &Host, keys: &str) -> Manifest {
     let url = format!("{}/letters.txt", host.address);
     let text = format!("{HEAD}\n[[train]]\nurl = {url:?}\n{keys}\n");
@@ -62,7 +62,7 @@ fn get(manifest: &Manifest, options: &FetchOptions) -> Result<DataFiles, FetchEr
     fetch(manifest, options, &mut |_| ControlFlow::Continue(()))
 }
 
-/// All names in a folder and below.
+/// Returns all paths in a folder and its subfolders.
 fn names(folder: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -76,7 +76,7 @@ fn names(folder: &Path) -> Vec<PathBuf> {
     names
 }
 
-/// Neither the file nor a part of it is there.
+/// Checks that neither the file nor a part of it exists.
 fn assert_nothing_is_left(cache: &Path) {
     let letters = |path: &PathBuf| path.to_string_lossy().contains("letters.txt");
     let left: Vec<PathBuf> = names(cache).into_iter().filter(letters).collect();
@@ -113,14 +113,14 @@ fn a_file_comes_once_and_is_told_block_by_block() {
     assert!(!names(cache.path()).iter().any(parts));
 
     assert_eq!(get(&manifest, &options(cache.path())).unwrap(), files);
-    assert_eq!(host.requests().len(), 1, "what is there is not asked for");
+    assert_eq!(host.requests().len(), 1, "present files are not requested");
 }
 
 #[test]
 fn a_broken_connection_is_taken_up_where_it_broke() {
     let text = content(2);
     let served = text.clone();
-    // A seventh a time. Every request brings something, so seven are not more than two retries.
+    // Each request delivers a seventh of the file. This is progress, so two retries are enough.
     let host =
         Host::start(move |request, _| Reply::file(request, &served, "\"a\"").cut(served.len() / 7));
     let cache = tempfile::tempdir().unwrap();
@@ -187,14 +187,14 @@ fn a_host_without_ranges_is_heard_from_the_beginning() {
     assert_eq!(fs::read(&files.train[0]).unwrap(), text);
     assert!(
         host.requests()[1].range.is_some(),
-        "it was asked for the rest"
+        "the rest of the file was requested"
     );
 }
 
 #[test]
 fn a_file_that_has_changed_is_not_spliced() {
     let (old, new) = (content(5), content(6));
-    // The second host does not care for If-Range, and gives itself away by the tag.
+    // The second host ignores If-Range, but its tag shows the change.
     for is_careful in [true, false] {
         let (old, new_served) = (old.clone(), new.clone());
         let host = Host::start(move |request, before| {
@@ -232,7 +232,7 @@ fn without_a_mark_or_a_checksum_nothing_is_taken_up() {
         assert_eq!(fs::read(&files.train[0]).unwrap(), text);
         assert_eq!(host.requests()[1].range, None);
     }
-    // A checksum is as good as a mark.
+    // A checksum also allows resuming.
     let text = content(7);
     let served = text.clone();
     let host = Host::start(move |request, before| {
@@ -276,7 +276,7 @@ fn a_wrong_checksum_is_refused_and_nothing_is_kept() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{}/letters.txt has SHA-256 {found}, expected {expected}; what was received is deleted",
+            "{}/letters.txt has SHA-256 {found}, expected {expected}; the download was deleted",
             host.address
         )
     );
@@ -288,7 +288,7 @@ fn a_wrong_checksum_is_refused_and_nothing_is_kept() {
 fn two_halves_that_do_not_belong_together_are_fetched_again() {
     let (old, new) = (content(11), content(12));
     let served = new.clone();
-    // The tag stays, though the file changes.
+    // The tag stays the same, although the file changes.
     let host = Host::start(move |request, before| match before {
         0 => Reply::file(request, &old, "\"a\"").cut(300_000),
         _ => Reply::file(request, &served, "\"a\""),
@@ -319,8 +319,8 @@ fn a_busy_host_is_waited_for_and_a_clear_answer_is_taken() {
     assert_eq!(fs::read(&files.train[0]).unwrap(), text);
 
     for (status, hint) in [
-        (404, "it is not there, or no longer"),
-        (403, "it may want an account"),
+        (404, "the file does not exist"),
+        (403, "it may need an account"),
     ] {
         let host = Host::start(move |_, _| Reply::status(status));
         let cache = tempfile::tempdir().unwrap();
@@ -328,7 +328,7 @@ fn a_busy_host_is_waited_for_and_a_clear_answer_is_taken() {
             .unwrap_err()
             .to_string();
         let expected = format!(
-            "{}/letters.txt was answered with status {status}: {hint}",
+            "{}/letters.txt returned status {status}: {hint}",
             host.address
         );
         assert!(message.starts_with(&expected), "{message}");
@@ -353,7 +353,7 @@ fn one_program_at_a_time() {
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A data set on the Hub: two files of a pattern, one for validation, and a tokenizer.
+/// Creates a data set on the Hub: two files of a pattern, one validation file, and a tokenizer.
 fn on_hub(revision: &str) -> Manifest {
     let head = HEAD.replace("{ share = 0.1 }", "\"files\"").replace(
         "{ name = \"words\" }",
@@ -366,13 +366,13 @@ fn on_hub(revision: &str) -> Manifest {
     Manifest::parse(&text, "letters").unwrap()
 }
 
-/// The Hub with these repositories on it. The content of a file is its path.
+/// Starts a Hub with these repositories. The content of a file is its path.
 fn hub(listing: impl Fn(&str) -> serde_json::Value + Send + 'static) -> Host {
     Host::start(move |request, _| {
         if let Some(api) = request.path.strip_prefix("/api/") {
             return Reply::whole(listing(api).to_string().as_bytes());
         }
-        // A CDN may be anywhere; here it is the same host.
+        // Real CDNs are on other hosts; this one is on the same host.
         match request.path.strip_prefix("/cdn") {
             Some(path) => Reply::file(request, path.as_bytes(), "\"a\""),
             None => {
@@ -437,7 +437,7 @@ fn the_hub_lists_what_a_pattern_stands_for() {
         .count();
     assert_eq!(lists, 2, "each repository once");
 
-    // Complete, it needs nobody; and it is a copy that can be taken.
+    // A complete data set needs no network, and `take` accepts it as a copy.
     let offline = FetchOptions {
         endpoint: "http://127.0.0.1:9".to_owned(),
         ..options.clone()
@@ -446,7 +446,7 @@ fn the_hub_lists_what_a_pattern_stands_for() {
     assert_eq!(manifest.take(&root).unwrap(), files);
     assert_eq!(host.requests().len(), requests.len());
 
-    // A file that was lost is asked for again, alone.
+    // Only the missing file is requested again.
     fs::remove_file(&files.train[0]).unwrap();
     get(&manifest, &options).unwrap();
     let again: Vec<String> = host.requests()[requests.len()..]
@@ -465,7 +465,7 @@ fn a_listing_that_does_not_fit_is_refused() {
     let cases = [
         (
             serde_json::json!({"siblings": [{"rfilename": "d/train/0.txt"}]}),
-            "has 1 files like d/train/*.txt, expected 2",
+            "has 1 files matching d/train/*.txt, expected 2",
         ),
         (serde_json::json!({"files": []}), "is not a list of files: "),
     ];
@@ -479,7 +479,7 @@ fn a_listing_that_does_not_fit_is_refused() {
         let message = get(&on_hub("main"), &options).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     }
-    // A name that leads out of the folder.
+    // A name that points outside the folder.
     let host = hub(|_| serde_json::json!({"siblings": [{"rfilename": "../evil.txt"}]}));
     let cache = tempfile::tempdir().unwrap();
     let options = FetchOptions {
@@ -501,7 +501,7 @@ fn a_listing_that_does_not_fit_is_refused() {
 fn offline_the_error_lists_what_to_bring_and_then_takes_it() {
     let cache = tempfile::tempdir().unwrap();
     let options = FetchOptions {
-        // Nobody listens there.
+        // No server listens on this port.
         endpoint: "http://127.0.0.1:9".to_owned(),
         retries: 1,
         ..options(cache.path())
@@ -513,7 +513,7 @@ fn offline_the_error_lists_what_to_bring_and_then_takes_it() {
     let head = "cannot reach http://127.0.0.1:9/api/datasets/me/letters/revision/main?blobs=true (";
     assert!(message.starts_with(head), "{message}");
     let list = format!(
-        "put the missing files of letters in their places and run this again:\n  \
+        "put the missing files of letters at these paths and run again:\n  \
          {place}/train/*.txt (from http://127.0.0.1:9/datasets/me/letters/tree/main/d/train);\n  \
          {place}/validation/0.txt (from http://127.0.0.1:9/datasets/me/letters/resolve/main/d/test/0.txt);\n  \
          {place}/tokenizer.json (from http://127.0.0.1:9/they/t/resolve/{COMMIT}/t.json)"

@@ -1,4 +1,4 @@
-//! Bytes from elsewhere: whatever a file holds, reading it gives texts or a sentence.
+//! Untrusted bytes: reading any file gives texts or a one-line error.
 
 mod common;
 
@@ -10,7 +10,7 @@ use flm_data::{Dataset, FnCorpus, PrepareOptions, TokenizerSource, prepare};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// A file that was whole, after something happened to it.
+/// Applies random damage to a valid file.
 fn harm(mut bytes: Vec<u8>, harms: &[(Index, u8, u8)]) -> Vec<u8> {
     for &(at, kind, value) in harms {
         if bytes.is_empty() {
@@ -22,7 +22,7 @@ fn harm(mut bytes: Vec<u8>, harms: &[(Index, u8, u8)]) -> Vec<u8> {
             1 => bytes[at] ^= 1 << (value % 8),
             2 => bytes.truncate(at),
             3 => drop(bytes.remove(at)),
-            // Large numbers, as lengths and counts.
+            // Large numbers, for lengths and counts.
             _ => {
                 let end = (at + usize::from(value % 6)).min(bytes.len());
                 bytes[at..end].fill(0xff);
@@ -98,7 +98,7 @@ proptest! {
     ) {
         let style = Style {
             compression: compressions()[codec],
-            // The writer's second version knows values only by its dictionary.
+            // Without a dictionary, version 2 of the writer uses an unsupported encoding.
             dictionary: dictionary || second_version,
             second_version,
             group: 5,

@@ -1,4 +1,4 @@
-//! The manifests that come with the program, those that are refused, and copies of data sets.
+//! Built-in manifests, invalid manifests, and local copies of data sets.
 
 use std::fs;
 use std::path::Path;
@@ -87,7 +87,7 @@ sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 bytes = 3
 "#;
 
-/// What is said about the good manifest with one text in it replaced.
+/// Returns the error for the valid manifest with one text replaced.
 fn refusal(find: &str, put: &str) -> String {
     assert!(GOOD.contains(find), "{find}");
     let error = Manifest::parse(&GOOD.replacen(find, put, 1), "letters");
@@ -181,7 +181,7 @@ fn every_fault_names_manifest_and_key() {
         (
             "split = \"files\"",
             "split = { last = 3 }",
-            "has a fault in `validation`: it has files of its own, which needs split = \"files\"",
+            "has a fault in `validation`: files for validation require split = \"files\"",
         ),
         ("unit = \"lines\"", "unit = \"whole\"", ""),
         (
@@ -202,12 +202,12 @@ fn every_fault_names_manifest_and_key() {
         (
             "files = 2",
             "bytes = 2",
-            "has a fault in `train[0]`: a pattern stands for several files",
+            "has a fault in `train[0]`: a pattern matches several files",
         ),
         (
             "bytes = 3",
             "files = 3",
-            "has a fault in `validation[0]`: `files` counts what a pattern matches",
+            "has a fault in `validation[0]`: `files` counts the matches of a pattern",
         ),
         (
             "https://example.org/letters/last",
@@ -266,7 +266,7 @@ fn every_fault_names_manifest_and_key() {
 #[test]
 fn names_and_files_that_are_not_there() {
     let message = Manifest::builtin("lm1c").unwrap_err().to_string();
-    assert!(message.starts_with("there is no data set `lm1c`: known are lm1b, openwebtext, "));
+    assert!(message.starts_with("unknown data set `lm1c`: expected one of lm1b, openwebtext, "));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("letters.toml");
     let message = Manifest::load(&path).unwrap_err().to_string();
@@ -335,7 +335,7 @@ fn a_published_tokenizer_is_taken_along() {
     let shards: Vec<&str> = shards.iter().map(String::as_str).collect();
     write(folder.path(), &shards[..79]);
     let message = owt.take(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("openwebtext; missing are:\n"), "{message}");
+    assert!(message.contains("openwebtext; missing:\n"), "{message}");
     write(folder.path(), &shards);
     assert_eq!(owt.take(folder.path()).unwrap().tokenizer, None);
     write(folder.path(), &["tokenizer.json"]);
@@ -354,7 +354,7 @@ fn what_a_copy_lacks_is_listed_and_what_is_wrong_is_named() {
     assert_eq!(
         message,
         format!(
-            "{place} does not hold all of letters; missing are:\n  \
+            "{place} lacks files of letters; missing:\n  \
              {place}/train/train-*.txt (from https://huggingface.co/datasets/me/letters/tree/main/data);\n  \
              {place}/validation/last.txt (from https://example.org/letters/last.txt)"
         )

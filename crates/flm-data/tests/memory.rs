@@ -1,4 +1,4 @@
-//! The most memory that a text takes, which only a process of its own can measure.
+//! The peak memory of tokenizing a text. Only a separate process can measure it.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -9,7 +9,7 @@ use tokenizers::{PreTokenizerWrapper, Tokenizer};
 const MIB: usize = 1 << 20;
 const LONG: usize = 8 * MIB;
 
-/// The most memory that this process has had so far, in bytes.
+/// Returns the peak memory of this process so far, in bytes.
 fn peak() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -20,7 +20,7 @@ fn peak() -> usize {
     kib.parse::<usize>().unwrap() << 10
 }
 
-/// At once, the library takes some hundred times a text: 800 MiB of one of 8 MiB.
+/// Without cuts, the library uses about a hundred times the text size: 800 MiB for 8 MiB.
 #[test]
 fn a_long_text_without_spaces_takes_a_few_times_its_size() {
     let small = FnCorpus::new("letters", || (0..9).map(|_| Ok("lower lowest".to_owned())));
@@ -29,12 +29,13 @@ fn a_long_text_without_spaces_takes_a_few_times_its_size() {
 
     let before = peak();
     let tokens = tokenizer.encode(&text).unwrap();
-    // Tokens of 4 bytes, some bytes of text each, doubled as they grow; and 64 KiB at some hundred times its size.
+    // Tokens of 4 bytes, one per several bytes of text, in a doubling vector, plus about a hundred
+    // times 64 KiB.
     let used = peak() - before;
     assert!(used < 96 * MIB, "{} MiB", used / MIB);
     assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
 
-    // A pipeline that is not known is given 1 MiB at once.
+    // A text for an unknown pipeline is passed in parts of 1 MiB.
     let mut inner = Tokenizer::from_bytes(tokenizer.to_json().unwrap()).unwrap();
     inner.with_pre_tokenizer(None::<PreTokenizerWrapper>);
     let folder = tempfile::tempdir().unwrap();

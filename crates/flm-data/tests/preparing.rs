@@ -136,7 +136,7 @@ fn packed_documents_are_the_stream_of_their_split() {
             assert_eq!((row.len(), row[0], row[15]), (16, 1, 2));
             stream.extend_from_slice(&row[1..15]);
         }
-        // 4 words and an end token each; the stream is cut only at its end.
+        // 4 words and an end token per document. The stream is truncated only at its end.
         let total = split.meta().documents as usize * 5;
         assert_eq!(stream.len() + split.meta().dropped_tokens as usize, total);
         assert!(split.meta().dropped_tokens < 14);
@@ -170,7 +170,8 @@ fn a_whole_text_is_cut_in_blocks_that_join_again() {
     assert_eq!((meta.train.documents, meta.validation.documents), (1, 0));
     assert_eq!(meta.train.dropped_tokens, (text.len() as u64 + 1) % 100);
 
-    // Every block is a stretch of the text, newlines included, and no end token but its last.
+    // Every block is a contiguous part of the text, newlines included. Its only end token is its
+    // last token.
     let data = Dataset::open(&out).unwrap();
     let mut train = rows(data.train()).into_iter().peekable();
     let mut validation = rows(data.validation()).into_iter().peekable();
@@ -195,7 +196,7 @@ fn a_whole_text_is_cut_in_blocks_that_join_again() {
     );
     assert_eq!(
         error.unwrap_err().to_string(),
-        "a text read as a whole has no sequences of its own: pack it, or read it by lines"
+        "a text read as a whole has no separate sequences: pack it, or read it by lines"
     );
 }
 
@@ -324,7 +325,7 @@ fn what_fails_leaves_nothing_behind() {
         ),
         "a shard must hold at least one row, found rows_per_shard 0"
     );
-    // The fault comes after rows have been written.
+    // The error occurs after rows have been written.
     let late = FnCorpus::new("late", || {
         (0..5000).map(|n| match n {
             4999 => Err(DataError::NoRows),
@@ -359,7 +360,7 @@ fn an_existing_folder_is_only_replaced_when_forced_and_only_when_complete() {
     prepare(&none, &options, &out, true, on).unwrap_err();
     assert_eq!(files(&out), before, "a failed replacement changes nothing");
 
-    // A reader of the old folder keeps its rows while the folder is replaced.
+    // An open old folder keeps its rows while it is replaced.
     let old = Dataset::open(&out).unwrap();
     let meta = prepare(&numbers(200), &options, &out, true, on).unwrap();
     assert_eq!(meta.train.rows, 196);
@@ -428,7 +429,7 @@ fn the_last_documents_are_for_validation() {
     let corpus = FnCorpus::new("words", || (0..1000).map(|n| Ok(format!("word{n:03}"))));
     let words = TextTokenizer::words(&corpus).unwrap();
     let given = TokenizerSource::Given(Box::new(words));
-    // With a pass that gathers a vocabulary, and with one that only counts.
+    // With a pass that builds a vocabulary, and with one that only counts.
     for (name, source) in [("a", TokenizerSource::Words), ("b", given)] {
         let options = PrepareOptions {
             validation: Validation::Last(30),
@@ -483,7 +484,7 @@ fn validation_can_be_a_corpus_of_its_own() {
         ValidationFrom::Corpus("held out".to_owned())
     );
     assert_eq!(rows(data.train()), vec![vec![4, 3, 2]; 40]);
-    // Its words are in the vocabulary.
+    // The words of the validation corpus are in the vocabulary.
     assert_eq!(rows(data.validation()), vec![vec![5, 3, 2]; 3]);
 }
 

@@ -1,8 +1,8 @@
 //! Published tokenizers and the packing of the paper's code.
 //!
-//! The files are not part of the repository: a test whose file is not found says so and passes.
-//! They are looked for in `../shared` beside the repository, or in the folder that `FLM_SHARED`
-//! names.
+//! The files are not part of the repository: a test whose file is missing prints a message and
+//! passes. The files are expected in `../shared` next to the repository, or in the folder
+//! `FLM_SHARED`.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn shared(file: &str) -> Option<PathBuf> {
     );
     let path = folder.join(file);
     if !path.exists() {
-        eprintln!("skipped: there is no {}", path.display());
+        eprintln!("skipped: missing {}", path.display());
         return None;
     }
     Some(path)
@@ -37,19 +37,19 @@ fn gpt2_has_one_special_token_for_all() {
     assert_eq!(specials, (50256, 50256, 50256));
     assert_eq!(gpt2.vocab_size(), 50257);
     assert_eq!(gpt2.encode("Hello world").unwrap(), [15496, 995]);
-    // A packed block: the begin token is the end token.
+    // In a packed block, the begin token is the end token.
     assert_eq!(
         gpt2.decode(&[50256, 15496, 995, 50256, 50256]).unwrap(),
         "Hello world"
     );
-    // The file asks for truncation at 50 tokens, which would lose text.
+    // The file requests truncation at 50 tokens, which would lose text.
     let long = "Hello world ".repeat(100);
     let tokens = gpt2.encode(&long).unwrap();
     assert_eq!(gpt2.decode(&tokens).unwrap(), long);
     let spelt = gpt2.encode("a<|endoftext|>b").unwrap();
     let read = gpt2.clone().reading_specials();
     assert_eq!(read.encode("a<|endoftext|>b").unwrap(), [64, 50256, 65]);
-    // With a padding token of its own it has the published 50,258.
+    // A separate padding token gives the published 50,258 tokens.
     let padded = gpt2.clone().with_padding().unwrap();
     assert_eq!((padded.pad_id(), padded.vocab_size()), (50257, 50258));
     assert_eq!(padded.encode(&long).unwrap(), tokens);
@@ -88,7 +88,7 @@ fn published_files_keep_their_hash_when_saved() {
     }
 }
 
-/// Words are encoded one by one and remembered; the `tokenizers` crate alone takes each text whole.
+/// Compares word-by-word encoding with the `tokenizers` crate, which encodes each text as a whole.
 #[test]
 fn real_text_has_the_tokens_of_the_library() {
     for (tokenizer, text) in [
@@ -104,7 +104,7 @@ fn real_text_has_the_tokens_of_the_library() {
         let mut library = tokenizers::Tokenizer::from_file(&path).unwrap();
         library.with_truncation(None).unwrap();
         let text = std::fs::read_to_string(text).unwrap();
-        // By lines, and in long pieces with their line ends.
+        // By line, and in long pieces that include their line ends.
         let lines = text.lines().filter(|line| !line.trim().is_empty());
         let pieces = text.split_inclusive("\n \n");
         for text in lines.chain(pieces) {
@@ -153,9 +153,9 @@ fn packing_is_that_of_the_papers_code() {
     }
 }
 
-/// The published code wraps every 1,000 documents on their own (`datasets` maps batches of that many) and drops what
-/// is left of each; here the stream goes on. So the first thousand gives the same rows, and in the whole
-/// less than a row is gained for each thousand after it.
+/// The published code packs every 1,000 documents separately (the batch size of `datasets`) and
+/// drops each remainder; this crate continues the stream. The first thousand documents therefore
+/// give the same rows, and each later thousand gives on average less than one additional row.
 #[test]
 fn packing_differs_from_the_papers_code_by_a_remainder_every_thousand_documents() {
     const LENGTH: usize = 32;
@@ -164,7 +164,7 @@ fn packing_differs_from_the_papers_code_by_a_remainder_every_thousand_documents(
         let words = all.skip(1000 * thousands.unwrap_or(0));
         words.take(thousands.map_or(3500, |_| 1000)).map(Ok)
     };
-    // Every word has been seen after the first thousand documents.
+    // The first thousand documents contain every word.
     let all = FnCorpus::new("all", move || documents(Some(0)));
     let words = TextTokenizer::words(&all).unwrap();
     let rows = |thousands: Option<usize>| {
@@ -189,7 +189,8 @@ fn packing_differs_from_the_papers_code_by_a_remainder_every_thousand_documents(
     let first = rows(Some(0)).len();
     assert_eq!(ours[..first], published[..first]);
     assert_ne!(ours[..published.len()], published[..]);
-    // 4,000 tokens leave 10 of a row's 30, three times; 2,000 leave 20; all 14,000 leave 20.
+    // 4,000 tokens leave a remainder of 10 modulo the 30 of a row, three times; 2,000 leave 20; all
+    // 14,000 leave 20.
     let tokens = |documents: usize| documents * 4 / (LENGTH - 2) * LENGTH;
     assert_eq!(ours.len(), tokens(3500));
     assert_eq!(published.len(), 3 * tokens(1000) + tokens(500));
@@ -215,7 +216,7 @@ fn tiny_shakespeare_is_in_its_blocks_to_the_last_character() {
     })
     .unwrap();
     let data = Dataset::open(&out).unwrap();
-    // 65 characters occur in it.
+    // The text contains 65 different characters.
     assert_eq!(data.tokenizer().vocab_size(), 65 + 3);
     let decoded: String = (0..data.train().rows())
         .map(|row| {

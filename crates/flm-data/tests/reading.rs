@@ -1,4 +1,4 @@
-//! Parquet and compressed files as they are published, whole and broken.
+//! Parquet and compressed files of published data sets, valid and damaged.
 
 mod common;
 
@@ -15,7 +15,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
 
-/// Texts, some of them often, some blank, some null, one long.
+/// Returns texts: some frequent, some blank, some null, one long.
 fn texts() -> Vec<Option<String>> {
     (0..345)
         .map(|n| match n % 10 {
@@ -54,7 +54,7 @@ fn parquet_is_read_however_it_was_written() {
                         group,
                         page,
                     };
-                    // The writer's second version prefers an encoding that hubs do not use.
+                    // Version 2 of the writer would default to an encoding that hubs do not use.
                     let properties = properties(style)
                         .set_column_encoding(ColumnPath::from("text"), Encoding::PLAIN);
                     let file = parquet_as(&borrowed(&texts), style, properties.build());
@@ -66,7 +66,7 @@ fn parquet_is_read_however_it_was_written() {
     }
 }
 
-/// The file was written by pyarrow 26, with its defaults but for the compression and the row groups:
+/// pyarrow 26 wrote this file with default settings except for compression and row groups:
 ///
 /// ```python
 /// texts = ["Grüße 🙂", None, "", "again", "again", " = heading = \\n"] + [f"row {n}" for n in range(6, 20)]
@@ -108,7 +108,7 @@ fn a_column_is_chosen_by_its_name() {
     );
 }
 
-/// A file of one column of strings under a schema.
+/// Creates a parquet file with one string column and the given schema.
 fn column(schema: &str, values: &[&[u8]], levels: Option<(&[i16], Option<&[i16]>)>) -> Vec<u8> {
     let schema = Arc::new(parse_message_type(schema).unwrap());
     let properties = Arc::new(WriterProperties::builder().build());
@@ -182,8 +182,8 @@ fn what_is_not_read_is_said() {
     let file = parquet_as(&[Some("a")], style, delta.build());
     assert_eq!(
         read("a.parquet", &file).unwrap_err(),
-        "a.parquet cannot be read as parquet: the column is encoded as DELTA_LENGTH_BYTE_ARRAY; \
-         PLAIN and RLE_DICTIONARY are read"
+        "a.parquet cannot be read as parquet: the column is encoded as DELTA_LENGTH_BYTE_ARRAY, \
+         expected PLAIN or RLE_DICTIONARY"
     );
 }
 
@@ -205,7 +205,7 @@ fn a_parquet_file_cut_short_or_of_another_kind_is_a_sentence() {
     );
     let cut = message(&file[..file.len() - 1]);
     assert!(
-        cut.ends_with(", expected `PAR1`: it may be cut short"),
+        cut.ends_with(", expected `PAR1`: it may be truncated"),
         "{cut}"
     );
     assert_eq!(
@@ -213,7 +213,7 @@ fn a_parquet_file_cut_short_or_of_another_kind_is_a_sentence() {
         "a.parquet cannot be read as parquet: its footer of 4294967295 bytes is longer than the \
          file"
     );
-    // The pages lost, the footer kept.
+    // The pages are removed, and the footer is kept.
     let mut shorter = file[..4].to_vec();
     shorter.extend(&file[200..]);
     let lost = message(&shorter);
@@ -233,7 +233,7 @@ fn compressed_text_and_json_lines_are_read_as_if_they_were_not() {
         ("2.txt.zst", zstd(text)),
         ("3.jsonl.gz", gzip(json)),
         ("4.json.zst", zstd(json)),
-        // Parts compressed on their own and joined, as logs are.
+        // Concatenated parts that were compressed separately, as in logs.
         ("5.txt.gz", [gzip(b"four\nfi"), gzip(b"ve\n")].concat()),
         ("6.txt.zst", [zstd(b"six\nsev"), zstd(b"en\n")].concat()),
         ("7.gz", gzip(b"eight")),
@@ -267,7 +267,7 @@ fn a_compressed_file_cut_short_or_of_another_kind_is_a_sentence() {
         ("a.txt.zst", "zstd", zstd(lines.as_bytes()), "(\\xb5/\\xfd"),
     ] {
         assert_eq!(read(name, &bytes).unwrap().len(), 5000);
-        let short = format!("{name} is cut short or damaged: it cannot be read on as {kind}");
+        let short = format!("{name} is truncated or damaged: it cannot be decompressed as {kind}");
         for cut in [bytes.len() - 1, bytes.len() / 2, 12] {
             assert_eq!(read(name, &bytes[..cut]).unwrap_err(), short, "{cut} bytes");
         }
@@ -281,7 +281,7 @@ fn a_compressed_file_cut_short_or_of_another_kind_is_a_sentence() {
     }
 }
 
-/// As `pzstd` writes: each part on its own, behind a frame that says how long it is.
+/// The format of `pzstd`: separate parts, each after a frame that contains its length.
 #[test]
 fn frames_that_hold_no_text_are_passed_over() {
     let mut file = Vec::new();
@@ -294,18 +294,19 @@ fn frames_that_hold_no_text_are_passed_over() {
     assert_eq!(read("a.txt.zst", &file).unwrap(), ["one", "two", "three"]);
     assert_eq!(
         read("a.txt.zst", &file[..file.len() - 3]).unwrap_err(),
-        "a.txt.zst is cut short or damaged: it cannot be read on as zstd"
+        "a.txt.zst is truncated or damaged: it cannot be decompressed as zstd"
     );
 }
 
 #[test]
 fn a_window_that_is_too_large_is_said() {
-    // A frame without the size of its content, a window of 2^(10 + 18) bytes, and a raw block that is the last.
+    // A frame without a content size, with a window of 2^(10 + window) bytes and one final raw
+    // block.
     let frame = |window: u8| [b"\x28\xb5\x2f\xfd\0", &[window << 3][..], b"\x19\0\0hi\n"].concat();
     assert_eq!(read("a.txt.zst", &frame(17)).unwrap(), ["hi"]);
     assert_eq!(
         read("a.txt.zst", &frame(18)).unwrap_err(),
-        "a.txt.zst was compressed with a window of more than 128 MiB, the most that is read: decompress it first, by `zstd -d --long=31`"
+        "a.txt.zst was compressed with a window of more than 128 MiB, the supported limit: decompress it first with `zstd -d --long=31`"
     );
 }
 
@@ -319,7 +320,7 @@ fn compression_that_is_not_read_is_named() {
         assert_eq!(
             read(name, b"\xfd7zXZ\0").unwrap_err(),
             format!(
-                "{name} is compressed with {kind}, but gzip (.gz) and zstd (.zst) are what is read: decompress it first"
+                "{name} is compressed with {kind}, but only gzip (.gz) and zstd (.zst) are supported: decompress it first"
             )
         );
     }
@@ -327,11 +328,11 @@ fn compression_that_is_not_read_is_named() {
 
 #[test]
 fn a_bomb_is_streamed_and_ends_at_the_limit_of_a_document() {
-    // 65 MiB without a line end, in some kilobytes.
+    // 65 MiB without a line end, compressed to a few kilobytes.
     let bomb = vec![b'x'; (64 << 20) + 2];
     let message = |what: &str, name: &str| {
         format!(
-            "{what} 1 of {name} is longer than 67108864 bytes, the most that is read as one document"
+            "{what} 1 of {name} is longer than 67108864 bytes, the size limit for a single document"
         )
     };
     assert_eq!(

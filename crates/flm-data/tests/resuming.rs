@@ -1,4 +1,4 @@
-//! Preparations that are interrupted, and go on to the same bytes.
+//! Interrupted preparations, which resume and give the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,8 @@ use flm_data::{
     TextTokenizer, TextUnit, TokenizerSource, Validation, prepare,
 };
 
-/// Nine batches of documents of different lengths, some empty and some too long for a row.
+/// A corpus of nine batches of documents of different lengths. Some are empty and some are too long
+/// for a row.
 fn numbers() -> impl Corpus + Send + Sync {
     FnCorpus::new("numbers", || {
         (0..8500_u64).map(|n| Ok("ab c".repeat((n * n % 13) as usize)))
@@ -34,7 +35,7 @@ fn options(layout: Layout) -> PrepareOptions {
     }
 }
 
-/// Files of a folder, without the folders in it.
+/// Returns the files of a folder, without subfolders.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder)
         .unwrap()
@@ -57,7 +58,7 @@ fn whole(corpus: &dyn Corpus, options: &PrepareOptions, out: &Path) -> BTreeMap<
     files(out)
 }
 
-/// Prepares until `progress` was called this many times in the encoding pass.
+/// Prepares until `progress` has been called `calls` times in the encoding pass.
 fn until(
     calls: usize,
     corpus: &dyn Corpus,
@@ -111,7 +112,7 @@ fn stopped_anywhere_it_goes_on_to_the_same_bytes() {
             is_alone(folder.path(), &["data", "whole"]);
             fs::remove_dir_all(&out).unwrap();
         }
-        // Again and again, a little further each time.
+        // Interrupts several times, each time later.
         for calls in [2, 3, 6] {
             until(calls, &numbers(), &options, &out).unwrap_err();
         }
@@ -121,12 +122,12 @@ fn stopped_anywhere_it_goes_on_to_the_same_bytes() {
     }
 }
 
-/// The folder as `kill -9` leaves it: a journal, and files that hold anything after what it says.
+/// The state after `kill -9`: a journal, and files with arbitrary bytes after the recorded ones.
 #[test]
 fn what_a_killed_process_left_is_cut_back_to_its_journal() {
     let folder = tempfile::tempdir().unwrap();
     let options = PrepareOptions {
-        // The journal speaks of the third batch; the files are those of the sixth.
+        // The journal records the third batch; the files are from the sixth.
         checkpoint_bytes: 70_000,
         ..options(Layout::Packed)
     };
@@ -164,11 +165,11 @@ fn what_a_killed_process_left_is_cut_back_to_its_journal() {
         prepare(&numbers(), &options, &out, false, progress).unwrap();
         assert_eq!(files(&out), expected);
         fs::remove_dir_all(&out).unwrap();
-        // The rows of the first batch alone, where nothing was taken up.
+        // Only the rows of the first batch, if nothing was resumed.
         first.unwrap() > rows / 8
     };
     let is_shard = |name: &str| name.ends_with(".bin");
-    assert!(take(&|_, _| {}), "it is taken up");
+    assert!(take(&|_, _| {}), "it resumes");
     let longer = |name: &str, bytes: &mut Vec<u8>| {
         if is_shard(name) && bytes.len() != 128 + 700 * 60 {
             bytes.extend([0xab; 1000]);
@@ -178,11 +179,11 @@ fn what_a_killed_process_left_is_cut_back_to_its_journal() {
         take(&longer),
         "with garbage at the tails of its open shards"
     );
-    fs::write(killed.join("train-00077.bin"), "a shard begun later").unwrap();
+    fs::write(killed.join("train-00077.bin"), "a shard started later").unwrap();
     fs::write(killed.join("journal.json.new"), "{ half a jour").unwrap();
     assert!(take(&|_, _| {}), "with files that came later");
 
-    // What cannot be true is never gone on with.
+    // Inconsistent states never resume.
     let no_journal = |name: &str, bytes: &mut Vec<u8>| {
         if name == "journal.json" {
             bytes.pop();
@@ -226,7 +227,7 @@ fn threads_change_nothing() {
     for threads in [1, 2, 5] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         let out = folder.path().join(threads.to_string());
-        // The corpus stays on the thread that runs this: it is made there.
+        // The corpus stays on its thread, so it is created there.
         let found = pool.build().unwrap().install(|| {
             until(2, &corpus, &options, &out).unwrap_err();
             whole(&corpus, &options, &out)
@@ -286,7 +287,7 @@ fn a_corpus_that_does_not_tell_that_it_changed_is_found_out() {
     let error = until(99, &corpus, &options, &out).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the corpus has changed since its preparation was begun, which has to begin afresh: fickle"
+        "the corpus has changed since its preparation started; run it again to start over: fickle"
     );
     is_alone(folder.path(), &[]);
     whole(&corpus, &options, &out);
@@ -296,7 +297,7 @@ fn a_corpus_that_does_not_tell_that_it_changed_is_found_out() {
 fn a_long_text_goes_on_in_its_middle() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.txt");
-    // More than a batch.
+    // More than one batch.
     let text = "a text of long lines, cut in pieces\nof 64 KiB ".repeat(110_000);
     fs::write(&path, &text).unwrap();
     let mut options = options(Layout::Packed);
@@ -348,7 +349,7 @@ fn what_fails_at_the_very_end_is_gone_on_with() {
     let error = until(99, &numbers(), &options, &out).unwrap_err();
     assert!(matches!(error, DataError::Io { .. }), "{error}");
     assert!(unfinished(&out).join("journal.json").is_file());
-    // As if the machine had stopped once the last file was written.
+    // As if the machine had stopped after writing the last file.
     fs::write(unfinished(&out).join("dataset.json"), "{").unwrap();
     options.extra.clear();
     let mut rows = Vec::new();

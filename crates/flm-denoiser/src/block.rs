@@ -1,5 +1,5 @@
-//! A transformer block steered by time through adaptive layer normalization.
-// On the module: `Module` derives a record with the same field names.
+//! A transformer block conditioned on time through adaptive layer normalization.
+// On the module, because `Module` derives a record with the same field names.
 #![allow(
     non_snake_case,
     reason = "parameters carry the names of the reference's checkpoints"
@@ -14,9 +14,10 @@ use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::{Attention, Precision, Rope};
 use rand::Rng;
 
-/// Attention and MLP, each between a modulated LayerNorm and a gated residual.
+/// A transformer block: attention and an MLP, each between a modulated LayerNorm and a
+/// gated residual.
 ///
-/// Field names are those of the reference's checkpoints.
+/// The field names are those of the reference's checkpoints.
 #[derive(Module, Debug)]
 pub struct Block<B: Backend> {
     norm1: LayerNorm<B>,
@@ -33,7 +34,7 @@ pub struct Block<B: Backend> {
 }
 
 impl<B: Backend> Block<B> {
-    /// A block of these sizes with fresh parameters.
+    /// Creates a block of these sizes with fresh parameters.
     pub fn new(config: &DitConfig, rng: &mut impl Rng, device: &B::Device) -> Self {
         let (width, hidden) = (config.width, config.width * config.mlp_ratio);
         Self {
@@ -54,12 +55,15 @@ impl<B: Backend> Block<B> {
         }
     }
 
-    /// The same block with matrix products of this precision.
+    /// Sets the precision of the block's matrix products.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
 
-    /// `x` `[batch, length, width]`, `cond` `[batch, cond_dim]`; tables of `rope` for the length and the width of a head.
+    /// Evaluates the block on `x` `[batch, length, width]` with the condition `cond`
+    /// `[batch, cond_dim]`.
+    ///
+    /// The tables of `rope` must be for this length and the width of a head.
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
@@ -71,7 +75,10 @@ impl<B: Backend> Block<B> {
         self.evaluate::<Values>(x, steer, rope, dropout)
     }
 
-    /// `steer` makes of a map what modulates the positions: `[batch, 1, outputs]` alike, or `[batch, length, outputs]`.
+    /// Evaluates the block with the modulations that `steer` computes from a linear map.
+    ///
+    /// `steer` returns `[batch, 1, outputs]` for all positions alike, or `[batch,
+    /// length, outputs]`.
     pub(crate) fn evaluate<M: Mode<B>>(
         &self,
         x: M::Of<3>,
@@ -83,7 +90,7 @@ impl<B: Backend> Block<B> {
         self.evaluate_with::<M>(x, steer, mix, dropout)
     }
 
-    /// [`evaluate`](Self::evaluate) with attention by `mix`.
+    /// [`evaluate`](Self::evaluate) with `mix` as the attention.
     pub(crate) fn evaluate_with<M: Mode<B>>(
         &self,
         x: M::Of<3>,
@@ -111,7 +118,7 @@ impl<B: Backend> Block<B> {
         M::gated_residual(x, branch, gate2, dropout.mask(entries))
     }
 
-    /// The weights of attention and MLP.
+    /// The weight matrices of attention and MLP.
     pub(crate) fn matrices(&self) -> [&Param<Tensor<B, 2>>; 4] {
         [
             &self.attn_qkv.weight,
@@ -122,7 +129,7 @@ impl<B: Backend> Block<B> {
     }
 }
 
-/// A LayerNorm over the width with a weight and no bias.
+/// A LayerNorm over the width with a weight and without a bias.
 pub(crate) fn layer_norm<B: Backend>(width: usize, device: &B::Device) -> LayerNorm<B> {
     LayerNormConfig::new(width)
         .with_bias(false)
@@ -130,12 +137,13 @@ pub(crate) fn layer_norm<B: Backend>(width: usize, device: &B::Device) -> LayerN
         .init(device)
 }
 
-/// What a map makes of a condition `[batch, cond_dim]` for all positions alike, `[batch, 1, outputs]`.
+/// Applies a map to a condition `[batch, cond_dim]`, the same for all positions: `[batch,
+/// 1, outputs]`.
 pub(crate) fn modulation<B: Backend, M: Mode<B>>(map: &Linear<B>, cond: M::Of<2>) -> M::Of<3> {
     M::map(M::affine(map, cond), |x| x.unsqueeze_dim::<3>(1))
 }
 
-/// Cuts `[batch, positions, N·width]` into N parts `[batch, positions, width]`.
+/// Splits `[batch, positions, N·width]` into N parts `[batch, positions, width]`.
 pub(crate) fn chunks<B: Backend, M: Mode<B>, const N: usize>(x: M::Of<3>) -> [M::Of<3>; N] {
     std::array::from_fn(|i| {
         M::map(x.clone(), |x| {

@@ -1,4 +1,4 @@
-//! The sizes of a denoiser, as they stand in `config.json`.
+//! The sizes of a denoiser, as stored in `config.json`.
 
 use crate::Family;
 use flm_simplex::{Clock, ClockError, Schedule, ScheduleError};
@@ -6,67 +6,76 @@ use serde::{Deserialize, Serialize};
 
 /// Width of the sinusoidal time features.
 pub(crate) const TIME_FEATURES: usize = 256;
-/// Width between the two maps, as in the reference.
+/// Hidden width of the loss weight's MLP, as in the reference.
 pub(crate) const LOSS_WEIGHT_HIDDEN: usize = 128;
 
 /// The sizes and constants of a [`Dit`](crate::Dit).
 ///
-/// `vocab_size` and `length` come from the data; the rest is chosen. The defaults of the constants are the reference's.
+/// `vocab_size` and `length` come from the data, and the other fields are free. The constants
+/// default to the reference's values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DitConfig {
     /// Number of tokens, V.
     pub vocab_size: usize,
-    /// Tokens in a sequence, L.
+    /// Sequence length in tokens, L.
     pub length: usize,
     /// Width of the residual stream, d.
     pub width: usize,
     /// Number of transformer blocks.
     pub blocks: usize,
-    /// Attention heads; they divide the width into even parts.
+    /// Number of attention heads. The width of each head must be even.
     pub heads: usize,
-    /// Width of the time embedding that steers the blocks.
+    /// Width of the time embedding that conditions the blocks.
     pub cond_dim: usize,
-    /// Whether the network is told a target time as well (a flow map) or only its own time (a flow).
+    /// Whether the network also gets a target time (a flow map) or only its own time (a flow).
     pub two_time: bool,
-    /// Probability with which an entry of a residual branch is dropped in training.
+    /// Dropout probability of each entry of a residual branch in training.
     pub dropout: f64,
-    /// Hidden width of the MLP over the width.
+    /// Hidden width of the MLP as a multiple of `width`.
     pub mlp_ratio: usize,
-    /// Attention scores are bounded to ±this, by `c·tanh(·/c)`.
+    /// Bound c of the attention scores, applied as `c·tanh(·/c)`.
     pub attention_softcap: f64,
-    /// Logits are bounded to ±this, by `c·tanh(·/c)`.
+    /// Bound c of the logits, applied as `c·tanh(·/c)`.
     pub logit_softcap: f64,
     /// Base of the rotary frequencies.
     pub rope_base: f64,
-    /// Whether a learned token that is never noised stands before the sequence, inside the network. Rotary attention knows
-    /// only distances: measured from this token they become positions. The reference has none.
+    /// Whether the network prepends a learned token that is never noised. Rotary attention sees
+    /// only distances, and a distance from this token is a position. The reference has no
+    /// such token.
     pub register_token: bool,
-    /// How many tokens compete in the decoding error that tells the time ([`schedule`](Self::schedule)); 0 for `vocab_size`, as in
-    /// the reference. Where grammar leaves few candidates open, fewer than the vocabulary put more of τ where they are told apart.
+    /// Number of tokens in the decoding error that defines the time ([`schedule`](Self::schedule));
+    /// 0 means `vocab_size`, as in the reference. Where a grammar leaves few candidate tokens, a
+    /// smaller number spends more of τ where those candidates are told apart.
     pub schedule_vocab: usize,
-    /// The clock of training and samplers: τ at equal steps of them ([`Clock`]); empty for τ itself. Training fits it to the losses where it is asked to.
+    /// The clock of training and samplers: values of τ at equal steps ([`Clock`]). An empty clock
+    /// means τ itself. Training can fit the clock to the losses.
     pub clock: Vec<f64>,
-    /// Whether the network also reads what it believed at the step before ([`Dit::forward_after`](crate::Dit::forward_after)); of flows.
+    /// Whether the network also reads its prediction from the previous step
+    /// ([`Dit::forward_after`](crate::Dit::forward_after)). Only for flows and single-network
+    /// flow maps.
     pub self_conditioning: bool,
-    /// Whether the network also reads what each position's own state says of its token ([`Evidence`](crate::Evidence)); of flows.
+    /// Whether the network also reads the posterior of each position's token given that position's
+    /// state alone ([`Evidence`](crate::Evidence)). Only for flows and single-network flow maps.
     pub evidence: bool,
-    /// Whether a weight of the loss at each time is learned beside the network ([`LossWeight`](crate::LossWeight)); of a flow map only.
+    /// Whether a loss weight for each time is learned with the network
+    /// ([`LossWeight`](crate::LossWeight)). Only for flow maps.
     pub loss_weight: bool,
-    /// Whether the network is the second of a residual flow map ([`Residual`](crate::Residual)); of a two-time network only.
+    /// Whether the network is the second network of a residual flow map
+    /// ([`Residual`](crate::Residual)). Only for two-time networks.
     pub residual: bool,
-    /// What the network is made for.
+    /// The kind of model.
     pub family: Family,
     /// Whether the network was trained with some positions known and clean, at time 1
-    /// ([`Dit::forward_given`](crate::Dit::forward_given)); of a flow only.
+    /// ([`Dit::forward_given`](crate::Dit::forward_given)). Only for flows.
     pub conditioning: bool,
 }
 
-/// The longest sequence. No parameter has this size, so nothing else would stop a mistyped one.
+/// The maximum sequence length. No parameter has this size, so no other check catches a typo in it.
 pub const MAX_LENGTH: usize = 1 << 20;
 
 impl DitConfig {
-    /// A configuration with the reference's constants.
+    /// Creates a configuration with the reference's constants.
     pub fn new(
         vocab_size: usize,
         length: usize,
@@ -99,7 +108,8 @@ impl DitConfig {
         }
     }
 
-    /// Floating-point operations of the matrix products of one sequence's evaluation: blocks, attention and head.
+    /// Returns the floating-point operations of the matrix products in one evaluation of one
+    /// sequence: blocks, attention and head.
     pub fn operations(&self) -> f64 {
         let [length, width, blocks, ratio, vocab] = [
             self.length,
@@ -113,23 +123,24 @@ impl DitConfig {
         length * (blocks * block + 2.0 * width * vocab)
     }
 
-    /// The same sizes for a network of another family.
+    /// Sets the model family.
     pub fn with_family(mut self, family: Family) -> Self {
         self.family = family;
         self
     }
 
-    /// The same sizes for a two-time network.
+    /// Sets whether the network is a two-time network.
     pub fn with_two_time(mut self, two_time: bool) -> Self {
         self.two_time = two_time;
         self
     }
 
-    /// The time schedule that the network's τ belongs to, with its clock.
+    /// Returns the time schedule of the network's τ, with its clock.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Schedule`] below two tokens, [`ConfigError::Clock`] of a table that tells no time.
+    /// [`ConfigError::Schedule`] for fewer than two tokens, [`ConfigError::Clock`] for an
+    /// invalid clock.
     pub fn schedule(&self) -> Result<Schedule, ConfigError> {
         let schedule = Schedule::new(match self.schedule_vocab {
             0 => self.vocab_size,
@@ -141,7 +152,7 @@ impl DitConfig {
         })
     }
 
-    /// How many numbers the network's parameters are. Sizes that no machine holds saturate.
+    /// Returns the number of parameters, which saturates for impossibly large sizes.
     pub fn parameter_count(&self) -> u128 {
         let [vocab, width, cond, blocks, ratio] = [
             self.vocab_size,
@@ -155,7 +166,7 @@ impl DitConfig {
             let one = |all: u128, factor: &u128| all.saturating_mul(*factor);
             factors.iter().fold(1, one)
         };
-        // A linear map with its bias.
+        // A linear map with a bias.
         let linear = |inputs: u128, outputs: u128| product(&[inputs.saturating_add(1), outputs]);
         let sum = |terms: &[u128]| terms.iter().fold(0_u128, |all, t| all.saturating_add(*t));
         let hidden = product(&[width, ratio]);
@@ -185,7 +196,7 @@ impl DitConfig {
         ])
     }
 
-    /// Checks that a network of these sizes exists.
+    /// Checks that a network of these sizes can be created.
     pub fn validate(&self) -> Result<(), ConfigError> {
         for (key, value) in [
             ("length", self.length),
@@ -262,7 +273,7 @@ impl DitConfig {
     }
 }
 
-/// Sizes of which no network can be made.
+/// An error for invalid network sizes.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ConfigError {
     /// A size is zero.
@@ -271,49 +282,49 @@ pub enum ConfigError {
         /// The configuration key.
         key: &'static str,
     },
-    /// A sequence longer than any that attention could take.
+    /// The sequence length exceeds [`MAX_LENGTH`].
     #[error("model length must be at most {MAX_LENGTH}, found {found}")]
     Length {
         /// The length found.
         found: usize,
     },
-    /// A vocabulary of fewer than two tokens.
+    /// The vocabulary has fewer than two tokens.
     #[error("model vocab_size must be at least 2, found {found}")]
     Vocabulary {
         /// The size found.
         found: usize,
     },
-    /// A key of flow maps in a network of one time.
+    /// A flow map option is set for a one-time network.
     #[error("model {key} needs two_time = true, found false")]
     TwoTimeOnly {
         /// The configuration key.
         key: &'static str,
     },
-    /// Two times in a network that knows one at most.
+    /// A model family without flow maps has two times.
     #[error("model two_time needs family = flow, found {family}")]
     FlowOnly {
         /// The family found.
         family: Family,
     },
-    /// Clean positions beside noisy ones in a network that no objective trains so.
+    /// Conditioning is set for a network that is not a flow.
     #[error("model conditioning is for flows: flow maps and other families must leave it false")]
     Conditioning,
-    /// A second input in a network whose states or outputs are no flow's.
+    /// An option for flows and single-network flow maps is set for another kind of network.
     #[error("model {key} is for flows and flow maps of one network")]
     Flows {
         /// The configuration key.
         key: &'static str,
     },
-    /// A schedule of too few tokens.
+    /// The schedule has too few tokens.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-    /// A clock that tells no time.
+    /// The clock is invalid.
     #[error("model clock: {0}")]
     Clock(#[from] ClockError),
-    /// A schedule for a single token, which always decodes correctly.
+    /// The schedule has a single token, which always decodes correctly.
     #[error("model schedule_vocab must be at least 2, or 0 for the vocabulary's own size, found 1")]
     ScheduleVocabulary,
-    /// The heads do not divide the width into even parts.
+    /// The width cannot be divided into heads of even width.
     #[error("model width {width} cannot be divided into {heads} heads of even width")]
     Heads {
         /// The width found.
@@ -321,13 +332,13 @@ pub enum ConfigError {
         /// The number of heads found.
         heads: usize,
     },
-    /// A dropout outside [0, 1).
+    /// The dropout rate is outside [0, 1).
     #[error("model dropout must lie in [0, 1), found {found}")]
     Dropout {
         /// The value found.
         found: f64,
     },
-    /// A constant that must be positive.
+    /// A constant is not positive and finite.
     #[error("model {key} must be positive, found {found}")]
     NotPositive {
         /// The configuration key.

@@ -1,4 +1,4 @@
-//! The network: embedding, blocks, head.
+//! The network: embedding, blocks and head.
 
 mod decode;
 mod given;
@@ -21,9 +21,13 @@ use flm_ops::dual::Dual;
 use rand::Rng;
 use std::iter;
 
-/// The diffusion transformer of the reference: a denoiser of projected states. A register token (`config.register_token`) is ours.
+/// The diffusion transformer of the reference, a denoiser of projected states.
 ///
-/// A one-time network answers D_t; a two-time network (`config.two_time`) answers δ_{s,t}. Both are told τ, never t.
+/// The optional register token (`config.register_token`), self-conditioning and evidence
+/// are extensions.
+///
+/// A one-time network returns D_t; a two-time network (`config.two_time`) returns δ_{s,t}. Both
+/// take times as τ, never as t.
 #[derive(Module, Debug)]
 pub struct Dit<B: Backend> {
     vocab_embed: VocabEmbed<B>,
@@ -35,7 +39,8 @@ pub struct Dit<B: Backend> {
     register_token: Option<Param<Tensor<B, 1>>>,
     mask_token: Option<Param<Tensor<B, 1>>>,
     evidence: Option<Evidence<B>>,
-    /// What carries the mean of an earlier distribution to what is added to a state, `[width, width]`.
+    /// The map from the mean of an earlier distribution to the term added to the state,
+    /// `[width, width]`.
     earlier: Option<Param<Tensor<B, 2>>>,
     rope_base: f64,
     heads: usize,
@@ -43,7 +48,11 @@ pub struct Dit<B: Backend> {
 }
 
 impl DitConfig {
-    /// A network of these sizes with fresh parameters.
+    /// Creates a network of these sizes with fresh parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the sizes are invalid.
     pub fn init<B: Backend>(
         &self,
         rng: &mut impl Rng,
@@ -56,16 +65,17 @@ impl DitConfig {
             .map(|_| Block::new(self, rng, device))
             .collect();
         let output_layer = OutputLayer::new(self, device);
-        // Drawn as a row of the embedding is.
+        // Same initialization as a row of the embedding.
         let bound = 1.0 / (self.width as f64).sqrt();
         let register_token = self
             .register_token
             .then(|| init::uniform([self.width], bound, rng, device));
-        // Last, so that a one-time and a two-time network of one seed share every other parameter.
+        // Drawn last, so that one-time and two-time networks of one seed share all
+        // other parameters.
         let sigma_map_prime = self
             .two_time
             .then(|| TimeEmbed::silent(self.cond_dim, rng, device));
-        // After that, for the same reason.
+        // Drawn after that, for the same reason.
         let learnable_loss_weighting = self.loss_weight.then(|| LossWeight::new(self, rng, device));
         let mask_token =
             (self.family.has_mask_token()).then(|| init::uniform([self.width], bound, rng, device));
@@ -89,27 +99,27 @@ impl DitConfig {
 }
 
 impl<B: Backend> Dit<B> {
-    /// The embedding matrix, which carries tokens and dense states into the projected space.
+    /// Returns the embedding matrix, which projects tokens and dense states.
     pub fn embed(&self) -> &VocabEmbed<B> {
         &self.vocab_embed
     }
 
-    /// Number of transformer blocks.
+    /// Returns the number of transformer blocks.
     pub fn block_count(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Number of attention heads in a block.
+    /// Returns the number of attention heads per block.
     pub fn heads(&self) -> usize {
         self.heads
     }
 
-    /// How the network is evaluated.
+    /// Returns the execution settings.
     pub fn execution(&self) -> Execution {
         self.output_layer.execution()
     }
 
-    /// The same network, evaluated in this way.
+    /// Sets the execution settings.
     pub fn with_execution(mut self, execution: Execution) -> Self {
         self.blocks = self
             .blocks
@@ -120,32 +130,32 @@ impl<B: Backend> Dit<B> {
         self
     }
 
-    /// Whether the network is told a target time.
+    /// Returns whether the network takes a target time.
     pub fn is_two_time(&self) -> bool {
         self.sigma_map_prime.is_some()
     }
 
-    /// Whether a token that is never noised stands before the sequence.
+    /// Returns whether a register token, which is never noised, precedes the sequence.
     pub fn has_register(&self) -> bool {
         self.register_token.is_some()
     }
 
-    /// Whether one of its inputs stands for no token ([`read`](Self::read)).
+    /// Returns whether the network has a mask token as an extra input ([`read`](Self::read)).
     pub fn has_mask_token(&self) -> bool {
         self.mask_token.is_some()
     }
 
-    /// Whether a position sees only itself and what stands before it.
+    /// Returns whether a position sees only itself and earlier positions.
     pub fn is_causal(&self) -> bool {
         self.causal
     }
 
-    /// Tokens `[batch, length]` as the network reads them, `[batch, length, width]`. The id behind the last token is the mask token, where
-    /// the network has one.
+    /// Embeds tokens `[batch, length]` as network input, `[batch, length, width]`. In a network
+    /// with a mask token, the id one past the last token is the mask token.
     ///
     /// # Panics
     ///
-    /// If an id lies behind them.
+    /// Panics if an id is larger than that.
     pub fn read(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         let Some(mask_token) = &self.mask_token else {
             return self.vocab_embed.tokens(ids);
@@ -159,18 +169,19 @@ impl<B: Backend> Dit<B> {
         tokens.mask_where(is_masked.unsqueeze_dim::<3>(2).expand(shape), mask_token)
     }
 
-    /// Whether a weight of the loss is learned beside the network.
+    /// Returns whether a loss weight is learned with the network.
     pub fn has_loss_weight(&self) -> bool {
         self.learnable_loss_weighting.is_some()
     }
 
-    /// The learned weight w of the loss at times τ_s `[batch]`, `[batch]`, if there is one: see [`LossWeight`].
+    /// Returns the learned loss weight w at times τ_s `[batch]`, `[batch]`, if the network has one.
+    /// See [`LossWeight`].
     pub fn loss_weight(&self, tau_s: Tensor<B, 1>) -> Option<Tensor<B, 1>> {
         let weight = self.learnable_loss_weighting.as_ref()?;
         Some(weight.forward(tau_s))
     }
 
-    /// The same network with a fresh weight of its loss, or with none, as `config` says.
+    /// Replaces the loss weight by a fresh one, or removes it, as `config` says.
     pub fn with_loss_weight_of(
         mut self,
         config: &DitConfig,
@@ -183,7 +194,8 @@ impl<B: Backend> Dit<B> {
         self
     }
 
-    /// The same network as the second of a residual flow map: a two-time one whose answers are zero, all of them.
+    /// Turns the network into the second network of a residual flow map: a two-time network whose
+    /// output is zero everywhere.
     pub fn into_residual(
         mut self,
         cond_dim: usize,
@@ -194,7 +206,8 @@ impl<B: Backend> Dit<B> {
         self.into_two_time(cond_dim, rng, device)
     }
 
-    /// The same network as a two-time one: it starts silent about its target time, so δ_{s,t} = D_s.
+    /// Turns the network into a two-time network. It starts independent of its target time, so
+    /// δ_{s,t} = D_s.
     pub fn into_two_time(
         mut self,
         cond_dim: usize,
@@ -208,11 +221,12 @@ impl<B: Backend> Dit<B> {
 
     /// Evaluates the network.
     ///
-    /// - `state`: projected state h = xE, `[batch, length, width]`
+    /// - `state`: the projected state h = xE, `[batch, length, width]`
     /// - `tau_s`: the state's time, `[batch]`
-    /// - `tau_t`: the target time, `[batch]`; a one-time network does not look at it
+    /// - `tau_t`: the target time, `[batch]`; a one-time network ignores it
     ///
-    /// The answer is about the state's positions only: a register token takes part in the blocks and is dropped before the head.
+    /// The output covers the state's positions only. A register token takes part in the blocks and
+    /// is removed before the head.
     pub fn forward(
         &self,
         state: Tensor<B, 3>,
@@ -223,8 +237,12 @@ impl<B: Backend> Dit<B> {
         self.forward_after(None, state, tau_s, tau_t, dropout)
     }
 
-    /// [`forward`](Self::forward) with the mean of an earlier distribution, `[batch, length, width]`: of the step before in sampling, of a first evaluation in
-    /// training. A network with self-conditioning (`DitConfig::self_conditioning`) adds a learned map of it to the state. Zeros mean no earlier distribution.
+    /// Evaluates the network with the mean of an earlier distribution, `[batch, length, width]`.
+    ///
+    /// In sampling, it is the distribution of the previous step; in training, that of a first
+    /// evaluation. A network with self-conditioning (`DitConfig::self_conditioning`) adds a learned
+    /// map of it to the state. Zeros mean no earlier distribution. Otherwise this
+    /// is [`forward`](Self::forward).
     pub fn forward_after(
         &self,
         earlier: Option<Tensor<B, 3>>,
@@ -246,7 +264,7 @@ impl<B: Backend> Dit<B> {
         self.output_layer.answer(x, steer)
     }
 
-    /// The same network without self-conditioning, as a flow map is trained.
+    /// Removes self-conditioning, as flow maps are trained without it.
     pub fn without_earlier(self) -> Self {
         Self {
             earlier: None,
@@ -254,15 +272,16 @@ impl<B: Backend> Dit<B> {
         }
     }
 
-    /// Whether the network reads an earlier distribution.
+    /// Returns whether the network has self-conditioning.
     pub fn hears_earlier(&self) -> bool {
         self.earlier.is_some()
     }
 
-    /// Evaluates the network, without dropout, together with the derivative of its answer when state and times move.
+    /// Evaluates the network, without dropout, with the derivative of its output along a direction
+    /// of state and times.
     ///
-    /// Shapes are those of [`forward`](Self::forward). Two evaluations' worth of products, no graph, and on a differentiated backend
-    /// differentiable in turn.
+    /// The shapes are those of [`forward`](Self::forward). The cost is that of two evaluations,
+    /// without a graph. On an autodiff backend, the result is itself differentiable.
     pub fn jvp(&self, state: Dual<B, 3>, tau_s: Dual<B, 1>, tau_t: Dual<B, 1>) -> Jvp<B> {
         let ratio = self.ratio::<Duals>(tau_s.clone());
         let cond = self.condition::<Duals>(tau_s, Some(tau_t));
@@ -272,13 +291,14 @@ impl<B: Backend> Dit<B> {
         self.output_layer.jvp(x, steer)
     }
 
-    /// t/(1−t) of rows at `tau` `[batch]`, if evidence is read.
+    /// t/(1−t) for each sequence at `tau` `[batch]`, if the network reads evidence.
     fn ratio<M: Mode<B>>(&self, tau: M::Of<1>) -> Option<M::Of<3>> {
         let evidence = self.evidence.as_ref()?;
         Some(evidence.ratio::<M>(tau))
     }
 
-    /// The state with what it says of its tokens, if evidence is read: `ratio` is that of the positions.
+    /// Adds the evidence to the state, if the network reads evidence. `ratio` is t/(1−t) of
+    /// the positions.
     fn informed<M: Mode<B>>(&self, state: M::Of<3>, ratio: Option<M::Of<3>>) -> M::Of<3> {
         let Some((evidence, ratio)) = self.evidence.as_ref().zip(ratio) else {
             return state;
@@ -289,7 +309,8 @@ impl<B: Backend> Dit<B> {
         M::sum(state, read)
     }
 
-    /// The residual stream behind the blocks, without the register token. `steer` modulates the positions, the register token among them.
+    /// The residual stream after the blocks, without the register token. `steer` modulates all
+    /// positions, including the register token.
     fn evaluate<M: Mode<B>>(
         &self,
         state: M::Of<3>,
@@ -309,7 +330,7 @@ impl<B: Backend> Dit<B> {
         x
     }
 
-    /// What steers the blocks, `[batch, cond_dim]`; a two-time network is asked with both times.
+    /// The condition of the blocks, `[batch, cond_dim]`. A two-time network must get both times.
     fn condition<M: Mode<B>>(&self, tau_s: M::Of<1>, tau_t: Option<M::Of<1>>) -> M::Of<2> {
         let time = self.sigma_map.evaluate::<M>(tau_s);
         M::silu(match self.sigma_map_prime.as_ref().zip(tau_t) {
@@ -318,7 +339,7 @@ impl<B: Backend> Dit<B> {
         })
     }
 
-    /// The sequence behind its register token, if the network has one.
+    /// Prepends the register token, if the network has one.
     fn with_register<M: Mode<B>>(&self, state: M::Of<3>) -> M::Of<3> {
         let Some(register_token) = &self.register_token else {
             return state;
@@ -333,10 +354,13 @@ impl<B: Backend> Dit<B> {
 }
 
 impl<B: Backend> Dit<B> {
-    /// The matrices that carry features to features: embedding, attention, MLP and head. Optimizers made for matrices may move
-    /// these; not the maps of time and modulation, which hear of little more than one number.
+    /// Returns the matrices that map features to features: embedding, attention, MLP and head.
     ///
-    /// The embedding is among them because the network sees it through dense noisy states, not one row at a time.
+    /// These are suited to matrix optimizers. The maps of time and modulation are not, because
+    /// their input is little more than one number.
+    ///
+    /// The embedding is included because the network multiplies it by dense noisy states, instead
+    /// of looking up single rows.
     pub fn matrices(&self) -> Vec<(ParamId, Tensor<B, 2>)> {
         iter::once(&self.vocab_embed.embedding)
             .chain(self.evidence.iter().map(Evidence::matrix))
@@ -357,7 +381,8 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use std::path::Path;
 
-    /// Two networks of the same drawn parameters, with a register token and without; `scale` multiplies what attention answers.
+    /// Two networks with the same random parameters, with and without a register token. `scale`
+    /// multiplies the output weights of attention.
     fn pair(scale: f32) -> [Dit<Flex>; 2] {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let config = |register_token| DitConfig {
@@ -400,7 +425,7 @@ mod tests {
 
     #[test]
     fn only_a_register_token_tells_where_a_position_is() {
-        // Every query finds the same value wherever it looks: what differs is the rounding of the weights' sum.
+        // All values are equal, so attention returns the same value everywhere, up to rounding.
         let [with, without] = pair(1.0).map(|model| {
             let x = answer(&model, Tensor::ones([2, 5, 16], &Default::default()));
             largest(x.clone().narrow(1, 1, 4) - x.narrow(1, 0, 4))
@@ -417,7 +442,7 @@ mod tests {
             &Default::default(),
         );
         let [with, without] = pair(0.0).map(|model| answer(&model, state.clone()));
-        // The same sums of f32, in blocks of other sizes.
+        // The same f32 sums, in blocks of other sizes.
         assert!(largest(with - without) < 1e-5);
     }
 

@@ -1,19 +1,20 @@
-//! Dropout with masks from the caller's generator.
+//! Dropout with masks from a generator that the caller owns.
 
 use flm_ops::Mask;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// Whether the network drops entries of its residual branches, and with which generator.
+/// The dropout of the residual branches: whether it is on, at which rate and with which generator.
 ///
-/// Inference uses [`Dropout::off`]. Training passes a generator that it owns, so that a step can be repeated exactly.
+/// Inference uses [`Dropout::off`]. Training passes its own generator, so that a step can be
+/// repeated exactly.
 pub struct Dropout<'a> {
     active: Option<(f64, &'a mut ChaCha8Rng)>,
     first: usize,
 }
 
 impl<'a> Dropout<'a> {
-    /// Nothing is dropped.
+    /// Disables dropout.
     pub fn off() -> Self {
         Self {
             active: None,
@@ -21,7 +22,8 @@ impl<'a> Dropout<'a> {
         }
     }
 
-    /// Each entry is dropped with probability `rate`, in steps of 1/65,536, and the rest scaled up so that the mean stays.
+    /// Drops each entry with probability `rate`, in steps of 1/65,536, and scales up the others so
+    /// that the mean is preserved.
     pub fn on(rate: f64, rng: &'a mut ChaCha8Rng) -> Self {
         Self {
             active: (rate > 0.0).then_some((rate, rng)),
@@ -29,13 +31,13 @@ impl<'a> Dropout<'a> {
         }
     }
 
-    /// The same for sequences that are part of a larger batch, from its sequence `first` on: what is dropped in one does not depend on
-    /// how the batch is cut.
+    /// Treats the sequences as part of a larger batch that starts at its sequence `first`. The mask
+    /// of a sequence is then independent of how the batch is split.
     pub fn starting_at(self, first: usize) -> Self {
         Self { first, ..self }
     }
 
-    /// The mask of the next residual branch, of `entries` in a sequence, with a key of its own.
+    /// The mask of the next residual branch, with `entries` per sequence and its own key.
     pub(crate) fn mask(&mut self, entries: usize) -> Option<Mask> {
         let (rate, rng) = self.active.as_mut()?;
         Some(Mask::new(*rate, rng.next_u64()).starting_at(self.first * entries))

@@ -1,4 +1,4 @@
-//! How tokens, states and times enter the network.
+//! Embeddings of tokens, states and times.
 
 use crate::config::TIME_FEATURES;
 use crate::init;
@@ -11,13 +11,13 @@ use rand::Rng;
 
 /// Longest period of the sinusoidal time features.
 const MAX_PERIOD: f64 = 10_000.0;
-/// Directions whose square is this much smaller than that of the strongest are rounding of numbers that are kept in single precision.
+/// Eigenvalues of EᵀE below this fraction of the largest are rounding errors of single precision.
 const RANK: f64 = 1e-12;
 
 /// The token embedding matrix E, `[vocabulary, width]`, without a bias.
 #[derive(Module, Debug)]
 pub struct VocabEmbed<B: Backend> {
-    /// E, one row for each token.
+    /// E, one row per token.
     pub embedding: Param<Tensor<B, 2>>,
 }
 
@@ -28,18 +28,18 @@ impl<B: Backend> VocabEmbed<B> {
         rng: &mut impl Rng,
         device: &B::Device,
     ) -> Self {
-        // The reference draws E as a linear map of fan-in `width`.
+        // The reference initializes E as a linear map of fan-in `width`.
         let bound = 1.0 / (width as f64).sqrt();
         Self {
             embedding: init::uniform([vocab_size, width], bound, rng, device),
         }
     }
 
-    /// The embedding whose states are those of self and of another, side by side: x·\[E, F\] = \[xE, xF\].
+    /// Concatenates two embeddings, and so their states: x·\[E, F\] = \[xE, xF\].
     ///
     /// # Panics
     ///
-    /// If the vocabularies differ in size.
+    /// Panics if the vocabularies differ in size.
     pub fn beside(&self, other: &Self) -> Self {
         let both = vec![self.embedding.val(), other.embedding.val()];
         Self {
@@ -47,12 +47,14 @@ impl<B: Backend> VocabEmbed<B> {
         }
     }
 
-    /// Rows of E for token ids `[batch, length]`: the projected state of one-hot data, `[batch, length, width]`.
+    /// Returns the rows of E for token ids `[batch, length]`: the projected state of one-hot data,
+    /// `[batch, length, width]`.
     pub fn tokens(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
         flm_ops::rows(self.embedding.val(), ids)
     }
 
-    /// x·E for a dense state or distribution `[batch, length, vocabulary]`: the projected state `[batch, length, width]`.
+    /// Returns x·E for a dense state or distribution `[batch, length, vocabulary]`: the projected
+    /// state `[batch, length, width]`.
     pub fn project(&self, dense: Tensor<B, 3>) -> Tensor<B, 3> {
         let [batch, length, vocab] = dense.dims();
         let weight = self.embedding.val();
@@ -61,10 +63,13 @@ impl<B: Backend> VocabEmbed<B> {
             .reshape([batch, length, width])
     }
 
-    /// What of a state x of width V the network sees: xE says as much as x·P for the projection P onto the columns of E, `[vocabulary, vocabulary]`, row
-    /// by row. Its trace is the rank of E: the width at most.
+    /// Returns the projection P onto the columns of E, `[vocabulary, vocabulary]`, in row order.
     ///
-    /// Made on the host in double precision, from the eigenvectors of EᵀE. `None` if E is not finite.
+    /// For a state x of width V, xE and x·P hold the same information. The trace of P is the rank
+    /// of E, which is at most the width.
+    ///
+    /// Computed on the host in double precision, from the eigenvectors of EᵀE. Returns `None` if E
+    /// is not finite.
     pub fn projection(&self) -> Option<Vec<f64>> {
         let [vocab, width] = self.embedding.dims();
         let values: Vec<f64> = self.embedding.val().into_data().iter::<f64>().collect();
@@ -83,14 +88,15 @@ impl<B: Backend> VocabEmbed<B> {
             let direction = &matrix * vector / value.sqrt();
             projection.ger(1.0, &direction, &direction, 1.0);
         }
-        // Symmetric: by columns is by rows.
+        // The matrix is symmetric, so column order equals row order.
         Some(projection.as_slice().to_vec())
     }
 }
 
-/// A time embedding: sinusoids of τ through a two-layer map. τ is not scaled.
+/// A time embedding: sinusoids of τ through a two-layer MLP. τ is not scaled.
 ///
-/// The middle entry only holds the place of the activation, so that parameters are named as in the reference (`mlp.0`, `mlp.2`).
+/// The middle entry is a placeholder for the activation, so that the parameters have the
+/// reference's names (`mlp.0`, `mlp.2`).
 #[derive(Module, Debug)]
 pub struct TimeEmbed<B: Backend> {
     mlp: (Linear<B>, burn::nn::Gelu, Linear<B>),
@@ -105,7 +111,8 @@ impl<B: Backend> TimeEmbed<B> {
         }
     }
 
-    /// As [`new`](Self::new), silent at the start: a flow map begins as the flow it is distilled from.
+    /// [`new`](Self::new) with zero output at the start, so that a flow map starts as the flow it
+    /// is distilled from.
     pub(crate) fn silent(cond_dim: usize, rng: &mut impl Rng, device: &B::Device) -> Self {
         let first = init::linear(TIME_FEATURES, cond_dim, true, rng, device);
         Self {
@@ -117,7 +124,7 @@ impl<B: Backend> TimeEmbed<B> {
         }
     }
 
-    /// The embedding `[batch, cond_dim]` of times `tau` `[batch]`.
+    /// Returns the embedding `[batch, cond_dim]` of times `tau` `[batch]`.
     pub(crate) fn evaluate<M: Mode<B>>(&self, tau: M::Of<1>) -> M::Of<2> {
         let half = TIME_FEATURES / 2;
         let frequencies: Vec<f32> = (0..half)
@@ -148,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_seen_is_a_projection_onto_the_columns() {
-        // Columns of very different size, and two that repeat each other.
+        // Columns of very different scale, then two equal columns.
         for (rows, rank) in [
             (
                 vec![
@@ -169,7 +176,7 @@ mod tests {
                 ],
                 2.0,
             ),
-            // Fewer tokens than columns: all is seen.
+            // Fewer tokens than columns: P is the identity.
             (vec![[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]], 2.0),
             (vec![[0.0; 3]; 4], 0.0),
         ] {

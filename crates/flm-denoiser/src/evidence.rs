@@ -1,12 +1,16 @@
-//! What each position's own state says of its token, before the network looks at the others.
+//! The posterior of each position's token given that position's own state, as an extra
+//! network input.
 //!
-//! A state at time t is t·e_y + (1−t)·ε, so by itself it makes token v likelier by the factor exp(ℓ_v), ℓ_v = λ·x_v − ½r²·|q_v|² with r = t/(1−t) and
-//! λ = t/(1−t)² = r + r². The network sees x through h = xE only: of x it is the projection h·(EᵀE)⁻¹Eᵀ, and q_v is the projection of e_v, so ℓ
-//! is exact for what is seen. A plain network has to learn this map from h to tokens, at every noise level. Here it reads it: softmax(ℓ + b)·E₂ is
-//! added to h, with b and E₂ learned and E₂ zero at first.
+//! A state at time t is t·e_y + (1−t)·ε. Alone, it multiplies the odds of token v by exp(ℓ_v), with
+//! ℓ_v = λ·x_v − ½r²·|q_v|², r = t/(1−t) and λ = t/(1−t)² = r + r². The network sees x only through
+//! h = xE. Therefore x is replaced by its projection h·(EᵀE)⁻¹Eᵀ, and q_v is the projection of e_v,
+//! so ℓ is exact for the visible part. A plain network has to learn this map from h to tokens at
+//! every noise level. Here it is an input: softmax(ℓ + b)·E₂ is added to h, where b and E₂ are
+//! learned and E₂ starts at zero.
 //!
-//! ℓ is made of the state and E as they are: no gradient goes through it. The shares softmax(ℓ + b) are made for a run of positions at a time, and
-//! again in the pass back, so that nothing is V wide for all positions ([`flm_ops::soft_rows`]).
+//! ℓ is computed from the state and E without a gradient. The probabilities softmax(ℓ + b) are
+//! computed for a chunk of positions at a time, and recomputed in the backward pass. No V-wide
+//! tensor thus covers all positions ([`flm_ops::soft_rows`]).
 
 use crate::mode::{Mode, SoftKeys};
 use crate::{ConfigError, DitConfig, init};
@@ -14,9 +18,9 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use std::sync::Arc;
 
-/// Points of the table of r over τ.
+/// Number of points in the table of r over τ.
 const POINTS: usize = 1024;
-/// The largest r: beyond it one token has all of the evidence.
+/// The maximum of r. Beyond it, one token has all the evidence.
 const LARGEST: f64 = 30.0;
 
 /// Evidence as a second input of the network.
@@ -32,11 +36,11 @@ pub struct Evidence<B: Backend> {
 }
 
 impl<B: Backend> Evidence<B> {
-    /// Evidence for a network of these sizes, silent at the start.
+    /// Creates the evidence for a network of these sizes, with zero output at the start.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Schedule`] below two tokens.
+    /// [`ConfigError::Schedule`] for fewer than two tokens.
     pub(crate) fn new(config: &DitConfig, device: &B::Device) -> Result<Self, ConfigError> {
         let schedule = config.schedule()?;
         let ratio = |point: usize| {
@@ -50,12 +54,12 @@ impl<B: Backend> Evidence<B> {
         })
     }
 
-    /// E₂.
+    /// Returns E₂.
     pub(crate) fn matrix(&self) -> &Param<Tensor<B, 2>> {
         &self.embedding
     }
 
-    /// r of each row, `[batch, 1, 1]`.
+    /// Returns r for each sequence, `[batch, 1, 1]`.
     pub(crate) fn ratio<M: Mode<B>>(&self, tau: M::Of<1>) -> M::Of<3> {
         let device = M::value(&tau).device();
         let table = Tensor::<B, 1>::from_floats(&*self.ratios, &device);
@@ -68,8 +72,8 @@ impl<B: Backend> Evidence<B> {
         M::along(tau, value, rise * (POINTS - 1) as f64)
     }
 
-    /// What the state `[batch, length, width]` says at `ratio`, `[batch, 1 or length, 1]`, seen through the embedding: to be added to it. At most
-    /// `numbers` shares of tokens are held at once.
+    /// Returns the term to add to the state `[batch, length, width]`, for r in `ratio` `[batch, 1
+    /// or length, 1]`. At most `numbers` token probabilities are held at once.
     pub(crate) fn read<M: Mode<B>>(
         &self,
         embedding: Tensor<B, 2>,
@@ -107,7 +111,8 @@ impl<B: Backend> Evidence<B> {
     }
 }
 
-/// K `[width, n]` and Q `[vocabulary, n]` with h·K·Qᵀ = h·(EᵀE)⁻¹Eᵀ for h = xE, and Q orthonormal.
+/// Returns K `[width, n]` and an orthonormal Q `[vocabulary, n]` with h·K·Qᵀ = h·(EᵀE)⁻¹Eᵀ for h
+/// = xE.
 fn projection<B: Backend>(embedding: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
     let [vocab, width] = embedding.dims();
     let across = embedding.clone().transpose();
@@ -116,7 +121,7 @@ fn projection<B: Backend>(embedding: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2
         let basis = flm_ops::matmul(embedding, inverse.clone());
         return (inverse, basis);
     }
-    // All of x is seen: h·Eᵀ(EEᵀ)⁻¹.
+    // With at most as many tokens as columns, x is fully visible: h·Eᵀ(EEᵀ)⁻¹.
     let [_, inverse] = flm_ops::cholesky(flm_ops::matmul(embedding, across.clone()));
     let whole = flm_ops::matmul(inverse.clone(), inverse.transpose());
     let basis = Tensor::eye(vocab, &whole.device());
@@ -143,7 +148,8 @@ mod tests {
         )
     }
 
-    /// Evidence of `vocab` tokens that answers with its shares themselves, so `width` is that of E₂, and an embedding.
+    /// Evidence with E₂ = I, so its output is the token probabilities, and an embedding
+    /// `[vocab, width]`.
     fn evidence(vocab: usize, width: usize) -> (Evidence<Flex>, Tensor<Flex, 2>) {
         let config = DitConfig::new(vocab, 3, 8, 1, 2);
         let mut evidence = Evidence::new(&config, &Default::default()).unwrap();
@@ -152,7 +158,7 @@ mod tests {
         (evidence, drawn([vocab, width], 2))
     }
 
-    /// The shares of the tokens at each position, for two of them at a time.
+    /// The token probabilities at each position, computed for two positions at a time.
     fn shares(
         evidence: &Evidence<Flex>,
         embedding: Tensor<Flex, 2>,
@@ -171,7 +177,8 @@ mod tests {
 
     #[test]
     fn it_is_the_posterior_of_each_position_under_the_prior_of_its_bias() {
-        // More columns than tokens: all of x is seen, so the state x itself gives the posterior.
+        // With more columns than tokens, x is fully visible, so the state x itself gives
+        // the posterior.
         let (vocab, tau) = (5, 0.4);
         let (evidence, embedding) = evidence(vocab, 8);
         let config = DitConfig::new(vocab, 3, 8, 1, 2);
@@ -182,7 +189,8 @@ mod tests {
         let read = shares(&evidence, embedding, state.reshape([2, 3, 8]), ratio);
         let logits =
             x.reshape([6, vocab]) * (t / (1.0 - t).powi(2)) + evidence.bias.val().unsqueeze();
-        // r is interpolated in a table of a thousand points, and times a number of order one.
+        // r is interpolated in a table of about a thousand points, and multiplies numbers of
+        // order one.
         close(read, softmax(logits, 1), 1e-3);
     }
 
@@ -195,7 +203,7 @@ mod tests {
         let state = drawn([1, 2, width], 4);
         let ratio = evidence.ratio::<Values>(Tensor::full([1], tau, &Default::default()));
         let read = shares(&evidence, embedding.clone(), state.clone(), ratio);
-        // log N(h; t·E_v, (1−t)²EᵀE) by hand.
+        // log N(h; t·E_v, (1−t)²EᵀE), computed directly.
         let values = |x: Tensor<Flex, 2>| -> Vec<f64> { x.into_data().iter().collect() };
         let e = nalgebra::DMatrix::from_row_slice(vocab, width, &values(embedding));
         let precision = (e.transpose() * &e).try_inverse().unwrap();
@@ -242,7 +250,8 @@ mod tests {
             let state = state.clone() + moves.clone() * step;
             evidence.read::<Values>(embedding.clone(), state, ratio, 6)
         };
-        // Central differences of f32: rounding 1e-7/2e-4, and steps within one interval of the table.
+        // Central differences in f32: rounding of 1e-7/2e-4, with steps inside one interval of
+        // the table.
         let expected = (at(1e-4) - at(-1e-4)).div_scalar(2e-4);
         close(found.tangent, expected, 2e-2);
         close(found.value, at(0.0), 1e-6);

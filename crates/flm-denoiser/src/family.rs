@@ -1,35 +1,37 @@
-//! What a network is made for.
+//! Model families.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a network is made for: what it reads, and who sees whom in it. The blocks are the same.
+/// The kind of model: its input and its attention pattern. The blocks are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
     /// A flow over noisy states, or its flow map.
     #[default]
     Flow,
-    /// Masked diffusion: tokens, some of which are masked. It is told no time.
+    /// Masked diffusion over tokens, some of them masked. The network gets no time.
     Mdlm,
-    /// Uniform-state diffusion: tokens, some of which are replaced, and how many.
+    /// Uniform-state diffusion over tokens, some of them replaced. The network also gets the noise level.
     Duo,
-    /// One token after the other: a start token (the mask token) and the tokens so far. It is told no time.
+    /// Autoregressive: a start token (the mask token), then the preceding tokens. The network does
+    /// not use the time.
     Autoregressive,
 }
 
 impl Family {
-    /// Whether a position sees only itself and what stands before it.
+    /// Returns whether a position sees only itself and earlier positions.
     pub fn is_causal(self) -> bool {
         self == Self::Autoregressive
     }
 
-    /// Whether one of its inputs stands for no token: a mask, or the start of a text.
+    /// Returns whether the network has a mask token as an extra input, for masked positions or the
+    /// start of a text.
     pub fn has_mask_token(self) -> bool {
         matches!(self, Self::Mdlm | Self::Autoregressive)
     }
 
-    /// Its name in `config.json`.
+    /// Returns the name in `config.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Flow => "flow",

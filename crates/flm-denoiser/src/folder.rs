@@ -1,11 +1,12 @@
-//! A model as a folder: `config.json`, `model.safetensors`, and files of the caller's such as a tokenizer.
+//! Model folders: `config.json`, `model.safetensors`, and the caller's extra files such as
+//! a tokenizer.
 //!
-//! The tensors carry the names and layouts of the reference's PyTorch checkpoints, in f32, so that either side can read
-//! the other. A folder appears whole or not at all, and is read strictly: whatever is missing, left over, misshapen or not finite
-//! is an error with its name.
+//! The tensors have the names and layouts of the reference's PyTorch checkpoints, in f32, so both
+//! implementations can read them. A folder is written completely or not at all. Reading is strict:
+//! a missing, extra, misshapen or non-finite tensor is an error that names it.
 //!
-//! A residual flow map is the folder of its second network, whose configuration says so, with the folder of its frozen denoiser in
-//! it, `denoiser`.
+//! A residual flow map is stored as the folder of its second network, marked in its configuration.
+//! The subfolder `denoiser` is the model folder of its frozen denoiser.
 
 mod read;
 mod write;
@@ -18,87 +19,87 @@ use crate::{ConfigError, DitConfig, TensorError};
 use std::io;
 use std::path::PathBuf;
 
-/// The file with the sizes of the network and the format's version.
+/// The file with the network's sizes and the format version.
 pub const CONFIG_FILE: &str = "config.json";
 /// The file with the parameters.
 pub const TENSORS_FILE: &str = "model.safetensors";
-/// In the folder of a residual flow map: the folder of its denoiser.
+/// The subfolder of a residual flow map's folder with its denoiser.
 pub const DENOISER_FOLDER: &str = "denoiser";
 /// The version of the format.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Why a model folder cannot be written or read.
+/// An error from writing or reading a model folder.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// The operating system refused.
+    /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The failed operation, as a verb.
         action: &'static str,
-        /// With which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Something is already where the folder should go.
+    /// The destination already exists.
     #[error("{} exists already", path.display())]
     Exists {
-        /// The place asked for.
+        /// The destination.
         path: PathBuf,
     },
-    /// What should be replaced is not a model folder.
+    /// The destination is not a model folder, so it cannot be replaced.
     #[error("{} is not a model folder, so it is not replaced", path.display())]
     NotAModel {
-        /// The place asked for.
+        /// The destination.
         path: PathBuf,
     },
-    /// A file of the caller's has a name that a model folder cannot hold.
+    /// An extra file has a name that is not allowed in a model folder.
     #[error("{name:?} cannot be the name of a further file in a model folder")]
     ExtraName {
-        /// The name given.
+        /// The given name.
         name: String,
     },
-    /// The configuration is not the one of the network to be saved.
+    /// The configuration does not match the network to be saved.
     #[error("the configuration has {key} = {config}, the network {model}")]
     Mismatch {
         /// The configuration key.
         key: &'static str,
-        /// Its value.
+        /// The value in the configuration.
         config: String,
-        /// The network's.
+        /// The value of the network.
         model: String,
     },
-    /// A residual flow map where one network was expected.
+    /// The folder holds a residual flow map, but a single network was expected.
     #[error("{} holds a residual flow map, two networks, where one is expected", path.display())]
     Residual {
         /// The folder.
         path: PathBuf,
     },
-    /// One network where a residual flow map was expected.
+    /// The folder holds a single network, but a residual flow map was expected.
     #[error("{} holds no residual flow map: its configuration does not say residual", path.display())]
     NotResidual {
         /// The folder.
         path: PathBuf,
     },
-    /// Two networks that cannot make a residual flow map.
+    /// The two networks do not form a residual flow map.
     #[error("a residual flow map of {key} {second} has a denoiser of {key} {denoiser}")]
     Pair {
         /// The configuration key.
         key: &'static str,
-        /// Its value for the second network.
+        /// The value of the second network.
         second: String,
-        /// Its value for the denoiser.
+        /// The value of the denoiser.
         denoiser: String,
     },
-    /// `config.json` is not what it should be.
+    /// `config.json` is not a valid model configuration.
     #[error("{} is not a model configuration: {source}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// Where and how.
+        /// The parse error.
         source: serde_json::Error,
     },
-    /// The folder was written by another version.
+    /// The format version is unsupported.
     #[error("{} has format version {found}, but only version {FORMAT_VERSION} is known", path.display())]
     Version {
         /// The file.
@@ -106,15 +107,15 @@ pub enum FolderError {
         /// The version found.
         found: u32,
     },
-    /// No network has these sizes.
+    /// The sizes in the configuration are invalid.
     #[error("{}: {source}", path.display())]
     Sizes {
         /// The file.
         path: PathBuf,
-        /// Which size.
+        /// The invalid size.
         source: ConfigError,
     },
-    /// The network described is far larger than the one that was saved.
+    /// The configuration describes a far larger network than the saved one.
     #[error(
         "{} describes a network of {described} parameters, but {TENSORS_FILE} holds {held}",
         path.display()
@@ -122,20 +123,20 @@ pub enum FolderError {
     Count {
         /// The file.
         path: PathBuf,
-        /// Parameters that it describes.
+        /// Number of parameters in the configuration.
         described: u128,
-        /// Parameters in the file of tensors.
+        /// Number of parameters in the tensor file.
         held: usize,
     },
-    /// `model.safetensors` cannot be read as such a file.
+    /// `model.safetensors` is not a valid safetensors file.
     #[error("{} is truncated or corrupt, or no safetensors file: {reason}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What gave it away.
+        /// The parse error.
         reason: String,
     },
-    /// A tensor has a type that is not read.
+    /// A tensor has an unsupported type.
     #[error("{}: tensor {name} has type {found}, expected F32, F16 or BF16", path.display())]
     Type {
         /// The file.
@@ -145,12 +146,13 @@ pub enum FolderError {
         /// Its type.
         found: String,
     },
-    /// The tensors are not the parameters of the network.
+    /// The tensors do not match the parameters of the network.
     #[error(transparent)]
     Tensor(#[from] TensorError),
 }
 
-/// Checks that the two networks of a residual flow map see the same sequences at the same times.
+/// Checks that the two networks of a residual flow map have the same vocabulary, length
+/// and schedule.
 fn check_pair(second: &DitConfig, denoiser: &DitConfig) -> Result<(), FolderError> {
     for (key, second, denoiser) in [
         (
@@ -185,7 +187,7 @@ fn check_pair(second: &DitConfig, denoiser: &DitConfig) -> Result<(), FolderErro
     Ok(())
 }
 
-/// An error of the operating system's, with what was tried.
+/// Converts an I/O error, with the failed operation.
 fn io_error(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> FolderError {
     let path = path.to_path_buf();
     move |source| FolderError::Io {
@@ -216,11 +218,12 @@ impl From<flm_files::StagingError> for FolderError {
     }
 }
 
-/// A hidden folder that replaces model folders only.
+/// Creates a hidden folder that replaces only model folders.
 ///
 /// # Errors
 ///
-/// [`FolderError::Exists`] or [`FolderError::NotAModel`] if what is there may not be replaced, [`FolderError::Io`] if the system refuses.
+/// [`FolderError::Exists`] or [`FolderError::NotAModel`] if the existing `place` must not be
+/// replaced, [`FolderError::Io`] if a file operation fails.
 pub fn staging(
     place: &std::path::Path,
     existing: Existing,

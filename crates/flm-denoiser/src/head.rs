@@ -1,8 +1,9 @@
-//! The vocabulary head: the one module with V-wide tensors.
+//! The vocabulary head, the only module with V-wide tensors.
 //!
-//! Everybody else asks it for results: a cross-entropy, log-probabilities of given tokens, a mean D·E, a decoded token. What
-//! the network believes about the clean tokens travels as a [`TokenDistribution`], whose inside nobody sees.
-// On the module: `Module` derives a record with the same field names.
+//! Other modules ask it for results: a cross-entropy, log-probabilities of given tokens, a mean
+//! D·E, a decoded token. The predicted distribution of the clean tokens is a [`TokenDistribution`],
+//! whose representation is private.
+// On the module, because `Module` derives a record with the same field names.
 #![allow(
     non_snake_case,
     reason = "parameters carry the names of the reference's checkpoints"
@@ -33,7 +34,8 @@ use flm_ops::dual::Dual;
 use flm_ops::{Precision, Target};
 use loss_target::LossTarget;
 
-/// The last layer: modulated LayerNorm and a linear map to the vocabulary, both silent at the start.
+/// The last layer: a modulated LayerNorm and a linear map to the vocabulary. The linear map and the
+/// modulation start at zero.
 #[derive(Module, Debug)]
 pub struct OutputLayer<B: Backend> {
     norm_final: LayerNorm<B>,
@@ -45,7 +47,7 @@ pub struct OutputLayer<B: Backend> {
 }
 
 impl<B: Backend> OutputLayer<B> {
-    /// A head of these sizes, silent.
+    /// Creates a head of these sizes that outputs zero.
     pub fn new(config: &DitConfig, device: &B::Device) -> Self {
         Self {
             norm_final: layer_norm(config.width, device),
@@ -60,12 +62,12 @@ impl<B: Backend> OutputLayer<B> {
         self.execution
     }
 
-    /// The same head, evaluated in this way.
+    /// Sets the execution settings.
     pub fn with_execution(self, execution: Execution) -> Self {
         Self { execution, ..self }
     }
 
-    /// The same head with a map that answers zero.
+    /// Replaces the linear map by one that outputs zero.
     pub(crate) fn silenced(self, device: &B::Device) -> Self {
         let [width, vocab_size] = self.linear.weight.dims();
         Self {
@@ -74,12 +76,13 @@ impl<B: Backend> OutputLayer<B> {
         }
     }
 
-    /// What the residual stream `[batch, length, width]` says about the tokens; `cond` is `[batch, cond_dim]`.
+    /// Returns the prediction for the residual stream `[batch, length, width]` with the condition
+    /// `cond` `[batch, cond_dim]`.
     pub fn forward(&self, x: Tensor<B, 3>, cond: Tensor<B, 2>) -> Prediction<B> {
         self.answer(x, |map| modulation::<B, Values>(map, cond.clone()))
     }
 
-    /// [`forward`](Self::forward) with positions modulated as `steer` says, as in a block.
+    /// [`forward`](Self::forward) with the modulations that `steer` computes, as in a block.
     pub(crate) fn answer(
         &self,
         x: Tensor<B, 3>,
@@ -125,10 +128,10 @@ impl<B: Backend> OutputLayer<B> {
     }
 }
 
-/// A softcap that no logit feels: tanh of what is small is that itself.
+/// A softcap too large to have an effect, because tanh(x) ≈ x for small x.
 const NO_SOFTCAP: f64 = 1e12;
 
-/// From features to the vocabulary.
+/// The map from features to the vocabulary, with its settings.
 #[derive(Clone, Debug)]
 struct Head<B: Backend> {
     weight: Tensor<B, 2>,
@@ -142,7 +145,7 @@ impl<B: Backend> Head<B> {
         self.bias.dims()[0]
     }
 
-    /// The positions below `rows` in runs, as many in each as the budget has room for, as (first, count).
+    /// Splits `rows` positions into chunks that fit in the budget, as (first, count).
     fn runs(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> + use<B> {
         let step = (self.execution.head_numbers / self.vocab_size()).max(1);
         (0..rows)
@@ -150,7 +153,7 @@ impl<B: Backend> Head<B> {
             .map(move |first| (first, step.min(rows - first)))
     }
 
-    /// features·weight, `[rows, vocabulary]`: logits but for the bias.
+    /// features·weight, `[rows, vocabulary]`: the logits without the bias.
     fn product(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
         flm_ops::product(
             self.execution.precision.narrow(features),
@@ -158,7 +161,7 @@ impl<B: Backend> Head<B> {
         )
     }
 
-    /// Logits, before their softcap.
+    /// The logits before their softcap.
     fn outputs(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
         (self.product(features) + self.bias.clone().unsqueeze()).detach()
     }
@@ -179,7 +182,7 @@ impl<A: AutodiffBackend> Head<A> {
         }
     }
 
-    /// The same map in a graph of its own, in which it takes gradients if `tracked`.
+    /// Copies the map into a graph of its own. It takes gradients there if `tracked`.
     fn leaf(&self, tracked: bool) -> Self {
         let inner = self.inner();
         let (weight, bias) = (
@@ -200,8 +203,10 @@ impl<A: AutodiffBackend> Head<A> {
     }
 }
 
-/// The network's answer for a batch: features from which the head makes logits where they are used, a run of positions at a
-/// time, so that no tensor is as large as all positions times the vocabulary.
+/// The network's output for a batch.
+///
+/// It stores features. The head computes logits from them on use, for a chunk of positions at a
+/// time, so no tensor has the size of all positions times the vocabulary.
 #[derive(Clone, Debug)]
 pub struct Prediction<B: Backend> {
     /// `[batch, length, width]`.
@@ -209,17 +214,19 @@ pub struct Prediction<B: Backend> {
     head: Head<B>,
 }
 
-/// A loss in the graph, and its parts beside it.
+/// A loss in the graph, with its values per position.
 #[derive(Clone, Debug)]
 pub struct Score<A: AutodiffBackend> {
     /// Σ weight·loss over all positions, `[1]`.
     pub loss: Tensor<A, 1>,
-    /// The loss of each position, in nats or a squared distance, without weight or gradient, `[batch, length]`.
+    /// The loss of each position, in nats or as a squared distance, unweighted and without
+    /// gradient, `[batch, length]`.
     pub per_token: Tensor<A::InnerBackend, 2>,
 }
 
 impl<A: AutodiffBackend> Prediction<A> {
-    /// Cross-entropy against tokens `[batch, length]`, each weighted by its entry of `weights` `[batch, length]`.
+    /// Returns the cross-entropy against tokens `[batch, length]`, weighted by `weights`
+    /// `[batch, length]`.
     pub fn cross_entropy(
         &self,
         tokens: Tensor<A, 2, Int>,
@@ -231,7 +238,8 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
-    /// Cross-entropy −Σ target·log p against a distribution, weighted as in [`cross_entropy`](Self::cross_entropy).
+    /// Returns the cross-entropy −Σ target·log p against a distribution, weighted as
+    /// in [`cross_entropy`](Self::cross_entropy).
     pub fn soft_cross_entropy(
         &self,
         target: &TokenDistribution<A::InnerBackend>,
@@ -242,8 +250,8 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
-    /// Squared distance Σ (p − target)² of the probabilities to a target that need not lie on the simplex, weighted as in
-    /// [`cross_entropy`](Self::cross_entropy).
+    /// Returns the squared distance Σ (p − target)² of the probabilities to a target that need not
+    /// lie on the simplex, weighted as in [`cross_entropy`](Self::cross_entropy).
     pub fn squared_error(
         &self,
         target: &TokenDistribution<A::InnerBackend>,
@@ -254,9 +262,11 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
-    /// Squared distance Σ (scale·output − target)² of the outputs themselves, before softcap and softmax
-    /// ([`outputs`](Prediction::outputs)), to a target, with one scale for each sequence, `[batch]`; weighted as in
-    /// [`cross_entropy`](Self::cross_entropy).
+    /// Returns the squared distance Σ (scale·output − target)² of the raw outputs to a target.
+    ///
+    /// The outputs are those before softcap and softmax ([`outputs`](Prediction::outputs)). `scale`
+    /// has one number per sequence, `[batch]`. The weights are as
+    /// in [`cross_entropy`](Self::cross_entropy).
     pub fn squared_output_error(
         &self,
         target: &TokenDistribution<A::InnerBackend>,
@@ -271,8 +281,9 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
-    /// Divergence Σ p·(log p − log q) of the probabilities p from a distribution q, weighted as in
-    /// [`cross_entropy`](Self::cross_entropy): small where p is only where q is.
+    /// Returns the KL divergence Σ p·(log p − log q) of the probabilities p from a distribution q,
+    /// weighted as in [`cross_entropy`](Self::cross_entropy). It is small if p has mass only where
+    /// q does.
     pub fn divergence(
         &self,
         target: &TokenDistribution<A::InnerBackend>,
@@ -283,8 +294,9 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
-    /// Expectation Σ p·value of fixed values under the probabilities p at a temperature, weighted as in
-    /// [`cross_entropy`](Self::cross_entropy). Minimizing it moves probability to the tokens of lowest value.
+    /// Returns the expectation Σ p·value of fixed values under the probabilities p at a
+    /// temperature, weighted as in [`cross_entropy`](Self::cross_entropy). Minimizing it moves
+    /// probability to the tokens of lowest value.
     pub fn expectation(
         &self,
         values: &TokenDistribution<A::InnerBackend>,
@@ -297,7 +309,8 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
-    /// Rate of the bound of a uniform-state diffusion ([`UniformNoise`]), weighted as in [`cross_entropy`](Self::cross_entropy).
+    /// Returns the rate of the likelihood bound of a uniform-state diffusion ([`UniformNoise`]),
+    /// weighted as in [`cross_entropy`](Self::cross_entropy).
     pub fn uniform_bound(
         &self,
         noise: &UniformNoise<A::InnerBackend>,
@@ -308,7 +321,8 @@ impl<A: AutodiffBackend> Prediction<A> {
         })
     }
 
-    /// Losses with their gradients to features, weight and bias, run by run without a graph, then joined to it.
+    /// Computes losses and their gradients to features, weight and bias in chunks without a graph,
+    /// then attaches them to the graph.
     fn score(
         &self,
         weights: Tensor<A::InnerBackend, 2>,
@@ -323,12 +337,13 @@ impl<A: AutodiffBackend> Prediction<A> {
         let flat_weights = weights.clone().reshape([rows]);
         let mut losses = Vec::new();
         let mut to_features = Vec::new();
-        // As large as the weight and made once, before the logits: what these leave at the end of memory is then free for the
-        // next matrix of this size. Filled, not `zeros`, which the CPU backend makes twice.
+        // Allocated once, before the logits, so that the memory that the logits free is available
+        // for the next matrix of this size. Filled instead of `zeros`, which the CPU backend
+        // allocates twice.
         let mut sums = self
             .takes_gradient()
             .then(|| (head.weight.full_like(0.0), head.bias.full_like(0.0)));
-        // Once, not in every run.
+        // Narrowed once, not in every chunk.
         head.weight = narrow(head.weight);
         for (first, count) in head.runs(rows) {
             let features = features.clone().narrow(0, first, count);
@@ -370,7 +385,7 @@ impl<A: AutodiffBackend> Prediction<A> {
         Score { loss, per_token }
     }
 
-    /// The same answer outside the graph.
+    /// Returns the same prediction outside the graph.
     pub fn inner(&self) -> Prediction<A::InnerBackend> {
         Prediction {
             features: self.features.clone().inner(),
@@ -390,7 +405,7 @@ fn flat<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
     x.reshape([count])
 }
 
-/// A number of each sequence for each of its positions, `[batch·length, 1]`.
+/// Repeats a number per sequence for each of its positions, `[batch·length, 1]`.
 fn per_position<B: Backend>(numbers: Tensor<B, 1>, [batch, length]: [usize; 2]) -> Tensor<B, 2> {
     numbers
         .unsqueeze_dim::<2>(1)
@@ -399,7 +414,8 @@ fn per_position<B: Backend>(numbers: Tensor<B, 1>, [batch, length]: [usize; 2]) 
 }
 
 impl<B: Backend> Prediction<B> {
-    /// Given logits `[batch, length, vocabulary]`, without a softcap: for distributions in closed form, and tests against pinned numbers.
+    /// Wraps given logits `[batch, length, vocabulary]`, without a softcap, for distributions in
+    /// closed form and for tests against pinned numbers.
     pub fn pinned(logits: Tensor<B, 3>) -> Self {
         let ([_, _, vocab], device) = (logits.dims(), logits.device());
         Self {
@@ -413,22 +429,23 @@ impl<B: Backend> Prediction<B> {
         }
     }
 
-    /// How many sequences of how many positions it is about.
+    /// Returns the number of sequences and the number of positions per sequence.
     pub fn positions(&self) -> [usize; 2] {
         let [batch, length, _] = self.features.dims();
         [batch, length]
     }
 
-    /// Where it is.
+    /// Returns the device.
     pub fn device(&self) -> B::Device {
         self.features.device()
     }
 
-    /// The answers at some positions, counted through the batch, as those of one sequence.
+    /// Returns the predictions at the given positions, indexed through the whole batch, as
+    /// one sequence.
     ///
     /// # Panics
     ///
-    /// If a position is not there.
+    /// Panics if a position is out of range.
     pub fn at(&self, positions: &[usize]) -> Self {
         let [batch, length, width] = self.features.dims();
         let indices: Vec<i32> = positions.iter().map(|&position| position as i32).collect();
@@ -441,7 +458,8 @@ impl<B: Backend> Prediction<B> {
         }
     }
 
-    /// [`uniform_bound`](Prediction::uniform_bound) of each position, `[batch, length]`, without gradient.
+    /// Returns [`uniform_bound`](Prediction::uniform_bound) per position, `[batch, length]`,
+    /// without gradient.
     pub fn uniform_bounds(&self, noise: &UniformNoise<B>) -> Tensor<B, 2> {
         let [batch, length, width] = self.features.dims();
         let features = self.features.clone().reshape([batch * length, width]);
@@ -452,7 +470,8 @@ impl<B: Backend> Prediction<B> {
         Tensor::cat(runs.collect(), 0).reshape([batch, length])
     }
 
-    /// Log-probabilities of tokens `[batch, length]`, in nats, `[batch, length]`. No gradient flows through them.
+    /// Returns the log-probabilities of tokens `[batch, length]`, in nats, `[batch, length]`,
+    /// without gradient.
     pub fn log_probs(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
         let [batch, length, width] = self.features.dims();
         let features = self.features.clone().reshape([batch * length, width]);
@@ -468,12 +487,12 @@ impl<B: Backend> Prediction<B> {
             .reshape([batch, length])
     }
 
-    /// The denoiser D: a softmax of the logits.
+    /// Returns the denoiser D: a softmax of the logits.
     pub fn distribution(&self) -> TokenDistribution<B> {
         self.distribution_at(1.0)
     }
 
-    /// The denoiser at a temperature: a softmax of logits/temperature.
+    /// Returns the denoiser at a temperature: a softmax of logits/temperature.
     pub fn distribution_at(&self, temperature: f64) -> TokenDistribution<B> {
         let [batch, length, width] = self.features.dims();
         let features = self
@@ -484,7 +503,8 @@ impl<B: Backend> Prediction<B> {
         TokenDistribution::computed(features, &self.head, temperature, [batch, length])
     }
 
-    /// The outputs of the head themselves, before softcap and softmax: no distribution, but weighted, added and projected as one is.
+    /// Returns the raw outputs of the head, before softcap and softmax. They are not a
+    /// distribution, but can be weighted, added and projected like one.
     pub fn outputs(&self) -> TokenDistribution<B> {
         let [batch, length, width] = self.features.dims();
         let features = self
@@ -495,24 +515,24 @@ impl<B: Backend> Prediction<B> {
         TokenDistribution::of_outputs(features, &self.head, [batch, length])
     }
 
-    /// The same answer, whose V-wide tensors have at most `numbers` numbers each (but at least one position's).
+    /// Limits V-wide tensors to `numbers` elements each (but at least one position's).
     ///
-    /// Results differ by rounding only.
+    /// Results differ only by rounding.
     pub fn within(mut self, numbers: usize) -> Self {
         self.head.execution.head_numbers = numbers;
         self
     }
 
-    /// All answers, so many times one after the other.
+    /// Repeats the batch `times` times.
     pub fn repeat(&self, times: usize) -> Self {
         Self {
-            // burn's gradient of `repeat_dim` takes entries for the wrong rows.
+            // burn's gradient of `repeat_dim` assigns entries to the wrong rows.
             features: Tensor::cat(vec![self.features.clone(); times], 0),
             head: self.head.clone(),
         }
     }
 
-    /// The answers for `count` sequences from `first` on.
+    /// Returns the predictions for `count` sequences from `first` on.
     pub fn narrow(&self, first: usize, count: usize) -> Self {
         Self {
             features: self.features.clone().narrow(0, first, count),
@@ -520,11 +540,11 @@ impl<B: Backend> Prediction<B> {
         }
     }
 
-    /// The answers for these sequences.
+    /// Returns the predictions for the given sequences.
     ///
     /// # Panics
     ///
-    /// If a sequence is not there.
+    /// Panics if a sequence is out of range.
     pub fn select(&self, sequences: &[usize]) -> Self {
         let indices: Vec<i32> = sequences.iter().map(|&sequence| sequence as i32).collect();
         let indices = Tensor::<B, 1, Int>::from_ints(indices.as_slice(), &self.features.device());
@@ -534,7 +554,7 @@ impl<B: Backend> Prediction<B> {
         }
     }
 
-    /// The logits before their softcap, V-wide: for tests and export, not for hot paths.
+    /// Returns the logits before their softcap, V-wide, for tests and export rather than hot paths.
     pub fn dense_logits(&self) -> Tensor<B, 3> {
         let bias = self.head.bias.clone();
         let features = self.head.execution.precision.narrow(self.features.clone());
@@ -545,7 +565,7 @@ impl<B: Backend> Prediction<B> {
         ))
     }
 
-    /// All log-probabilities, V-wide: for tests and export, not for hot paths.
+    /// Returns all log-probabilities, V-wide, for tests and export rather than hot paths.
     pub fn dense_log_probs(&self) -> Tensor<B, 3> {
         let softcap = self.head.softcap;
         let capped = self

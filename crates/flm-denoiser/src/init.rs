@@ -1,11 +1,12 @@
-//! Parameters drawn from the caller's generator, so that a seed fixes a network on every backend.
+//! Parameter initialization from the caller's generator, so that a seed gives the same network on
+//! every backend.
 
 use burn::module::{Param, ParamId};
 use burn::nn::Linear;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::{Rng, RngExt};
 
-/// A tensor uniform in ±`bound`, as a parameter.
+/// A parameter drawn uniformly from ±`bound`.
 pub(crate) fn uniform<B: Backend, const D: usize>(
     shape: [usize; D],
     bound: f64,
@@ -28,7 +29,7 @@ pub(crate) fn zeros<B: Backend, const D: usize>(
     parameter(Tensor::zeros(shape, device))
 }
 
-/// A linear map uniform in ±1/√fan_in, its bias likewise (PyTorch's default).
+/// A linear map drawn uniformly from ±1/√fan_in, as is its bias (PyTorch's default).
 pub(crate) fn linear<B: Backend>(
     inputs: usize,
     outputs: usize,
@@ -42,7 +43,7 @@ pub(crate) fn linear<B: Backend>(
     Linear { weight, bias }
 }
 
-/// A linear map that answers zero at the start.
+/// A linear map with zero weight and bias.
 pub(crate) fn zero_linear<B: Backend>(
     inputs: usize,
     outputs: usize,

@@ -1,31 +1,35 @@
 //! The transformer denoiser of a flow language model, its vocabulary head and its model folder.
 //!
-//! A flow language model turns noise into text by asking one question again and again: given this noisy sequence at this
-//! time, how likely is each token at each position? [`Dit`] answers it. It is the diffusion transformer of the published
-//! implementation, parameter by parameter, so that weights travel both ways: token embedding, sinusoidal time embedding,
-//! blocks whose LayerNorms are shifted and scaled by time, rotary attention, and a head with soft-capped logits
-//! (`mathematics.md`, section 3). There is one definition of it; training, sampling and import all go through the same blocks.
+//! A flow language model turns noise into text. At each step, it takes a noisy sequence and a time,
+//! and predicts the probability of each token at each position. [`Dit`] is the network that makes
+//! this prediction. It is the diffusion transformer of the published implementation with the same
+//! parameters, so weights convert both ways. It has a token embedding, a sinusoidal time embedding,
+//! and blocks whose LayerNorms are shifted and scaled by time. Attention is rotary, and the head
+//! has soft-capped logits (`mathematics.md`, section 3). Training, sampling and import share this
+//! one definition.
 //!
-//! A *one-time* network knows the time τ of its state and answers D, the denoiser of a flow. A *two-time* network
-//! also knows a target time and answers δ, from which a flow map is made. [`Dit::into_two_time`] makes the second of
-//! the first without changing an answer, which is where distillation starts.
+//! A *one-time* network gets the time τ of its state and returns D, the denoiser of a flow. A
+//! *two-time* network also gets a target time and returns δ, from which a flow map is computed.
+//! [`Dit::into_two_time`] turns a one-time network into a two-time one with the same outputs.
+//! Distillation starts from there.
 //!
 //! # States are projected
 //!
-//! The noisy sequence has V dimensions for each token, but the network only ever looks at it through the embedding matrix, as
-//! h = xE of the model's width. All of a sampler's updates are affine, so they can be made on h, and nothing V wide is
-//! carried about (section 6). [`VocabEmbed`] makes projected states: of tokens, of noise ([`Noise`]), of a
-//! distribution's mean.
+//! A noisy sequence has V dimensions per token, but the network sees it only through the embedding
+//! matrix, as h = xE of the model's width. All sampler updates are affine, so they work on h and no
+//! state is V wide (section 6). [`VocabEmbed`] projects tokens, noise ([`Noise`]) and the mean of
+//! a distribution.
 //!
-//! # The head answers questions
+//! # The head hides V-wide tensors
 //!
-//! What has V columns stays behind the head. [`Dit::forward`] gives a [`Prediction`], which is asked for cross-entropies, or for a
-//! [`TokenDistribution`] about the clean tokens, which is asked for its mean D·E, its likeliest tokens, or a mixture with another. How
-//! they hold their numbers is their own business.
+//! Only the head handles tensors with V columns. [`Dit::forward`] returns a [`Prediction`], which
+//! computes cross-entropies and returns a [`TokenDistribution`] over the clean tokens. A
+//! distribution returns its mean D·E, its most likely tokens, or a mixture with another
+//! distribution. The representation of both types is private.
 //!
 //! # Example
 //!
-//! A small network with fresh parameters denoises, is saved, and is read again:
+//! This example initializes a small network, runs it, saves it and loads it again:
 //!
 //! ```
 //! use burn::tensor::{Int, Tensor};
@@ -38,12 +42,12 @@
 //! let config = DitConfig::new(27, 4, 32, 2, 4);
 //! let dit = config.init::<Flex>(&mut rng, &device)?;
 //!
-//! // Two clean sequences of four tokens, at the time where everything is decided.
+//! // Two clean sequences of four tokens, at time τ = 1, where there is no noise.
 //! let tokens = Tensor::<Flex, 2, Int>::from_ints([[1, 2, 3, 4], [5, 6, 7, 8]], &device);
 //! let (state, tau) = (dit.embed().tokens(tokens.clone()), Tensor::ones([2], &device));
 //! let prediction = dit.forward(state, tau.clone(), tau, &mut Dropout::off());
 //!
-//! // A fresh head is silent: every token is as likely as the others.
+//! // The head starts at zero, so all tokens have the same probability.
 //! let log_prob: f32 = prediction.log_probs(tokens).mean().into_scalar();
 //! assert!((log_prob + 27_f32.ln()).abs() < 1e-5);
 //!
@@ -55,30 +59,31 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What is where
+//! # Overview
 //!
-//! | item | is |
+//! | item | purpose |
 //! | --- | --- |
-//! | [`DitConfig`] | the sizes, checked; [`init`](DitConfig::init) makes a network of them |
-//! | [`Dit`], [`Prediction`], [`TokenDistribution`], [`Score`] | the network and its answers |
-//! | [`Jvp`], [`Dual`] | its answer with the derivative along a direction |
-//! | [`Family`] | whether it denoises states or tokens, or goes on with a text |
-//! | [`Memory`] | what a causal network keeps of the positions before |
-//! | [`Prior`], [`Noise`] | the noise that sequences start from, as the network sees it |
-//! | [`LossWeight`] | how hard each time is, learned beside the network |
-//! | [`Execution`] | in which numbers a network is evaluated, and how much memory its head may take |
-//! | [`Dropout`] | masks from a generator that the caller owns |
-//! | [`Residual`] | a flow map of two networks, of the paper's first version |
-//! | [`SamplingDenoiser`], [`DropoutGuidance`] | the network as the samplers of `flm_simplex` see it, and how it is made a weaker one |
-//! | [`Expected`] | a score of its answers' means, with the gradient to the state: what rewards are made of |
-//! | [`folder`] | models on disk, read strictly |
-//! | [`mod@reference`] | the published implementation's checkpoints, in and out |
+//! | [`DitConfig`] | checked network sizes; [`init`](DitConfig::init) creates the network |
+//! | [`Dit`], [`Prediction`], [`TokenDistribution`], [`Score`] | the network and its outputs |
+//! | [`Jvp`], [`Dual`] | an output with its derivative along a direction |
+//! | [`Family`] | the kind of model: flow, masked or uniform-state diffusion, or autoregressive |
+//! | [`Memory`] | the key-value cache of a causal network |
+//! | [`Prior`], [`Noise`] | the initial noise, as the network sees it |
+//! | [`LossWeight`] | a learned loss weight for each time |
+//! | [`Execution`] | the numeric precision and the memory limit of the head |
+//! | [`Dropout`] | dropout masks from a generator that the caller owns |
+//! | [`Residual`] | a flow map of two networks, as in the paper's first version |
+//! | [`SamplingDenoiser`], [`DropoutGuidance`] | the network as a denoiser for the samplers of `flm_simplex`, and its weakened form |
+//! | [`Expected`] | a score of mean predictions with its gradient to the state, for rewards |
+//! | [`folder`] | model folders on disk, with strict reading |
+//! | [`mod@reference`] | import and export of the published implementation's checkpoints |
 //! | [`named_tensors`], [`named_shapes`], [`apply_tensors`] | parameters by the reference's names |
 //!
-//! # What it leaves to others
+//! # Limits
 //!
-//! Schedules, samplers and flow-map algebra are in `flm_simplex`, kernels in `flm_ops`. Objectives, optimizers and averages of weights,
-//! tokenizers and text are further up; this crate knows nothing of training.
+//! Schedules, samplers and flow-map algebra are in `flm_simplex`, kernels in `flm_ops`. Objectives,
+//! optimizers, weight averages, tokenizers and text are in higher-level crates. This crate contains
+//! no training code.
 
 mod block;
 mod config;
@@ -116,7 +121,7 @@ pub use residual::Residual;
 pub use sampling::{DropoutGuidance, SamplingDenoiser, TemperatureError};
 pub use tensors::{NamedTensor, TensorError, apply_tensors, named_shapes, named_tensors};
 
-/// The snippets of the README compile.
+/// Compiles the examples in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! How hard each time is, learned beside the network.
+//! A learned loss weight for each time.
 
 use crate::DitConfig;
 use crate::config::LOSS_WEIGHT_HIDDEN;
@@ -11,11 +11,13 @@ use burn::tensor::activation::gelu;
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 
-/// A learned number w for each time of a state, with which a loss ℓ is trained as e^(−w)·ℓ + w: at its best w = log ℓ, so that every
-/// time pulls on the network alike, however large its loss.
+/// A learned number w for each time of a state. A loss ℓ is trained as e^(−w)·ℓ + w, which is
+/// minimal at w = log ℓ. All times then have a similar influence on the network, whatever the size
+/// of their losses.
 ///
-/// A time embedding of its own, a map, an exact GELU and a map to one number, zero at the start (`mathematics.md`, section 4). It has no part in
-/// the network's answer. Field names are those of the reference's checkpoints.
+/// It consists of its own time embedding, a linear map, an exact GELU and a linear map to one
+/// number, which is zero at the start (`mathematics.md`, section 4). It does not affect the
+/// network's output. The field names are those of the reference's checkpoints.
 #[derive(Module, Debug)]
 pub struct LossWeight<B: Backend> {
     s_embed: TimeEmbed<B>,
@@ -34,7 +36,7 @@ impl<B: Backend> LossWeight<B> {
         }
     }
 
-    /// w at times τ_s `[batch]`, `[batch]`.
+    /// Returns w at times τ_s `[batch]`, `[batch]`.
     pub(crate) fn forward(&self, tau_s: Tensor<B, 1>) -> Tensor<B, 1> {
         let [batch] = tau_s.dims();
         let time = self.s_embed.evaluate::<Values>(tau_s);

@@ -1,4 +1,4 @@
-//! One definition of the network, evaluated in two ways.
+//! One definition of the network with two evaluation modes.
 
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::activation::{sigmoid, silu, softmax};
@@ -10,53 +10,57 @@ use flm_simplex::interpolant::broadcast;
 /// ε of every LayerNorm.
 pub(crate) const EPSILON: f64 = 1e-5;
 
-/// How the network is evaluated: its [`Values`] alone, or [`Duals`] of them and their derivative along a direction.
+/// An evaluation mode of the network: [`Values`] only, or [`Duals`] with their derivative along
+/// a direction.
 ///
-/// The network is written once, in these operations; parameters stand still.
+/// The network is written once in terms of these operations. Parameters have no tangent.
 pub(crate) trait Mode<B: Backend> {
-    /// What stands for a tensor of D dimensions.
+    /// The representation of a tensor of D dimensions.
     type Of<const D: usize>: Clone;
 
-    /// The tensor itself.
+    /// The value.
     fn value<const D: usize>(x: &Self::Of<D>) -> &Tensor<B, D>;
 
-    /// What a linear function without a constant makes of it.
+    /// Applies a linear function.
     fn map<const D: usize, const E: usize>(
         x: Self::Of<D>,
         f: impl Fn(Tensor<B, D>) -> Tensor<B, E>,
     ) -> Self::Of<E>;
 
-    /// x with `first`, which stands still, before it in the second dimension.
+    /// Prepends the constant `first` to x in the second dimension.
     fn behind(first: Tensor<B, 3>, x: Self::Of<3>) -> Self::Of<3>;
 
     fn add(a: Self::Of<2>, b: Self::Of<2>) -> Self::Of<2>;
 
     fn sum(a: Self::Of<3>, b: Self::Of<3>) -> Self::Of<3>;
 
-    /// Products of entries, one factor's dimensions repeated where they are 1.
+    /// Elementwise product, broadcasting dimensions of size 1.
     fn times(a: Self::Of<3>, b: Self::Of<3>) -> Self::Of<3>;
 
-    /// Side by side in the last dimension.
+    /// Concatenation in the last dimension.
     fn join(a: Self::Of<3>, b: Self::Of<3>) -> Self::Of<3>;
 
-    /// A function of each entry of x `[batch]`, given by its values and slopes there, `[batch, 1, 1]`.
+    /// An elementwise function of x `[batch]`, given by its values and slopes at x, `[batch,
+    /// 1, 1]`.
     fn along(x: Self::Of<1>, value: Tensor<B, 1>, slope: Tensor<B, 1>) -> Self::Of<3>;
 
-    /// softmax(features·weight + bias)·matrix, a run of rows at a time ([`SoftRows`]). No gradient goes to features and weight.
+    /// softmax(features·weight + bias)·matrix in chunks of rows ([`SoftRows`]). `features` and
+    /// `weight` get no gradient.
     fn soft_rows(features: Self::Of<2>, keys: SoftKeys<B>) -> Self::Of<2>;
 
-    /// Cosines, then sines, of angles.
+    /// Cosines of the angles, followed by their sines.
     fn waves(angles: Self::Of<2>) -> Self::Of<2>;
 
     fn silu(x: Self::Of<2>) -> Self::Of<2>;
 
-    /// x·weight + bias of a small map, of times or conditions.
+    /// x·weight + bias for a small map of times or conditions.
     fn affine(map: &Linear<B>, x: Self::Of<2>) -> Self::Of<2>;
 
-    /// LayerNorm, then x·(1 + scale) + shift, `by` shift and scale.
+    /// LayerNorm, then x·(1 + scale) + shift, where `by` is shift and scale.
     fn norm(norm: &LayerNorm<B>, x: Self::Of<3>, by: [Self::Of<3>; 2]) -> Self::Of<3>;
 
-    /// A map of [`norm`](Self::norm). What follows, up to the [`gated_residual`](Self::gated_residual), is of its precision.
+    /// A linear map of [`norm`](Self::norm). Up to the [`gated_residual`](Self::gated_residual),
+    /// the operations that follow have this precision.
     fn norm_linear(
         norm: &LayerNorm<B>,
         x: Self::Of<3>,
@@ -67,7 +71,7 @@ pub(crate) trait Mode<B: Backend> {
 
     fn linear(map: &Linear<B>, x: Self::Of<3>) -> Self::Of<3>;
 
-    /// A map of a GELU.
+    /// A linear map of a GELU.
     fn gelu_linear(map: &Linear<B>, x: Self::Of<3>) -> Self::Of<3>;
 
     fn attention(qkv: Self::Of<3>, rope: &Rope<B>, attention: Attention) -> Self::Of<3>;
@@ -80,7 +84,7 @@ pub(crate) trait Mode<B: Backend> {
     ) -> Self::Of<3>;
 }
 
-/// What rows are mixed by in [`Mode::soft_rows`]: the fields of [`SoftRows`] but for the features.
+/// The arguments of [`Mode::soft_rows`]: the fields of [`SoftRows`] except the features.
 pub(crate) struct SoftKeys<B: Backend> {
     pub(crate) weight: Tensor<B, 2>,
     pub(crate) bias: Tensor<B, 1>,
@@ -100,7 +104,7 @@ impl<B: Backend> SoftKeys<B> {
     }
 }
 
-/// As products, which can be differentiated twice, unlike burn's own linear map.
+/// Written as products, which are twice differentiable, unlike burn's linear map.
 fn affine<B: Backend>(map: &Linear<B>, x: Tensor<B, 2>) -> Tensor<B, 2> {
     let product = flm_ops::matmul(x, map.weight.val());
     match bias_of(map) {
@@ -113,7 +117,7 @@ fn bias_of<B: Backend>(map: &Linear<B>) -> Option<Tensor<B, 1>> {
     map.bias.as_ref().map(|bias| bias.val())
 }
 
-/// Values alone.
+/// The mode that computes values only.
 pub(crate) enum Values {}
 
 fn modulated<B: Backend>(
@@ -225,7 +229,7 @@ impl<B: Backend> Mode<B> for Values {
     }
 }
 
-/// Values and their derivative along a direction.
+/// The mode that computes values and their derivatives along a direction.
 pub(crate) enum Duals {}
 
 impl<B: Backend> Mode<B> for Duals {
@@ -285,7 +289,7 @@ impl<B: Backend> Mode<B> for Duals {
         }
     }
 
-    /// In a graph this holds the shares of all rows.
+    /// In a graph, this keeps the softmax of all rows.
     fn soft_rows(features: Dual<B, 2>, keys: SoftKeys<B>) -> Dual<B, 2> {
         let ([rows, _], [tall]) = (features.value.dims(), keys.bias.dims());
         let step = (keys.numbers / tall).max(1);
@@ -378,7 +382,7 @@ impl<B: Backend> Mode<B> for Duals {
     }
 }
 
-/// The bias of a map that was made with one.
+/// Returns the bias of a map that has one.
 pub(crate) fn bias<B: Backend>(map: &Linear<B>) -> Tensor<B, 1> {
     map.bias.as_ref().expect("a map with a bias").val()
 }

@@ -1,8 +1,9 @@
 //! The Gaussian prior as the network sees it.
 //!
-//! The network sees x₀ ~ N(0, I) of width V only through x₀E, whose rows are N(0, EᵀE). With E = QR and QᵀQ = I that is z·R
-//! for z ~ N(0, I) of width d, so no V-wide noise need be drawn (`mathematics.md`, section 6). In training Q is held: the
-//! gradient to E is then the mean, given z, of the one that V-wide noise would have given, and varies no more.
+//! The network sees x₀ ~ N(0, I) of width V only through x₀E, whose rows are N(0, EᵀE). With E = QR
+//! and QᵀQ = I, this equals z·R for z ~ N(0, I) of width d, so V-wide noise is unnecessary
+//! (`mathematics.md`, section 6). In training, Q is held constant. The gradient to E is then the
+//! mean, given z, of the gradient of V-wide noise, and its variance is no larger.
 
 mod factor;
 
@@ -15,27 +16,30 @@ use flm_simplex::interpolant::{broadcast, interpolate};
 use flm_simplex::noise::gaussian;
 use rand::Rng;
 
-/// Work of drawing a normal number, in floating-point operations of a matrix product.
+/// Cost of drawing a normal number, in floating-point operations of a matrix product.
 const DRAW: f64 = 700.0;
 
-/// How noise is drawn for a step of training: as wide as the vocabulary, or as wide as the network.
+/// The width of the noise drawn for a training step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoiseWidth {
-    /// V numbers for each position, projected by E.
+    /// V numbers per position, projected by E.
     Vocabulary,
-    /// d numbers for each position, multiplied by a factor of EᵀE that is made anew at every step.
+    /// d numbers per position, multiplied by a factor of EᵀE that is recomputed at every step.
     Network,
 }
 
 impl NoiseWidth {
-    /// The way that is cheaper on the host, for steps of `tokens` positions in `parts` parts, each with a backward pass of its own.
+    /// Returns the cheaper width on the host, for steps of `tokens` positions in `parts` parts,
+    /// each with its own backward pass.
     ///
-    /// V-wide noise costs V draws and two products of 2Vd operations for each position. Narrow noise costs products of 2Vd²
-    /// for EᵀE (of which the host does some five eighths), and as much for the gradient of every part; a `teacher` T that sees the
-    /// same noise through an embedding of its own adds EᵀT and TᵀT for the step, or a product for each position. For V ≤ d
-    /// there is nothing to save.
+    /// V-wide noise costs V draws and two products of 2Vd operations per position. Narrow noise
+    /// costs a product of 2Vd² for EᵀE (of which the host computes about five eighths), and the
+    /// same for the gradient of each part. A `teacher` T that sees the same noise through its own
+    /// embedding adds EᵀT and TᵀT per step to narrow noise, or one product per position to V-wide
+    /// noise. If V ≤ d, narrow noise saves nothing.
     ///
-    /// On a device draws cost less, but the gradient of wide noise varies more there too: the rule is the same.
+    /// On a device, draws cost less, but the gradient of wide noise has a larger variance there
+    /// too, so the same rule applies.
     pub fn cheaper(vocab: usize, width: usize, tokens: usize, parts: usize, teacher: bool) -> Self {
         let [v, d, n, parts] = [vocab, width, tokens, parts].map(|x| x as f64);
         let (wide_again, narrow_again) = if teacher { (1.0, 1.625) } else { (0.0, 0.0) };
@@ -49,9 +53,9 @@ impl NoiseWidth {
     }
 }
 
-/// The prior as one network sees it, or a network and its teacher: what noise is drawn from.
+/// The noise distribution as seen by one network, or by a network and its teacher.
 ///
-/// Made of the embedding as it stands: after E has moved, of E as it was.
+/// It uses the embedding at the time of creation, and does not follow later updates of E.
 #[derive(Clone, Debug)]
 pub struct Prior<B: Backend> {
     vocab: usize,
@@ -60,7 +64,7 @@ pub struct Prior<B: Backend> {
     source: Source,
 }
 
-/// Who draws.
+/// Where noise is drawn.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Host,
@@ -68,7 +72,7 @@ enum Source {
 }
 
 impl Source {
-    /// Standard normal numbers.
+    /// Draws standard normal numbers.
     fn normal<B: Backend, R: Rng + ?Sized, const D: usize>(
         self,
         shape: [usize; D],
@@ -86,13 +90,14 @@ impl Source {
 }
 
 impl<B: Backend> Prior<B> {
-    /// The prior for sampling: narrow where V > d.
+    /// Creates the prior for sampling: narrow if V > d.
     pub fn new(embed: &VocabEmbed<B>) -> Self {
         Self::of_width(embed, None, Self::width_for_sampling(embed))
     }
 
-    /// The prior for sampling with two networks that see the same noise, each through an embedding of its own
-    /// ([`seen_beside`](Noise::seen_beside)). What the first sees is what it would see alone.
+    /// Creates the prior for sampling with two networks that see the same noise through their own
+    /// embeddings ([`seen_beside`](Noise::seen_beside)). The first network sees the same noise as
+    /// it would alone.
     pub fn beside(embed: &VocabEmbed<B>, other: &VocabEmbed<B>) -> Self {
         Self::of_width(embed, Some(other), Self::width_for_sampling(embed))
     }
@@ -106,7 +111,8 @@ impl<B: Backend> Prior<B> {
         }
     }
 
-    /// The prior of this width, for a network and, where given, a teacher to see the same noise through its own embedding.
+    /// Creates a prior of the given width for a network and an optional teacher, which sees the
+    /// same noise through its own embedding.
     pub fn of_width(
         embed: &VocabEmbed<B>,
         teacher: Option<&VocabEmbed<B>>,
@@ -127,7 +133,8 @@ impl<B: Backend> Prior<B> {
         }
     }
 
-    /// The prior for a training step of `tokens` positions in `parts` parts: of the width that is cheaper, drawn by whoever computes.
+    /// Creates the prior for a training step of `tokens` positions in `parts` parts: of the cheaper
+    /// width, drawn where the backend computes.
     pub fn for_training(
         embed: &VocabEmbed<B>,
         teacher: Option<&VocabEmbed<B>>,
@@ -139,12 +146,13 @@ impl<B: Backend> Prior<B> {
         Self::of_width(embed, teacher, cheaper).where_computed()
     }
 
-    /// The prior as wide as the vocabulary, whose noise any network can see; drawn by whoever computes.
+    /// Creates the V-wide prior, whose noise any network can see, drawn where the backend computes.
     pub fn wide(embed: &VocabEmbed<B>) -> Self {
         Self::of_width(embed, None, NoiseWidth::Vocabulary).where_computed()
     }
 
-    /// The same, drawn by the backend from seeds of the generator: fast on a GPU, but other numbers than on the host or another backend.
+    /// Draws noise on the backend, with seeds from the generator. This is fast on a GPU, but the
+    /// numbers differ from those of the host and of other backends.
     pub fn on_device(self) -> Self {
         Self {
             source: Source::Device,
@@ -152,7 +160,8 @@ impl<B: Backend> Prior<B> {
         }
     }
 
-    /// The same, drawn by whoever computes: by the host for the CPU backend, by the device elsewhere.
+    /// Draws noise where the backend computes: on the host for the CPU backend, on the
+    /// device otherwise.
     pub fn where_computed(self) -> Self {
         if flm_ops::on_host::<B>() {
             self
@@ -161,7 +170,7 @@ impl<B: Backend> Prior<B> {
         }
     }
 
-    /// Independent draws for `batch` sequences of `length` tokens.
+    /// Draws noise for `batch` sequences of `length` tokens.
     pub fn draw<R: Rng + ?Sized>(&self, batch: usize, length: usize, rng: &mut R) -> Noise<B> {
         match &self.factor {
             None => {
@@ -173,7 +182,7 @@ impl<B: Backend> Prior<B> {
     }
 }
 
-/// Draws of the prior x₀ ~ N(0, I) for a batch.
+/// A batch of noise x₀ ~ N(0, I).
 #[derive(Clone, Debug)]
 pub struct Noise<B: Backend>(Draws<B>);
 
@@ -181,7 +190,7 @@ pub struct Noise<B: Backend>(Draws<B>);
 enum Draws<B: Backend> {
     /// x₀, `[batch, length, vocabulary]`.
     Wide(Tensor<B, 3>),
-    /// z, `[batch, length, width]`, with what networks see of it.
+    /// z, `[batch, length, width]`, and its projections for the networks.
     Narrow {
         z: Tensor<B, 3>,
         seen: Tensor<B, 3>,
@@ -191,16 +200,16 @@ enum Draws<B: Backend> {
 }
 
 impl<B: Backend> Noise<B> {
-    /// Given V-wide noise, `[batch, length, vocabulary]`: for tests against pinned numbers.
+    /// Wraps given V-wide noise, `[batch, length, vocabulary]`, for tests against pinned numbers.
     pub fn pinned(wide: Tensor<B, 3>) -> Self {
         Self(Draws::Wide(wide))
     }
 
-    /// x₀ itself.
+    /// Returns x₀.
     ///
     /// # Panics
     ///
-    /// If only what networks see of it was drawn.
+    /// Panics if the noise is narrow.
     fn wide(&self) -> Tensor<B, 3> {
         match &self.0 {
             Draws::Wide(x) => x.clone(),
@@ -208,7 +217,7 @@ impl<B: Backend> Noise<B> {
         }
     }
 
-    /// The draws of `count` sequences from `first` on.
+    /// Returns the noise of `count` sequences from `first` on.
     pub fn narrow(&self, first: usize, count: usize) -> Self {
         let part = |x: &Tensor<B, 3>| x.clone().narrow(0, first, count);
         Self(match &self.0 {
@@ -227,7 +236,7 @@ impl<B: Backend> Noise<B> {
         })
     }
 
-    /// x₀E for the network that the prior was made of, `[batch, length, width]`.
+    /// Returns x₀E for the network of the prior, `[batch, length, width]`.
     pub fn seen(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
         match &self.0 {
             Draws::Wide(x) => embed.project(x.clone()),
@@ -235,11 +244,11 @@ impl<B: Backend> Noise<B> {
         }
     }
 
-    /// x₀E for the teacher that the prior was made of.
+    /// Returns x₀E for the teacher of the prior.
     ///
     /// # Panics
     ///
-    /// If it was made without one.
+    /// Panics if the prior has no teacher.
     pub fn seen_by_teacher(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
         match &self.0 {
             Draws::Wide(x) => embed.project(x.clone()),
@@ -249,20 +258,21 @@ impl<B: Backend> Noise<B> {
         }
     }
 
-    /// x₀·\[E, F\] for the two networks of [`Prior::beside`], `[batch, length, both widths]`.
+    /// Returns x₀·\[E, F\] for the two networks of [`Prior::beside`], `[batch, length,
+    /// both widths]`.
     ///
     /// # Panics
     ///
-    /// If the prior was made for one network.
+    /// Panics if the noise is narrow and the prior was created for one network.
     pub fn seen_beside(&self, embed: &VocabEmbed<B>, other: &VocabEmbed<B>) -> Tensor<B, 3> {
         Tensor::cat(vec![self.seen(embed), self.seen_by_teacher(other)], 2)
     }
 
-    /// x₀E for any network.
+    /// Returns x₀E for any network.
     ///
     /// # Panics
     ///
-    /// If the noise is narrow: then only the networks that the prior was made of can see it.
+    /// Panics if the noise is narrow, which only the networks of the prior can see.
     pub fn seen_by(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
         match &self.0 {
             Draws::Wide(x) => embed.project(x.clone()),
@@ -270,7 +280,8 @@ impl<B: Backend> Noise<B> {
         }
     }
 
-    /// I_t·E for tokens `[batch, length]` at times t `[batch]`, `[batch, length, width]`, with the gradient to E.
+    /// Returns I_t·E for tokens `[batch, length]` at times t `[batch]`, `[batch, length, width]`,
+    /// with the gradient to E.
     pub fn interpolate<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         embed: &VocabEmbed<A>,
@@ -301,7 +312,7 @@ impl<B: Backend> Noise<B> {
         }
     }
 
-    /// What states of these draws say of tokens, through the embedding as it is now.
+    /// Returns the token likelihoods of states with this noise, through the embedding as it is now.
     pub fn likelihoods(&self, embed: &VocabEmbed<B>) -> Likelihoods<'_, B> {
         let basis = match &self.0 {
             Draws::Wide(_) => None,
@@ -316,20 +327,24 @@ impl<B: Backend> Noise<B> {
     }
 }
 
-/// What noisy states say of tokens.
+/// The likelihoods of tokens given noisy states.
 #[derive(Debug)]
 pub struct Likelihoods<'a, B: Backend> {
     noise: &'a Noise<B>,
-    /// Rows of Q, and how much of each token's dimension the network sees, where the noise is narrow.
+    /// For narrow noise, Q and the squared norms of its rows: the visible part of each
+    /// token's dimension.
     basis: Option<(Tensor<B, 2>, Tensor<B, 3>)>,
 }
 
 impl<B: Backend> Likelihoods<'_, B> {
-    /// log p(I_t | token) of every token at each position of some sequences from `first` on, up to a constant of the position,
-    /// `[batch, length, vocabulary]`: V wide, so ask for a few at a time.
+    /// Returns log p(I_t | token) for every token at each position, up to a constant per position,
+    /// `[batch, length, vocabulary]`.
     ///
-    /// The states are those of `tokens` `[batch, length]` at times t `[batch]`, below 1, as the network sees them: of narrow noise what it does not
-    /// see says nothing.
+    /// It covers the sequences from `first` on. The result is V wide, so ask for a few sequences at
+    /// a time.
+    ///
+    /// The states are those of `tokens` `[batch, length]` at times t `[batch]`, below 1, as the
+    /// network sees them. For narrow noise, the invisible part carries no information.
     pub fn log_likelihoods(
         &self,
         first: usize,
@@ -383,14 +398,15 @@ mod tests {
         x.into_data().iter::<f64>().collect()
     }
 
-    /// Asserts that the second moments of `x` and `y` `[n, width]` are `expected` within five standard errors.
+    /// Asserts that the second moments of `x` and `y` `[n, width]` are `expected` within five
+    /// standard errors.
     fn assert_moments(x: &Tensor<Flex, 2>, y: &Tensor<Flex, 2>, expected: Tensor<Flex, 2>) {
         let [n, width] = x.dims();
         let found = values(x.clone().transpose().matmul(y.clone()).div_scalar(n as f64));
         let variance = |x: &Tensor<Flex, 2>| values((x.clone() * x.clone()).mean_dim(0));
         let (vx, vy) = (variance(x), variance(y));
         for (i, (found, expected)) in found.into_iter().zip(values(expected)).enumerate() {
-            // Of Gaussian pairs: Var(xy) = σₓ²σᵧ² + Cov², at most twice the first.
+            // For Gaussian pairs, Var(xy) = σₓ²σᵧ² + Cov², at most twice the first term.
             let error = (2.0 * vx[i / width] * vy[i % width] / n as f64).sqrt();
             assert!(
                 (found - expected).abs() < 5.0 * error,
@@ -402,7 +418,7 @@ mod tests {
     #[test]
     fn narrow_noise_has_the_covariance_of_wide_noise() {
         let (student, teacher) = (embed::<Flex>(50, 6, 1), embed::<Flex>(50, 6, 2));
-        // A teacher like the student leaves nothing beside what the student sees.
+        // If teacher and student are equal, the independent part W is zero.
         for teacher in [&teacher, &student] {
             for width in [NoiseWidth::Network, NoiseWidth::Vocabulary] {
                 let prior = Prior::of_width(&student, Some(teacher), width);
@@ -447,14 +463,15 @@ mod tests {
     fn the_cheaper_width_is_chosen() {
         use NoiseWidth::{Network, Vocabulary};
         let cheaper = NoiseWidth::cheaper;
-        // Nothing to save; the quickstart; a small step; a step of a thousand positions.
+        // No saving; the quickstart; a small step; a step of a thousand positions.
         assert_eq!(cheaper(61, 64, 10_000, 1, false), Vocabulary);
         assert_eq!(cheaper(160, 64, 704, 2, false), Network);
         assert_eq!(cheaper(50_258, 768, 64, 1, false), Vocabulary);
         assert_eq!(cheaper(50_258, 768, 1_024, 1, false), Network);
     }
 
-    /// Mean and variance of each entry of the gradient to E, over draws of narrow and of wide noise.
+    /// Mean and variance of each entry of the gradient to E, over draws of narrow and of
+    /// wide noise.
     fn moments(
         embed: &VocabEmbed<Flex>,
         draws: u32,
@@ -478,12 +495,12 @@ mod tests {
         })
     }
 
-    /// Asserts that the means agree within five standard errors, and returns how many of them can be told from zero, and how
-    /// many times as much wide noise varies.
+    /// Asserts that the means agree within five standard errors. Returns how many of them differ
+    /// from zero by five standard errors, and the ratio of the variances of wide and narrow noise.
     fn compare([narrow, wide]: [(Vec<f64>, Vec<f64>); 2], draws: u32) -> (usize, f64) {
         let mut strong = 0;
         for i in 0..narrow.0.len() {
-            // 512 entries: false alarm 3e-4 if they were independent.
+            // 512 entries: false alarm rate of 3e-4 if they were independent.
             let error = ((narrow.1[i] + wide.1[i]) / f64::from(draws)).sqrt();
             let difference = (narrow.0[i] - wide.0[i]).abs();
             assert!(

@@ -1,21 +1,22 @@
-//! Weights of the reference's, in and out.
+//! Import and export of the reference implementation's weights.
 //!
-//! What is read ([`ReferenceCheckpoint::open`]):
+//! [`ReferenceCheckpoint::open`] reads these files:
 //!
-//! | file | holds |
+//! | file | content |
 //! | --- | --- |
-//! | `.ckpt`, `.pt`, `.pth` | what `torch.save` writes: a Lightning checkpoint of a training, with parameters and their averages, or a dictionary of tensors |
+//! | `.ckpt`, `.pt`, `.pth`, `.bin` | output of `torch.save`: a Lightning checkpoint with parameters and their averages, or a dictionary of tensors |
 //! | `.safetensors` | tensors |
-//! | a folder of `config.json` and `model.safetensors` | a model of the Hugging Face hub, as the reference publishes it |
+//! | a folder with `config.json` and `model.safetensors` | a Hugging Face hub model, as the reference publishes it |
 //!
-//! Names may begin with `backbone.` and hold the `_orig_mod.` of compiled modules. Sizes are told from the tensors; what they do not tell
-//! (the length of sequences, and the number of heads where rotary frequencies are not among them) from the file's own
-//! settings, or by [`Hints`]. Every tensor must have its place in the network, but for those of a teacher, which some checkpoints carry
-//! along ([`ReferenceCheckpoint::left_out`]).
+//! Names may start with `backbone.` and contain the `_orig_mod.` of compiled modules. Sizes are
+//! inferred from the tensors. The sequence length is not among them, and neither is the number of
+//! heads unless the file has rotary frequencies. These come from the file's own settings or from
+//! [`Hints`]. Every tensor must have its place in the network, except the teacher tensors that some
+//! checkpoints contain ([`ReferenceCheckpoint::left_out`]).
 //!
-//! A checkpoint is a pickle, which is a program. It is read and never run.
+//! A checkpoint is a pickle, which is a program. It is parsed but never run.
 //!
-//! [`export`] goes the other way.
+//! [`export`] is the opposite direction.
 
 mod archive;
 mod checkpoint;
@@ -41,38 +42,40 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Which of the weights in a checkpoint.
+/// The choice of weights in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// The averages over training that the reference samples from. A file of one set of weights has those.
+    /// The averages over training, from which the reference samples. A file with one set of weights
+    /// is read as these.
     Averaged,
-    /// The parameters as the last step of training left them.
+    /// The parameters after the last training step.
     Live,
 }
 
-/// What a network is for.
+/// The role of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A one-time network: the denoiser of a flow.
     Flow,
     /// A two-time network.
     FlowMap,
-    /// The second network of a residual flow map ([`Residual`](crate::Residual)), whose denoiser is another file.
+    /// The second network of a residual flow map ([`Residual`](crate::Residual)), whose denoiser is
+    /// in another file.
     Residual,
 }
 
-/// What is known about a network besides its file.
+/// Information about a network that its file may lack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// Tokens in a sequence.
+    /// Sequence length in tokens.
     pub length: Option<usize>,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: Option<usize>,
-    /// What it is for, where that is not to be told from the file.
+    /// Role of the network, if the file does not tell.
     pub kind: Option<Kind>,
 }
 
-/// Weights of another program's.
+/// A weights file of the reference implementation.
 ///
 /// ```no_run
 /// use burn_flex::Flex;
@@ -99,11 +102,11 @@ enum Source {
 }
 
 impl ReferenceCheckpoint {
-    /// Opens a file or folder and lists what is in it.
+    /// Opens a file or folder and lists its content.
     ///
     /// # Errors
     ///
-    /// [`ReferenceError`] if it cannot be read or is none of the kinds that are.
+    /// [`ReferenceError`] if it cannot be read or is not a supported file.
     pub fn open(path: &Path) -> Result<Self, ReferenceError> {
         if path.is_dir() {
             return Self::open_folder(path);
@@ -169,36 +172,37 @@ impl ReferenceCheckpoint {
         })
     }
 
-    /// What the file says about itself.
+    /// Returns the settings stored in the file.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Names and shapes of the network's tensors, by the reference's names.
+    /// Returns names and shapes of the network's tensors, by the reference's names.
     pub fn shapes(&self) -> &[(String, Vec<usize>)] {
         &self.shapes
     }
 
-    /// Tensors that are not the network's and are not read: a teacher's.
+    /// Returns the names of a teacher's tensors, which are not read.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
 
-    /// Whether the file has averages besides the parameters.
+    /// Returns whether the file has averages in addition to the parameters.
     pub fn has_averages(&self) -> bool {
         matches!(&self.source, Source::Checkpoint(checkpoint) if checkpoint.has_averages())
     }
 
-    /// What the network is for.
+    /// Returns the role of the network.
     ///
     /// # Errors
     ///
-    /// [`ReferenceError::Family`] if the file says that it is of another family of models, whose tensors may have the same names.
+    /// [`ReferenceError::Family`] if the file names another family of models, whose tensors may
+    /// have the same names.
     pub fn kind(&self) -> Result<Kind, ReferenceError> {
         let two_time = (self.shapes.iter()).any(|(name, _)| name.starts_with(sizes::SECOND_TIME));
         match self.settings.algorithm.as_deref() {
             Some("fmlm_twomodel") if two_time => Ok(Kind::Residual),
-            // The paper's first published model calls itself by an older name.
+            // The paper's first published model uses an older name.
             None | Some("flm" | "fmlm" | "fmlm_twomodel" | "fmlm_twostage" | "dos") => {
                 Ok(if two_time { Kind::FlowMap } else { Kind::Flow })
             }
@@ -209,11 +213,12 @@ impl ReferenceCheckpoint {
         }
     }
 
-    /// The configuration of the network.
+    /// Returns the configuration of the network.
     ///
     /// # Errors
     ///
-    /// [`ReferenceError`] if the tensors are those of no network, or something about it is neither told nor given.
+    /// [`ReferenceError`] if the tensors do not form a network, or if a required size is neither in
+    /// the file nor in `hints`.
     pub fn config(&self, hints: &Hints) -> Result<DitConfig, ReferenceError> {
         let kind = match hints.kind {
             Some(kind) => kind,
@@ -231,7 +236,8 @@ impl ReferenceCheckpoint {
     ///
     /// # Errors
     ///
-    /// [`ReferenceError`] if the weights asked for are not there, or are not exactly the parameters of the network.
+    /// [`ReferenceError`] if the file lacks the requested weights, or they are not exactly the
+    /// network's parameters.
     pub fn load<B: Backend>(
         &self,
         weights: Weights,
@@ -240,7 +246,7 @@ impl ReferenceCheckpoint {
     ) -> Result<(Dit<B>, DitConfig), ReferenceError> {
         let config = self.config(hints)?;
         self.check_size(&config)?;
-        // Every parameter is replaced, so the seed does not matter.
+        // All parameters are replaced, so the seed does not matter.
         let fresh = config
             .init::<B>(&mut ChaCha8Rng::seed_from_u64(0), device)
             .map_err(|source| ReferenceError::Sizes {
@@ -261,7 +267,7 @@ impl ReferenceCheckpoint {
         Ok((apply_tensors(fresh, &self.path, tensors)?, config))
     }
 
-    /// Refuses a network of far more parameters than the file has bytes, before memory is taken for it.
+    /// Rejects a network far larger than the file before allocating it.
     fn check_size(&self, config: &DitConfig) -> Result<(), ReferenceError> {
         let described = config.parameter_count();
         if described <= 8 * u128::from(self.bytes) {
@@ -275,7 +281,8 @@ impl ReferenceCheckpoint {
         .into())
     }
 
-    /// Compares names and shapes with those of the network, before any values are read: of one storage a file may have any number of tensors.
+    /// Compares names and shapes with the network's before reading values, because any number of
+    /// tensors can share one storage in a file.
     fn check_shapes<B: Backend>(&self, network: &Dit<B>) -> Result<(), ReferenceError> {
         let file = || self.path.clone();
         let mut found: BTreeMap<&str, &Vec<usize>> = BTreeMap::new();

@@ -1,16 +1,19 @@
-//! The flow map of two networks, as the paper's first version has it.
+//! The flow map of two networks, as in the paper's first version.
 
 use crate::{Dit, Dropout, Execution, TokenDistribution};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_simplex::sampler::SamplerError;
 use flm_simplex::{Schedule, flow_map::EULER_GUARD};
 
-/// A frozen denoiser and a second, two-time network g, whose outputs are taken as they are, without softcap or softmax:
-/// X_{s,t}(x) = x + (t−s)·b_s(x) + ½(t−s)²·g_{s,t}(x), b the velocity of the denoiser's flow (`mathematics.md`, section 4).
+/// A residual flow map: a frozen denoiser and a second, two-time network g, whose outputs have no
+/// softcap or softmax.
 ///
-/// An Euler step, and what it lacks. Nothing holds the end of a jump to the simplex, so the tokens are read off the *state*, which
-/// therefore must be there V wide: the one sampler for which that is so. `[batch, length, vocabulary]` numbers are held, so draw few at a time where
-/// V is large.
+/// X_{s,t}(x) = x + (t−s)·b_s(x) + ½(t−s)²·g_{s,t}(x), where b is the velocity of the denoiser's
+/// flow (`mathematics.md`, section 4).
+///
+/// It is an Euler step plus a learned correction. The end of a jump need not lie on the simplex, so
+/// tokens are decoded from the *state*. This is the only sampler that needs a V-wide state. It
+/// holds `[batch, length, vocabulary]` numbers, so use small batches if V is large.
 ///
 /// ```
 /// use burn_flex::Flex;
@@ -28,14 +31,14 @@ use flm_simplex::{Schedule, flow_map::EULER_GUARD};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Residual<B: Backend> {
-    /// Answers D.
+    /// The network that predicts D.
     pub denoiser: Dit<B>,
-    /// Answers g.
+    /// The network that predicts g.
     pub second: Dit<B>,
 }
 
 impl<B: Backend> Residual<B> {
-    /// The same networks, evaluated in this way.
+    /// Sets the execution settings of both networks.
     pub fn with_execution(self, execution: Execution) -> Self {
         Self {
             denoiser: self.denoiser.with_execution(execution),
@@ -43,8 +46,10 @@ impl<B: Backend> Residual<B> {
         }
     }
 
-    /// Carries noise `[batch, length, vocabulary]` to tokens `[batch, length]` in `steps` jumps uniform in τ, of two evaluations each, one of either
-    /// network. The tokens are the largest entries of the last state.
+    /// Transports noise `[batch, length, vocabulary]` to tokens `[batch, length]` in `steps` jumps
+    /// at equal steps of the schedule's clock.
+    ///
+    /// Each jump evaluates each network once. The tokens are the argmax of the final state.
     ///
     /// # Errors
     ///
@@ -58,11 +63,11 @@ impl<B: Backend> Residual<B> {
         Ok(self.carry(schedule, noise, steps)?.argmax())
     }
 
-    /// The last state itself, whose entries are near the simplex and nothing holds there.
+    /// Returns the final state, whose entries are near the simplex without being constrained to it.
     ///
     /// # Errors
     ///
-    /// As [`sample`](Self::sample).
+    /// Same as [`sample`](Self::sample).
     pub fn carry(
         &self,
         schedule: &Schedule,
@@ -85,7 +90,7 @@ impl<B: Backend> Residual<B> {
         Ok(state)
     }
 
-    /// X_{s,t} of a state, for all sequences the same times.
+    /// Applies X_{s,t} to a state, with the same times for all sequences.
     fn jump(
         &self,
         state: TokenDistribution<B>,

@@ -1,24 +1,24 @@
-//! The network as the samplers of `flm_simplex` see it: a denoiser of projected states.
+//! The network as a denoiser of projected states, for the samplers of `flm_simplex`.
 
 use crate::{Dit, Dropout, TokenDistribution, VocabEmbed};
 use burn::tensor::{Bool, Int, Tensor, backend::Backend};
 use flm_simplex::Denoiser;
 use flm_simplex::stream::generator;
 
-/// A temperature that no distribution has.
+/// An error for an invalid temperature.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("a temperature must be positive and finite, found {found}")]
 pub struct TemperatureError {
-    /// The value given.
+    /// The given value.
     pub found: f64,
 }
 
 impl TemperatureError {
-    /// The temperature, if a distribution can have it.
+    /// Returns the temperature if it is valid.
     ///
     /// # Errors
     ///
-    /// This one, if it is not positive and finite.
+    /// [`TemperatureError`] if it is not positive and finite.
     pub fn check(temperature: f64) -> Result<f64, Self> {
         if temperature.is_finite() && temperature > 0.0 {
             Ok(temperature)
@@ -28,27 +28,30 @@ impl TemperatureError {
     }
 }
 
-/// Dropout while sampling, which makes of a network the weaker one of autoguidance ([`Autoguidance`](flm_simplex::guidance::Autoguidance)).
+/// Dropout in sampling, which gives the weak network of
+/// autoguidance ([`Autoguidance`](flm_simplex::guidance::Autoguidance)).
 ///
-/// What is dropped is a function of the seed, the times of an evaluation and the number of a sample: nothing of it depends on the samples drawn
-/// beside it.
+/// The mask depends only on the seed, the times of an evaluation and the index of a sample. It does
+/// not depend on the other samples of the batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutGuidance {
-    /// Probability of an entry of a residual branch to be dropped, in [0, 1).
+    /// Dropout probability of each entry of a residual branch, in [0, 1).
     pub rate: f64,
-    /// Of all samples.
+    /// The seed, common to all samples.
     pub seed: u64,
-    /// What its generators are for ([`generator`]).
+    /// The purpose of the generators ([`generator`]).
     pub purpose: u64,
-    /// The number of the first sample of the batch.
+    /// The index of the first sample of the batch.
     pub first: usize,
 }
 
-/// A [`Dit`], without dropout unless it is [weakened](Self::weakened), on projected states h = xE.
+/// A [`Dit`] on projected states h = xE, without dropout unless it is [weakened](Self::weakened).
 ///
-/// Samplers that carry h instead of x draw the same samples from states V/d times smaller (`mathematics.md`, section 6).
-/// Start them from noise as the network sees it ([`Prior`](crate::Prior)) and give them fresh noise of the same kind. A one-time network
-/// goes with [`euler`](flm_simplex::sampler::euler), a two-time one with [`flow_map`](flm_simplex::sampler::flow_map).
+/// Samplers on h draw the same samples as samplers on x, from states V/d times smaller
+/// (`mathematics.md`, section 6). Start them from noise as the network sees it
+/// ([`Prior`](crate::Prior)) and give them fresh noise of the same kind. Use a one-time network
+/// with [`euler`](flm_simplex::sampler::euler) and a two-time network
+/// with [`flow_map`](flm_simplex::sampler::flow_map).
 ///
 /// ```
 /// use burn_flex::Flex;
@@ -74,16 +77,16 @@ pub struct SamplingDenoiser<'a, B: Backend> {
     known: Option<Known<B>>,
 }
 
-/// States that hold more than what this network sees.
+/// The part of a wider state that this network sees.
 #[derive(Debug)]
 struct Within<'a, B: Backend> {
-    /// The first of its columns.
+    /// The first column of that part.
     first: usize,
-    /// What carries tokens to whole states.
+    /// The embedding of the whole state.
     embed: &'a VocabEmbed<B>,
 }
 
-/// Positions without noise.
+/// Known, noise-free positions.
 #[derive(Debug)]
 struct Known<B: Backend> {
     /// `[batch, length]`.
@@ -93,7 +96,7 @@ struct Known<B: Backend> {
 }
 
 impl<'a, B: Backend> SamplingDenoiser<'a, B> {
-    /// The network at temperature 1, as it was trained.
+    /// Creates a denoiser at temperature 1, as in training.
     pub fn new(model: &'a Dit<B>) -> Self {
         Self {
             model,
@@ -105,9 +108,11 @@ impl<'a, B: Backend> SamplingDenoiser<'a, B> {
         }
     }
 
-    /// The same, told the `tokens` `[batch, length]` of the positions where `known` `[batch, length]` says so: whatever the sampler carries there,
-    /// the network sees them clean and at time 1 ([`Dit::forward_given`]). For networks that were trained for it (`DitConfig::conditioning`);
-    /// others are asked through [`Pinned`](flm_simplex::Pinned).
+    /// Fixes the positions where `known` `[batch, length]` is true to `tokens` `[batch, length]`.
+    ///
+    /// The network sees these positions clean and at time 1, whatever state the sampler has there
+    /// ([`Dit::forward_given`]). The network must be trained for it (`DitConfig::conditioning`).
+    /// For other networks, use [`Pinned`](flm_simplex::Pinned).
     pub fn knowing(self, known: Tensor<B, 2, Bool>, tokens: Tensor<B, 2, Int>) -> Self {
         let known = Known {
             here: known,
@@ -119,7 +124,8 @@ impl<'a, B: Backend> SamplingDenoiser<'a, B> {
         }
     }
 
-    /// The same with every distribution a softmax of logits/`temperature`: below 1 likely tokens gain.
+    /// Sets the temperature: distributions are a softmax of logits/`temperature`, so values below 1
+    /// favor likely tokens.
     ///
     /// # Errors
     ///
@@ -132,12 +138,13 @@ impl<'a, B: Backend> SamplingDenoiser<'a, B> {
         })
     }
 
-    /// The same with every distribution [within](TokenDistribution::within) the likeliest tokens that together have the probability `nucleus`; 1 for all.
+    /// Restricts distributions to a nucleus of probability `nucleus`
+    /// ([`TokenDistribution::within`]); 1 keeps all tokens.
     pub fn within_nucleus(self, nucleus: f64) -> Self {
         Self { nucleus, ..self }
     }
 
-    /// The same network with dropout on.
+    /// Enables dropout.
     pub fn weakened(self, weakness: DropoutGuidance) -> Self {
         Self {
             weakness: Some(weakness),
@@ -145,9 +152,11 @@ impl<'a, B: Backend> SamplingDenoiser<'a, B> {
         }
     }
 
-    /// The same on states that `embed` carries tokens to, of which this network sees its width of columns from `first` on.
+    /// Sets wider states, embedded by `embed`, of which this network sees its own columns from
+    /// `first` on.
     ///
-    /// So two networks share a sampler: with `embed` that of both [side by side](VocabEmbed::beside), each sees its own part of the same x.
+    /// Two networks can thus share a sampler. Let `embed` be both embeddings [side by
+    /// side](VocabEmbed::beside), and each network sees its own part of the same x.
     pub fn within_states(self, first: usize, embed: &'a VocabEmbed<B>) -> Self {
         Self {
             within: Some(Within { first, embed }),
@@ -155,7 +164,7 @@ impl<'a, B: Backend> SamplingDenoiser<'a, B> {
         }
     }
 
-    /// The part of a state that the network sees.
+    /// Returns the part of a state that the network sees.
     fn seen(&self, state: Tensor<B, 3>) -> Tensor<B, 3> {
         let [_, width] = self.model.embed().embedding.dims();
         match &self.within {
@@ -172,7 +181,7 @@ impl<B: Backend> Denoiser<B> for SamplingDenoiser<'_, B> {
         self.denoise_after(None, state, tau_s, tau_t)
     }
 
-    /// With known positions the earlier distribution is not read: no network is trained on both.
+    /// With known positions, `earlier` is ignored, because no network is trained on both.
     fn denoise_after(
         &self,
         earlier: Option<&TokenDistribution<B>>,
@@ -231,7 +240,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use std::path::Path;
 
-    /// A network whose every parameter is drawn, so that all of it takes part.
+    /// A network with all parameters random, so that all of them take part.
     fn loud(two_time: bool) -> Dit<Flex> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let config = DitConfig::new(11, 5, 16, 1, 2).with_two_time(two_time);
@@ -268,14 +277,14 @@ mod tests {
             .dense()
             .into_data()
             .assert_eq(&expected.into_data(), true);
-        // The times matter: with them exchanged the answer is another one.
+        // The times matter: swapping them changes the output.
         let exchanged = direct([0.75; 3], [0.25; 3]);
         let change: f32 = (denoised.dense() - exchanged).abs().max().into_scalar();
         assert!(change > 1e-3, "{change}");
         let mean = denoised
             .dense()
             .matmul(model.embed().embedding.val().unsqueeze());
-        // Sums of eleven products in f32.
+        // f32 sums of eleven products.
         let tolerance = Tolerance::relative(1e-5).set_absolute(1e-6);
         sampling
             .mean(&denoised)
@@ -315,7 +324,7 @@ mod tests {
             .unwrap()
             .denoise(state(1), 0.5, 0.5)
             .dense();
-        // softmax(2x) is the square of softmax(x), scaled to mass one.
+        // softmax(2x) is the normalized square of softmax(x).
         let square = warm.powi_scalar(2);
         let expected = square.clone() / square.sum_dim(2);
         cold.into_data().assert_approx_eq::<f32>(

@@ -1,4 +1,4 @@
-//! Files of tensors (`.safetensors`).
+//! Tensor files (`.safetensors`).
 
 use crate::NamedTensor;
 use burn::tensor::{bf16, f16};
@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-/// What is wrong with a file.
+/// An error in a tensor file.
 pub(crate) enum Fault {
-    /// It is truncated or no such file.
+    /// The file is truncated or not a safetensors file.
     Corrupt(String),
-    /// A tensor has a type that is not read.
+    /// A tensor has an unsupported type.
     Type {
         /// The tensor.
         name: String,
@@ -21,14 +21,14 @@ pub(crate) enum Fault {
     },
 }
 
-/// The tensors of a file; those of 16 bits are widened.
+/// Reads the tensors of a file and widens 16-bit ones.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<NamedTensor>, Fault> {
     let file =
         SafeTensors::deserialize(bytes).map_err(|error| Fault::Corrupt(error.to_string()))?;
     file.iter()
         .map(|(name, view)| {
             let values = match view.dtype() {
-                // Our files have none, and the message says which are read.
+                // Our files contain none, and the error message lists the supported types.
                 Dtype::F64 => None,
                 dtype => widened(dtype, view.data()),
             };
@@ -45,7 +45,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<NamedTensor>, Fault> {
         .collect()
 }
 
-/// Numbers of a floating point type, little-endian, as f32; nothing for any other type.
+/// Converts little-endian floating-point numbers to f32. Returns `None` for other types.
 pub(crate) fn widened(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let halves = || bytes.as_chunks::<2>().0.iter();
     Some(match dtype {
@@ -70,7 +70,7 @@ pub(crate) fn widened(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 
 /// Writes tensors in f32.
 pub(crate) fn write(path: &Path, tensors: &[NamedTensor]) -> io::Result<()> {
-    // PyTorch's loaders ask what a file's layout follows.
+    // PyTorch's loaders read the layout convention from this key.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let named = tensors
         .iter()

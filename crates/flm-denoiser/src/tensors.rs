@@ -1,7 +1,8 @@
 //! Parameters by the names and in the layouts of the reference's checkpoints.
 //!
-//! Files and burn disagree twice: a linear map's weight is `[outputs, inputs]` in a file and `[inputs, outputs]` in burn,
-//! and a LayerNorm's weight is called `gamma` in burn. Both are settled here, once, for saving and for loading.
+//! Files and burn differ in two ways. A linear map's weight is `[outputs, inputs]` in a file and
+//! `[inputs, outputs]` in burn, and burn calls a LayerNorm's weight `gamma`. This module handles
+//! both, for saving and for loading.
 
 mod error;
 
@@ -13,18 +14,18 @@ use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A parameter as files hold it: PyTorch's name and layout, values in row order.
+/// A parameter as stored in files: PyTorch's name and layout, with values in row order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
     /// The reference's name, such as `blocks.0.attn_qkv.weight`.
     pub name: String,
-    /// Sizes, outermost first; a linear map's weight is `[outputs, inputs]`.
+    /// Dimensions, outermost first. A linear map's weight is `[outputs, inputs]`.
     pub shape: Vec<usize>,
-    /// As many values as the sizes make.
+    /// The values, as many as the product of the dimensions.
     pub values: Vec<f32>,
 }
 
-/// The parameters of a network, in the order of the reference's `parameters()`.
+/// Returns the parameters of a network, in the order of the reference's `parameters()`.
 ///
 /// ```
 /// use burn_flex::Flex;
@@ -48,7 +49,8 @@ pub fn named_tensors<B: Backend>(model: &Dit<B>) -> Vec<NamedTensor> {
     collector.tensors
 }
 
-/// Names and shapes of the parameters of a module, as [`named_tensors`] has them, without their values.
+/// Returns the names and shapes of a module's parameters, as in [`named_tensors`], without
+/// their values.
 pub fn named_shapes<B: Backend>(model: &impl Module<B>) -> Vec<(String, Vec<usize>)> {
     let mut shapes = Shapes {
         place: Place::default(),
@@ -58,13 +60,16 @@ pub fn named_shapes<B: Backend>(model: &impl Module<B>) -> Vec<(String, Vec<usiz
     shapes.shapes
 }
 
-/// Gives every parameter of `model` the tensor of its name; parameters keep whether they are trained.
+/// Sets every parameter of `model` to the tensor of its name. Parameters stay trainable or frozen
+/// as they were.
 ///
-/// `file` is where the tensors come from and only appears in errors. The order of the tensors does not matter.
+/// `file` is the origin of the tensors, used only in errors. The order of the tensors does
+/// not matter.
 ///
 /// # Errors
 ///
-/// [`TensorError`] if a parameter has no tensor, a tensor no parameter or another shape, or a value is not finite.
+/// [`TensorError`] if a parameter has no tensor, a tensor has no parameter or another shape, a name
+/// occurs twice, or a value is not finite.
 pub fn apply_tensors<B: Backend>(
     model: Dit<B>,
     file: &Path,
@@ -90,7 +95,7 @@ pub fn apply_tensors<B: Backend>(
     if let Some(error) = applier.error {
         return Err(error);
     }
-    // Of several the first by name, so that the message is the same each time.
+    // The first by name, so that the message is deterministic.
     match applier
         .tensors
         .into_values()
@@ -105,7 +110,7 @@ pub fn apply_tensors<B: Backend>(
     }
 }
 
-/// Checks that a tensor is whole and finite.
+/// Checks that a tensor is complete and finite.
 pub(crate) fn check_values(tensor: &NamedTensor, file: &Path) -> Result<(), TensorError> {
     let (file, name) = (|| file.to_path_buf(), || tensor.name.clone());
     let count = tensor
@@ -135,7 +140,7 @@ pub(crate) fn check_values(tensor: &NamedTensor, file: &Path) -> Result<(), Tens
     }
 }
 
-/// Where in the network a walk over its modules stands.
+/// The position of a walk over the modules of a network.
 #[derive(Default)]
 struct Place {
     names: Vec<String>,
@@ -160,7 +165,7 @@ impl Place {
             == Some(module)
     }
 
-    /// The reference's name for the parameter here.
+    /// The reference's name for the current parameter.
     fn name(&self) -> String {
         let name = self.names.join(".");
         match name.strip_suffix(".gamma") {
@@ -169,7 +174,7 @@ impl Place {
         }
     }
 
-    /// The shape in a file of the parameter here.
+    /// The shape of the current parameter in a file.
     fn shape<B: Backend, const D: usize>(&self, param: &Param<Tensor<B, D>>) -> Vec<usize> {
         let mut shape = param.lazy_shape().to_vec();
         if self.is_transposed(D) {
@@ -178,7 +183,7 @@ impl Place {
         shape
     }
 
-    /// Whether the parameter here, of `rank` dimensions, lies transposed in a file.
+    /// Whether the current parameter, of `rank` dimensions, is transposed in a file.
     fn is_transposed(&self, rank: usize) -> bool {
         rank == 2 && self.is_in("Linear")
     }
@@ -241,7 +246,7 @@ struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// The tensor for the parameter here, if it fits.
+    /// Takes the tensor for the current parameter, if its shape matches.
     fn take(&mut self, expected: Vec<usize>) -> Result<TensorData, TensorError> {
         let (file, name) = (self.file.to_path_buf(), self.place.name());
         let Some(tensor) = self.tensors.remove(&name) else {
@@ -292,7 +297,8 @@ impl<B: Backend> ModuleMapper<B> for Applier<'_> {
     }
 }
 
-/// The transpose with its values in row order: matrix products want them so, and every step would copy otherwise.
+/// The transpose with its values in row order. Matrix products need this order, and would otherwise
+/// copy at every step.
 fn transpose<B: Backend, const D: usize>(matrix: Tensor<B, D>) -> Tensor<B, D> {
     let device = matrix.device();
     let data = matrix.swap_dims(0, D - 1).into_data();
@@ -335,7 +341,7 @@ mod tests {
             shape.0 == tensor.name && shape.1 == tensor.shape
         };
         assert!(shapes.len() == tensors.len() && shapes.iter().zip(&tensors).all(same));
-        // As in `state_dict()` of the released code, sizes replaced.
+        // As in `state_dict()` of the released code, with other sizes.
         assert_eq!(
             listed[..6],
             [
@@ -377,7 +383,7 @@ mod tests {
     #[test]
     fn a_weight_lies_transposed() {
         let mut tensors = named_tensors(&model::<Flex>(1));
-        // A map of which only output 2 looks at input 5.
+        // A map in which only output 2 depends on input 5.
         let weight = &mut tensors[30];
         assert_eq!(
             (weight.name.as_str(), weight.shape.as_slice()),
@@ -390,7 +396,7 @@ mod tests {
             Tensor::ones([1, 3, 8], &Default::default()),
             Tensor::zeros([1], &Default::default()),
         );
-        // LayerNorm of a constant row is zero, so the state needs some structure to show up in the logits.
+        // LayerNorm of a constant row is zero, so the state must vary to affect the logits.
         let ramp = Tensor::<Flex, 1, burn::tensor::Int>::arange(0..8, &Default::default()).float();
         let state: Tensor<Flex, 3> = state * ramp.unsqueeze::<3>();
         let logits = model
@@ -462,7 +468,7 @@ mod tests {
             changed(|tensors| tensors.push(tensors[3].clone())),
             "some.file: tensor sigma_map.mlp.2.weight occurs twice"
         );
-        // Right in number, wrong way round: the layout of burn in place of the file's.
+        // The right number of values in the wrong order: burn's layout instead of the file's.
         assert_eq!(
             changed(|tensors| tensors[10].shape = vec![8, 24]),
             "some.file: tensor blocks.0.attn_qkv.weight must have shape [24, 8], found [8, 24]"

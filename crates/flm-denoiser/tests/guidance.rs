@@ -1,4 +1,4 @@
-//! Autoguidance networks on projected states against dense ones, and what a sample must not depend on.
+//! Autoguidance on projected states against dense states, and the independence of samples.
 
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
@@ -17,7 +17,7 @@ type State = Tensor<Flex, 3>;
 
 const LENGTH: usize = 5;
 
-/// A network whose every parameter is drawn, so that all of it takes part.
+/// A network with all parameters random, so that all of them take part.
 fn loud(vocab: usize, width: usize, seed: u64) -> Dit<Flex> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let config = DitConfig::new(vocab, LENGTH, width, 1, 2).with_two_time(true);
@@ -34,7 +34,7 @@ fn drawn(shape: [usize; 3], seed: u64) -> State {
     gaussian(shape, &mut rng, &Default::default())
 }
 
-/// A network on states as wide as the vocabulary.
+/// A network on V-wide states.
 struct Wide<'a>(&'a Dit<Flex>);
 
 impl Denoiser<Flex> for Wide<'_> {
@@ -56,7 +56,7 @@ impl Denoiser<Flex> for Wide<'_> {
 
 #[test]
 fn two_networks_side_by_side_sample_as_two_on_states_as_wide_as_the_vocabulary() {
-    // A vocabulary smaller than either width, between the two, and larger than both together.
+    // A vocabulary smaller than both widths, between them, and larger than their sum.
     for vocab in [7, 11, 37] {
         let (strong, weak) = (loud(vocab, 16, 1), loud(vocab, 8, 2));
         let schedule = flm_simplex::Schedule::new(vocab).unwrap();
@@ -86,7 +86,8 @@ fn two_networks_side_by_side_sample_as_two_on_states_as_wide_as_the_vocabulary()
             let start = both.project(wide[0].clone());
             let found =
                 sampler::flow_map(&projected, &schedule, start, 4, gamma, noise, |_| ()).unwrap();
-            // Four evaluations in f32, each with the roundings of the last multiplied by η.
+            // Four evaluations in f32, each multiplying the rounding errors of the previous one
+            // by η.
             let tolerance = Tolerance::absolute(2e-3);
             (found.dense().into_data())
                 .assert_approx_eq::<f32>(&expected.clone().into_data(), tolerance);
@@ -108,8 +109,9 @@ fn the_first_of_two_networks_sees_the_noise_that_it_sees_alone_and_both_that_of_
         let seen = noise.seen_beside(strong.embed(), weak.embed());
         let first = seen.clone().narrow(2, 0, 16).into_data();
         first.assert_eq(&alone.seen(strong.embed()).into_data(), true);
-        // Covariances [E F]ᵀ[E F]. An entry is a mean of products of spread below their size, so five of its standard errors are 5/√n of the sizes
-        // of its two columns: passed by luck once in 2e6, by one of 300 once in 6,000.
+        // Covariances [E F]ᵀ[E F]. The standard error of entry (i, j) is at most √(2/n) of the
+        // norms of columns i and j. Five standard errors are exceeded by chance once in 2e6, and by
+        // one of 300 entries once in 6,000.
         let embedding = strong.embed().beside(weak.embed()).embedding.val();
         let squares = embedding.clone().transpose().matmul(embedding);
         let seen: Tensor<Flex, 2> = seen.squeeze_dim(0);
@@ -212,7 +214,7 @@ fn a_nucleus_is_the_same_whether_the_distribution_is_held_or_not() {
         (sampling.mean(&denoised).into_data(), denoised.dense())
     };
     let ((mean, dense), (other, _)) = (sample(&model), sample(&few));
-    // Sums of eleven products in f32.
+    // f32 sums of eleven products.
     mean.assert_approx_eq::<f32>(&other, Tolerance::absolute(1e-5));
     let kept = dense.clone().greater_elem(0.0).int().sum().into_scalar();
     assert!((20..20 * 11).contains(&kept), "{kept} tokens kept");

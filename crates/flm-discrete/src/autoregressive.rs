@@ -1,4 +1,4 @@
-//! One token after the other: what every token is likely to be, after those before it.
+//! Autoregressive models, which predict each token from those before it.
 
 mod sampler;
 #[cfg(test)]
@@ -13,12 +13,12 @@ use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Prediction};
 use flm_objective::{Inner, Losses, Objective, StepSize, TRAINED, TrainingStep};
 
-/// Trains an autoregression: the cross-entropy of every token.
+/// The training objective of autoregressive models: the cross-entropy of every token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AutoregressiveObjective;
 
 impl AutoregressiveObjective {
-    /// Losses of `tokens` `[rows, length]`, each after those before it.
+    /// Returns the losses of `tokens` `[rows, length]`, each given the tokens before it.
     ///
     /// # Panics
     ///
@@ -57,7 +57,7 @@ impl<B: AutodiffBackend> Objective<B> for AutoregressiveObjective {
     }
 }
 
-/// What the network says of each token `[rows, length]` after those before it.
+/// Predicts each token `[rows, length]` from the tokens before it.
 fn predict<B: Backend>(
     model: &Dit<B>,
     tokens: Tensor<B, 2, Int>,
@@ -65,7 +65,7 @@ fn predict<B: Backend>(
 ) -> Prediction<B> {
     assert!(
         model.is_causal() && model.has_mask_token(),
-        "a network of family autoregressive"
+        "the network must be of family autoregressive"
     );
     let ([rows, _], device) = (tokens.dims(), tokens.device());
     let time = Tensor::zeros([rows], &device);
@@ -73,7 +73,7 @@ fn predict<B: Backend>(
     model.forward(state, time.clone(), time, dropout)
 }
 
-/// A start token (the mask token), then all tokens but the last, `[rows, length]`.
+/// Returns a start token (the mask token), then all tokens except the last, `[rows, length]`.
 fn shifted<B: Backend>(tokens: Tensor<B, 2, Int>, mask_token: usize) -> Tensor<B, 2, Int> {
     let ([rows, length], device) = (tokens.dims(), tokens.device());
     let start = Tensor::full([rows, 1], mask_token as i64, &device);
@@ -83,7 +83,8 @@ fn shifted<B: Backend>(tokens: Tensor<B, 2, Int>, mask_token: usize) -> Tensor<B
     Tensor::cat(vec![start, tokens.narrow(1, 0, length - 1)], 1)
 }
 
-/// The negative log-likelihood of each token after those before it, in nats, `[rows, length]`.
+/// Returns the negative log-likelihood of each token given those before it, in nats,
+/// `[rows, length]`.
 ///
 /// # Panics
 ///
@@ -93,7 +94,7 @@ pub fn nats_per_token<B: Backend>(model: &Dit<B>, tokens: Tensor<B, 2, Int>) -> 
     prediction.log_probs(tokens).neg()
 }
 
-/// The negative log-likelihood of each text, in nats; no bound, the number itself.
+/// Returns the exact negative log-likelihood of each text, in nats.
 ///
 /// # Panics
 ///

@@ -1,24 +1,26 @@
-//! Likelihoods of a data set, or bounds of them.
+//! Mean likelihoods, or likelihood bounds, of a data set.
 
 use crate::Tokens;
 use rand::{Rng, RngExt};
 
-/// Where time begins in an estimate: before it, rates are beyond f32.
+/// The earliest time of an estimate. At earlier times rates overflow f32.
 const BEGINNING: f64 = 1e-6;
 
-/// A mean over texts.
+/// A mean negative log-likelihood over texts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bound {
     /// Nats per token.
     pub nats: f64,
-    /// The standard error of that, of the choice of texts and of what was drawn.
+    /// The standard error of the mean, over texts and draws.
     pub error: f64,
-    /// How many texts.
+    /// Number of texts.
     pub texts: usize,
 }
 
 impl Bound {
-    /// Of the nats of each text of `length` tokens; of fewer than two texts there is no standard error.
+    /// Computes the mean from the nats of texts of `length` tokens.
+    ///
+    /// The standard error is NaN for fewer than two texts.
     pub fn of(nats: &[f64], length: usize) -> Self {
         let (count, length) = (nats.len() as f64, length as f64);
         let mean = nats.iter().sum::<f64>() / count;
@@ -31,14 +33,16 @@ impl Bound {
     }
 }
 
-/// The mean over a data set: of rows of one length, `batch` at a time, by `nats`, which answers for each row of a batch
-/// ([`mdlm::nats`](crate::mdlm::nats), [`duo::nats`](crate::duo::nats), [`autoregressive::nats`](crate::autoregressive::nats)).
+/// Computes the mean over a data set, `batch` rows at a time.
 ///
-/// Nothing is answered if there is no row.
+/// `nats` returns the nats of each row of a batch ([`mdlm::nats`](crate::mdlm::nats),
+/// [`duo::nats`](crate::duo::nats), [`autoregressive::nats`](crate::autoregressive::nats)).
+///
+/// Returns `None` if there are no rows.
 ///
 /// # Panics
 ///
-/// If the rows are of several lengths, or a batch is of none.
+/// If rows differ in length, or `batch` is 0.
 pub fn bound<'a>(
     rows: impl IntoIterator<Item = &'a [u32]>,
     batch: usize,
@@ -49,7 +53,7 @@ pub fn bound<'a>(
     let mut all = Vec::with_capacity(rows.len());
     for rows in rows.chunks(batch) {
         let ids = rows.iter().flat_map(|row| {
-            assert_eq!(row.len(), length, "rows are of one length");
+            assert_eq!(row.len(), length, "all rows must have the same length");
             row.iter().map(|&id| id as i32)
         });
         all.extend(nats(&Tokens::new(ids.collect(), length)));
@@ -57,14 +61,16 @@ pub fn bound<'a>(
     Some(Bound::of(&all, length))
 }
 
-/// The mean of `nats`, which answers for each row at its time, over `draws` times that are stratified for each row.
+/// Returns the mean of `nats` for each row over `draws` stratified times.
+///
+/// `nats` takes one time per row and returns one value per row.
 pub(crate) fn mean_over_times<R: Rng + ?Sized>(
     tokens: &Tokens,
     draws: usize,
     rng: &mut R,
     mut nats: impl FnMut(&[f64], &mut R) -> Vec<f64>,
 ) -> Vec<f64> {
-    assert!(draws > 0, "an estimate needs a draw");
+    assert!(draws > 0, "the number of draws must be at least 1");
     let mut means = vec![0.0; tokens.rows()];
     for draw in 0..draws {
         let mut time = || ((draw as f64 + rng.random::<f64>()) / draws as f64).max(BEGINNING);

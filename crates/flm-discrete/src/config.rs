@@ -1,11 +1,11 @@
-//! Settings as they stand in a preset.
+//! Settings in presets.
 
 use crate::dcd;
 use crate::duo::curriculum::{Curriculum, Gamma, Transform};
 use crate::sdtt::{self, Divergence};
 use serde::{Deserialize, Serialize};
 
-/// How a uniform-state diffusion begins to learn.
+/// The curriculum at the start of training a uniform-state diffusion model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CurriculumConfig {
@@ -13,13 +13,15 @@ pub struct CurriculumConfig {
     pub share: f64,
     /// Temperature of the softmax, from 1e-6 to 1e3.
     pub temperature: f64,
-    /// The noise, as `[first, last]`; where it is left empty, from as good as none to as good as nothing else ([`Transform::covering`]).
+    /// The noise, as `[first, last]`; if empty, from almost no noise to almost pure noise
+    /// ([`Transform::covering`]).
     #[serde(with = "ends")]
     pub gamma: Option<Gamma>,
 }
 
 impl Default for CurriculumConfig {
-    /// The published share and temperature. The published noise is for vocabularies of tens of thousands.
+    /// The published share and temperature. The published noise suits only vocabularies of tens of
+    /// thousands of tokens.
     fn default() -> Self {
         Self {
             share: 0.5,
@@ -30,11 +32,11 @@ impl Default for CurriculumConfig {
 }
 
 impl CurriculumConfig {
-    /// The curriculum of a run of `steps` steps, if there is one.
+    /// Creates the curriculum of a run of `steps` steps; `None` if it has no steps.
     ///
     /// # Errors
     ///
-    /// An impossible setting.
+    /// [`DiscreteConfigError`] if a setting is invalid.
     pub fn curriculum(
         &self,
         vocab_size: usize,
@@ -55,14 +57,14 @@ impl CurriculumConfig {
 pub struct SdttConfig {
     /// The teacher's step in the first round.
     pub first: f64,
-    /// How many rounds.
+    /// Number of rounds.
     pub rounds: u32,
-    /// How far the student is from its target.
+    /// The divergence between student and target.
     pub divergence: Divergence,
 }
 
 impl Default for SdttConfig {
-    /// As published: seven rounds.
+    /// The published values: seven rounds.
     fn default() -> Self {
         Self {
             first: sdtt::FIRST_STEP,
@@ -73,11 +75,12 @@ impl Default for SdttConfig {
 }
 
 impl SdttConfig {
-    /// The teacher's step in each round.
+    /// Returns the teacher's step in each round.
     ///
     /// # Errors
     ///
-    /// No round, or one whose two steps do not fit between 0 and 1.
+    /// [`DiscreteConfigError::Rounds`] if there are no rounds, or two steps of the last round
+    /// exceed 1.
     pub fn steps(&self) -> Result<Vec<f64>, DiscreteConfigError> {
         steps("sdtt", self.first, self.rounds, 0.5)
     }
@@ -89,15 +92,17 @@ impl SdttConfig {
 pub struct DcdConfig {
     /// The step in the first round.
     pub first: f64,
-    /// How many rounds.
+    /// Number of rounds.
     pub rounds: u32,
-    /// The noise, as `[first, last]`; where it is left empty, from as good as none to as good as nothing else ([`Transform::covering`]).
+    /// The noise, as `[first, last]`; if empty, from almost no noise to almost pure noise
+    /// ([`Transform::covering`]).
     #[serde(with = "ends")]
     pub gamma: Option<Gamma>,
 }
 
 impl Default for DcdConfig {
-    /// As published: five rounds. The published noise is for vocabularies of tens of thousands.
+    /// The published five rounds. The published noise suits only vocabularies of tens of thousands
+    /// of tokens.
     fn default() -> Self {
         Self {
             first: dcd::FIRST_STEP,
@@ -108,26 +113,27 @@ impl Default for DcdConfig {
 }
 
 impl DcdConfig {
-    /// The step of each round.
+    /// Returns the step in each round.
     ///
     /// # Errors
     ///
-    /// No round, or one whose step does not fit between 0 and 1.
+    /// [`DiscreteConfigError::Rounds`] if there are no rounds, or the step of the last round
+    /// exceeds 1.
     pub fn steps(&self) -> Result<Vec<f64>, DiscreteConfigError> {
         steps("dcd", self.first, self.rounds, 1.0)
     }
 
-    /// The noise on a vocabulary.
+    /// Returns the noise for a vocabulary size.
     ///
     /// # Errors
     ///
-    /// One that does not grow.
+    /// [`DiscreteConfigError::Gamma`] if the noise does not grow.
     pub fn noise(&self, vocab_size: usize) -> Result<Gamma, DiscreteConfigError> {
         noise("dcd.gamma", self.gamma, vocab_size)
     }
 }
 
-/// A setting that is impossible.
+/// An invalid setting.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DiscreteConfigError {
     /// A number out of its range.
@@ -135,11 +141,11 @@ pub enum DiscreteConfigError {
     Range {
         /// The key.
         key: &'static str,
-        /// The least it may be.
+        /// The smallest allowed value.
         least: f64,
-        /// The most it may be.
+        /// The largest allowed value.
         most: f64,
-        /// What it is.
+        /// The value given.
         found: f64,
     },
     /// Noise that does not grow with time.
@@ -152,18 +158,18 @@ pub enum DiscreteConfigError {
         /// g at time 1.
         last: f64,
     },
-    /// Rounds that there are not, or that take longer steps than time is.
+    /// The number of rounds or a step is out of range.
     #[error(
-        "{rounds} rounds of {key} from a step of {first} do not fit: the last one's may be {most} at most, and there is one at least"
+        "{rounds} rounds of {key} with a first step of {first} are invalid: at least 1 round is needed, and the last step must be at most {most}"
     )]
     Rounds {
-        /// What the rounds are of.
+        /// The distillation.
         key: &'static str,
-        /// How many.
+        /// The number of rounds.
         rounds: u32,
         /// The first step.
         first: f64,
-        /// The longest step.
+        /// The largest allowed step.
         most: f64,
     },
 }
@@ -194,7 +200,8 @@ fn noise(
     Err(DiscreteConfigError::Gamma { key, first, last })
 }
 
-/// Noise as a list of two numbers, or of none: a key that every file can have.
+/// Serializes noise as a list of two numbers, or as an empty list, so that the key is
+/// always present.
 mod ends {
     use super::Gamma;
     use serde::de::Error;
@@ -260,7 +267,7 @@ mod tests {
         };
         assert_eq!(
             long.steps().unwrap_err().to_string(),
-            "11 rounds of sdtt from a step of 0.0009765625 do not fit: the last one's may be 0.5 at most, and there is one at least"
+            "11 rounds of sdtt with a first step of 0.0009765625 are invalid: at least 1 round is needed, and the last step must be at most 0.5"
         );
         let none = DcdConfig {
             rounds: 0,

@@ -1,5 +1,7 @@
-//! Discrete consistency distillation: two texts of one Gaussian noise, and a student that says of the noisier what its teacher says of the
-//! other (DCD, of Duo; `mathematics.md`, section 7).
+//! Discrete consistency distillation (DCD, of Duo; `mathematics.md`, section 7).
+//!
+//! One Gaussian noise decodes to two texts at different times. The student learns to predict from
+//! the noisier one what the teacher predicts from the other.
 
 use crate::duo::curriculum::{Gamma, Noise, Transform};
 use crate::losses::mean_weights;
@@ -14,14 +16,15 @@ use flm_objective::{
 use flm_simplex::times::stratified;
 use rand::Rng;
 
-/// Evaluations of the network for each row in a step of training: its own and the teacher's.
+/// Network evaluations per row in a training step: the student's and one of the teacher.
 pub const EVALUATIONS: f64 = TRAINED + 1.0;
-/// The first step of the published distillation; each round's is twice as long ([`rounds`](crate::sdtt::rounds)).
+/// The first step of the published distillation. It doubles each round
+/// ([`rounds`](crate::sdtt::rounds)).
 pub const FIRST_STEP: f64 = 1.0 / 512.0;
 
-/// Trains a student at t towards a frozen teacher at t − `step`.
+/// The objective of one round: a student at time t matches a frozen teacher at t − `step`.
 ///
-/// One round, as of [`SdttObjective`](crate::sdtt::SdttObjective).
+/// Rounds are separate runs, as for [`SdttObjective`](crate::sdtt::SdttObjective).
 #[derive(Clone, Debug)]
 pub struct DcdObjective<B: Backend> {
     transform: Transform,
@@ -31,15 +34,15 @@ pub struct DcdObjective<B: Backend> {
 }
 
 impl<B: Backend> DcdObjective<B> {
-    /// A step of time `step` on the noise of `gamma`.
+    /// Creates the objective for a step of time `step` on the noise of `gamma`.
     ///
     /// # Panics
     ///
-    /// If the step does not lie in (0, 1].
+    /// If `step` is not in (0, 1].
     pub fn new(gamma: Gamma, teacher: Dit<B>, step: f64) -> Self {
         assert!(
             0.0 < step && step <= 1.0,
-            "a step fits between 0 and 1, found one of {step}"
+            "the step must lie in (0, 1], found {step}"
         );
         Self {
             transform: Transform::new(Predict::<B>::vocab_size(&teacher)),
@@ -49,13 +52,13 @@ impl<B: Backend> DcdObjective<B> {
         }
     }
 
-    /// Times of the students for a whole batch: stratified, each then a step later, the last ones at the end.
+    /// Draws the student's times for a whole batch: stratified times plus the step, at most 1.
     pub fn times<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<f64> {
         let later = |time: f64| (time + self.step).min(1.0);
         stratified(batch, rng).into_iter().map(later).collect()
     }
 
-    /// The texts that one noise decodes to at the given times and a step earlier.
+    /// Decodes the same noise at the given times and one step earlier.
     pub fn pair<R: Rng + ?Sized>(
         &self,
         tokens: &Tokens,
@@ -72,7 +75,8 @@ impl<B: Backend> DcdObjective<B> {
         [later, earlier]
     }
 
-    /// Losses of `tokens` `[rows, length]` at the given times: Σ p·(log p − log q) of the student's p from the teacher's q.
+    /// Returns the losses of `tokens` `[rows, length]` at the given times: Σ p·(log p − log q) for
+    /// the student's p and the teacher's q.
     pub fn score<A: AutodiffBackend<InnerBackend = B>, R: Rng + ?Sized>(
         &self,
         student: &Dit<A>,
@@ -171,7 +175,7 @@ mod tests {
         }
         let [later, earlier] = pair;
         for (later, earlier) in later.ids().iter().zip(earlier.ids()) {
-            // More signal brings nobody but the clean token to the front.
+            // With more signal, the argmax can only change to the clean token.
             assert!(later == earlier || *earlier == 2);
         }
     }

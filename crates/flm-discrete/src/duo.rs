@@ -1,7 +1,9 @@
-//! Uniform-state diffusion: tokens are replaced by any others, and a network says what they were (Duo; `mathematics.md`, section 7).
+//! Uniform-state diffusion: noise replaces tokens by uniform ones, and a network predicts the
+//! originals (Duo; `mathematics.md`, section 7).
 //!
-//! At time t a token is still there with probability α_t, and one of V drawn alike otherwise. No token says of itself that it is noise, so the
-//! network is told how much there is, and everything can change until the end.
+//! At time t a token is unchanged with probability α_t, and drawn uniformly from V tokens
+//! otherwise. Noise tokens are not marked, so the network takes the noise level as input, and every
+//! token can change until the last step.
 
 pub mod curriculum;
 mod sampler;
@@ -23,7 +25,8 @@ use flm_objective::{
 };
 use rand::{Rng, RngExt};
 
-/// Trains a uniform-state diffusion: the bound's rate at random times, if asked for first on softened Gaussian noise.
+/// The training objective of uniform-state diffusion: the rate of the bound at random times,
+/// optionally with a curriculum of softened Gaussian noise first.
 #[derive(Clone, Debug, Default)]
 pub struct DuoObjective {
     schedule: LogLinear,
@@ -31,7 +34,7 @@ pub struct DuoObjective {
 }
 
 impl DuoObjective {
-    /// The objective under a schedule, and with a curriculum before it.
+    /// Creates the objective with a schedule and an optional curriculum.
     pub fn new(schedule: LogLinear, curriculum: Option<Curriculum>) -> Self {
         Self {
             schedule,
@@ -39,12 +42,13 @@ impl DuoObjective {
         }
     }
 
-    /// Times for a whole batch.
+    /// Draws times for a whole batch.
     pub fn times<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<f64> {
         training_times(batch, rng)
     }
 
-    /// Losses of `tokens` `[rows, length]` at the given times, in a step of this number; `rng` draws the noise.
+    /// Returns the losses of `tokens` `[rows, length]` at the given times in training step `step`;
+    /// `rng` draws the noise.
     pub fn score<A: AutodiffBackend, R: Rng + ?Sized>(
         &self,
         model: &Dit<A>,
@@ -73,7 +77,7 @@ impl DuoObjective {
     }
 }
 
-/// A validation is in no step of the curriculum, so its loss is always the bound.
+/// Validation does not use the curriculum, so its loss is always the bound.
 impl<B: AutodiffBackend> Objective<B> for DuoObjective {
     type Network = Dit<B>;
     type Shared = ();
@@ -98,7 +102,7 @@ impl<B: AutodiffBackend> Objective<B> for DuoObjective {
     }
 }
 
-/// Tokens of which some are replaced, at a level of noise for each row.
+/// Replaces tokens at random, at one noise level per row.
 pub fn replaced<R: Rng + ?Sized>(
     tokens: &Tokens,
     levels: &[Level],
@@ -108,7 +112,7 @@ pub fn replaced<R: Rng + ?Sized>(
     tokens.corrupted(levels, rng, |rng| rng.random_range(0..vocab_size as i32))
 }
 
-/// What the bound is made of.
+/// Collects the inputs of the bound.
 pub(crate) fn noise_of<B: Backend>(
     tokens: &Tokens,
     noisy: &Tokens,
@@ -123,7 +127,9 @@ pub(crate) fn noise_of<B: Backend>(
     )
 }
 
-/// Losses for an answer about `noisy`: the rate of the bound at every token. All rows have one name.
+/// Returns the losses of a prediction from `noisy`: the rate of the bound at every token.
+///
+/// All rows have the same name.
 pub fn losses_of<A: AutodiffBackend>(
     prediction: &Prediction<A>,
     tokens: &Tokens,
@@ -145,14 +151,14 @@ pub fn losses_of<A: AutodiffBackend>(
     }
 }
 
-/// An estimate of the bound of each text's negative log-likelihood, in nats: of the sampler with infinitely many steps, which starts from
-/// uniform tokens.
+/// Estimates an upper bound of each text's negative log-likelihood, in nats, for the sampler with
+/// infinitely many steps that starts from uniform tokens.
 ///
-/// The mean over `draws` stratified times and noises, and what is left to be known of a token at the end of time.
+/// The estimate is the mean over `draws` stratified times and noises, plus the prior term at t = 1.
 ///
 /// # Panics
 ///
-/// If there are no draws.
+/// If `draws` is 0.
 pub fn nats<B: Backend, R: Rng + ?Sized>(
     model: &impl Predict<B>,
     tokens: &Tokens,
@@ -175,7 +181,8 @@ pub fn nats<B: Backend, R: Rng + ?Sized>(
     means.into_iter().map(|nats| nats + prior).collect()
 }
 
-/// Divergence of a token that is left with probability α, and uniform otherwise, from a uniform one, in nats.
+/// Returns the KL divergence from the uniform distribution of a token that is kept with probability
+/// α and uniform otherwise, in nats.
 fn prior_nats(alpha: f64, vocab_size: usize) -> f64 {
     let v = vocab_size as f64;
     let (own, other) = (alpha + (1.0 - alpha) / v, (1.0 - alpha) / v);

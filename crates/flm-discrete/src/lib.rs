@@ -1,18 +1,22 @@
-//! Discrete diffusion and autoregression on the same backbone: what a flow language model is measured against.
+//! Discrete diffusion and autoregressive models, the baselines of flow language models.
 //!
-//! A flow moves points in V dimensions; these move tokens. Three ways, one network ([`flm_denoiser::Dit`], of another
-//! [`Family`](flm_denoiser::Family) each):
+//! A flow moves points in V dimensions; these models change tokens. All three use the network
+//! [`flm_denoiser::Dit`], each with its own [`Family`](flm_denoiser::Family):
 //!
-//! - [`mdlm`]: tokens disappear, and are filled in. Once filled they stay.
-//! - [`duo`]: tokens are replaced by any others, and corrected until the end.
-//! - [`autoregressive`]: one token after the other, which is the likelihood itself and no bound of it.
+//! - [`mdlm`]: masked diffusion. Noise masks tokens, and the network fills them in. Filled
+//!   tokens stay.
+//! - [`duo`]: uniform-state diffusion. Noise replaces tokens by uniform ones, and the network
+//!   corrects them until the last step.
+//! - [`autoregressive`]: one token after the other, with an exact likelihood instead of a bound.
 //!
-//! All of them draw the tokens of a step on their own, each from what it is likely to be alone. With few steps that shows: *New York* and *San
-//! Diego* become *New Diego*. Their distillations teach one step what two do: [`sdtt`] a masked diffusion, [`dcd`] a uniform-state one.
+//! The diffusion models draw the tokens of a step independently, each from its marginal. With few
+//! steps this mixes texts: *New York* and *San Diego* become *New Diego*. Distillation teaches a
+//! model to take two steps in one: [`sdtt`] for masked diffusion, [`dcd`] for
+//! uniform-state diffusion.
 //!
 //! # Example
 //!
-//! A fresh network fills masked tokens with anything, leaves what is given, and knows what it is worth:
+//! An untrained network fills mask tokens, keeps known tokens, and has a likelihood bound:
 //!
 //! ```
 //! use burn_flex::Flex;
@@ -24,7 +28,7 @@
 //! let config = DitConfig::new(27, 4, 32, 1, 2).with_family(Family::Mdlm);
 //! let model = config.init::<Flex>(&mut rng, &Default::default())?;
 //!
-//! // The id behind the last token is the mask token.
+//! // The mask token has the id after the last token.
 //! let start = Tokens::new(vec![3, 27, 27, 27, 27, 27, 9, 27], 4);
 //! let mut rngs = [2, 3].map(rand_chacha::ChaCha8Rng::seed_from_u64);
 //! let found = mdlm::sample(&model, start, TokenSampling::new(8), true, &mut rngs)?;
@@ -36,9 +40,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What it leaves to others
+//! # Scope
 //!
-//! The network, its head and everything V wide are `flm_denoiser`'s; loops, optimizers and checkpoints `flm-train`'s; texts and files are further up.
+//! The network, its head and all computations over V tokens are in `flm_denoiser`. Training loops,
+//! optimizers and checkpoints are in `flm-train`. Texts and files are in higher-level crates.
 
 pub mod autoregressive;
 mod bound;

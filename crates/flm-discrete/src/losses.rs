@@ -1,9 +1,9 @@
-//! Numbers of losses as tensors.
+//! Tensors for losses.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-/// Weights of a mean over `[rows, length]`, one for each row.
+/// Returns weights for a mean over `[rows, length]`, from one weight per row.
 pub(crate) fn mean_weights<B: Backend>(row: Tensor<B, 1>, length: usize) -> Tensor<B, 2> {
     let [rows] = row.dims();
     row.div_scalar((rows * length) as f64)
@@ -11,7 +11,7 @@ pub(crate) fn mean_weights<B: Backend>(row: Tensor<B, 1>, length: usize) -> Tens
         .repeat_dim(1, length)
 }
 
-/// Numbers of each token as a tensor `[rows, length]`.
+/// Creates a tensor `[rows, length]` from one number per token.
 pub(crate) fn per_token<B: Backend>(
     numbers: Vec<f32>,
     length: usize,

@@ -1,7 +1,10 @@
-//! Masked diffusion: tokens disappear, and a network fills them in (MDLM; `mathematics.md`, section 7).
+//! Masked diffusion: noise masks tokens, and a network fills them in (MDLM; `mathematics.md`,
+//! section 7).
 //!
-//! At time t a token is still there with probability α_t and masked otherwise. The network never answers *mask token*, since its head has no such
-//! column (zero-masking), and of tokens that are there it is not asked (carry-over). It is told no time: what is masked says it.
+//! At time t a token is unchanged with probability α_t and masked otherwise. The network never
+//! predicts the mask token, since its head has no such column (zero-masking). Unmasked tokens are
+//! kept and not predicted (carry-over). The network has no time input, because the masked tokens
+//! imply the time.
 
 mod sampler;
 #[cfg(test)]
@@ -20,24 +23,24 @@ use flm_objective::{
 };
 use rand::Rng;
 
-/// Trains a masked diffusion: the bound's rate at random times.
+/// The training objective of masked diffusion: the rate of the bound at random times.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MdlmObjective {
     schedule: LogLinear,
 }
 
 impl MdlmObjective {
-    /// The objective under a schedule.
+    /// Creates the objective with a schedule.
     pub fn new(schedule: LogLinear) -> Self {
         Self { schedule }
     }
 
-    /// Times for a whole batch.
+    /// Draws times for a whole batch.
     pub fn times<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<f64> {
         training_times(batch, rng)
     }
 
-    /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are masked.
+    /// Returns the losses of `tokens` `[rows, length]` at the given times; `rng` draws the masks.
     pub fn score<A: AutodiffBackend, R: Rng + ?Sized>(
         &self,
         model: &impl Predict<A>,
@@ -82,7 +85,7 @@ impl<B: AutodiffBackend> Objective<B> for MdlmObjective {
     }
 }
 
-/// Tokens of which some are masked, at a level of noise for each row.
+/// Masks tokens at random, at one noise level per row.
 pub fn masked<R: Rng + ?Sized>(
     tokens: &Tokens,
     levels: &[Level],
@@ -92,7 +95,7 @@ pub fn masked<R: Rng + ?Sized>(
     tokens.corrupted(levels, rng, |_| mask_token as i32)
 }
 
-/// Where a text is masked, counted through the batch.
+/// Returns the indices of mask tokens in the flattened batch.
 pub(crate) fn masked_positions(noisy: &Tokens, mask_token: usize) -> Vec<usize> {
     let is_masked = |(at, &id): (usize, &i32)| (id == mask_token as i32).then_some(at);
     noisy
@@ -103,9 +106,12 @@ pub(crate) fn masked_positions(noisy: &Tokens, mask_token: usize) -> Vec<usize> 
         .collect()
 }
 
-/// Losses for an answer about `noisy`: −log p·(−α′)/(1 − α) where it is masked, nothing elsewhere. The head is asked for the masked tokens alone.
+/// Returns the losses of a prediction from `noisy`.
 ///
-/// All rows have one name.
+/// The loss is −log p·(−α′)/(1 − α) at masked positions and 0 elsewhere. The head computes only
+/// masked positions.
+///
+/// All rows have the same name.
 pub fn losses_of<A: AutodiffBackend>(
     prediction: &Prediction<A>,
     tokens: &Tokens,
@@ -116,7 +122,7 @@ pub fn losses_of<A: AutodiffBackend>(
     let (length, device) = (tokens.length(), prediction.device());
     let mut positions = masked_positions(noisy, mask_token);
     let count = positions.len();
-    // Of nothing there is no tensor: one position that weighs nothing.
+    // Tensors cannot be empty, so use one position of weight 0.
     if positions.is_empty() {
         positions.push(0);
     }
@@ -165,13 +171,15 @@ pub fn losses_of<A: AutodiffBackend>(
     }
 }
 
-/// An estimate of the bound of each text's negative log-likelihood, in nats: of the sampler with infinitely many steps.
+/// Estimates an upper bound of each text's negative log-likelihood, in nats, for the sampler with
+/// infinitely many steps.
 ///
-/// The mean over `draws` stratified times and masked tokens; its own mean is the bound, however few they are.
+/// The estimate is the mean over `draws` stratified times and masks. It is unbiased for any number
+/// of draws.
 ///
 /// # Panics
 ///
-/// If there are no draws.
+/// If `draws` is 0.
 pub fn nats<B: Backend, R: Rng + ?Sized>(
     model: &impl Predict<B>,
     tokens: &Tokens,
@@ -179,7 +187,7 @@ pub fn nats<B: Backend, R: Rng + ?Sized>(
     rng: &mut R,
 ) -> Vec<f64> {
     crate::bound::mean_over_times(tokens, draws, rng, |times, rng| {
-        // Down to nothing, as the sampler starts from nothing.
+        // α goes down to 0, as the sampler starts from masked tokens only.
         let level = |&t: &f64| LogLinear::whole().level(t);
         let levels: Vec<Level> = times.iter().map(level).collect();
         let (mask_token, device) = (model.vocab_size(), model.device());

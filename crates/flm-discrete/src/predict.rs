@@ -1,4 +1,4 @@
-//! Who says what the clean tokens are.
+//! The interface of denoisers.
 
 use crate::schedule::Level;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
@@ -6,7 +6,7 @@ use flm_denoiser::{Dit, Dropout, Prediction};
 
 /// A denoiser of noisy tokens.
 pub trait Predict<B: Backend> {
-    /// What it says about the clean tokens when it sees `noisy` `[rows, length]`, at a level of noise for each row.
+    /// Predicts the clean tokens from `noisy` `[rows, length]`, at one noise level per row.
     fn predict(
         &self,
         noisy: Tensor<B, 2, Int>,
@@ -14,15 +14,16 @@ pub trait Predict<B: Backend> {
         dropout: &mut Dropout<'_>,
     ) -> Prediction<B>;
 
-    /// Number of tokens, V, which is also the id of the mask token.
+    /// Returns the number of tokens V, which is also the id of the mask token.
     fn vocab_size(&self) -> usize;
 
-    /// Where it computes.
+    /// Returns the device.
     fn device(&self) -> B::Device;
 }
 
 impl<B: Backend> Predict<B> for Dit<B> {
-    /// A network with a mask token sees how many tokens are noisy, and is told no time; another is told −log α, as published.
+    /// The time input is −log α, as published. For a network with a mask token it is 0, because the
+    /// masked tokens imply the time.
     fn predict(
         &self,
         noisy: Tensor<B, 2, Int>,
@@ -50,7 +51,7 @@ impl<B: Backend> Predict<B> for Dit<B> {
     }
 }
 
-/// Numbers as a tensor.
+/// Creates a tensor from numbers.
 pub(crate) fn row<B: Backend>(
     numbers: impl Iterator<Item = f64>,
     device: &B::Device,

@@ -1,14 +1,17 @@
-//! How much of a text is left at a time.
+//! Noise schedules.
 
 use flm_simplex::times::stratified;
 use rand::Rng;
 
-/// The earliest time of a training row, as published: earlier ones have large losses and nothing to teach.
+/// The earliest time in training, as published. Earlier times have large losses and teach nothing.
 const EARLIEST: f64 = 1e-3;
 
-/// Time runs from 0, data, to 1, noise; a token is left as it was with probability α_t = 1 − (1 − floor)·t.
+/// The log-linear schedule: a token is unchanged with probability α_t = 1 − (1 − floor)·t.
 ///
-/// Published with a floor of 1e-3, so that −log α stays finite (`mathematics.md`, section 7).
+/// Time runs from 0 (data) to 1 (noise).
+///
+/// The default is the published floor of 1e-3, which keeps −log α finite (`mathematics.md`,
+/// section 7).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogLinear {
     floor: f64,
@@ -20,39 +23,42 @@ impl Default for LogLinear {
     }
 }
 
-/// How much is left at a time, and how fast it goes.
+/// The noise level at a time, and its derivative.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
-    /// Probability α that a token is as it was.
+    /// Probability α that a token is unchanged.
     pub alpha: f64,
-    /// Its derivative α′ by time, negative.
+    /// Derivative α′ with respect to time; negative.
     pub slope: f64,
 }
 
 impl Level {
-    /// −α′/(1 − α): how often, in a unit of time, a token that is noisy has become so.
+    /// Returns −α′/(1 − α), the rate per unit of time at which a noisy token became noisy.
     pub fn rate(&self) -> f64 {
         -self.slope / (1.0 - self.alpha)
     }
 
-    /// −log α, the time that a network is told.
+    /// Returns −log α, the time input of a network.
     pub fn sigma(&self) -> f64 {
         -self.alpha.ln()
     }
 }
 
 impl LogLinear {
-    /// A schedule that runs down to nothing: the bound of masked diffusion is one of its sampler's, which starts from nothing, only with it.
+    /// Creates a schedule without a floor, α_1 = 0.
+    ///
+    /// Only with this schedule is the bound of masked diffusion a bound for its sampler, which
+    /// starts from masked tokens only.
     pub fn whole() -> Self {
         Self { floor: 0.0 }
     }
 
-    /// α at a time in \[0, 1\].
+    /// Returns α at a time in \[0, 1\].
     pub fn alpha(&self, t: f64) -> f64 {
         1.0 - (1.0 - self.floor) * t
     }
 
-    /// α and α′ at a time in \[0, 1\].
+    /// Returns α and α′ at a time in \[0, 1\].
     pub fn level(&self, t: f64) -> Level {
         Level {
             alpha: self.alpha(t),
@@ -61,13 +67,13 @@ impl LogLinear {
     }
 }
 
-/// Times of a batch in training, stratified in \[0.001, 1), in random order.
+/// Draws the times of a training batch, stratified in \[0.001, 1), in random order.
 pub fn training_times<R: Rng + ?Sized>(batch: usize, rng: &mut R) -> Vec<f64> {
     let stretch = |time: f64| EARLIEST + (1.0 - EARLIEST) * time;
     stratified(batch, rng).into_iter().map(stretch).collect()
 }
 
-/// The quarter of time that a row belongs to, under which its loss is reported.
+/// Returns the name of the quarter of time under which a row's loss is reported.
 pub(crate) fn quarter(t: f64) -> &'static str {
     const NAMES: [&str; 4] = ["time_1", "time_2", "time_3", "time_4"];
     NAMES[((t * 4.0) as usize).min(3)]

@@ -1,4 +1,5 @@
-//! Self-distillation through time: a masked diffusion learns to do in one step what it did in two (SDTT; `mathematics.md`, section 7).
+//! Self-distillation through time: a masked diffusion model learns to take two steps in one (SDTT;
+//! `mathematics.md`, section 7).
 
 use crate::mdlm::{masked, masked_positions};
 use crate::schedule::{Level, LogLinear, quarter};
@@ -13,7 +14,7 @@ use flm_simplex::times::stratified;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// How far the student is from its target.
+/// The divergence between student and target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Divergence {
@@ -24,30 +25,32 @@ pub enum Divergence {
     Reverse,
 }
 
-/// The steps of the rounds of a distillation: each twice as long as the one before. After a round, its student is the next one's teacher.
+/// Returns the steps of the rounds of a distillation, each twice as long as the previous one.
+///
+/// The student of a round is the teacher of the next.
 pub fn rounds(first: f64, count: u32) -> impl Iterator<Item = f64> {
     (0..count).map(move |round| first * f64::from(round).exp2())
 }
 
-/// Evaluations of the network for each row in a step of training: its own and the teacher's two.
+/// Network evaluations per row in a training step: the student's and two of the teacher.
 pub const EVALUATIONS: f64 = TRAINED + 2.0;
 /// The first step of the published distillation.
 pub const FIRST_STEP: f64 = 1.0 / 1024.0;
 
-/// What a teacher makes of a text in two steps.
+/// The result of two teacher steps on a text.
 #[derive(Clone, Debug)]
 pub struct TwoSteps<B: Backend> {
-    /// What the student should answer at the masked tokens.
+    /// The target distribution at the masked tokens.
     pub target: TokenDistribution<B>,
-    /// Which masked tokens the first step fills, counted through the batch.
+    /// Whether the first step fills each token of the flattened batch.
     pub filled: Vec<bool>,
-    /// The text between the steps.
+    /// The text after the first step.
     pub between: Tokens,
 }
 
-/// Trains a student towards what a frozen teacher says after two steps.
+/// The objective of one round: a student matches a frozen teacher after two steps.
 ///
-/// One round: the teacher and its step are given. A round after another is a run after another, from the weights of the last.
+/// Each round is a separate run that starts from the weights of the previous one.
 #[derive(Clone, Debug)]
 pub struct SdttObjective<B: Backend> {
     schedule: LogLinear,
@@ -57,15 +60,15 @@ pub struct SdttObjective<B: Backend> {
 }
 
 impl<B: Backend> SdttObjective<B> {
-    /// The teacher takes two steps of time `step`, at most ½ each.
+    /// Creates the objective for a teacher that takes two steps of time `step`.
     ///
     /// # Panics
     ///
-    /// If the step is another.
+    /// If `step` is not in (0, ½].
     pub fn new(schedule: LogLinear, teacher: Dit<B>, step: f64, divergence: Divergence) -> Self {
         assert!(
             0.0 < step && step <= 0.5,
-            "two steps fit between 0 and 1, found steps of {step}"
+            "the step must lie in (0, 0.5], found {step}"
         );
         Self {
             schedule,
@@ -75,17 +78,17 @@ impl<B: Backend> SdttObjective<B> {
         }
     }
 
-    /// Times for a whole batch, stratified where two steps have room.
+    /// Draws times for a whole batch, stratified over the times that leave room for two steps.
     pub fn times<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<f64> {
         let room = 2.0 * self.step;
         let stretch = |time: f64| room + (1.0 - room) * time;
         stratified(batch, rng).into_iter().map(stretch).collect()
     }
 
-    /// The teacher's two steps from `noisy` at these times.
+    /// Takes the teacher's two steps from `noisy` at these times.
     ///
-    /// The target of a mask token that the first step fills takes what the teacher said then; another one, filled by the second or not, what it says after the
-    /// first.
+    /// The target of a mask token that the first step fills is the teacher's prediction in that
+    /// step. For all other mask tokens it is the prediction in the second step.
     pub fn two_steps<R: Rng + ?Sized>(
         &self,
         noisy: &Tokens,
@@ -123,7 +126,8 @@ impl<B: Backend> SdttObjective<B> {
         }
     }
 
-    /// Losses of `tokens` `[rows, length]` at the given times; `rng` says which are masked, and what the teacher fills in.
+    /// Returns the losses of `tokens` `[rows, length]` at the given times; `rng` draws the masks
+    /// and the teacher's tokens.
     pub fn score<A: AutodiffBackend<InnerBackend = B>, R: Rng + ?Sized>(
         &self,
         student: &Dit<A>,
@@ -240,7 +244,7 @@ mod tests {
         let noisy = Tokens::filled(VOCAB, [20, LENGTH]);
         let made = objective.two_steps(&noisy, &[0.9; 20], &mut rng(2));
         let ask = |tokens: &Tokens| {
-            // It is told no time.
+            // The network has no time input, so any level works.
             let levels = vec![LogLinear::default().level(0.5); 20];
             let seen = tokens.tensor(&Default::default());
             dense(
@@ -251,7 +255,7 @@ mod tests {
         };
         let (first, last, target) = (ask(&noisy), ask(&made.between), dense(&made.target));
         let count = made.filled.iter().filter(|&&filled| filled).count();
-        // Of 120 masked tokens 0.4/0.9 are filled; five standard deviations are 27.
+        // A share of 0.4/0.9 of 120 masked tokens is filled; five standard deviations are 27.
         assert!((26..=81).contains(&count), "{count}");
         for (at, &filled) in made.filled.iter().enumerate() {
             assert_eq!(made.between.ids()[at] < VOCAB as i32, filled);
@@ -275,7 +279,7 @@ mod tests {
             let losses = objective.score(
                 &student,
                 tokens.tensor(&device),
-                // Late enough for two steps, and early enough for tokens that are there.
+                // Late enough for two steps, and early enough that some tokens are unmasked.
                 &[0.5],
                 &mut rng(3),
                 &mut Dropout::off(),
@@ -292,7 +296,8 @@ mod tests {
         };
         for divergence in [Divergence::Forward, Divergence::Reverse] {
             let (mean, grad): (f32, f32) = loss(1, 1e-12, divergence);
-            // Probabilities agree but for the rounding of f32, and so do gradients that should be zero, beside others of 1e-2.
+            // Probabilities are equal up to f32 rounding. Gradients should be zero; other gradients
+            // are about 1e-2.
             assert!(mean.abs() < 1e-6 && grad < 1e-5, "{mean} {grad}");
             let (mean, grad) = loss(2, 1e-12, divergence);
             assert!(mean > 1e-3 && grad > 1e-4, "{mean} {grad}");

@@ -1,18 +1,19 @@
-//! How to sample.
+//! Sampling settings.
 
-/// How many steps, and how boldly tokens are drawn.
+/// Sampling settings of discrete models.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenSampling {
-    /// Steps from noise to text.
+    /// Number of steps from noise to text.
     pub steps: usize,
-    /// Tokens are drawn from a softmax of logits/temperature.
+    /// Temperature of the softmax.
     pub temperature: f64,
-    /// Tokens are drawn from among the likeliest that together have this probability; 1 for all.
+    /// Nucleus sampling: keeps the smallest set of tokens with at least this total probability; 1
+    /// keeps all.
     pub nucleus: f64,
 }
 
 impl TokenSampling {
-    /// As the network was trained.
+    /// Creates settings with temperature 1 and without nucleus sampling.
     pub fn new(steps: usize) -> Self {
         Self {
             steps,
@@ -21,11 +22,11 @@ impl TokenSampling {
         }
     }
 
-    /// Checks that there are such samples.
+    /// Checks the settings.
     ///
     /// # Errors
     ///
-    /// What is impossible.
+    /// [`SamplingError`] for the first invalid setting.
     pub fn check(&self) -> Result<(), SamplingError> {
         if self.steps == 0 {
             return Err(SamplingError::NoSteps);
@@ -44,47 +45,47 @@ impl TokenSampling {
     }
 }
 
-/// Samples that there cannot be.
+/// An error from sampling.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SamplingError {
-    /// Nothing is answered without a step.
+    /// The number of steps is 0.
     #[error("a sampler needs at least 1 step, found 0")]
     NoSteps,
-    /// No softmax has such a temperature.
+    /// The temperature is not positive and finite.
     #[error("a temperature must be positive and finite, found {found}")]
     Temperature {
         /// The value given.
         found: f64,
     },
-    /// No probability is such a number.
+    /// The nucleus probability is not between 0 and 1.
     #[error("a nucleus must lie between 0 and 1, found {found}")]
     Nucleus {
         /// The value given.
         found: f64,
     },
-    /// A network of another family.
-    #[error("{sampler} samples by a network of family {expected}")]
+    /// The network is of another family.
+    #[error("the sampler {sampler} needs a network of family {expected}")]
     Family {
         /// The sampler.
         sampler: &'static str,
-        /// The family it is for.
+        /// The expected family.
         expected: &'static str,
     },
-    /// What is given is of other texts.
-    #[error("{} texts of {} tokens cannot be given {} of {}", expected[0], expected[1], found[0], found[1])]
+    /// The known tokens have another shape.
+    #[error("known tokens must be {} texts of {} tokens, found {} of {}", expected[0], expected[1], found[0], found[1])]
     KnownTokens {
-        /// Texts, and tokens in one.
+        /// Expected texts, and tokens per text.
         expected: [usize; 2],
-        /// The same of what is given.
+        /// Texts, and tokens per text, of the known tokens.
         found: [usize; 2],
     },
 }
 
-/// Samples, and what they cost.
+/// Samples with their cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampled {
     /// The texts.
     pub tokens: crate::Tokens,
-    /// How many texts went through the network, all steps together.
+    /// Number of texts that were evaluated, summed over all steps.
     pub evaluations: u64,
 }

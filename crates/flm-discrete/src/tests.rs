@@ -1,4 +1,4 @@
-//! What the crate's tests share, and tests of all its families.
+//! Shared test utilities, and tests of all families.
 
 mod learning;
 pub(crate) mod toy;

@@ -1,10 +1,10 @@
-//! Tokens on the host, where they are drawn.
+//! Tokens in host memory.
 
 use crate::Level;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use rand::{Rng, RngExt};
 
-/// Rows of tokens of one length.
+/// A batch of rows of tokens, all of one length, in host memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     ids: Vec<i32>,
@@ -12,7 +12,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// `rows` rows of `length` times the same.
+    /// Creates `rows` rows of `length` tokens, all equal to `id`.
     pub fn filled(id: usize, [rows, length]: [usize; 2]) -> Self {
         Self {
             ids: vec![id as i32; rows * length],
@@ -20,33 +20,33 @@ impl Tokens {
         }
     }
 
-    /// Rows one after the other.
+    /// Creates rows from concatenated tokens.
     ///
     /// # Panics
     ///
-    /// If they are not whole.
+    /// If `length` is 0 or does not divide the number of tokens.
     pub fn new(ids: Vec<i32>, length: usize) -> Self {
         assert!(
             length > 0 && ids.len().is_multiple_of(length),
-            "rows of {length} tokens are whole, found {} tokens",
+            "the number of tokens must be a multiple of the row length {length}, found {}",
             ids.len()
         );
         Self { ids, length }
     }
 
-    /// Those of a tensor `[rows, length]`.
+    /// Copies a tensor `[rows, length]` to the host.
     pub fn of<B: Backend>(ids: Tensor<B, 2, Int>) -> Self {
         let length = ids.dims()[1];
         Self::new(ids.into_data().iter::<i32>().collect(), length)
     }
 
-    /// As a tensor `[rows, length]`.
+    /// Copies the tokens to a tensor `[rows, length]`.
     pub fn tensor<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Int> {
         let data = TensorData::new(self.ids.clone(), [self.rows(), self.length]);
         Tensor::from_data(data, device)
     }
 
-    /// Some of the rows.
+    /// Returns the rows with these indices.
     pub fn select(&self, rows: &[usize]) -> Self {
         let ids = rows.iter().flat_map(|&row| self.row(row)).copied();
         Self {
@@ -55,22 +55,22 @@ impl Tokens {
         }
     }
 
-    /// A row.
+    /// Returns a row.
     pub fn row(&self, row: usize) -> &[i32] {
         &self.ids[row * self.length..][..self.length]
     }
 
-    /// All tokens, row by row.
+    /// Returns all tokens, row by row.
     pub fn ids(&self) -> &[i32] {
         &self.ids
     }
 
-    /// All tokens, row by row, to be changed.
+    /// Returns all tokens, row by row, mutably.
     pub fn ids_mut(&mut self) -> &mut [i32] {
         &mut self.ids
     }
 
-    /// The same with others in the place of those that are lost at a level of noise for each row.
+    /// Returns a copy with tokens replaced by `other` at random, at one noise level per row.
     pub(crate) fn corrupted<R: Rng + ?Sized>(
         &self,
         levels: &[Level],
@@ -89,12 +89,12 @@ impl Tokens {
         noisy
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.ids.len() / self.length
     }
 
-    /// Tokens in a row.
+    /// Returns the number of tokens in a row.
     pub fn length(&self) -> usize {
         self.length
     }

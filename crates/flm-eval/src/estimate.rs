@@ -1,4 +1,4 @@
-//! Means with their uncertainty.
+//! Means with standard errors.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The mean of `draws` and its standard error, in one pass (Welford's recurrence).
+    /// Computes the mean of `draws` and its standard error in one pass (Welford's recurrence).
     pub fn of(draws: impl IntoIterator<Item = f64>) -> Self {
         let (mut n, mut mean, mut squares) = (0.0, 0.0, 0.0);
         for draw in draws {

@@ -1,13 +1,16 @@
-//! Judging text samples: an exact oracle where the distribution of the text is known, models that judge
-//! where it is not, entropy and diversity everywhere, and quality at equal entropy.
+//! Measures the quality and diversity of text samples.
 //!
-//! # Where the distribution is known
+//! The crate scores samples exactly where the distribution of the text is known, and with a
+//! reference model where it is not. It also measures entropy and diversity, and compares quality at
+//! equal entropy.
 //!
-//! A language model is usually judged by another language model. Where the corpus is drawn from
-//! a [`Grammar`] that is not needed: the probability of every sentence is known, so one can say
-//! which samples are possible at all, how probable they are, and what a perfect model would
-//! reach. [`Grammar::small_english`] is such a corpus, made of the dependencies that are lost
-//! when words are predicted independently of each other.
+//! # Known distributions
+//!
+//! A language model is usually scored by another language model. Text drawn from a [`Grammar`] does
+//! not need one, because the probability of every sentence is known. The grammar tells which
+//! samples are possible, how probable they are, and what score a perfect model reaches.
+//! [`Grammar::small_english`] is such a corpus. It is built from the dependencies that are lost
+//! when words are predicted independently.
 //!
 //! ```
 //! use flm_eval::{Grammar, Quality, corpus_quality};
@@ -20,7 +23,7 @@
 //! let tokens: Vec<&str> = sentence.split(' ').collect();
 //! assert!(grammar.log_prob(&tokens).is_some());
 //!
-//! // Samples of a model beside the corpus itself, at the same number of samples.
+//! // Compare a model with the corpus itself, at the same number of samples.
 //! let samples = ["the girl is happy today .", "the girls is happy today ."];
 //! let model = Quality::of(&grammar, &samples)?;
 //! let corpus = corpus_quality(&grammar, samples.len(), &mut rng)?;
@@ -28,16 +31,17 @@
 //! # Ok::<(), flm_eval::NoSamples>(())
 //! ```
 //!
-//! And what a model that knows the distribution would say of any row, noisy or with holes: [`Grammar::rows`] has the distribution of sentences
-//! given a weight for every word at every place, with its marginals and draws. That is the exact denoiser of a diffusion or a
-//! flow.
+//! [`Grammar::rows`] gives the exact posterior of any noisy or incomplete row. It is the
+//! distribution of sentences given a weight for every word at every position, with its marginals
+//! and samples. This is the exact denoiser of a diffusion or flow model.
 //!
-//! # Where it is not
+//! # Unknown distributions
 //!
-//! Then another distribution must judge: a [`Scorer`] says how many nats it pays for a text, and
-//! [`GenPpl`] is the perplexity of all texts together. One scorer needs nothing but text, an
-//! [n-gram model](ngram) with modified Kneser–Ney smoothing, estimated in seconds. It knows how
-//! words follow each other and nothing else; a pretrained network stands behind the same trait.
+//! Text from an unknown distribution is scored by a reference model. A [`Scorer`] returns the
+//! negative log-likelihood of a text in nats, and [`GenPpl`] is the perplexity of all texts
+//! together. One scorer needs only text: an [n-gram model](ngram) with modified Kneser–Ney
+//! smoothing, estimated in seconds. It knows which words follow each other and nothing else. A
+//! pretrained network implements the same trait.
 //!
 //! ```
 //! use flm_eval::ngram::{NGramCounts, NGramScorer};
@@ -45,7 +49,7 @@
 //! use rand_chacha::ChaCha8Rng;
 //! use rand_chacha::rand_core::SeedableRng;
 //!
-//! // Any text will do; this one is at hand. Tokens are bytes.
+//! // The training text is sampled from the grammar. Tokens are bytes.
 //! let (grammar, mut rng) = (Grammar::small_english(), ChaCha8Rng::seed_from_u64(0));
 //! let bytes = |text: &str| -> Vec<u32> { text.bytes().map(u32::from).collect() };
 //! let mut counts = NGramCounts::new(5, 256)?;
@@ -59,43 +63,43 @@
 //! let judged = GenPpl::of(&scorer, &good)?;
 //! assert!(judged.perplexity < 2.0 && GenPpl::of(&scorer, &reversed)?.perplexity > 30.0);
 //!
-//! // A model that writes one likely sentence, always, beats the corpus in perplexity.
+//! // A model that always writes one likely sentence beats the corpus in perplexity.
 //! let collapsed = ["the girl loses her book because she is tired ."; 20];
 //! assert!(GenPpl::of(&scorer, &collapsed)?.perplexity < judged.perplexity);
-//! // Entropy within a sample does not see that either; figures of the whole set do.
+//! // Entropy within a sample misses this too, but the metrics of the whole set detect it.
 //! let (good, collapsed) = (Diversity::of(&good)?, Diversity::of(&collapsed)?);
 //! assert!(collapsed.distinct < good.distinct);
 //! assert!(collapsed.variety.self_bleu > good.variety.self_bleu);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Figures
+//! # Metrics
 //!
-//! | figure | says | unit |
+//! | metric | meaning | unit |
 //! | --- | --- | --- |
-//! | [`Quality::valid`] | samples that are sentences of the grammar | share |
-//! | [`oracle_nats_per_token`] | cross-entropy against the grammar, with a [floor](Grammar::floored_log_prob) for what is impossible | nats per token |
+//! | [`Quality::valid`] | samples that are sentences of the grammar | fraction |
+//! | [`oracle_nats_per_token`] | cross-entropy against the grammar, with a [floor](Grammar::floored_log_prob) for impossible sentences | nats per token |
 //! | [`GenPpl`] | cross-entropy against a scorer, and its exponential | nats per token of the scorer |
-//! | [`mean_unigram_entropy`] | how varied the words of a sample are | nats |
-//! | [`distinct_share`] | samples that differ | share |
-//! | [`distinct_ngrams`] | n-grams that differ, of all samples together | share |
-//! | [`self_bleu`] | how well samples foretell each other | 0 to 1, high means alike |
-//! | [`repetition`] | n-grams that a sample repeats | share |
-//! | [`Mauve`] | how near samples are to texts, both ways, by features of a network | 0 to 1, 1 means equal |
+//! | [`mean_unigram_entropy`] | entropy of the words within a sample | nats |
+//! | [`distinct_share`] | distinct samples | fraction |
+//! | [`distinct_ngrams`] | distinct n-grams over all samples | fraction |
+//! | [`self_bleu`] | similarity of samples to each other | 0 to 1, high means similar |
+//! | [`repetition`] | repeated n-grams within a sample | fraction |
+//! | [`Mauve`] | closeness of samples to texts, in both directions, by features of a network | 0 to 1, 1 means equal |
 //!
-//! [`Quality`] holds them with a grammar, [`Diversity`] those that remain without. All are pure
-//! functions of the samples. Those of whole sets (distinct shares, self-BLEU) depend on how many
-//! samples there are and how long they are: compare equal numbers.
+//! [`Quality`] holds the metrics of samples from a known grammar, and [`Diversity`] those that need
+//! no grammar. All are pure functions of the samples. Metrics of whole sets (distinct shares,
+//! Self-BLEU) depend on the number of samples and their length, so compare equal numbers.
 //!
-//! **No figure is to be read alone.** Fewer nats can be had by writing less varied text, so models
-//! are compared at equal entropy: [`frontier`] holds the points of a model's settings, the front
-//! they make, and the gap between fronts over the entropies that both cover.
+//! **Do not read one metric alone.** Less varied text needs fewer nats, so compare models at equal
+//! entropy. [`frontier`] holds the measured points of a model's settings, their Pareto front, and
+//! the gap between fronts over the entropies that both cover.
 //!
 //! # The language of grammars
 //!
 //! ```
 //! let grammar = flm_eval::Grammar::parse(
-//!     "# A rule with a variable stands for one plain rule per value.
+//!     "# A rule with a variable expands to one plain rule per value.
 //!      feature num = sg pl
 //!      start Sentence
 //!      Sentence -> the Noun[num] Verb[num] . @2
@@ -112,31 +116,31 @@
 //! # Ok::<(), flm_eval::GrammarError>(())
 //! ```
 //!
-//! A grammar is a text of lines; `#` begins a comment where a token begins.
+//! A grammar is a text of lines. A token that starts with `#` begins a comment.
 //!
 //! | line | meaning |
 //! | --- | --- |
-//! | `feature num = sg pl` | a feature and its values; its name is a variable over them |
+//! | `feature num = sg pl` | a feature and its values; the name is also a variable over the values |
 //! | `part human of gen = m f` | a variable over some values of a feature |
-//! | `start Sentence` | the symbol derivations begin with; it has no features |
-//! | `Head[sg,human] -> a B[human] @2 \| c` | a rule with two alternatives; rules for one head add up |
+//! | `start Sentence` | the start symbol, which has no features |
+//! | `Head[sg,human] -> a B[human] @2 \| c` | a rule with two alternatives; several rules for one head are combined |
 //! | `\| d E` | further alternatives of the rule above |
 //!
-//! Symbols begin with a capital letter and have the same features wherever they are written;
-//! all else is a word, and `()` is no word. `@2` at the end weights an alternative (1e-6 to 1e6,
-//! otherwise 1); weights are normalized over all alternatives of a symbol with given values.
-//! Within an alternative and its head a variable has one value; `num'` and `num''` are further
-//! variables over the same values. A variable that the head does not bind is drawn uniformly:
-//! the alternative's weight is shared among its values.
+//! Symbols begin with a capital letter, and a symbol has the same features everywhere. Every other
+//! token is a word, and `()` is the empty string. A final `@2` is the weight of an alternative,
+//! from 1e-6 to 1e6 with a default of 1. Weights are normalized over all alternatives of a symbol
+//! with given feature values. Within an alternative and its head, a variable has one value; `num'`
+//! and `num''` are further variables over the same values. A variable that the head does not bind
+//! is drawn uniformly: the alternative's weight is split among its values.
 //!
-//! The language must be finite: recursion is an error, and so are symbols without a rule and
-//! rules without a use ([`GrammarErrorKind`]).
+//! The language must be finite. Recursion, symbols without a rule and unused rules are
+//! errors ([`GrammarErrorKind`]).
 //!
-//! # What it leaves to others
+//! # Limits
 //!
-//! It knows no model that writes and no tokenizer: samples come as text, or as ids for the
-//! functions that are generic in the token, and a scorer is given the way to cut text. Randomness
-//! is passed in.
+//! The crate contains no generator and no tokenizer. Samples are text, or token ids for the
+//! functions that are generic over tokens, and a scorer receives its tokenizer as a function.
+//! Callers pass in the random number generator.
 
 mod estimate;
 pub mod frontier;
@@ -161,7 +165,7 @@ pub use oracle::oracle_nats_per_token;
 pub use quality::{Diversity, NoSamples, Quality, corpus_quality};
 pub use scorer::{GenPpl, ScoreError, Scored, Scorer};
 
-/// The snippets of the README compile.
+/// Compiles the code blocks of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! How probable samples are under the distribution they should follow.
+//! Exact scores of samples under a grammar.
 
 use crate::Grammar;
 use crate::grammar::log_add;
@@ -6,16 +6,16 @@ use crate::grammar::log_add;
 impl Grammar {
     /// Weight ε of the floor in [`floored_log_prob`](Self::floored_log_prob).
     ///
-    /// A thousandth costs a sentence of the language at most 0.001 nats, and an impossible one
-    /// about 6.9 nats and its words.
+    /// It costs a sentence of the language at most 0.001 nats. An impossible sentence costs about
+    /// 6.9 nats plus the cost of its words.
     pub const FLOOR: f64 = 1e-3;
 
-    /// Log-probability in nats under the grammar with a floor: ln((1−ε)·p(x) + ε·q(x)).
+    /// Returns the log-probability in nats with a floor: ln((1−ε)·p(x) + ε·q(x)).
     ///
-    /// q types at random: at each place one of the V words, one symbol for any other word, or
-    /// the end, all equally probable; so q(x) = (V+2)^−(n+1) for a string x of n tokens. Both p
-    /// and q are distributions over finite strings, hence the mixture is one, and it is finite and
-    /// comparable for whatever a model produces.
+    /// The floor q picks uniformly at each position: one of the V words, one symbol for all other
+    /// words, or the end. So q(x) = (V+2)^−(n+1) for a string x of n tokens. Both p and q are
+    /// distributions over finite strings, hence the mixture is one too. It is finite and comparable
+    /// for any string.
     pub fn floored_log_prob<S: AsRef<str>>(&self, tokens: &[S]) -> f64 {
         let symbols = (self.words().len() + 2) as f64;
         let floor = Self::FLOOR.ln() - (tokens.len() + 1) as f64 * symbols.ln();
@@ -26,11 +26,13 @@ impl Grammar {
     }
 }
 
-/// Cross-entropy of samples against the grammar in nats per token; `None` without samples.
+/// Returns the cross-entropy of samples against the grammar in nats per token; `None`
+/// without samples.
 ///
-/// −Σ ln p̃(x) / Σ (n(x) + 1), with p̃ the [floored distribution](Grammar::floored_log_prob) and n(x) the
-/// number of tokens. The one that is added is the decision to end: it is part of every
-/// sentence's probability. The ratio is taken over all samples together, so long ones weigh more.
+/// It is −Σ ln p̃(x) / Σ (n(x) + 1), where p̃ is the [floored
+/// distribution](Grammar::floored_log_prob) and n(x) the number of tokens. The added one counts the
+/// decision to end, which is part of every sentence's probability. The ratio is taken over all
+/// samples together, so long samples have more weight.
 pub fn oracle_nats_per_token<S: AsRef<str>, T: AsRef<[S]>>(
     grammar: &Grammar,
     samples: &[T],
@@ -73,13 +75,13 @@ mod tests {
     #[test]
     fn the_floored_grammar_is_a_distribution() {
         let grammar = Grammar::parse(TOY).unwrap();
-        // "?" stands for all unknown words: they share one symbol.
+        // "?" represents all unknown words, which share one symbol.
         let all = strings(&["a", "b", "?"], 6);
         assert_eq!(all.len(), 1093);
         let mass: f64 = (all.iter())
             .map(|tokens| grammar.floored_log_prob(tokens).exp())
             .sum();
-        // q ends within 6 tokens unless 7 times something else than the end is typed.
+        // q ends within 6 tokens unless 7 draws in a row are not the end.
         let beyond = Grammar::FLOOR * (3.0_f64 / 4.0).powi(7);
         assert!((mass + beyond - 1.0).abs() < 1e-12, "{mass}");
     }

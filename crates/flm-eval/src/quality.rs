@@ -1,4 +1,4 @@
-//! The figures by which a set of samples is judged.
+//! Metrics of a set of samples.
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -7,36 +7,36 @@ use thiserror::Error;
 use crate::metrics::{Variety, distinct_share, mean_length, mean_unigram_entropy};
 use crate::{Grammar, oracle_nats_per_token};
 
-/// There is nothing to judge.
+/// The error for an empty set of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("expected at least one sample, found none")]
 pub struct NoSamples;
 
-/// What can be said of samples without knowing their distribution.
+/// Metrics of samples that need no knowledge of their distribution.
 ///
-/// Never read one figure alone: a model that repeats one good sentence has a fine
-/// cross-entropy, and noise has a fine entropy.
+/// Do not read one metric alone: a model that repeats one good sentence has a low cross-entropy,
+/// and noise has a high entropy.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Diversity {
     /// Number of samples.
     pub samples: usize,
-    /// [Unigram entropy](crate::unigram_entropy) of a sample, in nats, averaged over samples.
+    /// Mean [unigram entropy](crate::unigram_entropy) of a sample, in nats.
     pub entropy: f64,
-    /// Distinct samples among all, in (0, 1]; comparable at equal numbers of samples only.
+    /// Fraction of distinct samples, in (0, 1]. Only comparable between equal numbers of samples.
     pub distinct: f64,
     /// Mean number of tokens in a sample.
     pub mean_length: f64,
-    /// N-grams within and among samples; its figures stand beside the others in JSON.
+    /// N-gram metrics within and between samples. They are flattened into the same JSON object.
     #[serde(flatten)]
     pub variety: Variety,
 }
 
 impl Diversity {
-    /// Judges sentences; tokens are what white space separates.
+    /// Measures sentences whose tokens are separated by whitespace.
     ///
     /// # Errors
     ///
-    /// [`NoSamples`] if there are none.
+    /// Returns [`NoSamples`] if there are no sentences.
     pub fn of<S: AsRef<str>>(sentences: &[S]) -> Result<Self, NoSamples> {
         Self::of_tokens(&split(sentences))
     }
@@ -52,38 +52,40 @@ impl Diversity {
     }
 }
 
-/// What can be said of samples whose distribution is a known grammar.
+/// Metrics of samples from a known grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Number of samples.
     pub samples: usize,
-    /// Samples that are sentences of the language, among all, in [0, 1].
+    /// Fraction of samples that are sentences of the language, in [0, 1].
     pub valid: f64,
     /// [Cross-entropy](oracle_nats_per_token) against the grammar, in nats per token.
     pub oracle_nats_per_token: f64,
-    /// [Divergence](crate::FrameMatch::divergence) of the valid samples' sentence frames from the grammar's, in nats; `None` where no sample is valid.
+    /// [Divergence](crate::FrameMatch::divergence) of the valid samples' sentence frames from the
+    /// grammar's, in nats; `None` if no sample is valid.
     #[serde(default)]
     pub frame_divergence: Option<f64>,
-    /// [Recall](crate::FrameMatch::recall) of the frames, in \[0, 1\]; `None` where no sample is valid.
+    /// [Recall](crate::FrameMatch::recall) of the sentence frames, in \[0, 1\]; `None` if no sample
+    /// is valid.
     #[serde(default)]
     pub frame_recall: Option<f64>,
-    /// As in [`Diversity`].
+    /// Mean unigram entropy; see [`Diversity::entropy`].
     pub entropy: f64,
-    /// As in [`Diversity`].
+    /// Fraction of distinct samples; see [`Diversity::distinct`].
     pub distinct: f64,
-    /// As in [`Diversity`].
+    /// Mean number of tokens in a sample.
     pub mean_length: f64,
-    /// As in [`Diversity`].
+    /// N-gram metrics; see [`Diversity::variety`].
     #[serde(flatten)]
     pub variety: Variety,
 }
 
 impl Quality {
-    /// Judges sentences by a grammar; tokens are what white space separates.
+    /// Measures sentences against a grammar. Tokens are separated by whitespace.
     ///
     /// # Errors
     ///
-    /// [`NoSamples`] if there are none.
+    /// Returns [`NoSamples`] if there are no sentences.
     pub fn of<S: AsRef<str>>(grammar: &Grammar, sentences: &[S]) -> Result<Self, NoSamples> {
         Self::of_tokens(grammar, &split(sentences))
     }
@@ -112,11 +114,11 @@ impl Quality {
     }
 }
 
-/// Quality of `n` sentences drawn from the grammar itself: what a perfect model would reach.
+/// Measures `n` sentences drawn from the grammar itself: the result of a perfect model.
 ///
 /// # Errors
 ///
-/// [`NoSamples`] if `n` is 0.
+/// Returns [`NoSamples`] if `n` is 0.
 pub fn corpus_quality<R: Rng + ?Sized>(
     grammar: &Grammar,
     n: usize,
@@ -213,9 +215,9 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let quality = corpus_quality(&grammar, 2000, &mut rng).unwrap();
         assert_eq!(quality.valid, 1.0);
-        // A sentence's −ln p and its length have standard deviations below 4, so the ratio's
-        // standard error is below (4 + 1.3·4)/13.5/√2000 = 0.016: six of them, one false alarm
-        // in 5e8 (normal tail).
+        // −ln p of a sentence and its length have standard deviations below 4. So the ratio's
+        // standard error is below (4 + 1.3·4)/13.5/√2000 = 0.016. The tolerance is six of them: one
+        // false alarm in 5e8 (normal tail).
         let expected = grammar.derivation_entropy() / (grammar.mean_len() + 1.0);
         assert!((quality.oracle_nats_per_token - expected).abs() < 0.1);
     }

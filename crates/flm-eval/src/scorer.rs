@@ -1,4 +1,4 @@
-//! Perplexity under a model that judges, whatever that model is.
+//! Perplexity of samples under any reference model.
 
 use std::error::Error;
 
@@ -7,36 +7,37 @@ use thiserror::Error;
 
 use crate::NoSamples;
 
-/// A distribution of text by which samples are judged: an n-gram model, a pretrained network.
+/// A text distribution that scores samples, such as an n-gram model or a pretrained network.
 ///
-/// A scorer cuts the text into tokens of its own, whatever tokens the samples were written in,
-/// and so judges all models alike. Which of its tokens count is its own to say and to document;
-/// the reference scores them up to and with the first end token, and what comes after is padding.
+/// A scorer uses its own tokenizer, whatever tokens the samples were written in, so it treats all
+/// models alike. Each scorer defines and documents which of its tokens count. The reference counts
+/// all tokens up to and including the first end token, and treats the rest as padding.
 pub trait Scorer {
-    /// Names the distribution and all that figures depend on, for results: equal names, equal figures.
+    /// Returns a name for results that covers everything a score depends on.
     ///
-    /// Such as `kneser-ney-5-0123456789abcdef-words`: a short name and a hash of the contents.
+    /// Scorers with equal names give equal scores. The name has a short label and a hash of the
+    /// contents, such as `kneser-ney-5-0123456789abcdef-words`.
     fn identity(&self) -> &str;
 
-    /// Scores texts, in their order.
+    /// Scores texts and returns the scores in the same order.
     ///
     /// # Errors
     ///
-    /// [`ScoreError::Failed`], with the cause, if a text cannot be cut into tokens or computing fails.
+    /// Returns [`ScoreError::Failed`], with the cause, if tokenization or the computation fails.
     fn score(&self, texts: &[&str]) -> Result<Vec<Scored>, ScoreError>;
 }
 
-/// How improbable one text is.
+/// The negative log-likelihood of one text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
-    /// −ln p of all tokens that count, together, in nats.
+    /// Sum of −ln p over all counted tokens, in nats.
     pub nats: f64,
-    /// How many count.
+    /// Number of counted tokens.
     pub tokens: usize,
 }
 
 impl Scored {
-    /// Adds up the nats of tokens.
+    /// Sums the nats of a text's tokens.
     pub fn of(nats: &[f64]) -> Self {
         Self {
             nats: nats.iter().sum(),
@@ -45,59 +46,61 @@ impl Scored {
     }
 }
 
-/// Texts that could not be scored.
+/// An error that prevents texts from being scored.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ScoreError {
-    /// There is nothing to score.
+    /// There are no texts.
     #[error(transparent)]
     NoSamples(#[from] NoSamples),
-    /// There are texts, but not one token that counts.
+    /// There are texts, but none has a counted token.
     #[error("expected at least one token to score, found none in {samples} samples")]
     NoTokens {
         /// The number of texts.
         samples: usize,
     },
-    /// The scorer's own failure.
+    /// The scorer failed.
     #[error("the scorer {scorer} failed")]
     Failed {
-        /// Its [identity](Scorer::identity).
+        /// The scorer's [identity](Scorer::identity).
         scorer: String,
-        /// What went wrong.
+        /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
-/// Generative perplexity: how surprised a scorer is by what a model writes.
+/// Generative perplexity: the perplexity of samples under a scorer.
 ///
-/// exp(Σ nats / Σ tokens) over all samples together, as in the reference, so every token weighs
-/// the same, and neither batches nor samples do. Read it beside [entropy](crate::Diversity): it
-/// falls for samples that repeat themselves ([`frontier`](crate::frontier)).
+/// It is exp(Σ nats / Σ tokens) over all samples, as in the reference. Every token has the same
+/// weight, regardless of its sample or batch. Read it next to [entropy](crate::Diversity), because
+/// repetitive samples lower the perplexity ([`frontier`](crate::frontier)).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenPpl {
-    /// The [identity](Scorer::identity) of the scorer, without which the figures mean nothing.
+    /// The [identity](Scorer::identity) of the scorer. Perplexities of different scorers are
+    /// not comparable.
     pub scorer: String,
     /// exp([`nats_per_token`](Self::nats_per_token)).
     pub perplexity: f64,
     /// Cross-entropy against the scorer, in nats per token of the scorer.
     pub nats_per_token: f64,
-    /// Standard error of `nats_per_token`, in nats; `None` of one sample.
+    /// Standard error of `nats_per_token`, in nats; `None` for a single sample.
     ///
-    /// Samples are independent draws, tokens within one are not: it is that of a ratio of sums
-    /// over samples, √(n/(n−1)·Σ(nats − r·tokens)²) / Σ tokens, with r the ratio.
+    /// Samples are independent draws, but tokens within a sample are not. It is the standard
+    /// error of a ratio of sums over samples, √(n/(n−1)·Σ(nats − r·tokens)²) / Σ tokens, where r
+    /// is the ratio.
     pub std_err: Option<f64>,
-    /// The tokens that count, in all samples.
+    /// Number of counted tokens in all samples.
     pub tokens: usize,
     /// Number of samples.
     pub samples: usize,
 }
 
 impl GenPpl {
-    /// Has a scorer judge texts.
+    /// Scores texts and computes their perplexity.
     ///
     /// # Errors
     ///
-    /// The scorer's, and those of [`of_scored`](Self::of_scored).
+    /// Returns the errors of the scorer and of [`of_scored`](Self::of_scored).
     pub fn of<S: AsRef<str>>(
         scorer: &(impl Scorer + ?Sized),
         texts: &[S],
@@ -106,11 +109,14 @@ impl GenPpl {
         Self::of_scored(scorer.identity(), &scorer.score(&texts)?)
     }
 
-    /// Sums up what a scorer of this identity said of samples, batch by batch maybe.
+    /// Computes the perplexity from scores of a scorer with this identity.
+    ///
+    /// The scores may come from several batches.
     ///
     /// # Errors
     ///
-    /// [`ScoreError::NoSamples`], or [`ScoreError::NoTokens`] if all of them are empty.
+    /// Returns [`ScoreError::NoSamples`] without samples, or [`ScoreError::NoTokens`] if no sample
+    /// has a counted token.
     pub fn of_scored(identity: &str, scored: &[Scored]) -> Result<Self, ScoreError> {
         let samples = scored.len();
         let tokens: usize = scored.iter().map(|sample| sample.tokens).sum();
@@ -140,7 +146,7 @@ mod tests {
     use super::*;
     use crate::Estimate;
 
-    /// Every letter costs two nats, a dash fails.
+    /// A scorer that charges two nats per letter and fails on a dash.
     struct TwoNats;
 
     impl Scorer for TwoNats {

@@ -3,20 +3,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The operating system refused.
+/// An I/O error.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
 pub struct FileError {
-    /// What was tried, as a verb.
+    /// The operation, as a verb.
     pub action: &'static str,
-    /// With which file or folder.
+    /// The file or folder.
     pub path: PathBuf,
-    /// What the system said.
+    /// The source error.
     pub source: io::Error,
 }
 
 impl FileError {
-    /// For `map_err` on file operations.
+    /// Returns a closure for `map_err` on file operations.
     pub fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self {
@@ -27,28 +27,28 @@ impl FileError {
     }
 }
 
-/// Why a folder cannot be written.
+/// An error from writing a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
-    /// Something is at its place.
+    /// The destination exists.
     #[error("{} exists already", path.display())]
     Exists {
-        /// The place.
+        /// The destination.
         path: PathBuf,
     },
-    /// What should be replaced is a folder of another kind.
+    /// The destination is a folder of another kind.
     #[error("{} is a folder of another kind, so it is not replaced", path.display())]
     NotOurs {
-        /// The place.
+        /// The destination.
         path: PathBuf,
     },
-    /// Another process writes it.
+    /// Another process writes the same destination.
     #[error("another process writes {}", path.display())]
     Locked {
-        /// The place.
+        /// The destination.
         path: PathBuf,
     },
-    /// The operating system refused.
+    /// An I/O error.
     #[error(transparent)]
     File(#[from] FileError),
 }

@@ -1,6 +1,7 @@
-//! Files and folders that appear whole or not at all.
+//! Files and folders that appear complete or not at all.
 //!
-//! Everything is written beside its place, synced and renamed, so a reader never sees half of it and a crash leaves what was there.
+//! Everything is written next to its destination, synced and renamed. A reader never sees a partial
+//! write, and a crash leaves the previous content.
 //!
 //! ```
 //! use flm_files::{Existing, Staging};
@@ -27,22 +28,24 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Writes a file, and makes the folders above it.
+/// Writes a file atomically, and creates its parent folders.
 ///
 /// # Errors
 ///
-/// If the system refuses; the file that was there stays.
+/// On an I/O error. An existing file is then unchanged.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
     write_with(path, |beside| {
         File::options().write(true).open(beside)?.write_all(content)
     })
 }
 
-/// Writes a file by `writer`, which gets the path of an empty file beside the place, and makes the folders above it.
+/// Writes a file atomically with `writer`, and creates its parent folders.
+///
+/// `writer` gets the path of an empty file in the same folder.
 ///
 /// # Errors
 ///
-/// If the system refuses; the file that was there stays.
+/// On an I/O error. An existing file is then unchanged.
 pub fn write_with(
     path: &Path,
     writer: impl FnOnce(&Path) -> io::Result<()>,
@@ -63,7 +66,7 @@ pub fn write_with(
     sync_folder(folder)
 }
 
-/// SHA-256 of a file, in hexadecimal.
+/// Returns the SHA-256 of a file in hexadecimal.
 ///
 /// # Errors
 ///
@@ -83,16 +86,16 @@ pub fn sha256(path: &Path) -> Result<String, FileError> {
     Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Waits until a file is on the disk.
+/// Syncs a file to disk.
 fn sync_file(path: &Path) -> io::Result<()> {
     File::options().write(true).open(path)?.sync_all()
 }
 
-/// Makes the names in a folder durable. Only Unix has a way to do so.
+/// Syncs the entries of a folder to disk. Does nothing on other systems than Unix.
 ///
 /// # Errors
 ///
-/// If the system refuses.
+/// On an I/O error.
 pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
     #[cfg(unix)]
     File::open(folder)
@@ -102,7 +105,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// The folder that a path lies in.
+/// Returns the parent folder of a path; `.` for a bare file name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -1,11 +1,11 @@
-//! A lock between processes.
+//! Locks between processes.
 
 use crate::{FileError, StagingError};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A file that is locked as long as its process lives, and removed when it is given up.
+/// A lock file, locked until it is dropped or its process ends, and removed on drop.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
@@ -18,7 +18,7 @@ impl Lock {
         path: PathBuf,
         try_lock: impl Fn(&File) -> Result<(), TryLockError>,
     ) -> Result<Self, StagingError> {
-        // A process that was killed holds its lock until the system has done with it.
+        // A killed process holds its lock until the system has cleaned it up.
         const TRIES: u32 = 20;
         const PAUSE: Duration = Duration::from_millis(50);
         for _ in 0..TRIES {
@@ -29,16 +29,17 @@ impl Lock {
                 .open(&path)
                 .map_err(FileError::of("create", &path))?;
             match try_lock(&file) {
-                // The one who had it may have removed the file since it was opened here.
+                // The previous holder may have removed the file after it was opened here.
                 Ok(()) if is_at(&file, &path) => return Ok(Self { path, _file: file }),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
-                // Some file systems know no locks; then the user must take care of it.
+                // Some file systems do not support locks. The user must then avoid
+                // concurrent writes.
                 Err(TryLockError::Error(error)) if knows_none(&error) => {
                     tracing::warn!(
                         path = %path.display(),
                         %error,
-                        "the file system has no locks: nothing else may write this folder now"
+                        "the file system does not support locks: no other process may write this folder now"
                     );
                     return Ok(Self { path, _file: file });
                 }
@@ -55,12 +56,12 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before the lock itself is given up with the file.
+        // Remove the file before the lock is released with it.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether an open file is still the one of this name.
+/// Returns `true` if `path` still names the open file.
 fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -71,13 +72,14 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
     #[cfg(not(unix))]
     {
-        // There an open file keeps its name.
+        // On other systems an open file keeps its name.
         let _ = (file, path);
         true
     }
 }
 
-/// Whether a lock failed because there are none: ENOLCK is what a network file system without its lock service answers.
+/// Returns `true` if locks are not supported. A network file system without a lock service
+/// returns ENOLCK.
 fn knows_none(error: &std::io::Error) -> bool {
     const ENOLCK: i32 = 37;
     error.kind() == std::io::ErrorKind::Unsupported

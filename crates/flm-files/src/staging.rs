@@ -1,4 +1,4 @@
-//! A folder that appears whole or not at all.
+//! Folders that appear complete or not at all.
 
 use crate::lock::Lock;
 use crate::{FileError, StagingError, parent, sync_file, sync_folder};
@@ -8,34 +8,36 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// What to do with a folder that is there already.
+/// What to do with an existing folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// It is an error.
+    /// Return an error.
     Refuse,
-    /// A folder of the same kind, or an empty one, is replaced; anything else is an error.
+    /// Replace a folder of the same kind or an empty one; return an error for anything else.
     Replace,
 }
 
-/// A hidden folder beside its place, deleted on drop unless it was put there or kept.
+/// A hidden folder next to its destination, deleted on drop unless committed or kept.
 #[derive(Debug)]
 pub struct Staging {
     place: PathBuf,
     folder: PathBuf,
     keep: bool,
     replaces: bool,
-    // Released after the folder, and before the folders above it, which go only when they are empty.
+    // Dropped after the folder and before the parent folders, which are removed only if empty.
     _lock: Option<Lock>,
     _parents: Parents,
 }
 
 impl Staging {
-    /// Checks that the place may be written, and makes a hidden folder. `is_ours` says whether what is there is of the same kind.
+    /// Checks that the destination may be written, and creates a hidden folder.
+    ///
+    /// `is_ours` returns `true` if an existing destination is of the same kind.
     ///
     /// # Errors
     ///
-    /// [`StagingError::Exists`] or [`StagingError::NotOurs`] if what is there is not to be replaced, [`StagingError::File`] if the system
-    /// refuses.
+    /// [`StagingError::Exists`] or [`StagingError::NotOurs`] if the destination may not be
+    /// replaced, [`StagingError::File`] on an I/O error.
     pub fn begin(
         place: &Path,
         existing: Existing,
@@ -55,12 +57,14 @@ impl Staging {
         })
     }
 
-    /// The same with a folder of a fixed name, `.NAME.preparing`, which may be there from an earlier try. It is locked: no other process
-    /// writes the same place.
+    /// Like [`begin`](Self::begin), with a folder of the fixed name `.NAME.preparing`, which may
+    /// exist from an earlier attempt.
+    ///
+    /// A lock prevents other processes from writing the same destination.
     ///
     /// # Errors
     ///
-    /// As those of [`begin`](Self::begin), and [`StagingError::Locked`].
+    /// The errors of [`begin`](Self::begin), and [`StagingError::Locked`].
     pub fn resumable(
         place: &Path,
         existing: Existing,
@@ -69,7 +73,7 @@ impl Staging {
         let (named, place) = (place, resolved(place)?);
         let parents = Parents::make(parent(&place))?;
         let lock = Lock::take(&place, beside(&place, "lock"), File::try_lock)?;
-        // Another process may have completed it until the lock was free.
+        // Another process may have committed while this one waited for the lock.
         let replaces = check(named, &place, existing, is_ours)?;
         let folder = beside(&place, "preparing");
         match fs::create_dir(&folder) {
@@ -88,7 +92,9 @@ impl Staging {
         })
     }
 
-    /// Where `name` lies for now; the empty name is the folder itself. [`sync`](Self::sync) what is written there.
+    /// Returns the current path of the file `name`, or of the folder itself for an empty name.
+    ///
+    /// Call [`sync`](Self::sync) for files written to this path.
     pub fn path(&self, name: &Path) -> PathBuf {
         if name == Path::new("") {
             return self.folder.clone();
@@ -96,21 +102,21 @@ impl Staging {
         self.folder.join(name)
     }
 
-    /// Makes a folder inside the folder.
+    /// Creates a subfolder.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// On an I/O error.
     pub fn folder(&self, name: &Path) -> Result<(), FileError> {
         let path = self.path(name);
         fs::create_dir(&path).map_err(FileError::of("create", &path))
     }
 
-    /// Writes a file of the folder and waits until it is on the disk.
+    /// Writes a file in the folder and syncs it to disk.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// On an I/O error.
     pub fn write(&self, name: &Path, content: &[u8]) -> Result<(), FileError> {
         let path = self.path(name);
         File::create(&path)
@@ -118,37 +124,39 @@ impl Staging {
             .map_err(FileError::of("write", &path))
     }
 
-    /// Waits until a file of the folder is on the disk.
+    /// Syncs a file in the folder to disk.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// On an I/O error.
     pub fn sync(&self, name: &Path) -> Result<(), FileError> {
         let path = self.path(name);
         sync_file(&path).map_err(FileError::of("write", &path))
     }
 
-    /// Removes what an earlier try left.
+    /// Removes the files of an earlier attempt.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// On an I/O error.
     pub fn clear(&self) -> Result<(), FileError> {
         fs::remove_dir_all(&self.folder).map_err(FileError::of("remove", &self.folder))?;
         fs::create_dir(&self.folder).map_err(FileError::of("create", &self.folder))
     }
 
-    /// Leaves the folder for another try.
+    /// Keeps the folder on drop, for another attempt.
     pub fn keep(&mut self) {
         self.keep = true;
     }
 
-    /// Puts the folder in its place. An older one there is set aside first and deleted last; should the machine stop between
-    /// the two renames, it is in a folder `.flm-old-…` beside the place.
+    /// Moves the folder to its destination.
+    ///
+    /// An existing folder is first renamed and deleted last. If the machine stops between the two
+    /// renames, the old folder is inside a folder `.flm-old-…` next to the destination.
     ///
     /// # Errors
     ///
-    /// If the system refuses.
+    /// On an I/O error.
     pub fn commit(mut self) -> Result<(), FileError> {
         let (from, place) = (self.folder.as_path(), self.place.as_path());
         set_usual_permissions(from)?;
@@ -166,7 +174,7 @@ impl Staging {
             fs::rename(place, &old).map_err(FileError::of("rename", place))?;
             if let Err(error) = fs::rename(from, place) {
                 if fs::rename(&old, place).is_err() {
-                    // Rather a folder too many than the only one lost.
+                    // Keep the old folder rather than lose the only copy.
                     let _ = aside.keep();
                 }
                 return Err(FileError::of("create", place)(error));
@@ -183,13 +191,13 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.keep {
-            // What cannot be removed is resumed, or cleared, the next time.
+            // A folder that cannot be removed is resumed or cleared next time.
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
 }
 
-/// The place itself: through a link, the folder behind it is replaced and not the link.
+/// Resolves symbolic links, so that the target folder is replaced and not the link.
 fn resolved(place: &Path) -> Result<PathBuf, FileError> {
     match fs::symlink_metadata(place) {
         Ok(_) => fs::canonicalize(place).map_err(FileError::of("read", place)),
@@ -197,7 +205,7 @@ fn resolved(place: &Path) -> Result<PathBuf, FileError> {
     }
 }
 
-/// Whether there is something to replace, and it may be.
+/// Returns whether the destination exists, or an error if it may not be replaced.
 fn check(
     named: &Path,
     place: &Path,
@@ -219,7 +227,7 @@ fn check(
     Ok(true)
 }
 
-/// Folders above an output that had to be made. Where the output does not come, they go again.
+/// Parent folders that were created for an output. Those that are empty are removed on drop.
 #[derive(Debug)]
 struct Parents {
     /// Innermost first.
@@ -241,13 +249,13 @@ impl Parents {
 impl Drop for Parents {
     fn drop(&mut self) {
         for folder in &self.made {
-            // Folders that hold something are not removed, and some may not have come to be.
+            // Fails for folders that are not empty or were not created.
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// The hidden name beside an output that goes with it.
+/// Returns the hidden path `.NAME.ending` next to an output.
 fn beside(out: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(out.file_name().unwrap_or_default());
@@ -263,7 +271,8 @@ fn hidden_folder(parent: &Path, prefix: &str) -> Result<TempDir, FileError> {
         .map_err(FileError::of("create a folder in", parent))
 }
 
-/// A temporary folder is its owner's alone; a model is read by whom the parent folder lets in.
+/// Sets the default permissions on a folder. Without this, a temporary folder is accessible only to
+/// its owner.
 fn set_usual_permissions(folder: &Path) -> Result<(), FileError> {
     #[cfg(unix)]
     {

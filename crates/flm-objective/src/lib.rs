@@ -1,7 +1,8 @@
-//! The interface between a training loop and what it minimizes.
+//! The interface between a training loop and its objective.
 //!
-//! An [`Objective`] scores a [`Network`] on rows of tokens. The loop, `flm_train::Run`, does the rest: batches, gradients, optimizer, average,
-//! checkpoints. The network can be any burn module; [`flm_denoiser::Dit`] is one.
+//! An [`Objective`] scores a [`Network`] on rows of tokens. The training loop, `flm_train::Run`,
+//! does the rest: batches, gradients, optimizer, averaged weights, checkpoints. The network can be
+//! any burn module; [`flm_denoiser::Dit`] is one.
 //!
 //! ```
 //! use burn::tensor::{Int, Tensor, backend::AutodiffBackend};
@@ -46,7 +47,7 @@ pub use losses::{Diagnostic, Losses};
 pub use network::{Inner, Network, trainable};
 pub use objective::{Objective, References, StepSize, TRAINED, TrainingStep, purpose};
 
-/// The snippets of the README compile.
+/// Compiles the README's examples as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,24 +1,25 @@
-//! The answer of an objective.
+//! The result of an objective.
 
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 
 /// The loss of one part of a step.
 #[derive(Clone, Debug)]
 pub struct Losses<B: AutodiffBackend> {
-    /// The mean over all tokens, in the graph, `[1]`: what is differentiated. It includes the auxiliary network's loss, where there is one.
+    /// The mean over all tokens, in the autodiff graph, `[1]`: the value that is differentiated. It
+    /// includes the auxiliary network's loss, if there is one.
     pub mean: Tensor<B, 1>,
     /// The loss of each token, `[rows, length]`.
     pub per_token: Tensor<B::InnerBackend, 2>,
-    /// Under which name each row is reported.
+    /// The name under which each row is reported.
     pub names: Vec<&'static str>,
-    /// Means that are reported beside the loss.
+    /// Means that are reported alongside the loss.
     pub diagnostics: Vec<Diagnostic>,
-    /// τ of each row, where a clock may be fitted to the losses.
+    /// τ of each row, if a clock may be fitted to the losses.
     pub taus: Vec<f64>,
 }
 
 impl<B: AutodiffBackend> Losses<B> {
-    /// Without diagnostics or times.
+    /// Creates losses without diagnostics or times.
     pub fn new(
         mean: Tensor<B, 1>,
         per_token: Tensor<B::InnerBackend, 2>,
@@ -34,13 +35,13 @@ impl<B: AutodiffBackend> Losses<B> {
     }
 }
 
-/// A mean that is reported beside a loss.
+/// A mean that is reported alongside a loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Diagnostic {
     /// Its name.
     pub name: &'static str,
     /// The sum of the values.
     pub sum: f64,
-    /// How many values there are.
+    /// The number of values.
     pub count: f64,
 }

@@ -1,15 +1,16 @@
-//! Networks that can be trained.
+//! Trainable networks.
 
 use burn::module::{AutodiffModule, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::Dit;
 
-/// The network without gradients: of averaged weights, teachers and validation.
+/// A network without gradients, for averaged weights, teachers and validation.
 pub type Inner<B, N> = <N as AutodiffModule<B>>::InnerModule;
 
-/// A network that can be trained.
+/// A trainable network.
 pub trait Network<B: AutodiffBackend>: AutodiffModule<B, InnerModule: Sync> + Sync {
-    /// The matrices that Muon moves, always in the same order; AdamW moves every other parameter.
+    /// Returns the matrices that Muon updates, always in the same order; AdamW updates every
+    /// other parameter.
     fn matrices(&self) -> Vec<(ParamId, Tensor<B, 2>)> {
         Vec::new()
     }
@@ -21,7 +22,7 @@ impl<B: AutodiffBackend> Network<B> for Dit<B> {
     }
 }
 
-/// A network whose parameters take gradients, from one without.
+/// Makes a network whose parameters require gradients from one without.
 pub fn trainable<B: AutodiffBackend, N: Network<B>>(network: Inner<B, N>) -> N {
     N::from_inner(network).map(&mut RequireGrad)
 }

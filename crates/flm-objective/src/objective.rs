@@ -1,4 +1,4 @@
-//! The trait, and what a step gives to it.
+//! The objective trait and the inputs of its steps.
 
 use crate::losses::Losses;
 use crate::network::{Inner, Network};
@@ -8,21 +8,24 @@ use flm_simplex::Clock;
 use flm_simplex::stream::Stream;
 use rand_chacha::ChaCha8Rng;
 
-/// Evaluations of a network that training it on a row costs: one forward, and a backward pass that costs as much as two.
+/// Cost of training a network on one row, in evaluations: a forward pass, and a backward pass that
+/// costs as much as two.
 pub const TRAINED: f64 = 3.0;
 
-/// What a network is trained towards.
+/// A training objective for a network.
 pub trait Objective<B: AutodiffBackend>: Sync + Sized {
     /// The network that is trained.
     type Network: Network<B>;
 
-    /// What all parts of a step share, such as the noise prior of the weights as they stand; `()` if there is nothing.
+    /// Data that all parts of a step share, such as the noise prior of the current weights; `()` if
+    /// there is none.
     type Shared: Sync;
 
-    /// Makes what all parts of a step share.
+    /// Computes the data that all parts of a step share.
     fn shared(&self, network: &Inner<B, Self::Network>, size: StepSize) -> Self::Shared;
 
-    /// Scores one part of a step's batch, `tokens` `[rows, length]`. Every random number comes from `step`.
+    /// Scores one part of a step's batch, `tokens` `[rows, length]`. All randomness must come
+    /// from `step`.
     fn losses(
         &self,
         network: &Self::Network,
@@ -30,66 +33,69 @@ pub trait Objective<B: AutodiffBackend>: Sync + Sized {
         step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B>;
 
-    /// What a step of `batch` sequences costs, in evaluations of the network.
+    /// Returns the cost of a step of `batch` sequences, in evaluations of the network.
     fn evaluations(&self, batch: usize) -> f64;
 
-    /// The clock that is fitted to the losses, as it starts, if the objective can draw its times by one.
+    /// Returns the initial clock to fit to the losses, if the objective can draw its times
+    /// from one.
     fn clock(&self) -> Option<&Clock> {
         None
     }
 
-    /// How many rows of the training split a step wants as [`TrainingStep::references`].
+    /// Returns the number of training rows that a step needs as [`TrainingStep::references`].
     fn references(&self) -> usize {
         0
     }
 
-    /// The network that is trained beside the model, as it starts, if the objective needs one. Parts get it as [`TrainingStep::auxiliary`].
+    /// Returns the initial auxiliary network, which is trained alongside the model, if the
+    /// objective needs one. Parts receive it as [`TrainingStep::auxiliary`].
     fn auxiliary(&self) -> Option<Self::Network> {
         None
     }
 }
 
-/// How large a step is.
+/// The size of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepSize {
-    /// Tokens of all sequences together.
+    /// Number of tokens in all sequences together.
     pub tokens: usize,
-    /// Parts, each with a backward pass of its own.
+    /// Number of parts, each with its own backward pass.
     pub parts: usize,
 }
 
-/// Rows of the corpus, `length` tokens each, one after the other.
+/// Rows of the training split, `length` tokens each, concatenated.
 #[derive(Clone, Copy, Debug)]
 pub struct References<'a> {
-    /// Their tokens.
+    /// Token ids of all rows.
     pub ids: &'a [u32],
-    /// Tokens in a row.
+    /// Number of tokens per row.
     pub length: usize,
 }
 
-/// What one part of a training step is computed from, beside the network and its tokens.
+/// The inputs of one part of a training step, in addition to the network and its tokens.
 pub struct TrainingStep<'a, B: AutodiffBackend, O: Objective<B>> {
-    /// Names the generators.
+    /// Names the random generators of the part.
     pub stream: Stream,
-    /// Steps of the whole run.
+    /// Number of steps of the whole run.
     pub steps: u64,
-    /// Sequences in all parts together.
+    /// Number of sequences in all parts together.
     pub batch: usize,
-    /// The averaged weights as they stand.
+    /// The current averaged weights.
     pub average: &'a Inner<B, O::Network>,
-    /// The network that is trained beside the model, where the objective has one.
+    /// The auxiliary network, if the objective has one.
     pub auxiliary: Option<&'a O::Network>,
-    /// Rows of the training split, where the objective wants some; none in validation.
+    /// Rows of the training split, if the objective needs some; `None` in validation.
     pub references: Option<References<'a>>,
-    /// The clock as it is fitted to the losses by now, where it is.
+    /// The clock as currently fitted to the losses, if one is fitted; `None` in validation.
     pub clock: Option<&'a Clock>,
-    /// What all parts share.
+    /// Data that all parts share.
     pub shared: &'a O::Shared,
-    /// Probability with which residual branches drop an entry; 0 in validation.
+    /// Dropout probability of the residual branches; 0 in validation.
     pub dropout: f64,
 }
 
-/// Purposes of generators ([`Stream`]). They are part of what a seed means: a number is never used for anything else.
+/// Purposes of generators ([`Stream`]). The draws of a seed depend on them, so a number is never
+/// reused for another purpose.
 pub mod purpose {
     /// Times of the rows.
     pub const TIMES: u64 = 1;
@@ -99,19 +105,19 @@ pub mod purpose {
     pub const DROPOUT: u64 = 3;
     /// Corrupted tokens.
     pub const CORRUPTION: u64 = 4;
-    /// Known positions.
+    /// Choice of known positions.
     pub const KNOWN: u64 = 5;
-    /// Noise that is put back on generated texts.
+    /// Noise added back to generated texts.
     pub const RENOISING: u64 = 6;
 }
 
 impl<B: AutodiffBackend, O: Objective<B>> TrainingStep<'_, B, O> {
-    /// The generator of the times of the whole batch, the same for all parts.
+    /// Returns the generator of the times of the whole batch, the same for all parts.
     pub fn times(&self) -> ChaCha8Rng {
         self.stream.shared(purpose::TIMES)
     }
 
-    /// This part's share of the rows of the whole batch.
+    /// Returns this part's share of the rows of the whole batch.
     pub fn share<T: Clone>(&self, rows: &[T]) -> Vec<T> {
         self.stream.share(rows)
     }
@@ -124,7 +130,7 @@ impl<B: AutodiffBackend, O: Objective<B>> TrainingStep<'_, B, O> {
 }
 
 impl<B: AutodiffBackend, O: Objective<B, Shared = Prior<B::InnerBackend>>> TrainingStep<'_, B, O> {
-    /// Noise for `[rows, length]` positions.
+    /// Draws noise for `[rows, length]` positions.
     pub fn noise(&self, [rows, length]: [usize; 2]) -> Noise<B::InnerBackend> {
         let mut generator = self.stream.own(purpose::NOISE);
         self.shared.draw(rows, length, &mut generator)

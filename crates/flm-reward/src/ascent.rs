@@ -1,4 +1,4 @@
-//! Moving a state along the gradient of a reward.
+//! Gradient steps on states towards a higher reward.
 
 use crate::Reward;
 use burn::module::{AutodiffModule, Module};
@@ -7,9 +7,10 @@ use burn::tensor::backend::AutodiffBackend;
 use flm_denoiser::{Dit, Dropout, Expected, TemperatureError, VocabEmbed};
 use flm_simplex::guidance::Steer;
 
-/// h ← h + λ·∇_h r(δ_{t,1}(h))·(EᵀE): a step of the state up the reward of what one evaluation says of its end.
+/// A gradient step on the reward of the predicted end, h ← h + λ·∇_h r(δ_{t,1}(h))·(EᵀE).
 ///
-/// A step costs one evaluation forward and one back. On a one-time network the look-ahead is its denoiser D_t.
+/// A step costs a forward pass and a backward pass. For a one-time network the look-ahead is its
+/// denoiser D_t.
 #[derive(Debug)]
 pub struct Ascent<A: AutodiffBackend, R> {
     model: Dit<A>,
@@ -17,13 +18,16 @@ pub struct Ascent<A: AutodiffBackend, R> {
     scale: f64,
     temperature: f64,
     vectors: Tensor<A::InnerBackend, 2>,
-    /// Eᵀ·(the states' embedding): what carries a gradient of the state that the network sees to a move of the whole state.
+    /// Eᵀ·(embedding of the states), which maps a gradient of the network's input to a move of the
+    /// whole state.
     metric: Tensor<A::InnerBackend, 2>,
 }
 
 impl<A: AutodiffBackend, R: Reward<A>> Ascent<A, R> {
-    /// A step of λ = `scale` by the look-ahead of `model`, on states that `states` carries tokens to: the embedding of the network, or that
-    /// of several [side by side](VocabEmbed::beside) of which the network's is the first.
+    /// Creates a step with λ = `scale` and the look-ahead of `model`.
+    ///
+    /// `states` is the embedding of the states: that of the network, or several
+    /// [concatenated](VocabEmbed::beside) with the network's first.
     pub fn new(
         model: &Dit<A::InnerBackend>,
         states: &VocabEmbed<A::InnerBackend>,
@@ -41,7 +45,7 @@ impl<A: AutodiffBackend, R: Reward<A>> Ascent<A, R> {
         }
     }
 
-    /// The same with a look-ahead at this temperature.
+    /// Sets the temperature of the look-ahead.
     ///
     /// # Errors
     ///
@@ -54,8 +58,8 @@ impl<A: AutodiffBackend, R: Reward<A>> Ascent<A, R> {
         })
     }
 
-    /// The reward of each sequence `[batch]` of a state of network time `tau`, and its gradient to the state that the network sees,
-    /// `[batch, length, width]`.
+    /// Returns the reward of each sequence, `[batch]`, for a state at network time `tau`, and its
+    /// gradient with respect to the network's input, `[batch, length, width]`.
     pub fn look_ahead(
         &self,
         state: Tensor<A::InnerBackend, 3>,

@@ -1,4 +1,4 @@
-//! A small network that tells real rows from corrupted ones.
+//! A small network that distinguishes real rows from corrupted ones.
 
 use crate::Reward;
 use burn::module::{AutodiffModule, Module, Param, ParamId};
@@ -9,12 +9,14 @@ use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// No classifier has more parameters: a mistyped size is no reason to fill the memory.
+/// The largest number of parameters, so that a mistyped size does not exhaust memory.
 const MOST_NUMBERS: usize = 1 << 30;
 
-/// No classifier has these sizes.
+/// Invalid sizes of a classifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no classifier has {vocab_size} tokens, width {width}, {layers} layers and reach {reach}")]
+#[error(
+    "invalid classifier sizes: {vocab_size} tokens, width {width}, {layers} layers and reach {reach}"
+)]
 pub struct SizesError {
     vocab_size: usize,
     width: usize,
@@ -26,18 +28,19 @@ pub struct SizesError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierConfig {
-    /// Tokens that it knows.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Of what it knows of a token, and of every layer.
+    /// Width of the embedding and of every layer.
     pub width: usize,
-    /// Layers, each of which looks at a window of what is below it.
+    /// Number of layers, each over a window of positions.
     pub layers: usize,
-    /// Positions to either side in a window.
+    /// Number of positions to either side in a window.
     pub reach: usize,
 }
 
 impl ClassifierConfig {
-    /// Three layers of five positions: a judgement sees six positions to either side.
+    /// Creates the default sizes: three layers over windows of five positions. A local score
+    /// depends on six positions to either side.
     pub fn new(vocab_size: usize) -> Self {
         Self {
             vocab_size,
@@ -47,7 +50,7 @@ impl ClassifierConfig {
         }
     }
 
-    /// Checks that there is something to it, and not more than 2³⁰ parameters.
+    /// Checks that vocabulary and width are not 0, and that there are at most 2³⁰ parameters.
     ///
     /// # Errors
     ///
@@ -70,7 +73,7 @@ impl ClassifierConfig {
         })
     }
 
-    /// A network of these sizes with fresh parameters, which must be [possible](Self::validate).
+    /// Creates a network with random parameters. The sizes must be [valid](Self::validate).
     pub fn init<B: Backend>(&self, rng: &mut impl Rng, device: &B::Device) -> Classifier<B> {
         let window = (2 * self.reach + 1) * self.width;
         Classifier {
@@ -83,9 +86,10 @@ impl ClassifierConfig {
     }
 }
 
-/// The log-odds that a row is a real one: a sum of local judgements, each by a few residual layers over windows of positions.
+/// A classifier: the log-odds that a row is real are a sum of local scores, from a few residual
+/// layers over windows of positions.
 ///
-/// A sum, as one mistake makes a sentence wrong however long it is.
+/// It is a sum and not a mean, because one mistake makes a sentence of any length wrong.
 #[derive(Module, Debug)]
 pub struct Classifier<B: Backend> {
     pub(crate) embedding: Param<Tensor<B, 2>>,
@@ -94,7 +98,7 @@ pub struct Classifier<B: Backend> {
 }
 
 impl<B: Backend> Classifier<B> {
-    /// The log-odds `[batch]` of means of the embedding, `[batch, length, width]`.
+    /// Returns the log-odds `[batch]` from mean embeddings, `[batch, length, width]`.
     pub fn log_odds(&self, means: Tensor<B, 3>) -> Tensor<B, 1> {
         let [batch, ..] = means.dims();
         let mut x = means;
@@ -108,7 +112,8 @@ impl<B: Backend> Classifier<B> {
     }
 }
 
-/// Each position with its neighbours side by side, `[batch, length, count·width]`; beyond the ends there is nothing.
+/// Concatenates each position with its neighbours, `[batch, length, count·width]`, with zeros
+/// beyond the ends.
 fn windows<B: Backend>(x: Tensor<B, 3>, count: usize) -> Tensor<B, 3> {
     let ([batch, length, width], reach) = (x.dims(), count / 2);
     let nothing = Tensor::zeros([batch, reach, width], &x.device());
@@ -127,7 +132,7 @@ impl<A: AutodiffBackend> Reward<A> for Classifier<A> {
         self.valid().embedding.val()
     }
 
-    /// The log-probability that the row is a real one.
+    /// Returns the log-probability that the row is real.
     fn of(&self, means: Tensor<A, 3>) -> Tensor<A, 1> {
         log_sigmoid(self.log_odds(means))
     }

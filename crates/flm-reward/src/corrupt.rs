@@ -1,26 +1,30 @@
-//! Rows that are nearly right.
+//! Corrupted rows for training classifiers.
 
 use rand::{Rng, RngExt};
 
-/// The row `number` of `rows`, spoilt as a sampler spoils one: a few tokens are others (of the same rows, so that frequent ones come more often),
-/// two change places, or the row goes on as another one does. It differs from the row it was.
+/// Returns row `number` of `rows` with errors typical of samplers.
 ///
-/// What is spoilt lies before the padding at the row's end, tokens `pad`. Rows that are all alike have nothing to be spoilt with: then the row comes
-/// back as it is.
+/// One to three tokens are replaced by tokens of the same rows (so that frequent ones are
+/// likelier), two tokens are swapped, or the row continues as another row. The result differs from
+/// the original row.
+///
+/// Corruption starts before the trailing padding of `pad` tokens. If all rows are alike, the row
+/// may be returned unchanged.
 pub fn corrupt<R: Rng + ?Sized>(rows: &[&[u32]], number: usize, pad: u32, rng: &mut R) -> Vec<u32> {
     let original = rows[number];
     let text = original
         .iter()
         .rposition(|&token| token != pad)
         .map_or(original.len(), |last| last + 1);
-    // One try in a few gives the row itself, so that many only do if there is nothing else.
+    // One attempt in a few gives the row itself; many in a row only if no change is possible.
     for _ in 0..TRIES {
         let mut row = original.to_vec();
         match rng.random_range(0..3) {
             0 => replace(&mut row[..text], rows, rng),
             1 => row.swap(rng.random_range(0..text), rng.random_range(0..text)),
             _ => {
-                let from = rng.random_range(0..text);
+                // From the second token on, so that the other row is not taken whole.
+                let from = rng.random_range(1.min(text - 1)..text);
                 let other = rows[rng.random_range(0..rows.len())];
                 row[from..].copy_from_slice(&other[from..]);
             }
@@ -34,7 +38,7 @@ pub fn corrupt<R: Rng + ?Sized>(rows: &[&[u32]], number: usize, pad: u32, rng: &
 
 const TRIES: usize = 100;
 
-/// Puts one to three tokens in the place of others.
+/// Replaces one to three tokens.
 fn replace<R: Rng + ?Sized>(text: &mut [u32], rows: &[&[u32]], rng: &mut R) {
     for _ in 0..rng.random_range(1..=3) {
         let other = rows[rng.random_range(0..rows.len())];
@@ -68,7 +72,7 @@ mod tests {
                 .count();
             lengths[differ] += 1;
         }
-        // Single mistakes and more of them.
+        // Rows with one, two and three errors all occur.
         assert!(
             lengths[1] > 300 && lengths[2] > 300 && lengths[3] > 100,
             "{lengths:?}"

@@ -1,4 +1,4 @@
-//! A classifier as a folder: `config.json` and `model.safetensors`.
+//! Classifier folders with `config.json` and `model.safetensors`.
 
 use crate::classifier::{Classifier, ClassifierConfig};
 use burn::module::Param;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 const CONFIG_FILE: &str = "config.json";
 const TENSORS_FILE: &str = "model.safetensors";
-/// What tells the folder from that of a model.
+/// Distinguishes the folder from a model folder.
 const KIND: &str = "reward classifier";
 const FORMAT_VERSION: u32 = 1;
 
@@ -25,14 +25,14 @@ const FORMAT_VERSION: u32 = 1;
 pub struct ClassifierFile {
     format_version: u32,
     kind: String,
-    /// Of the tokenizer whose tokens it was trained on.
+    /// Hash of the tokenizer that the classifier was trained with.
     pub tokenizer_hash: String,
-    /// Its sizes.
+    /// The sizes of the classifier.
     pub classifier: ClassifierConfig,
 }
 
 impl ClassifierFile {
-    /// That of a classifier of these sizes and this tokenizer.
+    /// Creates the content for a classifier of these sizes and the hash of its tokenizer.
     pub fn new(classifier: ClassifierConfig, tokenizer_hash: &str) -> Self {
         Self {
             format_version: FORMAT_VERSION,
@@ -43,44 +43,44 @@ impl ClassifierFile {
     }
 }
 
-/// Why the folder of a classifier cannot be written or read.
+/// An error from writing or reading a classifier's folder.
 #[derive(Debug, thiserror::Error)]
 pub enum RewardError {
-    /// The operating system refused.
+    /// An I/O error.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// With which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The source error.
         source: io::Error,
     },
-    /// `config.json` is not that of a classifier.
+    /// `config.json` is not the configuration of a classifier.
     #[error("{} is not the configuration of a reward classifier: {reason}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// Where and how.
+        /// The reason.
         reason: String,
     },
-    /// What should be replaced holds more than a classifier.
+    /// The folder to replace holds more than a classifier.
     #[error("{} holds {name}, which is not part of a reward classifier, so it is not replaced", path.display())]
     ReferenceCheckpoint {
         /// The folder.
         path: PathBuf,
-        /// What else is in it.
+        /// The name of an entry that does not belong to a classifier.
         name: String,
     },
-    /// The folder cannot be put in its place.
+    /// The folder cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// The tensors are not the classifier's.
+    /// The tensors do not match the classifier.
     #[error("{}: {reason}", path.display())]
     Tensors {
         /// The file.
         path: PathBuf,
-        /// Which one, and how.
+        /// The tensor and the reason.
         reason: String,
     },
 }
@@ -94,11 +94,12 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Rewa
     }
 }
 
-/// Checks that what is at `dir` may be replaced: a classifier's folder and nothing else, or an empty one.
+/// Checks that the folder `dir` may be replaced: it holds only a classifier, or nothing.
 ///
 /// # Errors
 ///
-/// As [`read_config`], and [`RewardError::ReferenceCheckpoint`] if it holds something of somebody else's.
+/// The errors of [`read_config`], and [`RewardError::ReferenceCheckpoint`] if the folder holds
+/// other entries.
 pub fn check_replaced(dir: &Path) -> Result<(), RewardError> {
     let names = |entries: fs::ReadDir| {
         let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -123,12 +124,15 @@ pub fn check_replaced(dir: &Path) -> Result<(), RewardError> {
     }
 }
 
-/// Writes a classifier as the folder `dir`: whole, beside its place, then renamed. One that is there is replaced if `existing` says so.
+/// Writes a classifier as the folder `dir`, which appears complete or not at all.
+///
+/// An existing classifier is replaced with [`Existing::Replace`].
 ///
 /// # Errors
 ///
-/// [`RewardError::Folder`] if the system refuses or something is there, those of [`check_replaced`], and what [`load`] would refuse:
-/// [`RewardError::Config`] and [`RewardError::Tensors`]. The place is as before then.
+/// [`RewardError::Folder`] if the folder exists or on an I/O error, the errors of
+/// [`check_replaced`], and [`RewardError::Config`] or [`RewardError::Tensors`] if [`load`] would
+/// reject the classifier. In all cases an existing folder is unchanged.
 pub fn save<B: Backend>(
     dir: &Path,
     classifier: &Classifier<B>,
@@ -151,7 +155,9 @@ pub fn save<B: Backend>(
         .collect();
     let expected = expected(&file.classifier);
     if !(expected.iter().map(|(name, shape)| (name, shape))).eq(found) {
-        return Err(refused("the configuration has other sizes".to_owned()));
+        return Err(refused(
+            "the sizes differ from the configuration".to_owned(),
+        ));
     }
     for (name, _, values) in &tensors {
         check_finite(name, values).map_err(refused)?;
@@ -161,7 +167,10 @@ pub fn save<B: Backend>(
         .collect();
     let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        (name.as_str(), view.expect("as many bytes as the shape has"))
+        (
+            name.as_str(),
+            view.expect("the number of bytes matches the shape"),
+        )
     });
     let bytes = safetensors::serialize(views, None).map_err(|error| refused(error.to_string()))?;
     let json = serde_json::to_string_pretty(file).expect("plain numbers and strings") + "\n";
@@ -183,7 +192,7 @@ pub fn save<B: Backend>(
 ///
 /// # Errors
 ///
-/// [`RewardError::Io`] if it cannot be read, [`RewardError::Config`] if it is none.
+/// [`RewardError::Io`] if it cannot be read, [`RewardError::Config`] if it is invalid.
 pub fn read_config(dir: &Path) -> Result<ClassifierFile, RewardError> {
     let path = dir.join(CONFIG_FILE);
     let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
@@ -191,7 +200,7 @@ pub fn read_config(dir: &Path) -> Result<ClassifierFile, RewardError> {
         path: path.clone(),
         reason,
     };
-    // What it is before what it holds: the configuration of a model should not look like a mistake.
+    // Check the kind first, so that unknown keys of a model's configuration are not reported.
     #[derive(Deserialize)]
     struct What {
         format_version: u32,
@@ -201,11 +210,11 @@ pub fn read_config(dir: &Path) -> Result<ClassifierFile, RewardError> {
     match what.kind.as_deref() {
         Some(KIND) => {}
         Some(kind) => return Err(refused(format!("its kind is {kind:?}"))),
-        None => return Err(refused("it names no kind".to_owned())),
+        None => return Err(refused("it has no key `kind`".to_owned())),
     }
     if what.format_version != FORMAT_VERSION {
         return Err(refused(format!(
-            "it has format version {}, but only version {FORMAT_VERSION} is known",
+            "it has format version {}, but only version {FORMAT_VERSION} is supported",
             what.format_version
         )));
     }
@@ -219,7 +228,8 @@ pub fn read_config(dir: &Path) -> Result<ClassifierFile, RewardError> {
 ///
 /// # Errors
 ///
-/// As [`read_config`], and [`RewardError::Tensors`] if `model.safetensors` does not hold exactly its parameters.
+/// The errors of [`read_config`], and [`RewardError::Tensors`] if `model.safetensors` does not hold
+/// exactly the parameters.
 pub fn load<B: Backend>(
     dir: &Path,
     device: &B::Device,
@@ -232,14 +242,14 @@ pub fn load<B: Backend>(
         reason,
     };
     let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| refused(format!("no safetensors file, or cut off: {error}")))?;
+        .map_err(|error| refused(format!("truncated, or not a safetensors file: {error}")))?;
     let expected = expected(&file.classifier);
     if let Some(name) = (tensors.names().into_iter())
         .filter(|name| expected.iter().all(|(known, _)| known != name))
         .min()
     {
         return Err(refused(format!(
-            "there is no parameter for the tensor {name}"
+            "the tensor {name} is not a parameter of the classifier"
         )));
     }
     let mut values = Vec::new();
@@ -259,7 +269,7 @@ pub fn load<B: Backend>(
         values.push(TensorData::new(numbers, shape.clone()));
     }
     let mut values = values.into_iter();
-    let mut next = || values.next().expect("one for each parameter");
+    let mut next = || values.next().expect("one value per parameter");
     let classifier = Classifier {
         embedding: parameter(next(), device),
         layers: (0..file.classifier.layers)
@@ -285,7 +295,9 @@ fn linear<B: Backend>(next: &mut impl FnMut() -> TensorData, device: &B::Device)
     }
 }
 
-/// Names and shapes of the parameters of a classifier of these sizes, in order; a linear map's weight is `[outputs, inputs]`.
+/// Returns names and shapes of the parameters of a classifier of these sizes, in order.
+///
+/// The weight of a linear map is `[outputs, inputs]`.
 fn expected(config: &ClassifierConfig) -> Vec<(String, Vec<usize>)> {
     let map = |name: &str, inputs: usize, outputs: usize| {
         [
@@ -303,7 +315,7 @@ fn expected(config: &ClassifierConfig) -> Vec<(String, Vec<usize>)> {
     tensors
 }
 
-/// Names, shapes and values of the parameters, as they are [`expected`].
+/// Returns names, shapes and values of the parameters, in the order of [`expected`].
 fn named<B: Backend>(classifier: &Classifier<B>) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     let entry = |name: String, data: TensorData| {
         let values = data.iter::<f32>().collect();

@@ -1,23 +1,25 @@
-//! Rewards: what samples should be like besides likely, told to the samplers of a flow while they draw.
+//! Reward guidance for samplers of flows and flow maps.
 //!
-//! Before each evaluation the state is moved along the gradient of a reward of where it is heading, z ← z + λ·∇_z r(X_{t,1}(z))
-//! (`mathematics.md`, section 5). One evaluation looks ahead to the end: a flow map answers δ_{t,1} = X_{t,1}, a flow D_t, which
-//! is where one Euler step to the end leads. [`Ascent`] is that move, for the samplers of `flm_simplex`
+//! Before each evaluation the state moves along the gradient of the reward at its predicted end
+//! (`mathematics.md`, section 5): z ← z + λ·∇_z r(X_{t,1}(z)). One evaluation predicts the end:
+//! δ_{t,1} = X_{t,1} for a flow map, and D_t for a flow, the result of one Euler step to the end.
+//! [`Ascent`] is this move, for the samplers of `flm_simplex`
 //! ([`RewardGuidance`](flm_simplex::guidance::RewardGuidance)).
 //!
-//! A [`Reward`] sees a text through a vector of its own for each token. Where a position is not decided it sees the mean of the
-//! vectors under the probabilities, so nothing V wide leaves the head, and a reward that is trained on tokens is a reward of distributions.
-//! Two are here: [`Keywords`], the probability that given words occur, and a [`Classifier`] that tells rows of a corpus from
-//! corrupted ones.
+//! A [`Reward`] has a vector for each token. At an undecided position it takes the mean of the
+//! vectors under the token probabilities. So no tensor of width V leaves the head, and a reward
+//! trained on tokens applies to distributions. The crate has two rewards: [`Keywords`], the
+//! probability that given words occur, and a [`Classifier`] that distinguishes rows of a corpus
+//! from corrupted ones.
 //!
 //! # States are projected
 //!
-//! With h = xE the gradient to x is ∇_h r·Eᵀ, so the move of h is λ·∇_h r·(EᵀE): a matrix of the network's width does what
-//! a step in V dimensions would.
+//! With h = xE the gradient with respect to x is ∇_h r·Eᵀ, so the move of h is λ·∇_h r·(EᵀE). A
+//! matrix of the network's width replaces a step in V dimensions.
 //!
 //! # Example
 //!
-//! Noise is steered towards texts in which token 5 occurs:
+//! Guide samples towards texts that contain token 5:
 //!
 //! ```
 //! use burn::backend::Autodiff;
@@ -39,10 +41,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What it leaves to others
+//! # Scope
 //!
-//! Files of text, tokenizers and what a user types. A classifier's training is here, one small loop ([`train`]), its rows are
-//! the caller's.
+//! Text files, tokenizers and user input are in other crates. The training loop of classifiers is
+//! here ([`train`]); the caller supplies the rows.
 
 mod ascent;
 mod classifier;
@@ -62,13 +64,15 @@ pub use train::{ClassifierTraining, recognized, train};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
-/// A differentiable score of texts that need not be decided.
+/// A differentiable score of texts with possibly undecided tokens.
 pub trait Reward<A: AutodiffBackend> {
-    /// What it sees of each token, `[vocabulary, n]`.
+    /// Returns the vector of each token, `[vocabulary, n]`.
     fn vectors(&self) -> Tensor<A::InnerBackend, 2>;
 
-    /// The reward of each sequence, `[batch]`, of the mean of what it sees at each position, `[batch, length, n]`. A sequence's reward
-    /// depends on that sequence alone.
+    /// Returns the reward of each sequence, `[batch]`, from the mean vector at each position,
+    /// `[batch, length, n]`.
+    ///
+    /// The reward of a sequence depends only on that sequence.
     fn of(&self, means: Tensor<A, 3>) -> Tensor<A, 1>;
 }
 

@@ -1,4 +1,4 @@
-//! How a classifier learns.
+//! Training of classifiers.
 
 use crate::classifier::{Classifier, ClassifierConfig};
 use crate::corrupt::corrupt;
@@ -12,36 +12,37 @@ use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Share of noise in the most undecided rows that are learned from.
+/// The largest share of the mean vector in softened rows.
 const MOST_SOFTENED: f32 = 0.5;
 
-/// Rows that are judged together.
+/// Number of rows per batch in [`recognized`].
 const TOGETHER: usize = 64;
 
-/// How long, and from how many rows at a time.
+/// Settings for training a classifier.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassifierTraining {
-    /// Steps of the optimizer.
+    /// Number of optimizer steps.
     pub steps: u64,
-    /// Real rows in a step; as many corrupted ones are made of them.
+    /// Number of real rows in a step; each is also used corrupted.
     pub batch: usize,
-    /// Learning rate; it falls linearly to nothing.
+    /// Initial learning rate; it decays linearly to 0.
     pub lr: f64,
-    /// Of parameters, rows and corruption.
+    /// Seed of parameters, rows and corruption.
     pub seed: u64,
-    /// The token that fills a row after its end.
+    /// The padding token.
     pub pad: u32,
 }
 
-/// Trains a classifier to tell rows from [corrupted](corrupt) ones.
+/// Trains a classifier to distinguish real rows from [corrupted](corrupt) ones.
 ///
-/// `rows` draws so many real rows, one after the other, with the generator it is given. Half of the rows, real and corrupted alike, are blurred: each
-/// of their positions is mixed with what all tokens are on average, so that undecided texts are judged by what is decided in them. `observe`
-/// gets the number of each step and its loss, in nats, before the step is taken.
+/// `rows` draws the given number of real rows with the given generator. Half of the rows, each
+/// together with its corrupted version, are softened: every position is mixed with the mean vector.
+/// This trains the classifier to score undecided texts by their decided parts. `observe` gets the
+/// index and the loss in nats of each step before the step is taken.
 ///
 /// # Errors
 ///
-/// Those of `rows` and of `observe`.
+/// The errors of `rows` and `observe`.
 pub fn train<A: AutodiffBackend, E>(
     config: &ClassifierConfig,
     training: ClassifierTraining,
@@ -68,7 +69,8 @@ pub fn train<A: AutodiffBackend, E>(
     Ok(classifier.valid())
 }
 
-/// The shares of real rows that are taken for real, and of corrupted ones that are taken for corrupted.
+/// Returns the shares of real rows classified as real and of corrupted rows classified
+/// as corrupted.
 pub fn recognized<B: Backend, R: Rng + ?Sized>(
     classifier: &Classifier<B>,
     real: &[Vec<u32>],
@@ -90,7 +92,7 @@ pub fn recognized<B: Backend, R: Rng + ?Sized>(
     ]
 }
 
-/// Rows, and behind them each of them corrupted.
+/// Returns the rows, followed by a corrupted version of each.
 fn with_corrupted<R: Rng + ?Sized>(real: &[Vec<u32>], pad: u32, rng: &mut R) -> Vec<Vec<u32>> {
     let rows: Vec<&[u32]> = real.iter().map(Vec::as_slice).collect();
     let corrupted: Vec<_> = (0..rows.len())
@@ -99,7 +101,7 @@ fn with_corrupted<R: Rng + ?Sized>(real: &[Vec<u32>], pad: u32, rng: &mut R) -> 
     [real, &corrupted].concat()
 }
 
-/// The classifier's vectors of tokens, `[rows, length, width]`.
+/// Returns the classifier's embeddings of tokens, `[rows, length, width]`.
 fn embedded<B: Backend>(
     classifier: &Classifier<B>,
     rows: &[Vec<u32>],
@@ -111,7 +113,8 @@ fn embedded<B: Backend>(
     embedding(classifier.embedding.val(), ids)
 }
 
-/// The same, half of the rows mixed with the mean vector: real and corrupted ones, which follow each other, alike.
+/// Returns the embeddings with half of the rows mixed with the mean vector. A real row and its
+/// corrupted version get the same share.
 fn softened<B: Backend>(
     classifier: &Classifier<B>,
     both: &[Vec<u32>],
@@ -133,7 +136,8 @@ fn softened<B: Backend>(
     means.clone() + (mean - means) * share
 }
 
-/// The mean of −log p of being real of the first half, and of being corrupted of the second.
+/// Returns the mean of −log p, where p is the probability of real for the first half and of
+/// corrupted for the second.
 fn loss<B: Backend>(log_odds: Tensor<B, 1>) -> Tensor<B, 1> {
     let [rows] = log_odds.dims();
     let real = log_odds.clone().narrow(0, 0, rows / 2);

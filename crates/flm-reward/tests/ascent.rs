@@ -1,4 +1,4 @@
-//! Steps up a reward: against finite differences, and against states as wide as the vocabulary.
+//! Tests of reward steps against finite differences and against states as wide as the vocabulary.
 
 use burn::backend::Autodiff;
 use burn::tensor::activation::log_sigmoid;
@@ -20,7 +20,7 @@ const LENGTH: usize = 5;
 const VOCAB: usize = 11;
 const WIDTH: usize = 8;
 
-/// A network whose every parameter is drawn, so that all of it takes part.
+/// A network with all parameters random, so that every part has an effect.
 fn loud(two_time: bool, width: usize) -> Dit<Flex> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let config = DitConfig::new(VOCAB, LENGTH, width, 1, 2).with_two_time(two_time);
@@ -74,7 +74,8 @@ fn the_gradient_is_that_of_finite_differences() {
                 let slopes = (gradient.clone() * along.clone()).sum_dim(2).sum_dim(1);
                 for (row, slope) in values(slopes).into_iter().enumerate() {
                     let found = (after[row] - before[row]) / (2.0 * step);
-                    // Rounding of rewards of order ten in f32, divided by the step; and the third derivative.
+                    // f32 rounding of rewards of order ten, divided by the step, and the
+                    // third derivative.
                     let error = (found - slope).abs();
                     assert!(
                         error < 2e-3 + 1e-2 * slope.abs(),
@@ -88,7 +89,8 @@ fn the_gradient_is_that_of_finite_differences() {
 
 #[test]
 fn a_step_is_the_projection_of_a_step_as_wide_as_the_vocabulary() {
-    // r as a function of x of width V, differentiated by x: the same network behind a product with E, the same head, dense.
+    // The gradient of r with respect to x of width V: the same network after a product with E, with
+    // a dense head.
     let (model, scale) = (loud(true, WIDTH), 3.0);
     let embedding = model.embed().embedding.val();
     for reward in rewards() {
@@ -107,7 +109,8 @@ fn a_step_is_the_projection_of_a_step_as_wide_as_the_vocabulary() {
         let moved = wide.clone() + gradient * scale;
         let expected = model.embed().project(moved.clone());
 
-        // On states of its own, and as the first of two networks that share them. Products of a dozen terms in f32, through a network.
+        // On the network's own states, and on joint states with a second network. The tolerance
+        // covers f32 products of a dozen terms through a network.
         let ascent = Ascent::<Train, _>::new(&model, model.embed(), &*reward, scale);
         let found = ascent.steer(model.embed().project(wide.clone()), 0.3);
         let tolerance = Tolerance::relative(1e-3).set_absolute(1e-4);
@@ -171,7 +174,7 @@ fn keywords_are_the_log_of_the_probability_that_each_occurs() {
         3e-9_f64.ln() + 1e-30_f64.ln(),
     ];
     for (found, expected) in found.into_iter().zip(expected) {
-        // Probabilities that 1 − Π(1 − p) would lose in f32.
+        // Computing 1 − Π(1 − p) in f32 would lose these probabilities.
         assert!((found / expected - 1.0).abs() < 1e-5, "{found}, {expected}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a classifier learns, and its folder.
+//! Tests of the training of classifiers and of their folders.
 
 use burn::backend::Autodiff;
 use burn_flex::Flex;
@@ -13,7 +13,8 @@ use std::path::Path;
 
 type Train = Autodiff<Flex>;
 
-/// Rows that count upwards from somewhere, by one: of 8 tokens from 2 on, an end and padding.
+/// Rows of 8 tokens that count upwards from a random start, cyclically from 2 to 11, then an end
+/// and padding.
 fn rows(count: usize, rng: &mut ChaCha8Rng) -> Result<Vec<Vec<u32>>, Infallible> {
     let row = |_| {
         let first = rng.random_range(0..10);
@@ -58,7 +59,7 @@ fn it_tells_rows_from_corrupted_ones() {
     let real = rows(500, &mut rng).unwrap();
     let [of_real, of_corrupted] =
         recognized(&trained(300), &real, 0, &mut rng, &Default::default());
-    // A swap of equal neighbours cannot happen here, so all could be told.
+    // The tokens of a text differ, so every swap is an error.
     assert!(
         of_real > 0.9 && of_corrupted > 0.9,
         "{of_real}, {of_corrupted}"
@@ -100,7 +101,7 @@ fn its_folder_gives_it_back_and_is_read_strictly() {
         (
             "\"format_version\": 1",
             "\"format_version\": 2",
-            "DIR/config.json is not the configuration of a reward classifier: it has format version 2, but only version 1 is known",
+            "DIR/config.json is not the configuration of a reward classifier: it has format version 2, but only version 1 is supported",
         ),
         (
             "\"layers\": 2",
@@ -110,7 +111,7 @@ fn its_folder_gives_it_back_and_is_read_strictly() {
         (
             "\"layers\": 2",
             "\"layers\": 1",
-            "DIR/model.safetensors: there is no parameter for the tensor layers.1.bias",
+            "DIR/model.safetensors: the tensor layers.1.bias is not a parameter of the classifier",
         ),
         (
             "\"vocab_size\": 12",
@@ -120,7 +121,7 @@ fn its_folder_gives_it_back_and_is_read_strictly() {
         (
             "\"width\": 16",
             "\"width\": 99999999999",
-            "DIR/config.json is not the configuration of a reward classifier: no classifier has 12 tokens, width 99999999999, 2 layers and reach 2",
+            "DIR/config.json is not the configuration of a reward classifier: invalid classifier sizes: 12 tokens, width 99999999999, 2 layers and reach 2",
         ),
     ] {
         fs::write(&config_path, text.replace(from, to)).unwrap();
@@ -130,7 +131,7 @@ fn its_folder_gives_it_back_and_is_read_strictly() {
     fs::write(dir.join("model.safetensors"), b"cut off").unwrap();
     let cut = message(&dir);
     assert!(
-        cut.starts_with("DIR/model.safetensors: no safetensors file, or cut off"),
+        cut.starts_with("DIR/model.safetensors: truncated, or not a safetensors file"),
         "{cut}"
     );
 }
@@ -150,7 +151,7 @@ fn nothing_is_saved_that_could_not_be_read() {
     };
     assert_eq!(
         refused(&trained(0), &ClassifierFile::new(wider, "abc")),
-        "DIR/model.safetensors: the configuration has other sizes"
+        "DIR/model.safetensors: the sizes differ from the configuration"
     );
     let vast = ClassifierConfig {
         reach: usize::MAX,
@@ -159,7 +160,7 @@ fn nothing_is_saved_that_could_not_be_read() {
     assert_eq!(
         refused(&trained(0), &ClassifierFile::new(vast, "abc")),
         format!(
-            "DIR/config.json is not the configuration of a reward classifier: no classifier has 12 tokens, width 16, 2 layers and reach {}",
+            "DIR/config.json is not the configuration of a reward classifier: invalid classifier sizes: 12 tokens, width 16, 2 layers and reach {}",
             usize::MAX
         )
     );
@@ -179,7 +180,7 @@ fn only_a_reward_and_nothing_beside_it_is_replaced() {
         let saved = flm_reward::save(&dir, &trained(1), &file, existing);
         saved.map_err(|error| error.to_string().replace(&dir.display().to_string(), "DIR"))
     };
-    // An empty folder is nobody's.
+    // An empty folder may be replaced.
     fs::create_dir(&dir).unwrap();
     save(Existing::Replace).unwrap();
     save(Existing::Replace).unwrap();

@@ -1,7 +1,9 @@
-//! Why few steps are hard, and why a flow map needs one: three cities, and denoisers that know all there is to know.
+//! Compares masked diffusion, a flow and its flow map on three cities with exact denoisers: few
+//! steps are hard, but a flow map needs only one.
 //!
-//! Prints, for some numbers of steps, what share of 4,000 samples is one of the cities, and how many nats of entropy are in the cities that
-//! are written (the distribution has 1.09). `cargo run --release -p flm-simplex --example new_diego`
+//! For several numbers of steps it prints the share of 4,000 samples that are
+//! cities, and the entropy of these in nats (the distribution has 1.09). Run it
+//! with `cargo run --release -p flm-simplex --example new_diego`.
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
@@ -30,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &Default::default(),
         );
         let flow = sampler::euler(&denoiser, &schedule, noise.clone(), steps, |_| ())?;
-        let none = || unreachable!("without γ no noise is put back");
+        let none = || unreachable!("γ = 0 draws no noise");
         let map = sampler::flow_map(&denoiser, &schedule, noise, steps, 0.0, none, |_| ())?;
         let masked: Vec<_> = (0..SAMPLES)
             .map(|_| unmask(&distribution, steps, &mut rng))
@@ -45,7 +47,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Masked diffusion with exact marginals: two masked tokens, each of which is filled in one of the steps, chosen evenly, by what is written there before.
+/// Masked diffusion with an exact denoiser: each of two masked tokens is drawn in a uniformly
+/// chosen step, given the tokens written before.
 fn unmask(
     distribution: &DiscreteDistribution,
     steps: usize,
@@ -65,7 +68,7 @@ fn unmask(
         .position(|city| text.iter().zip(city).all(|(word, of)| *word == Some(*of)))
 }
 
-/// A word at a place, as likely as it is there beside the words that are written.
+/// Draws the word at `place`, conditional on the words already written.
 fn draw(
     distribution: &DiscreteDistribution,
     text: &[Option<usize>],
@@ -91,11 +94,11 @@ fn draw(
             return word;
         }
     }
-    // Rounding left a rest.
+    // Rounding left a remainder.
     possible[possible.len() - 1].0
 }
 
-/// The share of samples that are cities, and the entropy of these.
+/// Formats the share of samples that are cities, and the entropy of these.
 fn render(samples: &[Option<usize>]) -> String {
     let cities: Vec<usize> = samples.iter().copied().flatten().collect();
     let share =

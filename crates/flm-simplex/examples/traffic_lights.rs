@@ -1,6 +1,8 @@
-//! A flow of something that is no text: the states of four traffic lights at a crossing, three colours each.
+//! A flow over something other than text: four traffic lights at a crossing, with three
+//! colours each.
 //!
-//! Opposite lights agree, and only one road has green. The denoiser is exact, so nothing is trained.
+//! Opposite lights agree, and only one road has green. The denoiser is exact, so nothing
+//! is trained.
 #![allow(clippy::print_stdout, reason = "an example")]
 
 use burn_flex::Flex;
@@ -22,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let denoiser = distribution.denoiser(&schedule);
     let end = sampler::euler(&denoiser, &schedule, noise, 64, |_| ())?;
     for found in distribution.decode(end) {
-        let crossing = &crossings[found.ok_or("no crossing has these colours")?];
+        let crossing = &crossings[found.ok_or("the sample is not a valid crossing")?];
         let colours: Vec<&str> = crossing.iter().map(|&colour| COLOURS[colour]).collect();
         println!("{}", colours.join(" "));
     }

@@ -1,20 +1,21 @@
-//! How the time of training and of samplers is spread over τ.
+//! How training and sampling time is spread over τ.
 
-/// A table that tells no clock.
+/// An error for a table that does not define a clock.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "a clock needs two or more times τ from 0 to 1, each later than the one before and the last of them 1, found {found:?}"
+    "a clock needs at least two strictly increasing times τ in [0, 1] that end at 1, found {found:?}"
 )]
 pub struct ClockError {
-    /// The table given.
+    /// The given table.
     pub found: Vec<f64>,
 }
 
-/// The network's time τ at equal steps of training and sampling, piecewise linear between them.
+/// Network times τ at equal steps of training and sampling, with linear interpolation between them.
 ///
-/// An even clock, the published one, draws training times uniformly in τ and lets samplers step uniformly in τ. Another one spends more time where
-/// more is decided. One that begins later than τ = 0 leaves out the time in which noise hides everything: there [`start`](Self::start) is
-/// positive, and samplers begin with (1−t)·x₀ at the t of that τ.
+/// The even clock, which is the published one, draws training times uniformly in τ and steps
+/// samplers uniformly in τ. Other clocks spend more time where more is decided. A clock that starts
+/// after τ = 0 skips the time in which noise hides everything. Its [`start`](Self::start) is
+/// positive, and samplers start from (1−t)·x₀ at the t of that τ.
 ///
 /// ```
 /// use flm_simplex::Clock;
@@ -27,11 +28,12 @@ pub struct ClockError {
 pub struct Clock(Vec<f64>);
 
 impl Clock {
-    /// The clock with these τ at equal steps.
+    /// Creates the clock with `taus` at equal steps.
     ///
     /// # Errors
     ///
-    /// [`ClockError`] if they do not lead up to 1.
+    /// [`ClockError`] unless `taus` has at least two strictly increasing values in \[0, 1\] that
+    /// end at 1.
     pub fn new(taus: Vec<f64>) -> Result<Self, ClockError> {
         let rises = taus.is_sorted_by(|before, after| before < after);
         let begins = taus.first().is_some_and(|tau| (0.0..1.0).contains(tau));
@@ -42,22 +44,22 @@ impl Clock {
         }
     }
 
-    /// The clock that is τ itself.
+    /// Returns the clock that is uniform in τ.
     pub fn even() -> Self {
         Self(vec![0.0, 1.0])
     }
 
-    /// Its τ at equal steps.
+    /// Returns τ at equal steps.
     pub fn taus(&self) -> &[f64] {
         &self.0
     }
 
-    /// The τ it begins with.
+    /// Returns the first τ.
     pub fn start(&self) -> f64 {
         self.0[0]
     }
 
-    /// τ at the share `share` of the whole time; a share outside \[0, 1\] counts as the nearer end.
+    /// Returns τ at the fraction `share` of the whole time; a share outside \[0, 1\] is clamped.
     pub fn tau(&self, share: f64) -> f64 {
         let last = self.0.len() - 1;
         let at = share.clamp(0.0, 1.0) * last as f64;
@@ -66,7 +68,8 @@ impl Clock {
         low + (high - low) * (at - below as f64)
     }
 
-    /// The share of the whole time that is over at `tau`, which [`tau`](Self::tau) undoes; before the start it is 0.
+    /// Returns the fraction of the whole time elapsed at `tau`, the inverse of [`tau`](Self::tau);
+    /// 0 before the start.
     pub fn share(&self, tau: f64) -> f64 {
         let last = self.0.len() - 1;
         let above = self.0.partition_point(|step| *step < tau).clamp(1, last);
@@ -75,7 +78,7 @@ impl Clock {
         ((above - 1) as f64 + part) / last as f64
     }
 
-    /// The `steps + 1` times τ between which a sampler steps.
+    /// Returns the `steps + 1` times τ between which a sampler steps.
     pub fn grid(&self, steps: usize) -> Vec<f64> {
         let even = crate::times::grid(steps);
         even.into_iter().map(|share| self.tau(share)).collect()

@@ -1,35 +1,37 @@
-//! How often a noisy one-hot decodes to the right token.
+//! The probability that a noisy one-hot vector decodes to the right token.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI, SQRT_2};
 
-/// Nodes of the quadrature, as in the reference. Its error is part of the reference's schedule (for V in the tens of
-/// thousands q(0) is off by half a per cent of 1/V), so another count would be more exact and no longer agree.
+/// Number of quadrature nodes, as in the reference. The quadrature's error is part of the
+/// reference's schedule: for V in the tens of thousands, q(0) is off by half a per cent of 1/V.
+/// Another count would be more exact and no longer agree.
 const NODES: usize = 100;
 
-/// Nodes that weigh less than this are left out: four orders of magnitude below the rounding of the sum, which is 1.
+/// Nodes with a smaller weight are dropped. This is four orders of magnitude below the rounding of
+/// the sum, which is 1.
 const NEGLIGIBLE_WEIGHT: f64 = 1e-20;
 
-/// Above this, 1 − Φ is below 2e-33, so Φ to the power of any vocabulary is 1 in f64.
+/// Above this x, 1 − Φ(x) is below 2e-33, so Φ(x) to the power of any vocabulary size is 1 in f64.
 const CERTAIN: f64 = 12.0;
 
-/// Gauss–Hermite quadrature for the probability that a noisy one-hot decodes correctly.
+/// Gauss–Hermite quadrature for the probability that a noisy one-hot vector decodes correctly.
 ///
-/// With r·e_y + ε, ε ~ N(0, I) in V coordinates, the argmax is y with probability
-/// q = E_{z~N(0,1)}\[Φ(z + r)^{V−1}\] (`mathematics.md`, section 2). The schedule asks at r = t/(1−t); any other
-/// Gaussian corruption of one-hots asks at its own ratio of signal to noise.
+/// For r·e_y + ε with ε ~ N(0, I) in V coordinates, the argmax is y with probability
+/// q = E_{z~N(0,1)}\[Φ(z + r)^{V−1}\] (`mathematics.md`, section 2). The schedule uses r = t/(1−t).
+/// Any other Gaussian corruption of one-hots uses its own signal-to-noise ratio.
 ///
 /// ```
 /// use flm_simplex::decoding::DecodingQuadrature;
 ///
 /// let quadrature = DecodingQuadrature::new();
-/// // Without a signal every one of four tokens is as likely as the others ...
+/// // Without a signal, all four tokens are equally likely.
 /// assert!((quadrature.probability(4, 0.0) - 0.25).abs() < 1e-9);
-/// // ... and under infinite signal the right one always wins.
+/// // With infinite signal, the right token always wins.
 /// assert_eq!(quadrature.probability(4, f64::INFINITY), 1.0);
 /// ```
 #[derive(Clone, Debug)]
 pub struct DecodingQuadrature {
-    /// `(z, weight)` for z ~ N(0,1); the weights add to one.
+    /// `(z, weight)` for z ~ N(0,1); the weights sum to one.
     nodes: Vec<(f64, f64)>,
 }
 
@@ -46,9 +48,11 @@ impl DecodingQuadrature {
         Self { nodes }
     }
 
-    /// q for a vocabulary of `vocab_size` tokens at signal-to-noise ratio `ratio`, in \[0, 1\].
+    /// Returns q for a vocabulary of `vocab_size` tokens at signal-to-noise ratio `ratio`, in
+    /// \[0, 1\].
     ///
-    /// `ratio` is meant to be zero or positive; infinity gives one. Goes through log Φ, as Φ^{V−1} underflows.
+    /// `ratio` should be zero or positive; infinity gives one. The sum uses log Φ because
+    /// Φ^{V−1} underflows.
     pub fn probability(&self, vocab_size: usize, ratio: f64) -> f64 {
         let others = vocab_size.saturating_sub(1) as f64;
         if ratio == f64::INFINITY || others == 0.0 {
@@ -68,10 +72,12 @@ impl Default for DecodingQuadrature {
     }
 }
 
-/// The `(node, weight)` pairs of Gauss–Hermite quadrature for the weight e^{−x²}, by increasing node; `count` is even.
+/// Returns the `(node, weight)` pairs of Gauss–Hermite quadrature for the weight e^{−x²}, by
+/// increasing node; `count` must be even.
 ///
-/// The nodes are the zeros of the Hermite polynomial. They lie below √(2·count + 1), further apart than a tenth of
-/// 1/√(2·count), so a scan brackets each one and Newton's method finishes; the negative half is the mirror image.
+/// The nodes are the zeros of the Hermite polynomial. They lie below √(2·count + 1), further apart
+/// than a tenth of 1/√(2·count). So a scan brackets each positive node and Newton's method refines
+/// it; the negative half is the mirror image.
 fn gauss_hermite(count: usize) -> Vec<(f64, f64)> {
     let scale = (2.0 * count as f64).sqrt();
     let cells = 10 * (count + 1) * 2;
@@ -81,7 +87,8 @@ fn gauss_hermite(count: usize) -> Vec<(f64, f64)> {
         .filter(|&cell| sign(cell) != sign(cell + 1))
         .map(|cell| {
             let mut x = (cell as f64 + 0.5) * width;
-            // Quadratic convergence from a thousandth away: four steps reach rounding, two more cost nothing.
+            // Quadratic convergence from a thousandth away: four steps reach rounding, and two more
+            // cost nothing.
             for _ in 0..6 {
                 let (value, previous) = hermite(count, x);
                 x -= value / (scale * previous);
@@ -94,8 +101,8 @@ fn gauss_hermite(count: usize) -> Vec<(f64, f64)> {
     negative.chain(positive.iter().copied()).collect()
 }
 
-/// The orthonormal Hermite polynomials of degree `degree` and `degree` − 1 at `x`. The derivative of the first is
-/// √(2·`degree`) times the second.
+/// Returns the orthonormal Hermite polynomials of degree `degree` and `degree` − 1 at `x`. The
+/// derivative of the first is √(2·`degree`) times the second.
 fn hermite(degree: usize, x: f64) -> (f64, f64) {
     let (mut previous, mut value) = (0.0, PI.powf(-0.25));
     for j in 1..=degree {
@@ -106,10 +113,11 @@ fn hermite(degree: usize, x: f64) -> (f64, f64) {
     (value, previous)
 }
 
-/// log Φ(x), accurate to a few units in the last place for x > −38 (where Φ leaves the range of f64).
+/// Returns log Φ(x), accurate to a few units in the last place for x > −38 (where Φ leaves the
+/// range of f64).
 ///
-/// On the left through erfc, which keeps its relative accuracy in the tail; on the right through log(1 − tail),
-/// as Φ itself rounds to 1 there and would lose the tail that V−1 then multiplies.
+/// For x ≤ 0 it uses erfc, which keeps its relative accuracy in the tail. For x > 0 it uses
+/// log(1 − tail), because Φ itself rounds to 1 there and loses the tail, which V−1 then multiplies.
 pub(crate) fn log_normal_cdf(x: f64) -> f64 {
     if x > CERTAIN {
         0.0
@@ -139,7 +147,8 @@ mod tests {
             (9.0, -1.1285884059538324e-19),
         ] {
             let found = log_normal_cdf(x);
-            // erfc is good to about one unit in the last place; the logarithm does not make it worse here.
+            // erfc is accurate to about one unit in the last place; the logarithm does not make it
+            // worse here.
             assert!(
                 (found / expected - 1.0).abs() < 1e-14,
                 "log Φ({x}) = {found}, expected {expected}"
@@ -153,7 +162,7 @@ mod tests {
         let quadrature = DecodingQuadrature::new();
         for ratio in [0.0, 0.3, 1.0, 2.5, 6.0] {
             let exact = log_normal_cdf(ratio * FRAC_1_SQRT_2).exp();
-            // Φ is entire, so a hundred nodes are exact to rounding of some sixty terms.
+            // Φ is entire, so a hundred nodes are exact to the rounding of about sixty terms.
             assert!(
                 (quadrature.probability(2, ratio) - exact).abs() < 1e-13,
                 "ratio {ratio}"
@@ -163,8 +172,8 @@ mod tests {
 
     #[test]
     fn a_hundred_nodes_integrate_even_powers_exactly() {
-        // ∫ x^{2m}·e^{−x²} dx = Γ(m + ½): exact up to degree 199 but for rounding, which Newton's nodes and
-        // weights (relative error 1e-13) carry into the m-th power.
+        // ∫ x^{2m}·e^{−x²} dx = Γ(m + ½) is exact up to degree 199 except for rounding. Newton's
+        // nodes and weights (relative error 1e-13) carry their error into the m-th power.
         let nodes = gauss_hermite(NODES);
         assert_eq!(nodes.len(), NODES);
         for m in [0, 1, 2, 5, 20, 60, 99] {

@@ -1,36 +1,41 @@
-//! A small discrete distribution whose denoiser has a closed form: what a perfectly trained network would say.
+//! Small discrete distributions whose denoiser has a closed form: the prediction of a perfectly
+//! trained network.
 //!
-//! Samplers, objectives and identities can be checked against it without a network. Under
-//! I_t = (1−t)·x₀ + t·x₁ with Gaussian x₀ the posterior over the sequences k of the distribution is
+//! Samplers, objectives and identities can be checked against them without a network. Under
+//! I_t = (1−t)·x₀ + t·x₁ with Gaussian x₀, the posterior over the sequences k of the
+//! distribution is
 //!
 //! p(k | I_t = x) ∝ p_k · exp(r·⟨y, x₁ₖ⟩), y = x/(1−t), r = t/(1−t),
 //!
-//! as all one-hot sequences of one length are equally long vectors. In (y, r) the flow is just dy/dr = D, so the exact
-//! δ_{s,t} is the average of D over \[r_s, r_t\] along the path. The path leaves the plane spanned by the sequences only
-//! by a constant, so one number per sequence is all there is to integrate.
+//! because all one-hot sequences of one length are vectors of the same norm. In (y, r) the flow is
+//! dy/dr = D, so the exact δ_{s,t} is the average of D over \[r_s, r_t\] along the path. Along the
+//! path y changes only by a combination of the sequences, so it is enough to integrate one number
+//! per sequence.
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use crate::Schedule;
 use crate::sampler::Denoiser;
 
-/// Steps of the Runge–Kutta integration per unit of r. Logits change by at most about L·r + |y|, some tens, per unit
-/// of r while anything is undecided, so a step sees a tenth: an error of about 1e-8 overall.
+/// Runge–Kutta steps per unit of r. While anything is undecided, logits change by at most about
+/// L·r + |y|, some tens, per unit of r. So a step sees a tenth, for an error of about 1e-8 overall.
 const STEPS_PER_UNIT: f64 = 256.0;
 
-/// A sequence this likely stays the likeliest: what is left of the path is treated as constant.
+/// A sequence with a larger posterior stays the most likely one: the rest of the path is treated
+/// as constant.
 const DECIDED: f64 = 1.0 - 1e-12;
 
-/// Where integration towards r = ∞ gives up. Only a start on the border between two sequences, of probability zero, gets here.
+/// Largest r of an integration towards r = ∞. Only a start on the border between two sequences, of
+/// probability zero, gets here.
 const LARGEST_RATIO: f64 = 64.0;
 
-/// What can be wrong with the description of a distribution.
+/// An error in the description of a distribution.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LawError {
-    /// There is nothing to sample.
+    /// The first sequence is missing or empty.
     #[error("a distribution needs at least one sequence of at least one token")]
     Empty,
-    /// Each sequence needs its probability.
+    /// The number of probabilities differs from the number of sequences.
     #[error(
         "a distribution needs one probability per sequence, found {probabilities} for {sequences} sequences"
     )]
@@ -40,20 +45,20 @@ pub enum LawError {
         /// Number of probabilities.
         probabilities: usize,
     },
-    /// All sequences must have the length of the first.
+    /// A sequence differs in length from the first.
     #[error("sequence {index} has {found} tokens, expected {expected} as in the first")]
     Length {
-        /// Which sequence.
+        /// Index of the sequence.
         index: usize,
         /// Length of the first sequence.
         expected: usize,
-        /// Its own length.
+        /// Length of this sequence.
         found: usize,
     },
     /// A token lies outside the vocabulary.
     #[error("sequence {index} has token {token}, outside a vocabulary of {vocab_size}")]
     Token {
-        /// Which sequence.
+        /// Index of the sequence.
         index: usize,
         /// The token.
         token: usize,
@@ -63,14 +68,14 @@ pub enum LawError {
     /// A probability is not a positive finite number.
     #[error("sequence {index} has probability {probability}, expected a positive number")]
     Probability {
-        /// Which sequence.
+        /// Index of the sequence.
         index: usize,
         /// The value given.
         probability: f64,
     },
 }
 
-/// Finitely many token sequences of one length with their probabilities.
+/// A distribution over finitely many token sequences of one length.
 ///
 /// ```
 /// use flm_simplex::distribution::DiscreteDistribution;
@@ -86,16 +91,17 @@ pub struct DiscreteDistribution {
     length: usize,
     sequences: Vec<Vec<usize>>,
     probabilities: Vec<f64>,
-    /// ⟨x₁ⱼ, x₁ₖ⟩: at how many positions two sequences agree.
+    /// ⟨x₁ⱼ, x₁ₖ⟩: the number of positions at which two sequences agree.
     overlaps: Vec<Vec<f64>>,
 }
 
 impl DiscreteDistribution {
-    /// A distribution over `sequences` of tokens below `vocab_size`; `probabilities` are normalized.
+    /// Creates a distribution over `sequences` of tokens below `vocab_size`, and
+    /// normalizes `probabilities`.
     ///
     /// # Errors
     ///
-    /// [`LawError`] says which sequence or probability is out of order.
+    /// [`LawError`] if a sequence or a probability is invalid.
     pub fn new(
         vocab_size: usize,
         sequences: Vec<Vec<usize>>,
@@ -146,22 +152,23 @@ impl DiscreteDistribution {
         })
     }
 
-    /// The shape of a batch of dense states, `[batch, length, vocabulary]`.
+    /// Returns the shape of a batch of dense states, `[batch, length, vocabulary]`.
     pub fn state_shape(&self, batch: usize) -> [usize; 3] {
         [batch, self.length, self.vocab_size]
     }
 
-    /// The sequences, in the order given.
+    /// Returns the sequences, in the order given.
     pub fn sequences(&self) -> &[Vec<usize>] {
         &self.sequences
     }
 
-    /// Their probabilities; they add to one.
+    /// Returns the probabilities, which sum to one.
     pub fn probabilities(&self) -> &[f64] {
         &self.probabilities
     }
 
-    /// The distribution's exact two-time denoiser on dense states, reading network times through `schedule`.
+    /// Returns the distribution's exact two-time denoiser on dense states; `schedule` converts its
+    /// network times.
     pub fn denoiser<'a>(&'a self, schedule: &'a Schedule) -> LawDenoiser<'a> {
         LawDenoiser {
             distribution: self,
@@ -169,17 +176,18 @@ impl DiscreteDistribution {
         }
     }
 
-    /// The exact δ_{s,t} at dense states `[batch, length, vocabulary]`, for 0 ≤ s ≤ t ≤ 1, not τ; at s = t this is D_t.
+    /// Returns the exact δ_{s,t} at dense states `[batch, length, vocabulary]`, for 0 ≤ s ≤ t ≤ 1
+    /// in t, not τ. At s = t this is D_t.
     ///
     /// # Panics
     ///
-    /// If the state has not the shape [`state_shape`](Self::state_shape).
+    /// If the state does not have the shape [`state_shape`](Self::state_shape).
     pub fn delta<B: Backend>(&self, state: Tensor<B, 3>, s: f64, t: f64) -> Tensor<B, 3> {
         let shape = state.dims();
         assert_eq!(
             shape,
             self.state_shape(shape[0]),
-            "shape of the states of this distribution"
+            "the states must have the shape of the distribution"
         );
         let device = state.device();
         let values: Vec<f64> = state.into_data().iter::<f64>().collect();
@@ -196,17 +204,19 @@ impl DiscreteDistribution {
         Tensor::from_data(TensorData::new(denoised, shape), &device)
     }
 
-    /// Which sequence each row of distributions decodes to, by the likeliest token at each position; none if it is not in the distribution.
+    /// Decodes each row of distributions by the most likely token at each position.
+    ///
+    /// Returns the index of the decoded sequence, or `None` if it is not in the distribution.
     ///
     /// # Panics
     ///
-    /// If the distributions have not the shape [`state_shape`](Self::state_shape).
+    /// If the distributions do not have the shape [`state_shape`](Self::state_shape).
     pub fn decode<B: Backend>(&self, denoised: Tensor<B, 3>) -> Vec<Option<usize>> {
         let shape = denoised.dims();
         assert_eq!(
             shape,
             self.state_shape(shape[0]),
-            "shape of the probabilities of this distribution"
+            "the probabilities must have the shape of the distribution"
         );
         let tokens: Vec<usize> = denoised
             .argmax(2)
@@ -220,7 +230,7 @@ impl DiscreteDistribution {
             .collect()
     }
 
-    /// ⟨x, x₁ₖ⟩ for each sequence k.
+    /// Returns ⟨x, x₁ₖ⟩ for each sequence k.
     fn scores(&self, x: &[f64]) -> Vec<f64> {
         let score = |sequence: &Vec<usize>| {
             sequence
@@ -232,10 +242,12 @@ impl DiscreteDistribution {
         self.sequences.iter().map(score).collect()
     }
 
-    /// The average over the path from s to t of the posterior of each sequence, from the scores ⟨x, x₁ₖ⟩ at s.
+    /// Returns the average posterior of each sequence over the path from s to t, from the scores
+    /// ⟨x, x₁ₖ⟩ at s.
     fn delta_weights(&self, scores: &[f64], s: f64, t: f64) -> Vec<f64> {
         if s >= 1.0 {
-            // Nothing is left to infer: the state is the sequence, or lies nearest to it.
+            // Nothing is left to infer: the state is a sequence, or decodes to the one with the
+            // largest score.
             return one_hot(scores);
         }
         let start = s / (1.0 - s);
@@ -251,7 +263,8 @@ impl DiscreteDistribution {
         self.integrate(&y, start, end)
     }
 
-    /// Integrates dw/dr = posterior over \[start, end\] with the classical Runge–Kutta method; returns w/(end − start).
+    /// Integrates dw/dr = posterior over \[start, end\] with the classical Runge–Kutta method.
+    /// Returns w/(end − start).
     fn integrate(&self, y: &[f64], start: f64, end: f64) -> Vec<f64> {
         let reach = end.min(start.max(LARGEST_RATIO));
         let count = ((reach - start) * STEPS_PER_UNIT).ceil().max(1.0);
@@ -277,7 +290,8 @@ impl DiscreteDistribution {
         finish(integral, last, reach, start, end)
     }
 
-    /// p(k) ∝ p_k·exp(r·⟨y + Σⱼ wⱼ·x₁ⱼ, x₁ₖ⟩), from the scores ⟨y, x₁ₖ⟩ at the start of the path.
+    /// Returns p(k) ∝ p_k·exp(r·⟨y + Σⱼ wⱼ·x₁ⱼ, x₁ₖ⟩), from the scores ⟨y, x₁ₖ⟩ at the start of
+    /// the path.
     fn posterior(&self, y: &[f64], integral: &[f64], r: f64) -> Vec<f64> {
         let mut logits: Vec<f64> = self
             .overlaps
@@ -298,7 +312,8 @@ impl DiscreteDistribution {
     }
 }
 
-/// The average over \[start, end\], given the integral up to `r` and the constant posterior from there on.
+/// Returns the average over \[start, end\], given the integral up to `r` and the constant posterior
+/// from there on.
 fn finish(integral: Vec<f64>, posterior: Vec<f64>, r: f64, start: f64, end: f64) -> Vec<f64> {
     if end == f64::INFINITY {
         return posterior;
@@ -310,7 +325,7 @@ fn finish(integral: Vec<f64>, posterior: Vec<f64>, r: f64, start: f64, end: f64)
         .collect()
 }
 
-/// One at the largest of `scores`, zero elsewhere.
+/// Returns one at the largest of `scores` and zero elsewhere.
 fn one_hot(scores: &[f64]) -> Vec<f64> {
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let winner = scores.iter().position(|&score| score == largest);
@@ -319,7 +334,8 @@ fn one_hot(scores: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The exact [`Denoiser`] of a [`DiscreteDistribution`] on dense states; its distribution is δ itself, `[batch, length, vocabulary]`.
+/// The exact [`Denoiser`] of a [`DiscreteDistribution`] on dense states. Its prediction is δ
+/// itself, `[batch, length, vocabulary]`.
 #[derive(Clone, Copy, Debug)]
 pub struct LawDenoiser<'a> {
     distribution: &'a DiscreteDistribution,
@@ -407,7 +423,8 @@ mod tests {
             let delta = distribution.delta(state.clone(), s, t);
             assert_eq!(distribution.decode(delta.clone()), [Some(0)], "({s}, {t})");
             for mass in delta.sum_dim(2).into_data().iter::<f64>() {
-                // Weights add to one in f64; the integration keeps sums exactly; the rest is rounding to f32.
+                // Weights sum to one in f64 and the integration keeps sums exactly; the rest is
+                // rounding to f32.
                 assert!((mass - 1.0).abs() < 1e-6, "({s}, {t}): mass {mass}");
             }
         }

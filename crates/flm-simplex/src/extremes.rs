@@ -1,12 +1,14 @@
-//! The largest of many normal numbers, without drawing the others.
+//! The largest of many normal numbers, without drawing the rest.
 
 use crate::decoding::log_normal_cdf;
 use rand::{Rng, RngExt};
 
-/// The largest of `count` independent standard normal numbers, the next largest, and so on.
+/// Draws the largest of `count` independent standard normal numbers, then the next largest, and
+/// so on.
 ///
-/// The largest of n uniform numbers is U^(1/n), and below it are n − 1 uniform ones again. Who only asks which of V noisy coordinates is
-/// the largest, or which few are, needs no more than these; by symmetry their places are any.
+/// The largest of n uniform numbers is U^(1/n), and the n − 1 numbers below it are uniform again.
+/// This is enough to find the largest few of V noisy coordinates; by symmetry their positions are
+/// uniformly random.
 ///
 /// ```
 /// use flm_simplex::extremes::Descending;
@@ -23,7 +25,7 @@ pub struct Descending {
 }
 
 impl Descending {
-    /// Of `count` numbers.
+    /// Starts the descending draws from `count` numbers.
     pub fn new(count: usize) -> Self {
         Self {
             left: count,
@@ -31,12 +33,12 @@ impl Descending {
         }
     }
 
-    /// The next largest, if there is one more.
+    /// Returns the next largest number, or `None` after `count` of them.
     pub fn next<R: Rng + ?Sized>(&mut self, rng: &mut R) -> Option<f64> {
         if self.left == 0 {
             return None;
         }
-        // In (0, 1]: its logarithm is a number.
+        // In (0, 1], so that its logarithm is finite.
         let uniform = 1.0 - rng.random::<f64>();
         self.log_uniform += uniform.ln() / self.left as f64;
         self.left -= 1;
@@ -44,10 +46,10 @@ impl Descending {
     }
 }
 
-/// Where Φ is e^`log_p`, in [−37, 12]: outside lie 1e-33 and less of all numbers.
+/// Returns the x in [−37, 12] where Φ(x) = e^`log_p`; about 2e-33 of the probability lies outside.
 fn quantile(log_p: f64) -> f64 {
     let (mut low, mut high) = (-37.0, 12.0);
-    // 49 to below 1e-13, far below what f32 tells apart.
+    // 49 bisections of a width of 49 reach 1e-13, far below the resolution of f32.
     for _ in 0..49 {
         let middle = f64::midpoint(low, high);
         if log_normal_cdf(middle) < log_p {
@@ -68,7 +70,7 @@ mod tests {
     #[test]
     fn quantiles_undo_the_cdf() {
         for x in [-30.0, -3.0, -0.1, 0.0, 1.0, 4.0, 8.0] {
-            // At 8 the tail is 6e-16 and Φ rounds in the last place, but its logarithm does not.
+            // At 8 the upper tail is 6e-16: Φ rounds in the last place, but its logarithm does not.
             let found = quantile(log_normal_cdf(x));
             assert!((found - x).abs() < 1e-11, "{found} {x}");
         }
@@ -92,7 +94,7 @@ mod tests {
         // Five standard errors, 1/√n and √(2/n).
         assert!((sum / count).abs() < 5.0 / count.sqrt());
         assert!((squares / count - 1.0).abs() < 5.0 * (2.0 / count).sqrt());
-        // The mean of the largest of five is 1.16296, its deviation 0.669.
+        // The mean of the largest of five is 1.16296, its standard deviation 0.669.
         let mean = largest / f64::from(groups);
         assert!((mean - 1.16296).abs() < 5.0 * 0.669 / f64::from(groups).sqrt());
     }

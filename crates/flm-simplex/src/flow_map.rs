@@ -1,35 +1,38 @@
-//! The algebra of flow maps: how a two-time denoiser moves a state, and how two short moves make a long one.
+//! The algebra of flow maps: how a two-time denoiser moves a state, and how two moves compose.
 //!
-//! X_{s,t}(x) = (1−t)/(1−s)·x + (t−s)/(1−s)·δ_{s,t}(x) (`mathematics.md`, section 1). The two coefficients add to one,
-//! so a move is a point on the segment from the state to δ, and one number says which: the
+//! X_{s,t}(x) = (1−t)/(1−s)·x + (t−s)/(1−s)·δ_{s,t}(x) (`mathematics.md`, section 1). The two
+//! coefficients add to one, so the result lies on the segment from the state to δ, at the fraction
 //! [`endpoint_weight`]. All times here are t, never τ.
 
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::interpolant::broadcast;
 
-/// Added by the reference to 1 − t in the denominators of the Euler sampler and of the residual recipe.
+/// Guard that the reference adds to 1 − t in the denominators of the Euler sampler and of the
+/// residual recipe.
 ///
-/// It keeps the velocity finite at t = 1. Elsewhere it shortens each step by 1e-5/(1−t) of itself, enough to turn a close
-/// argmax, so samples agree with the reference only with it.
+/// It keeps the velocity finite at t = 1. Elsewhere it shortens each step by the fraction
+/// 1e-5/(1−t). That is enough to change a close argmax, so samples agree with the reference only
+/// with it.
 pub const EULER_GUARD: f64 = 1e-5;
 
-/// Added by the reference to the denominators of the distillation weights.
+/// Guard that the reference adds to the denominators of the distillation weights.
 ///
-/// It makes a row with s = t come out as zero and not as 0/0.
+/// It makes the weight of a row with s = t zero instead of 0/0.
 pub const DISTILLATION_GUARD: f64 = 1e-8;
 
-/// Stands in for 1 − s where that is zero; smaller than any other 1 − s in f32 (6e-8 and up).
+/// Replaces 1 − s where that is zero; smaller than any other 1 − s in f32 (6e-8 and up).
 const SMALLEST_REMAINDER: f64 = 1e-8;
 
-/// (t−s)/(1−s), the weight of δ in X_{s,t}; the state keeps the rest.
+/// Returns (t−s)/(1−s), the weight of δ in X_{s,t}; the state has the remaining weight.
 ///
-/// One at t = 1 (the answer is δ itself), zero at s = t (the state stays), also when both are 1.
+/// It is one at t = 1, where the result is δ itself. It is zero at s = t, where the state stays,
+/// also if both are 1.
 pub fn endpoint_weight(s: f64, t: f64) -> f64 {
     (t - s) / (1.0 - s).max(SMALLEST_REMAINDER)
 }
 
-/// [`endpoint_weight`] of each row; `s`, `t` and the result are `[batch]`.
+/// Returns the [`endpoint_weight`] of each row; `s`, `t` and the result are `[batch]`.
 pub fn endpoint_weights<B: Backend>(s: Tensor<B, 1>, t: Tensor<B, 1>) -> Tensor<B, 1> {
     let remainder = s
         .clone()
@@ -39,19 +42,20 @@ pub fn endpoint_weights<B: Backend>(s: Tensor<B, 1>, t: Tensor<B, 1>) -> Tensor<
     (t - s) / remainder
 }
 
-/// γ = (1−t)(u−s)/((1−u)(t−s)), the share of the first half in the semigroup target
-/// δ_{s,t}(x) = γ·δ_{s,u}(x) + (1−γ)·δ_{u,t}(X_{s,u}(x)), for s ≤ u ≤ t.
+/// Returns γ = (1−t)(u−s)/((1−u)(t−s)), the weight of the first half in the semigroup target.
 ///
-/// In \[0, 1\]; [`DISTILLATION_GUARD`] is added to the denominator. Zero at t = 1 (the boundary row: all of the target comes
-/// from the second half) and at s = t.
+/// The target is δ_{s,t}(x) = γ·δ_{s,u}(x) + (1−γ)·δ_{u,t}(X_{s,u}(x)), for s ≤ u ≤ t. γ lies in
+/// \[0, 1\]; [`DISTILLATION_GUARD`] is added to the denominator. It is zero at s = t, and at t = 1,
+/// where all of the target comes from the second half (the boundary row).
 ///
-/// Where it comes from: with the signal-to-noise ratio r = t/(1−t) as time, δ_{s,t} is the plain average of D along the
-/// path from r_s to r_t, and γ is the first part's share of that length, (r_u − r_s)/(r_t − r_s).
+/// Derivation: with the signal-to-noise ratio r = t/(1−t) as time, δ_{s,t} is the plain
+/// average of D along the path from r_s to r_t. γ is the first part's share of that
+/// length, (r_u − r_s)/(r_t − r_s).
 pub fn semigroup_weight(s: f64, u: f64, t: f64) -> f64 {
     (1.0 - t) * (u - s) / ((1.0 - u) * (t - s) + DISTILLATION_GUARD)
 }
 
-/// [`semigroup_weight`] of each row; the arguments and the result are `[batch]`.
+/// Returns the [`semigroup_weight`] of each row; the arguments and the result are `[batch]`.
 pub fn semigroup_weights<B: Backend>(
     s: Tensor<B, 1>,
     u: Tensor<B, 1>,
@@ -63,14 +67,15 @@ pub fn semigroup_weights<B: Backend>(
     above / below.add_scalar(DISTILLATION_GUARD)
 }
 
-/// X_{s,t}(x), each row with its own pair of times.
+/// Returns X_{s,t}(x), with a pair of times per row.
 ///
-/// `x` (the state) and `delta` (δ_{s,t} at it) are `[batch, length, width]`, dense or projected; `s` and `t` are `[batch]`.
-/// Finite for all 0 ≤ s ≤ t ≤ 1: rows with s = t come back as they are, rows with t = 1 as δ, both exactly.
+/// `x` (the state) and `delta` (δ_{s,t} at it) are `[batch, length, width]`, dense or projected;
+/// `s` and `t` are `[batch]`. The result is finite for all 0 ≤ s ≤ t ≤ 1. Rows with s = t give x
+/// and rows with t = 1 give δ, both exactly.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit, as burn's own operations do.
+/// If the shapes do not match, as for burn's own operations.
 pub fn transport<B: Backend>(
     x: Tensor<B, 3>,
     delta: Tensor<B, 3>,
@@ -145,7 +150,7 @@ mod tests {
             .iter()
             .collect();
         for i in 0..PAIRS.len() {
-            // Differences of f32 times of order one, divided by 0.1 at the least.
+            // Differences of f32 times of order one, divided by at least 0.1.
             assert!(
                 (endpoint[i] - endpoint_weight(s[i], t[i])).abs() < 1e-6,
                 "{:?}",
@@ -165,7 +170,7 @@ mod tests {
         for (s, u, t) in [(0.0, 0.3, 0.6), (0.2, 0.7, 0.9), (0.5, 0.51, 0.95)] {
             let share = (ratio(u) - ratio(s)) / (ratio(t) - ratio(s));
             let weight = semigroup_weight(s, u, t);
-            // The guard of 1e-8 against denominators of 0.1 or more.
+            // The guard of 1e-8 against denominators of at least 0.1.
             assert!((weight / share - 1.0).abs() < 1e-6, "{weight} and {share}");
         }
         assert_eq!(semigroup_weight(0.0, 0.6, 1.0), 0.0);

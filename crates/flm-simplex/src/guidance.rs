@@ -1,41 +1,44 @@
-//! Guidance: denoisers made of others, for any sampler (`mathematics.md`, section 5).
+//! Guidance: denoisers combined with others, for any sampler (`mathematics.md`, section 5).
 //!
-//! *Autoguidance* extrapolates from a weaker denoiser through a stronger one, b = b_weak + η·(b_strong − b_weak), away from what the weaker
-//! one gets wrong ([`Autoguidance`]). The velocity b = (D − x)/(1 − t) is affine in D, with coefficients that sum to one, so that is
-//! D = D_weak + η·(D_strong − D_weak); the same holds of the average velocity of a flow map and its δ. Where η > 1, D sums to one
-//! at each position but need not be positive: a point off the simplex, whose largest entry is still the answer.
+//! *Autoguidance* ([`Autoguidance`]) extrapolates from a weaker denoiser through a stronger one,
+//! away from the errors of the weaker one: b = b_weak + η·(b_strong − b_weak). The velocity
+//! b = (D − x)/(1 − t) is affine in D and the weights sum to one, so the same combination holds for
+//! the distributions: D = D_weak + η·(D_strong − D_weak). It also holds for the average velocity of
+//! a flow map and its δ. For η > 1, D sums to one at each position but may have negative entries.
+//! It then lies off the simplex, and its largest entry is still the sampled token.
 //!
-//! *Reward guidance* moves the state itself before each evaluation, z ← z + λ·∇_z r(X_{t,1}(z)) ([`RewardGuidance`]). Whose gradient that
-//! is, and how it is had, is the business of a [`Steer`].
+//! *Reward guidance* ([`RewardGuidance`]) moves the state itself before each evaluation,
+//! z ← z + λ·∇_z r(X_{t,1}(z)). A [`Steer`] computes the gradient.
 
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::sampler::Denoiser;
 
-/// Distributions of which affine combinations are made.
+/// Distributions that can be combined affinely.
 pub trait Blend {
-    /// `weight`·self + (1 − `weight`)·other; self to the bit where `weight` is 1.
+    /// Returns `weight`·self + (1 − `weight`)·other; bit-identical to self where `weight` is 1.
     fn blend(self, other: Self, weight: f64) -> Self;
 }
 
 impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
     fn blend(self, other: Self, weight: f64) -> Self {
-        // As two products, so that at 1 nothing is rounded.
+        // Two products, so that nothing is rounded at 1.
         self * weight + other * (1.0 - weight)
     }
 }
 
-/// Autoguidance: D_weak + η·(D_strong − D_weak), of two denoisers that see the same state and answer in its coordinates.
+/// Autoguidance: D_weak + η·(D_strong − D_weak), of two denoisers with the same state coordinates.
 ///
-/// At η = 0 it is the weak one, at 1 the strong one to the bit, and beyond 1 it leads away from the weak one. An evaluation takes one of
-/// each. The distribution, and so a sampler's answer, is the guided one.
+/// η = 0 gives the weak denoiser and η = 1 the strong one, bit for bit. η > 1 moves away from the
+/// weak one. Each evaluation calls both denoisers once. The guided distribution is also the
+/// sampler's result.
 ///
 /// ```
 /// use burn_flex::Flex;
 /// use flm_simplex::{Schedule, guidance::Autoguidance, distribution::DiscreteDistribution, noise::gaussian, sampler};
 /// use rand::SeedableRng;
 ///
-/// // Letters should agree. The strong distribution says so four times in five, the weak one not at all.
+/// // The letters agree four times in five (strong) or half of the time (weak).
 /// let words = vec![vec![0, 0], vec![1, 1], vec![0, 1], vec![1, 0]];
 /// let strong = DiscreteDistribution::new(2, words.clone(), &[0.4, 0.4, 0.1, 0.1])?;
 /// let weak = DiscreteDistribution::new(2, words, &[0.25; 4])?;
@@ -55,11 +58,11 @@ impl<B: Backend, const D: usize> Blend for Tensor<B, D> {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Autoguidance<S, W> {
-    /// What is led away from the weak one.
+    /// The strong denoiser.
     pub strong: S,
-    /// What knows less.
+    /// The weak denoiser.
     pub weak: W,
-    /// η.
+    /// The guidance scale η.
     pub eta: f64,
 }
 
@@ -96,9 +99,9 @@ where
     }
 }
 
-/// What moves states before they are evaluated.
+/// Moves states before they are evaluated.
 pub trait Steer<B: Backend> {
-    /// The state `[batch, length, width]` of network time `tau`, moved.
+    /// Returns the moved state, `[batch, length, width]`, of network time `tau`.
     fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3>;
 }
 
@@ -108,7 +111,7 @@ impl<B: Backend, S: Steer<B> + ?Sized> Steer<B> for &S {
     }
 }
 
-/// Where there is nothing, states stay.
+/// `None` leaves states unchanged.
 impl<B: Backend, S: Steer<B>> Steer<B> for Option<S> {
     fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {
         match self {
@@ -118,12 +121,12 @@ impl<B: Backend, S: Steer<B>> Steer<B> for Option<S> {
     }
 }
 
-/// A denoiser whose states are moved before each evaluation, the first and the last as well.
+/// A denoiser whose states are moved before every evaluation, including the first and the last.
 #[derive(Clone, Copy, Debug)]
 pub struct RewardGuidance<D, S> {
-    /// What is evaluated then.
+    /// The denoiser that evaluates the moved states.
     pub denoiser: D,
-    /// What moves them.
+    /// Moves the states.
     pub by: S,
 }
 

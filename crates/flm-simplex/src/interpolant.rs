@@ -1,31 +1,32 @@
-//! The straight line from noise to data, and the velocity along the flow it defines.
+//! The straight line from noise to data, and the velocity of the flow that it defines.
 //!
-//! Everything here is affine in the states, so it holds in any linear coordinates: dense states of width V, or
-//! projected ones h = xE of the model's width (`mathematics.md`, section 6).
+//! Everything here is affine in the states, so it holds in any linear coordinates: dense states of
+//! width V, or projected ones h = xE of the model's width (`mathematics.md`, section 6).
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-/// Host numbers, one per row of a batch, as a tensor `[batch]`.
+/// Converts host numbers, one per row of a batch, to a tensor `[batch]`.
 ///
 /// Times and weights are computed in f64 on the host and rounded once, here.
 pub fn rows<B: Backend>(values: &[f64], device: &B::Device) -> Tensor<B, 1> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
-/// A coefficient per row, `[batch]`, shaped `[batch, 1, 1]` to multiply states `[batch, length, width]`.
+/// Reshapes one coefficient per row, `[batch]`, to `[batch, 1, 1]`, to multiply
+/// states `[batch, length, width]`.
 pub fn broadcast<B: Backend>(per_row: Tensor<B, 1>) -> Tensor<B, 3> {
     let [batch] = per_row.dims();
     per_row.reshape([batch, 1, 1])
 }
 
-/// I_t = (1−t)·x₀ + t·x₁, each row at its own time.
+/// Returns I_t = (1−t)·x₀ + t·x₁, with a time per row.
 ///
-/// `x0` (noise) and `x1` (data) are `[batch, length, width]`, `t` is `[batch]` in \[0, 1\], geometric time and not τ.
-/// At t = 0 and t = 1 the ends come back exactly.
+/// `x0` (noise) and `x1` (data) are `[batch, length, width]`. `t` is `[batch]` in \[0, 1\], the
+/// geometric time and not τ. At t = 0 and t = 1 the result is exactly `x0` and `x1`.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit, as burn's own operations do.
+/// If the shapes do not match, as for burn's own operations.
 pub fn interpolate<B: Backend>(
     x0: Tensor<B, 3>,
     x1: Tensor<B, 3>,
@@ -35,15 +36,15 @@ pub fn interpolate<B: Backend>(
     x0 * t.clone().neg().add_scalar(1.0) + x1 * t
 }
 
-/// The flow's velocity b_t(x) = (D_t(x) − x)/(1 − t + guard), each row at its own time.
+/// Returns the flow's velocity b_t(x) = (D_t(x) − x)/(1 − t + guard), with a time per row.
 ///
-/// `state` x and `mean` D are `[batch, length, width]`, `t` is `[batch]`. The formula of section 1 has no guard and
-/// is infinite at t = 1: pass 0 where t stays below 1 (the Eulerian tangent in the reference does), and
-/// [`EULER_GUARD`](crate::flow_map::EULER_GUARD) where the reference adds it.
+/// `state` x and `mean` D are `[batch, length, width]`, `t` is `[batch]`. The formula of section 1
+/// has no guard and is infinite at t = 1. Pass 0 where t stays below 1, as the reference's Eulerian
+/// tangent does. Pass [`EULER_GUARD`](crate::flow_map::EULER_GUARD) where the reference adds it.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit, as burn's own operations do.
+/// If the shapes do not match, as for burn's own operations.
 pub fn velocity<B: Backend>(
     state: Tensor<B, 3>,
     mean: Tensor<B, 3>,
@@ -91,7 +92,7 @@ mod tests {
         let (x0, x1) = pair();
         let t = rows(&[0.0, 0.3, 0.9], &Default::default());
         let at = interpolate(x0.clone(), x1.clone(), t.clone());
-        // Division by 1 − t = 0.1 makes ten of the 1e-7 of rounding.
+        // Division by 1 − t = 0.1 multiplies the rounding error of 1e-7 by ten.
         velocity(at, x1.clone(), t, 0.0)
             .into_data()
             .assert_approx_eq::<f32>(

@@ -1,21 +1,26 @@
-//! The mathematics of continuous flow language models: time, the line from noise to data, flow maps, samplers.
+//! The mathematics of continuous flow language models: time schedules, the interpolant, flow maps
+//! and samplers.
 //!
-//! A flow language model writes text by moving noise. Each position of a sequence is a point in V dimensions, V the size
-//! of the vocabulary: Gaussian noise at time t = 0, the one-hot vector of a token at t = 1, and on the straight line
-//! between them meanwhile, I_t = (1−t)·x₀ + t·x₁ ([`interpolant`]). A *denoiser* looks at a noisy state and says how
-//! likely each token is at each position, D_t(x). That alone tells how the state should move: towards D, at velocity
-//! (D − x)/(1 − t). Follow it for many small steps, and noise becomes text ([`sampler::euler`]).
+//! A flow language model generates text by transporting noise. Each position of a sequence is a
+//! point in V dimensions, where V is the vocabulary size. At time t = 0 it is Gaussian noise; at
+//! t = 1 it is the one-hot vector of a token. In between it lies on the straight line
+//! I_t = (1−t)·x₀ + t·x₁ ([`interpolant`]). A *denoiser* reads a noisy state and predicts the
+//! probability of each token at each position, D_t(x). The prediction determines the velocity of
+//! the state, (D − x)/(1 − t), which points towards D. Integrating it in many small steps turns
+//! noise into text ([`sampler::euler`]).
 //!
-//! Or learn to take the steps at once. A *two-time* denoiser δ_{s,t} says where the flow from s to t is heading; the flow
-//! map X_{s,t} = (1−t)/(1−s)·x + (t−s)/(1−s)·δ_{s,t} ([`flow_map`]) then jumps from s to t in a single
-//! evaluation, and one jump from 0 to 1 is a whole text in one step ([`sampler::flow_map`]).
+//! A *two-time* denoiser δ_{s,t} predicts the average of D along the flow from s to t. The flow map
+//! X_{s,t} = (1−t)/(1−s)·x + (t−s)/(1−s)·δ_{s,t} ([`flow_map`]) jumps from s to t in one
+//! evaluation. One jump from 0 to 1 generates a whole text ([`sampler::flow_map`]).
 //!
-//! With a large vocabulary nearly everything is decided in a narrow band of t. The network and the samplers therefore count
-//! time as τ, by how often the noisy state already decodes to the right token ([`Schedule`]).
+//! With a large vocabulary nearly everything is decided in a narrow band of t. The network and the
+//! samplers therefore use the time τ, which measures how often the noisy state already decodes to
+//! the right token ([`Schedule`]).
 //!
 //! # Example
 //!
-//! A distribution over three two-letter words has a denoiser in closed form, so it can be sampled without a network:
+//! A distribution over three two-letter words has a closed-form denoiser, so it can be sampled
+//! without a network:
 //!
 //! ```
 //! use burn_flex::Flex;
@@ -30,7 +35,7 @@
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
 //! let noise = gaussian::<Flex, _, 3>(distribution.state_shape(100), &mut rng, &Default::default());
 //!
-//! // A hundred words, by thirty-two small steps and by one jump from the same noise.
+//! // 100 words from the same noise: in 32 Euler steps, and in one flow-map jump.
 //! let many = sampler::euler(&denoiser, &schedule, noise.clone(), 32, |_| ())?;
 //! let one = sampler::flow_map(&denoiser, &schedule, noise, 1, 0.0, || unreachable!(), |_| ())?;
 //!
@@ -40,32 +45,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What is where
+//! # Modules
 //!
-//! | module | holds |
+//! | module | contents |
 //! | --- | --- |
 //! | [`schedule`] | τ(t), its inverse and its derivative ([`Schedule`]) |
-//! | [`clock`] | how training and samplers spread their time over τ |
-//! | [`decoding`] | the integral behind it, for other corruptions of one-hots |
-//! | [`extremes`] | the largest of many normal numbers, drawn alone |
-//! | [`times`] | stratified draws of τ, grids for samplers |
-//! | [`noise`] | Gaussian tensors from a generator the caller owns |
-//! | [`interpolant`] | I_t and the flow's velocity, a time for every row |
-//! | [`flow_map`] | X_{s,t}, the semigroup weight, the small constants of the reference |
+//! | [`clock`] | how training and sampling time is spread over τ |
+//! | [`decoding`] | the probability behind τ, for any Gaussian corruption of one-hots |
+//! | [`extremes`] | the largest of many normal numbers, without drawing the rest |
+//! | [`times`] | stratified draws of τ, sampler grids |
+//! | [`noise`] | Gaussian tensors from a generator that the caller owns |
+//! | [`stream`] | random generators named by seed, step, part and purpose |
+//! | [`interpolant`] | I_t and the flow's velocity, with one time per row |
+//! | [`flow_map`] | X_{s,t}, the semigroup weight, the guard constants of the reference |
 //! | [`projection`] | sparsemax |
-//! | [`guidance`] | denoisers made of others: away from a weaker one, or towards a reward |
-//! | [`sampler`] | Euler and flow-map sampling over any [`Denoiser`] |
-//! | [`pinned`] | the same with some positions known |
-//! | [`distribution`] | small discrete distributions with exact denoisers, to test against |
+//! | [`guidance`] | autoguidance by a weaker denoiser, reward guidance |
+//! | [`sampler`] | Euler, flow-map and bridge sampling over any [`Denoiser`] |
+//! | [`pinned`] | sampling with some positions known |
+//! | [`distribution`] | small discrete distributions with exact denoisers, for tests |
 //!
-//! Two conventions hold throughout. **The network sees τ, geometry uses t**: arguments say which by their name. And
-//! **states are `[batch, length, width]` in any linear coordinates**: dense, with width V, or projected, h = xE, with the
-//! model's width. All updates are affine, so the samples are the same and nothing here needs to be V wide.
+//! Two conventions hold throughout. **The network reads τ; geometry uses t**: argument names say
+//! which. **States are `[batch, length, width]` in any linear coordinates**: dense with width V, or
+//! projected, h = xE, with the model's width. All updates are affine, so both give the same samples
+//! and no state here needs to be V wide.
 //!
-//! # What it leaves to others
+//! # Scope
 //!
-//! Networks, their embeddings and heads, losses and training, files and text. Formulas carry the numbers of the sections of
-//! the project's `mathematics.md`; constants that only the published implementation explains say so.
+//! This crate has no networks, embeddings, heads, losses, training, files or text. Section numbers
+//! refer to the project's `mathematics.md`. Constants that only the published implementation
+//! explains are marked as such.
 
 pub mod clock;
 pub mod decoding;
@@ -88,7 +96,7 @@ pub use pinned::Pinned;
 pub use sampler::{Denoiser, SamplerError};
 pub use schedule::{Schedule, ScheduleError};
 
-/// The snippets of the README compile.
+/// Compiles the README's examples as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -4,10 +4,10 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// A tensor of independent standard normal numbers.
+/// Draws a tensor of independent standard normal numbers.
 ///
-/// Drawn on the host, row by row, so the same seed gives the same noise on every backend; the backend's own
-/// generator is left alone.
+/// Values are drawn on the host, row by row, so the same seed gives the same noise on every
+/// backend. The backend's own generator is not used.
 pub fn gaussian<B: Backend, R: Rng + ?Sized, const D: usize>(
     shape: [usize; D],
     rng: &mut R,
@@ -35,7 +35,7 @@ mod tests {
         let values: Vec<f64> = noise.into_data().iter::<f64>().collect();
         let mean = values.iter().sum::<f64>() / count;
         let variance = values.iter().map(|v| v * v).sum::<f64>() / count;
-        // Five standard errors, 1/√n and √(2/n): passed by luck only once in 1e6.
+        // Five standard errors, 1/√n and √(2/n): exceeded by chance about once in 1e6.
         assert!(mean.abs() < 5.0 / count.sqrt(), "mean {mean}");
         assert!(
             (variance - 1.0).abs() < 5.0 * (2.0 / count).sqrt(),

@@ -1,24 +1,28 @@
-//! Sampling with some positions known: theirs is the line from their own noise to what they are.
+//! Sampling with some positions known: they are held on the line from their noise to their value.
 //!
-//! Where a position is known to end at x, the state's part there is no question: with the noise ε that it started from, it is
-//! (1 − t)·ε + t·x at every time t. [`Pinned`] is a denoiser that is asked about states with these positions put right; the sampler around it
-//! knows nothing of it, and moves the others as ever.
+//! A known position with value x and initial noise ε is in the state (1 − t)·ε + t·x at every time
+//! t. [`Pinned`] wraps a denoiser and puts the known positions of each state back on this line. The
+//! sampler needs no change and moves the other positions as usual.
 //!
-//! This is an approximation of the conditional distribution, and a rough one. The flow that it follows is that of (D_t(x_t) − x_t)/(1 − t) with D told the
-//! known positions as *noisily* as all others: while the open ones decide, the known ones say no more than they do of themselves, and what is
-//! decided against them by then stays. More steps do not mend that. Of a distribution of four sequences of two tokens (`tests/pinned.rs`) the infilled marginals are 0.2 to 0.3 away
-//! from the conditional ones, in total variation, where those of no condition are 0.4 to 0.7 away. It is exact where positions have nothing to do with each
-//! other. A network that was trained with clean positions among noisy ones has no such gap: it is told what is known, and needs no pinning.
+//! This is a rough approximation of the conditional distribution. The flow has the velocity
+//! (D_t(x_t) − x_t)/(1 − t), where D sees the known positions as *noisily* as all others. While the
+//! unknown positions are decided, the known ones reveal little of their values. Wrong decisions
+//! made by then stay, and more steps do not correct them. For a distribution over four sequences of
+//! two tokens (`tests/pinned.rs`), the infilled marginals are 0.2 to 0.3 away from the conditional
+//! ones in total variation. The unconditional marginals are 0.4 to 0.7 away. Pinning is exact for
+//! independent positions. A network that was trained with clean positions among noisy ones has no
+//! such gap and needs no pinning.
 
 use burn::tensor::{Bool, Tensor, backend::Backend};
 
 use crate::{Denoiser, Schedule};
 
-/// A [`Denoiser`] of which some positions are held to their line from noise to data.
+/// A [`Denoiser`] that holds some positions on their line from noise to data.
 ///
-/// Noise that a sampler puts back (γ > 0 of a [flow map](crate::sampler::flow_map)) is for the others alone: a known position keeps the noise that it
-/// has. Everything is affine, so the states may be in any linear coordinates, as everywhere in this crate. What it answers about known
-/// positions is the denoiser's own distribution: the caller, who has the tokens there, writes them over it.
+/// Noise that a sampler adds back (γ > 0 of a [flow map](crate::sampler::flow_map)) affects only
+/// the other positions: a known position keeps its initial noise. Everything is affine, so states
+/// may use any linear coordinates. At known positions the result is the denoiser's own
+/// distribution; the caller overwrites it with the known tokens.
 ///
 /// ```
 /// use burn::tensor::Tensor;
@@ -26,7 +30,7 @@ use crate::{Denoiser, Schedule};
 /// use flm_simplex::{Pinned, Schedule, distribution::DiscreteDistribution, noise::gaussian, sampler};
 /// use rand::SeedableRng;
 ///
-/// // Two letters that agree, and are the first of the alphabet three times in four; here the first is known to be the second.
+/// // Two equal letters: "aa" three times in four, else "bb". The first is known to be "b".
 /// let distribution = DiscreteDistribution::new(2, vec![vec![0, 0], vec![1, 1]], &[3.0, 1.0])?;
 /// let schedule = Schedule::new(2)?;
 /// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
@@ -51,13 +55,16 @@ pub struct Pinned<'a, B: Backend, D> {
 }
 
 impl<'a, B: Backend, D> Pinned<'a, B, D> {
-    /// `known` `[batch, length]` says which positions are held, `noise` `[batch, length, width]` is the state that the sampler starts from, and `clean`
-    /// `[batch, length, width]` the data at known positions; what it holds elsewhere does not matter. A batch of one in `known` and `clean`
-    /// stands for all rows.
+    /// Wraps `denoiser` so that it holds the known positions.
+    ///
+    /// `known` `[batch, length]` marks the positions to hold. `noise` `[batch, length, width]`
+    /// is the sampler's initial state. `clean` `[batch, length, width]` is the data at known
+    /// positions; other entries are ignored. A batch of one in `known` and `clean` applies to
+    /// all rows.
     ///
     /// # Panics
     ///
-    /// If the shapes do not fit, as burn's own operations do.
+    /// If the shapes do not match, as for burn's own operations.
     pub fn new(
         denoiser: &'a D,
         schedule: &'a Schedule,
@@ -75,7 +82,7 @@ impl<'a, B: Backend, D> Pinned<'a, B, D> {
         }
     }
 
-    /// The state with its known positions where they are at time `t`, not τ.
+    /// Returns the state with its known positions on their line at time `t`, not τ.
     fn held(&self, state: Tensor<B, 3>, t: f64) -> Tensor<B, 3> {
         let line = self.noise.clone() * (1.0 - t) + self.clean.clone() * t;
         state.mask_where(self.known.clone(), line)
@@ -104,7 +111,7 @@ impl<B: Backend, D: Denoiser<B>> Denoiser<B> for Pinned<'_, B, D> {
         self.denoiser.mean(denoised)
     }
 
-    /// What moves states looks ahead from where known positions are.
+    /// Holds the known positions before the inner denoiser steers the state.
     fn steer(&self, state: Tensor<B, 3>, tau: f64) -> Tensor<B, 3> {
         let state = self.held(state, self.schedule.t_of_tau(tau));
         self.denoiser.steer(state, tau)

@@ -1,20 +1,24 @@
-//! Sparsemax: the Euclidean projection onto the simplex (Martins and Astudillo 2016, arXiv 1602.02068).
+//! Sparsemax: the Euclidean projection onto the simplex (Martins and Astudillo, 2016,
+//! arXiv 1602.02068).
 //!
-//! p = \[z − τ\]₊ with the one τ for which p sums to one; what already lies on the simplex stays.
+//! p = \[z − τ\]₊ with the unique τ for which p sums to one. Points on the simplex stay where
+//! they are.
 //!
-//! τ is found by Newton's method from below. The sum of p is convex, piecewise linear and decreasing in τ, so the steps rise to
-//! the root, never pass it, and meet it after a few steps.
+//! τ is found by Newton's method from below. The sum of p is convex, piecewise linear and
+//! decreasing in τ, so the iterates rise monotonically and reach the root in a few steps without
+//! passing it.
 
 use burn::tensor::{ElementConversion, Tensor, backend::Backend};
 
-/// Newton's steps are over when the largest is no larger: two units in the last place of an f32 τ, which lies in \[−1, 0\].
+/// Newton's method stops when its largest step is at most this: two units in the last place of an
+/// f32 τ, which lies in \[−1, 0\].
 const SMALLEST_STEP: f64 = 1.2e-7;
-/// A bound on their number; fewer than ten are needed.
+/// Upper bound on the number of Newton steps; fewer than ten are needed.
 const MOST_STEPS: usize = 200;
 
-/// The point of the simplex next to `scores`, for each row of the last dimension.
+/// Projects each row of `scores`, along the last dimension, onto the simplex.
 ///
-/// A gradient flows through it, where there is a graph. An entry that is not a number stays so.
+/// The result is differentiable in `scores`. A NaN entry stays NaN and does not affect other rows.
 ///
 /// # Panics
 ///
@@ -28,7 +32,7 @@ pub fn sparsemax<B: Backend, const D: usize>(scores: Tensor<B, D>) -> Tensor<B, 
     let above = |tau: &Tensor<B, D>| (plain.clone() - tau.clone()).clamp_min(0.0);
     let support = |above: Tensor<B, D>| above.greater_elem(0.0).float().sum_dim(last);
     let excess = |above: Tensor<B, D>| above.sum_dim(last).sub_scalar(1.0);
-    // Here the largest score alone makes one.
+    // At this start the largest score alone contributes one.
     let mut tau = plain.clone().max_dim(last).sub_scalar(1.0);
     for _ in 0..MOST_STEPS {
         let above = above(&tau);
@@ -40,11 +44,11 @@ pub fn sparsemax<B: Backend, const D: usize>(scores: Tensor<B, D>) -> Tensor<B, 
             break;
         }
     }
-    // A last step within the graph: at the root its derivative is that of τ itself.
+    // One last step inside the graph: at the root its derivative equals that of τ itself.
     let support = support(above(&tau));
     let excess = excess((scores.clone() - tau.clone()).clamp_min(0.0));
     let tau = tau + excess / support;
-    // A backend may clamp what is not a number.
+    // The clamp of some backends drops NaN.
     (scores - tau)
         .clamp_min(0.0)
         .mask_fill(plain.is_nan(), f32::NAN)
@@ -70,7 +74,7 @@ mod tests {
         values.chunks(width).map(<[f32]>::to_vec).collect()
     }
 
-    /// Scores of several sizes and spreads, ties and far outliers among them.
+    /// Scores of several sizes and spreads, with ties and far outliers.
     fn scores() -> Vec<Vec<Vec<f32>>> {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let mut drawn: Vec<Vec<Vec<f32>>> =
@@ -93,7 +97,7 @@ mod tests {
         drawn
     }
 
-    /// By bisection in double precision.
+    /// Sparsemax by bisection in double precision.
     fn oracle(scores: &[f32]) -> Vec<f64> {
         let largest = scores.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
         let scores: Vec<f64> = scores
@@ -143,7 +147,7 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_the_closed_form() {
-        // Jᵀg = g − mean(g) over the support, and zero beside it.
+        // Jᵀg = g − mean(g) over the support, and zero outside it.
         for batch in scores() {
             let scores = tensor::<Autodiff<Flex>>(&batch).require_grad();
             let p = sparsemax(scores.clone());

@@ -1,25 +1,29 @@
-//! Samplers: from noise to a distribution of the clean sequence.
+//! Samplers: from noise to a distribution over clean sequences.
 //!
-//! All take the grid of the schedule's [clock](crate::Clock), uniform in τ unless it says otherwise, and a [`Denoiser`], and carry the state in whatever linear coordinates the denoiser
-//! reads: every update is affine in (state, mean of the distribution, noise), so dense states and projected ones
-//! h = xE give the same samples (`mathematics.md`, section 6). The answer is always the last distribution, whose
-//! most likely tokens are the sample; the state itself is thrown away. Before each evaluation a denoiser may [steer](Denoiser::steer) the state.
+//! All samplers step on the grid of the schedule's [clock](crate::Clock), which is uniform in τ by
+//! default, and evaluate a [`Denoiser`]. They keep the state in the denoiser's linear coordinates.
+//! Every update is affine in the state, the mean of the distribution and the noise, so dense states
+//! and projected ones h = xE give the same samples (`mathematics.md`, section 6). Each sampler
+//! returns the last distribution, whose most likely tokens are the sample, and drops the state. A
+//! denoiser may [steer](Denoiser::steer) the state before each evaluation.
 
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::Schedule;
 use crate::flow_map::{EULER_GUARD, endpoint_weight};
 
-/// A denoiser as samplers see it: evaluated at one pair of times for the whole batch.
+/// A denoiser as samplers use it: evaluated at one pair of times for the whole batch.
 pub trait Denoiser<B: Backend> {
-    /// What an evaluation says about the clean sequence (opaque to samplers).
+    /// The prediction of the clean sequence, opaque to samplers.
     type TokenDistribution;
 
-    /// δ at `state` `[batch, length, width]` for network times `tau_s` → `tau_t` (equal for a one-time flow).
+    /// Returns δ at `state` `[batch, length, width]` for network times `tau_s` → `tau_t`. The two
+    /// are equal for a one-time flow.
     fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Self::TokenDistribution;
 
-    /// The same, told what the step before this one believed; a denoiser that does not listen answers as [`denoise`](Self::denoise). One that wraps
-    /// another passes this on.
+    /// Like [`denoise`](Self::denoise), with the prediction of the previous step as an extra input.
+    ///
+    /// The default ignores it. A denoiser that wraps another should forward this call.
     fn denoise_after(
         &self,
         _earlier: Option<&Self::TokenDistribution>,
@@ -30,23 +34,26 @@ pub trait Denoiser<B: Backend> {
         self.denoise(state, tau_s, tau_t)
     }
 
-    /// The distribution's mean in the state's coordinates, `[batch, length, width]`: D for dense states, D·E for projected ones.
+    /// Returns the distribution's mean in the state's coordinates, `[batch, length, width]`: D for
+    /// dense states, D·E for projected ones.
     fn mean(&self, denoised: &Self::TokenDistribution) -> Tensor<B, 3>;
 
-    /// Moves a state of network time `tau` before it is evaluated there; nothing does unless it is [`RewardGuidance`](crate::guidance::RewardGuidance). A
-    /// denoiser that wraps another passes this on.
+    /// Moves a state of network time `tau` before it is evaluated there.
+    ///
+    /// The default returns the state unchanged; [`RewardGuidance`](crate::guidance::RewardGuidance)
+    /// moves it. A denoiser that wraps another should forward this call.
     fn steer(&self, state: Tensor<B, 3>, _tau: f64) -> Tensor<B, 3> {
         state
     }
 }
 
-/// What can be wrong with a sampler's settings.
+/// An error in a sampler's settings.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SamplerError {
-    /// Without an evaluation there is no distribution to answer with.
+    /// The number of steps is zero, so there is no distribution to return.
     #[error("a sampler needs at least 1 step, found 0")]
     NoSteps,
-    /// Outside \[0, 1\] the noise that is put back has no real-valued scale.
+    /// γ is outside \[0, 1\], where the noise of a [`Jump`] has no valid scale.
     #[error("gamma must lie between 0 and 1, found {gamma}")]
     Gamma {
         /// The value given.
@@ -54,26 +61,28 @@ pub enum SamplerError {
     },
 }
 
-/// One evaluation, as an observer sees it: made at the state of time `t`, before the state moves on.
+/// One evaluation, as passed to an observer: at the state of time `t`, before the state moves.
 #[derive(Debug)]
 pub struct Step<'a, Distribution> {
-    /// Number of the step, from 0.
+    /// Index of the step, from 0.
     pub index: usize,
     /// Network time of the state.
     pub tau: f64,
     /// The same in t.
     pub t: f64,
-    /// Network time the denoiser was asked to look ahead to: `tau` itself for Euler.
+    /// Target network time of the evaluation; `tau` itself for Euler.
     pub tau_target: f64,
-    /// What the denoiser said.
+    /// The denoiser's prediction.
     pub distribution: &'a Distribution,
 }
 
-/// Integrates the flow of a one-time denoiser with `steps` explicit Euler steps, uniform in the schedule's [clock](crate::Clock).
+/// Samples with a one-time denoiser in `steps` explicit Euler steps, uniform in the
+/// schedule's [clock](crate::Clock).
 ///
-/// `state` is x at t = 0: noise of the denoiser's coordinates, `[batch, length, width]`. The denoiser is evaluated at the start of
-/// each step, τ = 0, 1/`steps`, … of an even clock, so `steps` times in all. Then v = (D − x)/(1 − t + [`EULER_GUARD`]) and
-/// x ← x + (t′ − t)·v. The answer is the distribution of the last evaluation; `observer` sees every one.
+/// `state` is x at t = 0: noise in the denoiser's coordinates, `[batch, length, width]`. The
+/// denoiser is evaluated `steps` times, at the start of each step: τ = 0, 1/`steps`, … for an even
+/// clock. Then v = (D − x)/(1 − t + [`EULER_GUARD`]) and x ← x + (t′ − t)·v. Returns the
+/// distribution of the last evaluation; `observer` sees every evaluation.
 ///
 /// # Errors
 ///
@@ -110,17 +119,20 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
     }
 }
 
-/// Samples with a two-time denoiser in `steps` jumps, uniform in the schedule's [clock](crate::Clock), putting noise back after each.
+/// Samples with a two-time denoiser in `steps` jumps, uniform in the schedule's
+/// [clock](crate::Clock), with fresh noise after each jump.
 ///
-/// At γ = 0 this is the deterministic flow map; at γ = 1 every jump goes all the way to the data and fresh noise
-/// takes the state back, as in consistency models. `state` is x at t = 0, `[batch, length, width]`; `noise` must give fresh
-/// standard noise in the same coordinates and shape (for projected ones ε·E). It is called once after every jump
-/// but the last, and never if γ = 0. The coefficients are those of [`Jump`]. The last step's target is
-/// exactly τ = 1, and the answer is its distribution; `observer` sees every one.
+/// At γ = 0 the sampler is the deterministic flow map. At γ = 1 every jump goes all the way to the
+/// data and fresh noise takes the state back, as in consistency models. `state` is x at t = 0,
+/// `[batch, length, width]`. `noise` must return fresh standard noise in the same coordinates and
+/// shape (ε·E for projected states). It is called once after every jump but the last, and never if
+/// γ = 0. The coefficients are those of [`Jump`]. The target of the last jump is exactly τ = 1.
+/// Returns the distribution of the last jump; `observer` sees every one.
 ///
 /// # Errors
 ///
-/// [`SamplerError::NoSteps`] if `steps` is zero, [`SamplerError::Gamma`] if `gamma` is not in \[0, 1\].
+/// [`SamplerError::NoSteps`] if `steps` is zero; [`SamplerError::Gamma`] if `gamma` is outside
+/// \[0, 1\].
 pub fn flow_map<B: Backend, D: Denoiser<B>>(
     denoiser: &D,
     schedule: &Schedule,
@@ -162,16 +174,20 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
     }
 }
 
-/// Samples with a denoiser in `steps` stochastic steps, uniform in the schedule's [clock](crate::Clock): a clean endpoint, then the Gaussian bridge towards it.
+/// Samples with a denoiser in `steps` stochastic bridge steps, uniform in the
+/// schedule's [clock](crate::Clock).
 ///
-/// Each step takes a clean sequence x̂₁, as `endpoint` makes it of the distribution: drawn from it, or its mean. The state moves to where
-/// the interpolant that ends at x̂₁ would be found at the later time, z ← a·z + b·x̂₁ + √v·ε ([`Bridge`]). With an exact denoiser and drawn
-/// endpoints the samples follow the distribution in the limit of many steps, as for [`euler`]. Errors are forgotten on the way: noise replaces what
-/// was decided early.
+/// Each step takes a clean sequence x̂₁ that `endpoint` makes from the distribution: a draw or the
+/// mean. The state then moves along the Gaussian bridge towards x̂₁: z ← a·z + b·x̂₁ + √v·ε
+/// ([`Bridge`]). With an exact denoiser and drawn endpoints, the samples follow the distribution in
+/// the limit of many steps, as for [`euler`]. Fresh noise replaces early decisions, so early errors
+/// are forgotten.
 ///
-/// `renewal` says how much of the noise is replaced. [`Renewal::Bridge`] draws from the denoiser D_t, so a two-time one is asked on its diagonal.
-/// [`Renewal::Full`] keeps nothing but the endpoint, so a two-time one is asked for the end of its jump, τ = 1; with an exact flow map it draws from
-/// the distribution in any number of steps. `noise` must give fresh standard noise in the state's coordinates; it is called after every step but the last.
+/// `renewal` sets how much of the noise is replaced. [`Renewal::Bridge`] draws from the denoiser
+/// D_t, so a two-time denoiser is evaluated on its diagonal, at equal times. [`Renewal::Full`]
+/// keeps only the endpoint, so a two-time denoiser is evaluated at the target τ = 1. With an exact
+/// flow map, full renewal draws from the distribution in any number of steps. `noise` must return
+/// fresh standard noise in the state's coordinates. It is called after every step but the last.
 ///
 /// # Errors
 ///
@@ -219,25 +235,26 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
     }
 }
 
-/// Noise `state` as the state at time `t` where a clock begins: nothing of a text is in it yet.
+/// Scales noise to the state (1−t)·x₀ at the clock's start time `t`, where the state has no signal.
 fn begin<B: Backend>(state: Tensor<B, 3>, t: f64) -> Tensor<B, 3> {
     if t == 0.0 { state } else { state * (1.0 - t) }
 }
 
-/// How much of a state's noise a step of the [`bridge`] sampler replaces.
+/// How much of the state's noise a step of the [`bridge`] sampler replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// As much as the Gaussian bridge does.
+    /// As much as the Gaussian bridge replaces.
     Bridge,
-    /// All of it: the next state knows of the last one by its endpoint alone.
+    /// All of it: the next state depends on the last one only through its endpoint.
     Full,
 }
 
 /// The coefficients of one step of the [`bridge`] sampler from time t to s > t.
 ///
-/// Given its end x̂₁ the interpolant is a Gaussian process; the distribution of I_s given I_t and x̂₁ has mean a·I_t + b·x̂₁ and variance v, with
-/// a = (1−s)²t/((1−t)²s), b = (s−t)(s+t−2st)/(s(1−t)²), v = (1−s)²(s−t)(s+t−2st)/(s²(1−t)²) (`mathematics.md`, section 5). From t = 0,
-/// where nothing of the end is in the state, a = 0, and all noise is fresh.
+/// Given its endpoint x̂₁, the interpolant is a Gaussian process. I_s given I_t and x̂₁ has mean
+/// a·I_t + b·x̂₁ and variance v, with a = (1−s)²t/((1−t)²s), b = (s−t)(s+t−2st)/(s(1−t)²),
+/// v = (1−s)²(s−t)(s+t−2st)/(s²(1−t)²) (`mathematics.md`, section 5). At t = 0 the state has no
+/// signal, so a = 0 and all noise is fresh.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bridge {
     /// Coefficient of the state z.
@@ -249,7 +266,7 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// The step from `t` to `s`, both in t, with 0 ≤ t < s ≤ 1.
+    /// Returns the step from `t` to `s`, both in t, with 0 ≤ t < s ≤ 1.
     pub fn new(t: f64, s: f64, renewal: Renewal) -> Self {
         if renewal == Renewal::Full {
             return Self {
@@ -270,12 +287,13 @@ impl Bridge {
 
 /// The coefficients of one jump of the flow-map sampler from time t to t′ with noise γ.
 ///
-/// With σ = 1−t′, σ̃ = σ√(1−γ²) and t̃ = 1−σ̃: the flow map goes *past* t′, to t̃, and fresh noise of scale γσ brings
-/// the level back to σ, as σ̃² + γ²σ² = σ². Written out (`mathematics.md`, section 5):
-/// z ← (1−t̃)/(1−t)·z + (t̃−t)/(1−t)·D, then z ← z + (σ̃−σ)·D + γσ·ε; the two are one affine update here.
+/// With σ = 1−t′, σ̃ = σ√(1−γ²) and t̃ = 1−σ̃, the flow map jumps *past* t′ to t̃. Fresh noise of
+/// scale γσ then restores the level σ, since σ̃² + γ²σ² = σ². Written out (`mathematics.md`,
+/// section 5): z ← (1−t̃)/(1−t)·z + (t̃−t)/(1−t)·D, then z ← z + (σ̃−σ)·D + γσ·ε. The two are
+/// merged into one affine update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Jump {
-    /// t̃, the time δ_{t,t̃} is evaluated for.
+    /// t̃, the target time of δ_{t,t̃}.
     pub t_evaluated: f64,
     /// Coefficient of the state z.
     pub state: f64,
@@ -286,7 +304,7 @@ pub struct Jump {
 }
 
 impl Jump {
-    /// The jump from `t` to `t_next`, both in t, with `gamma` in \[0, 1\].
+    /// Returns the jump from `t` to `t_next`, both in t, with `gamma` in \[0, 1\].
     pub fn new(t: f64, t_next: f64, gamma: f64) -> Self {
         let sigma = 1.0 - t_next;
         let sigma_evaluated = sigma * (1.0 - gamma * gamma).sqrt();
@@ -308,7 +326,7 @@ mod tests {
     use burn_flex::Flex;
     use std::cell::RefCell;
 
-    /// Believes in ones, and notes the times it is asked about and the largest number of each state.
+    /// Predicts all ones. Records the times of each evaluation and the largest entry of each state.
     #[derive(Default)]
     struct Ones(RefCell<Vec<(f64, f64)>>, RefCell<Vec<f32>>);
 
@@ -377,7 +395,7 @@ mod tests {
         for (found, expected) in asked.iter().zip([0.2, 0.25, 0.3, 0.65].repeat(3)) {
             assert!((found.0 - expected).abs() < 1e-12, "{asked:?}");
         }
-        // Each of the three begins with noise that is scaled.
+        // All three samplers start from scaled noise.
         let largest = denoiser.1.into_inner();
         let scale = 1.0 - schedule.t_of_tau(0.2);
         for first in [largest[0], largest[4], largest[8]] {
@@ -385,7 +403,7 @@ mod tests {
         }
     }
 
-    /// Believes one more than it did at the step before.
+    /// Predicts one more than at the previous step.
     struct Counting;
 
     impl Denoiser<Flex> for Counting {
@@ -461,7 +479,7 @@ mod tests {
     fn a_jump_without_noise_is_the_flow_map_and_with_all_of_it_starts_afresh() {
         let (t, t_next) = (0.3, 0.8);
         let plain = Jump::new(t, t_next, 0.0);
-        // Numbers of order one in f64, a few roundings each.
+        // Values of order one in f64, with a few roundings each.
         let close = |a: f64, b: f64| (a - b).abs() < 1e-15;
         assert!(
             close(plain.t_evaluated, t_next)
@@ -476,7 +494,8 @@ mod tests {
 
     #[test]
     fn a_jump_lands_on_the_interpolant_at_its_time() {
-        // If z = (1−t)·x₀ + t·x₁ and D = x₁, then z′ must have t′ of x₁ and noise of variance (1−t′)².
+        // If z = (1−t)·x₀ + t·x₁ and D = x₁, then z′ must have signal t′·x₁ and noise
+        // variance (1−t′)².
         for (t, t_next, gamma) in [
             (0.0, 0.4, 0.8),
             (0.3, 0.8, 0.5),
@@ -499,7 +518,8 @@ mod tests {
 
     #[test]
     fn a_bridge_lands_on_the_interpolant_at_its_time() {
-        // Of a state t·x₁ + (1−t)·x₀ and the end x₁: s of the end, and noise of variance (1−s)².
+        // From the state t·x₁ + (1−t)·x₀ and the endpoint x₁: signal s·x₁ and noise
+        // variance (1−s)².
         for (t, s) in [(0.0, 0.4), (0.3, 0.8), (0.05, 0.06), (0.9, 1.0)] {
             for renewal in [Renewal::Bridge, Renewal::Full] {
                 let step = Bridge::new(t, s, renewal);
@@ -516,7 +536,7 @@ mod tests {
 
     #[test]
     fn two_steps_of_a_bridge_to_one_end_are_one() {
-        // x̂₁ held: a Markov process, so the steps t → u → s compose.
+        // With x̂₁ fixed the process is Markov, so the steps t → u → s compose.
         let (t, u, s) = (0.2, 0.5, 0.7);
         let [first, second, whole] =
             [(t, u), (u, s), (t, s)].map(|(t, s)| Bridge::new(t, s, Renewal::Bridge));
@@ -567,7 +587,7 @@ mod tests {
         }
         assert!(
             denoiser.0.borrow().is_empty(),
-            "refused before any evaluation"
+            "bad settings must fail before any evaluation"
         );
     }
 }

@@ -1,10 +1,10 @@
 //! Cubic splines with the not-a-knot end condition.
 //!
-//! The reference tabulates its schedule with this very spline, so agreeing with its times to the last digits
-//! means using the same one: twice continuously differentiable, and with the third derivative continuous at
-//! the second and the last but one knot too.
+//! The reference tabulates its schedule with this spline, so matching its times to the last digits
+//! requires the same one. It is twice continuously differentiable. Its third derivative is also
+//! continuous at the second and the second-to-last knot.
 
-/// A cubic spline through `(x, y)`, kept as values and slopes at the knots.
+/// A cubic spline through `(x, y)`, stored as values and slopes at the knots.
 #[derive(Clone, Debug)]
 pub(crate) struct CubicSpline {
     x: Vec<f64>,
@@ -13,26 +13,28 @@ pub(crate) struct CubicSpline {
 }
 
 impl CubicSpline {
-    /// Fits the spline. `x` must be strictly increasing, of the same length as `y`, at least four.
+    /// Fits the spline. `x` must be strictly increasing and as long as `y`, with at least
+    /// four knots.
     pub(crate) fn not_a_knot(x: Vec<f64>, y: Vec<f64>) -> Self {
         debug_assert!(x.len() == y.len() && x.len() >= 4 && x.is_sorted());
         let slope = knot_slopes(&x, &y);
         Self { x, y, slope }
     }
 
-    /// The value at `at`; outside the knots the outermost cubic goes on.
+    /// Returns the value at `at`; outside the knots the outermost cubic is extrapolated.
     pub(crate) fn value(&self, at: f64) -> f64 {
         let (i, u, c2, c3) = self.piece(at);
         self.y[i] + u * (self.slope[i] + u * (c2 + u * c3))
     }
 
-    /// The first derivative at `at`.
+    /// Returns the first derivative at `at`.
     pub(crate) fn derivative(&self, at: f64) -> f64 {
         let (i, u, c2, c3) = self.piece(at);
         self.slope[i] + u * (2.0 * c2 + u * 3.0 * c3)
     }
 
-    /// The interval that holds `at`, the offset into it, and its quadratic and cubic coefficients.
+    /// Returns the index of the interval that holds `at`, the offset into it, and its quadratic and
+    /// cubic coefficients.
     fn piece(&self, at: f64) -> (usize, f64, f64, f64) {
         let knots = self.x.len();
         let i = self
@@ -48,11 +50,12 @@ impl CubicSpline {
     }
 }
 
-/// Slopes at the knots: a tridiagonal system, solved by elimination without pivoting.
+/// Returns the slopes at the knots: solves a tridiagonal system by elimination without pivoting.
 ///
-/// The inner rows ask for a continuous second derivative and are diagonally dominant; the first and last rows are
-/// the not-a-knot condition, and eliminating the first leaves a dominant second row, so no pivot is needed even
-/// when neighbouring intervals differ by ten orders of magnitude, as they do near τ = 1.
+/// The inner rows require a continuous second derivative and are diagonally dominant. The first and
+/// last rows are the not-a-knot condition, and eliminating the first leaves a dominant second row.
+/// So no pivot is needed, even when neighbouring intervals differ by ten orders of magnitude, as
+/// they do near τ = 1.
 fn knot_slopes(x: &[f64], y: &[f64]) -> Vec<f64> {
     let n = x.len();
     let width: Vec<f64> = x.windows(2).map(|w| w[1] - w[0]).collect();
@@ -93,7 +96,7 @@ fn knot_slopes(x: &[f64], y: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    /// Uneven on purpose: the schedule's inverse has knots far closer on one side than on the other.
+    /// Uneven on purpose: the inverse schedule has knots far closer on one side than on the other.
     const KNOTS: [f64; 6] = [0.0, 0.1, 0.15, 0.7, 0.9, 2.0];
 
     #[test]
@@ -102,7 +105,7 @@ mod tests {
         let slope = |x: f64| -1.0 + 6.0 * x - 1.5 * x * x;
         let spline = CubicSpline::not_a_knot(KNOTS.to_vec(), KNOTS.map(cubic).to_vec());
         for x in [-0.3, 0.0, 0.05, 0.3, 0.7, 1.1, 2.0, 2.2] {
-            // Six knots, numbers of order ten: a few hundred roundings at most.
+            // Six knots and values of order ten: a few hundred roundings at most.
             assert!((spline.value(x) - cubic(x)).abs() < 1e-12, "value at {x}");
             assert!(
                 (spline.derivative(x) - slope(x)).abs() < 1e-12,

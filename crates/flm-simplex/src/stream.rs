@@ -1,21 +1,22 @@
-//! Generators by name: every draw of a run is a pure function of what it is for.
+//! Named random generators: every draw of a run is a pure function of its name.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// Names the generators of one part of one training step.
+/// The name of the generators of one part of one training step.
 ///
-/// A run's randomness needs no stored state: a generator is made anew from the seed, the step, the part and a purpose, so a
-/// resumed run draws what an uninterrupted one would, in whatever order and on however many threads its parts are done.
+/// A run's randomness needs no stored state: each generator is created from the seed, the step, the
+/// part and a purpose. So a resumed run makes the same draws as an uninterrupted one, for any order
+/// of its parts and any number of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// The run's seed.
     pub seed: u64,
     /// The training step, from 0.
     pub step: u64,
-    /// Which part of the batch, below `parts`.
+    /// The part of the batch, below `parts`.
     pub part: u64,
-    /// Into how many parts of equal size the batch is cut.
+    /// Number of equal parts that the batch is divided into.
     pub parts: u64,
 }
 
@@ -23,17 +24,18 @@ pub struct Stream {
 const SHARED: u64 = u64::MAX;
 
 impl Stream {
-    /// A generator of this part's own.
+    /// Returns this part's own generator.
     pub fn own(&self, purpose: u64) -> ChaCha8Rng {
         generator(self.seed, purpose, self.step, self.part)
     }
 
-    /// A generator that is the same for all parts of the batch.
+    /// Returns the generator that all parts of the batch share.
     pub fn shared(&self, purpose: u64) -> ChaCha8Rng {
         generator(self.seed, purpose, self.step, SHARED)
     }
 
-    /// This part's share of the rows of a whole batch: every `parts`-th one, so that each part sees the same mixture.
+    /// Returns this part's rows of a whole batch: every `parts`-th one, so that each part sees the
+    /// same mixture.
     pub fn share<T: Clone>(&self, rows: &[T]) -> Vec<T> {
         rows.iter()
             .skip(self.part as usize)
@@ -43,9 +45,11 @@ impl Stream {
     }
 }
 
-/// The generator of a seed, a purpose, and two numbers that mean what the purpose says.
+/// Returns the generator of a seed, a purpose, and two numbers whose meaning depends on
+/// the purpose.
 ///
-/// The four words are the key of a ChaCha8 stream, so generators of different names are independent.
+/// The four words are the key of a ChaCha8 stream, so generators of different names
+/// are independent.
 pub fn generator(seed: u64, purpose: u64, first: u64, second: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose, first, second]) {

@@ -1,12 +1,12 @@
-//! Where in time to look: random draws for training, grids for samplers. All in τ.
+//! Network times τ: random draws for training, grids for samplers.
 
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-/// `count` network times in \[0, 1), one in each of `count` equal strata, in random order.
+/// Draws `count` network times in \[0, 1), one in each of `count` equal strata, in random order.
 ///
-/// One uniform offset is shared by the whole grid: τᵢ = (i + u)/`count`, shuffled. Each time on its own is
-/// uniform, and together they cover the interval evenly, so a batch's mean loss varies far less than
+/// The whole grid shares one uniform offset u: τᵢ = (i + u)/`count`, shuffled. Each time is uniform
+/// on its own. Together they cover the interval evenly, so a batch's mean loss varies far less than
 /// with independent times (`mathematics.md`, section 2).
 ///
 /// ```
@@ -28,7 +28,7 @@ pub fn stratified<R: Rng + ?Sized>(count: usize, rng: &mut R) -> Vec<f64> {
     taus
 }
 
-/// The `steps + 1` network times 0, 1/`steps`, …, 1 between which a sampler steps.
+/// Returns the `steps + 1` network times 0, 1/`steps`, …, 1 between which a sampler steps.
 pub fn grid(steps: usize) -> Vec<f64> {
     (0..=steps)
         .map(|i| {
@@ -54,7 +54,7 @@ mod tests {
         let mut taus = stratified(count, &mut rng);
         assert!(
             !taus.is_sorted(),
-            "37 shuffled values are in order once in 1e43"
+            "37 shuffled values are sorted with probability 1e-43"
         );
         taus.sort_by(f64::total_cmp);
         for (i, tau) in taus.iter().enumerate() {
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn each_position_is_uniform() {
-        // The first of three draws, 30,000 times, in ten bins; χ² with nine degrees of freedom exceeds 39.3 with
-        // probability 1e-5.
+        // The first of three draws, 30,000 times, in ten bins. χ² with nine degrees of freedom
+        // exceeds 39.3 with probability 1e-5.
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let draws = 30_000;
         let mut bins = [0_f64; 10];

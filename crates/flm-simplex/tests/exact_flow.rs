@@ -13,7 +13,7 @@ type State = Tensor<Flex, 3>;
 
 const BATCH: usize = 16;
 
-/// (s, u, t): inside, from pure noise, late, and to the very end.
+/// (s, u, t): inside, from pure noise, late, and to the end.
 const TRIPLES: [(f64, f64, f64); 4] = [
     (0.2, 0.4, 0.7),
     (0.0, 0.3, 0.6),
@@ -26,7 +26,7 @@ fn distribution() -> DiscreteDistribution {
     DiscreteDistribution::new(4, sequences, &[0.4, 0.1, 0.2, 0.3]).unwrap()
 }
 
-/// States as they occur at time s: between noise and a sequence of the distribution.
+/// Returns states as they occur at time s: between noise and a sequence of the distribution.
 fn states(distribution: &DiscreteDistribution, s: f64, seed: u64) -> State {
     let device = Default::default();
     let noise = gaussian(
@@ -42,7 +42,7 @@ fn at(t: f64) -> Tensor<Flex, 1> {
     rows(&[t; BATCH], &Default::default())
 }
 
-/// X_{s,t} by the exact δ_{s,t}.
+/// Returns X_{s,t} from the exact δ_{s,t}.
 fn flow(distribution: &DiscreteDistribution, x: State, s: f64, t: f64) -> State {
     let delta = distribution.delta(x.clone(), s, t);
     transport(x, delta, at(s), at(t))
@@ -61,7 +61,8 @@ fn two_short_moves_make_a_long_one() {
     for (s, u, t) in TRIPLES {
         let x = states(&distribution, s, 1);
         let by_u = flow(&distribution, flow(&distribution, x.clone(), s, u), u, t);
-        // The state at u is rounded to f32 (1e-7), and the flow spreads neighbours by some tens at most here.
+        // The state at u is rounded to f32 (1e-7), and here the flow magnifies differences by at
+        // most some tens.
         assert_close(by_u, flow(&distribution, x, s, t), 1e-5);
     }
 }
@@ -98,7 +99,7 @@ fn arriving_is_delta_and_lands_on_a_sequence() {
     let x = states(&distribution, 0.2, 4);
     let arrived = flow(&distribution, x.clone(), 0.2, 1.0);
     assert_close(arrived.clone(), distribution.delta(x, 0.2, 1.0), 0.0);
-    // The closed form stops when a sequence has 1 − 1e-12 of the mass.
+    // The closed form stops when a sequence has a mass of 1 − 1e-12.
     assert_close(arrived.clone().round(), arrived.clone(), 1e-6);
     assert!(distribution.decode(arrived).iter().all(Option::is_some));
 }

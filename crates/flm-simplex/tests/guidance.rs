@@ -1,4 +1,4 @@
-//! Autoguidance denoisers of small distributions, against their formulas.
+//! Autoguidance and reward guidance on small distributions, checked against their formulas.
 
 use burn::tensor::{Tensor, Tolerance};
 use burn_flex::Flex;
@@ -51,7 +51,7 @@ fn a_guided_step_has_the_guided_velocity() {
     };
     let (tau, steps) = (1.0 / 3.0, 3);
     let (t, t_next) = (schedule.t_of_tau(tau), schedule.t_of_tau(2.0 * tau));
-    // Of one Euler step by hand: b = b_weak + η·(b_strong − b_weak), then x + (t′ − t)·b.
+    // Two Euler steps by hand: b = b_weak + η·(b_strong − b_weak), then x + (t′ − t)·b.
     let first = {
         let t_next = t;
         let (b_strong, b_weak) = velocities([&strong, &weak], noise(), 0.0);
@@ -65,13 +65,13 @@ fn a_guided_step_has_the_guided_velocity() {
         [&strong, &weak].map(|distribution| distribution.delta(second.clone(), t_next, t_next));
     let expected = d_weak.clone() + (d_strong - d_weak) * eta;
     let found = sampler::euler(&guided, &schedule, noise(), steps, |_| ()).unwrap();
-    // Differences of velocities of order ten in f32, where two steps and a sharp posterior follow.
+    // Velocity differences of order ten in f32, followed by two steps and a sharp posterior.
     found
         .into_data()
         .assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(2e-3));
 }
 
-/// b of either distribution at a state of time t.
+/// Returns the velocities b of both distributions at a state of time t.
 fn velocities(distributions: [&DiscreteDistribution; 2], state: State, t: f64) -> (State, State) {
     let [strong, weak] = distributions.map(|distribution| {
         (distribution.delta(state.clone(), t, t) - state.clone()) / (1.0 - t + EULER_GUARD)
@@ -79,7 +79,7 @@ fn velocities(distributions: [&DiscreteDistribution; 2], state: State, t: f64) -
     (strong, weak)
 }
 
-/// Adds to states, by the time they have.
+/// Adds an amount to states that depends on their time.
 struct Push(f64);
 
 impl Steer<Flex> for Push {
@@ -88,7 +88,7 @@ impl Steer<Flex> for Push {
     }
 }
 
-/// Answers with its state.
+/// Returns its state as the prediction.
 struct Echo;
 
 impl Denoiser<Flex> for Echo {
@@ -105,7 +105,7 @@ impl Denoiser<Flex> for Echo {
 
 #[test]
 fn states_are_steered_before_every_evaluation() {
-    // An echo's state stays where it is but for the pushes, (1 + τ) at τ = 0, ¼, ½ and ¾.
+    // An echo's state changes only by the pushes, (1 + τ) at τ = 0, ¼, ½ and ¾.
     let schedule = Schedule::new(3).unwrap();
     let pushed = |by| {
         let denoiser = RewardGuidance {

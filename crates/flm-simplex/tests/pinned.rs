@@ -1,4 +1,4 @@
-//! What holds of known positions, exactly and nearly.
+//! Exact and approximate properties of pinned positions.
 
 use std::cell::RefCell;
 
@@ -23,20 +23,20 @@ fn noise(distribution: &DiscreteDistribution, batch: usize, seed: u64) -> State 
     )
 }
 
-/// Whether each of some positions is known.
+/// Returns the mask of known positions.
 fn mask<const L: usize>(known: [bool; L]) -> Tensor<Flex, 2, burn::tensor::Bool> {
     let known = known.map(|known| if known { 1.0 } else { 0.0 });
     Tensor::<Flex, 2>::from_floats([known], &Default::default()).bool()
 }
 
-/// The first position is this token of three, the second nothing.
+/// Returns clean data with `token`, one of three, at the first position and zeros at the second.
 fn first(token: usize) -> State {
     let mut clean = [[[0.0; 3]; 2]];
     clean[0][0][token] = 1.0;
     Tensor::from_floats(clean, &Default::default())
 }
 
-/// The second tokens of samples whose first is known.
+/// Samples with the first token known and returns the second tokens.
 fn seconds(
     distribution: &DiscreteDistribution,
     token: usize,
@@ -55,7 +55,7 @@ fn second(denoised: State) -> Vec<usize> {
     tokens.iter::<i64>().map(|token| token as usize).collect()
 }
 
-/// Notes the states it is asked about.
+/// Records the states at which it is evaluated.
 struct Noting<'a, D>(&'a D, RefCell<Vec<(f64, State)>>);
 
 impl<D: Denoiser<Flex>> Denoiser<Flex> for Noting<'_, D> {
@@ -115,7 +115,7 @@ fn a_known_position_is_on_its_line_at_every_evaluation_and_keeps_its_noise() {
             let t = schedule.t_of_tau(tau);
             let line = start.clone() * (1.0 - t) + first(1) * t;
             let at_first = |x: State| x.narrow(1, 0, 1).into_data();
-            // The same three operations on f32.
+            // The same three operations in f32.
             at_first(state).assert_approx_eq::<f32>(&at_first(line), Tolerance::absolute(1e-6));
         }
     }
@@ -123,7 +123,8 @@ fn a_known_position_is_on_its_line_at_every_evaluation_and_keeps_its_noise() {
 
 #[test]
 fn independent_positions_do_not_feel_each_other() {
-    // A product distribution: (½, ½) times (0.3, 0.7). The second position has its own flow, whatever the first is held to.
+    // A product distribution: (½, ½) times (0.3, 0.7). The second position follows its own flow,
+    // whatever value the first is held to.
     let sequences = vec![vec![0, 1], vec![0, 2], vec![1, 1], vec![1, 2]];
     let distribution = DiscreteDistribution::new(3, sequences, &[0.15, 0.35, 0.15, 0.35]).unwrap();
     let (schedule, start) = (Schedule::new(3).unwrap(), noise(&distribution, BATCH, 5));
@@ -155,7 +156,8 @@ fn infilled_marginals_are_nearer_to_the_conditional_ones_than_to_those_of_no_con
             let pairs = distribution.into_iter().zip(conditional);
             pairs.map(|(p, q)| (p - q).abs() / 2.0).sum()
         };
-        // Pinning is approximate, and no number of steps mends it: about half of the distance is left after a 0, a third after others. Chance moves it by 0.03.
+        // Pinning is approximate for any number of steps: about half of the distance remains after
+        // a 0, a third after the others. Random variation moves it by 0.03.
         let (found, free) = (distance(found), distance(free));
         assert!(found < 0.6 * free, "after {token}: {found} of {free}");
     }

@@ -1,7 +1,8 @@
 //! The schedule and the flow-map weights agree with the published implementation.
 //!
-//! `golden/` holds every 50th entry of its tables and its pinned times; the full tables are compared too where they are
-//! found, in `../shared` beside the repository or in the folder that `FLM_SHARED` names.
+//! `golden/` holds every 50th entry of the reference's tables and its pinned times. The full
+//! tables are compared too if they exist, in `../shared` next to the repository or in the folder
+//! named by `FLM_SHARED`.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use flm_simplex::flow_map::semigroup_weight;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// Agreement asked of times: what a network's time embedding, in f32, could not tell apart.
+/// Tolerance for times; a network's time embedding, in f32, cannot resolve smaller differences.
 const TIME_TOLERANCE: f64 = 1e-6;
 
 fn golden(text: &str) -> Value {
@@ -71,7 +72,7 @@ fn schedules_agree_on_the_full_tables() {
             reason = "a test that checks nothing must say so"
         )]
         {
-            eprintln!("skipped: {} is not there", path.display());
+            eprintln!("skipped: {} does not exist", path.display());
         }
         return;
     };
@@ -109,7 +110,8 @@ fn pinned_times_weights_and_derivatives_agree() {
     }
     for (t, slope) in [("s", "d_tau_d_t_at_s"), ("t", "d_tau_d_t_at_t")] {
         for (t, slope) in read(t).into_iter().zip(read(slope)) {
-            // The reference rounds t and dτ/dt to f32; the slope changes by some fifty per unit of t.
+            // The reference rounds t and dτ/dt to f32; the slope changes by about fifty per unit
+            // of t.
             let found = schedule.dtau_dt(t);
             assert!(
                 (found / slope - 1.0).abs() < 1e-5,

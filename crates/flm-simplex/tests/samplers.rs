@@ -1,4 +1,4 @@
-//! Samplers draw from the distribution whose denoiser they are given, in whatever coordinates.
+//! Samplers draw from the distribution of their denoiser, in any linear coordinates.
 
 use std::cell::RefCell;
 
@@ -15,8 +15,8 @@ type State = Tensor<Flex, 3>;
 
 const BATCH: usize = 2_000;
 
-/// χ² with three degrees of freedom exceeds this with probability 1e-4: the false-alarm rate of each test of a distribution
-/// here, were its seed not fixed.
+/// χ² with three degrees of freedom exceeds this with probability 1e-4. This would be each test's
+/// false-alarm rate if its seed were not fixed.
 const CHI_SQUARE_LIMIT: f64 = 21.1;
 
 fn distribution() -> DiscreteDistribution {
@@ -84,7 +84,7 @@ fn one_exact_jump_gives_the_samples_of_many() {
     };
     let one = sample(1);
     assert!(one.iter().all(Option::is_some));
-    // Rounding of the states between (1e-7) moves one start in a million across a border.
+    // Rounding of the intermediate states (1e-7) moves one start in a million across a border.
     for steps in [2, 5] {
         assert_eq!(sample(steps), one, "{steps} steps");
     }
@@ -106,7 +106,8 @@ fn euler_approaches_the_exact_flow() {
         let samples = distribution.decode(denoised.unwrap());
         samples.iter().zip(&exact).filter(|(a, b)| a != b).count()
     };
-    // First order: eight times the steps leave about an eighth of the errors; a quarter allows for chance.
+    // First order: eight times the steps leave about an eighth of the errors. The bound of a
+    // quarter allows for random variation.
     let (few, many) = (wrong(8), wrong(64));
     assert!(few >= 20, "{few} wrong in 8 steps: too few to compare");
     assert!(4 * many < few, "{few} wrong in 8 steps, {many} in 64");
@@ -114,7 +115,8 @@ fn euler_approaches_the_exact_flow() {
 
 #[test]
 fn noise_put_back_keeps_the_distribution() {
-    // At γ = 1 every jump ends at a sample of the distribution, and noise is added to that: exact at any number of steps.
+    // At γ = 1 every jump ends at a sample of the distribution, to which noise is added. This is
+    // exact for any number of steps.
     let (distribution, schedule) = (distribution(), Schedule::new(3).unwrap());
     let (state, mut rng) = start(&distribution, BATCH, 4);
     let noise = || {
@@ -137,7 +139,7 @@ fn noise_put_back_keeps_the_distribution() {
     assert!(statistic < CHI_SQUARE_LIMIT, "χ² = {statistic}");
 }
 
-/// One-hots of a token drawn at each position of a distribution `[batch, length, vocabulary]`.
+/// Returns one-hots of a token drawn at each position of `denoised` `[batch, length, vocabulary]`.
 fn drawn(denoised: &State, rng: &mut ChaCha8Rng) -> State {
     let shape = denoised.dims();
     let mut values: Vec<f32> = denoised.to_data().iter::<f32>().collect();
@@ -184,8 +186,8 @@ fn bridged(
 
 #[test]
 fn a_bridge_with_many_steps_draws_from_the_distribution() {
-    // Positions are drawn independently at each step: what they have in common is lost where the steps are few. One in a hundred of the samples
-    // may end at no sequence of the distribution.
+    // Positions are drawn independently at each step, so their dependence is lost if steps are few.
+    // One sample in a hundred may end outside the distribution.
     let distribution = distribution();
     let found = bridged(&distribution, 256, Renewal::Bridge, 6);
     let valid: Vec<_> = found.into_iter().filter(Option::is_some).collect();
@@ -213,11 +215,12 @@ fn full_renewal_of_an_exact_flow_map_draws_from_the_distribution_in_few_steps() 
     }
 }
 
-/// A two-time denoiser that reads a state only through h = xE: softmax of h·W, with W turned by the times.
+/// A two-time denoiser that reads a state only through h = xE: softmax of h·W, with W scaled by
+/// the times.
 struct Projecting {
     embedding: State,
     head: State,
-    /// Whether it is given h (and answers D·E) or x (and answers D).
+    /// Whether it reads h and returns the mean D·E, or reads x and returns D.
     projected: bool,
 }
 

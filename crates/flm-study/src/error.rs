@@ -1,16 +1,16 @@
 //! Errors.
 
-/// Why something cannot be measured.
+/// An error from a measurement.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An input that cannot be measured: what, expected, found.
+    /// An invalid input: what it is, expected and found.
     #[error("{0}")]
     Input(String),
-    /// The watcher asked to stop.
+    /// The watcher canceled the work.
     #[error("stopped before all {work}")]
     Cancelled {
-        /// What was not finished.
+        /// The unfinished work.
         work: &'static str,
     },
     /// A file cannot be read.
@@ -18,7 +18,7 @@ pub enum Error {
     Io {
         /// The file.
         path: std::path::PathBuf,
-        /// What the system said.
+        /// The source error.
         source: std::io::Error,
     },
     /// A model of this workspace cannot be read or evaluated.
@@ -30,16 +30,16 @@ pub enum Error {
     /// Data or a tokenizer cannot be read.
     #[error(transparent)]
     Data(#[from] flm_data::DataError),
-    /// A scorer refuses a text.
+    /// A scorer cannot score a text.
     #[error(transparent)]
     Score(#[from] flm_eval::ScoreError),
     /// A pretrained model cannot be read.
     #[error(transparent)]
     Judge(#[from] flm_eval::judge::JudgeError),
-    /// An n-gram model cannot be made.
+    /// An n-gram model cannot be built.
     #[error(transparent)]
     NGram(#[from] flm_eval::ngram::NGramError),
-    /// Threads cannot be started.
+    /// Threads could not be started.
     #[error(transparent)]
     Train(#[from] flm_train::TrainError),
     /// There are no samples.

@@ -73,7 +73,7 @@ impl Evaluation {
     pub fn measure_copying(&mut self, samples: &Samples, dataset: &Dataset) -> Result<()> {
         let copied = samples.copied(dataset)?.ok_or_else(|| {
             Error::Input(format!(
-                "--copying compares tokens, but {} holds texts only: name a .jsonl file of `flm sample`",
+                "--copying compares tokens, but {} has only texts: pass a .jsonl file of `flm sample`",
                 self.name
             ))
         })?;
@@ -100,7 +100,7 @@ pub fn mauve<E: From<Error>>(
     let count = fewest.unwrap_or(0).min(text.len());
     if count < LEAST_TEXTS {
         return Err(E::from(Error::Input(format!(
-            "--mauve needs {LEAST_TEXTS} samples and as many validation rows at least, found {count}"
+            "--mauve needs at least {LEAST_TEXTS} samples and as many validation rows, found {count}"
         ))));
     }
     text.truncate(count);

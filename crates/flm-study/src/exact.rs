@@ -1,7 +1,7 @@
-//! What models would write that know the grammar's distribution.
+//! Flows and diffusion models with exact denoisers for a grammar's distribution.
 //!
-//! States are as wide as the vocabulary here, and everything is computed by the host, in double precision but for the network: nothing is trained, and the
-//! distribution is a grammar's, whose words are few.
+//! Nothing is trained here. States are as wide as the vocabulary, which is small for a grammar.
+//! Exact denoisers compute on the host in double precision.
 
 mod flow;
 mod losses;
@@ -21,11 +21,12 @@ use flm_simplex::stream::generator;
 use flm_train::Workers;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Rows of tokens that the exact model of a family draws in so many steps.
+/// Draws rows of tokens from the exact model of a family in `steps` steps.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if no sentence of the grammar fits a row, [`Error::Cancelled`] if `watch` says so.
+/// [`Error::Input`] if no sentence of the grammar fits a row, [`Error::Cancelled`] if `watch`
+/// returns `false`.
 pub fn samples<B: Backend>(
     flow: &ExactFlow<'_>,
     family: Family,
@@ -55,7 +56,7 @@ pub fn samples<B: Backend>(
     })
 }
 
-/// The name of an exact model, for people.
+/// Returns the display name of an exact model.
 pub fn name(family: Family) -> &'static str {
     match family {
         Family::Flow => "flow",
@@ -64,7 +65,7 @@ pub fn name(family: Family) -> &'static str {
     }
 }
 
-/// So many answers, on all cores.
+/// Computes `count` results in parallel on all cores.
 fn side_by_side<T: Send>(
     count: usize,
     label: &str,
@@ -75,7 +76,9 @@ fn side_by_side<T: Send>(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let answers = Workers::new(cores.min(count))?.map(count, |index| {
         if !watch(done.load(Ordering::Relaxed), label) {
-            return Err(Error::Cancelled { work: "was drawn" });
+            return Err(Error::Cancelled {
+                work: "rows were finished",
+            });
         }
         let answer = answer(index)?;
         watch(done.fetch_add(1, Ordering::Relaxed) + 1, label);

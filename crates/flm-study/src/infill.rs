@@ -1,4 +1,4 @@
-//! Holes in rows, and what fills them.
+//! Infilling: holes in validation rows, and metrics of their fills.
 
 use crate::{Error, Result, Symbols, purpose};
 use flm::{Conditioning, Record};
@@ -10,65 +10,68 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::ops::Range;
 
-/// The rows that holes are made in.
+/// Metrics of the original rows.
 #[derive(Serialize)]
 pub struct Themselves {
-    /// Tokens in a hole.
+    /// Number of tokens in a hole.
     pub span: usize,
-    /// Rows, each with one hole.
+    /// Number of rows, each with one hole.
     pub count: usize,
-    /// Share of sentences among them, where the distribution is known.
+    /// Share of rows that are sentences, if the grammar is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid: Option<f64>,
-    /// Different spans among all that were taken out.
+    /// Share of distinct spans among all removed spans.
     pub distinct: f64,
-    /// How often one who draws from the distribution, given all other words, finds those that were there.
+    /// Mean probability of the removed words given the rest of the row, under the exact
+    /// distribution: the expected share of exact fills.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oracle_exact: Option<f64>,
 }
 
-/// One fill for each hole.
+/// Metrics of one fill per hole.
 #[derive(Serialize)]
 pub struct Fills {
-    /// Holes.
+    /// Number of holes.
     pub count: usize,
-    /// Share of holes that are filled with what was there.
+    /// Share of holes that are filled with the original tokens.
     pub exact: f64,
-    /// Share of whole rows that are sentences, where the distribution is known.
+    /// Share of filled rows that are sentences, if the grammar is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid: Option<f64>,
-    /// Different fills among all.
+    /// Share of distinct fills among all fills.
     pub distinct: f64,
 }
 
-/// Samples that happen to agree with what is known.
+/// Metrics of rejection sampling: unconditional samples that agree with the known tokens.
 #[derive(Serialize)]
 pub struct Rejection {
-    /// Samples drawn.
+    /// Number of samples drawn.
     pub samples: usize,
-    /// Share that agrees with a row, averaged over rows.
+    /// Share of samples that agree with a row, averaged over rows.
     pub accepted: f64,
-    /// Share of rows with which at least one agrees.
+    /// Share of rows with at least one agreeing sample.
     pub answered: f64,
-    /// Share of sentences among those that agree; none where none does.
+    /// Share of sentences among agreeing samples; `None` if no sample agrees or there is
+    /// no grammar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid: Option<f64>,
-    /// Share of those that agree with the hole as well.
+    /// Share of agreeing samples that also match the hole; `None` if no sample agrees.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<f64>,
 }
 
-/// Who says what a sentence is, if anybody does.
+/// Decides whether rows are sentences, if there is a grammar.
 pub struct Sentences<'a> {
-    /// The grammar of the text, where it has one.
+    /// The grammar of the text, if any.
     pub grammar: Option<&'a Grammar>,
     /// The tokenizer of the rows.
     pub tokenizer: &'a TextTokenizer,
 }
 
 impl Sentences<'_> {
-    /// Whether a row with the hole filled is a sentence, each token of the fill one of its words: an end in the hole would leave another, shorter
-    /// text to be judged.
+    /// Returns `true` if a filled row is a sentence and every token of the fill is a word.
+    ///
+    /// An end token in the fill would leave a different, shorter text to check.
     fn holds(&self, grammar: &Grammar, hole: &Hole, row: &[u32]) -> bool {
         let fill = &row[hole.open.clone()];
         let text = self.tokenizer.decode(row);
@@ -81,14 +84,14 @@ impl Sentences<'_> {
         ![tokenizer.pad_id(), tokenizer.bos_id(), tokenizer.eos_id()].contains(&token)
     }
 
-    /// The share of filled rows that are sentences, where that is known and there are rows.
+    /// Returns the share of filled rows that are sentences; `None` without a grammar or rows.
     fn valid<'r>(&self, rows: impl Iterator<Item = (&'r Hole, &'r [u32])>) -> Option<f64> {
         let grammar = self.grammar?;
         share(rows.map(|(hole, row)| self.holds(grammar, hole, row)))
     }
 }
 
-/// How many of some are so; none of none.
+/// Returns the share of `true` values; `None` if there are no values.
 fn share(found: impl Iterator<Item = bool>) -> Option<f64> {
     let (mut count, mut all) = (0_usize, 0_usize);
     for found in found {
@@ -98,7 +101,7 @@ fn share(found: impl Iterator<Item = bool>) -> Option<f64> {
     (all > 0).then(|| count as f64 / all as f64)
 }
 
-/// A validation row and what of it is taken out.
+/// A validation row and its hole.
 struct Hole {
     row: Vec<u32>,
     open: Range<usize>,
@@ -113,22 +116,23 @@ impl Hole {
         self.span() == &row[self.open.clone()]
     }
 
-    /// Whether a row is this one but for the hole.
+    /// Returns `true` if a row equals this one outside the hole.
     fn agrees(&self, row: &[u32]) -> bool {
         self.row[..self.open.start] == row[..self.open.start]
             && self.row[self.open.end..] == row[self.open.end..]
     }
 }
 
-/// Holes of one length in different rows.
+/// Holes of one length, each in a different row.
 pub struct Holes {
-    /// Tokens in a hole.
+    /// Number of tokens in a hole.
     pub span: usize,
     holes: Vec<Hole>,
 }
 
 impl Holes {
-    /// Takes `span` tokens of text out of the first validation rows that have as many, somewhere.
+    /// Removes `span` tokens of text at a random position from each of the first `count` validation
+    /// rows that are long enough.
     pub fn dig(
         dataset: &Dataset,
         data: &str,
@@ -158,14 +162,14 @@ impl Holes {
         }
         if holes.is_empty() {
             return Err(Error::Input(format!(
-                "--span {span}: no validation row of {} has as many tokens of text",
+                "--span {span}: no validation row of {} has that many tokens of text",
                 data
             )));
         }
         Ok(Self { span, holes })
     }
 
-    /// The rows without what is taken out.
+    /// Returns the rows with their holes as a conditioning.
     pub fn conditioning(&self) -> Conditioning {
         let known = |hole: &Hole| {
             let mut row: Vec<_> = hole.row.iter().copied().map(Some).collect();
@@ -175,7 +179,7 @@ impl Holes {
         Conditioning::Tokens(self.holes.iter().map(known).collect())
     }
 
-    /// Of one fill for each hole.
+    /// Computes the metrics of one fill per hole.
     pub fn judge(&self, fills: &[Record], distribution: &Sentences<'_>) -> Fills {
         let rows = || fills.iter().map(|fill| fill.tokens.as_slice());
         let pairs = || self.holes.iter().zip(rows());
@@ -189,7 +193,8 @@ impl Holes {
         }
     }
 
-    /// What the first samples of some, a hundredth, a tenth and all of them, have for these holes by agreeing with what is known.
+    /// Computes the metrics of rejection sampling with the first hundredth, the first tenth and all
+    /// of the samples `free`.
     pub fn reject(&self, free: &[Record], distribution: &Sentences<'_>) -> Vec<Rejection> {
         let mut budgets = vec![free.len() / 100, free.len() / 10, free.len()];
         budgets.retain(|&budget| budget > 0);
@@ -218,7 +223,8 @@ impl Holes {
         budgets.into_iter().map(of).collect()
     }
 
-    /// What the rows themselves would be judged to be, and how often the exact denoiser would find their words.
+    /// Computes the metrics of the original rows, and the probability of their words under the
+    /// exact distribution.
     pub fn themselves(&self, distribution: &Sentences<'_>) -> Themselves {
         let spans: HashSet<&[u32]> = self.holes.iter().map(Hole::span).collect();
         Themselves {
@@ -241,14 +247,15 @@ impl Holes {
 }
 
 impl Hole {
-    /// The probability of the words of a hole, given all others, by the distribution; none where the row is no sentence of it.
+    /// Returns the probability of the words in the hole given all other words; `None` if the row is
+    /// not a sentence.
     fn probability(&self, rows: &GrammarRows<'_>, symbols: &Symbols) -> Option<f64> {
         let row: Vec<Option<usize>> = symbols.of(&self.row)?.into_iter().map(Some).collect();
         let mut known = row.clone();
         known[self.open.clone()].fill(None);
         let mut open = rows.known(&known);
         for place in self.open.clone() {
-            // Any word, but no end.
+            // Allow any word, but not the end.
             open[place * rows.symbols()..][rows.end()..rows.symbols()].fill(f64::NEG_INFINITY);
         }
         let log_mass = |weights: &[f64]| Some(rows.given(weights)?.log_mass());
@@ -281,7 +288,8 @@ mod tests {
         for (hole, fill, expected) in [
             (&last, well, true),
             (&last, cats, false),
-            // What is before it is a sentence, and so is what is behind a beginning.
+            // The words before the end token are a sentence, and so are the words after a
+            // begin token.
             (&last, eos, false),
             (&last, pad, false),
             (&first, bos, false),
@@ -293,11 +301,11 @@ mod tests {
         }
         let rows = grammar.rows(5);
         let symbols = Symbols::new(&rows, &tokenizer).unwrap();
-        // Of all words only the one that is there fits.
+        // Only the original word fits.
         for hole in [&last, &first] {
             assert_eq!(hole.probability(&rows, &symbols), Some(1.0));
         }
-        // Two of the three sentences, equally likely.
+        // Two of the three sentences fit, with equal probability.
         let both = Hole {
             row: last.row.clone(),
             open: 0..3,

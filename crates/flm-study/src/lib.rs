@@ -1,11 +1,13 @@
 //! Measures of language models that need a model or a grammar's exact distribution.
 //!
-//! - [`Scorers`]: other models that read samples: GPT-2, the Llama family, n-gram models of a data folder, autoregressive models
-//! - [`exact`]: diffusion models and flows whose denoiser is exact for a grammar: the best that training can reach
+//! - [`Scorers`]: models that score samples: GPT-2, the Llama family, n-gram models of a data
+//!   folder, autoregressive models
+//! - [`exact`]: diffusion models and flows with the exact denoiser of a grammar: the optimum
+//!   of training
 //! - [`Samples`] and [`Evaluation`]: files of samples and their figures
 //! - [`sweep`]: quality against entropy over many settings
 //! - [`ValidationRows`] and [`RowLikelihood`]: likelihoods of held-out text
-//! - [`Holes`]: spans of validation rows that models fill
+//! - [`Holes`]: spans of validation rows for models to fill
 //!
 //! Metrics of texts alone are in [`flm_eval`].
 
@@ -30,11 +32,14 @@ pub use symbols::Symbols;
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Called before and after each item with the number of finished items and what is being done; `false` before an item ends the work with
-/// [`Error::Cancelled`].
+/// A progress callback, called before and after each item.
+///
+/// The arguments are the number of finished items and a label of the current work. Returning
+/// `false` before an item stops the work with [`Error::Cancelled`].
 pub type Watch<'a> = &'a (dyn Fn(u64, &str) -> bool + Sync);
 
-/// Purposes of generators. `flm-objective` has the numbers below 100; 107, 108 and 115 are this crate's.
+/// Purposes of random streams. Numbers below 100 belong to `flm-objective`; 107, 108 and 115 to
+/// this crate.
 mod purpose {
     pub(crate) const HOLE: u64 = 107;
     pub(crate) const PERFECT: u64 = 108;

@@ -48,7 +48,7 @@ impl Samples {
             }
         };
         if samples.texts.is_empty() {
-            return Err(Error::Input(format!("{} holds no sample", path.display())));
+            return Err(Error::Input(format!("{} has no samples", path.display())));
         }
         Ok(samples)
     }

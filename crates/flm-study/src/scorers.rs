@@ -1,4 +1,5 @@
-//! Other models that score samples: GPT-2, the Llama family, n-gram models of a data folder, and autoregressive models of this workspace.
+//! Models that score samples: GPT-2, the Llama family, n-gram models of a data folder, and
+//! autoregressive models of this workspace.
 
 mod own;
 mod pretrained;
@@ -13,50 +14,52 @@ use own::Own;
 use pretrained::Pretrained;
 use std::path::Path;
 
-/// Tokens that an n-gram model looks at, itself included, where it is not said.
+/// The default order of n-gram models.
 const ORDER: usize = 4;
 
-/// Texts to be scored together.
+/// A set of texts to score.
 pub struct TextSet<'a> {
     /// The texts.
     pub texts: &'a [String],
-    /// The model's tokens of each text, if they are known.
+    /// The sampled tokens of each text, if known.
     pub tokens: Option<&'a [Vec<u32>]>,
 }
 
-/// Who scores.
+/// A scorer.
 enum Judge {
     Pretrained(Box<Pretrained>),
     NGram(Box<DataNGram>),
     Own(Box<Own>),
 }
 
-/// The models that score.
+/// A list of scorers.
 pub struct Scorers {
     judges: Vec<Judge>,
     length: Option<usize>,
 }
 
-/// How texts are scored.
+/// Options for scoring texts.
 #[derive(Clone, Debug)]
 pub struct ScoringOptions<B: Backend> {
-    /// Texts that a network reads together.
+    /// Number of texts per batch.
     pub batch: usize,
-    /// Where networks are evaluated.
+    /// The device of networks.
     pub device: B::Device,
-    /// Batches that are read side by side.
+    /// Number of batches to evaluate in parallel.
     pub side_by_side: usize,
-    /// How networks are evaluated; always in f32.
+    /// How networks are evaluated; the precision is always f32.
     pub execution: Execution,
 }
 
 impl Scorers {
-    /// Finds the scorers that are named, and counts n-grams: a scorer that cannot be used is an error before anything is scored.
-    /// Pretrained models cut texts at `length` of their tokens.
+    /// Opens the named scorers and counts n-grams.
+    ///
+    /// A scorer that cannot be used is an error here, before anything is scored. Pretrained models
+    /// truncate texts to `length` of their tokens.
     ///
     /// # Errors
     ///
-    /// The first name that is no scorer, or a file of one that cannot be read.
+    /// The first name that is not a scorer, or a scorer's file that cannot be read.
     pub fn open(names: &[String], length: Option<usize>) -> Result<Self> {
         let judges = names.iter().map(|name| judge(name, length));
         Ok(Self {
@@ -65,7 +68,9 @@ impl Scorers {
         })
     }
 
-    /// The scores of every set, in the order of the scorers. Networks are read in every call.
+    /// Scores every set, in the order of the scorers.
+    ///
+    /// Each call loads the weights of networks again.
     ///
     /// # Errors
     ///
@@ -96,33 +101,33 @@ impl Scorers {
         Ok(scores)
     }
 
-    /// The number of scorers.
+    /// Returns the number of scorers.
     pub fn len(&self) -> usize {
         self.judges.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no scorers.
     pub fn is_empty(&self) -> bool {
         self.judges.is_empty()
     }
 
-    /// Whether a network is among them, which needs a device.
+    /// Returns `true` if a scorer is a network, which needs a device.
     pub fn have_networks(&self) -> bool {
         let network = |judge: &Judge| !matches!(judge, Judge::NGram(_));
         self.judges.iter().any(network)
     }
 
-    /// Whether a pretrained network is among them: only these give features.
+    /// Returns `true` if a scorer is a pretrained network. Only these compute features.
     pub fn have_features(&self) -> bool {
         let pretrained = |judge: &Judge| matches!(judge, Judge::Pretrained(_));
         self.judges.iter().any(pretrained)
     }
 
-    /// Features of every list of texts by each pretrained network.
+    /// Computes the features of every list of texts with each pretrained network.
     ///
     /// # Errors
     ///
-    /// As those of [`score`](Self::score).
+    /// The errors of [`score`](Self::score).
     pub fn features<B: Backend>(
         &self,
         texts: &[&[String]],
@@ -138,11 +143,11 @@ impl Scorers {
     }
 }
 
-/// What a network makes of texts.
+/// Features of texts, computed by a network.
 pub struct Features {
-    /// Who read them.
+    /// Identity of the scorer.
     pub scorer: String,
-    /// Of each list of texts a vector for each.
+    /// One feature vector per text, for each list.
     pub lists: Vec<Vec<Vec<f32>>>,
 }
 
@@ -171,7 +176,7 @@ fn judge(name: &str, length: Option<usize>) -> Result<Judge> {
     Ok(Judge::Pretrained(Box::new(judge)))
 }
 
-/// An n-gram model of the training rows of a data folder, in its tokens.
+/// An n-gram model of the training rows of a data folder, over its tokens.
 struct DataNGram {
     model: NGramModel,
     tokenizer: TextTokenizer,
@@ -182,7 +187,7 @@ struct DataNGram {
 impl DataNGram {
     fn train(data: &Path, order: usize) -> Result<Self> {
         let dataset = Dataset::open(data)?;
-        // Samples may hold special tokens where none belong.
+        // Samples may contain special tokens anywhere.
         let tokenizer = dataset.tokenizer().clone().reading_specials();
         let layout = dataset.meta().layout;
         let mut counts = NGramCounts::new(order, tokenizer.vocab_size())?;
@@ -192,7 +197,8 @@ impl DataNGram {
             match layout {
                 Layout::Rows => counts.add(until(&row, eos), true)?,
                 Layout::Packed => {
-                    // A document may go on in the next block, which begins like one: samples do as well.
+                    // The last document may continue in the next block, which also starts like a
+                    // document. The same holds for samples.
                     let mut documents = inside(&row, &tokenizer).peekable();
                     while let Some(document) = documents.next() {
                         counts.add(document, documents.peek().is_some())?;
@@ -229,8 +235,10 @@ impl DataNGram {
     }
 }
 
-/// The documents of a text, and which of them end. Of a packed block the tokens tell, where they are those that the text was made of: lines
-/// of it may be documents, or parts of one.
+/// Splits a text into documents, each with a flag that tells whether it ends.
+///
+/// A packed block is split by its tokens if they decode to the text. Lines alone do not tell,
+/// because a document may contain line breaks.
 fn documents(
     layout: Layout,
     tokenizer: &TextTokenizer,
@@ -254,7 +262,8 @@ fn documents(
         .collect()
 }
 
-/// The documents in a packed block, the last of them cut. The frame of begin and end token is no text.
+/// Splits a packed block into documents, without its begin and end tokens. The last document
+/// is cut.
 fn inside<'a>(
     block: &'a [u32],
     tokenizer: &TextTokenizer,
@@ -265,7 +274,7 @@ fn inside<'a>(
     block.split(move |token| *token == eos)
 }
 
-/// What of a row stands before its end.
+/// Returns the tokens of a row before its end token.
 fn until(row: &[u32], eos: u32) -> &[u32] {
     let end = row.iter().position(|token| *token == eos);
     &row[..end.unwrap_or(row.len())]

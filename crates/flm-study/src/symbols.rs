@@ -1,19 +1,23 @@
-//! The distribution of a data folder's rows, where they are sentences of a grammar.
+//! The mapping between a tokenizer's tokens and a grammar's symbols.
 
 use crate::{Error, Result};
 use flm_data::TextTokenizer;
 use flm_eval::GrammarRows;
 
-/// Tokens and the symbols by which a grammar's rows call them.
+/// A mapping between tokens and the symbols of [`GrammarRows`].
 pub struct Symbols {
-    /// Of every symbol.
+    /// The token of each symbol.
     tokens: Vec<u32>,
-    /// Of every token, if it is one of the grammar.
+    /// The symbol of each token, if the grammar has one.
     symbols: Vec<Option<usize>>,
 }
 
 impl Symbols {
-    /// Fails where a word of the grammar is no token.
+    /// Creates the mapping.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if a word of the grammar is not a token.
     pub fn new(rows: &GrammarRows<'_>, tokenizer: &TextTokenizer) -> Result<Self> {
         let mut tokens = Vec::with_capacity(rows.symbols());
         for word in rows.words() {
@@ -31,17 +35,17 @@ impl Symbols {
         Ok(Self { tokens, symbols })
     }
 
-    /// The tokens of all symbols.
+    /// The token of each symbol.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// The symbol of a token, if it is one.
+    /// Returns the symbol of a token, if it has one.
     pub fn symbol(&self, token: u32) -> Option<usize> {
         *self.symbols.get(token as usize)?
     }
 
-    /// A row of tokens in symbols; none if a token is none.
+    /// Converts a row of tokens to symbols; `None` if a token has no symbol.
     pub fn of(&self, tokens: &[u32]) -> Option<Vec<usize>> {
         tokens.iter().map(|&token| self.symbol(token)).collect()
     }

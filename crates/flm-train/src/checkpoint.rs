@@ -1,4 +1,4 @@
-//! Everything a run needs to go on as if it had never stopped.
+//! Checkpoints: everything a run needs to resume as if it had never stopped.
 
 use crate::clock::FittedClock;
 use crate::config::TrainConfig;
@@ -17,17 +17,17 @@ use std::path::{Path, PathBuf};
 
 /// Version of the checkpoint format.
 const FORMAT: u32 = 1;
-/// Older checkpoints than this many are removed.
+/// Number of checkpoints to keep; older ones are removed.
 const KEPT: usize = 2;
 const STATE: &str = "state.json";
-/// Checkpoints are named by this and their step.
+/// Prefix of the names of checkpoint folders, before the step.
 const PREFIX: &str = "step-";
 
 type FileFormat = NamedMpkFileRecorder<FullPrecisionSettings>;
 
-/// What is not a tensor, and what tells that the tensors are the right ones.
+/// The contents of `state.json`: all state but the tensors, and the data to verify the tensors.
 ///
-/// Data position and generators need no entry: both are functions of the seed and the step.
+/// The data position and the generators need no entry: both are functions of the seed and the step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
@@ -39,26 +39,26 @@ struct Saved {
     /// Identity of the token data.
     data: String,
     config: TrainConfig,
-    /// The clock and the losses it is fitted to, where it is.
+    /// The clock and the losses that it is fitted to, if one is fitted.
     clock: Option<FittedClock>,
-    /// The network's parameters: name and shape.
+    /// Names and shapes of the network's parameters.
     parameters: BTreeMap<String, Vec<usize>>,
-    /// The files of tensors with their SHA-256.
+    /// Names of the tensor files with their SHA-256.
     files: BTreeMap<String, String>,
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State {
     /// Steps done.
     pub(crate) step: u64,
     /// Seconds trained so far.
     pub(crate) seconds: f64,
-    /// The clock and the losses it is fitted to, where it is.
+    /// The clock and the losses that it is fitted to, if one is fitted.
     pub(crate) clock: Option<FittedClock>,
 }
 
-/// What a checkpoint must have been made with to be continued.
+/// The data and settings that a checkpoint must match to be resumed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
     /// Identity of the token data.
@@ -74,16 +74,17 @@ pub(crate) struct Tensors<B: AutodiffBackend, N: Network<B>> {
     pub(crate) auxiliary: Option<Auxiliary<B, N>>,
 }
 
-/// A network that is trained beside the model.
+/// A network that is trained alongside the model, and its optimizers.
 pub(crate) struct Auxiliary<B: AutodiffBackend, N: Network<B>> {
     pub(crate) network: N,
     pub(crate) optimizers: Optimizers<B, N>,
 }
 
-/// What the files of an [`Auxiliary`]'s optimizers begin with.
+/// Prefix of the file names of an [`Auxiliary`]'s optimizers.
 const AUXILIARY: &str = "auxiliary-";
 
-/// Writes a checkpoint beside its place and moves it there when it is whole; then removes the oldest ones.
+/// Writes a checkpoint to a staging folder and moves it into place when complete. Then removes all
+/// but the [`KEPT`] newest checkpoints.
 pub(crate) fn save<B: AutodiffBackend, N: Network<B>>(
     root: &Path,
     tensors: &Tensors<B, N>,
@@ -149,16 +150,16 @@ fn folder_name(step: u64) -> String {
     format!("{PREFIX}{step:08}")
 }
 
-/// The newest checkpoint under `root` with its step, if there is one.
+/// Returns the step and the path of the newest checkpoint under `root`, if there is one.
 pub fn latest(root: &Path) -> Result<Option<(u64, PathBuf)>, TrainError> {
     Ok(list(root)?.pop())
 }
 
-/// Removes the checkpoints under `root`. Folders of other names stay.
+/// Removes the checkpoints under `root`. Folders with other names stay.
 ///
 /// # Errors
 ///
-/// If the system refuses.
+/// [`TrainError::Io`] if a folder cannot be read or removed.
 pub fn remove_all(root: &Path) -> Result<(), TrainError> {
     for (_, path) in list(root)? {
         fs::remove_dir_all(&path).map_err(TrainError::io("remove", &path))?;
@@ -166,7 +167,8 @@ pub fn remove_all(root: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// The checkpoints under `root` with their steps, oldest first. Folders of other names are somebody else's.
+/// Lists the checkpoints under `root` with their steps, oldest first. Folders with other names
+/// are ignored.
 fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     if !root.exists() {
         return Ok(Vec::new());
@@ -187,7 +189,7 @@ fn list(root: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Fills freshly made tensors from a checkpoint of the same run.
+/// Loads `tensors` from a checkpoint of the same run.
 pub(crate) fn load<B: AutodiffBackend, N: Network<B>>(
     path: &Path,
     tensors: Tensors<B, N>,
@@ -205,7 +207,7 @@ pub(crate) fn load<B: AutodiffBackend, N: Network<B>>(
         if sha256(&path.join(name))? != *expected {
             return Err(broken(
                 path,
-                format!("{name} is not as it was written, it may be truncated or replaced"),
+                format!("{name} does not match its SHA-256, it may be truncated or replaced"),
             ));
         }
     }
@@ -222,7 +224,7 @@ pub(crate) fn load<B: AutodiffBackend, N: Network<B>>(
 fn read_state(path: &Path) -> Result<Saved, TrainError> {
     let json = fs::read(path.join(STATE)).map_err(TrainError::io("read", path.join(STATE)))?;
     let wrong = |error: serde_json::Error| broken(path, format!("{STATE}: {error}"));
-    // The version first: what a later one changed should not look like a mistake.
+    // The version comes first, so that changes of a later format are not reported as mistakes.
     #[derive(Deserialize)]
     struct Version {
         format: u32,
@@ -231,13 +233,13 @@ fn read_state(path: &Path) -> Result<Saved, TrainError> {
     if format != FORMAT {
         return Err(broken(
             path,
-            format!("format {FORMAT} expected, found {format}"),
+            format!("expected format {FORMAT}, found {format}"),
         ));
     }
     serde_json::from_slice(&json).map_err(wrong)
 }
 
-/// What tells that a checkpoint is of another run.
+/// Checks that a checkpoint belongs to this run.
 fn check_origin(saved: &Saved, origin: Origin<'_>) -> Result<(), String> {
     if saved.data != origin.data {
         return Err(format!(
@@ -257,24 +259,24 @@ fn check_origin(saved: &Saved, origin: Origin<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// What tells that a checkpoint is of another network.
+/// Checks that a checkpoint belongs to this network.
 fn check_parameters(
     saved: &BTreeMap<String, Vec<usize>>,
     ours: &BTreeMap<String, Vec<usize>>,
 ) -> Result<(), String> {
     for (name, shape) in ours {
         match saved.get(name) {
-            None => return Err(format!("it has no tensor {name}, which the network has")),
+            None => return Err(format!("it has no tensor {name}, which the network needs")),
             Some(found) if found != shape => {
                 return Err(format!(
-                    "its tensor {name} has shape {found:?}, the network's {shape:?}"
+                    "its tensor {name} has shape {found:?}, expected {shape:?}"
                 ));
             }
             Some(_) => (),
         }
     }
     match saved.keys().find(|name| !ours.contains_key(*name)) {
-        Some(name) => Err(format!("it has a tensor {name}, which the network has not")),
+        Some(name) => Err(format!("its tensor {name} is not in the network")),
         None => Ok(()),
     }
 }
@@ -344,15 +346,15 @@ mod tests {
         assert_eq!(reason(&[("a", [2, 3]), ("b", [4, 4])]), Ok(()));
         assert_eq!(
             reason(&[("a", [2, 3]), ("b", [4, 5])]).unwrap_err(),
-            "its tensor b has shape [4, 5], the network's [4, 4]"
+            "its tensor b has shape [4, 5], expected [4, 4]"
         );
         assert_eq!(
             reason(&[("a", [2, 3])]).unwrap_err(),
-            "it has no tensor b, which the network has"
+            "it has no tensor b, which the network needs"
         );
         assert_eq!(
             reason(&[("a", [2, 3]), ("b", [4, 4]), ("c", [1, 1])]).unwrap_err(),
-            "it has a tensor c, which the network has not"
+            "its tensor c is not in the network"
         );
     }
 }

@@ -1,40 +1,41 @@
-//! A clock that is fitted to the losses: training and samplers spend their time where the loss falls.
+//! A clock fitted to the losses: training and samplers spend their time where the loss falls.
 //!
-//! The best clock lets the loss fall by equal amounts in equal time (LangFlow; `mathematics.md`, section 2). The
-//! losses of past rows are averaged in bins of τ, older ones counting less. Smoothed and made to fall, they give the share of the whole fall that lies
-//! before each τ; the clock is the inverse of that.
+//! With the best clock the loss falls by equal amounts in equal time (LangFlow; `mathematics.md`,
+//! section 2). The losses of past rows are averaged in bins of τ, with decaying weights. The
+//! averages are smoothed and made non-increasing. They give the share of the total fall that lies
+//! before each τ; the clock is the inverse of that function.
 
 use flm_simplex::Clock;
 use serde::{Deserialize, Serialize};
 
-/// Bins of τ, and steps of the fitted clock.
+/// Number of bins of τ, and of steps of the fitted clock.
 const BINS: usize = 64;
-/// Steps after which a loss counts 1/e.
+/// Number of steps after which the weight of a loss is 1/e.
 const MEMORY: f64 = 1_000.0;
 /// Standard deviation of the smoothing, in bins.
 const SMOOTHING: f64 = 1.5;
 /// Share of the time that is spread evenly over τ.
 const EVEN: f64 = 0.1;
 
-/// Losses of past rows by their τ, and the clock as it was fitted last.
+/// Losses of past rows by τ, and the clock as last fitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FittedClock {
-    /// How many losses each bin has, the older ones in part.
+    /// Number of losses in each bin, with decayed weights.
     counts: Vec<f64>,
-    /// Their sums.
+    /// Sum of the losses in each bin, with the same weights.
     sums: Vec<f64>,
     /// τ at equal steps of the clock.
     taus: Vec<f64>,
 }
 
-/// What a checkpoint cannot have written.
+/// The error for an invalid clock in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("its fitted clock is damaged")]
 pub(crate) struct DamagedClock;
 
 impl FittedClock {
-    /// No losses yet, and the clock to begin with.
+    /// Creates a fit without losses that starts from `clock`.
     pub(crate) fn new(clock: &Clock) -> Self {
         Self {
             counts: vec![0.0; BINS],
@@ -43,12 +44,12 @@ impl FittedClock {
         }
     }
 
-    /// The clock as it was fitted last.
+    /// Returns the clock as last fitted.
     pub(crate) fn clock(&self) -> Clock {
-        Clock::new(self.taus.clone()).expect("fitted clocks tell a time")
+        Clock::new(self.taus.clone()).expect("a fitted clock is valid")
     }
 
-    /// The same, if it can be one.
+    /// Returns `self` if it is valid.
     pub(crate) fn checked(self) -> Result<Self, DamagedClock> {
         let numbers = self.counts.iter().chain(&self.sums);
         let bins = [self.counts.len(), self.sums.len()] == [BINS; 2];
@@ -57,7 +58,7 @@ impl FittedClock {
         valid.then_some(self).ok_or(DamagedClock)
     }
 
-    /// Adds the rows of a step, each with its τ and its loss.
+    /// Decays past losses and adds the rows of a step, each with its τ and its loss.
     pub(crate) fn add(&mut self, rows: &[(f64, f64)]) {
         let left = (-1.0 / MEMORY).exp();
         for value in self.counts.iter_mut().chain(&mut self.sums) {
@@ -70,7 +71,8 @@ impl FittedClock {
         }
     }
 
-    /// Moves the clock half the way to the one that the losses ask for. It begins where it began.
+    /// Moves the clock halfway to the best one for the losses, with the same start. Without losses
+    /// it stays.
     pub(crate) fn refit(&mut self) {
         let old = self.clock();
         let Some(asked) = self.asked(old.start()) else {
@@ -84,12 +86,14 @@ impl FittedClock {
         self.taus.push(1.0);
     }
 
-    /// The clock by which the smoothed loss falls evenly from τ = `start` on, but for the share [`EVEN`].
+    /// Returns the clock for which the smoothed loss falls evenly from τ = `start` on, except for
+    /// the evenly spread share [`EVEN`]. `None` if a bin has no losses nearby.
     fn asked(&self, start: f64) -> Option<Clock> {
-        // Before the start there are no losses.
+        // There are no losses before the start.
         let first = ((start * BINS as f64) as usize).min(BINS - 2);
         let losses = falling(&self.smoothed(first)?);
-        // The loss at the bins' middles and on the lines through them; the ends go on as their neighbours do.
+        // The loss at the centers of the bins, interpolated linearly between them and extrapolated
+        // at the ends.
         let fall = |tau: f64| {
             let at = tau * BINS as f64 - 0.5 - first as f64;
             let below = (at.floor().max(0.0) as usize).min(losses.len() - 2);
@@ -122,7 +126,8 @@ impl FittedClock {
         Clock::new(taus).ok()
     }
 
-    /// Mean losses of the bins from the `first` on, each with those around it; nothing if a bin sees no loss.
+    /// Returns the smoothed mean losses of the bins from `first` on, or `None` if a bin has no
+    /// losses nearby.
     fn smoothed(&self, first: usize) -> Option<Vec<f64>> {
         let smoothed = (first..BINS).map(|bin| {
             let (mut sum, mut count) = (0.0, 0.0);
@@ -138,7 +143,8 @@ impl FittedClock {
     }
 }
 
-/// The nearest numbers that never rise, by squared distance: pools of those that do have their mean.
+/// Returns the non-increasing sequence nearest to `values` by squared distance: adjacent values
+/// that rise are replaced by their mean.
 fn falling(values: &[f64]) -> Vec<f64> {
     let mut pools: Vec<(f64, usize)> = Vec::new();
     for value in values {
@@ -159,7 +165,7 @@ fn falling(values: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    /// A clock fitted to rows of the loss `loss`, again and again.
+    /// Fits a clock repeatedly to rows of the loss `loss`.
     fn fitted(start: Clock, loss: fn(f64) -> f64) -> FittedClock {
         let mut fitted = FittedClock::new(&start);
         let rows: Vec<(f64, f64)> = (0..2_000)
@@ -189,7 +195,7 @@ mod tests {
         // All of the fall lies in the middle fifth.
         let loss = |tau: f64| 1.0 - ((tau - 0.4) / 0.2).clamp(0.0, 1.0);
         let clock = fitted(Clock::even(), loss).clock();
-        // The even tenth of the time, and what smoothing spreads.
+        // The bounds allow for the even tenth of the time and for the smoothing.
         assert!(clock.tau(0.1) > 0.35, "{}", clock.tau(0.1));
         assert!(clock.tau(0.9) < 0.65, "{}", clock.tau(0.9));
         assert!((clock.tau(0.5) - 0.5).abs() < 0.01);

@@ -1,4 +1,4 @@
-//! How long and how fast to train, as it stands in a preset.
+//! Training settings, as in a preset.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,37 +8,43 @@ use serde::{Deserialize, Serialize};
 pub struct TrainConfig {
     /// Optimizer steps.
     pub steps: u64,
-    /// Sequences in a step.
+    /// Sequences per step.
     pub batch: usize,
-    /// Sequences in one forward and backward pass; gradients of a step's passes are averaged. It divides the batch.
+    /// Sequences per forward and backward pass; the gradients of a step's passes are averaged. Must
+    /// divide `batch`.
     pub micro_batch: usize,
-    /// Decides initialization, order of data, times, noise and dropout.
+    /// Seed of initialization, data order, times, noise and dropout.
     pub seed: u64,
-    /// Decay of the weights' exponential moving average, warmed up as min(decay, (1+n)/(10+n)).
+    /// Decay of the exponential moving average of the weights, warmed up as
+    /// min(decay, (1+n)/(10+n)).
     pub ema_decay: f64,
-    /// Probability of a row to have some of its positions known in training: a flow then learns to go on with a text, or to fill a hole. 0 for the
-    /// published recipe.
+    /// For flows: probability that a training row has some known positions. The flow then learns to
+    /// continue a text or to fill a hole. 0 in the published recipe.
     pub conditioning: f64,
-    /// Rows of the training split a step that soft targets are made from; 0 for the rows themselves as targets, as published. Of flows.
+    /// For flows: training rows per step that soft targets are made from; 0 uses the rows
+    /// themselves as targets, as published.
     pub references: usize,
-    /// Share of the rows of each micro-batch that are evaluated twice, the second time with the mean of what the network believed the first time; 0 for the published
-    /// recipe. Of flows without known positions.
+    /// For flows without known positions: share of the rows of each micro-batch that are
+    /// evaluated twice. The second evaluation also gets the mean of the first prediction. 0 in
+    /// the published recipe.
     pub self_conditioning: f64,
-    /// Steps between fits of the clock to the losses, the first after twice as many; 0 for a clock that stays, as published. Of flows.
+    /// For flows: steps between fits of the clock to the losses, the first after twice as many; 0
+    /// for a fixed clock, as published.
     pub clock_every: u64,
-    /// Weight of the loss of padding, in what is reported too; 1 as published. Of flows.
+    /// For flows: weight of the loss of padding, also in reported losses; 1 as published.
     pub padding_loss: f64,
-    /// Learning rates of a network that is trained beside the model, as a multiple of the model's; of objectives that have one.
+    /// Learning rates of the auxiliary network as a multiple of the model's, for objectives that
+    /// have one.
     pub auxiliary_rate: f64,
-    /// Steps between validations; 0 for only one at the end.
+    /// Steps between validations; 0 validates only at the end.
     pub validate_every: u64,
-    /// Validation sequences, the first ones of the split.
+    /// Number of validation sequences, the first ones of the split.
     pub validation_rows: usize,
-    /// Steps between checkpoints; 0 for only one at the end.
+    /// Steps between checkpoints; 0 writes only one at the end.
     pub checkpoint_every: u64,
     /// Steps between lines of metrics.
     pub log_every: u64,
-    /// How gradients become steps.
+    /// Settings of the optimizer.
     pub optimizer: OptimizerConfig,
 }
 
@@ -46,27 +52,29 @@ pub struct TrainConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// What moves the weights.
+    /// The optimizer of the weights.
     pub kind: OptimizerKind,
     /// Learning rate of AdamW.
     pub lr: f64,
-    /// Learning rate of Muon for the network's matrices (`Network::matrices`); the rest stays with AdamW.
+    /// Learning rate of Muon for the network's matrices (`Network::matrices`); AdamW updates
+    /// the rest.
     pub muon_lr: f64,
     /// Steps of linear warm-up.
     pub warmup: u64,
-    /// What the learning rate does after the warm-up.
+    /// The learning rate after the warm-up.
     pub decay: Decay,
-    /// First moment's decay of AdamW.
+    /// Decay of AdamW's first moment.
     pub beta1: f64,
-    /// Second moment's decay of AdamW.
+    /// Decay of AdamW's second moment.
     pub beta2: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Gradients longer than this, over all parameters together, are scaled down to it.
+    /// Largest norm of the gradient over all parameters together; larger gradients are scaled down
+    /// to it.
     pub clip: f64,
 }
 
-/// What moves the weights.
+/// The optimizer of the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
@@ -81,17 +89,18 @@ pub enum OptimizerKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// It stays.
+    /// Constant.
     #[default]
     Constant,
-    /// Half a cosine down to zero at the last step.
+    /// Half a cosine, down to zero at the end of the run.
     Cosine,
-    /// A straight line down to zero at the last step.
+    /// Linear, down to zero at the end of the run.
     Linear,
 }
 
 impl Default for TrainConfig {
-    /// The published settings, for a run of a thousand steps. Their warm-up of 2,500 steps is longer: set `optimizer.warmup` for a short run.
+    /// Returns the published settings, for a run of 1,000 steps. The published warm-up of 2,500
+    /// steps is longer: set `optimizer.warmup` for a short run.
     fn default() -> Self {
         Self {
             steps: 1_000,
@@ -115,7 +124,7 @@ impl Default for TrainConfig {
 }
 
 impl Default for OptimizerConfig {
-    /// The published settings of the flow (arXiv 2602.16813).
+    /// Returns the published settings of the flow (arXiv 2602.16813).
     fn default() -> Self {
         Self {
             kind: OptimizerKind::default(),
@@ -132,7 +141,7 @@ impl Default for OptimizerConfig {
 }
 
 impl OptimizerConfig {
-    /// What the learning rates are multiplied by at a step, from 0, of a run of `steps`.
+    /// Returns the factor of the learning rates at `step`, from 0, in a run of `steps`.
     pub fn factor(&self, step: u64, steps: u64) -> f64 {
         if step < self.warmup {
             return (step + 1) as f64 / self.warmup as f64;
@@ -147,7 +156,7 @@ impl OptimizerConfig {
 }
 
 impl TrainConfig {
-    /// A setting of flows alone that differs from its default, with that default.
+    /// Returns a flow-only setting that differs from its default, with that default.
     pub fn of_flows(&self) -> Option<(&'static str, u8)> {
         [
             ("conditioning", self.conditioning > 0.0, 0),
@@ -160,7 +169,7 @@ impl TrainConfig {
         .find_map(|(key, set, plain)| set.then_some((key, plain)))
     }
 
-    /// Checks that a run with these settings exists.
+    /// Checks that the settings are valid.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         for (key, value) in [
             ("steps", self.steps),
@@ -223,13 +232,13 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Parts of equal size that a batch is cut into.
+    /// Returns the number of equal parts that a batch is divided into.
     pub fn parts(&self) -> usize {
         self.batch / self.micro_batch
     }
 }
 
-/// Settings with which nothing can be trained.
+/// An error in the training settings.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TrainConfigError {
     /// A count is zero.
@@ -238,17 +247,17 @@ pub enum TrainConfigError {
         /// The configuration key.
         key: &'static str,
     },
-    /// The batch cannot be cut into micro-batches.
-    #[error("training batch {batch} cannot be cut into micro-batches of {micro_batch}")]
+    /// The batch is not a multiple of the micro-batch.
+    #[error("training batch {batch} is not a multiple of micro_batch {micro_batch}")]
     MicroBatch {
         /// The batch found.
         batch: usize,
         /// The micro-batch found.
         micro_batch: usize,
     },
-    /// No whole number of rows is evaluated twice.
+    /// The share of rows evaluated twice is not a whole number of rows.
     #[error(
-        "training self_conditioning {share} of a micro_batch of {micro_batch} is not a whole number of rows"
+        "training self_conditioning {share} times micro_batch {micro_batch} is not a whole number of rows"
     )]
     SelfConditioning {
         /// The share found.
@@ -256,7 +265,7 @@ pub enum TrainConfigError {
         /// The micro-batch found.
         micro_batch: usize,
     },
-    /// A rate that must be positive.
+    /// A setting that must be positive is not.
     #[error("training {key} must be positive, found {found}")]
     NotPositive {
         /// The configuration key.
@@ -264,7 +273,7 @@ pub enum TrainConfigError {
         /// The value found.
         found: f64,
     },
-    /// A rate that must not be negative.
+    /// A setting is negative.
     #[error("training {key} must be at least 0, found {found}")]
     Negative {
         /// The configuration key.
@@ -272,7 +281,7 @@ pub enum TrainConfigError {
         /// The value found.
         found: f64,
     },
-    /// A probability, share or weight outside [0, 1].
+    /// A probability, share or weight is outside [0, 1].
     #[error("training {key} must lie between 0 and 1, found {found}")]
     NotAProbability {
         /// The configuration key.
@@ -280,7 +289,7 @@ pub enum TrainConfigError {
         /// The value found.
         found: f64,
     },
-    /// A decay outside [0, 1).
+    /// A decay is outside [0, 1).
     #[error("training {key} must lie in [0, 1), found {found}")]
     NotADecay {
         /// The configuration key.
@@ -320,7 +329,7 @@ mod tests {
         };
         assert_eq!(
             config.validate().unwrap_err().to_string(),
-            "training batch 100 cannot be cut into micro-batches of 32"
+            "training batch 100 is not a multiple of micro_batch 32"
         );
         let config = TrainConfig {
             steps: 0,

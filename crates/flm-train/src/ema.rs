@@ -4,12 +4,12 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend};
 use std::collections::HashMap;
 
-/// min(decay, (1+n)/(10+n)): young averages forget quickly.
+/// Returns min(decay, (1+n)/(10+n)): young averages forget quickly.
 pub(crate) fn warm_decay(decay: f64, updates: u64) -> f64 {
     decay.min((1.0 + updates as f64) / (10.0 + updates as f64))
 }
 
-/// decay·average + (1 − decay)·model, parameter by parameter.
+/// Returns decay·average + (1 − decay)·model, parameter by parameter.
 pub(crate) fn update<B: Backend, M: Module<B>>(average: M, model: &M, decay: f64) -> M {
     let mut live = Live {
         tensors: HashMap::new(),
@@ -67,7 +67,7 @@ mod tests {
         let average = update(constant(id, 1.0), &constant(id, 3.0), 0.75);
         let values: Vec<f32> = average.weight.val().into_data().to_vec().unwrap();
         assert_eq!(values, [1.5; 6]);
-        // Another parameter's values are left alone.
+        // Parameters that the model does not have stay unchanged.
         let average = update(constant(id, 1.0), &constant(ParamId::new(), 3.0), 0.75);
         let values: Vec<f32> = average.weight.val().into_data().to_vec().unwrap();
         assert_eq!(values, [1.0; 6]);

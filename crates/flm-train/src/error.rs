@@ -1,53 +1,55 @@
-//! What stops a run.
+//! Training errors.
 
 use crate::config::TrainConfigError;
 use flm_data::DataError;
 use std::path::PathBuf;
 
-/// What stops a run before its last step.
+/// An error that stops a run before its last step.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// Impossible settings.
+    /// The settings are invalid.
     #[error(transparent)]
     Config(#[from] TrainConfigError),
     /// The data could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The loss, its gradient or the weights are no numbers any more.
-    #[error("{what} at step {step} (losses: {parts}); {checkpoint}")]
+    /// The loss, the gradient or the weights became infinite or NaN.
+    #[error(
+        "{what} at step {step} (losses: {parts}): lower the learning rates or raise the warm-up; {checkpoint}"
+    )]
     Diverged {
-        /// The step in which it happened, counted from 1 as everywhere.
+        /// The step in which it happened, counted from 1.
         step: u64,
-        /// What became what.
+        /// The quantity and its value.
         what: String,
         /// The losses by name.
         parts: String,
-        /// Where the last good state is.
+        /// The location of the last good checkpoint.
         checkpoint: String,
     },
     /// A file could not be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A checkpoint that cannot be continued.
+    /// A checkpoint cannot be resumed.
     #[error("checkpoint {path}: {reason}")]
     Checkpoint {
         /// The checkpoint's folder.
         path: PathBuf,
-        /// What was expected and found.
+        /// The reason, with the expected and found values.
         reason: String,
     },
-    /// Nothing to continue.
+    /// There is no checkpoint to resume from.
     #[error("no checkpoint in {path} to resume from")]
     NothingToResume {
-        /// Where checkpoints were looked for.
+        /// The folder that was searched.
         path: PathBuf,
     },
 }

@@ -1,15 +1,16 @@
 //! The training loop: optimizer, averaged weights, clipping, checkpoints, resume, metrics.
 //!
-//! A [`Run`] takes a network, an [`Objective`](flm_objective::Objective), two data splits and a [`TrainConfig`]. [`Run::start`] checks it all and reads the
-//! checkpoint to go on from; [`Session::train`] then goes step by step:
+//! A [`Run`] takes a network, an [`Objective`](flm_objective::Objective), two data splits and a
+//! [`TrainConfig`]. [`Run::start`] validates the settings and reads the checkpoint to resume from.
+//! [`Session::train`] then repeats these steps:
 //!
-//! 1. the step's rows are a function of (seed, step): [`flm_data::BatchOrder`]
-//! 2. the batch is cut into parts of `micro_batch` rows, each scored and differentiated on its own, side by side on a CPU
-//! 3. gradients are averaged, clipped to a global norm, and moved along by AdamW, or Muon and AdamW
-//! 4. the weights' average follows
+//! 1. select the rows of the step, a function of (seed, step): [`flm_data::BatchOrder`]
+//! 2. divide the batch into parts of `micro_batch` rows, differentiated in parallel on a CPU
+//! 3. average the gradients, clip them to a global norm, and apply AdamW, or Muon and AdamW
+//! 4. update the average of the weights
 //!
-//! Every draw is made by a generator named after (seed, purpose, step, part), so a checkpoint holds tensors and a step count,
-//! and a resumed run repeats an uninterrupted one to the bit, whatever the number of workers.
+//! Every generator is named by (seed, purpose, step, part), so a checkpoint stores no random state.
+//! A resumed run repeats an uninterrupted one bit for bit, with any number of workers.
 //!
 //! ```
 //! use flm_train::{Decay, OptimizerConfig, TrainConfig};
@@ -20,8 +21,9 @@
 //! config.validate().unwrap();
 //! ```
 //!
-//! The crate prints nothing: it tells an observer what happens ([`Event`]) and can write `metrics.jsonl` ([`MetricsFile`]).
-//! What the numbers mean is the objective's business; where models are kept is the caller's.
+//! The crate prints nothing: it passes each [`Event`] to an observer and can write `metrics.jsonl`
+//! ([`MetricsFile`]). The objective defines the meaning of the numbers. The caller decides where
+//! models are stored.
 
 mod checkpoint;
 mod clock;
@@ -40,7 +42,7 @@ pub use metrics::{Evaluation, Event, Line, MetricsFile, StepReport};
 pub use trainer::{Outcome, Run, Session};
 pub use workers::Workers;
 
-/// The snippets of the README compile.
+/// Compiles the README's examples as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

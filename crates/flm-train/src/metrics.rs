@@ -1,4 +1,4 @@
-//! What a run tells about itself.
+//! Progress events and the metrics file.
 
 use crate::error::TrainError;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Something worth telling.
+/// An event of a training run.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// Some steps were done.
@@ -25,24 +25,24 @@ pub struct Line {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Mean loss since the last line, in nats per token unless the objective measures otherwise.
+    /// Mean loss since the last line, in nats per token unless the objective uses another unit.
     pub loss: f64,
-    /// The last of these steps.
+    /// The report of the last step.
     pub last: StepReport,
-    /// Seconds trained, all sessions together.
+    /// Training time of all sessions together, in seconds.
     pub seconds: f64,
     /// Tokens trained per second.
     pub tokens_per_second: f64,
 }
 
-/// One step.
+/// The report of one step.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepReport {
-    /// Mean loss, in nats per token unless the objective measures otherwise.
+    /// Mean loss, in nats per token unless the objective uses another unit.
     pub loss: f64,
     /// Mean loss of each kind of row.
     pub losses: BTreeMap<&'static str, f64>,
-    /// Means that the objective reports beside its loss.
+    /// Means that the objective reports alongside its loss.
     pub diagnostics: BTreeMap<&'static str, f64>,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
@@ -50,16 +50,16 @@ pub struct StepReport {
     pub lr: f64,
 }
 
-/// The averaged weights on validation rows.
+/// A validation of the averaged weights.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     /// Steps done.
     pub step: u64,
-    /// Mean loss, in nats per token unless the objective measures otherwise.
+    /// Mean loss, in nats per token unless the objective uses another unit.
     pub loss: f64,
     /// Mean loss of each kind of row.
     pub losses: BTreeMap<&'static str, f64>,
-    /// Means that the objective reports beside its loss.
+    /// Means that the objective reports alongside its loss.
     pub diagnostics: BTreeMap<&'static str, f64>,
 }
 
@@ -69,7 +69,7 @@ pub(crate) type Sums = BTreeMap<&'static str, (f64, f64)>;
 /// Sums and counts of all parts together.
 pub(crate) struct Named(Sums);
 
-/// The losses of all parts, and what is reported beside them.
+/// Sums the losses and the diagnostics of all parts.
 pub(crate) fn average_by_name(parts: Vec<[Sums; 2]>) -> (Named, Named) {
     let [mut losses, mut diagnostics] = [Sums::new(), Sums::new()];
     for [part, part_diagnostics] in parts {
@@ -93,7 +93,7 @@ impl Named {
         sum / count
     }
 
-    /// The mean of each name of which there is anything.
+    /// Returns the mean of each name that has values.
     pub(crate) fn means(&self) -> BTreeMap<&'static str, f64> {
         self.0
             .iter()
@@ -111,14 +111,15 @@ pub(crate) fn describe(losses: &BTreeMap<&'static str, f64>) -> String {
         .join(", ")
 }
 
-/// `metrics.jsonl`: one JSON object a line, for steps and validations.
+/// `metrics.jsonl`: one JSON object per line, for steps and validations.
 pub struct MetricsFile {
     file: File,
     path: PathBuf,
 }
 
 impl MetricsFile {
-    /// Opens the file for a new run, or to go on after `step`: later lines, which a stopped run may have written, go.
+    /// Opens the file for a new run, which empties it, or to resume `after` a step. Lines of later
+    /// steps, left by a stopped run, are removed.
     pub fn open(path: impl Into<PathBuf>, after: Option<u64>) -> Result<Self, TrainError> {
         let path = path.into();
         let kept = match after {
@@ -142,7 +143,7 @@ impl MetricsFile {
         Ok(Self { file, path })
     }
 
-    /// Adds a line for a step or a validation.
+    /// Appends a line for a step or a validation.
     pub fn write(&mut self, event: &Event<'_>) -> Result<(), TrainError> {
         let (mut line, diagnostics) = match event {
             Event::Step(line) => {

@@ -1,4 +1,4 @@
-//! From gradients to steps: averaging, clipping, AdamW and Muon.
+//! From gradients to weight updates: averaging, clipping, AdamW and Muon.
 
 mod adamw;
 mod muon;
@@ -45,7 +45,8 @@ impl<B: AutodiffBackend, N: Network<B>> Optimizers<B, N> {
         }
     }
 
-    /// The same for a network that is trained beside the model, at `rate` times the learning rates.
+    /// Creates the optimizers of an auxiliary network, with the learning rates multiplied
+    /// by `rate`.
     pub(crate) fn beside(config: &OptimizerConfig, rate: f64) -> Self {
         Self::new(&OptimizerConfig {
             lr: config.lr * rate,
@@ -54,7 +55,8 @@ impl<B: AutodiffBackend, N: Network<B>> Optimizers<B, N> {
         })
     }
 
-    /// Moves the model along gradients that are already averaged and clipped; learning rates are multiplied by `factor`.
+    /// Updates the model from gradients that are already averaged and clipped; learning rates are
+    /// multiplied by `factor`.
     pub(crate) fn step(
         &mut self,
         mut model: N,
@@ -100,8 +102,8 @@ impl<B: AutodiffBackend, N: Network<B>> Optimizers<B, N> {
     }
 }
 
-/// Adds up the gradients of a step's parts in their order, scales the sum so that its norm is at most `clip`, and returns it
-/// with the norm before clipping.
+/// Sums the gradients of a step's parts in their order and scales the sum so that its norm is at
+/// most `clip`. Also returns the norm before clipping.
 pub(crate) fn combine<B: AutodiffBackend, N: Network<B>>(
     model: &N,
     parts: Vec<GradientsParams>,
@@ -136,7 +138,8 @@ struct Sum<B: AutodiffBackend> {
 }
 
 impl<B: AutodiffBackend> Sum<B> {
-    /// Of everything together. Read once: a GPU would stop at every parameter.
+    /// Returns the norm of all gradients together. It is read once: a GPU would synchronize at
+    /// every parameter.
     fn norm(&mut self) -> f64 {
         let squares = std::mem::take(&mut self.squares);
         if squares.is_empty() {

@@ -1,4 +1,4 @@
-//! The loop: what to train, step by step.
+//! The training loop.
 
 mod context;
 mod report;
@@ -21,56 +21,56 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// A run: what to train, on what, towards what.
+/// A training run: the network, its objective, the data and the settings.
 pub struct Run<'a, B: AutodiffBackend, O: Objective<B>> {
-    /// The network as it starts.
+    /// The initial network.
     pub model: O::Network,
-    /// What it is trained towards.
+    /// The training objective.
     pub objective: O,
     /// Training rows.
     pub train: &'a Split,
-    /// Validation rows; none are needed.
+    /// Validation rows; may be empty.
     pub validation: &'a Split,
-    /// Identity of the token data, so that a run is not resumed on another's.
+    /// Identity of the token data, so that a run cannot be resumed on other data.
     pub data: String,
     /// The settings.
     pub config: TrainConfig,
-    /// Probability with which the network drops entries of its residual branches.
+    /// Dropout probability of the network's residual branches.
     pub dropout: f64,
-    /// Parts of a step done side by side; 1 leaves parallelism to the backend's operations.
+    /// Number of parts processed in parallel; 1 leaves parallelism to the backend's operations.
     pub workers: usize,
-    /// Where checkpoints go; without a place none are kept.
+    /// Folder for checkpoints; `None` keeps none.
     pub checkpoints: Option<PathBuf>,
-    /// Whether to go on from the newest checkpoint.
+    /// Whether to resume from the newest checkpoint.
     pub resume: bool,
-    /// Set by others to make the run write a checkpoint and stop.
+    /// A flag that another thread sets to make the run write a checkpoint and stop.
     pub stop: Option<&'a AtomicBool>,
     /// The device to train on.
     pub device: B::Device,
 }
 
-/// How a run ended.
+/// The result of a run.
 pub struct Outcome<N> {
-    /// The averaged weights: the model to keep.
+    /// The averaged weights, which are the model to keep.
     pub ema: N,
-    /// Steps done, all sessions together.
+    /// Steps done in all sessions together.
     pub steps: u64,
-    /// Seconds trained, all sessions together.
+    /// Training time of all sessions together, in seconds.
     pub seconds: f64,
-    /// Whether all steps were done; otherwise the run was asked to stop.
+    /// Whether all steps were done; false if the run was stopped.
     pub finished: bool,
-    /// The clock as it was fitted to the losses at last, where it was.
+    /// The clock as last fitted to the losses, if one is fitted.
     pub clock: Option<Clock>,
-    /// The last validation, if there were rows to validate on.
+    /// The last validation of this session, if there was one.
     pub validation: Option<Evaluation>,
 }
 
 impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
-    /// Prepares the first step, or the one after the newest checkpoint. Nothing is written yet.
+    /// Prepares the first step, or the step after the newest checkpoint. Writes nothing.
     ///
     /// # Errors
     ///
-    /// Impossible settings, or a checkpoint that is missing, damaged or of another run.
+    /// If settings are invalid, or the checkpoint is missing, damaged or from another run.
     pub fn start(self) -> Result<Session<'a, B, O>, TrainError> {
         self.config.validate()?;
         let order = BatchOrder::new(self.config.seed, self.train.rows())?;
@@ -111,7 +111,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B>> Run<'a, B, O> {
     }
 }
 
-/// A run between two steps: the network, its average, the optimizers.
+/// A run between two steps: the network, its averaged weights and the optimizers.
 pub struct Session<'a, B: AutodiffBackend, O: Objective<B>> {
     context: Context<'a, B, O>,
     order: BatchOrder,
@@ -121,12 +121,12 @@ pub struct Session<'a, B: AutodiffBackend, O: Objective<B>> {
 }
 
 impl<B: AutodiffBackend, O: Objective<B>> Session<'_, B, O> {
-    /// Trains until the last step or until asked to stop, and tells `observe` about it.
+    /// Trains to the last step or until stopped, and reports events to `observe`.
     ///
     /// # Errors
     ///
-    /// Unreadable data, a checkpoint that cannot be written, or a loss, gradient or weights that are no numbers any more: then
-    /// the last checkpoint before it stays.
+    /// If data cannot be read, if a checkpoint cannot be written, or if the loss, the gradient or
+    /// the weights become infinite or NaN. In that last case the previous checkpoint stays.
     pub fn train(
         self,
         observe: &mut dyn FnMut(Event<'_>),
@@ -160,7 +160,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Session<'_, B, O> {
             let keep = last || stopping || due(state.step, config.checkpoint_every);
             let auxiliary = tensors.auxiliary.as_ref();
             if keep && !tensors.are_finite() {
-                // Found before it is written: a checkpoint that is there is a good one.
+                // Checked before writing, so that every checkpoint on disk is finite.
                 let what = "weights became infinite or NaN".to_owned();
                 return Err(context.diverged(state.step, what, &report.losses));
             }
@@ -189,11 +189,11 @@ impl<B: AutodiffBackend, O: Objective<B>> Session<'_, B, O> {
         })
     }
 
-    /// Does the next step, and nothing besides: no validation, no checkpoint.
+    /// Does only the next step, without validation or checkpoint.
     ///
     /// # Errors
     ///
-    /// Unreadable data, or a loss or gradient that is no number any more.
+    /// If data cannot be read, or if the loss or the gradient becomes infinite or NaN.
     pub fn step(mut self) -> Result<(Self, StepReport), TrainError> {
         let rows = self.order.batch(self.state.step, self.context.config.batch);
         let (tensors, report) =

@@ -1,21 +1,23 @@
-//! Parts of a step side by side.
+//! Threads for the parts of a step.
 
 use crate::error::TrainError;
 
-/// Threads that each do whole parts of a step.
+/// Threads that each process whole parts of a step.
 ///
-/// On a CPU two parts side by side, each on one thread, finish sooner than one after the other on two: no operation is too
-/// small to be shared. Results come back in the order of the parts, so they do not depend on the number of workers.
+/// On a CPU, two parts in parallel on one thread each finish sooner than one after the other on two
+/// threads, because small operations do not divide well between threads. Results are in the order
+/// of the parts, so they do not depend on the number of workers.
 pub struct Workers {
     pools: Vec<rayon::ThreadPool>,
 }
 
 impl Workers {
-    /// `count` workers that share the machine's cores; one worker leaves parallelism to the operations.
+    /// Creates `count` workers that share the machine's cores; one worker leaves parallelism to
+    /// the operations.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Io`] if the system gives no threads.
+    /// [`TrainError::Io`] if the threads cannot be started.
     pub fn new(count: usize) -> Result<Self, TrainError> {
         if count <= 1 {
             return Ok(Self { pools: Vec::new() });
@@ -36,7 +38,7 @@ impl Workers {
         Ok(Self { pools })
     }
 
-    /// Does `work` for every part below `parts`; the answers are in the order of the parts.
+    /// Calls `work` for every part below `parts` and returns the results in the order of the parts.
     pub fn map<T: Send>(&self, parts: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
         if self.pools.is_empty() {
             return (0..parts).map(work).collect();

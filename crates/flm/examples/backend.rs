@@ -1,4 +1,4 @@
-//! The same training on any backend: on the CPU, and on a GPU with the feature `wgpu`.
+//! Runs the same training on several backends: on the CPU, and on a GPU with the feature `wgpu`.
 #![allow(
     clippy::print_stdout,
     missing_docs,

@@ -1,4 +1,4 @@
-//! Trains a flow on ten sentences, distills it into a flow map, and writes in one step.
+//! Trains a flow on ten sentences, distills it into a flow map, and samples both in one step.
 #![allow(
     clippy::print_stdout,
     missing_docs,

@@ -1,4 +1,5 @@
-//! Trains a flow with an objective of one's own: times uniform in t, where flm's own objective spreads them over τ.
+//! Trains a flow with a custom objective: times uniform in t, where flm's objective draws them
+//! uniformly in τ.
 #![allow(
     clippy::print_stdout,
     missing_docs,

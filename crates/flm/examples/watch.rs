@@ -1,4 +1,4 @@
-//! Watches the denoising: the likeliest text at every step, and filling blanks.
+//! Prints the likeliest text at each denoising step, and fills blanks.
 #![allow(
     clippy::print_stdout,
     missing_docs,
@@ -9,7 +9,7 @@ use flm::backend::{Autodiff, Flex};
 use flm::burn::tensor::backend::Backend;
 use flm::{DenoisingStep, DitConfig, Layout, Observer, Rows, SampleOptions, TrainConfig, Trainer};
 
-/// Keeps the likeliest tokens of the first sequence at every step.
+/// Records the likeliest tokens of the first sequence at each step.
 #[derive(Default)]
 struct Likeliest(std::sync::Mutex<Vec<Vec<u32>>>);
 

@@ -1,5 +1,7 @@
-//! Backends to compute with, so that a program needs no other dependency: `Flex` on processors, `Wgpu` and `Cuda` on GPUs by the
-//! features of these names, and `Autodiff`, which makes one of them take gradients.
+//! Re-exports of burn backends, so that a program needs no other dependency.
+//!
+//! `Flex` runs on CPUs. `Wgpu` and `Cuda` run on GPUs and need the features `wgpu` and `cuda`.
+//! `Autodiff` wraps a backend to compute gradients.
 
 pub use burn::backend::Autodiff;
 pub use flm_ops::{Flex, FlexDevice};

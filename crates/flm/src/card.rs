@@ -1,38 +1,38 @@
-//! The model card: how a model was made, for programs (`run.json`).
+//! The model card (`run.json`), a machine-readable record of how a model was made.
 
 use crate::{Error, Result};
 use flm_data::Layout;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The file of a model folder that holds its card.
+/// The file name of the card in a model folder.
 pub const CARD_FILE: &str = "run.json";
 
-/// The format version that is written and read.
+/// The supported format version.
 const FORMAT: u32 = 1;
 
-/// How a model was made.
+/// A record of how a model was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// Version of the file's format.
+    /// Version of the file format.
     pub format_version: u32,
     /// The kind of the network, as [`kind`](crate::kind) names it.
     pub kind: String,
-    /// The command that made the model; empty if a program did.
+    /// The command that made the model; empty if it was made through the library.
     pub command: String,
-    /// The version of flm that made it.
+    /// The version of flm that made the model.
     pub flm_version: String,
-    /// What a row of tokens holds.
+    /// The layout of the rows.
     pub layout: Layout,
-    /// SHA-256 of the tokenizer, where the folder has one.
+    /// SHA-256 of the tokenizer, if the folder has one.
     pub tokenizer_hash: Option<String>,
-    /// Parameters of the network, or of both.
+    /// Number of parameters, including the denoiser of a residual flow map.
     pub parameters: u64,
-    /// Of a trained or distilled model.
+    /// The training run of a trained or distilled model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
-    /// Of a converted model.
+    /// The source file of a converted model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted: Option<Converted>,
 }
@@ -45,17 +45,17 @@ pub struct Training {
     pub seed: u64,
     /// SHA-256 of the data.
     pub data_hash: String,
-    /// What the data is.
+    /// Description of the data.
     pub data_source: String,
-    /// Steps of the optimizer.
+    /// Number of optimizer steps.
     pub steps: u64,
-    /// Network evaluations that the steps took, as `flm_distill::cost` counts them.
+    /// Number of network evaluations in all steps, as `flm_distill::cost` counts them.
     pub evaluations: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Number type of the matrix products.
+    /// Number type of matrix products.
     pub dtype: String,
-    /// Loss on validation rows at the end, per token; `None` without such rows.
+    /// Final validation loss per token; `None` without validation rows.
     pub validation_loss: Option<f64>,
 }
 
@@ -63,20 +63,20 @@ pub struct Training {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Converted {
-    /// Its name.
+    /// The file name.
     pub file: String,
-    /// Its SHA-256.
+    /// SHA-256 of the file.
     pub sha256: String,
-    /// The algorithm that it names.
+    /// The algorithm named in the file.
     pub algorithm: Option<String>,
-    /// Which of its weights were taken.
+    /// The set of weights that was used.
     pub weights: String,
-    /// The training steps that it names.
+    /// The number of training steps named in the file.
     pub steps: Option<u64>,
 }
 
 impl Card {
-    /// A card of the current format, with nothing but what every model has.
+    /// Creates a card of the current format with only the required fields.
     pub fn new(kind: &str, layout: Layout, parameters: u64) -> Self {
         Self {
             format_version: FORMAT,
@@ -91,11 +91,12 @@ impl Card {
         }
     }
 
-    /// The card of a model folder, if it has one.
+    /// Reads the card of a model folder, if it has one.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the file cannot be read, [`Error::Card`] and [`Error::CardVersion`] if it is not a card.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Card`] if it is not a card,
+    /// [`Error::CardVersion`] if its format version is unsupported.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(CARD_FILE);
         if !path.is_file() {
@@ -106,7 +107,7 @@ impl Card {
             path: path.clone(),
             source,
         };
-        // The version first: what a later one changed should not look like a mistake.
+        // Check the version first, so that fields of a later format are not reported as unknown.
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
@@ -122,8 +123,8 @@ impl Card {
         Ok(Some(serde_json::from_str(&text).map_err(wrong)?))
     }
 
-    /// The content of its file.
+    /// Serializes the card as the content of its file.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a card has only names for keys")
+        serde_json::to_string_pretty(self).expect("a card has only string keys")
     }
 }

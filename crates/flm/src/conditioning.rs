@@ -1,4 +1,4 @@
-//! Conditioning on known text: texts become tokens at positions.
+//! Conditioning on known text, converted to tokens at positions.
 
 use crate::{Error, Result};
 use burn::tensor::{Bool, Tensor, TensorData, backend::Backend};
@@ -8,55 +8,59 @@ use serde::{Deserialize, Serialize};
 use std::iter::repeat_n;
 use std::ops::Range;
 
-/// How a sample was conditioned.
+/// A record of how a sample was conditioned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// The text that it begins with.
+    /// The text that the sample begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// The text that it ends with.
+    /// The text that the sample ends with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suffix: Option<String>,
-    /// The text whose blanks it fills.
+    /// The text with the blanks that the sample fills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infill: Option<String>,
-    /// The positions that were open.
+    /// The positions that were sampled.
     pub open: Vec<usize>,
 }
 
-/// What is known of every sample before it is drawn.
+/// Text or tokens that are given before sampling.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Conditioning {
-    /// Nothing.
+    /// No known text.
     #[default]
     None,
-    /// Its beginning, its end, or both. The end is known of packed blocks only: where a row of one document ends is drawn too.
+    /// A prompt, a suffix, or both.
+    ///
+    /// Only packed blocks support a suffix, because the end position of a row of one document is
+    /// sampled too.
     Ends {
-        /// The text that it begins with.
+        /// The text that the sample begins with.
         prompt: Option<String>,
-        /// The text that it ends with.
+        /// The text that the sample ends with.
         suffix: Option<String>,
     },
-    /// Texts with blanks; as many samples of each as are asked for.
+    /// Texts with blanks; `SampleOptions::count` samples for each text.
     Infill(Vec<Blanks>),
-    /// Rows of tokens, `None` where a position is open; as many samples of each as are asked for.
+    /// Rows of tokens, `None` at positions to sample; `SampleOptions::count` samples for each row.
     Tokens(Vec<Vec<Option<u32>>>),
 }
 
-/// A text with blanks: `___` stands for one token, `___{3}` for three.
+/// A text with blanks: `___` is a blank of one token, `___{3}` of three.
 ///
-/// In a row of one document the end of the text is known too; in a packed block the text goes on behind it. Where tokens hold the space
-/// before their word, as byte-level vocabularies have it, a blank stands for its space as well.
+/// In a row of one document the end of the text is known too. In a packed block the text continues
+/// after it. If tokens include the space before their word, as in byte-level vocabularies, a blank
+/// includes its leading space.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blanks {
     /// The text.
     pub text: String,
-    /// Where it was written, for messages.
+    /// The source of the text, for messages.
     pub place: String,
 }
 
 impl Conditioning {
-    /// Samples that begin with a text.
+    /// Creates a conditioning for samples that begin with a text.
     pub fn prompt(text: impl Into<String>) -> Self {
         Self::Ends {
             prompt: Some(text.into()),
@@ -64,7 +68,8 @@ impl Conditioning {
         }
     }
 
-    /// Samples that fill the blanks of a text: `___` stands for one token, `___{3}` for three.
+    /// Creates a conditioning for samples that fill the blanks of a text: `___` is a blank of one
+    /// token, `___{3}` of three.
     pub fn infill(text: impl Into<String>) -> Self {
         Self::Infill(vec![Blanks {
             text: text.into(),
@@ -73,7 +78,7 @@ impl Conditioning {
     }
 }
 
-/// A row of tokens of which some are known.
+/// A row of tokens, some of which are known.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct KnownRow {
     /// One entry for each position.
@@ -94,7 +99,7 @@ impl KnownRow {
     }
 }
 
-/// How a model's texts lie in its rows.
+/// The layout of texts in the rows of a model.
 pub(crate) struct Frame<'a> {
     pub(crate) tokenizer: &'a TextTokenizer,
     pub(crate) layout: Layout,
@@ -102,7 +107,7 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Conditioning {
-    /// The known tokens of each text; none where nothing is known.
+    /// Returns the known tokens of each text; empty for [`Conditioning::None`].
     pub(crate) fn rows(&self, frame: &Frame<'_>) -> Result<Vec<KnownRow>> {
         match self {
             Self::None => Ok(Vec::new()),
@@ -119,7 +124,7 @@ impl Conditioning {
 }
 
 impl Frame<'_> {
-    /// A row of which only the frame is known: of a packed block its begin and end token.
+    /// Returns a row with only the frame known: the begin and end tokens of a packed block.
     fn open(&self) -> Vec<Option<u32>> {
         let mut row = vec![None; self.length];
         if self.layout == Layout::Packed {
@@ -129,7 +134,8 @@ impl Frame<'_> {
         row
     }
 
-    /// Where text may stand: before the end token of a row, or inside the frame of a block.
+    /// Returns the positions available for text: before the end token of a row, or inside the frame
+    /// of a packed block.
     fn room(&self) -> Range<usize> {
         match self.layout {
             Layout::Rows => 0..self.length - 1,
@@ -154,7 +160,7 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// A row that is given token by token.
+    /// Checks and converts a row that is given as tokens.
     fn tokens(&self, row: &[Option<u32>]) -> Result<KnownRow> {
         let vocabulary = self.tokenizer.vocab_size();
         if row.len() != self.length {
@@ -180,7 +186,7 @@ impl Frame<'_> {
         if suffix.is_some() && self.layout == Layout::Rows {
             return Err(refused(
                 "suffix",
-                "only models of packed blocks take one, because the end of a row of one document is not known; an infill says it, as in `___{4} the end`",
+                "only models of packed blocks support a suffix, because the end position of a row of one document is not known; use an infill instead, as in `___{4} the end`",
             ));
         }
         let tokens = |text: Option<&str>, place: &str| {
@@ -189,7 +195,7 @@ impl Frame<'_> {
             };
             let tokens = self.encode(text, place)?;
             if tokens.is_empty() {
-                return Err(refused(place, "it holds no token"));
+                return Err(refused(place, "the text has no tokens"));
             }
             Ok(tokens)
         };
@@ -216,10 +222,13 @@ impl Frame<'_> {
         Ok(KnownRow::new(row, condition))
     }
 
-    /// In a row of one document all but the blanks is known, its end and its padding too; a block goes on behind the text.
+    /// Converts a text with blanks.
+    ///
+    /// In a row of one document all tokens except the blanks are known, including the end token and
+    /// padding. A packed block continues after the text.
     fn infill(&self, Blanks { text, place }: &Blanks) -> Result<KnownRow> {
         let pieces = pieces(text).map_err(|error| refused(place, error))?;
-        // Tokens of text, and how many are open behind them.
+        // Tokens of text, and the number of open positions after them.
         let mut runs = Vec::new();
         for (number, piece) in pieces.iter().enumerate() {
             match piece {
@@ -235,7 +244,7 @@ impl Frame<'_> {
                 }
             }
         }
-        // Counted before room is made for them: a blank is as long as it says.
+        // Check the length before allocating, because a blank may be arbitrarily long.
         let needed = runs
             .iter()
             .map(|(text, open)| text.len() as u128 + *open as u128)
@@ -260,8 +269,10 @@ impl Frame<'_> {
         Ok(KnownRow::new(row, condition))
     }
 
-    /// Whether a token holds the space before its word, so that a blank stands for both: byte-level vocabularies spell it `Ġ`, others `▁`, and neither
-    /// has a space of its own.
+    /// Returns `true` if tokens include the space before their word, so that a blank includes both.
+    ///
+    /// Byte-level vocabularies write this space as `Ġ`, others as `▁`; neither has a token for a
+    /// single space.
     fn spaces_lead(&self) -> bool {
         let has = |token| self.tokenizer.token_id(token).is_some();
         (has("Ġ") || has("▁")) && !has(" ")
@@ -279,11 +290,12 @@ fn refused(place: &str, reason: impl ToString) -> Error {
 #[derive(Debug, PartialEq, Eq)]
 enum Piece<'a> {
     Text(&'a str),
-    /// So many tokens are open.
+    /// A blank of this number of tokens.
     Blank(usize),
 }
 
-/// Three underscores or more are a blank of one token, or of as many as stand in braces behind them.
+/// Splits a text at its blanks: three or more underscores, optionally followed by a number of
+/// tokens in braces.
 fn pieces(text: &str) -> std::result::Result<Vec<Piece<'_>>, String> {
     const BLANK: &str = "___";
     let (mut pieces, mut rest) = (Vec::new(), text);
@@ -299,7 +311,7 @@ fn pieces(text: &str) -> std::result::Result<Vec<Piece<'_>>, String> {
                 .filter(|&count| count > 0 && end < braced.len())
                 .ok_or_else(|| {
                     format!(
-                        "expected a number of tokens from 1 on, as in ___{{3}}, found ___{{{}",
+                        "expected a number of tokens of at least 1, as in ___{{3}}, found ___{{{}",
                         &braced[..braced.len().min(end + 1)]
                     )
                 })?;
@@ -318,14 +330,15 @@ fn pieces(text: &str) -> std::result::Result<Vec<Piece<'_>>, String> {
 
 /// The known tokens of a batch of samples.
 pub(crate) struct KnownBatch {
-    /// As many rows as samples; 0 where nothing is known.
+    /// One row per sample; 0 at unknown positions.
     pub(crate) tokens: Tokens,
-    /// Which tokens are known, row by row.
+    /// Whether each token is known, row by row.
     pub(crate) known: Vec<bool>,
 }
 
 impl KnownBatch {
-    /// Those of the samples of these numbers, of which `count` belong to each row; `None` if nothing is known.
+    /// Returns the known tokens of the samples `numbers`, with `count` samples per row; `None` if
+    /// nothing is known.
     pub(crate) fn of(known: &[KnownRow], count: usize, numbers: Range<usize>) -> Option<Self> {
         let length = known.first()?.tokens.len();
         let tokens = numbers.flat_map(|number| known[number / count].tokens.iter());
@@ -337,13 +350,13 @@ impl KnownBatch {
         })
     }
 
-    /// Which are known, `[texts, length]`.
+    /// Returns the mask of known tokens, `[texts, length]`.
     pub(crate) fn mask<B: Backend>(&self, device: &B::Device) -> Tensor<B, 2, Bool> {
         let shape = [self.tokens.rows(), self.tokens.length()];
         Tensor::from_data(TensorData::new(self.known.clone(), shape), device)
     }
 
-    /// Writes the known tokens over those of `tokens`, which are as many.
+    /// Overwrites `tokens`, of the same shape, with the known tokens.
     pub(crate) fn write(&self, tokens: &mut Tokens) {
         let known = self.tokens.ids().iter().zip(&self.known);
         for (token, (id, known)) in tokens.ids_mut().iter_mut().zip(known) {
@@ -363,7 +376,7 @@ mod tests {
         Ok(rows[0].tokens.clone())
     }
 
-    /// Of words that are 3, 4, 5; 0, 1 and 2 are padding, begin and end.
+    /// A tokenizer of three words, tokens 3, 4 and 5; 0, 1 and 2 are padding, begin and end.
     fn words() -> TextTokenizer {
         TextTokenizer::from_words(["a", "b", "c"]).unwrap()
     }
@@ -391,7 +404,7 @@ mod tests {
             pieces("a __ b").unwrap_err(),
             "there is no blank ___ to fill in `a __ b`"
         );
-        let expected = "expected a number of tokens from 1 on, as in ___{3}, found ";
+        let expected = "expected a number of tokens of at least 1, as in ___{3}, found ";
         for (text, found) in [
             ("___{0} a", "___{0}"),
             ("___{x}", "___{x}"),
@@ -413,7 +426,7 @@ mod tests {
             error,
             "infill: 7 tokens, but a text of this model has room for 6"
         );
-        // No memory is that large, and no number of this width.
+        // The lengths exceed any memory, and the sum exceeds `usize`.
         for (text, found) in [
             ("a ___{9999999999999999}", "10000000000000000"),
             ("___{18446744073709551615} ___", "18446744073709551616"),

@@ -1,29 +1,29 @@
-//! What can go wrong.
+//! Errors.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a model cannot be loaded, saved, trained, sampled or scored.
+/// An error from loading, saving, training, sampling or scoring a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// An I/O error.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         action: &'static str,
-        /// With which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The source error.
         source: io::Error,
     },
-    /// There is no folder of this name.
+    /// The model folder does not exist.
     #[error("there is no model folder {}", path.display())]
     Missing {
         /// The folder asked for.
         path: PathBuf,
     },
-    /// A folder that holds no model.
+    /// The folder holds no model.
     #[error(
         "{} is neither a model folder (no config.json) nor a finished run (no model/config.json)",
         path.display()
@@ -37,22 +37,22 @@ pub enum Error {
     Card {
         /// The file.
         path: PathBuf,
-        /// Where and how.
+        /// The source error, with its position.
         source: serde_json::Error,
     },
-    /// `run.json` was written by another version.
-    #[error("{} has format version {found}, but only version {known} is known", path.display())]
+    /// `run.json` has an unsupported format version.
+    #[error("{} has format version {found}, but only version {known} is supported", path.display())]
     CardVersion {
         /// The file.
         path: PathBuf,
         /// The version found.
         found: u32,
-        /// The version that is read.
+        /// The supported version.
         known: u32,
     },
-    /// A model folder without a tokenizer.
+    /// The model folder has no tokenizer.
     #[error(
-        "the model folder {} has no {}: its tokens cannot be read as text",
+        "the model folder {} has no {}: its tokens cannot be decoded",
         path.display(),
         flm_data::TOKENIZER_FILE
     )]
@@ -60,74 +60,74 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A tokenizer other than the one that the model was trained with.
+    /// The tokenizer is not the one that the model was trained with.
     #[error(
         "{} has the hash {found:.12}, but the model was trained with the tokenizer {expected:.12}",
         path.display()
     )]
     Tokenizer {
-        /// The tokenizer's file.
+        /// The tokenizer file.
         path: PathBuf,
-        /// Its hash.
+        /// The hash of the tokenizer.
         found: String,
         /// The hash in the model's card.
         expected: String,
     },
-    /// The tokenizer and the network disagree about the vocabulary.
+    /// The tokenizer and the network have different vocabulary sizes.
     #[error("the tokenizer in {} has {tokenizer} tokens, but its model has {network}", path.display())]
     Vocabulary {
         /// The folder.
         path: PathBuf,
-        /// Tokens of the tokenizer.
+        /// Number of tokens of the tokenizer.
         tokenizer: usize,
-        /// Tokens of the network.
+        /// Number of tokens of the network.
         network: usize,
     },
-    /// A model and data that do not belong together.
+    /// Two inputs that do not match, such as a model and data.
     #[error("{reason}")]
     Mismatch {
-        /// Both, and how they differ.
+        /// The inputs and how they differ.
         reason: String,
     },
-    /// An option has a value that it cannot have.
+    /// An option has an invalid value.
     #[error("{0}")]
     Option(String),
-    /// The model's kind does not support what was asked for.
+    /// The model's kind does not support the operation.
     #[error("{0}")]
     Unsupported(String),
     /// The known text does not fit the model.
     #[error("{place}: {reason}")]
     Conditioning {
-        /// Where the text comes from.
+        /// The source of the text.
         place: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// Guidance has driven the distributions out of the range of numbers.
-    #[error("{guidance} is too far: the model's last distributions are not finite")]
+    /// Guidance made the distributions infinite or NaN.
+    #[error("{guidance} is too large: the model's last distributions are not finite")]
     NotFinite {
         /// The guidance and its scale.
         guidance: String,
     },
-    /// The observer asked to stop.
+    /// The observer canceled the work.
     #[error("stopped before all {work}")]
     Cancelled {
-        /// What was not finished.
+        /// The unfinished work.
         work: &'static str,
     },
-    /// The folder of the network cannot be written or read.
+    /// A model folder cannot be written or read.
     #[error(transparent)]
     Folder(#[from] flm_denoiser::folder::FolderError),
-    /// The sizes of a network are impossible.
+    /// The configuration of a network is invalid.
     #[error(transparent)]
     Config(#[from] flm_denoiser::ConfigError),
-    /// Settings of a flow map's distillation are impossible.
+    /// The settings of a flow map objective are invalid.
     #[error(transparent)]
     FlowMap(#[from] flm_distill::FlowMapConfigError),
-    /// Settings of distribution matching are impossible.
+    /// The settings of distribution matching are invalid.
     #[error(transparent)]
     Distribution(#[from] flm_distill::DistributionConfigError),
-    /// Settings of a diffusion model of tokens are impossible.
+    /// The settings of a discrete diffusion model are invalid.
     #[error(transparent)]
     Discrete(#[from] flm_discrete::DiscreteConfigError),
     /// A file of the published implementation cannot be read.
@@ -139,22 +139,22 @@ pub enum Error {
     /// The tokenizer or the data cannot be read.
     #[error(transparent)]
     Data(#[from] flm_data::DataError),
-    /// A sampler of a flow or a flow map refused its settings.
+    /// The settings of a sampler of a flow or a flow map are invalid.
     #[error(transparent)]
     Sampler(#[from] flm_simplex::SamplerError),
-    /// A sampler of tokens refused its settings.
+    /// The settings of a sampler of a discrete model are invalid.
     #[error(transparent)]
     TokenSampler(#[from] flm_discrete::SamplingError),
     /// A reward cannot be read.
     #[error(transparent)]
     Reward(#[from] flm_reward::RewardError),
-    /// Training failed, or threads cannot be started.
+    /// Training failed, or threads could not be started.
     #[error(transparent)]
     Train(#[from] flm_train::TrainError),
 }
 
 impl Error {
-    /// For `map_err` on file operations.
+    /// Returns a closure for `map_err` on file operations.
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -1,4 +1,4 @@
-//! A model folder, of which only the small files are read.
+//! Model folders, opened without reading the weights.
 
 use crate::{Card, Error, Result};
 use flm_data::{Layout, TOKENIZER_FILE, TextTokenizer};
@@ -6,7 +6,9 @@ use flm_denoiser::{DitConfig, Family, folder};
 use flm_files::sha256;
 use std::path::{Path, PathBuf};
 
-/// A model folder with its configuration and card. The weights stay on the disk until [`load`](Self::load).
+/// A model folder with its configuration and card.
+///
+/// The weights stay on disk until [`load`](Self::load).
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     name: String,
@@ -20,8 +22,8 @@ impl ModelFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::Missing`] or [`Error::NotAModel`] if there is no model, [`Error::Folder`] if its configuration is not one,
-    /// [`Error::Card`] or [`Error::CardVersion`] if its card is not one.
+    /// [`Error::Missing`] or [`Error::NotAModel`] if there is no model, [`Error::Folder`] if its
+    /// configuration is invalid, [`Error::Card`] or [`Error::CardVersion`] if its card is invalid.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let named = path.as_ref();
         let path = Self::find(named)?;
@@ -33,7 +35,7 @@ impl ModelFolder {
         })
     }
 
-    /// Where the model named by `path` is: there, or in the `model` folder of a run.
+    /// Returns the model folder for `path`: `path` itself, or the `model` folder of a run.
     ///
     /// # Errors
     ///
@@ -53,48 +55,51 @@ impl ModelFolder {
         }
     }
 
-    /// Where the model named by `path` is, if it is one with a format version, as this crate writes it. The published implementation's have none.
+    /// Returns the model folder for `path` if its configuration has a format version.
+    ///
+    /// Folders that this crate writes have one. Folders of the published implementation do not.
     pub fn find_own(path: &Path) -> Option<PathBuf> {
         let path = Self::find(path).ok()?;
         has_format_version(&path).then_some(path)
     }
 
-    /// The name that it was opened by.
+    /// The name that the folder was opened by.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The folder of the configuration and the weights.
+    /// The path of the folder that holds the configuration and the weights.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The configuration of the network; of a residual flow map that of its second network.
+    /// The configuration of the network, or of the second network of a residual flow map.
     pub fn config(&self) -> &DitConfig {
         &self.config
     }
 
-    /// How the model was made, where the folder says it.
+    /// The model card, if the folder has one.
     pub fn card(&self) -> Option<&Card> {
         self.card.as_ref()
     }
 
-    /// What a row of tokens holds. A folder without a card is taken for a model of rows.
+    /// The layout of the rows; [`Layout::Rows`] for a folder without a card.
     pub fn layout(&self) -> Layout {
         self.card.as_ref().map_or(Layout::Rows, |card| card.layout)
     }
 
-    /// The kind of the model: [`kind`].
+    /// The kind of the model, as [`kind`] names it.
     pub fn kind(&self) -> &'static str {
         kind(&self.config)
     }
 
-    /// The tokenizer, which must be the one that the model was trained with.
+    /// Loads the tokenizer, which must be the one that the model was trained with.
     ///
     /// # Errors
     ///
-    /// [`Error::NoTokenizer`], [`Error::Data`], [`Error::Tokenizer`] if it is another one, or [`Error::Vocabulary`] if the network has
-    /// another number of tokens.
+    /// [`Error::NoTokenizer`] or [`Error::Data`] if it cannot be loaded, [`Error::Tokenizer`] if
+    /// its hash differs from the card, [`Error::Vocabulary`] if the network has another
+    /// vocabulary size.
     pub fn tokenizer(&self) -> Result<TextTokenizer> {
         let path = self.path.join(TOKENIZER_FILE);
         if !path.is_file() {
@@ -127,16 +132,16 @@ impl ModelFolder {
         Ok(tokenizer)
     }
 
-    /// Checks that the model has the tokenizer of data, `data` by name, and the length of its rows.
+    /// Checks that the model has the tokenizer and the row length of the data named `data`.
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] if it has another, and those of [`tokenizer`](Self::tokenizer).
+    /// [`Error::Mismatch`] if they differ, and the errors of [`tokenizer`](Self::tokenizer).
     pub fn check_fits(&self, tokenizer: &TextTokenizer, length: usize, data: &Path) -> Result<()> {
         let (path, data, found) = (self.path.display(), data.display(), self.tokenizer()?);
         let reason = if found.hash() != tokenizer.hash() {
             format!(
-                "the tokenizer of the model {path} ({} tokens, hash {:.12}) is not that of the data {data} ({} tokens, hash {:.12})",
+                "the tokenizer of the model {path} ({} tokens, hash {:.12}) differs from the tokenizer of the data {data} ({} tokens, hash {:.12})",
                 found.vocab_size(),
                 found.hash(),
                 tokenizer.vocab_size(),
@@ -153,7 +158,9 @@ impl ModelFolder {
         Err(Error::Mismatch { reason })
     }
 
-    /// The beginning of the SHA-256 of the weights; of a residual flow map both, joined by `+`.
+    /// The first 16 hexadecimal digits of the SHA-256 of the weights.
+    ///
+    /// For a residual flow map, the digits of both networks, joined by `+`.
     ///
     /// # Errors
     ///
@@ -163,7 +170,7 @@ impl ModelFolder {
     }
 }
 
-/// The beginning of the SHA-256 of the weights in a folder.
+/// The first 16 hexadecimal digits of the SHA-256 of the weights in a folder.
 pub(crate) fn weights(folder: &Path) -> Result<String> {
     let files = [folder.to_path_buf(), folder.join(folder::DENOISER_FOLDER)];
     let files = files.iter().map(|folder| folder.join(folder::TENSORS_FILE));
@@ -173,7 +180,8 @@ pub(crate) fn weights(folder: &Path) -> Result<String> {
     Ok(hashes.collect::<Result<Vec<_>>>()?.join("+"))
 }
 
-/// The kind of a network: "flow", "flow map", "residual flow map", or the name of another family.
+/// Returns the kind of a network: "flow", "flow map", "residual flow map", or the name of
+/// another family.
 pub fn kind(config: &DitConfig) -> &'static str {
     match (config.family, config.residual, config.two_time) {
         (Family::Flow, true, _) => "residual flow map",
@@ -183,14 +191,14 @@ pub fn kind(config: &DitConfig) -> &'static str {
     }
 }
 
-/// Whether the `config.json` of a folder has a format version.
+/// Returns `true` if the `config.json` of a folder has a format version.
 pub fn has_format_version(folder: &Path) -> bool {
     let config = std::fs::read_to_string(folder.join(flm_denoiser::folder::CONFIG_FILE));
     let json = config.map(|text| serde_json::from_str::<serde_json::Value>(&text));
     matches!(json, Ok(Ok(json)) if json.get("format_version").is_some())
 }
 
-/// A network in a line.
+/// Describes a network in one line.
 pub fn describe(config: &DitConfig) -> String {
     format!(
         "{} · {} tokens · length {} · width {} · {} blocks of {} heads · {} parameters",
@@ -204,7 +212,7 @@ pub fn describe(config: &DitConfig) -> String {
     )
 }
 
-/// A whole number with its thousands set apart.
+/// Formats an integer with commas between thousands.
 pub fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -217,9 +225,10 @@ pub fn grouped(number: u128) -> String {
     out
 }
 
-/// The text of a row of tokens.
+/// Decodes a row of tokens into text.
 ///
-/// Of a packed block the begin and end token of its frame are left out, and each document inside starts a new line.
+/// For a packed block, the begin and end tokens of the frame are omitted, and each document starts
+/// on a new line.
 ///
 /// # Errors
 ///

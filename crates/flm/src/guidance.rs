@@ -1,4 +1,4 @@
-//! Guidance of a flow or a flow map: away from a weaker network, towards a reward.
+//! Guidance of a flow or a flow map, away from a weaker network and towards a reward.
 
 mod networks;
 
@@ -11,27 +11,28 @@ use flm_denoiser::{DitConfig, Family, TokenDistribution};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The largest η or λ by its amount. Squares of states that were led so far still are numbers of f32; nothing is gained long before.
+/// The largest absolute value of η or λ. Squares of states guided at this scale still fit into f32,
+/// and useful scales are far smaller.
 const FARTHEST: f64 = 1e6;
 
-/// The largest rate of a dropout: beyond, hardly anything is left to multiply.
+/// The largest dropout rate. Beyond it, dropout removes nearly all activations.
 const LARGEST_RATE: f64 = 0.99;
 
-/// What guides samples.
+/// Guidance of samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Guidance {
-    /// Away from a weaker network.
+    /// Autoguidance: away from a weaker network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<AutoguidanceOptions>,
-    /// Towards a reward.
+    /// Reward guidance: towards a higher reward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardOptions>,
 }
 
-/// Guidance away from a weaker network; one more evaluation a step.
+/// Guidance away from a weaker network; costs one more evaluation per step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AutoguidanceOptions {
-    /// The scale: 1 is the model itself.
+    /// The scale η; 1 is the model without guidance.
     pub eta: f64,
     /// The weaker network.
     pub weak: WeakNetwork,
@@ -43,41 +44,42 @@ pub struct AutoguidanceOptions {
 pub enum WeakNetwork {
     /// The same network with dropout at this rate.
     Dropout(f64),
-    /// Another model of the same kind, on the same tokens: [`WeakNetwork::model`].
+    /// Another model of the same kind with the same tokenizer; see [`WeakNetwork::model`].
     Model {
-        /// Its folder.
+        /// The folder.
         path: String,
-        /// The beginning of the SHA-256 of its weights.
+        /// The first digits of the SHA-256 of the weights.
         weights: String,
     },
 }
 
-/// Guidance along the gradient of a reward; three more evaluations a step.
+/// Guidance along the gradient of a reward; costs three more evaluations per step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RewardOptions {
-    /// The scale λ: 0 does not guide.
+    /// The scale λ; 0 is no guidance.
     pub scale: f64,
     /// The reward.
     pub of: RewardSource,
 }
 
-/// A reward of texts.
+/// A reward for texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RewardSource {
-    /// That these words occur. Each must be one token.
+    /// The log-probability that these words occur. Each word must be one token.
     Keyword(Vec<String>),
-    /// That a classifier takes the text for a real one: [`RewardSource::classifier`].
+    /// The log-probability that a classifier assigns to the text being real; see
+    /// [`RewardSource::classifier`].
     Classifier {
-        /// Its folder.
+        /// The folder.
         path: String,
-        /// The beginning of the SHA-256 of its weights.
+        /// The first digits of the SHA-256 of the weights.
         weights: String,
     },
 }
 
 impl WeakNetwork {
-    /// The model in a folder.
+    /// Creates the weaker network from a model folder.
     ///
     /// # Errors
     ///
@@ -90,7 +92,7 @@ impl WeakNetwork {
         })
     }
 
-    /// Refuses a rate of dropout that drops nothing or nearly everything.
+    /// Checks that the dropout rate is above 0 and at most 0.99.
     ///
     /// # Errors
     ///
@@ -99,7 +101,7 @@ impl WeakNetwork {
         match self {
             Self::Dropout(rate) if !(*rate > 0.0 && *rate <= LARGEST_RATE) => {
                 Err(Error::Option(format!(
-                    "the rate of dropout must lie above 0 and up to {LARGEST_RATE}, found {rate}"
+                    "the dropout rate must be above 0 and at most {LARGEST_RATE}, found {rate}"
                 )))
             }
             _ => Ok(()),
@@ -108,12 +110,13 @@ impl WeakNetwork {
 }
 
 impl RewardOptions {
-    /// The scale λ that is used where none is given: the best of four for a flow in 4 and in 16 steps (`docs/results/guidance.md`).
+    /// The default scale λ: the best of four for a flow in 4 and in 16 steps
+    /// (`docs/results/guidance.md`).
     pub const SCALE: f64 = 0.3;
 }
 
 impl RewardSource {
-    /// The classifier in a folder.
+    /// Creates the reward from a classifier's folder.
     ///
     /// # Errors
     ///
@@ -127,7 +130,7 @@ impl RewardSource {
         })
     }
 
-    /// Refuses words that are not tokens of the model, and a classifier of other tokens.
+    /// Checks that each word is one token, or that the classifier has the model's tokenizer.
     ///
     /// # Errors
     ///
@@ -159,23 +162,25 @@ impl RewardSource {
 }
 
 impl Guidance {
-    /// Whether nothing guides.
+    /// Returns `true` if there is no guidance.
     pub fn is_none(&self) -> bool {
         self.auto.is_none() && self.reward.is_none()
     }
 
-    /// Whether a model can be guided: it is a flow or a flow map of one network.
+    /// Returns `true` if a model supports guidance: a flow or a flow map with one network.
     pub fn is_supported(config: &DitConfig) -> bool {
         config.family == Family::Flow && !config.residual
     }
 
-    /// Network evaluations of so many steps: in each one, one more of a weaker network, three more for a reward.
+    /// The number of network evaluations in `steps` steps.
+    ///
+    /// Each step takes one evaluation, one more for a weaker network, and three more for a reward.
     pub fn evaluations(&self, steps: usize) -> usize {
         let (auto, reward) = (self.auto.is_some(), self.reward.is_some());
         steps * (1 + usize::from(auto) + 3 * usize::from(reward))
     }
 
-    /// Refuses scales that cannot be.
+    /// Checks that the absolute value of a scale is at most 1e6.
     ///
     /// # Errors
     ///
@@ -190,10 +195,10 @@ impl Guidance {
         )))
     }
 
-    /// Refuses what does not fit the model.
+    /// Checks that the guidance fits the model.
     ///
-    /// Neither a weaker network nor the look-ahead of a reward is given the known positions, so a model that was trained for those
-    /// cannot be guided around them.
+    /// Neither a weaker network nor the look-ahead of a reward takes known positions as input. A
+    /// model that was trained with them therefore supports no guidance around known text.
     pub(crate) fn check(
         &self,
         config: &DitConfig,
@@ -207,13 +212,13 @@ impl Guidance {
         };
         if !Self::is_supported(config) {
             return Err(Error::Unsupported(format!(
-                "{model} is of kind {}: only a flow or a flow map of one network takes a {option}",
+                "{model} is of kind {}: only a flow or a flow map with one network supports the option {option}",
                 crate::kind(config)
             )));
         }
         if config.conditioning && *conditioning != Conditioning::None {
             return Err(Error::Unsupported(format!(
-                "{model} was trained for known positions: with a text given it takes no {option}"
+                "{model} was trained with conditioning: it does not support the option {option} with known text"
             )));
         }
         if let Some(auto) = &self.auto {
@@ -227,7 +232,7 @@ impl Guidance {
         Ok(())
     }
 
-    /// Refuses distributions that are not finite.
+    /// Checks that distributions are finite.
     pub(crate) fn check_finite<B: Backend>(&self, denoised: &TokenDistribution<B>) -> Result<()> {
         let guidance = match (&self.auto, &self.reward) {
             (None, None) => return Ok(()),
@@ -244,7 +249,7 @@ impl Guidance {
     }
 }
 
-/// The token of a word, with a space before it if the vocabulary has it so.
+/// Returns the token of a word, with a leading space unless the bare word takes fewer tokens.
 fn one_token(word: &str, tokenizer: &TextTokenizer) -> Result<u32> {
     let spaced = format!(" {word}");
     let mut found = [spaced.as_str(), word]
@@ -293,7 +298,7 @@ mod tests {
             guidance.check_finite(&denoised(1.0)).unwrap();
             for of in [f32::NAN, f32::INFINITY] {
                 let error = guidance.check_finite(&denoised(of)).unwrap_err();
-                let rest = "too far: the model's last distributions are not finite";
+                let rest = "too large: the model's last distributions are not finite";
                 assert_eq!(error.to_string(), format!("{expected} {rest}"));
             }
         }

@@ -1,4 +1,4 @@
-//! Weights of the published implementation as a model folder.
+//! Conversion of weights of the published implementation to model folders.
 
 use crate::{CARD_FILE, Card, Converted, Error, ModelFolder, Result, describe, kind};
 use burn::tensor::backend::Backend;
@@ -8,20 +8,21 @@ use flm_denoiser::reference::{Hints, Kind, ReferenceCheckpoint, Weights};
 use flm_denoiser::{Dit, DitConfig};
 use std::path::{Path, PathBuf};
 
-/// What is known of a file of the published implementation.
+/// Options for converting a file of the published implementation.
 #[derive(Clone, Debug)]
 pub struct ImportOptions {
-    /// The frozen denoiser of a residual flow map: a file, a folder of the hub or a model folder.
+    /// The frozen denoiser of a residual flow map: a file, a Hugging Face hub folder or a
+    /// model folder.
     pub denoiser: Option<PathBuf>,
-    /// The `tokenizer.json` of the model; without one the model cannot be sampled as text.
+    /// The `tokenizer.json` of the model. Without it, the model cannot be sampled as text.
     pub tokenizer: Option<PathBuf>,
-    /// Which set of weights is taken, where the file has two.
+    /// The set of weights to use if the file has two.
     pub weights: Weights,
-    /// What the file does not say.
+    /// Settings that the file does not contain.
     pub hints: Hints,
-    /// What a row of tokens holds. By default the layout in a card beside the file, or packed.
+    /// The layout of the rows. By default the layout in a card next to the file, or packed.
     pub layout: Option<Layout>,
-    /// The command, for the card.
+    /// The command line, for the card.
     pub command: String,
 }
 
@@ -45,7 +46,7 @@ pub struct Imported<B: Backend> {
     denoiser: Option<Part<B>>,
 }
 
-/// A network with the small files of its folder.
+/// A network with the other files of its folder.
 struct Part<B: Backend> {
     model: Dit<B>,
     config: DitConfig,
@@ -61,12 +62,15 @@ impl<B: Backend> std::fmt::Debug for Imported<B> {
 }
 
 impl<B: Backend> Imported<B> {
-    /// Reads a checkpoint, a `.safetensors` file or a folder of the Hugging Face hub. Nothing in a checkpoint is executed.
+    /// Reads a checkpoint, a `.safetensors` file or a folder of the Hugging Face hub.
+    ///
+    /// No code in a checkpoint is executed.
     ///
     /// # Errors
     ///
-    /// [`Error::Reference`] if the file is damaged or leaves something open, [`Error::Option`] if a denoiser is missing or too many,
-    /// [`Error::Mismatch`] if the tokenizer or a card contradicts the file.
+    /// [`Error::Reference`] if the file is damaged or lacks settings that no hint gives,
+    /// [`Error::Option`] if a denoiser is missing or given without need, [`Error::Mismatch`] if the
+    /// tokenizer or a card contradicts the file.
     pub fn read(from: &Path, options: &ImportOptions, device: &B::Device) -> Result<Self> {
         let checkpoint = ReferenceCheckpoint::open(from)?;
         let kind = match options.hints.kind {
@@ -76,13 +80,13 @@ impl<B: Backend> Imported<B> {
         match (&options.denoiser, kind) {
             (None, Kind::Residual) => {
                 return Err(Error::Option(format!(
-                    "{} is the second network of a residual flow map: name the file of its denoiser by --denoiser",
+                    "{} is the second network of a residual flow map: give the file of its denoiser with --denoiser",
                     from.display()
                 )));
             }
             (Some(path), Kind::Flow | Kind::FlowMap) => {
                 return Err(Error::Option(format!(
-                    "{} is a network of its own and takes no denoiser, found --denoiser {}",
+                    "{} is not a residual flow map and has no denoiser, found --denoiser {}",
                     from.display(),
                     path.display()
                 )));
@@ -100,21 +104,21 @@ impl<B: Backend> Imported<B> {
         })
     }
 
-    /// The file.
+    /// The checkpoint file.
     pub fn checkpoint(&self) -> &ReferenceCheckpoint {
         &self.checkpoint
     }
 
-    /// The configuration of the network; of a residual flow map that of its second network.
+    /// The configuration of the network, or of the second network of a residual flow map.
     pub fn config(&self) -> &DitConfig {
         &self.network.config
     }
 
-    /// Writes the model folder, which appears whole or not at all.
+    /// Writes the model folder, which appears complete or not at all.
     ///
     /// # Errors
     ///
-    /// [`Error::Folder`] if something is there that may not be replaced, or the system refuses.
+    /// [`Error::Folder`] if the folder exists and may not be replaced, or on an I/O error.
     pub fn save(&self, out: &Path, existing: Existing) -> Result<()> {
         let Self {
             network, denoiser, ..
@@ -149,14 +153,14 @@ impl<B: Backend> Part<B> {
     }
 }
 
-/// The layout that is given or that cards beside the files say, and no two that differ.
+/// Returns the layout from the options or from cards next to the files, or an error if they differ.
 fn layout(from: &Path, options: &ImportOptions) -> Result<Layout> {
     let given = |layout: Layout| (format!("--layout {}", layout.name()), layout);
     let mut found: Option<(String, Layout)> = options.layout.map(given);
     for path in std::iter::once(from).chain(options.denoiser.as_deref()) {
         let card = match ModelFolder::find_own(path) {
             Some(folder) => Card::read(&folder)?,
-            // A file of this name elsewhere may be anything.
+            // In other folders a file of this name may be unrelated.
             None => Card::read(path).ok().flatten(),
         };
         let Some(layout) = card.map(|card| card.layout) else {
@@ -166,13 +170,13 @@ fn layout(from: &Path, options: &ImportOptions) -> Result<Layout> {
             Some((by, other)) if *other != layout => {
                 return Err(Error::Mismatch {
                     reason: format!(
-                        "the card of {} says that its layout is {}, which differs from {by}",
+                        "the card of {} has the layout {}, which differs from {by}",
                         path.display(),
                         layout.name()
                     ),
                 });
             }
-            _ => found = Some((format!("that of {}", path.display()), layout)),
+            _ => found = Some((format!("the card of {}", path.display()), layout)),
         }
     }
     Ok(found.map_or(Layout::Packed, |(_, layout)| layout))
@@ -230,7 +234,7 @@ fn part<B: Backend>(
     })
 }
 
-/// The denoiser of a residual flow map, which may be a model folder.
+/// Reads the denoiser of a residual flow map, from a checkpoint or a model folder.
 fn denoiser_part<B: Backend>(
     path: &Path,
     layout: Layout,
@@ -259,7 +263,9 @@ fn denoiser_part<B: Backend>(
     })
 }
 
-/// The tokenizer of a model of `vocabulary` tokens. The published implementation gives one without a padding token one more, the last.
+/// Loads the tokenizer of a model with `vocabulary` tokens.
+///
+/// The published implementation appends a padding token to a tokenizer without one.
 fn fitting(path: &Path, vocabulary: usize) -> Result<TextTokenizer> {
     let tokenizer = TextTokenizer::load(path)?;
     let found = tokenizer.vocab_size();
@@ -277,7 +283,7 @@ fn fitting(path: &Path, vocabulary: usize) -> Result<TextTokenizer> {
     })
 }
 
-/// The card of a converted model for people.
+/// The `README.md` of a converted model.
 fn readme(card: &Card, converted: &Converted, config: &DitConfig) -> String {
     let Converted {
         file,
@@ -286,14 +292,14 @@ fn readme(card: &Card, converted: &Converted, config: &DitConfig) -> String {
         weights,
         steps,
     } = converted;
-    let unknown = || "not said".to_owned();
+    let unknown = || "unknown".to_owned();
     format!(
         "# {kind}, converted\n\n\
              | | |\n| --- | --- |\n\
              | file | `{file}` |\n\
              | SHA-256 | `{sha256}` |\n\
-             | its kind there | {algorithm} |\n\
-             | steps there | {steps} |\n\
+             | algorithm | {algorithm} |\n\
+             | training steps | {steps} |\n\
              | weights | {weights} |\n\
              | network | {network} |\n\
              | command | `{command}` |\n\

@@ -1,7 +1,8 @@
 //! Continuous flow language models: load a model, sample it, condition it, guide it.
 //!
-//! A [`Model`] is a network with its tokenizer, layout and card, as a model folder holds them. It is generic over burn's
-//! [`Backend`](burn::tensor::backend::Backend); [`backend`] has those that are at hand. Nothing here prints.
+//! A [`Model`] is a network with its tokenizer, layout and card, as a model folder holds them. It
+//! is generic over burn's [`Backend`](burn::tensor::backend::Backend); [`backend`] re-exports the
+//! available backends. The crate prints nothing.
 //!
 //! ```no_run
 //! use flm::backend::Flex;
@@ -13,7 +14,7 @@
 //! # Ok::<(), flm::Error>(())
 //! ```
 //!
-//! A [`Trainer`] makes one, from a data folder or from texts in memory:
+//! A [`Trainer`] trains a model from a data folder or from texts in memory:
 //!
 //! ```
 //! use flm::backend::{Autodiff, Flex};
@@ -31,9 +32,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The layers below are re-exported: [`simplex`] (schedules, interpolants, samplers), [`denoiser`] (networks and their
-//! files), [`data`] (tokenizers and data folders), [`discrete`] (discrete diffusion and autoregression), [`objective`]
-//! (the interface of objectives), [`distill`] (objectives), [`reward`] and [`train`] (the training loop).
+//! The layers below are re-exported: [`simplex`] (schedules, interpolants, samplers), [`denoiser`]
+//! (networks and their files), [`data`] (tokenizers and data folders), [`discrete`] (discrete
+//! diffusion and autoregressive models), [`objective`] (the interface of objectives), [`distill`]
+//! (objectives), [`reward`] and [`train`] (the training loop).
 
 pub mod backend;
 mod card;
@@ -87,7 +89,8 @@ pub use flm_train as train;
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What random streams of this crate are for; the training loop has the numbers below 100. A number is never used twice.
+/// Purposes of the random streams of this crate. Numbers below 100 belong to the training loop. A
+/// number is never reused.
 mod purpose {
     pub(crate) const INITIALIZATION: u64 = 101;
     pub(crate) const SECOND_TIME: u64 = 102;

@@ -1,4 +1,4 @@
-//! How likely a model finds rows of tokens.
+//! Log-likelihoods of rows of tokens.
 
 use crate::model::side_by_side;
 use crate::{Error, Model, ModelNetwork, Observer, Result, kind, purpose};
@@ -10,44 +10,47 @@ use flm_simplex::stream::generator;
 use flm_train::Workers;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Rows that are read together. Times and noise are drawn batch by batch, so it is part of what a seed means.
+/// Number of rows evaluated together. Times and noise are drawn per batch, so results for a seed
+/// depend on it.
 const BATCH: usize = 16;
 
-/// How the likelihood of a diffusion is estimated.
+/// Options for estimating the likelihood of a diffusion model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LikelihoodOptions {
-    /// Times at which each row is asked for. An autoregressive model needs none.
+    /// Number of times drawn for each row. Autoregressive models ignore it.
     pub draws: usize,
     /// Seed of times and noise.
     pub seed: u64,
 }
 
 impl Default for LikelihoodOptions {
-    /// 16 draws by seed 0.
+    /// 16 draws with seed 0.
     fn default() -> Self {
         Self { draws: 16, seed: 0 }
     }
 }
 
-/// The negative log-likelihoods of rows.
+/// Negative log-likelihoods of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Likelihood {
-    /// Nats of each row.
+    /// Negative log-likelihood of each row, in nats.
     pub nats: Vec<f64>,
-    /// Whether they are estimates of an upper bound: of diffusion models. Those of autoregressive models are exact.
+    /// Whether the values are estimates of an upper bound, as for diffusion models. Values of
+    /// autoregressive models are exact.
     pub is_bound: bool,
 }
 
 impl<B: Backend> Model<B> {
-    /// The negative log-likelihood of each row of tokens, in nats, or an upper bound of it.
+    /// Returns the negative log-likelihood of each row of tokens in nats, or an upper bound of it.
     ///
-    /// Rows are whole, `config().length` tokens of this model's tokenizer with end token and padding, as
-    /// [`Split::row`] gives them; the nats of all these tokens count.
+    /// A row is complete: `config().length` tokens of this model's tokenizer, with end token and
+    /// padding, as [`Split::row`] returns it. All tokens count, including padding.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] of a flow or a flow map, which has no likelihood here, [`Error::Data`] if a row does not fit the model,
-    /// [`Error::Option`] if a diffusion has no draws, [`Error::Cancelled`] if the observer stops it.
+    /// [`Error::Unsupported`] for a flow or a flow map, [`Error::Data`] if a row does not fit the
+    /// model, [`Error::Option`] if `draws` is 0 for a diffusion model, [`Error::Cancelled`] if the
+    /// observer cancels.
     pub fn likelihood(
         &self,
         rows: &[Vec<u32>],
@@ -57,7 +60,7 @@ impl<B: Backend> Model<B> {
         let config = self.config();
         let ModelNetwork::Tokens(model) = self.network() else {
             return Err(Error::Unsupported(format!(
-                "{} must be of family mdlm, duo or autoregressive to have a likelihood here, found {}",
+                "{} must be of family mdlm, duo or autoregressive to have a likelihood, found {}",
                 self.name(),
                 kind(config)
             )));
@@ -68,7 +71,7 @@ impl<B: Backend> Model<B> {
                 "the number of draws must be at least 1, found 0".to_owned(),
             ));
         }
-        // Says which row does not fit, and why.
+        // Checks the rows; the error names the row.
         Split::from_rows(rows, config.length, config.vocab_size)?;
         let batches: Vec<&[Vec<u32>]> = rows.chunks(BATCH).collect();
         let done = AtomicUsize::new(0);
@@ -76,7 +79,7 @@ impl<B: Backend> Model<B> {
         let nats = workers.map(batches.len(), |batch| {
             if observer.is_cancelled() {
                 return Err(Error::Cancelled {
-                    work: "rows were read",
+                    work: "rows were scored",
                 });
             }
             let nats = nats(model, config.family, batches[batch], batch as u64, options);

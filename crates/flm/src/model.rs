@@ -1,4 +1,4 @@
-//! A model: a network with its tokenizer, layout and card.
+//! Models: networks with their tokenizer, layout and card.
 
 use crate::folder::kind;
 use crate::guidance::WeakModel;
@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 pub struct Model<B: Backend> {
     network: ModelNetwork<B>,
     config: DitConfig,
-    /// Of a residual flow map: configuration and card of its denoiser.
+    /// Configuration and card of the denoiser of a residual flow map.
     denoiser: Option<(DitConfig, Option<Card>)>,
     schedule: Schedule,
     tokenizer: TextTokenizer,
@@ -36,22 +36,22 @@ pub struct Model<B: Backend> {
     name: String,
     weights: String,
     device: B::Device,
-    /// Weaker models that guided it before.
+    /// Weaker models that were loaded for guidance.
     pub(crate) weak: Mutex<Vec<Arc<WeakModel<B>>>>,
 }
 
 /// The networks of a model.
 pub enum ModelNetwork<B: Backend> {
-    /// A flow or a flow map, on projected states, and the noise that it starts from.
+    /// A flow or a flow map on projected states, and its noise prior.
     Flow(Box<Dit<B>>, Prior<B>),
-    /// A residual flow map: two networks, on states as wide as the vocabulary.
+    /// A residual flow map: two networks on states as wide as the vocabulary.
     Residual(Box<Residual<B>>),
-    /// A masked, uniform-state or autoregressive model, on tokens.
+    /// A masked, uniform-state or autoregressive model on tokens.
     Tokens(Box<Dit<B>>),
 }
 
 impl<B: Backend> ModelNetwork<B> {
-    /// The network of a family.
+    /// Wraps a network according to its family.
     fn new(model: Dit<B>, family: Family) -> Self {
         match family {
             Family::Flow => {
@@ -63,7 +63,7 @@ impl<B: Backend> ModelNetwork<B> {
     }
 }
 
-/// The denoiser of a residual flow map, as it is saved beside the second network.
+/// The denoiser of a residual flow map, saved together with the second network.
 pub(crate) struct Frozen<B: Backend> {
     pub(crate) network: Dit<B>,
     pub(crate) config: DitConfig,
@@ -71,13 +71,13 @@ pub(crate) struct Frozen<B: Backend> {
 }
 
 impl<B: Backend> Frozen<B> {
-    /// Its parameters.
+    /// The number of parameters.
     pub(crate) fn parameters(&self) -> usize {
         self.network.num_params()
     }
 }
 
-/// Refuses a configuration that is not that of the network, which has a denoiser beside it or not.
+/// Checks that a configuration matches the network.
 pub(crate) fn check_network<B: Backend>(
     network: &Dit<B>,
     config: &DitConfig,
@@ -101,23 +101,23 @@ impl<B: Backend> fmt::Debug for Model<B> {
 }
 
 impl ModelFolder {
-    /// Reads the weights.
+    /// Loads the model with its weights.
     ///
     /// # Errors
     ///
-    /// As those of [`Model::load`].
+    /// The errors of [`Model::load`].
     pub fn load<B: Backend>(self, device: &B::Device) -> Result<Model<B>> {
         Model::from_folder(self, device)
     }
 }
 
 impl<B: Backend> Model<B> {
-    /// Loads a model folder, or the model of a finished run.
+    /// Loads a model from its folder, or from a finished run.
     ///
     /// # Errors
     ///
-    /// Those of [`ModelFolder::open`] and [`ModelFolder::tokenizer`], and [`Error::Folder`] if a tensor is missing, left over, misshapen or not
-    /// finite.
+    /// The errors of [`ModelFolder::open`] and [`ModelFolder::tokenizer`], and [`Error::Folder`] if
+    /// a tensor is missing, unexpected, of the wrong shape or not finite.
     pub fn load(path: impl AsRef<Path>, device: &B::Device) -> Result<Self> {
         ModelFolder::open(path)?.load(device)
     }
@@ -153,12 +153,13 @@ impl<B: Backend> Model<B> {
         })
     }
 
-    /// A model of one network that was made here.
+    /// Creates a model from one network in memory.
     ///
     /// # Errors
     ///
-    /// [`Error::Folder`] if the configuration is not that of the network, [`Error::Unsupported`] if it says that there are two networks,
-    /// [`Error::Vocabulary`] if network and tokenizer disagree, [`Error::Config`] if there is no schedule.
+    /// [`Error::Folder`] if the configuration does not match the network, [`Error::Unsupported`] if
+    /// it is for a residual flow map, [`Error::Vocabulary`] if network and tokenizer have different
+    /// vocabulary sizes, [`Error::Config`] if the schedule is invalid.
     pub fn new(
         network: Dit<B>,
         config: DitConfig,
@@ -168,7 +169,7 @@ impl<B: Backend> Model<B> {
         Self::assemble(network, None, config, tokenizer, card)
     }
 
-    /// A model of one network, or of a second network and its denoiser.
+    /// Creates a model from one network, or from a second network and its denoiser.
     pub(crate) fn assemble(
         network: Dit<B>,
         denoiser: Option<Frozen<B>>,
@@ -211,20 +212,21 @@ impl<B: Backend> Model<B> {
         })
     }
 
-    /// Writes the model as a folder, which appears whole or not at all.
+    /// Writes the model as a folder, which appears complete or not at all.
     ///
     /// # Errors
     ///
-    /// [`Error::Folder`] if something is there that may not be replaced, or the system refuses. Nothing is left behind then.
+    /// [`Error::Folder`] if the folder exists and may not be replaced, or on an I/O error. In that
+    /// case nothing is left behind.
     pub fn save(&self, path: impl AsRef<Path>, existing: Existing) -> Result<()> {
         self.save_with(path, existing, &[])
     }
 
-    /// The same with further files in the folder, each a name and its content.
+    /// Like [`save`](Self::save), with additional files, each a name and its content.
     ///
     /// # Errors
     ///
-    /// As those of [`save`](Self::save).
+    /// The errors of [`save`](Self::save).
     pub fn save_with(
         &self,
         path: impl AsRef<Path>,
@@ -273,7 +275,7 @@ impl<B: Backend> Model<B> {
         Ok(())
     }
 
-    /// The same model, evaluated in this way.
+    /// Sets how the networks are evaluated.
     pub fn with_execution(mut self, execution: Execution) -> Self {
         self.network = match self.network {
             ModelNetwork::Flow(model, prior) => {
@@ -286,12 +288,12 @@ impl<B: Backend> Model<B> {
                 ModelNetwork::Tokens(Box::new(model.with_execution(execution)))
             }
         };
-        // Those that are loaded are evaluated as the model was.
+        // Cached weaker models use the previous execution.
         self.weak = Mutex::default();
         self
     }
 
-    /// The tokens of a text, without those of a row's frame and padding.
+    /// Encodes a text, without the tokens of the row's frame and padding.
     ///
     /// # Errors
     ///
@@ -300,7 +302,7 @@ impl<B: Backend> Model<B> {
         Ok(self.tokenizer.encode(text)?)
     }
 
-    /// The text of a row of tokens; of a packed block each document is a line.
+    /// Decodes a row of tokens into text. Each document of a packed block is a line.
     ///
     /// # Errors
     ///
@@ -314,17 +316,17 @@ impl<B: Backend> Model<B> {
         &self.network
     }
 
-    /// The configuration of the network; of a residual flow map that of its second network.
+    /// The configuration of the network, or of the second network of a residual flow map.
     pub fn config(&self) -> &DitConfig {
         &self.config
     }
 
-    /// Of a residual flow map: the configuration of its denoiser.
+    /// The configuration of the denoiser of a residual flow map.
     pub fn denoiser_config(&self) -> Option<&DitConfig> {
         self.denoiser.as_ref().map(|(config, _)| config)
     }
 
-    /// The schedule of its noise.
+    /// The noise schedule.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
@@ -334,37 +336,37 @@ impl<B: Backend> Model<B> {
         &self.tokenizer
     }
 
-    /// What a row of tokens holds.
+    /// The layout of the rows.
     pub fn layout(&self) -> Layout {
         self.card.layout
     }
 
-    /// How the model was made.
+    /// The model card, which records how the model was made.
     pub fn card(&self) -> &Card {
         &self.card
     }
 
-    /// The same, to be changed before the model is saved.
+    /// The model card, mutable, for changes before the model is saved.
     pub fn card_mut(&mut self) -> &mut Card {
         &mut self.card
     }
 
-    /// The name that it was loaded by.
+    /// The name that the model was loaded by, or the kind of a model that was not loaded.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The beginning of the SHA-256 of its weights; empty of a model that was not loaded.
+    /// The first digits of the SHA-256 of the weights; empty if the model was not loaded.
     pub fn weights(&self) -> &str {
         &self.weights
     }
 
-    /// Where its parameters are.
+    /// The device of the parameters.
     pub fn device(&self) -> &B::Device {
         &self.device
     }
 
-    /// How its networks are evaluated.
+    /// How the networks are evaluated.
     pub fn execution(&self) -> Execution {
         match &self.network {
             ModelNetwork::Flow(model, _) | ModelNetwork::Tokens(model) => model.execution(),
@@ -373,7 +375,7 @@ impl<B: Backend> Model<B> {
     }
 }
 
-/// Batches that are best computed side by side: one for each core of a CPU, one on any other device.
+/// The number of batches to compute in parallel: one per core on CPUs, one on other devices.
 pub(crate) fn side_by_side<B: Backend>() -> usize {
     if flm_ops::on_host::<B>() {
         std::thread::available_parallelism().map_or(1, usize::from)

@@ -1,11 +1,11 @@
-//! Rows of tokens to train on.
+//! Training data: rows of tokens.
 
 use crate::Result;
 use flm_data::{Dataset, FnCorpus, Layout, Split, TextTokenizer};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// Rows of tokens with their tokenizer and layout: those of a data folder, or of texts in memory.
+/// Rows of tokens with their tokenizer and layout, from a data folder or from texts in memory.
 #[derive(Debug)]
 pub struct Rows {
     tokenizer: TextTokenizer,
@@ -17,7 +17,9 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of a data folder. All are read once to check them; then they stay on the disk until they are asked for.
+    /// Opens a data folder.
+    ///
+    /// All rows are read once to verify them. After that they stay on disk and are read on demand.
     ///
     /// # Errors
     ///
@@ -37,11 +39,12 @@ impl Rows {
         })
     }
 
-    /// Texts as rows of `length` tokens, for training.
+    /// Encodes texts as training rows of `length` tokens.
     ///
     /// # Errors
     ///
-    /// [`Error::Data`](crate::Error::Data) if a text is not of the vocabulary, or too long for a row of its own.
+    /// [`Error::Data`](crate::Error::Data) if a text has a word outside the vocabulary or does not
+    /// fit into a row.
     pub fn from_texts(
         tokenizer: TextTokenizer,
         layout: Layout,
@@ -52,11 +55,12 @@ impl Rows {
         Self::in_memory(tokenizer, layout, train)
     }
 
-    /// Rows of tokens, for training: whole rows, with their end tokens and padding.
+    /// Creates training rows from tokens: complete rows, with end tokens and padding.
     ///
     /// # Errors
     ///
-    /// [`Error::Data`](crate::Error::Data) if rows are of several lengths, or a token is beyond the vocabulary.
+    /// [`Error::Data`](crate::Error::Data) if a row does not have `length` tokens or a token is
+    /// outside the vocabulary.
     pub fn from_tokens(
         tokenizer: TextTokenizer,
         layout: Layout,
@@ -67,11 +71,12 @@ impl Rows {
         Self::in_memory(tokenizer, layout, train)
     }
 
-    /// Texts as rows of `length` tokens, of a vocabulary of their own words.
+    /// Encodes texts as training rows of `length` tokens, with a vocabulary of their words.
     ///
     /// # Errors
     ///
-    /// [`Error::Data`](crate::Error::Data) if a text is too long for a row of its own, or has no words.
+    /// [`Error::Data`](crate::Error::Data) if a text does not fit into a row, or there are
+    /// no words.
     pub fn from_words(layout: Layout, length: usize, texts: &[impl AsRef<str>]) -> Result<Self> {
         let owned: Vec<String> = texts.iter().map(|text| text.as_ref().to_owned()).collect();
         let corpus = FnCorpus::new("texts in memory", move || owned.clone().into_iter().map(Ok));
@@ -99,11 +104,11 @@ impl Rows {
         })
     }
 
-    /// With other texts for validation, at least as many as a micro-batch has rows.
+    /// Sets texts for validation. Validation needs at least as many rows as a micro-batch.
     ///
     /// # Errors
     ///
-    /// As those of [`from_texts`](Self::from_texts).
+    /// The errors of [`from_texts`](Self::from_texts).
     pub fn with_validation(mut self, texts: &[impl AsRef<str>]) -> Result<Self> {
         let length = self.train.length();
         self.validation = Split::from_texts(texts, &self.tokenizer, self.layout, length)?;
@@ -115,32 +120,32 @@ impl Rows {
         &self.tokenizer
     }
 
-    /// What a row holds.
+    /// The layout of the rows.
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// Tokens in a row.
+    /// Number of tokens in a row.
     pub fn length(&self) -> usize {
         self.train.length()
     }
 
-    /// The rows to train on.
+    /// The training rows.
     pub fn train(&self) -> &Split {
         &self.train
     }
 
-    /// The rows set apart; possibly none.
+    /// The validation rows; may be empty.
     pub fn validation(&self) -> &Split {
         &self.validation
     }
 
-    /// What the rows are, for people.
+    /// A description of the rows for people.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Identity of the rows: a run is not resumed on others.
+    /// A hash that identifies the rows. A run is only resumed on rows with the same hash.
     pub fn hash(&self) -> &str {
         &self.hash
     }

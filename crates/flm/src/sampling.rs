@@ -1,4 +1,4 @@
-//! What to sample, and what a sampler returns.
+//! Options and results of sampling.
 
 mod check;
 mod draw;
@@ -15,29 +15,29 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 
-/// How a flow or a flow map goes from noise to text.
+/// The sampler of a flow or a flow map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampler {
-    /// Euler steps of a flow, jumps of a flow map.
+    /// Euler steps for a flow, jumps for a flow map.
     #[default]
     Ode,
-    /// Draw clean tokens at each step, then follow the Gaussian bridge towards them.
+    /// Draws clean tokens at each step, then follows the Gaussian bridge towards them.
     Bridge,
-    /// The bridge towards the mean of the tokens.
+    /// Follows the Gaussian bridge towards the mean of the tokens.
     BridgeMean,
-    /// Draw clean tokens at each step, then replace all noise.
+    /// Draws clean tokens at each step, then replaces all noise.
     Renoise,
 }
 
 impl Sampler {
-    /// Whether it is the one that is used where none is named.
+    /// Returns `true` for the default sampler.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// How many samples to draw, and how.
+/// Options for drawing samples.
 ///
 /// ```
 /// use flm::{Conditioning, SampleOptions};
@@ -51,35 +51,35 @@ impl Sampler {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleOptions {
-    /// Sampling steps: by default 1 for a flow map, 32 for a flow, 64 for a diffusion of tokens. An autoregressive model takes one a token and
-    /// must not be given a number.
+    /// Number of sampling steps: by default 1 for a flow map, 32 for a flow, 64 for a discrete
+    /// diffusion model. An autoregressive model takes one step per token and supports only `None`.
     pub steps: Option<usize>,
-    /// Samples; of several texts with blanks, as many of each.
+    /// Number of samples, per text when several texts are conditioned on.
     pub count: usize,
-    /// Seed of all noise and draws. The same seed gives the same samples, whatever the batch.
+    /// Seed of all random numbers. The same seed gives the same samples at any batch size.
     pub seed: u64,
-    /// Samples drawn together. It changes speed and memory, no sample.
+    /// Number of samples drawn together. It affects only speed and memory.
     pub batch: usize,
-    /// Temperature of the softmax; 1 is the model's own.
+    /// Temperature of the softmax; 1 leaves the distribution unchanged.
     pub temperature: f64,
-    /// Nucleus sampling: keep the smallest set of tokens with at least this total probability.
+    /// Nucleus sampling: keeps the smallest set of tokens with at least this total probability.
     pub top_p: f64,
-    /// Noise that a flow map adds back in each step, from 0 (none) to 1 (all).
+    /// Share of noise that a flow map adds back in each step, from 0 (none) to 1 (all).
     pub gamma: f64,
-    /// How a flow or a flow map is sampled.
+    /// The sampler of a flow or a flow map.
     pub sampler: Sampler,
-    /// Standard deviation of the noise that a flow or a flow map starts from.
+    /// Standard deviation of the initial noise of a flow or a flow map.
     pub noise_scale: f64,
-    /// Whether the last step of a uniform-state model takes the likeliest tokens.
+    /// Whether the last step of a uniform-state model takes the argmax.
     pub greedy_tail: bool,
-    /// What guides a flow or a flow map.
+    /// Guidance of a flow or a flow map.
     pub guidance: Guidance,
-    /// What of the samples is known.
+    /// Known text of the samples.
     pub conditioning: Conditioning,
 }
 
 impl Default for SampleOptions {
-    /// One sample at temperature 1 by seed 0, nothing known, no number of steps.
+    /// One unconditional sample at temperature 1 with seed 0 and the default number of steps.
     fn default() -> Self {
         Self {
             steps: None,
@@ -98,7 +98,7 @@ impl Default for SampleOptions {
     }
 }
 
-/// Setters of a builder.
+/// Defines builder setters.
 macro_rules! setters {
     ($($(#[$doc:meta])* $name:ident: $kind:ty),* $(,)?) => {
         $($(#[$doc])*
@@ -109,7 +109,9 @@ macro_rules! setters {
 }
 
 impl SampleOptions {
-    /// Samples in this many steps. An autoregressive model refuses it: use [`SampleOptions::default`].
+    /// Creates options with this number of steps.
+    ///
+    /// Autoregressive models do not support a number of steps; use [`SampleOptions::default`].
     pub fn steps(steps: usize) -> Self {
         Self {
             steps: Some(steps),
@@ -118,33 +120,33 @@ impl SampleOptions {
     }
 
     setters! {
-        /// With this number of samples.
+        /// Sets the number of samples.
         count: usize,
-        /// With this seed.
+        /// Sets the seed.
         seed: u64,
-        /// With this many samples drawn together.
+        /// Sets the number of samples drawn together.
         batch: usize,
-        /// At this temperature.
+        /// Sets the temperature.
         temperature: f64,
-        /// With nucleus sampling.
+        /// Sets the probability of nucleus sampling.
         top_p: f64,
-        /// With this share of noise added back by a flow map.
+        /// Sets the share of noise that a flow map adds back.
         gamma: f64,
-        /// By this sampler.
+        /// Sets the sampler.
         sampler: Sampler,
-        /// With noise of this standard deviation.
+        /// Sets the standard deviation of the initial noise.
         noise_scale: f64,
-        /// With a greedy last step of a uniform-state model.
+        /// Sets whether the last step of a uniform-state model is greedy.
         greedy_tail: bool,
-        /// With guidance.
+        /// Sets the guidance.
         guidance: Guidance,
-        /// Around known text.
+        /// Sets the known text.
         conditioning: Conditioning,
     }
 }
 
 impl SampleOptions {
-    /// How many samples there are in all: `count` of each text that is conditioned on.
+    /// Returns the total number of samples: `count` for each text that is conditioned on.
     pub fn total(&self) -> usize {
         self.count
             * match &self.conditioning {
@@ -158,11 +160,11 @@ impl SampleOptions {
 /// One sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The text. Of a packed block each document is a line.
+    /// The text. Each document of a packed block is a line.
     pub text: String,
-    /// All tokens of the row, with those of its frame and padding.
+    /// All tokens of the row, including frame and padding.
     pub tokens: Vec<u32>,
-    /// How it was conditioned, if it was.
+    /// The conditioning, if any.
     pub condition: Option<Condition>,
 }
 
@@ -172,9 +174,9 @@ impl fmt::Display for Sample {
     }
 }
 
-/// Watches samples being drawn, or rows being scored. `()` watches nothing.
+/// Observes sampling or scoring. `()` does nothing.
 ///
-/// Batches are drawn side by side on CPUs, so methods are called from several threads.
+/// On CPUs batches run in parallel, so methods are called from several threads.
 ///
 /// ```
 /// use flm::burn::tensor::backend::Backend;
@@ -192,13 +194,13 @@ impl fmt::Display for Sample {
 /// }
 /// ```
 pub trait Observer<B: Backend>: Sync {
-    /// Called in each sampling step of a flow or a flow map of one network.
+    /// Called in each sampling step of a flow or a flow map with one network.
     fn step(&self, _step: &DenoisingStep<'_, B>) {}
 
-    /// Called when a batch is finished: `done` of `total` samples.
+    /// Called after each batch with the number of finished samples or rows.
     fn progress(&self, _done: usize, _total: usize) {}
 
-    /// Asked before each batch; `true` ends sampling with [`Error::Cancelled`](crate::Error::Cancelled).
+    /// Called before each batch; `true` stops with [`Error::Cancelled`](crate::Error::Cancelled).
     fn is_cancelled(&self) -> bool {
         false
     }
@@ -209,16 +211,16 @@ impl<B: Backend> Observer<B> for () {}
 /// One sampling step of a batch of samples.
 #[derive(Debug)]
 pub struct DenoisingStep<'a, B: Backend> {
-    /// The numbers of the samples in the batch.
+    /// The indices of the samples in the batch.
     pub samples: Range<usize>,
-    /// Number of the step, from 0.
+    /// Index of the step, from 0.
     pub index: usize,
     /// Time t of the states, from 0 (noise) to 1 (text).
     pub t: f64,
     /// Network time τ of the states.
     pub tau: f64,
-    /// Network time that a flow map looks ahead to; τ itself of a flow.
+    /// Target network time of a flow map; τ itself for a flow.
     pub tau_target: f64,
-    /// The distributions of all tokens, `[samples, length]` positions.
+    /// The token distributions at all positions, `[samples, length]`.
     pub distribution: &'a TokenDistribution<B>,
 }

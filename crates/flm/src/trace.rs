@@ -1,4 +1,4 @@
-//! How samples come about, step by step.
+//! Traces of the denoising steps of samples.
 
 use crate::{DenoisingStep, Observer, Record};
 use burn::tensor::backend::Backend;
@@ -6,14 +6,16 @@ use flm_data::TextTokenizer;
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 
-/// Tokens that are kept for each position.
+/// Number of tokens kept per position.
 const TOKENS: usize = 3;
 
-/// Version of the format of trace files.
+/// Version of the trace file format.
 const FORMAT: u32 = 1;
 
-/// An [`Observer`] that keeps the likeliest tokens of each position at each step of a flow or a flow map. It watches one call of
-/// [`Model::sample_with`](crate::Model::sample_with).
+/// An [`Observer`] that records the likeliest tokens of each position at each step of a flow or a
+/// flow map.
+///
+/// A trace records one call of [`Model::sample_with`](crate::Model::sample_with).
 #[derive(Debug)]
 pub struct Trace<'a> {
     tokenizer: &'a TextTokenizer,
@@ -26,7 +28,7 @@ struct TracedStep {
     tau: f64,
     t: f64,
     tau_target: f64,
-    /// For each position the likeliest tokens, likeliest first.
+    /// The likeliest tokens of each position, in descending order of probability.
     positions: Vec<Vec<TracedToken>>,
 }
 
@@ -37,7 +39,7 @@ struct TracedToken {
     probability: f64,
 }
 
-/// The content of a trace file: records with the steps that made them.
+/// The content of a trace file: records with their denoising steps.
 #[derive(Debug, Serialize)]
 pub struct TraceFile<'a> {
     format_version: u32,
@@ -52,7 +54,7 @@ struct Entry<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// An empty trace of a model with this tokenizer.
+    /// Creates an empty trace for a model with this tokenizer.
     pub fn new(tokenizer: &'a TextTokenizer) -> Self {
         Self {
             tokenizer,
@@ -60,7 +62,7 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// The trace of these samples, which it has watched.
+    /// Combines the trace with the records of the traced samples.
     pub fn into_file(self, records: &[Record]) -> TraceFile<'_> {
         let samples = self.samples.into_inner();
         let mut samples = samples.unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +106,7 @@ impl<B: Backend> Observer<B> for Trace<'_> {
     }
 }
 
-/// Among equally likely tokens the first of the vocabulary leads, as in the sample itself.
+/// Sorts tokens by descending probability; ties go to the lower token id, as in sampling.
 fn likeliest_first(tokens: &[TracedToken]) -> Vec<TracedToken> {
     let mut tokens = tokens.to_vec();
     tokens.sort_by(|a, b| {

@@ -1,4 +1,4 @@
-//! Training a network on rows of tokens.
+//! Training of networks on rows of tokens.
 
 mod flow_maps;
 mod flows;
@@ -18,14 +18,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-/// Trains a network towards an objective: the builder of a run.
+/// A builder for training runs.
 ///
-/// Constructors make network and objective: [`flow`](Self::flow), [`flow_map`](Self::flow_map), [`distribution`](Self::distribution),
-/// [`masked`](Self::masked) and others; [`new`](Self::new) takes an objective of your own.
+/// Constructors create the network and the objective: [`flow`](Self::flow),
+/// [`flow_map`](Self::flow_map), [`distribution`](Self::distribution), [`masked`](Self::masked) and
+/// others; [`new`](Self::new) takes a custom objective.
 pub struct Trainer<'a, B: AutodiffBackend, O> {
     network: Dit<B>,
     config: DitConfig,
-    /// Of a residual flow map: the frozen denoiser that is saved beside the network.
+    /// The frozen denoiser of a residual flow map, saved with the network.
     denoiser: Option<Frozen<B::InnerBackend>>,
     objective: O,
     rows: &'a Rows,
@@ -37,28 +38,29 @@ pub struct Trainer<'a, B: AutodiffBackend, O> {
     observe: Box<dyn FnMut(Event<'_>) + 'a>,
 }
 
-/// A run that is checked and ready for its next step; nothing is written yet.
+/// A validated training run that has not written anything yet.
 pub struct Started<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> {
     run: Session<'a, B, O>,
     config: DitConfig,
     denoiser: Option<Frozen<B::InnerBackend>>,
     rows: &'a Rows,
     training: Training,
-    /// Evaluations of the network that a step takes.
+    /// Number of network evaluations per step.
     evaluations: f64,
-    /// The folder of checkpoints that are replaced.
+    /// The folder with checkpoints to replace.
     replaced: Option<PathBuf>,
     observe: Box<dyn FnMut(Event<'_>) + 'a>,
 }
 
-/// The result of a run.
+/// The result of a training run.
 #[derive(Debug)]
 pub struct Trained<B: Backend> {
-    /// The averaged weights as a model.
+    /// The model with the averaged weights.
     pub model: Model<B>,
-    /// Whether all steps were done; otherwise the run was asked to stop.
+    /// Whether all steps were done; `false` if the run was stopped.
     pub finished: bool,
-    /// The last validation; `None` with fewer validation rows than a micro-batch, or if a finished run was resumed.
+    /// The last validation; `None` with fewer validation rows than a micro-batch, or when a
+    /// finished run is resumed.
     pub validation: Option<Evaluation>,
 }
 
@@ -72,7 +74,7 @@ impl<B: AutodiffBackend, O> fmt::Debug for Trainer<'_, B, O> {
 }
 
 impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O> {
-    /// Trains a network of this configuration towards an objective.
+    /// Creates a trainer for a network of this configuration with a custom objective.
     pub fn new(
         network: Dit<B>,
         config: DitConfig,
@@ -95,13 +97,14 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
         }
     }
 
-    /// Trains for so many steps, in place of those of the settings. The curriculum of a uniform-state model keeps its length.
+    /// Overrides the number of steps in the settings. The curriculum of a uniform-state model keeps
+    /// its length.
     pub fn steps(mut self, steps: u64) -> Self {
         self.settings.steps = steps;
         self
     }
 
-    /// Evaluates the network in this way.
+    /// Sets how the network is evaluated.
     pub fn execution(mut self, execution: Execution) -> Self {
         self.network = self.network.with_execution(execution);
         self
@@ -112,42 +115,44 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
         &self.config
     }
 
-    /// The rows that it trains on.
+    /// The training data.
     pub fn rows(&self) -> &'a Rows {
         self.rows
     }
 
-    /// The settings of the loop.
+    /// The settings of the training loop.
     pub fn settings(&self) -> &TrainConfig {
         &self.settings
     }
 
-    /// Evaluations of the network that a step takes.
+    /// Number of network evaluations per step.
     pub fn evaluations(&self) -> f64 {
         self.objective.evaluations(self.settings.batch)
     }
 
-    /// Keeps checkpoints in a folder.
+    /// Writes checkpoints to a folder.
     pub fn checkpoints(mut self, folder: impl Into<PathBuf>) -> Self {
         self.checkpoints = Some(folder.into());
         self
     }
 
-    /// Goes on from the newest checkpoint. The run is the same as one that was never stopped, to the bit.
+    /// Resumes from the newest checkpoint. The result is bit-identical to an uninterrupted run.
     ///
-    /// It must have the rows and the settings of the run that is resumed; only `steps` may differ.
+    /// Rows and settings must be those of the resumed run; only `steps` may differ.
     pub fn resume(mut self) -> Self {
         self.resume = true;
         self
     }
 
-    /// Starts from the beginning where the folder holds checkpoints: they are removed when training begins.
+    /// Starts over even if the folder holds checkpoints, which are removed when training begins.
     pub fn replace(mut self) -> Self {
         self.replace = true;
         self
     }
 
-    /// Keeps checkpoints in a folder, and goes on from the newest one if there is one: the same program can be started again.
+    /// Writes checkpoints to a folder, and resumes from the newest one if there is any.
+    ///
+    /// A program with this setting can be rerun after an interruption.
     ///
     /// # Errors
     ///
@@ -161,34 +166,35 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
         })
     }
 
-    /// Calls `observe` with everything that happens.
+    /// Calls `observe` with each event.
     pub fn on_event(mut self, observe: impl FnMut(Event<'_>) + 'a) -> Self {
         self.observe = Box::new(observe);
         self
     }
 
-    /// Stops after the step in which `stop` is set, with a checkpoint if there is a folder for it.
+    /// Stops after the step in which `stop` is set, and writes a checkpoint if a folder is given.
     pub fn stop(mut self, stop: &'a AtomicBool) -> Self {
         self.stop = Some(stop);
         self
     }
 
-    /// Trains to the last step.
+    /// Trains until the last step.
     ///
     /// # Errors
     ///
-    /// As those of [`start`](Self::start) and [`Started::train`].
+    /// The errors of [`start`](Self::start) and [`Started::train`].
     pub fn train(self) -> Result<Trained<B::InnerBackend>> {
         self.start()?.train()
     }
 
-    /// Checks the run, and reads the checkpoint that it goes on from.
+    /// Validates the run and reads the checkpoint to resume from.
     ///
     /// # Errors
     ///
-    /// [`Error::Vocabulary`], [`Error::Option`] or [`Error::Folder`] if network, configuration and rows do not fit, [`Error::Option`] if
-    /// the folder holds checkpoints and is not resumed, or is resumed without a folder, [`Error::Train`] if settings are impossible or a
-    /// checkpoint cannot be read, [`Error::Config`] if no network has these sizes.
+    /// [`Error::Vocabulary`], [`Error::Option`] or [`Error::Folder`] if network, configuration and
+    /// rows do not match. [`Error::Option`] if the folder holds checkpoints that are neither
+    /// resumed nor replaced, or to resume without a folder. [`Error::Train`] if the settings are
+    /// invalid or a checkpoint cannot be read. [`Error::Config`] if the sizes are invalid.
     pub fn start(self) -> Result<Started<'a, B, O>> {
         self.check()?;
         let evaluations = self.evaluations();
@@ -231,7 +237,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
         })
     }
 
-    /// Checks that network, configuration, rows and folder belong together.
+    /// Checks that network, configuration, rows and folder match.
     fn check(&self) -> Result<()> {
         let (config, rows) = (&self.config, self.rows);
         config.validate()?;
@@ -252,7 +258,7 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
         check_network(&self.network, config, self.denoiser.is_some())?;
         match (&self.checkpoints, self.resume) {
             (None, true) => Err(Error::Option(
-                "a run is resumed from its checkpoints: name their folder".to_owned(),
+                "a run is resumed from its checkpoints: set their folder".to_owned(),
             )),
             (Some(folder), false) if !self.replace && latest_checkpoint(folder)?.is_some() => {
                 Err(Error::Option(format!(
@@ -266,13 +272,13 @@ impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Trainer<'a, B, O
 }
 
 impl<'a, B: AutodiffBackend, O: Objective<B, Network = Dit<B>>> Started<'a, B, O> {
-    /// Calls `observe` with everything that happens.
+    /// Calls `observe` with each event.
     pub fn on_event(mut self, observe: impl FnMut(Event<'_>) + 'a) -> Self {
         self.observe = Box::new(observe);
         self
     }
 
-    /// Trains to the last step.
+    /// Trains until the last step.
     ///
     /// # Errors
     ///

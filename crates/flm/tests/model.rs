@@ -1,4 +1,4 @@
-//! A model from texts in memory to samples, through a folder.
+//! End-to-end tests: train on texts in memory, save, load and sample.
 
 use flm::backend::{Autodiff, Flex};
 use flm::data::{Layout, TextTokenizer};
@@ -69,7 +69,7 @@ fn a_saved_model_samples_as_the_one_in_memory() {
     let trained = flow(&rows).train().unwrap();
     assert!(trained.finished);
     let training = trained.model.card().training.clone().unwrap();
-    // A forward pass and a backward one, which counts two, of four rows in four steps.
+    // A forward pass, and a backward pass that counts as two, for four rows in four steps.
     assert_eq!((training.steps, training.evaluations), (4, 4 * 4 * 3));
     let model = loaded(&trained.model, &folder.path().join("flow"));
     assert_eq!(model.card().training, Some(training));
@@ -110,10 +110,10 @@ fn a_folder_that_is_not_this_model_is_named() {
     .unwrap();
     let message = load(&place).to_string();
     assert!(
-        message.ends_with("has format version 5, but only version 1 is known"),
+        message.ends_with("has format version 5, but only version 1 is supported"),
         "{message}"
     );
-    // Another tokenizer of as many tokens.
+    // Another tokenizer with the same number of tokens.
     std::fs::write(&card, saved).unwrap();
     let other = TextTokenizer::from_words(["x", "y", "z"]).unwrap();
     other.save(place.join(flm::data::TOKENIZER_FILE)).unwrap();

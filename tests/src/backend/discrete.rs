@@ -1,4 +1,5 @@
-//! Discrete diffusion and autoregression: losses, gradients and samples, against the CPU's kernels in f32.
+//! Losses, gradients and samples of discrete diffusion and autoregression, compared with the CPU
+//! kernels in f32.
 
 use super::{Bounds, VOCAB, ids, line, network_of};
 use crate::fixture::{flat, relative_error};
@@ -20,7 +21,7 @@ const LENGTH: usize = 16;
 const TEXTS: usize = 3;
 const STEPS: usize = 4;
 
-/// What is trained.
+/// An objective under test.
 #[derive(Clone, Copy)]
 enum Objective {
     Masked,
@@ -63,7 +64,7 @@ impl Objective {
         }
     }
 
-    /// Losses of all tokens, and the gradient to each matrix.
+    /// Returns the losses of all tokens and the gradient of each matrix.
     fn trained<A: AutodiffBackend>(self, precision: Precision) -> (Vec<f32>, Vec<Vec<f32>>) {
         let model = network_of::<A>(self.family()).with_execution(Execution {
             precision,
@@ -74,12 +75,12 @@ impl Objective {
         let gradients = model
             .matrices()
             .into_iter()
-            .map(|(_, matrix)| flat(matrix.grad(&grads).expect("every matrix takes part")))
+            .map(|(_, matrix)| flat(matrix.grad(&grads).expect("every matrix has a gradient")))
             .collect();
         (flat(losses.per_token), gradients)
     }
 
-    /// Texts that its network writes; nothing of the curriculum, which changes training only.
+    /// Samples texts from the network. `None` for the curriculum, which changes training only.
     fn written<B: Backend>(self) -> Option<Tokens> {
         let model = network_of::<B>(self.family());
         let mut rngs = [61, 62, 63].map(ChaCha8Rng::seed_from_u64);
@@ -99,7 +100,7 @@ impl Objective {
             }
             Self::Curriculum => return None,
         };
-        Some(sampled.expect("possible settings").tokens)
+        Some(sampled.expect("valid settings").tokens)
     }
 }
 
@@ -133,7 +134,7 @@ pub(super) fn lines<A: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) 
             let other = (0..TEXTS).filter(|&row| here.row(row) != expected.row(row));
             line(
                 lines,
-                format!("texts written by {name}"),
+                format!("texts sampled by {name}"),
                 other.count() as f64,
                 bounds.texts as f64,
             );

@@ -1,4 +1,4 @@
-//! Gradients of operations, against those of the CPU's kernels in f32.
+//! Gradients of operations, compared with those of the CPU kernels in f32.
 
 use super::{Bounds, Operation, drawn, ids, line, products, single};
 use crate::fixture::{flat, relative_error};
@@ -10,17 +10,19 @@ use burn_flex::Flex;
 use flm_denoiser::Rope;
 use flm_ops::{Attention, Modulated, Noisy, Precision};
 
-/// Sequences, positions and width. Positions are more than one unit of a kernel adds up, and no multiple of it.
+/// Sequences, positions and width.
+///
+/// The 70 positions are more than one kernel unit adds up, and not a multiple of that.
 const SHAPE: [usize; 3] = [2, 70, 128];
 const ROW: [usize; 3] = [2, 1, 128];
 
-/// Gradients of Σ y·(drawn numbers) to what `inputs` are.
+/// Gradients of Σ y·(random numbers) with respect to the inputs.
 macro_rules! gradients {
     ($y:expr, $($input:expr),+) => {{
         let y = $y;
         let upstream = Tensor::from_inner(drawn(y.dims(), 50));
         let grads = (flm_ops::widen(y) * upstream).sum().backward();
-        vec![$(flat($input.grad(&grads).expect("an input takes part"))),+]
+        vec![$(flat($input.grad(&grads).expect("every input has a gradient"))),+]
     }};
 }
 
@@ -42,7 +44,7 @@ fn attention<A: AutodiffBackend>(precision: Precision, causal: bool) -> Vec<Vec<
     )
 }
 
-/// With what it makes, which its gradient does not depend on.
+/// The gradient of `noisy_rows`, and its value, which the gradient does not depend on.
 fn noisy_rows<A: AutodiffBackend>(width: usize) -> Vec<Vec<f32>> {
     let matrix = tracked::<A, 2>([300, width], 41);
     let plain = matrix.clone().inner();
@@ -63,7 +65,7 @@ fn noisy_rows<A: AutodiffBackend>(width: usize) -> Vec<Vec<f32>> {
     all
 }
 
-/// Operations, and their gradients to each of their inputs.
+/// The operations, each giving its gradients with respect to all inputs.
 fn list<A: AutodiffBackend>() -> Vec<Operation<Vec<Vec<f32>>>> {
     vec![
         single("norm_modulate", || {
@@ -87,7 +89,7 @@ fn list<A: AutodiffBackend>() -> Vec<Operation<Vec<Vec<f32>>>> {
             gradients!(flm_ops::gelu_tanh(p.narrow(x.clone())), x)
         }),
         products("attention", |p| attention::<A>(p, false)),
-        products("attention to what came before", |p| attention::<A>(p, true)),
+        products("attention with a causal mask", |p| attention::<A>(p, true)),
         products("linear", |p| {
             let x = tracked::<A, 3>(SHAPE, 41);
             let (weight, bias) = (tracked([128, 90], 46), tracked([90], 47));
@@ -127,7 +129,7 @@ fn list<A: AutodiffBackend>() -> Vec<Operation<Vec<Vec<f32>>>> {
     ]
 }
 
-/// Each operation's gradients: the worst of its inputs.
+/// Compares each operation's gradients: the largest error over its inputs.
 pub(super) fn lines<A: AutodiffBackend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     let on_cpu = list::<Autodiff<Flex>>();
     for (here, on_cpu) in list::<A>().into_iter().zip(on_cpu) {

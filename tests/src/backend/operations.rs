@@ -1,4 +1,4 @@
-//! Each operation, against the CPU's kernels in f32.
+//! Operations, compared with the CPU kernels in f32.
 
 use super::{Bounds, Operation, VOCAB, WIDTH, drawn, ids, line, products, single};
 use crate::fixture::{flat, relative_error};
@@ -27,7 +27,7 @@ fn modulated<B: Backend>() -> Modulated<B> {
     }
 }
 
-/// Of four heads.
+/// Attention with four heads.
 fn attention<B: Backend>(
     precision: Precision,
     [length, width]: [usize; 2],
@@ -43,7 +43,7 @@ fn attention<B: Backend>(
     flat2(flm_ops::attention(qkv, &rope, attention))
 }
 
-/// A Gram matrix of half the rank that its size allows.
+/// A Gram matrix of half its full rank.
 fn repeated<B: Backend>() -> Tensor<B, 2> {
     let half = drawn::<B, 2>([300, 40], 31);
     let x = Tensor::cat(vec![half.clone(), half], 1);
@@ -61,7 +61,7 @@ fn list<B: Backend>() -> Vec<Operation<Tensor<B, 2>>> {
             ))
         }),
         products("attention", |p| attention(p, [ROWS, WIDTH], false)),
-        products("attention to what came before", |p| {
+        products("attention with a causal mask", |p| {
             attention(p, [70, 128], true)
         }),
         products("linear", |p| {
@@ -99,7 +99,7 @@ fn list<B: Backend>() -> Vec<Operation<Tensor<B, 2>>> {
                 drawn([WIDTH, VOCAB], 14),
             )
         }),
-        // Large enough for tiles, with rows that start anywhere, in every layout.
+        // Large enough for tiles, in every layout, with row starts that are not aligned.
         products("product of tiles", |p| {
             flm_ops::product(p.narrow(drawn([200, 150], 27)), drawn([150, VOCAB], 28))
         }),
@@ -139,30 +139,30 @@ fn list<B: Backend>() -> Vec<Operation<Tensor<B, 2>>> {
             let target = Target::Distributions(p);
             flm_ops::capped_loss_gradient(product, bias, target, drawn([ROWS], 18), 30.0).product
         }),
-        single("capped_loss_gradient of tokens, to the bias", || {
+        single("capped_loss_gradient of tokens, for the bias", || {
             let target = Target::Tokens(ids(300, VOCAB as i32));
             let (product, bias) = (drawn([300, VOCAB], 16), drawn([VOCAB], 17));
             flm_ops::capped_loss_gradient(product, bias, target, drawn([300], 18), 30.0)
                 .bias
                 .unsqueeze()
         }),
-        // More than one block, and no multiple of one; and of a rank below its size.
+        // 75 and 80 columns: more than one block of 32, and not a multiple. The second has rank 40.
         single("cholesky", || {
-            // Of a root near one, and so of an inverse near one.
+            // A Gram matrix near the identity, so that its root and inverse are near it too.
             let x = drawn::<B, 2>([300, 75], 31).mul_scalar(0.06);
             let gram = x.clone().transpose().matmul(x);
             Tensor::cat(flm_ops::cholesky(gram).to_vec(), 1)
         }),
-        single("cholesky of what repeats itself", || {
+        single("cholesky of a rank-deficient matrix", || {
             let [root, _] = flm_ops::cholesky(repeated());
             root
         }),
-        single("cholesky of what repeats itself, inverted", || {
+        single("cholesky of a rank-deficient matrix, inverse", || {
             let [_, inverse] = flm_ops::cholesky(repeated());
             inverse
         }),
-        // Whole blocks, as they lie in the root.
-        single("cholesky of a pair, multiplied by its parts", || {
+        // The parts are blocks of 128 × 128, read in place from the root and the inverse.
+        single("cholesky of a pair, products with its blocks", || {
             let x = drawn::<B, 2>([600, 256], 31).mul_scalar(0.04);
             let [root, inverse] = flm_ops::cholesky(x.clone().transpose().matmul(x));
             let z = drawn::<B, 2>([70, 128], 32);
@@ -216,7 +216,7 @@ fn list<B: Backend>() -> Vec<Operation<Tensor<B, 2>>> {
     ]
 }
 
-/// Each operation, against the CPU's kernels in f32.
+/// Compares each operation with the CPU kernels in f32.
 pub(super) fn lines<B: Backend>(bounds: &Bounds, lines: &mut Vec<Line>) {
     for (here, on_cpu) in list::<B>().into_iter().zip(list::<Flex>()) {
         let expected = flat(on_cpu.make(Precision::F32));

@@ -1,4 +1,4 @@
-//! Steps of training, and a checkpoint.
+//! Training steps, checkpoints and model folders.
 
 use super::{Bounds, VOCAB, WIDTH, line, network, objective};
 use crate::fixture::relative_error;
@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Rows of as many words as the network has tokens.
+/// Prepares rows of words whose vocabulary has the size of the network's.
 fn data(folder: &Path) -> Result<Dataset, String> {
     let corpus = FnCorpus::new("words in a circle", || {
         (0..400_usize).map(|row| {
@@ -33,7 +33,7 @@ fn data(folder: &Path) -> Result<Dataset, String> {
     .map_err(|error| error.to_string())
 }
 
-/// Losses of each step, and the parameters at the end.
+/// The loss of each step, and the final parameters.
 struct Trained {
     losses: Vec<f64>,
     parameters: Vec<f32>,
@@ -56,7 +56,7 @@ fn train<B: AutodiffBackend>(
     })
 }
 
-/// Trains for `steps` steps of which every `log_every`th is heard of, or until `heard` says that it is enough.
+/// Trains for `steps` steps, or until `heard` returns true. It is called every `log_every` steps.
 fn run<B: AutodiffBackend>(
     data: &Dataset,
     checkpoints: &Path,
@@ -73,7 +73,7 @@ fn run<B: AutodiffBackend>(
         log_every,
         checkpoint_every: 0,
         validate_every: 0,
-        // Both optimizers take part, at once.
+        // Uses both optimizers: Muon for matrices, AdamW for the rest.
         optimizer: OptimizerConfig {
             kind: OptimizerKind::Muon,
             warmup: 0,
@@ -113,43 +113,46 @@ fn run<B: AutodiffBackend>(
     Ok(outcome.ema)
 }
 
-/// Memory in MiB after some steps of a training.
+/// Memory use in MiB during a training run.
 #[derive(Clone, Debug)]
 pub struct Soak {
-    /// Steps done, and the memory that was taken then.
+    /// Pairs of steps done and memory in use.
     pub samples: Vec<(u64, f64)>,
 }
 
 impl Soak {
-    /// Fewest steps that say something.
+    /// The minimum number of steps for a meaningful measurement.
     pub const FEWEST: u64 = 20;
-    /// MiB that may come and go. A gradient to the embedding that is kept at every step is 14 MiB after half of 300 steps.
+    /// The allowed fluctuation in MiB. A leak of one embedding gradient per step is 14 MiB after
+    /// half of 300 steps.
     const ALLOWED: f64 = 8.0;
 
-    /// What a training takes more at its end than half-way, in MiB, when pools and caches have long been filled.
+    /// Returns the growth in MiB from the middle to the end of the run.
+    ///
+    /// Pools and caches are filled long before the middle.
     pub fn growth(&self) -> f64 {
         let samples = &self.samples;
         samples[samples.len() - 1].1 - samples[(samples.len() - 1) / 2].1
     }
 
-    /// Whether nothing grows.
+    /// Returns whether the growth is within the allowed fluctuation.
     pub fn holds(&self) -> bool {
         self.growth() <= Self::ALLOWED
     }
 }
 
-/// Trains a small flow for `steps` steps and asks at most twenty times how much memory is taken.
+/// Trains a small flow for `steps` steps and measures memory use at most twenty times.
 ///
 /// # Errors
 ///
-/// A sentence, if there are too few steps, it cannot be trained, or `memory` does not know.
+/// A message if there are too few steps, training fails, or `memory` returns `None`.
 pub fn soak<B: AutodiffBackend>(
     steps: u64,
     mut memory: impl FnMut() -> Option<f64>,
 ) -> Result<Soak, String> {
     if steps < Soak::FEWEST {
         return Err(format!(
-            "memory is watched over at least {} steps, found {steps}",
+            "memory measurement needs at least {} steps, found {steps}",
             Soak::FEWEST
         ));
     }
@@ -171,7 +174,7 @@ pub fn soak<B: AutodiffBackend>(
             samples.is_none()
         },
     )?;
-    let samples = samples.ok_or("this system does not say how much memory is taken")?;
+    let samples = samples.ok_or("this system does not report how much memory is used")?;
     Ok(Soak { samples })
 }
 
@@ -194,13 +197,13 @@ pub(super) fn lines<B: AutodiffBackend>(
     let data = data(home.path())?;
     if data.tokenizer().vocab_size() != VOCAB {
         return Err(format!(
-            "the words made a vocabulary of {}, not {VOCAB}",
+            "expected a vocabulary of {VOCAB}, found {}",
             data.tokenizer().vocab_size()
         ));
     }
     let folder = |name: &str| home.path().join(name);
     let here = train::<B>(&data, &folder("here"), Precision::F32, (false, None))?;
-    // Other noise is drawn there: losses agree as those of two seeds do.
+    // The noise differs from the CPU's, so losses agree as those of two seeds do.
     let cpu = train::<burn::backend::Autodiff<Flex>>(
         &data,
         &folder("cpu"),
@@ -210,7 +213,7 @@ pub(super) fn lines<B: AutodiffBackend>(
     let error = (mean(&here.losses) / mean(&cpu.losses) - 1.0).abs();
     line(
         lines,
-        "f32: the loss of eight steps, as on the CPU",
+        "f32: mean loss of eight steps, against the CPU",
         error,
         0.1,
     );
@@ -218,7 +221,7 @@ pub(super) fn lines<B: AutodiffBackend>(
     let error = relative_error(&again.parameters, &here.parameters);
     line(
         lines,
-        "f32: the same run again",
+        "f32: the same run repeated",
         error,
         0.1 * bounds.half_operation,
     );
@@ -227,7 +230,7 @@ pub(super) fn lines<B: AutodiffBackend>(
         let error = (mean(&half.losses) / mean(&here.losses) - 1.0).abs();
         line(
             lines,
-            "bf16: the loss of eight steps, as in f32",
+            "bf16: mean loss of eight steps, against f32",
             error,
             bounds.half_operation,
         );
@@ -236,7 +239,7 @@ pub(super) fn lines<B: AutodiffBackend>(
     let resumed = train::<B>(&data, &folder("broken"), Precision::F32, (true, None))?;
     if (broken.losses.len(), resumed.losses.len()) != (3, 5) {
         return Err(format!(
-            "a run of 8 steps was stopped after {} and went on for {}, not 3 and 5",
+            "expected a run of 8 steps to stop after 3 and to resume for 5, found {} and {}",
             broken.losses.len(),
             resumed.losses.len()
         ));

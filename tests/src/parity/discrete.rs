@@ -1,7 +1,8 @@
 //! Discrete diffusion on fixed logits: `discrete.safetensors`.
 //!
-//! The reference's masked network has a column for the mask token, to which it gives no probability; ours has none. So of its logits the last column goes, and of its
-//! log-probabilities it must be as good as none.
+//! The reference's masked network has a column for the mask token, to which it gives no
+//! probability; ours has none. So the last column of its logits is dropped, and its log-probability
+//! must be at most 0.99·(−1e6).
 
 use super::{Line, Verdict, line_of, numbers, worst};
 use crate::fixture::{Fixture, flat, relative_error};
@@ -12,10 +13,10 @@ use flm_discrete::duo::{self, PosteriorWeights};
 use flm_discrete::{Level, Tokens, mdlm};
 use std::path::Path;
 
-/// Agreement asked of formulas on given logits: f32 on both sides, sums of some sixty terms.
+/// Tolerance for formulas on given logits: f32 on both sides, sums of about sixty terms.
 const FORMULA: f64 = 1e-5;
 
-/// What the reference adds to a logit that must not be.
+/// The value that the reference adds to a forbidden logit.
 const NEVER: f32 = -1e6;
 
 const INPUTS: [&str; 8] = [
@@ -33,7 +34,7 @@ const INPUTS: [&str; 8] = [
 ///
 /// # Errors
 ///
-/// A sentence, if the file cannot be read.
+/// A message if the file cannot be read.
 pub fn discrete<B: AutodiffBackend>(path: &Path) -> Result<Vec<Line>, String> {
     let file = Fixture::read(path)?;
     Ok(file.0.keys().map(|name| of::<B>(&file, name)).collect())
@@ -65,7 +66,7 @@ fn levels(file: &Fixture) -> Vec<Level> {
     alphas.into_iter().zip(slopes).map(level).collect()
 }
 
-/// The masked network's answer without the column of the mask token, and the mask token's id.
+/// Returns the masked network's prediction without the mask token's column, and that token's id.
 fn masked<B: Backend>(file: &Fixture) -> (Prediction<B>, usize) {
     let logits: Tensor<B, 3> = file.float("mdlm_logits");
     let mask_token = logits.dims()[2] - 1;
@@ -79,7 +80,7 @@ fn uniform<B: Backend>(file: &Fixture) -> Prediction<B> {
     Prediction::pinned(file.float("duo_logits"))
 }
 
-/// What the network says of masked tokens, and of what is there that it is itself.
+/// Compares log-probabilities at masked positions; other positions must keep their token.
 fn log_probs<B: Backend>(file: &Fixture) -> Verdict {
     let (prediction, mask_token) = masked::<B>(file);
     let answers = flat(prediction.dense_log_probs());
@@ -92,7 +93,7 @@ fn log_probs<B: Backend>(file: &Fixture) -> Verdict {
         let mask_token = mask_token as i32;
         let never = |expected: f32| expected.is_finite() && expected <= 0.99 * NEVER;
         if id == mask_token {
-            let (last, rest) = expected.split_last().expect("a column of the mask_token");
+            let (last, rest) = expected.split_last().expect("a mask token column");
             if never(*last) {
                 return relative_error(answers, rest);
             }
@@ -124,7 +125,7 @@ fn masked_loss<B: AutodiffBackend>(file: &Fixture) -> Verdict {
     )
 }
 
-/// The three probabilities of every token, spread out over the vocabulary.
+/// Compares the posterior: its three weights for every position, expanded over the vocabulary.
 fn posterior<B: Backend>(file: &Fixture) -> Verdict {
     let denoised = uniform::<B>(file).distribution();
     let [batch, length, vocab] = denoised.dense().dims();

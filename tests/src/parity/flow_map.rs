@@ -1,4 +1,4 @@
-//! The parts of the flow map: times, states, distributions and derivatives along pinned pairs of times.
+//! Times, states, distributions and derivatives of the flow map at pinned pairs of times.
 
 use super::network::predict;
 use super::schedule::TIME;
@@ -9,11 +9,12 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::{Dit, Dropout, Dual};
 use flm_simplex::{flow_map, interpolant};
 
-/// The reference rounds t and dτ/dt to f32; the slope changes by some fifty per unit of t.
+/// Tolerance for dτ/dt. The reference rounds t and dτ/dt to f32, and the slope changes by about
+/// fifty per unit of t.
 const SLOPE: f64 = 1e-5;
 
 impl<B: AutodiffBackend> Parity<B> {
-    /// A tensor of `flow_map.safetensors`. What is made of others is made of the pinned ones.
+    /// Compares a tensor of `flow_map.safetensors`, computed from the other pinned tensors.
     pub(super) fn along_the_map(&self, name: &str) -> Option<Verdict> {
         let file = &self.map_file;
         let expected = || file.values(name);
@@ -37,7 +38,7 @@ impl<B: AutodiffBackend> Parity<B> {
                 return Some(numbers(&slopes.collect::<Vec<_>>(), &expected(), SLOPE));
             }
             "semigroup_gamma" => flat(flow_map::semigroup_weights(time("s"), time("u"), time("t"))),
-            // The golden file has these for what is made of them, but not what they are made of.
+            // The golden file lacks `D_s_at_I_s` and `I_s`. There `velocity_s` is an input.
             "I_s" => flat(self.wide_start()),
             "velocity_s" if file.0.contains_key("I_s") => {
                 let way = float("D_s_at_I_s") - float("I_s");
@@ -65,7 +66,7 @@ impl<B: AutodiffBackend> Parity<B> {
             .collect()
     }
 
-    /// I_s as a network sees it; projected of its parts, since the golden file has no more.
+    /// Returns the projected I_s, interpolated from noise and tokens: the golden file has no I_s.
     fn start<A: Backend>(&self, model: &Dit<A>) -> Tensor<A, 3> {
         interpolant::interpolate(
             model.embed().project(self.expected.float("noise")),
@@ -74,7 +75,7 @@ impl<B: AutodiffBackend> Parity<B> {
         )
     }
 
-    /// What a network believes, as dense probabilities.
+    /// Returns a network's prediction as dense probabilities.
     fn believed(&self, name: &str) -> Option<Tensor<B::InnerBackend, 3>> {
         let file = &self.map_file;
         if name.starts_with("D_") {
@@ -100,7 +101,7 @@ impl<B: AutodiffBackend> Parity<B> {
         Some(denoised.dense().inner())
     }
 
-    /// I_s, V wide.
+    /// Returns I_s, `[batch, length, vocabulary]`.
     fn wide_start(&self) -> Tensor<B::InnerBackend, 3> {
         let noise = self.expected.float::<B::InnerBackend, 3>("noise");
         let [.., vocabulary] = noise.dims();
@@ -109,7 +110,7 @@ impl<B: AutodiffBackend> Parity<B> {
         interpolant::interpolate(noise, clean, self.map_file.float("s"))
     }
 
-    /// X at the time called `end`, V wide.
+    /// Returns X at the time named `end`, `[batch, length, vocabulary]`.
     fn carried(&self, delta: &str, end: &str) -> Option<Vec<f32>> {
         let file = &self.map_file;
         let denoised = self.believed(delta)?;
@@ -121,7 +122,7 @@ impl<B: AutodiffBackend> Parity<B> {
         )))
     }
 
-    /// The derivative of δ_{s,t} at I_s along one of the times or along the velocity.
+    /// Returns the derivative of δ_{s,t} at I_s along one of the times or along the velocity.
     fn derivative(&self, along: &str) -> Option<Tensor<B, 3>> {
         let file = &self.map_file;
         let model = self.flow_map.as_ref()?;

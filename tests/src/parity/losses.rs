@@ -1,4 +1,4 @@
-//! Losses of the flow map's objectives, and their gradients to the head.
+//! Losses of the flow map's objectives, and their gradients with respect to the head.
 
 use super::{LOSS, Parity, Verdict, numbers, worst};
 use crate::fixture::{Fixture, flat, relative_error};
@@ -16,7 +16,7 @@ use flm_simplex::interpolant;
 /// The parameter whose gradient is pinned.
 const HEAD: &str = "output_layer.linear.weight";
 
-/// The rows of the pinned losses, in the fixture's order: diagonal, boundary, off-diagonal.
+/// Returns the rows of the pinned losses: diagonal, boundary, off-diagonal, in the fixture's order.
 pub fn rows(file: &Fixture) -> Vec<TimeRow> {
     let spans = file
         .values("row_tau_s")
@@ -33,7 +33,7 @@ pub fn rows(file: &Fixture) -> Vec<TimeRow> {
         .collect()
 }
 
-/// An objective as it was published.
+/// Returns the published configuration of an objective.
 pub fn as_published(objective: ObjectiveKind) -> FlowMapConfig {
     let measure = match objective {
         ObjectiveKind::Eulerian => Measure::SquaredError,
@@ -47,7 +47,7 @@ pub fn as_published(objective: ObjectiveKind) -> FlowMapConfig {
 }
 
 impl<B: AutodiffBackend> Parity<B> {
-    /// The loss of each token, or the gradient of their mean.
+    /// Compares the loss of each token, or the gradient of their mean.
     pub(super) fn loss(&self, name: &str) -> Option<Verdict> {
         if name == "residual_loss_per_token" {
             return self.residual_loss(name);
@@ -62,7 +62,7 @@ impl<B: AutodiffBackend> Parity<B> {
         };
         let student = self.flow_map.as_ref()?;
         let Some(teacher) = &self.flow else {
-            return Some(Verdict::Skipped("its teacher is not there"));
+            return Some(Verdict::Skipped("its teacher is missing"));
         };
         let answer = || self.losses(objective, student, teacher.valid());
         let expected = self.expected.values(name);
@@ -72,7 +72,7 @@ impl<B: AutodiffBackend> Parity<B> {
             }
             "loss_per_token" => Some(numbers(&flat(answer().per_token), &expected, LOSS)),
             "grad.output_layer.linear.weight" if objective == ObjectiveKind::Eulerian => Some(
-                Verdict::Skipped("the published loss of its boundary rows is beyond all others"),
+                Verdict::Skipped("the published loss of its boundary rows dominates all others"),
             ),
             "grad.output_layer.linear.weight" => {
                 let gradients = named_gradients(student, answer().mean);
@@ -101,8 +101,10 @@ impl<B: AutodiffBackend> Parity<B> {
         )
     }
 
-    /// Off-diagonal rows are compared with ours. The published diagonal is told the time t in the place of τ, a mistake that is made
-    /// after it here; the published boundary rows are singular.
+    /// Compares the Eulerian loss by row, except boundary rows: their published loss is singular.
+    ///
+    /// On the diagonal, the reference passes t to the student in place of τ, by mistake.
+    /// [`Self::published_diagonal`] reproduces that.
     fn eulerian(&self, found: &[f32], expected: &[f32]) -> Verdict {
         let rows = rows(&self.expected);
         let length = expected.len() / rows.len();
@@ -129,7 +131,7 @@ impl<B: AutodiffBackend> Parity<B> {
         }
     }
 
-    /// The cross-entropy of a diagonal row when the student is told t, and its teacher τ.
+    /// Returns the cross-entropy of a diagonal row when the student is given t, and the teacher τ.
     fn published_diagonal(&self, row: usize) -> Option<Vec<f32>> {
         let (student, teacher) = (self.flow_map.as_ref()?, self.flow.as_ref()?.valid());
         let file = &self.expected;
@@ -152,11 +154,13 @@ impl<B: AutodiffBackend> Parity<B> {
         Some(flat(answer.soft_cross_entropy(&target, weights).per_token))
     }
 
-    /// What is pinned is e^(−w)·ℓ + w, under the weight that the checkpoint has learned, where it has one.
+    /// Compares the residual loss. The pinned value is e^(−w)·ℓ + w if the checkpoint has a learned
+    /// weight w, else ℓ.
     fn residual_loss(&self, name: &str) -> Option<Verdict> {
         let (denoiser, second) = self.residual.as_ref()?;
         let file = &self.expected;
-        // `residual_d` are the widths w, `residual_uniform` the places U′; a row whose third draw is below 1/64 is the whole way.
+        // `residual_d` holds the widths w, `residual_uniform` the positions U′. A row whose third
+        // draw is below 1/64 spans 0 to 1.
         let draws = |name: &str| file.values(&format!("residual_{name}"));
         let rows: Vec<TimeRow> = (draws("d").into_iter())
             .zip(draws("uniform"))
@@ -186,7 +190,8 @@ impl<B: AutodiffBackend> Parity<B> {
             }
             None => answer.per_token,
         };
-        // Row by row: the state's last part, which we leave out (`residual/jump.rs`), is 7e-5 of a row whose loss is small.
+        // Row by row: the guard's share of the state, which we leave out (`residual/jump.rs`), is
+        // up to 7e-5 of a row with a small loss.
         let (found, expected) = (flat(found), file.values(name));
         let length = expected.len() / rows.len();
         let errors = (found.chunks(length).zip(expected.chunks(length)))

@@ -1,4 +1,4 @@
-//! Answers of the networks and gradients of the flow's loss.
+//! Predictions of the networks, and gradients of the flow's loss.
 
 use super::{ANSWER, Parity, Verdict, numbers};
 use crate::fixture::{Fixture, flat};
@@ -8,7 +8,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::{Dit, Dropout, Prediction, Score};
 use flm_simplex::interpolant::interpolate;
 
-/// The prediction for the state `[batch, length, vocabulary]` called `state`, at the times of these names.
+/// Returns the prediction for the named state, `[batch, length, vocabulary]`, and the named times.
 pub(super) fn predict<B: Backend>(
     model: &Dit<B>,
     file: &Fixture,
@@ -23,13 +23,13 @@ pub(super) fn predict<B: Backend>(
 }
 
 impl<B: AutodiffBackend> Parity<B> {
-    /// The flow's prediction for the noisy tokens.
+    /// Returns the flow's prediction for the noisy tokens.
     fn of_flow(&self) -> Option<Prediction<B>> {
         let flow = self.flow.as_ref()?;
         Some(predict(flow, &self.expected, "x_t", "tau", "tau"))
     }
 
-    /// Its cross-entropy against the tokens.
+    /// Returns the flow's cross-entropy against the tokens.
     fn flow_loss(&self) -> Option<Score<B>> {
         let tokens = self.expected.int::<B, 2>("tokens");
         let [batch, length] = tokens.dims();
@@ -41,7 +41,7 @@ impl<B: AutodiffBackend> Parity<B> {
         Some(self.of_flow()?.cross_entropy(tokens, mean))
     }
 
-    /// An answer of a network, or a state that one is asked about.
+    /// Compares a network's prediction, or one of its inputs.
     pub(super) fn answer(&self, name: &str) -> Option<Verdict> {
         let file = &self.expected;
         let found = match name {
@@ -73,7 +73,7 @@ impl<B: AutodiffBackend> Parity<B> {
         Some(numbers(&found, &file.values(name), ANSWER))
     }
 
-    /// A gradient of the flow's mean loss.
+    /// Compares a gradient of the flow's mean loss.
     pub(super) fn gradient(&self, name: &str) -> Option<Verdict> {
         let parameter = name.strip_prefix("flm_grad.")?;
         let gradients = named_gradients(self.flow.as_ref()?, self.flow_loss()?.loss);

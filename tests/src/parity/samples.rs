@@ -1,4 +1,4 @@
-//! Sampled tokens, which must be the same ones.
+//! Sampled tokens, which must equal the pinned ones.
 
 use super::{ANSWER, Parity, Verdict};
 use crate::fixture::{flat, flat_int};
@@ -7,8 +7,10 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_denoiser::{Residual, SamplingDenoiser, TokenDistribution};
 use flm_simplex::sampler;
 
-/// The tokens of a distribution as they compare with the expected ones. Two tokens whose probabilities, or entries of a state, are nearer to each
-/// other than numbers agree are as good as one another.
+/// Compares the most likely tokens of a distribution with the expected ones.
+///
+/// A differing token counts as a tie if its probability, or its entry of a state, is within the
+/// numeric tolerance of the expected token's.
 pub(super) fn tokens<B: Backend>(denoised: &TokenDistribution<B>, expected: &[i64]) -> Verdict {
     let found = flat_int(denoised.argmax());
     let dense = denoised.dense();
@@ -37,7 +39,7 @@ pub(super) fn tokens<B: Backend>(denoised: &TokenDistribution<B>, expected: &[i6
 }
 
 impl<B: AutodiffBackend> Parity<B> {
-    /// Samples of a network, from the pinned noise.
+    /// Compares samples that a network draws from the pinned noise.
     pub(super) fn sample(&self, name: &str) -> Option<Verdict> {
         let denoised = if let Some(steps) = name.strip_prefix("flm_euler_") {
             self.by_euler(steps.parse().ok()?)

@@ -1,14 +1,14 @@
-//! Tables of the schedule, of any vocabulary.
+//! Tables of the time schedule, for any vocabulary.
 
 use super::{Parity, Verdict, worst};
 use burn::tensor::backend::AutodiffBackend;
 use flm_simplex::Schedule;
 
-/// Agreement asked of times: what a network's time embedding, in f32, could not tell apart.
+/// Tolerance for times: an f32 time embedding cannot distinguish smaller differences.
 pub(super) const TIME: f64 = 1e-6;
 
 impl<B: AutodiffBackend> Parity<B> {
-    /// A table at 0, 1/n, …, 1.
+    /// Compares a table at 0, 1/n, …, 1.
     pub(super) fn table(&self, name: &str) -> Option<Verdict> {
         let (what, vocabulary) = name.split_once('.')?;
         let schedule = Schedule::new(vocabulary.parse().ok()?).ok()?;

@@ -1,4 +1,4 @@
-//! Where fixtures and networks come from.
+//! Sources of fixtures and networks.
 
 use crate::fixture::Fixture;
 use crate::golden;
@@ -9,39 +9,42 @@ use flm_denoiser::{Dit, DitConfig};
 use flm_simplex::Schedule;
 use std::path::{Path, PathBuf};
 
-/// Checkpoints of a folder of fixtures.
+/// The checkpoint files of a fixture folder.
 const FLOW: &str = "flm.ckpt";
 const FLOW_MAP: &str = "fmlm.ckpt";
 const RESIDUAL: &str = "fmlm_residual.ckpt";
 
-/// The full fixtures, or what is in the repository.
+/// The full fixtures, or those in the repository.
 pub enum Source {
-    /// A folder with `expected.safetensors` and `flow_map.safetensors`, and the checkpoints as model folders.
+    /// A folder with `expected.safetensors` and `flow_map.safetensors`, and the checkpoints as
+    /// model folders.
     Folder(PathBuf, Models),
-    /// The golden file, which has the flow map's weights alone.
+    /// The golden file, which holds only the flow map's weights.
     Golden(Fixture),
 }
 
-/// The checkpoints of a folder of fixtures, converted.
+/// Model folders converted from the checkpoints of a fixture folder.
 pub struct Models {
-    /// Of the flow.
+    /// The flow.
     pub flow: PathBuf,
-    /// Of the flow map.
+    /// The flow map.
     pub flow_map: PathBuf,
-    /// Of the residual flow map.
+    /// The residual flow map.
     pub residual: PathBuf,
 }
 
-/// Converts a file to a model folder; of a residual flow map with the file of its denoiser.
+/// A function that converts a checkpoint to a model folder.
+///
+/// The arguments are the checkpoint, the folder to create and, for a residual flow map, the
+/// checkpoint of its denoiser.
 pub type Convert<'a> = dyn Fn(&Path, &Path, Option<&Path>) -> Result<(), String> + 'a;
 
 impl Models {
-    /// Converts the checkpoints in `fixtures` to model folders in `out`, by `convert`, which is given the file, the model
-    /// folder to make and, of the residual flow map, the file of its denoiser.
+    /// Converts the checkpoints in `fixtures` to model folders in `out`.
     ///
     /// # Errors
     ///
-    /// What `convert` says.
+    /// Errors of `convert`.
     pub fn convert(fixtures: &Path, out: &Path, convert: &Convert<'_>) -> Result<Self, String> {
         let flow = fixtures.join(FLOW);
         let models = Self {
@@ -56,11 +59,11 @@ impl Models {
     }
 }
 
-/// Converts a checkpoint as `flm convert` does, on a backend.
+/// Converts a checkpoint in the way of `flm convert`.
 ///
 /// # Errors
 ///
-/// A sentence, if it cannot be.
+/// A message if the conversion fails.
 pub fn convert<B: Backend>(from: &Path, out: &Path, denoiser: Option<&Path>) -> Result<(), String> {
     let load = |path: &Path| -> Result<(Dit<B>, DitConfig), String> {
         ReferenceCheckpoint::open(path)
@@ -89,7 +92,7 @@ pub fn convert<B: Backend>(from: &Path, out: &Path, denoiser: Option<&Path>) -> 
 }
 
 impl Source {
-    /// What is in the repository.
+    /// Opens the golden file of the repository.
     pub fn golden() -> Self {
         Self::Golden(golden::open())
     }

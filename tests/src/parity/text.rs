@@ -16,10 +16,10 @@ use std::path::Path;
 
 /// GPT-2's end token.
 const EOS: u32 = 50_256;
-/// The reference adds up entropies in f32.
+/// Tolerance for entropies, which the reference sums in f32.
 const ENTROPY: f64 = 1e-6;
 
-/// `gen_ppl.json`
+/// The content of `gen_ppl.json`.
 #[derive(Deserialize)]
 struct Scores {
     texts: Vec<String>,
@@ -32,7 +32,7 @@ struct Scores {
     entropy_nats: f64,
 }
 
-/// `data.json`
+/// The content of `data.json`.
 #[derive(Deserialize)]
 struct Data {
     lm1b: Vec<[String; 2]>,
@@ -50,11 +50,13 @@ struct Wrapped {
     packed: Vec<Vec<u32>>,
 }
 
-/// Compares everything in a folder of `gen_ppl.json`, `tiny-gpt2/` and `data.json`; tokenizers are in `tokenizers`, if they are there.
+/// Compares everything in a folder of `gen_ppl.json`, `tiny-gpt2/` and `data.json`.
+///
+/// Checks that need a tokenizer are skipped if `tokenizers` does not have it.
 ///
 /// # Errors
 ///
-/// A sentence, if a file is not there or not what it should be.
+/// A message if a file is missing or invalid.
 pub fn text<B: Backend>(folder: &Path, tokenizers: &Path) -> Result<Vec<Line>, String> {
     let scores: Scores = read(&folder.join("gen_ppl.json"))?;
     let data: Data = read(&folder.join("data.json"))?;
@@ -111,11 +113,11 @@ fn counted(name: &str, count: usize, wrong: usize) -> Line {
 fn skipped(name: &str) -> Line {
     Line {
         name: name.to_owned(),
-        verdict: Verdict::Skipped("its tokenizer is not there"),
+        verdict: Verdict::Skipped("its tokenizer is missing"),
     }
 }
 
-/// Losses of each token, perplexity and entropy by GPT-2.
+/// Compares per-token losses and perplexity by GPT-2, and the unigram entropy.
 fn scored<B: Backend>(
     scores: &Scores,
     gpt2: &Path,
@@ -130,7 +132,7 @@ fn scored<B: Backend>(
     ];
     if counts.iter().any(|count| *count != counts[0]) {
         return Err(format!(
-            "gen_ppl.json has {} texts, {} encoded and {} with losses: expected as many of each",
+            "gen_ppl.json has {} texts, {} encodings and {} rows of losses, expected equal counts",
             counts[0], counts[1], counts[2]
         ));
     }
@@ -156,7 +158,7 @@ fn scored<B: Backend>(
         }
         None => skipped("gen_ppl.encoded"),
     });
-    // By the pinned tokens, so that no tokenizer is needed.
+    // Encodes by looking up the pinned tokens, so that no tokenizer is needed.
     let known: HashMap<&str, &Vec<u32>> = (scores.texts.iter())
         .map(String::as_str)
         .zip(&scores.encoded)
@@ -192,7 +194,7 @@ fn scored<B: Backend>(
     Ok(lines)
 }
 
-/// Blocks of the documents.
+/// Compares the packed blocks of the documents.
 fn packed(name: &str, wrapped: &Wrapped, tokenizer: TextTokenizer) -> Result<Line, String> {
     let home = tempfile::tempdir().map_err(|error| error.to_string())?;
     let out = home.path().join("data");

@@ -7,9 +7,11 @@ use super::study::{Found, Table, Text};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (1060, 440);
+/// Size of a panel, and width of the legend.
+const PANEL: (u32, u32) = (520, 440);
+const LEGEND: u32 = 280;
 /// Legible on white.
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 9] = [
     RGBColor(0x1f, 0x8a, 0x9e),
     RGBColor(0xd9, 0x6c, 0x3b),
     RGBColor(0x6a, 0x4c, 0x93),
@@ -17,6 +19,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0xb0, 0x8a, 0x1e),
     RGBColor(0xc2, 0x3b, 0x6d),
     RGBColor(0x8a, 0x8a, 0x8a),
+    RGBColor(0x3b, 0x5b, 0xb5),
+    RGBColor(0x7a, 0x4a, 0x2a),
 ];
 /// Dots are filled where the samples' entropy reaches the text's less this many nats.
 const MATCHED: f64 = 0.05;
@@ -64,20 +68,23 @@ fn panels(svg: &mut String, table: &Table, found: &Found) -> Result<(), Failure>
         .iter()
         .flat_map(|line| &line.points)
         .all(|point| point.seconds.is_some());
-    let (width, height) = SIZE;
-    let size = (if timed { width } else { width * 2 / 3 }, height);
-    let area = SVGBackend::with_string(svg, size).into_drawing_area();
+    let (width, height) = PANEL;
+    let panels = if timed { 2 } else { 1 };
+    let area = SVGBackend::with_string(svg, (panels * width + LEGEND, height)).into_drawing_area();
     area.fill(&WHITE)?;
-    let steps = |point: &Point| point.steps;
+    let (left, rest) = area.split_horizontally(width);
+    let mut side = rest;
+    panel(&left, &lines, &ceilings, measure, "steps", &|point| {
+        point.steps
+    })?;
     if timed {
-        let (left, right) = area.split_horizontally(width / 2);
-        panel(&left, &lines, &ceilings, measure, "steps", &steps, true)?;
+        let (right, rest) = side.split_horizontally(width);
         let seconds = |point: &Point| point.seconds.unwrap_or(f64::NAN);
         let along = "seconds for 1,000 samples";
-        panel(&right, &lines, &[], measure, along, &seconds, false)?;
-    } else {
-        panel(&area, &lines, &ceilings, measure, "steps", &steps, true)?;
+        panel(&right, &lines, &[], measure, along, &seconds)?;
+        side = rest;
     }
+    legend(&side, &lines, &ceilings)?;
     area.present()?;
     Ok(())
 }
@@ -124,7 +131,6 @@ fn panel(
     measure: Measure,
     along: &str,
     place: &dyn Fn(&Point) -> f64,
-    legend: bool,
 ) -> Result<(), Failure> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let ends = |values: Vec<f64>| {
@@ -167,12 +173,7 @@ fn panel(
     for line in lines {
         let colour = line.colour;
         let means = line.points.iter().map(|p| (place(p), mean(&p.quality)));
-        let series = chart.draw_series(LineSeries::new(means, colour.stroke_width(2)))?;
-        if legend {
-            series.label(line.name).legend(move |(x, y)| {
-                PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2))
-            });
-        }
+        chart.draw_series(LineSeries::new(means, colour.stroke_width(2)))?;
         for point in &line.points {
             let x = place(point);
             let (low, high) = ends(point.quality.clone());
@@ -197,20 +198,26 @@ fn panel(
             .map(|(steps, valid)| (*steps as f64, mean(valid)));
         let means: Vec<(f64, f64)> = means.collect();
         let dashes = DashedLineSeries::new(means, dash, 4, shade.stroke_width(1));
-        let series = chart.draw_series(dashes)?;
-        if legend {
-            series.label(ceiling.name).legend(move |(x, y)| {
-                PathElement::new([(x, y), (x + 18, y)], shade.stroke_width(1))
-            });
-        }
+        chart.draw_series(dashes)?;
     }
-    if legend {
-        let corner = if measure.sign > 0.0 {
-            SeriesLabelPosition::UpperLeft
-        } else {
-            SeriesLabelPosition::UpperRight
-        };
-        chart.configure_series_labels().position(corner).draw()?;
+    Ok(())
+}
+
+/// Names of all lines, in a column next to the panels.
+fn legend(area: &Panel<'_>, lines: &[Line], ceilings: &[Ceiling]) -> Result<(), Failure> {
+    let font = ("sans-serif", 13).into_font();
+    let solid = |line: &Line| (line.name, line.colour.stroke_width(2), vec![(4, 24)]);
+    let dashed = |(ceiling, (shade, _)): (&Ceiling, (RGBColor, u32))| {
+        (ceiling.name, shade.stroke_width(1), vec![(4, 12), (16, 24)])
+    };
+    let all = lines.iter().map(solid);
+    let all = all.chain(ceilings.iter().zip(DASHED).map(dashed));
+    for ((name, style, strokes), y) in all.zip((30..).step_by(20)) {
+        for (from, to) in strokes {
+            area.draw(&PathElement::new([(from, y), (to, y)], style))?;
+        }
+        let text = plotters::element::Text::new(name, (30, y - 7), font.clone());
+        area.draw(&text)?;
     }
     Ok(())
 }

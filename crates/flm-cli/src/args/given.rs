@@ -14,15 +14,16 @@ pub(crate) struct GivenArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
     /// End every sample with this text (models of packed blocks)
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", hide_short_help = true)]
     pub(crate) suffix: Option<String>,
-    /// Fill the blanks of a text, as in "The ___ sold two ___ .": ___ stands for one token, ___{3}
-    /// for three
+    /// Fill the blanks of a text: ___ is one token, ___{3} are three
+    ///
+    /// For example "The ___ sold two ___ .".
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "suffix"])]
     pub(crate) infill: Option<String>,
     /// Fill the blanks of every line of a file, or of every "infill" of a .jsonl file; --count
     /// samples of each
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "suffix", "infill"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "suffix", "infill"], hide_short_help = true)]
     pub(crate) infill_file: Option<PathBuf>,
 }
 

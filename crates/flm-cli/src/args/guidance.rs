@@ -7,13 +7,21 @@ use flm::{AutoguidanceOptions, Guidance, ModelFolder, RewardOptions, RewardSourc
 /// Options for the weak network of autoguidance and for the reward.
 #[derive(Debug, Args)]
 pub(crate) struct GuidesArgs {
-    /// Weaker network for --guidance: the model with dropout, at its own rate or P, or another
-    /// model with the same tokenizer [default: dropout]
-    #[arg(long, value_name = "dropout|dropout:P|DIR", requires = "guidance")]
+    /// Weaker network for --guidance: dropout, dropout:P or a model [default: dropout]
+    ///
+    /// The model with dropout, at its own rate or P, or another model with the same tokenizer.
+    #[arg(
+        long,
+        value_name = "NET",
+        requires = "guidance",
+        hide_short_help = true
+    )]
     pub(crate) weak: Option<String>,
-    /// Reward guidance: words that should occur, or a classifier from `flm train-reward`; costs
-    /// three more evaluations per step
-    #[arg(long, value_name = "keyword:WORDS|classifier:DIR")]
+    /// Reward guidance: keyword:WORDS or classifier:DIR
+    ///
+    /// Words that should occur, or a classifier from `flm train-reward`. Costs three more
+    /// evaluations per step.
+    #[arg(long, value_name = "REWARD")]
     pub(crate) reward: Option<String>,
 }
 

@@ -11,8 +11,9 @@ pub(crate) struct SettingsArgs {
     /// Settings: a preset by name (`flm presets` lists them) or a TOML file
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) preset: Option<String>,
-    /// Override a setting, as in `--set optimizer.lr=1e-3`; repeatable. `flm presets NAME` shows
-    /// the keys
+    /// Override a setting, as in `--set optimizer.lr=1e-3`; repeatable
+    ///
+    /// `flm presets defaults` shows all keys.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }

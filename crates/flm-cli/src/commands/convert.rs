@@ -18,7 +18,7 @@ use std::path::PathBuf;
 /// model folder. A model folder becomes a hub folder or, if --out ends in .safetensors, a file of
 /// tensors. Code in a checkpoint is never executed.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   flm convert lm1b_fmlm.ckpt --tokenizer bert/tokenizer.json --out models/lm1b
   flm convert second.ckpt --denoiser flow.ckpt --out models/residual
   flm convert models/lm1b --out for-python")]
@@ -26,7 +26,7 @@ pub(crate) struct ConvertArgs {
     /// The file or folder to convert
     #[arg(value_name = "FROM")]
     pub(crate) from: PathBuf,
-    /// Output: a model folder; for a model folder, a hub folder or a .safetensors file
+    /// Output: a model folder, or a hub folder or .safetensors file
     #[arg(long, value_name = "TO")]
     pub(crate) out: PathBuf,
     /// Take the last parameters instead of their averages
@@ -39,17 +39,18 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "FROM")]
     pub(crate) denoiser: Option<PathBuf>,
     /// Kind of the network, if the file does not say
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", hide_short_help = true)]
     pub(crate) kind: Option<NetworkKind>,
     /// Sequence length, if the file does not say
-    #[arg(long, value_name = "L")]
+    #[arg(long, value_name = "L", hide_short_help = true)]
     pub(crate) length: Option<usize>,
     /// Attention heads, if the file does not say
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     pub(crate) heads: Option<usize>,
-    /// Layout of a sequence: packed blocks, or rows of one document [default: that of the model
-    /// card, otherwise packed]
-    #[arg(long, value_name = "LAYOUT")]
+    /// Layout of a sequence: packed blocks, or rows of one document
+    ///
+    /// The default is that of the model card, otherwise packed.
+    #[arg(long, value_name = "LAYOUT", hide_short_help = true)]
     pub(crate) layout: Option<LayoutName>,
     /// Replace an existing model
     #[arg(long)]

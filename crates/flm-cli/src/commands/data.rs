@@ -34,7 +34,7 @@ pub(crate) struct DataListArgs {
 /// Resumes partial downloads and checks sizes and checksums where they are known. Without a network
 /// it lists the files and where to get them. Reads HF_ENDPOINT and HF_TOKEN.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   flm data fetch wikitext-2
   flm data fetch lm1b --from /mnt/datasets/lm1b")]
 pub(crate) struct FetchArgs {
@@ -48,11 +48,18 @@ pub(crate) struct FetchArgs {
 /// Location of a data set's files.
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
-    /// Use a local copy: a folder, or a single file. Nothing is downloaded or changed
+    /// Use a local copy: a folder, or a single file
+    ///
+    /// Nothing is downloaded or changed.
     #[arg(long, value_name = "PATH")]
     pub(crate) from: Option<PathBuf>,
     /// Download folder [default: $FLM_CACHE/datasets or ~/.cache/flm/datasets]
-    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "from",
+        hide_short_help = true
+    )]
     pub(crate) cache: Option<PathBuf>,
 }
 
@@ -63,7 +70,7 @@ pub(crate) struct PlaceArgs {
 /// built-in grammar. Options that are not given come from the manifest, the preset's `[data]`
 /// section or the defaults. Rerun the command to continue an interrupted preparation.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   flm data prepare wikitext-2 --train-bpe 4096 --length 64 --out data
   flm data prepare --input grammar --count 40000 --length 24 --out data
   flm data prepare --input corpus.txt --tokenizer chars --length 128 --pack --whole --out data
@@ -78,10 +85,10 @@ pub(crate) struct PrepareArgs {
     #[arg(long, value_name = "PATH", required_unless_present_any = ["preset", "dataset"])]
     pub(crate) input: Option<String>,
     /// Column of Parquet files, or field of JSON lines, with the text
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub(crate) column: Option<String>,
     /// Detokenizer for an older corpus: lm1b, wikitext, ptb, lambada, scientific_papers or none
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub(crate) detokenizer: Option<flm_data::Detokenizer>,
     /// `words` or `chars` of the corpus, or a tokenizer.json
     #[arg(long, value_name = "words|chars|FILE")]
@@ -99,13 +106,13 @@ pub(crate) struct PrepareArgs {
     #[arg(long, requires = "pack")]
     pub(crate) whole: bool,
     /// Number of grammar sentences
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     pub(crate) count: Option<u64>,
     /// Seed of the grammar sentences
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     pub(crate) seed: Option<u64>,
     /// Share of documents for validation
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", hide_short_help = true)]
     pub(crate) validation_share: Option<f64>,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 /// and from itself. A masked (mdlm) or uniform-state (duo) teacher is distilled to fewer steps by
 /// SDTT or DCD, in rounds of `distill.train.steps`; each round doubles the step size.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   flm distill --teacher runs/flow --data data --preset grammar-tiny --out runs/flow-map
   flm distill --teacher runs/mdlm --data data --set sdtt.rounds=5 --out runs/sdtt")]
 pub(crate) struct DistillArgs {

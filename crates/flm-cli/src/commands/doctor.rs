@@ -23,7 +23,7 @@ use sysinfo::System;
 /// For each device: driver, memory, and measured speed of matrix products and of memory. The first
 /// use of a GPU compiles its kernels, which takes some seconds.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   flm doctor
   flm doctor --device cuda:0 --preset lm1b --batch 256 --dtype bf16")]
 pub(crate) struct DoctorArgs {

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Examples:
+    after_long_help = "Examples:
   flm eval quickstart/samples --data quickstart/data
   flm eval quickstart/data
   flm eval samples.jsonl --scorer gpt2-large --scorer runs/ar --scorer ngram:data:4
@@ -37,19 +37,22 @@ use std::path::{Path, PathBuf};
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
     pub(crate) command: Option<EvalCommand>,
-    /// A .jsonl file of `flm sample`, a text file with one sample per line, a folder of these, or a
-    /// data folder
+    /// A file of samples, a folder of them, or a data folder
+    ///
+    /// A .jsonl file of `flm sample`, or a text file with one sample per line.
     #[arg(value_name = "SAMPLES", required = true)]
     pub(crate) samples: Option<PathBuf>,
     /// Data folder of the model
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Report the longest run of tokens shared with a training row; compare with `flm eval DATA
-    /// --copying`
-    #[arg(long)]
+    /// Report the longest run of tokens shared with a training row
+    ///
+    /// Compare with `flm eval DATA --copying`.
+    #[arg(long, hide_short_help = true)]
     pub(crate) copying: bool,
-    /// Report MAUVE: compare samples and validation rows of --data by features of the pretrained
-    /// scorers
+    /// Report MAUVE: similarity to the validation rows of --data
+    ///
+    /// In the features of the pretrained scorers.
     #[arg(long)]
     pub(crate) mauve: bool,
     #[command(flatten)]

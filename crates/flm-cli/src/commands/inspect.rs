@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Describe a model, run, data folder, checkpoint or tensor file
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm inspect lm1b_fmlm.ckpt --tensors")]
+#[command(after_long_help = "Example: flm inspect lm1b_fmlm.ckpt --tensors")]
 pub(crate) struct InspectArgs {
     /// The file or folder
     #[arg(value_name = "PATH")]

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::presets;
 use clap::Args;
 
-/// List the presets, or show one as TOML
+/// List the presets, or show one as TOML; `flm presets defaults` shows all settings
 #[derive(Debug, Args)]
 pub(crate) struct PresetsArgs {
     /// Preset to show
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &PresetsArgs) -> Result<()> {
                     .collect::<String>(),
             )
         }
+        Some(name) if name == "defaults" => print(&presets::defaults()),
         Some(name) => match presets::text(name) {
             Some(text) => print(text),
             // The error names the nearest preset.

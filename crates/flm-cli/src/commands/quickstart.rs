@@ -36,7 +36,7 @@ use std::time::Instant;
 /// into a flow map and samples both. The grammar scores the samples exactly. One folder holds
 /// everything: `data`, `flm`, `fmlm`, `samples`, `report.json` and `report.html`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm quickstart --out quickstart --set train.steps=300")]
+#[command(after_long_help = "Example: flm quickstart --out quickstart --set train.steps=300")]
 pub(crate) struct QuickstartArgs {
     /// Output folder
     #[arg(long, default_value = "quickstart", value_name = "DIR")]
@@ -44,7 +44,7 @@ pub(crate) struct QuickstartArgs {
     /// Seed of sentences, initial weights and noise
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Choose the number of training steps so that everything takes about N minutes on this machine
+    /// Choose the training steps so that everything takes about N minutes
     #[arg(long, value_name = "N")]
     pub(crate) minutes: Option<f64>,
     #[command(flatten)]

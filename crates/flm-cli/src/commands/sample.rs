@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// diffusion by ancestral steps, an autoregressive model token by token. Samples depend on the
 /// seed, not on the batch size.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   flm sample --model quickstart/fmlm --steps 1 --count 10
   flm sample --model quickstart/flm --steps 16 --infill 'the ___ sold two ___ .'
   flm sample --model runs/duo --steps 16 --top-p 0.9 --greedy-tail")]
@@ -27,9 +27,10 @@ pub(crate) struct SampleArgs {
     /// A model folder or a finished run
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// Network evaluations per sample; several numbers write one file each to the folder --out
-    /// [default: 1 for a flow map, 32 for a flow, 64 for a diffusion; an autoregressive model takes
-    /// one per token]
+    /// Network evaluations per sample, one number or several
+    ///
+    /// Several numbers write one file each to the folder --out. The default is 1 for a flow map, 32
+    /// for a flow, 64 for a diffusion; an autoregressive model takes one per token.
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub(crate) steps: Vec<usize>,
     #[command(flatten)]
@@ -41,7 +42,7 @@ pub(crate) struct SampleArgs {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
     /// Noise added back after each jump of a flow map: 0 none, 1 all
-    #[arg(long, default_value_t = 0.0, value_name = "G")]
+    #[arg(long, default_value_t = 0.0, value_name = "G", hide_short_help = true)]
     pub(crate) gamma: f64,
     /// Softmax temperature; below 1 favours likely tokens
     #[arg(long, default_value_t = 1.0, value_name = "T")]
@@ -49,31 +50,39 @@ pub(crate) struct SampleArgs {
     /// Sampler of flows and flow maps
     #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
     pub(crate) sampler: SamplerName,
-    /// Scale of the initial noise of flows and flow maps; below 1 text is likelier and less varied,
-    /// as with a lower temperature
+    /// Scale of the initial noise; below 1 text is likelier and less varied
+    ///
+    /// For flows and flow maps. In one step it takes the place of a temperature.
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     pub(crate) noise_scale: f64,
     /// Nucleus sampling: keep the smallest set of tokens with total probability ≥ P
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(long, default_value_t = 1.0, value_name = "P", hide_short_help = true)]
     pub(crate) top_p: f64,
     /// Take the likeliest tokens in the last step (duo models)
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub(crate) greedy_tail: bool,
-    /// Autoguidance scale (1 = off), for flows and flow maps; costs one more evaluation per step
+    /// Autoguidance scale (1 = off)
+    ///
+    /// For flows and flow maps. Costs one more evaluation per step.
     #[arg(long, value_name = "ETA")]
     pub(crate) guidance: Option<f64>,
     #[command(flatten)]
     pub(crate) guides: GuidesArgs,
     /// Step size along the reward's gradient [default: 0.3]
-    #[arg(long, value_name = "LAMBDA", requires = "reward")]
+    #[arg(
+        long,
+        value_name = "LAMBDA",
+        requires = "reward",
+        hide_short_help = true
+    )]
     pub(crate) reward_scale: Option<f64>,
     /// Batch size; affects speed only
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = 50, value_name = "N", hide_short_help = true)]
     pub(crate) batch: usize,
     /// Write the likeliest tokens of each position and step to a JSON file (flows and flow maps)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(crate) trace: Option<PathBuf>,
-    /// Output file, JSON lines if it ends in .jsonl; with several --steps a folder [default: print]
+    /// Output: a .jsonl or text file, or a folder for several --steps [default: print]
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Replace existing files

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 /// results. Without a preset the network has the published size, which needs a GPU.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: flm train --data data --preset grammar-tiny --set optimizer.lr=5e-4 --out runs/flow"
+    after_long_help = "Example: flm train --data data --preset grammar-tiny --set optimizer.lr=5e-4 --out runs/flow"
 )]
 pub(crate) struct TrainArgs {
     /// Data folder, from `flm data prepare`

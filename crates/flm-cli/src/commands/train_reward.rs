@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// samples in few steps. The folder holds `config.json` and `model.safetensors`. Use it with `flm
 /// sample --reward classifier:DIR`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm train-reward --data data --out runs/reward")]
+#[command(after_long_help = "Example: flm train-reward --data data --out runs/reward")]
 pub(crate) struct TrainRewardArgs {
     /// Data folder with the real rows
     #[arg(long, value_name = "DIR")]

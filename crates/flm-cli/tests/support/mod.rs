@@ -1,10 +1,10 @@
-//! Running the program in a folder of its own.
+//! Runs the program in a temporary folder.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use assert_cmd::Command;
 use std::path::{Path, PathBuf};
 
-/// Settings with which a network is trained in a second.
+/// Settings that train a network in a second.
 pub(crate) const TINY: [&str; 12] = [
     "model.width=16",
     "model.blocks=1",
@@ -20,7 +20,7 @@ pub(crate) const TINY: [&str; 12] = [
     "distill.train.optimizer.warmup=2",
 ];
 
-/// A folder in which commands are run.
+/// A temporary folder in which commands run.
 pub(crate) struct Folder(pub(crate) tempfile::TempDir);
 
 impl Folder {
@@ -28,7 +28,7 @@ impl Folder {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// The program with these words of a command.
+    /// Returns the program with these words as arguments.
     pub(crate) fn flm(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flm"));
         command
@@ -38,7 +38,7 @@ impl Folder {
         command
     }
 
-    /// The same with tiny settings.
+    /// Same as [`flm`](Self::flm), with tiny settings.
     pub(crate) fn tiny(&self, words: &str) -> Command {
         let mut command = self.flm(words);
         for setting in TINY {
@@ -51,14 +51,14 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// A data folder of grammar sentences.
+    /// Prepares a data folder of grammar sentences.
     pub(crate) fn data(&self, name: &str, sentences: usize) {
         let words =
             format!("data prepare --input grammar --count {sentences} --length 24 --out {name}");
         self.flm(&words).assert().success();
     }
 
-    /// All names in the folder, hidden ones too.
+    /// Returns all names in the folder, including hidden ones.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.0.path())
             .unwrap()
@@ -68,7 +68,8 @@ impl Folder {
         names
     }
 
-    /// Runs a command that must be refused with one sentence and leave the folder as it is; answers the sentence.
+    /// Runs a command that must fail with a one-line error and leave the folder unchanged; returns
+    /// the error.
     pub(crate) fn refused(&self, mut command: Command) -> String {
         let before = contents(self.0.path());
         let output = command.assert().code(2).get_output().clone();
@@ -88,7 +89,7 @@ impl Folder {
     }
 }
 
-/// Everything below a folder: files with their content, folders with none.
+/// Returns everything below a folder: files with their content, folders with none.
 pub(crate) fn contents(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![root.to_path_buf()];

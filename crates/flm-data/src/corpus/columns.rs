@@ -1,8 +1,8 @@
-//! One column of text in a parquet file.
+//! Reads one text column of a parquet file.
 //!
-//! The `parquet` crate reads the footer and the headers of the pages. Pages are decompressed and
-//! their values read here: a column of text needs two encodings and no nesting, and the crate's own
-//! readers allocate what a file declares and panic on some of what a damaged one holds.
+//! The `parquet` crate reads the footer and the page headers. This module decompresses the pages
+//! and reads their values, which needs only two encodings and no nesting. The crate's own readers
+//! allocate the sizes that a file declares, and panic on some damaged files.
 
 mod pages;
 mod values;
@@ -22,11 +22,11 @@ use pages::{Page, Pages, guarded};
 use values::{Dictionary, Values};
 
 const MAGIC: &[u8; 4] = b"PAR1";
-/// Length of the footer, and the mark once more.
+/// The footer length and the final magic bytes.
 const TAIL: u64 = 8;
 
-/// The texts of a column that are neither null nor blank, in the order of the rows. Memory holds
-/// the footer, a dictionary and a page.
+/// An iterator over the texts of a column that are neither null nor blank, in row order. Memory
+/// holds the footer, one dictionary and one page.
 pub(super) struct TextColumn {
     path: PathBuf,
     file: Arc<File>,
@@ -34,10 +34,10 @@ pub(super) struct TextColumn {
     footer: ParquetMetaData,
     name: String,
     column: usize,
-    /// The row group that comes next.
+    /// The next row group.
     group: usize,
     chunk: Option<Chunk>,
-    /// Rows read, over all groups.
+    /// Rows read so far, over all groups.
     row: u64,
     failed: bool,
 }
@@ -47,7 +47,7 @@ struct Chunk {
     pages: Pages,
     dictionary: Dictionary,
     values: Option<Values>,
-    /// Rows that the footer promises and that are still to come.
+    /// Rows that the footer declares and that are not read yet.
     left: u64,
 }
 
@@ -139,7 +139,7 @@ impl TextColumn {
             .get(self.column)
             .ok_or("a row group lacks the column")?;
         if chunk.file_path().is_some() {
-            return Err("the column is in a file of its own".to_owned());
+            return Err("the column is in a separate file".to_owned());
         }
         Ok(Chunk {
             pages: Pages::open(Arc::clone(&self.file), self.size, chunk, rows)?,
@@ -155,7 +155,7 @@ impl TextColumn {
 }
 
 impl Chunk {
-    /// The value of the next row, `Some(None)` for a null and `None` after the last row.
+    /// Returns the value of the next row: `Some(None)` for a null, and `None` after the last row.
     fn next(&mut self) -> Result<Option<Option<&[u8]>>, String> {
         while self.values.as_ref().is_none_or(Values::is_done) {
             match self.pages.next()? {
@@ -219,7 +219,7 @@ fn read_footer(file: &mut File, size: u64, path: &Path) -> Result<ParquetMetaDat
     };
     if mark != MAGIC {
         let reason = format!(
-            "it ends with `{}`, expected `PAR1`: it may be cut short",
+            "it ends with `{}`, expected `PAR1`: it may be truncated",
             mark.escape_ascii()
         );
         return Err(bad(path, reason));
@@ -233,7 +233,7 @@ fn read_footer(file: &mut File, size: u64, path: &Path) -> Result<ParquetMetaDat
     guarded(|| ParquetMetaDataReader::decode_metadata(&footer)).map_err(|reason| bad(path, reason))
 }
 
-/// What a column holds if it is not text.
+/// Describes the content of a column that is not text; returns `None` for a text column.
 fn not_text(column: &ColumnDescriptor) -> Option<String> {
     if column.max_rep_level() > 0 {
         return Some("lists".to_owned());
@@ -242,7 +242,7 @@ fn not_text(column: &ColumnDescriptor) -> Option<String> {
     let (logical, converted) = (column.logical_type_ref(), column.converted_type());
     let is_text = match logical {
         Some(logical) => *logical == LogicalType::String,
-        // Older writers leave strings without a mark; their bytes are checked as they are read.
+        // Older writers do not annotate strings. Reading checks that their bytes are UTF-8.
         None => matches!(converted, ConvertedType::UTF8 | ConvertedType::NONE),
     };
     if is_text && physical == Type::BYTE_ARRAY {

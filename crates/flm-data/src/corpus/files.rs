@@ -1,4 +1,4 @@
-//! Files of text, JSON lines and parquet, and folders of them, as a corpus.
+//! A corpus of text, JSON lines and parquet files, or folders of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,36 +11,36 @@ use super::source::{Form, kind};
 use super::{Corpus, Documents, Piece, Pieces};
 use crate::DataError;
 
-/// What one document is in a text file.
+/// The unit of a text file that makes one document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TextUnit {
     /// Each line that is not blank, without its line end.
     #[default]
     Lines,
-    /// The whole file, line ends included. It is read in bounded pieces.
+    /// The whole file, line ends included. It is read in pieces of bounded size.
     Whole,
-    /// The definition in each line of WordNet's `data.*` files: what stands behind ` | `, without the examples after it. Lines without one,
-    /// of other files too, are left out.
+    /// The definition in each line of WordNet's `data.*` files: the text after ` | `, without its
+    /// examples. Lines without a definition are skipped, in other files too.
     Glosses,
 }
 
-/// Files of text, or a folder of them.
+/// A corpus of text files, or of a folder of them.
 ///
-/// The name of a file tells what it is:
+/// The name of a file determines its kind:
 ///
-/// - `.jsonl`, `.ndjson`, `.json`: JSON lines, one document a line, in a field of the object; null is
-///   no document;
-/// - `.parquet`: one document a row, in a column of text; values may be compressed with snappy,
-///   zstd or gzip, and null is no document;
-/// - anything else: text, see [`TextUnit`].
+/// - `.jsonl`, `.ndjson`, `.json`: JSON lines. Each line is an object with one document in a field;
+///   null values are skipped.
+/// - `.parquet`: each row has one document in a text column. Values may be compressed with snappy,
+///   zstd or gzip; null values are skipped.
+/// - Any other name: text, see [`TextUnit`].
 ///
-/// Text and JSON lines may be compressed as a whole, `.gz` or `.zst` after the rest of the name.
-/// Everything is read in a stream: memory holds a document of at most 64 MiB (a longer line or
-/// value is an error), for parquet a page and a dictionary as well, and for zstd its window of at most
-/// 128 MiB. Documents of white space alone are left out.
+/// Text and JSON lines files may be compressed as a whole, with a final `.gz` or `.zst` in the
+/// name. All files are read as streams. Memory holds a document of at most 64 MiB (a longer line or
+/// value is an error), for parquet also a page and a dictionary, and for zstd its window of at most
+/// 128 MiB. Documents that contain only white space are skipped.
 ///
-/// A folder is walked with its subfolders in the order of the names; names that begin with a dot
-/// are left out, and links to folders are not followed.
+/// Folders are read recursively in the order of the names. Names that begin with a dot are skipped,
+/// and links to folders are not followed.
 #[derive(Debug, Clone)]
 pub struct FileCorpus {
     name: String,
@@ -50,10 +50,12 @@ pub struct FileCorpus {
 }
 
 impl FileCorpus {
-    /// The corpus at `path`, read by lines; the text of JSON lines and parquet is in `text`.
+    /// Opens the corpus at `path`, one document per line. The default field for JSON lines and
+    /// parquet is `text`.
     ///
     /// # Errors
-    /// When `path` or a folder in it cannot be read, or a folder holds no file.
+    /// Returns an error if `path` or a folder in it cannot be read, or if a folder contains no
+    /// files.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DataError> {
         let root = path.into();
         let kind = fs::metadata(&root).map_err(DataError::io("read", &root))?;
@@ -69,7 +71,7 @@ impl FileCorpus {
         Ok(Self::of(root.display().to_string(), files))
     }
 
-    /// The corpus of some files, in the given order; `name` stands for them in its description.
+    /// Creates a corpus of the given files, in this order. Its description uses `name`.
     pub fn of(name: impl Into<String>, files: Vec<PathBuf>) -> Self {
         Self {
             name: name.into(),
@@ -79,22 +81,23 @@ impl FileCorpus {
         }
     }
 
-    /// Sets what one document is in a text file; the other kinds are not concerned.
+    /// Sets the unit that makes one document in a text file. It does not affect other kinds of
+    /// files.
     #[must_use]
     pub fn unit(mut self, unit: TextUnit) -> Self {
         self.unit = unit;
         self
     }
 
-    /// Sets where the text is: the field of JSON lines, the column of parquet. A column in a
-    /// struct is named with a dot, `article.body`.
+    /// Sets the field of JSON lines or the column of parquet that contains the text. A dot selects
+    /// a column in a struct: `article.body`.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = field.into();
         self
     }
 
-    /// The files, in the order they are read.
+    /// Returns the files, in reading order.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
@@ -129,8 +132,8 @@ impl FileCorpus {
 }
 
 impl Corpus for FileCorpus {
-    /// For [`TextUnit::Whole`] these are the pieces of the files, without the mark that tells
-    /// where a file ends: see [`pieces`](Corpus::pieces).
+    /// For [`TextUnit::Whole`], yields the pieces of the files without the flag for the end of a
+    /// file: see [`pieces`](Corpus::pieces).
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         Ok(Box::new(
             self.pieces()?.map(|piece| piece.map(|piece| piece.text)),
@@ -167,12 +170,12 @@ impl Corpus for FileCorpus {
         }
     }
 
-    /// The description, and each file with its size and the time of its last change.
+    /// Returns the description, and each file with its size and modification time.
     fn fingerprint(&self) -> Result<String, DataError> {
         let mut print = self.describe();
         for path in &self.files {
             let file = fs::metadata(path).map_err(DataError::io("read", path))?;
-            // A system without such a time still has the size.
+            // A file system without modification times still has the size.
             let changed = file.modified().ok();
             let changed = changed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let changed = changed.unwrap_or_default().as_nanos();
@@ -186,7 +189,7 @@ impl Corpus for FileCorpus {
     }
 }
 
-/// The definition in a line of WordNet's data files. Lines of its licence begin with two spaces.
+/// Returns the definition in a line of a WordNet data file. Licence lines begin with two spaces.
 fn gloss(line: &str) -> Option<&str> {
     let (_, gloss) = line.split_once(" | ").filter(|_| !line.starts_with("  "))?;
     let definition = gloss.split("; \"").next().unwrap_or(gloss).trim();
@@ -202,7 +205,7 @@ fn whole_pieces<'a>(documents: impl Iterator<Item = Result<String, DataError>> +
     }))
 }
 
-/// The text of a line, or `None` where it is null.
+/// Returns the text of a line, or `None` if it is null.
 fn json_text(path: &Path, line: u64, json: &str, field: &str) -> Result<Option<String>, DataError> {
     let found = string_field(json, field).map_err(|source| DataError::NotJson {
         path: path.to_path_buf(),

@@ -1,18 +1,18 @@
-//! One string out of a line of JSON, without holding the rest of the line as a tree.
+//! Extracts one string from a line of JSON without building a tree of the line.
 
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 
-/// What a line of JSON has in a field.
+/// The value of a field in a line of JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Text(String),
     Null,
-    /// The line is no object, or the field is missing or something else.
+    /// The line is not an object, or the field is missing or has another type.
     Missing,
 }
 
-/// The string in a field of a JSON object. Of a field that is there twice the last one counts.
+/// Returns the string in a field of a JSON object. For a duplicate field, the last value counts.
 pub(super) fn string_field(json: &str, field: &str) -> serde_json::Result<Field> {
     let whole: &RawValue = serde_json::from_str(json)?;
     if !whole.get().starts_with('{') {
@@ -75,7 +75,7 @@ mod tests {
         ] {
             assert!(string_field(json, "text").is_err(), "{json}");
         }
-        // Nesting without end would be a stack without end.
+        // Unbounded nesting must not overflow the stack.
         assert!(string_field(&"[".repeat(1 << 20), "text").is_err());
         let deep = format!(r#"{{"a": {}"#, r#"{"a":"#.repeat(1 << 20));
         assert!(string_field(&deep, "text").is_err());

@@ -1,4 +1,4 @@
-//! Reading a text file piece by piece: by lines, or in chunks of bounded size.
+//! Reads text files in pieces: by line, or in chunks of bounded size.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -7,15 +7,16 @@ use super::Piece;
 use super::source::{BUFFER, LARGEST_DOCUMENT, Source};
 use crate::DataError;
 
-/// The largest piece of a file that is read as a whole, in bytes. Large enough that the cuts are
-/// rare for the tokenizer, small enough that a batch of pieces keeps every core at work.
+/// The largest piece of a file that is read as a whole, in bytes. It is large enough that cuts
+/// rarely affect the tokenizer, and small enough that a batch of pieces keeps every core busy.
 const CHUNK: usize = 64 * 1024;
 
-/// The lines of a file that are not blank, with their numbers (from 1) and without line ends.
+/// An iterator over the lines of a file that are not blank, with line numbers from 1, without line
+/// ends.
 pub(super) struct Lines {
     path: PathBuf,
     reader: BufReader<Source>,
-    /// The most bytes of a line, with its end.
+    /// The most bytes in a line, including its end.
     limit: usize,
     number: u64,
     offset: u64,
@@ -87,15 +88,15 @@ impl Iterator for Lines {
     }
 }
 
-/// A file in pieces of at most `size` bytes, cut after a line end where there is one.
+/// An iterator over pieces of a file of at most `size` bytes, cut after a line end if possible.
 ///
-/// A line longer than a piece is cut before its last space instead, and a text without spaces
-/// between two characters.
+/// A line longer than a piece is cut before its last space, or between two characters if it has no
+/// space.
 pub(super) struct Chunks {
     path: PathBuf,
     reader: Source,
     size: usize,
-    /// Bytes that were read and not yet given out.
+    /// Bytes that were read but not yet returned.
     pending: Vec<u8>,
     /// Line (from 0) and offset of the first pending byte.
     line: u64,
@@ -123,7 +124,7 @@ impl Chunks {
     }
 
     fn fill(&mut self) -> Result<(), DataError> {
-        // One byte more than a piece tells whether another piece follows.
+        // One extra byte shows whether another piece follows.
         let wanted = (self.size + 1).saturating_sub(self.pending.len()) as u64;
         let read = self
             .reader
@@ -166,19 +167,19 @@ impl Chunks {
     }
 }
 
-/// Where to cut a full piece; never 0.
+/// Returns the position at which to cut a full piece; never 0.
 pub(crate) fn cut(bytes: &[u8]) -> usize {
     if let Some(newline) = bytes.iter().rposition(|&byte| byte == b'\n') {
         return newline + 1;
     }
-    // A space belongs to the word after it, as byte-level tokenizers have it.
+    // A space belongs to the word after it, as in byte-level tokenizers.
     if let Some(space) = bytes.iter().rposition(|&byte| byte == b' ')
         && space > 0
     {
         return space;
     }
     match std::str::from_utf8(bytes) {
-        // The piece ends within a character; any other fault is reported when the piece is read.
+        // The piece ends inside a character. Reading the piece reports any other fault.
         Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
         _ => bytes.len(),
     }
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(
             read(5).unwrap_err().to_string(),
             format!(
-                "line 2 of {} is longer than 5 bytes, the most that is read as one document",
+                "line 2 of {} is longer than 5 bytes, the size limit for a single document",
                 path.display()
             )
         );

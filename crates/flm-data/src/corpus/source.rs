@@ -1,4 +1,4 @@
-//! What a file of a corpus is, told from its name, and its bytes as they were before compression.
+//! The kind of a corpus file, derived from its name, and its decompressed bytes.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
@@ -8,15 +8,14 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::DataError;
 
-/// The most bytes that are held as one document: a longer line, or a longer value of a column, is
-/// an error. Books as single lines stay well below it, and what is above it is mostly a file that
-/// has no lines at all.
+/// The largest document in bytes. A longer line or column value is an error. Books as single lines
+/// stay well below this limit; larger lines mostly come from files without line ends.
 pub(super) const LARGEST_DOCUMENT: usize = 64 << 20;
 
-/// Bytes that are asked of the system, or of a decompressor, at once.
+/// Bytes requested at once from the system or a decompressor.
 pub(super) const BUFFER: usize = 64 * 1024;
 
-/// How the text of a file is laid out.
+/// The format of a corpus file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
@@ -24,7 +23,7 @@ pub(super) enum Form {
     Parquet,
 }
 
-/// How a file of text or of JSON lines is compressed.
+/// The compression of a text or JSON lines file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
     Plain,
@@ -50,7 +49,7 @@ impl Packing {
     }
 }
 
-/// Compression that is not read, told from the ending of a name.
+/// Name endings of unsupported compression formats, with the names of the formats.
 const OTHERS: [(&str, &str); 9] = [
     ("xz", "xz"),
     ("lzma", "lzma"),
@@ -63,15 +62,15 @@ const OTHERS: [(&str, &str); 9] = [
     ("rar", "rar"),
 ];
 
-/// What a decompressor says of a frame that refers further back than it may. It has no number to go by.
+/// The decompressor's message for a window beyond its limit. It provides no error code to match.
 const LARGE_WINDOW: &str = "Frame requires too much memory for decoding";
 
-/// Whether four bytes begin a frame of zstd that holds no text: `pzstd` has one before each part.
+/// Whether four bytes start a skippable zstd frame; `pzstd` writes one before each part.
 fn is_skippable(head: &[u8]) -> bool {
     matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18])
 }
 
-/// Tells from a name what is in the file.
+/// Derives the form and the compression of a file from its name.
 pub(super) fn kind(path: &Path) -> (Form, Packing) {
     let (name, packing) = match ending(path).as_str() {
         "gz" => (path.with_extension(""), Packing::Gzip),
@@ -80,7 +79,7 @@ pub(super) fn kind(path: &Path) -> (Form, Packing) {
     };
     let form = match ending(&name).as_str() {
         "jsonl" | "ndjson" | "json" => Form::JsonLines,
-        // Parquet compresses its own pages; a file packed once more has no end to begin from.
+        // Parquet compresses its own pages. Its footer is read first, which needs a seekable file.
         "parquet" if packing == Packing::Plain => Form::Parquet,
         _ => Form::Text,
     };
@@ -92,8 +91,8 @@ fn ending(path: &Path) -> String {
     ending.to_string_lossy().to_ascii_lowercase()
 }
 
-/// The bytes of a file, decompressed as they are read. Nothing is held but a window of at most
-/// 128 MiB, the most that zstd takes without being asked, so a bomb costs time and no memory.
+/// The bytes of a file, decompressed as they are read. Memory holds a window of at most 128 MiB,
+/// zstd's default limit, so a decompression bomb costs time but no memory.
 pub(super) struct Source {
     path: PathBuf,
     packing: Packing,
@@ -101,7 +100,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens a file that is compressed as its name says; another beginning is an error.
+    /// Opens a file whose compression is given by its name. Returns an error if its first bytes do
+    /// not match.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         let found = ending(path);
         if let Some((_, kind)) = OTHERS.iter().find(|(ending, _)| *ending == found) {
@@ -149,9 +149,9 @@ impl Source {
         }
     }
 
-    /// The error behind a failed read: the system's, or the decompressor's.
+    /// Converts a failed read into an error: the system's or the decompressor's.
     pub(super) fn fault(&self, source: io::Error) -> DataError {
-        // A decompressor's errors have no number of the system.
+        // Errors of a decompressor have no OS error code.
         if self.packing == Packing::Plain || source.raw_os_error().is_some() {
             return DataError::io("read", &self.path)(source);
         }
@@ -174,7 +174,7 @@ impl Read for Source {
     }
 }
 
-/// The error of a file whose beginning (or end) is not that of its kind.
+/// Returns the error for a file whose first or last bytes do not match its kind.
 pub(super) fn wrong_kind(
     path: &Path,
     kind: &'static str,

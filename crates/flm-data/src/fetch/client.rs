@@ -1,7 +1,8 @@
-//! Requests that are repeated while there is hope.
+//! HTTP requests with retries.
 //!
-//! `hf-hub` lists repositories and finds the token. Its downloader cannot be stopped, checks no size or hash and appends any answer to a
-//! partial file, so files are downloaded here.
+//! `hf-hub` lists repositories and finds the token. Its downloader cannot be stopped, checks
+//! neither size nor hash, and appends any response to a partial file. This crate therefore
+//! downloads files itself.
 
 use std::time::{Duration, Instant};
 
@@ -12,25 +13,25 @@ use ureq::{Agent, AgentBuilder, ErrorKind, RedirectAuthHeaders, Request, Respons
 use super::{FetchError, FetchOptions};
 use crate::RepoKind;
 
-/// Called with the bytes that are here and the size, if it is known, or with nothing in a pause; an error ends the
-/// fetching.
+/// A callback with the bytes received and the size, if known, or with `None` during a pause. An
+/// error stops the download.
 pub(super) type Poll<'a> = &'a mut dyn FnMut(Option<(u64, Option<u64>)>) -> Result<(), FetchError>;
 
 /// The longest pause between two requests.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How often a pause looks whether it is to go on.
+/// The interval at which a pause checks for a stop.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What a request failed of.
+/// A failed request.
 pub(super) enum Failure {
-    /// Repeating it would change nothing.
+    /// A retry would give the same result.
     Stop(FetchError),
-    /// It may go better next time.
+    /// A retry may succeed.
     Again {
         error: FetchError,
-        /// What the host asked to wait.
+        /// The pause that the host requested.
         wait: Option<Duration>,
-        /// Whether something new was received before.
+        /// Whether new data was received before the failure.
         moved: bool,
     },
 }
@@ -59,7 +60,7 @@ impl<'a> Client<'a> {
         Self { options, agent }
     }
 
-    /// A repository of the Hub, as its own client sees it.
+    /// Returns a Hub repository, through the Hub's own client.
     pub(super) fn repo(&self, kind: RepoKind, repo: &str, revision: &str) -> Option<ApiRepo> {
         let kind = match kind {
             RepoKind::Dataset => RepoType::Dataset,
@@ -78,7 +79,8 @@ impl<'a> Client<'a> {
         )))
     }
 
-    /// A request for the bytes as they are on the host: a compressed answer would have another size and no ranges.
+    /// Creates a request for the uncompressed bytes. A compressed response has another size and
+    /// does not support ranges.
     pub(super) fn get(&self, url: &str, for_hub: bool) -> Request {
         let request = self.agent.get(url).set("Accept-Encoding", "identity");
         match &self.options.token {
@@ -87,7 +89,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Repeats what may go better, as often as the options say since it last moved.
+    /// Retries failures that may be transient, up to the configured number of times since the last
+    /// progress.
     pub(super) fn patiently<T>(
         &self,
         poll: Poll<'_>,
@@ -123,7 +126,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Sorts the failures of a request.
+/// Classifies the failures of a request.
 pub(super) fn answer(
     url: &str,
     result: Result<Response, ureq::Error>,
@@ -169,7 +172,8 @@ pub(super) fn answer(
     }
 }
 
-/// The client begins its messages with the address, which ours have already.
+/// Removes the address at the start of the client's message, because the errors here contain it
+/// already.
 fn without_url(message: &str, url: &str) -> String {
     let rest = message.strip_prefix(url).unwrap_or(message);
     rest.trim_start_matches([':', ' ']).to_owned()

@@ -1,4 +1,4 @@
-//! One file, from its address to its place.
+//! Downloads one file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,20 +17,21 @@ use crate::{Source, SourceFile};
 /// Bytes read at a time.
 const BLOCK: usize = 1 << 17;
 
-/// A file that is wanted.
+/// A required file.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) url: String,
-    /// The address without regard to mirrors, for the record.
+    /// The address on the default host, without mirrors, for the record.
     pub(super) origin: String,
-    /// Whether the host may see the token of the Hub.
+    /// Whether the host may receive the Hub's token.
     pub(super) for_hub: bool,
     pub(super) target: PathBuf,
     pub(super) bytes: Option<u64>,
     pub(super) sha256: Option<String>,
 }
 
-/// What is remembered beside a file: where it came from, and by which mark the host would know it again.
+/// The stored record of a file: its origin, and the validator that identifies its version on the
+/// host.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Record {
     url: String,
@@ -39,7 +40,7 @@ struct Record {
 }
 
 impl Item {
-    /// The file of a source that is not a pattern.
+    /// Creates the item for a source that is not a pattern.
     pub(super) fn of(source: &SourceFile, client: &Client<'_>, target: PathBuf) -> Self {
         let address = |endpoint: &str| match &source.source {
             Source::Url(url) => url.clone(),
@@ -60,7 +61,7 @@ impl Item {
         }
     }
 
-    /// A file of unknown origin that is there.
+    /// Creates the item for a present file of unknown origin.
     pub(super) fn brought(target: PathBuf) -> Self {
         Self {
             url: String::new(),
@@ -72,8 +73,8 @@ impl Item {
         }
     }
 
-    /// Whether the file is in its place. One that was fetched is known by its record; one that was brought by hand is
-    /// checked once.
+    /// Whether the file is present. A downloaded file is identified by its record. A manually added
+    /// file is checked once.
     pub(super) fn is_present(&self) -> Result<bool, FetchError> {
         let Ok(found) = fs::metadata(&self.target) else {
             return Ok(false);
@@ -101,7 +102,7 @@ impl Item {
         Ok(true)
     }
 
-    /// A hidden file beside the target, which no reader of the folder takes for text.
+    /// Returns the path of a hidden file next to the target. Corpora ignore hidden files.
     fn beside(&self, ending: &str) -> PathBuf {
         let name = self.target.file_name().unwrap_or_default();
         self.target
@@ -114,12 +115,13 @@ impl Item {
     }
 }
 
-/// A record that cannot be read is as good as none: then the file is fetched from its beginning.
+/// Reads a record. An unreadable record counts as missing, so the file is downloaded from the
+/// start.
 fn read_record(path: &Path) -> Option<Record> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// Fetches a file, from where an earlier call left it.
+/// Downloads a file, starting where an earlier call stopped.
 pub(super) fn download(client: &Client<'_>, item: &Item, poll: Poll<'_>) -> Result<(), FetchError> {
     let mut part = Part::open(item)?;
     client.patiently(poll, |poll| {
@@ -129,7 +131,8 @@ pub(super) fn download(client: &Client<'_>, item: &Item, poll: Poll<'_>) -> Resu
             Ok(()) => Ok(part.finish()?),
             Err(error) => {
                 part.clear()?;
-                // Two halves of different files. A file that came in one piece will not become another.
+                // The two parts come from different versions. A file received in one piece would
+                // not change on a retry.
                 if resumed {
                     return Err(Failure::Again {
                         error,
@@ -144,14 +147,14 @@ pub(super) fn download(client: &Client<'_>, item: &Item, poll: Poll<'_>) -> Resu
     })
 }
 
-/// The beginning of a file.
+/// A partial download.
 struct Part<'a> {
     item: &'a Item,
     path: PathBuf,
     file: File,
     record: Record,
     length: u64,
-    /// The most there has been; what counts as progress lies beyond it.
+    /// The largest length so far. Only bytes beyond it count as progress.
     longest: u64,
     hash: Sha256,
 }
@@ -183,7 +186,7 @@ impl<'a> Part<'a> {
             longest: length,
             hash: Sha256::new(),
         };
-        // Without a mark or a checksum nobody would notice that the rest is that of another file.
+        // Without a validator or a checksum, a rest from another version would go unnoticed.
         let is_known = part.record.validator.is_some() || item.sha256.is_some();
         let fits = item.bytes.is_none_or(|bytes| length <= bytes);
         if part.record.url == item.origin && is_known && fits {
@@ -221,13 +224,13 @@ impl<'a> Part<'a> {
         Ok(())
     }
 
-    /// Takes the file out of the way; whether that succeeds matters to nobody.
+    /// Removes the partial file and its record, and ignores failures.
     fn remove(&self) {
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_file(self.item.beside(".part.json"));
     }
 
-    /// Asks for what is missing and takes it in.
+    /// Requests and receives the missing part.
     fn receive(&mut self, client: &Client<'_>, poll: Poll<'_>) -> Result<(), Failure> {
         if self.item.bytes == Some(self.length) && self.length > 0 {
             return Ok(());
@@ -256,7 +259,8 @@ impl<'a> Part<'a> {
         self.read(response, size.or(expected), poll)
     }
 
-    /// Looks at the head of an answer: does it go on, or begin anew? The size of the whole file, if it says so.
+    /// Checks whether a response continues or restarts the part, from its status and headers.
+    /// Returns the size of the whole file, if known.
     fn begin(&mut self, response: &Response) -> Result<Option<u64>, Failure> {
         let validator = validator(response);
         match response.status() {
@@ -274,10 +278,10 @@ impl<'a> Part<'a> {
                     return Ok(size);
                 }
                 self.clear()?;
-                Err(self.again("the file has changed since its first part was received"))
+                Err(self.again("the file has changed since the download started"))
             }
             200 => {
-                // The host knows no ranges, or the file has changed.
+                // The host does not support ranges, or the file has changed.
                 self.clear()?;
                 let size = response.header("Content-Length");
                 let size = size.and_then(|size| size.parse().ok());
@@ -297,7 +301,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The host says that it has no more than is here: either all of it is here, or it is another file by now.
+    /// Handles a range beyond the end of the file: either the part is complete, or the file has
+    /// changed.
     fn beyond_the_end(&mut self, response: &Response) -> Result<(), Failure> {
         let size = response
             .header("Content-Range")
@@ -306,7 +311,7 @@ impl<'a> Part<'a> {
             return Ok(());
         }
         self.clear()?;
-        Err(self.again("the file has become shorter than its first part"))
+        Err(self.again("the file is now shorter than the part received"))
     }
 
     fn read(
@@ -322,7 +327,7 @@ impl<'a> Part<'a> {
             poll(Some((self.length, size)))?;
             let read = match reader.read(&mut block) {
                 Ok(0) if size.is_some_and(|size| self.length < size) => {
-                    return Err(self.broke_off(before, "the answer ended early"));
+                    return Err(self.broke_off(before, "the response ended early"));
                 }
                 Ok(0) => return Ok(()),
                 Ok(read) => read,
@@ -349,7 +354,7 @@ impl<'a> Part<'a> {
             url: self.item.url.clone(),
             reason: reason.to_owned(),
         };
-        // The same rule as for a part of an earlier call.
+        // The same condition as for the part of an earlier call.
         let can_go_on = self.record.validator.is_some() || self.item.sha256.is_some();
         if !can_go_on && let Err(error) = self.clear() {
             return Failure::Stop(error);
@@ -380,7 +385,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Compares what has come with what is known of the file.
+    /// Checks the size and the checksum of the received file.
     fn check(&self) -> Result<(), FetchError> {
         if let Some(expected) = self.item.bytes.filter(|&bytes| bytes != self.length) {
             return Err(self.wrong_size(expected, self.length));
@@ -396,7 +401,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Gives the file its name. The record follows, for it vouches for what is there.
+    /// Renames the file to its final name. The record is written afterwards, because it certifies
+    /// the file.
     fn finish(&self) -> Result<(), FetchError> {
         let target = &self.item.target;
         self.file
@@ -418,14 +424,15 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The mark by which the host knows this version of the file: its tag, unless that is a weak one, or its date.
+/// Returns the validator of the file version on the host: a strong `ETag`, otherwise
+/// `Last-Modified`.
 fn validator(response: &Response) -> Option<String> {
     let tag = response.header("ETag").filter(|tag| !tag.starts_with("W/"));
     tag.or_else(|| response.header("Last-Modified"))
         .map(str::to_owned)
 }
 
-/// First byte and size of the whole, of `bytes 5-9/10` or `bytes 5-9/*`.
+/// Parses the first byte and the total size from `bytes 5-9/10` or `bytes 5-9/*`.
 fn content_range(range: &str) -> Option<(u64, Option<u64>)> {
     let (range, size) = range.strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = range.split_once('-')?;

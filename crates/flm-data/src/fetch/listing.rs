@@ -1,4 +1,4 @@
-//! Which files of a repository a source stands for.
+//! Determines the repository files of a source.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use super::download::Item;
 use crate::manifest::{HUB, is_inside};
 use crate::{RepoKind, Source, SourceFile};
 
-/// A file of a repository. Of large files the Hub tells the hash.
+/// A file of a repository. The Hub provides the hash only for large files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
     path: String,
@@ -20,16 +20,16 @@ struct Entry {
     sha256: Option<String>,
 }
 
-/// What the Hub was asked before, so that a data set that is complete needs it no more.
+/// Cached responses of the Hub, so that a complete data set does not need it.
 pub(super) struct Listings {
     path: PathBuf,
     known: BTreeMap<String, Vec<Entry>>,
-    /// Whole repositories, of this run.
+    /// All files of the repositories requested in this run.
     repos: BTreeMap<String, Vec<Entry>>,
 }
 
 impl Listings {
-    /// Those kept in the folder of a data set. A file that cannot be read is as good as none: it is only a memory.
+    /// Loads the cache from the folder of a data set. An unreadable cache counts as empty.
     pub(super) fn open(root: &Path) -> Self {
         let path = root.join(".files.json");
         let json = fs::read(&path).unwrap_or_default();
@@ -40,7 +40,7 @@ impl Listings {
         }
     }
 
-    /// The files of a source. `target` says where the file of a name goes.
+    /// Returns the files of a source. `target` maps a name to its path.
     pub(super) fn entries(
         &mut self,
         client: &Client<'_>,
@@ -80,7 +80,7 @@ impl Listings {
             }
         }
         let found = match self.select(client, source, poll) {
-            // What a branch held when it was last seen is better than nothing.
+            // Without a connection, the last known state of the branch is used.
             Err(FetchError::Unreachable { .. }) if self.known.contains_key(&key) => {
                 return Ok(items(&self.known[&key]));
             }
@@ -93,7 +93,7 @@ impl Listings {
         Ok(items)
     }
 
-    /// Asks the Hub, and checks that the answer is what the manifest says.
+    /// Queries the Hub, and checks the response against the manifest.
     fn select(
         &mut self,
         client: &Client<'_>,
@@ -138,7 +138,7 @@ impl Listings {
     }
 }
 
-/// The answer of the Hub, as far as it matters.
+/// The required fields of the Hub's response.
 #[derive(Deserialize)]
 struct Info {
     siblings: Vec<Sibling>,
@@ -164,12 +164,12 @@ fn ask(
 ) -> Result<Vec<Entry>, Failure> {
     let unreachable = || FetchError::Unreachable {
         url: client.options.endpoint.clone(),
-        reason: "the client of the Hub could not be made".to_owned(),
+        reason: "cannot create the Hub client".to_owned(),
     };
     let api = client.repo(kind, repo, revision).ok_or_else(unreachable)?;
     let request = api
         .info_request()
-        // Sizes and hashes too.
+        // Includes sizes and hashes.
         .query("blobs", "true")
         .timeout(client.options.timeout.saturating_mul(4));
     let url = request.url().to_owned();
@@ -196,7 +196,8 @@ fn ask(
     Ok(info.siblings.into_iter().map(entry).collect())
 }
 
-/// The address of a file, by the rules of the Hub's client, which leaves unusual characters to its caller.
+/// Returns the address of a file, as the Hub's client forms it. That client leaves the escaping of
+/// special characters to its caller.
 pub(super) fn file_url(
     endpoint: &str,
     kind: RepoKind,

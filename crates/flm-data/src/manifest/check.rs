@@ -1,4 +1,4 @@
-//! The checks that make a [`Manifest`] of what is written.
+//! Checks a parsed manifest and converts it into a [`Manifest`].
 
 use std::path::{Component, Path};
 
@@ -10,7 +10,7 @@ use super::{
 use crate::prepare::choice::is_share;
 use crate::{Layout, MINIMUM_BPE_VOCABULARY, TextUnit};
 
-/// The rule that is written, if it is one.
+/// Parses the split rule; returns `None` if it is invalid.
 fn split_rule(written: &toml::Value) -> Option<SplitRule> {
     if written.as_str() == Some("files") {
         return Some(SplitRule::Files);
@@ -27,7 +27,7 @@ fn split_rule(written: &toml::Value) -> Option<SplitRule> {
     entries.next().is_none().then_some(rule)
 }
 
-/// Checks one manifest, which errors call by this name.
+/// Checks one manifest. Errors use `manifest` as its name.
 pub(super) struct Checker<'a> {
     pub(super) manifest: &'a str,
 }
@@ -37,7 +37,7 @@ impl Checker<'_> {
         self.must(raw.format == MANIFEST_VERSION, "format", raw.format, || {
             format!("{MANIFEST_VERSION}, the version that this program reads")
         })?;
-        // It becomes the name of a folder.
+        // The name becomes a folder name.
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
         let named = !name.is_empty() && !name.starts_with('.') && name.chars().all(plain);
         self.must(named, "the name", quoted(name), || {
@@ -66,7 +66,7 @@ impl Checker<'_> {
         if unit == TextUnit::Whole && raw.layout == Layout::Rows {
             return Err(self.inconsistent(
                 "layout",
-                "a text read as a whole has no rows of its own, expected \"packed\"",
+                "a text read as a whole has no separate rows, expected \"packed\"",
             ));
         }
         let split = self.split(&raw, unit)?;
@@ -95,19 +95,19 @@ impl Checker<'_> {
             self.bad("split", raw.split.to_string(), expected)
         })?;
         if raw.train.is_empty() {
-            return Err(self.inconsistent("train", "there is no file to train on"));
+            return Err(self.inconsistent("train", "at least one training file is required"));
         }
         match (split, raw.validation.is_empty()) {
             (SplitRule::Files, true) => {
                 return Err(self.inconsistent(
                     "validation",
-                    "split = \"files\" needs at least one file for it",
+                    "split = \"files\" needs at least one file for validation",
                 ));
             }
             (SplitRule::Last(_) | SplitRule::Share(_), false) => {
                 return Err(self.inconsistent(
                     "validation",
-                    "it has files of its own, which needs split = \"files\"",
+                    "files for validation require split = \"files\"",
                 ));
             }
             _ => {}
@@ -160,7 +160,7 @@ impl Checker<'_> {
                     _ => Err(self.bad(
                         "tokenizer.name",
                         quoted(&name),
-                        "words, chars, bpe:N, or the name of a published tokenizer with its place in tokenizer.file".to_owned(),
+                        "words, chars, bpe:N, or the name of a published tokenizer with its source in tokenizer.file".to_owned(),
                     )),
                 };
             }
@@ -266,13 +266,13 @@ impl Checker<'_> {
         if file.is_pattern() && (file.sha256.is_some() || file.bytes.is_some()) {
             return Err(self.inconsistent(
                 key,
-                "a pattern stands for several files, which have no sha256 or bytes in common",
+                "a pattern matches several files, so sha256 and bytes are not allowed",
             ));
         }
         if !file.is_pattern() && file.files.is_some() {
             return Err(self.inconsistent(
                 key,
-                "`files` counts what a pattern matches, and this path is one file",
+                "`files` counts the matches of a pattern, but this path is one file",
             ));
         }
         Ok(file)
@@ -313,14 +313,14 @@ fn quoted(text: &str) -> String {
     format!("{text:?}")
 }
 
-/// `http` is for this machine only, where there is nobody in between.
+/// Whether a URL is allowed. Plain `http` is allowed only for the local host.
 fn is_address(url: &str) -> bool {
     let blank = url.contains(char::is_whitespace);
     let local = ["http://localhost:", "http://127.0.0.1:"];
     !blank && (url.starts_with("https://") || local.iter().any(|local| url.starts_with(local)))
 }
 
-/// Whether a path stays below the folder it is joined to.
+/// Whether a path stays inside the folder that it is joined to.
 pub(crate) fn is_inside(path: &str) -> bool {
     !path.is_empty()
         && !path.contains('\\')

@@ -1,8 +1,10 @@
-//! What can be wrong with a manifest, or with a copy of what it describes.
+//! Errors of manifests and of local copies of data sets.
 
 use std::fmt;
 use std::path::PathBuf;
 
+/// An error of a manifest or of a local copy.
+///
 /// Each message is one lower-case sentence that names the manifest and the key, or the files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,87 +14,87 @@ pub enum ManifestError {
     Io {
         /// The manifest, or a file of the copy.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
 
-    /// No manifest of this name comes with the program.
-    #[error("there is no data set `{found}`: known are {known}, or give the path of a manifest")]
+    /// No built-in manifest has this name.
+    #[error("unknown data set `{found}`: expected one of {known}, or the path of a manifest")]
     UnknownName {
-        /// The name that was asked for.
+        /// The requested name.
         found: String,
-        /// Those there are.
+        /// The known names.
         known: String,
     },
 
-    /// The text is not TOML, or a key is missing, unknown or of a wrong type.
+    /// The text is not TOML, or a key is missing, unknown or of the wrong type.
     #[error("the manifest {manifest} cannot be understood at `{key}`: {reason}")]
     NotUnderstood {
-        /// The file, or the name of one that comes with the program.
+        /// The file, or the name of a built-in manifest.
         manifest: String,
-        /// The key at fault or the table that has it, such as `train[0].bytes`.
+        /// The faulty key or its table, such as `train[0].bytes`.
         key: String,
-        /// What is wrong there.
+        /// The reason.
         reason: String,
     },
 
-    /// A key has a value that it cannot have.
+    /// A key has an invalid value.
     #[error("the manifest {manifest} says {key} = {found}, expected {expected}")]
     BadValue {
-        /// The file, or the name of one that comes with the program.
+        /// The file, or the name of a built-in manifest.
         manifest: String,
         /// The key, such as `train[0].url`.
         key: String,
-        /// The value.
+        /// The value found.
         found: String,
-        /// What it could be.
+        /// The valid values.
         expected: String,
     },
 
-    /// Two keys contradict one another, or one lacks its companion.
+    /// Two keys contradict each other, or a key needs another one.
     #[error("the manifest {manifest} has a fault in `{key}`: {reason}")]
     Inconsistent {
-        /// The file, or the name of one that comes with the program.
+        /// The file, or the name of a built-in manifest.
         manifest: String,
         /// The key, such as `validation`.
         key: String,
-        /// What does not fit.
+        /// The contradiction.
         reason: String,
     },
 
-    /// A copy lacks files.
-    #[error("{} does not hold all of {name}; missing are:{}", from.display(), list(missing))]
+    /// A local copy lacks files.
+    #[error("{} lacks files of {name}; missing:{}", from.display(), list(missing))]
     Missing {
         /// The data set.
         name: String,
-        /// The copy.
+        /// The folder or file of the copy.
         from: PathBuf,
-        /// What is missing.
+        /// The missing files.
         missing: Vec<Wanted>,
     },
 
-    /// A file of a copy is not the published one.
+    /// A file of a local copy differs from the published one.
     #[error("{} has {what} {found}, expected {expected} from the manifest {name}", path.display())]
     NotTheFile {
         /// The file.
         path: PathBuf,
         /// The data set.
         name: String,
-        /// What differs: "bytes" or "SHA-256".
+        /// The property that differs: "bytes" or "SHA-256".
         what: &'static str,
-        /// The value of the file.
+        /// The value found.
         found: String,
         /// The value in the manifest.
         expected: String,
     },
 }
 
-/// A file that is needed, where it is published and where it belongs.
+/// A missing file, with its source and its target path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The address of the file, or of the page that lists the files of a pattern.
     pub from: String,
-    /// The place for it: a path, which ends in a pattern where the source has one.
+    /// The target path, which ends in a pattern if the source has one.
     pub to: PathBuf,
 }
 
@@ -102,7 +104,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// One on each line.
+/// Formats one file per line.
 pub(crate) fn list(files: &[Wanted]) -> String {
     let lines = files.iter().map(|file| format!("\n  {file}"));
     lines.collect::<Vec<_>>().join(";")

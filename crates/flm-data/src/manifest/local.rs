@@ -1,4 +1,4 @@
-//! A copy of a data set that is there already.
+//! Local copies of a data set.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,27 +10,29 @@ use super::source::{HUB, matches};
 use super::{Manifest, ManifestError, Source, SourceFile, Wanted};
 use crate::dataset::TOKENIZER_FILE;
 
-/// The files of a data set on this machine.
+/// The local files of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFiles {
-    /// The files to train on, in the order in which they are read.
+    /// The training files, in reading order.
     pub train: Vec<PathBuf>,
-    /// The files to validate on; none unless the manifest has files for it.
+    /// The validation files; empty unless the manifest lists any.
     pub validation: Vec<PathBuf>,
-    /// The `tokenizer.json`, if the manifest has one and it is there.
+    /// The `tokenizer.json`, if the manifest names one and it is present.
     pub tokenizer: Option<PathBuf>,
 }
 
 impl Manifest {
-    /// Finds the files in a copy of the data set. Nothing is copied or changed.
+    /// Finds the files of the data set in a local copy. Copies and changes nothing.
     ///
-    /// `from` is a folder that holds them as `fetch` lays them out (`train/…`, `validation/…`,
-    /// `tokenizer.json`), or as their repository does, or side by side; or the file itself of a data set that has only one.
-    /// A `tokenizer.json` may be missing: what then is the caller's to say.
+    /// `from` is a folder with the files arranged as by `fetch` (`train/…`, `validation/…`,
+    /// `tokenizer.json`), as in their repository, or all in one folder. For a data set with only
+    /// one file it can also be that file. A missing `tokenizer.json` is not an error; the caller
+    /// decides how to handle it.
     ///
     /// # Errors
-    /// [`ManifestError::Missing`] with all that is not there and where it is published;
-    /// [`ManifestError::NotTheFile`] for a file whose size or checksum is not that of the manifest.
+    /// - [`ManifestError::Missing`] lists all missing files and where they are published.
+    /// - [`ManifestError::NotTheFile`] reports a file whose size or checksum differs from the
+    ///   manifest.
     pub fn take(&self, from: &Path) -> Result<DataFiles, ManifestError> {
         let mut missing = Vec::new();
         let mut taken: Vec<PathBuf> = Vec::new();
@@ -44,7 +46,7 @@ impl Manifest {
                     candidates(from, split, source)
                         .map_err(|(path, source)| ManifestError::Io { path, source })?
                 };
-                // Side by side, a name may be that of a file of the other split.
+                // In one folder, files of the two splits can have the same name.
                 let is_taken = found.iter().any(|path| taken.contains(path));
                 if is_taken || !source.is_complete(found.len()) {
                     missing.push(source.wanted(HUB, &from.join(split)));
@@ -74,7 +76,7 @@ impl Manifest {
         })
     }
 
-    /// Compares a file with what the manifest knows of it.
+    /// Compares a file with its size and checksum in the manifest.
     fn check(&self, path: &Path, source: &SourceFile) -> Result<(), ManifestError> {
         let io = |source| ManifestError::Io {
             path: path.to_path_buf(),
@@ -102,7 +104,8 @@ impl Manifest {
 }
 
 impl SourceFile {
-    /// For lists of what to bring: the place in the folder of its split.
+    /// Returns the entry for a list of missing files, with the target path in the folder of the
+    /// split.
     pub(crate) fn wanted(&self, endpoint: &str, folder: &Path) -> Wanted {
         Wanted {
             from: self.address_on(endpoint),
@@ -111,7 +114,7 @@ impl SourceFile {
     }
 }
 
-/// The files of a source, in the first of the three arrangements that has any.
+/// Returns the files of a source, from the first of the three arrangements that contains any.
 pub(crate) fn candidates(
     from: &Path,
     split: &str,
@@ -137,7 +140,7 @@ pub(crate) fn candidates(
     Ok(Vec::new())
 }
 
-/// The files below a folder whose path from there matches. A folder that is not there has none.
+/// Collects the files below a folder whose relative path matches. A missing folder has no files.
 fn walk(
     folder: &Path,
     below: &str,
@@ -167,7 +170,7 @@ fn walk(
     Ok(())
 }
 
-/// The hash of a file, in lower-case hexadecimal digits.
+/// Returns the SHA-256 of a file, in lower-case hexadecimal digits.
 pub(crate) fn sha256(path: &Path) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut hash = Sha256::new();
@@ -180,7 +183,7 @@ pub(crate) fn sha256(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Lower-case hexadecimal digits.
+/// Formats bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

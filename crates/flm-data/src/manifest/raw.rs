@@ -1,4 +1,4 @@
-//! The manifest as it is written.
+//! The manifest before its checks, as deserialized from TOML.
 
 use serde::Deserialize;
 
@@ -52,7 +52,7 @@ pub(super) struct RawSource {
     pub(super) files: Option<usize>,
 }
 
-/// `manifest` is what errors call it.
+/// Parses and checks a manifest. Errors use `manifest` as its name.
 pub(super) fn parse(text: &str, name: &str, manifest: &str) -> Result<Manifest, ManifestError> {
     let not_understood = |key: String, reason: &str| ManifestError::NotUnderstood {
         manifest: manifest.to_owned(),

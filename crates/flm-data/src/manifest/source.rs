@@ -1,48 +1,48 @@
-//! One file of a data set, or the files of a pattern, and where they are published.
+//! The sources of a data set: one file, or the files that match a pattern.
 
 use glob::{MatchOptions, Pattern};
 
-/// What a repository of the Hub holds; it decides the address.
+/// The kind of a Hub repository; it determines the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RepoKind {
-    /// Data.
+    /// A data set.
     Dataset,
-    /// A model, of which only the tokenizer is wanted here.
+    /// A model, of which only the tokenizer is used.
     Model,
 }
 
-/// Where a file is published.
+/// The location of a published file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A web address.
     Url(String),
     /// A repository of the Hugging Face Hub.
     Hub {
-        /// What it holds.
+        /// The kind of the repository.
         kind: RepoKind,
         /// Owner and name.
         repo: String,
-        /// A commit, a branch, or `refs/convert/parquet` for the Hub's own conversion.
+        /// A commit, a branch, or `refs/convert/parquet` for the Hub's own parquet conversion.
         revision: String,
-        /// The path in the repository, or a pattern of `*` and `?`, neither of which stands for a `/`.
+        /// The path in the repository, or a pattern with `*` and `?`, which do not match `/`.
         path: String,
     },
 }
 
-/// A source with what is known of its content.
+/// A source, with its size and checksum if they are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Where it is published.
+    /// The location of the file.
     pub source: Source,
     /// Its SHA-256, in lower-case hexadecimal digits.
     pub sha256: Option<String>,
     /// Its size in bytes.
     pub bytes: Option<u64>,
-    /// How many files match the pattern.
+    /// The number of files that match the pattern.
     pub files: Option<usize>,
 }
 
-/// The host of the Hub, unless `HF_ENDPOINT` names another.
+/// The default host of the Hub; `HF_ENDPOINT` overrides it.
 pub(crate) const HUB: &str = "https://huggingface.co";
 
 const MATCH: MatchOptions = MatchOptions {
@@ -52,18 +52,18 @@ const MATCH: MatchOptions = MatchOptions {
 };
 
 impl SourceFile {
-    /// Whether so many files are all that are meant; where it is not said how many, one is enough.
+    /// Whether this number of files is complete. If no number is known, at least one is required.
     pub(crate) fn is_complete(&self, found: usize) -> bool {
         self.files.map_or(found > 0, |files| found == files)
     }
 
-    /// Whether this stands for the files of a pattern.
+    /// Whether the path is a pattern.
     pub fn is_pattern(&self) -> bool {
         matches!(&self.source, Source::Hub { path, .. } if path.contains(['*', '?', '[']))
     }
 
-    /// The name of the file below the folder of its split, or the pattern of the names: what follows the last `/` before
-    /// any wildcard.
+    /// Returns the file name, or the pattern of names, below the folder of the split: the text
+    /// after the last `/` before any wildcard.
     pub fn file_name(&self) -> &str {
         let path = match &self.source {
             Source::Hub { path, .. } => path,
@@ -76,7 +76,7 @@ impl SourceFile {
         &path[path[..literal].rfind('/').map_or(0, |slash| slash + 1)..]
     }
 
-    /// Where people find it: the file, or the folder that holds the files of a pattern.
+    /// Returns the web address of the file, or of the folder that contains the files of a pattern.
     pub fn address(&self) -> String {
         self.address_on(HUB)
     }
@@ -105,7 +105,7 @@ impl SourceFile {
         }
     }
 
-    /// The names, below the folder of the split, of those repository paths that this source stands for; sorted.
+    /// Returns the repository paths that this source matches, sorted.
     #[cfg_attr(not(feature = "fetch"), allow(dead_code, reason = "for fetching"))]
     pub(crate) fn select<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
         let Source::Hub { path, .. } = &self.source else {
@@ -119,7 +119,7 @@ impl SourceFile {
         found
     }
 
-    /// What a repository path is called below the folder of the split.
+    /// Returns the name of a repository path below the folder of the split.
     #[cfg_attr(not(feature = "fetch"), allow(dead_code, reason = "for fetching"))]
     pub(crate) fn name_of<'a>(&self, path: &'a str) -> &'a str {
         match &self.source {
@@ -131,7 +131,7 @@ impl SourceFile {
     }
 }
 
-/// Whether a path is the one of the pattern. A pattern that is none matches nothing; manifests have been checked.
+/// Whether a path matches the pattern. An invalid pattern matches nothing; manifests are checked.
 pub(super) fn matches(pattern: &str, path: &str) -> bool {
     Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(path, MATCH))
 }

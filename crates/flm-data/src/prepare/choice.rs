@@ -1,36 +1,36 @@
-//! Which documents (or blocks) are for validation.
+//! Selects the documents or blocks for validation.
 
 use super::{PrepareOptions, Validation};
 use crate::DataError;
 use crate::mix::mix;
 
-/// Chooses the split of a place in the corpus.
+/// The rule that assigns a position in the corpus to a split.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Choice {
-    /// One of every `1 / share` places in a row.
+    /// One of every `1 / share` consecutive positions.
     Share {
-        /// The share in millionths: whole numbers give the same choice on every machine.
+        /// The share in millionths. Integers give the same choice on every machine.
         millionths: u128,
     },
-    /// All places from this one on.
+    /// All positions starting from this one.
     From(u64),
 }
 
 const MILLION: u128 = 1_000_000;
 
-/// Whether a share can be met as it is: below 1, and in whole millionths.
+/// Whether a share is below 1 and a whole number of millionths, so that it can be met exactly.
 pub(crate) fn is_share(share: f64) -> bool {
     let millionths = share * MILLION as f64;
-    // A number of at most six decimals is the quotient that is nearest to it.
+    // A number with at most six decimals equals the rounded quotient.
     (0.0..1.0).contains(&share) && millionths.round() / MILLION as f64 == share
 }
 
 impl Choice {
-    /// The choice that the options ask for, in a corpus of `documents` if that was counted.
+    /// Creates the rule for the options, in a corpus of `documents` if they were counted.
     pub(super) fn new(options: &PrepareOptions, documents: Option<u64>) -> Result<Self, DataError> {
         match options.validation {
             Validation::Share => Ok(Self::share(options.validation_share)),
-            // Its documents are marked as they are read.
+            // Documents of a validation corpus are marked when they are read.
             Validation::Corpus(_) => Ok(Self::share(0.0)),
             Validation::Last(last) => {
                 let documents = documents.unwrap_or_default();
@@ -54,7 +54,7 @@ impl Choice {
             Self::Share { millionths: 0 } => return false,
             Self::Share { millionths } => millionths,
         };
-        // Group g is the places with floor(place · share) = g; a hash of g chooses one of them.
+        // Group g contains the positions with floor(position · share) = g; a hash of g selects one.
         let group = u128::from(place) * millionths / MILLION;
         let first = (group * MILLION).div_ceil(millionths);
         let next = ((group + 1) * MILLION).div_ceil(millionths);
@@ -103,7 +103,7 @@ mod tests {
             let chosen = (0..100_000)
                 .filter(|&place| choice.is_validation(place))
                 .count();
-            // Only the last group may be incomplete.
+            // Only the last group can be incomplete.
             let error = chosen as f64 - share * 100_000.0;
             assert!(error.abs() <= 1.0, "share {share}: {chosen}");
         }
@@ -118,8 +118,8 @@ mod tests {
                 places[place as usize % 50] += 1;
             }
         }
-        // 500 draws among 50 places: chi-square with 49 degrees of freedom is above 98 with a
-        // probability of 4e-5. The hash has no seed, so this passes always or never.
+        // 500 draws among 50 positions: chi-square with 49 degrees of freedom is above 98 with a
+        // probability of 4e-5. The hash has no seed, so the result is always the same.
         let chi: f64 = places
             .iter()
             .map(|&n| (f64::from(n) - 10.0).powi(2) / 10.0)

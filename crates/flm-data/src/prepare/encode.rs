@@ -1,4 +1,4 @@
-//! The pass that encodes the corpus, and saves its state on the way.
+//! The pass that encodes the corpus and saves its state at checkpoints.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::{Progress, Stage, report};
 use crate::dataset::SplitMeta;
 use crate::{Corpus, DataError, TextMap, TextTokenizer};
 
-/// What the pass needs besides the text.
+/// The state of the encoding pass, apart from the text.
 pub(super) struct Encoder<'a> {
     pub(super) tokenizer: &'a TextTokenizer,
-    /// In the state of the journal.
+    /// In the state that the journal records.
     pub(super) maker: RowMaker<'a>,
     pub(super) journal: Journal,
     /// The unfinished folder.
@@ -24,7 +24,7 @@ pub(super) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// Encodes all text that the journal does not know yet.
+    /// Encodes all text that the journal does not record yet.
     pub(super) fn run(
         mut self,
         text: AllText<'_>,
@@ -35,8 +35,8 @@ impl Encoder<'_> {
         let mut next = batches.next();
         while let Some(batch) = next.take() {
             let batch = batch?;
-            // A corpus stays on the thread it is on. It is read here while the others encode what
-            // it gave before.
+            // The corpus cannot leave the current thread. This thread reads the next batch while
+            // the other threads encode the current one.
             let mut encoded = Vec::new();
             next = rayon::in_place_scope(|scope| {
                 scope.spawn(|_| encoded = encode(self.tokenizer, text.map, &batch));
@@ -63,15 +63,15 @@ impl Encoder<'_> {
         self.maker.finish()
     }
 
-    /// Saves the state in which everything up to `read` is in the rows.
+    /// Saves a state whose rows contain all text up to `read`.
     pub(super) fn save(&mut self, read: Consumed) -> Result<(), DataError> {
         self.journal.rows = self.maker.save()?;
         self.journal.read = read;
         self.journal.write(self.folder)
     }
 
-    /// Reads over what the journal knows. It must be the text that was there when it was written;
-    /// being read in the same batches, it ends with one.
+    /// Reads past the text that the journal records, and checks that it is unchanged. The same
+    /// batch sizes apply, so the recorded text ends with a batch.
     fn skip(
         &self,
         text: AllText<'_>,
@@ -103,7 +103,7 @@ impl Encoder<'_> {
     }
 }
 
-/// The tokens of each piece, or the error it gives, in their order.
+/// Returns the tokens of each piece, or its error, in order.
 fn encode(
     tokenizer: &TextTokenizer,
     map: Option<&TextMap>,

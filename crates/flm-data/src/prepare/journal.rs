@@ -1,8 +1,8 @@
-//! How far a preparation has come, so that one that was interrupted can go on.
+//! The journal, from which an interrupted preparation resumes.
 //!
-//! The journal lies in the unfinished folder. It is replaced as a whole, after everything that it
-//! speaks of is safely on disk, so at any moment there is one that is true: files may hold more
-//! than it says, and are cut back to it.
+//! The journal is in the unfinished folder. It is replaced as a whole, after all data that it
+//! records is on disk, so a valid journal exists at any time. Files may contain more than it
+//! records and are truncated to match it.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,25 +18,25 @@ use crate::{Corpus, DataError, TextTokenizer};
 
 pub(super) const JOURNAL_FILE: &str = "journal.json";
 
-/// Changes with the meaning of a journal, and where other code would make other rows.
+/// Must be increased if the meaning of a journal changes or new code would write different rows.
 const VERSION: u32 = 1;
 
-/// A state of a preparation.
+/// A saved state of a preparation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Journal {
-    /// What is being prepared: [`identity`].
+    /// The hash of the inputs: [`identity`].
     pub(super) identity: String,
     /// [`TextTokenizer::hash`] of the tokenizer in the folder.
     pub(super) tokenizer_hash: String,
-    /// Documents of the corpus, where they had to be counted.
+    /// The number of documents in the corpus, if they were counted.
     pub(super) total: Option<u64>,
-    /// What was read and is in the rows.
+    /// The text that is already in the rows.
     pub(super) read: Consumed,
     pub(super) rows: RowState,
 }
 
-/// A stretch of a corpus from its beginning.
+/// A prefix of a corpus.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Consumed {
@@ -49,7 +49,7 @@ pub(super) struct Consumed {
 }
 
 impl Journal {
-    /// The state before anything was read.
+    /// Returns the state before any text is read.
     pub(super) fn begin(identity: String, tokenizer: &TextTokenizer, total: Option<u64>) -> Self {
         Self {
             identity,
@@ -80,7 +80,7 @@ impl Journal {
         Ok(flm_files::sync_folder(folder)?)
     }
 
-    /// The journal of a folder, if it has one that is whole and of this preparation.
+    /// Returns the journal of a folder if it is intact and has this identity.
     pub(super) fn read(folder: &Path, identity: &str) -> Option<Self> {
         let bytes = fs::read(folder.join(JOURNAL_FILE)).ok()?;
         let journal = Self::parse(&bytes);
@@ -91,7 +91,7 @@ impl Journal {
         if journal.identity != identity {
             tracing::warn!(
                 folder = %folder.display(),
-                "an interrupted preparation had another corpus or other options"
+                "the interrupted preparation had a different corpus or different options"
             );
             return None;
         }
@@ -110,7 +110,7 @@ impl Journal {
 }
 
 impl Consumed {
-    /// The stretch with the next piece.
+    /// Extends the prefix by the next piece.
     pub(super) fn add(&mut self, piece: &crate::Piece) {
         let mut checksum = crc32fast::Hasher::new_with_initial_len(self.checksum, self.bytes);
         checksum.update(piece.text.as_bytes());
@@ -121,8 +121,8 @@ impl Consumed {
     }
 }
 
-/// What makes the rows of a data folder what they are, hashed: the corpora, the options and the
-/// tokenizer (or the way to make it). Two preparations of one identity give the same folder.
+/// Returns a hash of all inputs that determine the rows of a data folder: the corpora, the options,
+/// and the tokenizer or its source. Two preparations with the same identity give the same folder.
 pub(super) fn identity(
     corpus: &dyn Corpus,
     options: &PrepareOptions,
@@ -208,7 +208,7 @@ mod tests {
             let mut bytes = whole.clone();
             let at = at % bytes.len();
             bytes[at] ^= flip;
-            // The digits of the checksum may change their case and keep their meaning.
+            // The hexadecimal digits of the checksum may change case without changing its value.
             let parsed = Journal::parse(&bytes);
             prop_assert!(parsed.is_none() || parsed == Some(journal()));
             prop_assert_eq!(Journal::parse(&whole[..cut % whole.len()]), None);

@@ -1,4 +1,4 @@
-//! What a data folder is to be.
+//! The options of a preparation.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,30 +7,30 @@ use std::sync::Arc;
 use super::choice::is_share;
 use crate::{Corpus, DataError, Layout, TextMap, TextTokenizer, ValidationFrom};
 
-/// Where the tokenizer of a data folder comes from.
+/// The source of the tokenizer of a data folder.
 #[derive(Debug, Clone)]
 pub enum TokenizerSource {
     /// The closed vocabulary of all words of the corpus: [`TextTokenizer::words`].
     Words,
     /// The closed vocabulary of all characters of the corpus: [`TextTokenizer::chars`].
     Chars,
-    /// Byte pairs learnt from the corpus, this many tokens: [`TextTokenizer::train_bpe`].
+    /// Byte pairs learned from the corpus, with this many tokens: [`TextTokenizer::train_bpe`].
     TrainBpe(usize),
     /// A `tokenizer.json`: [`TextTokenizer::load`].
     File(PathBuf),
-    /// One that is there already.
+    /// An existing tokenizer.
     Given(Box<TextTokenizer>),
 }
 
-/// Where the validation split comes from.
+/// The source of the validation split.
 #[derive(Clone, Default)]
 pub enum Validation {
-    /// [`PrepareOptions::validation_share`] of the corpus, spread over all of it.
+    /// A fraction [`PrepareOptions::validation_share`] of the corpus, spread evenly over it.
     #[default]
     Share,
-    /// The last documents of the corpus, this many; all before them is for training.
+    /// This many documents at the end of the corpus. All earlier documents are for training.
     Last(u64),
-    /// A corpus of its own; all of the other one is for training.
+    /// A separate corpus. All of the main corpus is for training.
     Corpus(Arc<dyn Corpus + Send + Sync>),
 }
 
@@ -47,35 +47,37 @@ impl fmt::Debug for Validation {
     }
 }
 
-/// How to make a data folder.
+/// Options of [`prepare`](crate::prepare).
 #[derive(Debug, Clone)]
 pub struct PrepareOptions {
-    /// Where the tokenizer comes from.
+    /// The source of the tokenizer.
     pub tokenizer: TokenizerSource,
-    /// Tokens in a row.
+    /// The number of tokens in a row.
     pub length: usize,
-    /// What a row holds.
+    /// The content of a row.
     pub layout: Layout,
-    /// Where the validation split comes from.
+    /// The source of the validation split.
     pub validation: Validation,
-    /// For [`Validation::Share`], the share of documents to set apart, at least 0 and below 1, in whole millionths; of
-    /// blocks, if the corpus is continuous. See [`prepare`](crate::prepare).
+    /// For [`Validation::Share`], the fraction of documents for validation: at least 0 and below 1,
+    /// in whole millionths. For a continuous corpus, the fraction of blocks. See
+    /// [`prepare`](crate::prepare).
     pub validation_share: f64,
-    /// A change to every document before it is encoded; to every piece, where a text is read as a
-    /// whole. It runs on all cores, beside the tokenizer.
+    /// A transformation of every document before encoding; of every piece, if a text is read as a
+    /// whole. It runs on all cores, together with the tokenizer.
     pub text_map: Option<TextMap>,
-    /// The most rows in one shard.
+    /// The largest number of rows in one shard.
     pub rows_per_shard: u64,
-    /// Bytes of text after which the state is saved, so that an interrupted preparation can go on
-    /// from there. It changes nothing in the folder.
+    /// The number of bytes of text between saved states, from which an interrupted preparation can
+    /// resume. It does not affect the files.
     pub checkpoint_bytes: u64,
-    /// Further files of the folder, name and content: they appear with the rest of it.
+    /// Additional files of the folder, as name and content. They appear together with the others.
     pub extra: Vec<(String, Vec<u8>)>,
 }
 
 impl PrepareOptions {
-    /// One document a row, two documents in a hundred for validation, 65,536 rows a shard (16 MiB
-    /// for 128 tokens of 16 bits), the state saved after every 64 MiB of text.
+    /// Creates the default options: one document per row, 2 % of the documents for validation,
+    /// 65,536 rows per shard (16 MiB for 128 tokens of 16 bits), and a saved state after every 64
+    /// MiB of text.
     pub fn new(tokenizer: TokenizerSource, length: usize) -> Self {
         Self {
             tokenizer,
@@ -113,7 +115,7 @@ impl PrepareOptions {
         Ok(())
     }
 
-    /// The corpus that is all for validation.
+    /// Returns the separate validation corpus.
     pub(super) fn own_validation(&self) -> Option<&dyn Corpus> {
         match &self.validation {
             Validation::Corpus(corpus) => Some(&**corpus),
@@ -121,7 +123,7 @@ impl PrepareOptions {
         }
     }
 
-    /// Whether any row is to be set apart.
+    /// Whether any rows are requested for validation.
     pub(super) fn wants_validation(&self) -> bool {
         match self.validation {
             Validation::Share => self.validation_share > 0.0,
@@ -130,7 +132,7 @@ impl PrepareOptions {
         }
     }
 
-    /// What `dataset.json` says of the validation split: how it was chosen, and the share.
+    /// Returns the validation fields of `dataset.json`: the selection method and the share.
     pub(super) fn validation_meta(&self) -> (ValidationFrom, f64) {
         match &self.validation {
             Validation::Share => (ValidationFrom::Share, self.validation_share),

@@ -1,4 +1,4 @@
-//! Making rows of documents, each in its split.
+//! Converts documents into rows and assigns each to a split.
 
 use std::path::Path;
 
@@ -11,21 +11,21 @@ use crate::layout::{Layout, Packer, row};
 use crate::shard::{ShardWriter, WriterState};
 use crate::{DataError, TextTokenizer};
 
-/// Takes the tokens of a corpus piece by piece and writes the shards of both splits.
+/// Consumes the tokens of a corpus piece by piece and writes the shards of both splits.
 pub(super) struct RowMaker<'a> {
     tokenizer: &'a TextTokenizer,
     layout: Layout,
     length: usize,
     choice: Choice,
-    /// Whether blocks are split instead of documents.
+    /// Whether blocks instead of documents are assigned to the splits.
     splits_blocks: bool,
     train: Side,
     validation: Side,
-    /// Documents (or blocks) that were given to a split.
+    /// Documents (or blocks) assigned to a split so far.
     placed: u64,
-    /// Whether the last piece left its document open.
+    /// Whether the last piece did not end its document.
     in_document: bool,
-    /// Whether that document is one for validation.
+    /// Whether that document is for validation.
     in_validation: bool,
 }
 
@@ -35,7 +35,7 @@ struct Side {
     meta: SplitMeta,
 }
 
-/// All that a [`RowMaker`] knows and that is not in its files.
+/// The state of a [`RowMaker`] that is not in its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RowState {
@@ -51,7 +51,7 @@ pub(super) struct RowState {
 struct SideState {
     meta: SplitMeta,
     writer: WriterState,
-    /// Tokens of the stream that are in no complete block.
+    /// Tokens of the stream that do not fill a block yet.
     pending: Vec<u32>,
 }
 
@@ -125,8 +125,8 @@ impl<'a> RowMaker<'a> {
         }
     }
 
-    /// Goes on where a state was saved; the files lose what came after it. The error says in what
-    /// way state and files do not belong together, and then nothing of this can be used.
+    /// Resumes from a saved state and truncates the files to match it. The error describes how
+    /// state and files disagree; after an error, `self` must not be used.
     pub(super) fn resume(&mut self, state: RowState) -> Result<(), String> {
         self.train.resume(state.train)?;
         self.validation.resume(state.validation)?;
@@ -136,7 +136,7 @@ impl<'a> RowMaker<'a> {
         Ok(())
     }
 
-    /// The state, once all rows are safely on disk.
+    /// Returns the state, after all rows are on disk.
     pub(super) fn save(&mut self) -> Result<RowState, DataError> {
         Ok(RowState {
             train: self.train.save()?,
@@ -147,13 +147,12 @@ impl<'a> RowMaker<'a> {
         })
     }
 
-    /// Rows written so far.
+    /// Returns the number of rows written so far.
     pub(super) fn rows(&self) -> u64 {
         self.train.meta.rows + self.validation.meta.rows
     }
 
-    /// Takes the tokens of the next piece. A piece of the corpus that is all for validation is
-    /// `own`.
+    /// Adds the tokens of the next piece. `own` marks pieces of the separate validation corpus.
     pub(super) fn push(
         &mut self,
         tokens: &[u32],
@@ -200,14 +199,14 @@ impl<'a> RowMaker<'a> {
         }
     }
 
-    /// Completes both splits: train, validation.
+    /// Completes both splits and returns them: train, validation.
     pub(super) fn finish(self) -> Result<(SplitMeta, SplitMeta), DataError> {
         Ok((self.train.finish()?, self.validation.finish()?))
     }
 
-    /// One stream for both splits, whose blocks are dealt out.
+    /// Packs one stream for both splits and assigns its blocks to them.
     fn pack_blocks(&mut self, tokens: &[u32], ends_document: bool) -> Result<(), DataError> {
-        // Out of its side while blocks go to either side.
+        // Moves the packer out of its split, because blocks go to either split.
         let mut packer = std::mem::replace(
             &mut self.train.packer,
             Packer::new(self.length, self.tokenizer),

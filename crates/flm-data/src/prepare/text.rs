@@ -1,4 +1,4 @@
-//! The text of a preparation: all corpora one after the other, each document as it is encoded.
+//! The text of a preparation: all documents of all corpora in sequence.
 
 use super::PrepareOptions;
 use super::journal::Consumed;
@@ -6,7 +6,7 @@ use crate::corpus::{Documents, Piece, Pieces};
 use crate::pieces::batches;
 use crate::{Corpus, DataError, TextMap};
 
-/// The corpus, and behind it the one that is all for validation.
+/// The corpus, followed by the separate validation corpus if there is one.
 #[derive(Clone, Copy)]
 pub(super) struct AllText<'a> {
     pub(super) corpus: &'a dyn Corpus,
@@ -14,13 +14,13 @@ pub(super) struct AllText<'a> {
     pub(super) map: Option<&'a TextMap>,
 }
 
-/// Pieces that were read together, as they are in the corpus.
+/// Pieces that were read together, before the text map.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) pieces: Vec<Piece>,
-    /// Whether they are of the corpus that is all for validation.
+    /// Whether the pieces belong to the separate validation corpus.
     pub(super) own: bool,
-    /// Everything that was read up to the end of this batch.
+    /// All text read up to the end of this batch.
     pub(super) read: Consumed,
 }
 
@@ -38,7 +38,7 @@ impl<'a> AllText<'a> {
         std::iter::once((self.corpus, false)).chain(validation)
     }
 
-    /// All pieces, unchanged, in batches.
+    /// Returns all pieces in batches, before the text map.
     pub(super) fn batches(self) -> impl Iterator<Item = Result<Batch, DataError>> + 'a {
         let mut read = Consumed::default();
         self.parts()
@@ -53,7 +53,7 @@ impl<'a> AllText<'a> {
     }
 }
 
-/// As a corpus, it is what a vocabulary is made of: the text after its map.
+/// The corpus from which a vocabulary is built: the text after its map.
 impl Corpus for AllText<'_> {
     fn documents(&self) -> Result<Documents<'_>, DataError> {
         let pieces = self.pieces()?;

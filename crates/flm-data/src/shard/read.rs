@@ -9,7 +9,7 @@ use memmap2::Mmap;
 use super::{HEADER, Header, ShardSpec};
 use crate::DataError;
 
-/// A shard whose header and size were checked. Its rows are read from disk as they are asked for.
+/// A shard with a checked header and size. Its rows are read from disk on access.
 #[derive(Debug)]
 pub(crate) struct Shard {
     path: PathBuf,
@@ -20,7 +20,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Opens a shard that should have this form and these rows.
+    /// Opens a shard that must have this specification and number of rows.
     pub(crate) fn open(path: PathBuf, spec: &ShardSpec, rows: u64) -> Result<Self, DataError> {
         let file = match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -56,7 +56,7 @@ impl Shard {
         self.rows
     }
 
-    /// Appends a row to `out`. The row must be one of the shard's.
+    /// Appends a row to `out`. The row number must be below the number of rows.
     pub(crate) fn read(&self, row: usize, out: &mut Vec<u32>) -> Result<(), DataError> {
         let bytes = self.spec.row_bytes();
         let start = HEADER + row * bytes;
@@ -85,7 +85,7 @@ impl Shard {
         }
     }
 
-    /// Checks the checksum of all rows, and every token.
+    /// Verifies the checksum of all rows, and every token.
     pub(crate) fn verify(&self) -> Result<(), DataError> {
         let found = crc32fast::hash(&self.map[HEADER..]);
         if found != self.checksum {
@@ -104,26 +104,27 @@ impl Shard {
     }
 }
 
-/// What a shard says about itself.
+/// The header fields of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardInfo {
-    /// Rows in it.
+    /// The number of rows.
     pub rows: u64,
-    /// Tokens in a row.
+    /// The number of tokens in a row.
     pub length: u32,
-    /// Bits of a token: 16 or 32.
+    /// The number of bits in a token: 16 or 32.
     pub bits: u32,
-    /// Number of different tokens.
+    /// The vocabulary size.
     pub vocabulary: u32,
     /// SHA-256 of the tokenizer, in hexadecimal.
     pub tokenizer_hash: String,
 }
 
 impl ShardInfo {
-    /// Reads the header of a shard and compares the size of the file with it. Rows are not looked at.
+    /// Reads the header of a shard and checks the file size against it. Does not check the rows.
     ///
     /// # Errors
-    /// When the file cannot be read, is no shard, or has another size than its header says.
+    /// Returns an error if the file cannot be read, is not a shard, or has a different size than
+    /// its header declares.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let mut bytes = Vec::with_capacity(HEADER);
         let file = File::open(path).map_err(DataError::io("read", path))?;
@@ -185,9 +186,9 @@ fn check(header: &Header, spec: &ShardSpec, rows: u64, path: &Path) -> Result<()
 /// Maps a file for reading.
 #[allow(unsafe_code)]
 fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: a map is sound as long as nobody changes the file under it. Shards are never changed
-    // in place: they are written in a folder that is renamed once it is complete, and a folder
-    // that is replaced is unlinked, which leaves the mapped file as it was. Every access goes
-    // through slices of the mapped length, and every bit pattern is a valid token number.
+    // SAFETY: a map is sound while the file does not change. Shards are never changed in place:
+    // they are written in a folder that is renamed when it is complete. A replaced folder is
+    // unlinked, which leaves the mapped file intact. Every access goes through slices of the mapped
+    // length, and every bit pattern is a valid token number.
     unsafe { Mmap::map(file) }
 }

@@ -29,7 +29,7 @@ struct Open {
     rows: u64,
 }
 
-/// What was written, as of a moment at which all of it was safely on disk.
+/// The state of the written shards at a moment when all of it is on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WriterState {
@@ -47,14 +47,14 @@ struct OpenState {
 }
 
 impl WriterState {
-    /// All rows; more than a `u64` holds count as the most it does.
+    /// Returns the total number of rows, saturating at `u64::MAX`.
     pub(crate) fn rows(&self) -> u64 {
         let open = self.open.map_or(0, |open| open.rows);
         let rows = self.shards.iter().map(|shard| shard.rows);
         rows.fold(open, u64::saturating_add)
     }
 
-    /// The names of the files, in their order.
+    /// Returns the file names, in order.
     fn files<'a>(&'a self, split: &'a str) -> impl Iterator<Item = String> + 'a {
         (0..self.shards.len() + usize::from(self.open.is_some())).map(|n| name(split, n))
     }
@@ -81,11 +81,11 @@ impl ShardWriter {
         }
     }
 
-    /// Appends a row of the length of the shards.
+    /// Appends a row, which must have the row length of the shards.
     pub(crate) fn push(&mut self, row: &[u32]) -> Result<(), DataError> {
         debug_assert_eq!(row.len(), self.spec.length as usize);
         let bytes: Vec<u8> = match self.spec.bits() {
-            // The tokenizer gives no token beyond its vocabulary, which fits.
+            // The tokenizer yields only tokens of its vocabulary, which fit in 16 bits.
             16 => row.iter().flat_map(|&t| (t as u16).to_le_bytes()).collect(),
             _ => row.iter().flat_map(|&t| t.to_le_bytes()).collect(),
         };
@@ -106,7 +106,7 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Completes the last shard and returns what was written.
+    /// Completes the last shard and returns all shards.
     pub(crate) fn finish(mut self) -> Result<Vec<ShardMeta>, DataError> {
         if let Some(open) = self.open.take() {
             self.end(open)?;
@@ -114,7 +114,7 @@ impl ShardWriter {
         Ok(self.shards)
     }
 
-    /// Brings all rows to the disk and says what there is.
+    /// Flushes all rows to disk and returns the state.
     pub(crate) fn save(&mut self) -> Result<WriterState, DataError> {
         let mut state = WriterState {
             shards: self.shards.clone(),
@@ -133,8 +133,8 @@ impl ShardWriter {
         Ok(state)
     }
 
-    /// Goes on after a state: whatever the files hold beyond it is cut off, and files that it does
-    /// not know are removed. The error says why files and state do not belong together.
+    /// Resumes from a state. Truncates files that contain more than the state records, and removes
+    /// files that it does not list. The error describes how files and state disagree.
     pub(crate) fn resume(&mut self, state: WriterState) -> Result<(), String> {
         let known: Vec<String> = state.files(self.split).collect();
         let size = |rows: u64| {
@@ -147,7 +147,7 @@ impl ShardWriter {
                 .ok();
             let is_full = shard.rows == self.rows_per_shard && shard.file == *expected;
             if !is_full || found.is_none() || found != size(shard.rows) {
-                return Err(format!("the shard {expected} is not as it was left"));
+                return Err(format!("the shard {expected} has changed"));
             }
         }
         if let (Some(open), Some(file)) = (state.open, known.last()) {
@@ -172,7 +172,7 @@ impl ShardWriter {
             .map_err(|error| error.to_string())
     }
 
-    /// Removes the shards of this split that are not in a list.
+    /// Removes the shards of this split that are not in the list.
     fn remove_others(&self, known: &[String]) -> std::io::Result<()> {
         let prefix = format!("{}-", self.split);
         for entry in fs::read_dir(&self.folder)? {
@@ -190,7 +190,7 @@ impl ShardWriter {
         let mut file = File::create_new(&path)
             .map(BufWriter::new)
             .map_err(DataError::io("create", &path))?;
-        // The checksum is not known yet: the header is written at the end.
+        // The checksum is not known yet, so the header is written at the end.
         file.write_all(&[0; HEADER])
             .map_err(DataError::io("write", &path))?;
         Ok(Open {
@@ -230,7 +230,8 @@ impl ShardWriter {
     }
 }
 
-/// Opens a shard behind its first `size` bytes, whose rows must have this checksum.
+/// Opens a shard at the end of its first `size` bytes, and truncates the rest. The rows in these
+/// bytes must have the expected checksum.
 fn reopen(path: &Path, size: u64, expected: u32) -> std::io::Result<File> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let mut checksum = crc32fast::Hasher::new();

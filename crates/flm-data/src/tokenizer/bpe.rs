@@ -1,4 +1,4 @@
-//! Byte pairs learnt from a corpus.
+//! Learns byte pairs from a corpus.
 
 use std::collections::HashMap;
 
@@ -14,17 +14,18 @@ use crate::error::tokenizer_error;
 use crate::pieces::batches;
 use crate::{Corpus, DataError};
 
-/// The smallest byte-level vocabulary: every byte, and the three special tokens.
+/// The smallest byte-level vocabulary: every byte and the three special tokens.
 pub const MINIMUM_BPE_VOCABULARY: usize = 256 + SPECIALS.len();
 
-// A pair that occurs once shortens nothing else, and would make tokens of single names.
+// A pair that occurs once shortens no other text, and would turn single names into tokens.
 const MINIMUM_OCCURRENCES: u64 = 2;
 
-/// The most text of words of more than [`LONGEST`] bytes that is learnt from, in bytes. Each is as good as a text of its own, so
-/// that memory would grow with the corpus, and a vocabulary needs no more of it.
+/// The most text used from words of more than [`LONGEST`] bytes, in bytes. Such words rarely
+/// repeat, so their counts would grow with the corpus, and a vocabulary needs no more of them.
 const LONG_WORDS: usize = 4 << 20;
 
-/// The words that these are counted as, in bytes: the trainer's time grows with the square of a word.
+/// The segment size for counting such words, in bytes: the trainer's time grows with the square of
+/// the word length.
 const SEGMENT: usize = 1 << 10;
 
 pub(crate) fn train(
@@ -43,7 +44,8 @@ pub(crate) fn train(
     tokenizer.with_decoder(Some(byte_level()));
     tokenizer.set_encode_special_tokens(true);
     let counts = count_words(&tokenizer, corpus, pass)?;
-    // There are no more pairs to merge than bytes, and the trainer takes memory for as many tokens as it is asked for.
+    // The number of merges is below the number of bytes, and the trainer allocates memory for the
+    // requested number of tokens.
     let bytes: usize = counts.keys().map(String::len).sum();
     let size = size.min(MINIMUM_BPE_VOCABULARY.saturating_add(bytes));
 
@@ -67,22 +69,21 @@ pub(crate) fn train(
     TextTokenizer::new(tokenizer, "of byte pairs")
 }
 
-/// As in GPT-2, but for the space that some files put before the first word: without it a text
-/// comes back exactly.
+/// The byte-level step of GPT-2, without the space that some files put before the first word.
+/// Decoding is therefore exact.
 fn byte_level() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }
 
-/// How often each word of the corpus occurs. Memory grows with the number of different words; the
-/// trainer's own reader takes an iterator that can move between threads, which a corpus need not
-/// give.
+/// Counts each word of the corpus. Memory grows with the number of different words. The trainer's
+/// own reader needs an iterator that is `Send`, which a corpus does not guarantee.
 fn count_words(
     tokenizer: &Tokenizer,
     corpus: &dyn Corpus,
     pass: Pass<'_>,
 ) -> Result<HashMap<String, u64>, DataError> {
     let words = Words::of(tokenizer)
-        .ok_or_else(|| tokenizer_error("byte pairs without their words".into()))?;
+        .ok_or_else(|| tokenizer_error("unknown byte-level pipeline".into()))?;
     let mut total: HashMap<String, u64> = HashMap::new();
     let mut room = LONG_WORDS;
     for batch in batches(corpus.pieces()?) {
@@ -104,7 +105,7 @@ fn count_words(
                     room = 0;
                     tracing::warn!(
                         limit = LONG_WORDS,
-                        "the corpus has more text in overlong words than a vocabulary is learnt from"
+                        "the corpus has more text in long words than the vocabulary is learned from"
                     );
                 }
             }
@@ -124,12 +125,12 @@ fn count_words(
 /// The words of a text.
 struct Counted<'a> {
     words: HashMap<String, u64>,
-    /// Those that are too long to be counted as they are.
+    /// The words that are too long to count as a whole.
     long: Vec<&'a str>,
 }
 
-/// Counts the words of a text, a part of it at a time: the `tokenizers` crate takes many times the size of what it is
-/// given. Between two words it makes no difference where a part ends.
+/// Counts the words of a text in parts, because the `tokenizers` crate uses many times the size of
+/// its input in memory. Parts end between words, so the result does not depend on them.
 fn count<'a>(tokenizer: &Tokenizer, words: Words, text: &'a str) -> Result<Counted<'a>, DataError> {
     let mut counted = Counted {
         words: HashMap::new(),
@@ -196,8 +197,8 @@ mod tests {
             assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
             assert!(tokens.iter().all(|&token| token > 2), "{text}");
         }
-        let learnt = tokenizer.encode("the lowest").unwrap().len();
-        assert!(learnt < 6, "{learnt} tokens for a phrase of the corpus");
+        let learned = tokenizer.encode("the lowest").unwrap().len();
+        assert!(learned < 6, "{learned} tokens for a phrase of the corpus");
     }
 
     #[test]
@@ -239,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_learnt_from_up_to_a_limit() {
+    fn long_words_are_learned_from_up_to_a_limit() {
         let gene = |letters: &'static str, times| {
             FnCorpus::new("a gene", move || std::iter::once(Ok(letters.repeat(times))))
         };
-        let learnt = TextTokenizer::train_bpe(&gene("acgtt", LONGEST), 270).unwrap();
-        assert_eq!(learnt.vocab_size(), 270);
-        assert!(learnt.encode("acgttacgtt").unwrap().len() < 5);
+        let learned = TextTokenizer::train_bpe(&gene("acgtt", LONGEST), 270).unwrap();
+        assert_eq!(learned.vocab_size(), 270);
+        assert!(learned.encode("acgttacgtt").unwrap().len() < 5);
         let more = TextTokenizer::train_bpe(&gene("acgtt", 2 * LONG_WORDS / 5), 270).unwrap();
         let most = TextTokenizer::train_bpe(&gene("acgtt", 4 * LONG_WORDS / 5), 270).unwrap();
         assert_eq!(more.hash(), most.hash());

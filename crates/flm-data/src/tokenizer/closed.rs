@@ -1,4 +1,4 @@
-//! Closed vocabularies: the words or the characters of a corpus and no others.
+//! Closed vocabularies, which contain only the words or characters of a corpus.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -18,7 +18,7 @@ pub(crate) fn words(corpus: &dyn Corpus, pass: Pass<'_>) -> Result<TextTokenizer
     for piece in corpus.pieces()? {
         let piece = piece?;
         for word in piece.text.split_whitespace() {
-            // Asking first spares a copy of every word that is known already.
+            // This check avoids a copy of every known word.
             if !words.contains(word) {
                 words.insert(word.to_owned());
             }
@@ -47,7 +47,7 @@ pub(super) fn from_words(words: Vec<String>) -> Result<TextTokenizer, DataError>
     }
     let mut tokenizer = word_level(words)?;
     tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
-    // Without a decoder the words are joined by spaces.
+    // Without a decoder, the words are joined with spaces.
     TextTokenizer::new(tokenizer, "of words")
 }
 
@@ -65,9 +65,9 @@ pub(crate) fn chars(corpus: &dyn Corpus, pass: Pass<'_>) -> Result<TextTokenizer
     TextTokenizer::new(tokenizer, "of characters")
 }
 
-/// Splits a text in its characters.
+/// Splits a text into its characters.
 pub(super) fn split_chars() -> Result<Split, DataError> {
-    // Not `(?s).`, which the regex engine of the Python package reads differently.
+    // Not `(?s).`, because the regex engine of the Python package interprets it differently.
     let any = SplitPattern::Regex(r"[\s\S]".to_owned());
     Split::new(any, SplitDelimiterBehavior::Isolated, false).map_err(tokenizer_error)
 }
@@ -81,13 +81,13 @@ fn not_empty(corpus: &dyn Corpus, is_empty: bool) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The special tokens and then `tokens`. The special ones are part of the model as well, because a
-/// `tokenizer.json` is read back with the numbers that the model gives them.
+/// Creates a tokenizer with the special tokens followed by `tokens`. The model also contains the
+/// special tokens, because the numbers in a saved `tokenizer.json` come from the model.
 fn word_level(tokens: Vec<String>) -> Result<Tokenizer, DataError> {
     let specials = SPECIALS.iter().map(|&name| name.to_owned());
     let model = WordLevel::builder()
         .vocab(specials.chain(tokens).zip(0..).collect())
-        // Neither a word nor a character is empty, so nothing is ever replaced by it.
+        // Words and characters are never empty, so this token never replaces one.
         .unk_token(String::new())
         .build()
         .map_err(tokenizer_error)?;

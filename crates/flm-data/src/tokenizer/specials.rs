@@ -1,23 +1,23 @@
-//! Which tokens begin, end and pad a row, told from the tokenizer alone.
+//! Finds the tokens that begin, end and pad a row.
 
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::DataError;
 
-/// Fills a row after its end, in tokenizers built here: token 0.
+/// The padding token of tokenizers built here: token 0.
 pub const PAD: &str = "[PAD]";
-/// Begins a packed block, in tokenizers built here: token 1.
+/// The begin token of tokenizers built here, for packed blocks: token 1.
 pub const BOS: &str = "[BOS]";
-/// Ends a text, in tokenizers built here: token 2.
+/// The end token of tokenizers built here: token 2.
 pub const EOS: &str = "[EOS]";
 
-/// The special tokens of tokenizers built here, in the order of their numbers.
+/// The special tokens of tokenizers built here, in numeric order.
 pub(crate) const SPECIALS: [&str; 3] = [PAD, BOS, EOS];
 
 pub(super) const RESERVED: &str = "it is the name of a special token";
 
-// The names that published tokenizers use, ours first. `[SEP]` and `[CLS]` come last: a tokenizer
-// that also has an end token uses them for something else.
+// The names in published tokenizers, after the names used here. `[SEP]` and `[CLS]` come last: a
+// tokenizer that also has an end token uses them for another purpose.
 const ENDS: [&str; 6] = [
     EOS,
     "</s>",
@@ -60,7 +60,7 @@ impl SpecialIds {
     }
 }
 
-/// The special tokens as the `tokenizers` crate wants them added.
+/// Returns the special tokens in the form that the `tokenizers` crate adds.
 pub(super) fn added_tokens() -> Vec<AddedToken> {
     SPECIALS
         .iter()

@@ -1,38 +1,38 @@
-//! Encoding word by word, with the words that were seen lately remembered.
+//! Encodes word by word, with a cache of recent words.
 //!
-//! The `tokenizers` crate takes most of its time to find the words of a text (GPT-2's with a
-//! backtracking regular expression) and to keep track of where each character came from. Neither is
-//! needed here, and most words of a text were there a moment ago.
+//! The `tokenizers` crate spends most of its time on finding the words of a text (for GPT-2 with a
+//! backtracking regular expression) and on tracking character offsets. Offsets are not needed here,
+//! and most words of a text have occurred shortly before.
 //!
-//! **Why the tokens are the same.** For some pipelines a text can be cut in units such that
+//! **Why the tokens are the same.** For some pipelines, a text can be cut into units such that
 //!
 //! ```text
 //! tokens(text) = tokens(unit 1) tokens(unit 2) …
 //! ```
 //!
-//! and what a unit gives is asked of the crate itself, once. Which cuts do that:
+//! The `tokenizers` crate encodes each new unit once. The following cuts have this property:
 //!
-//! - *GPT-2* (`ByteLevel` with its regular expression, no normalizer): the model sees one match of
-//!   the expression after the other, so the matches are units. A match taken on its own is one
-//!   match again, because every alternative is a run of characters of one class, with at most a
-//!   space before it, or a contraction. [`classes`] are those of the expression, out of the library
-//!   that the expression is built on.
-//! - *BERT* (`BertPreTokenizer` behind `BertNormalizer` or none): the words end at white space, which
-//!   goes, and at punctuation, which stays on its own. Before that, the normalizer looks at single
-//!   characters, but for canonical decomposition, which reorders marks behind a letter. Neither an
-//!   ASCII space nor ASCII punctuation is changed by it, or passed by a mark that is reordered, so
-//!   cuts beside these are units.
+//! - *GPT-2* (`ByteLevel` with its regular expression, no normalizer): the model processes the
+//!   matches of the expression one by one, so the matches are units. A match alone is again one
+//!   match, because every alternative is a contraction or a run of characters of one class with at
+//!   most one space before it. [`classes`] gives the character classes, from the library that
+//!   implements the expression.
+//! - *BERT* (`BertPreTokenizer`, after `BertNormalizer` or no normalizer): words end at white
+//!   space, which is removed, and at punctuation, which becomes a separate word. The normalizer
+//!   processes single characters, except for canonical decomposition, which reorders marks after a
+//!   letter. It does not change ASCII spaces or ASCII punctuation, and marks do not move past them.
+//!   So cuts next to these characters give units.
 //! - *Words* (`WhitespaceSplit`, no normalizer): cuts at ASCII white space.
-//! - *Characters* (the closed vocabulary that is built here): each is a unit.
+//! - *Characters* (the closed vocabulary built in this crate): each character is a unit.
 //!
-//! All this holds where special tokens are not looked for in text, which is how this crate encodes, where
-//! no other tokens were added, where truncation is off, and where the post-processor only adds
-//! special tokens (and is told not to). Whatever is not recognized as one of these goes to the crate as it
-//! is, and so does any text of which the crate refuses a unit, so that errors are its own.
+//! This holds under four conditions: special tokens in text are not recognized (the default of this
+//! crate), no other tokens were added, truncation is off, and the post-processor only adds special
+//! tokens (which is disabled). For all other pipelines, and for texts with a unit that it rejects,
+//! the `tokenizers` crate encodes the whole text, so that errors are its own.
 //!
-//! **Where they are not.** The crate takes some hundred times the size of a unit in memory, so one beyond
-//! [`LONGEST`] is encoded in segments, and no token spans two of them. Words of the text between spaces, as they
-//! are looked up in a vocabulary, stay whole.
+//! **Exception.** The `tokenizers` crate uses about a hundred times the size of a unit in memory. A
+//! unit longer than [`LONGEST`] is therefore encoded in segments, and no token spans two of them.
+//! Words between spaces that are looked up in a vocabulary stay whole.
 
 mod cache;
 mod classes;
@@ -45,14 +45,14 @@ use tokenizers::{Model, ModelWrapper, Tokenizer};
 use super::closed::split_chars;
 use classes::{Class, classes};
 
-/// A unit longer than this, in bytes, is encoded in segments of at most this size. (On a run of a million spaces
-/// the crate's expression gives up as well.)
+/// Units longer than this, in bytes, are encoded in segments of at most this size. (The crate's
+/// expression also fails on a run of a million spaces.)
 pub(super) const LONGEST: usize = 1 << 16;
 
-/// How to cut texts in units for one tokenizer.
+/// The rule that cuts texts into units for one tokenizer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Words {
-    /// Tells the entries of this tokenizer from those of others in the memory of a thread.
+    /// Identifies the entries of this tokenizer in the cache of a thread.
     key: u64,
     cut: Cut,
 }
@@ -66,7 +66,7 @@ enum Cut {
 }
 
 impl Words {
-    /// Recognizes the pipelines for which units are known.
+    /// Returns the rule for a tokenizer with a known pipeline.
     pub(super) fn of(tokenizer: &Tokenizer) -> Option<Self> {
         let added = tokenizer.get_added_tokens_decoder();
         if added.values().any(|token| !token.special)
@@ -76,7 +76,7 @@ impl Words {
         {
             return None;
         }
-        // Models whose tokens depend on nothing but the word.
+        // The tokens of these models depend only on the word.
         match tokenizer.get_model() {
             ModelWrapper::BPE(model) if model.dropout.is_none() => {}
             ModelWrapper::WordPiece(_) | ModelWrapper::WordLevel(_) => {}
@@ -105,7 +105,7 @@ impl Words {
         })
     }
 
-    /// The tokens of a text, or `None` where the crate has to be asked for all of it.
+    /// Encodes a text. Returns `None` if the crate must encode the whole text.
     pub(super) fn encode(self, tokenizer: &Tokenizer, text: &str) -> Option<Vec<u32>> {
         cache::with(self.key, |cache| {
             let mut tokens = Vec::with_capacity(text.len() / 4);
@@ -122,12 +122,12 @@ impl Words {
         })
     }
 
-    /// Appends the tokens of a unit that is too long for the crate, without holding more than a segment's share of
-    /// its memory.
+    /// Appends the tokens of a unit that is too long for the crate. Peak memory is that of one
+    /// segment.
     fn encode_long(self, tokenizer: &Tokenizer, unit: &str, out: &mut Vec<u32>) -> Option<()> {
         let model = tokenizer.get_model();
         if self.cut == Cut::Spaces && !matches!(model, ModelWrapper::BPE(_)) {
-            // Looked up as it is, so its size does not matter.
+            // The word is looked up as a whole, so its size does not matter.
             return unit.split_whitespace().try_for_each(|word| {
                 let tokens = model.tokenize(word).ok()?;
                 out.extend(tokens.iter().map(|token| token.id));
@@ -141,7 +141,7 @@ impl Words {
         })
     }
 
-    /// Calls `take` with each unit until one is refused.
+    /// Calls `take` with each unit until it returns `None`.
     pub(super) fn units<'a>(
         self,
         text: &'a str,
@@ -162,7 +162,7 @@ impl Words {
                 .split([' ', '\t', '\n', '\r'])
                 .flat_map(|chunk| chunk.split_inclusive(|c: char| c.is_ascii_punctuation()))
                 .try_for_each(|unit| {
-                    // The mark ends the unit; it is one of its own.
+                    // The punctuation mark ends the unit and is itself a unit.
                     let mark = unit.len().saturating_sub(1);
                     if !unit.ends_with(|c: char| c.is_ascii_punctuation()) || mark == 0 {
                         return if unit.is_empty() {
@@ -185,8 +185,9 @@ impl Words {
     }
 }
 
-/// A long unit in segments of at most so many bytes, at least four. They begin at white space or at an ideograph where there is
-/// one: a tokenizer of BERT's kind, whose units may hold many words, separates words there as well.
+/// Splits a long unit into segments of at most `longest` bytes, at least four. Segments start at
+/// white space or at an ideograph if possible, because BERT's pre-tokenizer separates words there
+/// as well and its units may contain many words.
 pub(super) fn segments(unit: &str, longest: usize) -> impl Iterator<Item = &str> {
     let mut rest = unit;
     std::iter::from_fn(move || {
@@ -205,12 +206,13 @@ pub(super) fn segments(unit: &str, longest: usize) -> impl Iterator<Item = &str>
     })
 }
 
-/// The ideographs of everyday text.
+/// Whether a character is a common ideograph.
 fn is_ideograph(c: char) -> bool {
     matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{20000}'..='\u{2a6df}')
 }
 
-/// Whether a post-processor gives the tokens of a text as they are, when it may add none.
+/// Whether a post-processor leaves the tokens of a text unchanged when it may not add special
+/// tokens.
 fn only_adds(post_processor: Option<&PostProcessorWrapper>) -> bool {
     match post_processor {
         None
@@ -219,7 +221,7 @@ fn only_adds(post_processor: Option<&PostProcessorWrapper>) -> bool {
             | PostProcessorWrapper::Bert(_)
             | PostProcessorWrapper::ByteLevel(_),
         ) => true,
-        // A template could name the text twice, or not at all.
+        // A template may contain the text twice, or not at all.
         Some(template @ PostProcessorWrapper::Template(_)) => {
             let template = serde_json::to_value(template).unwrap_or_default();
             let pieces = template.get("single").and_then(|single| single.as_array());
@@ -233,13 +235,14 @@ fn only_adds(post_processor: Option<&PostProcessorWrapper>) -> bool {
     }
 }
 
-/// Length of the first match of GPT-2's expression,
+/// Returns the length of the first match of GPT-2's expression,
 ///
 /// ```text
 /// 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 /// ```
 ///
-/// in a text that is not empty. It always begins at the first character, as each is of some class.
+/// in a text that is not empty. The match always starts at the first character, because each
+/// character belongs to a class.
 fn byte_level_word(text: &str, classes: &[Class]) -> usize {
     const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
     if let Some(word) = CONTRACTIONS.iter().find(|&&word| text.starts_with(word)) {
@@ -250,13 +253,13 @@ fn byte_level_word(text: &str, classes: &[Class]) -> usize {
         let rest = &text[start..];
         start + rest.find(|c| class(c) != of).unwrap_or(rest.len())
     };
-    // A space goes with the letters, numbers or signs after it.
+    // A space belongs to the letters, numbers or signs after it.
     let start = usize::from(text.starts_with(' '));
     match text[start..].chars().next().map(class) {
         Some(of) if of != Class::Space => return run(start, of),
         _ => {}
     }
-    // The last of several spaces is left to what follows them, unless nothing does.
+    // The last of several spaces belongs to the text after them, if there is any.
     let end = run(0, Class::Space);
     let last = text[..end].char_indices().next_back();
     match last {

@@ -1,4 +1,4 @@
-//! Files in the forms that data sets are published in.
+//! Creates files in the formats of published data sets.
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
@@ -12,15 +12,15 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, Write
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-/// How a parquet file is written.
+/// Options for writing a parquet file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
     pub(crate) compression: Compression,
     pub(crate) dictionary: bool,
     pub(crate) second_version: bool,
-    /// Rows in a row group.
+    /// Rows per row group.
     pub(crate) group: usize,
-    /// Rows in a page, at most.
+    /// The largest number of rows in a page.
     pub(crate) page: usize,
 }
 
@@ -58,7 +58,8 @@ pub(crate) fn properties(style: Style) -> WriterPropertiesBuilder {
         })
 }
 
-/// A parquet file with the columns `id` (numbers), `text` (nullable) and `title` (never null).
+/// Creates a parquet file with the columns `id` (numbers), `text` (nullable) and `title` (never
+/// null).
 pub(crate) fn parquet(texts: &[Option<&str>], style: Style) -> Vec<u8> {
     parquet_as(texts, style, properties(style).build())
 }
@@ -122,7 +123,7 @@ pub(crate) fn documents(corpus: &FileCorpus) -> Result<Vec<String>, DataError> {
     corpus.documents()?.collect()
 }
 
-/// The documents of a file of this name, or the sentence that tells why there are none.
+/// Reads the documents of a file with this name, or returns the error message.
 pub(crate) fn read(name: &str, bytes: &[u8]) -> Result<Vec<String>, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);

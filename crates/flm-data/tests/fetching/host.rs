@@ -1,26 +1,26 @@
-//! A web server of a few lines, which can be told to fail.
+//! A minimal web server with configurable failures.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What is asked for.
+/// A received request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Request {
     pub(crate) path: String,
-    /// First byte of the range.
+    /// The first byte of the requested range.
     pub(crate) range: Option<usize>,
     pub(crate) if_range: Option<String>,
     pub(crate) token: Option<String>,
 }
 
-/// What is answered.
+/// A response.
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
-    /// Bytes after which the connection breaks.
+    /// The number of bytes after which the connection breaks.
     pub(crate) cut: Option<usize>,
 }
 
@@ -34,7 +34,7 @@ impl Reply {
         }
     }
 
-    /// A file as an honest host serves it: a range if it is asked for, unless the file is another by now.
+    /// Responds like a correct host: with the requested range, unless the file has changed.
     pub(crate) fn file(request: &Request, content: &[u8], tag: &str) -> Self {
         let unchanged = request.if_range.as_ref().is_none_or(|known| known == tag);
         let mut reply = match request.range.filter(|_| unchanged) {
@@ -63,7 +63,7 @@ impl Reply {
         reply
     }
 
-    /// A file as a host serves it that knows no ranges.
+    /// Responds like a host that does not support ranges.
     pub(crate) fn whole(content: &[u8]) -> Self {
         Self {
             status: 200,
@@ -85,13 +85,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Answers every request by a function of the request and of how many there were before.
+    /// Starts a server that responds to each request with `reply`, given the request and the number
+    /// of earlier requests.
     pub(crate) fn start(reply: impl Fn(&Request, usize) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = requests.clone();
-        // Ends with the test's process.
+        // The thread ends with the test process.
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
@@ -140,7 +141,7 @@ fn read(stream: &TcpStream) -> Request {
     request
 }
 
-/// The client may be gone; that is its affair.
+/// Writes a response. Ignores failures, because the client may have disconnected.
 fn write(stream: &mut TcpStream, reply: &Reply) {
     let mut head = format!("HTTP/1.1 {} x\r\nConnection: close\r\n", reply.status);
     head += &format!("Content-Length: {}\r\n", reply.body.len());

@@ -1,4 +1,4 @@
-//! A causal network, some positions at a time.
+//! Incremental decoding with a causal network.
 
 use super::Dit;
 use crate::block::modulation;
@@ -9,32 +9,34 @@ use burn::nn::Linear;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::{KeysAndValues, Rope, attention_after};
 
-/// What a causal network keeps of the positions it has seen: keys and values of every block.
+/// The key-value cache of a causal network, for every block.
 #[derive(Clone, Debug)]
 pub struct Memory<B: Backend> {
     blocks: Vec<KeysAndValues<B>>,
 }
 
 impl<B: Backend> Memory<B> {
-    /// Positions seen, with the register token if there is one.
+    /// The number of cached positions, including a register token.
     fn positions(&self) -> usize {
         self.blocks.first().map_or(0, KeysAndValues::positions)
     }
 }
 
 impl<B: Backend> Dit<B> {
-    /// A memory of nothing.
+    /// Creates an empty cache.
     pub fn memory(&self) -> Memory<B> {
         let blocks = self.blocks.iter().map(|_| KeysAndValues::new()).collect();
         Memory { blocks }
     }
 
-    /// The answer for the next positions of a sequence, `state` `[batch, positions, width]` ([`read`](Self::read)), after those in `memory`, which
-    /// then holds them as well. Together with the earlier answers it is [`forward`](Self::forward)'s at time 0, but for rounding.
+    /// Evaluates the next positions of a sequence and adds them to the cache `memory`.
+    ///
+    /// `state` is `[batch, positions, width]` ([`read`](Self::read)). The concatenated outputs
+    /// equal those of [`forward`](Self::forward) at time 0, up to rounding.
     ///
     /// # Panics
     ///
-    /// If the network is not causal, or `memory` is of another network or batch.
+    /// Panics if the network is not causal, or `memory` belongs to another network or batch.
     pub fn decode(&self, state: Tensor<B, 3>, memory: &mut Memory<B>) -> Prediction<B> {
         assert!(
             self.causal,
@@ -70,7 +72,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use std::path::Path;
 
-    /// A causal network whose every parameter is drawn.
+    /// A causal network with all parameters random.
     fn loud(register_token: bool) -> Dit<Flex> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let config = DitConfig {
@@ -107,7 +109,7 @@ mod tests {
                     found.push(model.decode(state, &mut memory).dense_log_probs());
                     at += count;
                 }
-                // Sums of f32 in other orders, through two blocks.
+                // f32 sums in other orders, through two blocks.
                 Tensor::cat(found, 1).into_data().assert_approx_eq::<f32>(
                     &whole(&model, ids()).into_data(),
                     Tolerance::absolute(1e-5),

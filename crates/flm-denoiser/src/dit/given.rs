@@ -1,4 +1,4 @@
-//! Positions that are known, and have no noise.
+//! Evaluation with known, noise-free positions.
 
 use super::Dit;
 use crate::block::modulation;
@@ -9,15 +9,18 @@ use burn::nn::Linear;
 use burn::tensor::{Bool, Tensor, backend::Backend};
 
 impl<B: Backend> Dit<B> {
-    /// [`forward`](Self::forward), told that some positions are clean: where `known` `[batch, length]` says so, the times are 1 in the place of
-    /// the row's, and so should the state be, a row of E.
+    /// Evaluates the network with some positions known.
     ///
-    /// A network is made for this by training with it (`DitConfig::conditioning`). Modulations then differ from position to position, for which there are no
-    /// fused kernels.
+    /// Where `known` `[batch, length]` is true, both times are 1 instead of the sequence's times,
+    /// and the state should be the clean embedding, a row of E. Otherwise this
+    /// is [`forward`](Self::forward).
+    ///
+    /// The network must be trained for it (`DitConfig::conditioning`). The modulations then differ
+    /// between positions, for which there are no fused kernels.
     ///
     /// # Panics
     ///
-    /// If the shapes do not fit.
+    /// Panics if the shapes do not match.
     pub fn forward_given(
         &self,
         state: Tensor<B, 3>,
@@ -30,7 +33,7 @@ impl<B: Backend> Dit<B> {
         let ratio = self.ratio::<Values>(tau_s.clone());
         let cond = self.condition::<Values>(tau_s, Some(tau_t));
         let end = Tensor::ones([1], &device);
-        // Evidence, too, is that of each position's own time.
+        // Evidence also uses each position's own time.
         let ratio = ratio.zip(self.ratio::<Values>(end.clone()));
         let ratio = ratio.map(|(noisy, clean)| {
             let known = known.clone().unsqueeze_dim::<3>(2);
@@ -45,7 +48,7 @@ impl<B: Backend> Dit<B> {
             let known = known.clone().unsqueeze_dim::<3>(2).expand(shape);
             noisy.expand(shape).mask_where(known, clean.expand(shape))
         };
-        // A register token has the row's time, as it always has.
+        // A register token keeps the sequence's time.
         let with_register = if self.has_register() {
             let register = Tensor::<B, 2>::zeros([batch, 1], &device).bool();
             Tensor::cat(vec![register, known.clone()], 1)
@@ -70,7 +73,7 @@ mod tests {
 
     const SHAPE: [usize; 2] = [2, 5];
 
-    /// A two-time network whose every parameter is drawn.
+    /// A two-time network with all parameters random.
     fn loud(register_token: bool) -> Dit<Flex> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
         let config = DitConfig {
@@ -106,7 +109,7 @@ mod tests {
     }
 
     fn close(found: Tensor<Flex, 3>, expected: Tensor<Flex, 3>) {
-        // The same sums of f32, fused and not, through two blocks.
+        // The same f32 sums, fused and unfused, through two blocks.
         let tolerance = Tolerance::absolute(1e-4);
         let (found, expected) = (found.into_data(), expected.into_data());
         found.assert_approx_eq::<f32>(&expected, tolerance);
@@ -140,7 +143,7 @@ mod tests {
             at.max().into_scalar()
         };
         assert!(most(0, 2) > 1e-2, "{}", most(0, 2));
-        // Who attends to it hears of it, and nobody in another row does.
+        // Positions that attend to it change; other sequences do not.
         assert!(most(0, 0) > 1e-4, "{}", most(0, 0));
         assert!((0..5).all(|position| most(1, position) == 0.0));
     }

@@ -12,15 +12,19 @@ use rand_chacha::ChaCha8Rng;
 use std::fs;
 use std::path::Path;
 
-/// Reads the network of a model folder and its configuration. On a differentiated backend its parameters are trained.
+/// Reads the network of a model folder and its configuration. On an autodiff backend, its
+/// parameters are trainable.
 ///
-/// Tensors of 16 bits are widened.
+/// 16-bit tensors are widened to f32.
 ///
 /// # Errors
 ///
-/// [`FolderError::Residual`] if the folder holds two networks ([`load_residual`]), [`FolderError::Io`] if a file cannot be read, [`FolderError::Config`], [`FolderError::Version`],
-/// [`FolderError::Sizes`] and [`FolderError::Count`] if `config.json` is no configuration of a network, [`FolderError::Corrupt`], [`FolderError::Type`] and
-/// [`FolderError::Tensor`] if `model.safetensors` does not hold exactly the parameters of that network.
+/// - [`FolderError::Residual`] if the folder holds two networks ([`load_residual`])
+/// - [`FolderError::Io`] if a file cannot be read
+/// - [`FolderError::Config`], [`FolderError::Version`], [`FolderError::Sizes`] or
+///   [`FolderError::Count`] if `config.json` is not a valid configuration of the network
+/// - [`FolderError::Corrupt`], [`FolderError::Type`] or [`FolderError::Tensor`] if
+///   `model.safetensors` does not hold exactly the network's parameters
 pub fn load<B: Backend>(
     dir: &Path,
     device: &B::Device,
@@ -34,12 +38,12 @@ pub fn load<B: Backend>(
     load_network(dir, config, device)
 }
 
-/// Reads both networks of a residual flow map and their configurations, that of the second network first.
+/// Reads both networks of a residual flow map and their configurations, the second network's first.
 ///
 /// # Errors
 ///
-/// As those of [`load`], for either network; [`FolderError::NotResidual`] if there is only one, and [`FolderError::Pair`] if they do not
-/// belong together.
+/// The errors of [`load`], for either network; [`FolderError::NotResidual`] if the folder holds a
+/// single network; [`FolderError::Pair`] if the networks do not match.
 pub fn load_residual<B: Backend>(
     dir: &Path,
     device: &B::Device,
@@ -56,12 +60,12 @@ pub fn load_residual<B: Backend>(
     Ok((Residual { denoiser, second }, [config, of_denoiser]))
 }
 
-/// Reads the configuration of a model folder alone.
+/// Reads the configuration of a model folder.
 ///
 /// # Errors
 ///
-/// [`FolderError::Io`] if it cannot be read, [`FolderError::Config`], [`FolderError::Version`] and [`FolderError::Sizes`] if it is none
-/// of a network.
+/// [`FolderError::Io`] if it cannot be read; [`FolderError::Config`], [`FolderError::Version`] or
+/// [`FolderError::Sizes`] if it is not a valid configuration.
 pub fn read_config(dir: &Path) -> Result<DitConfig, FolderError> {
     let path = dir.join(CONFIG_FILE);
     let config = load_config(&path)?;
@@ -80,7 +84,7 @@ fn load_network<B: Backend>(
     let path = dir.join(TENSORS_FILE);
     let tensors = load_tensors(&path)?;
     check_count(&config_path, &config, &tensors)?;
-    // Every parameter is replaced, so the seed does not matter.
+    // All parameters are replaced, so the seed does not matter.
     let model = config
         .init(&mut ChaCha8Rng::seed_from_u64(0), device)
         .map_err(|source| FolderError::Sizes {
@@ -90,8 +94,8 @@ fn load_network<B: Backend>(
     Ok((apply_tensors(model, &path, tensors)?, config))
 }
 
-/// Refuses a network far larger than its file before memory is taken for it. A smaller difference is that of some tensor,
-/// which is then named.
+/// Rejects a network far larger than its file before allocating it. For smaller differences, a
+/// later check names the tensor.
 fn check_count(
     path: &Path,
     config: &DitConfig,
@@ -115,7 +119,7 @@ fn load_config(path: &Path) -> Result<DitConfig, FolderError> {
         path: path.to_path_buf(),
         source,
     };
-    // The version first: what a later one changed should not look like a mistake.
+    // Check the version first, so that changes in later versions do not look like mistakes.
     #[derive(serde::Deserialize)]
     struct Version {
         format_version: u32,

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A tensor of a file: type, sizes, bytes.
+/// A tensor in a file: type, shape, bytes.
 type Raw = (Dtype, Vec<usize>, Vec<u8>);
 
 fn config() -> DitConfig {
@@ -30,7 +30,7 @@ fn model(seed: u64) -> Dit<Flex> {
         .unwrap()
 }
 
-/// A folder `m` in a temporary one, with the model of seed 1.
+/// A folder `m` in a temporary folder, with the model of seed 1.
 fn saved() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m");
@@ -52,7 +52,7 @@ fn failure(path: &Path) -> String {
         .replace(&format!("{}/", path.display()), "m/")
 }
 
-/// Writes the tensors of a folder again, with one of them changed or left out.
+/// Rewrites the tensors of a folder; `change` returns a changed tensor, or `None` to drop it.
 fn rewrite(path: &Path, change: impl Fn(&str, TensorView<'_>) -> Option<Raw>) {
     let file = path.join(TENSORS_FILE);
     let bytes = fs::read(&file).unwrap();
@@ -119,7 +119,7 @@ fn halves_are_widened() {
             .zip(named_tensors(&model(1)))
         {
             for (found, expected) in found.values.into_iter().zip(expected.values) {
-                // Eight bits of mantissa, rounded, in the shorter of the two; below 6e-8 F16 has no numbers.
+                // The shorter mantissa has eight bits, rounded. Below 6e-8, F16 rounds to zero.
                 assert!(
                     (found - expected).abs() <= expected.abs() / 256.0 + 6e-8,
                     "{dtype}: {found}, {expected}"
@@ -146,7 +146,7 @@ fn an_existing_folder_is_replaced_only_on_request() {
         "nothing of the old folder stays"
     );
 
-    // Whatever else lies there is not ours to delete.
+    // Other existing folders are not replaced.
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("thesis.tex"), "").unwrap();
@@ -275,7 +275,7 @@ fn faults_of_the_tensors_are_named() {
         "m/model.safetensors: tensor blocks.0.norm1.weight has type I32, expected F32, F16 or BF16"
     );
 
-    // A two-time network needs more than this file has, and the other way round.
+    // A two-time network needs more tensors than this file has, and vice versa.
     let (_dir, path) = saved();
     let text = fs::read_to_string(path.join(CONFIG_FILE)).unwrap();
     fs::write(
@@ -339,7 +339,8 @@ fn faults_of_the_configuration_are_named() {
         with("\"heads\": 2", "\"heads\": 3"),
         "m/config.json: model width 8 cannot be divided into 3 heads of even width"
     );
-    // Refused by its count: no machine could make the network to compare shapes with.
+    // Rejected by its parameter count, because such a network cannot be allocated for
+    // comparing shapes.
     assert_eq!(
         with("\"vocab_size\": 5", "\"vocab_size\": 99999999999"),
         format!(
@@ -352,7 +353,7 @@ fn faults_of_the_configuration_are_named() {
             config().parameter_count()
         )
     );
-    // A network of a like size is compared tensor by tensor.
+    // A network of similar size is compared tensor by tensor.
     assert!(
         with("\"vocab_size\": 5", "\"vocab_size\": 6")
             .contains("tensor vocab_embed.embedding must have shape [6, 8], found [5, 8]")
@@ -361,7 +362,7 @@ fn faults_of_the_configuration_are_named() {
     assert!(failure(Path::new("/nowhere")).starts_with("cannot read m/config.json: "));
 }
 
-/// A network of the sizes of [`config`], every parameter drawn.
+/// A network for `config` with all parameters random.
 fn drawn(config: &DitConfig, seed: u64) -> Dit<Flex> {
     use rand::RngExt;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -393,7 +394,8 @@ fn a_learned_loss_weight_is_saved_and_read_and_changes_no_other_parameter() {
     assert!(values[0] != values[1], "{values:?}");
     assert_eq!(weight(&loaded), weight(&model));
 
-    // As in `state_dict()` of the released code, and beside the network that the same seed makes without it.
+    // As in `state_dict()` of the released code. The other parameters equal those that the same
+    // seed gives without the weight.
     let fresh = |config: &DitConfig| {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         named_tensors(&config.init::<Flex>(&mut rng, &Default::default()).unwrap())
@@ -441,7 +443,7 @@ fn pair() -> [DitConfig; 2] {
     [second, config()]
 }
 
-/// A residual flow map at `path`.
+/// Saves a residual flow map at `path`.
 fn save_pair(
     path: &Path,
     [second, denoiser]: &[DitConfig; 2],
@@ -467,7 +469,7 @@ fn save_pair(
 fn a_residual_flow_map_is_two_folders_that_come_and_go_together() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m");
-    // The second is written over the first.
+    // The second save replaces the first.
     for seed in [1, 5] {
         save_pair(&path, &pair(), seed).unwrap();
         let (loaded, found) = load_residual::<Flex>(&path, &Default::default()).unwrap();
@@ -479,7 +481,7 @@ fn a_residual_flow_map_is_two_folders_that_come_and_go_together() {
         ] {
             assert_eq!(named_tensors(loaded), named_tensors(&saved));
         }
-        // The denoiser is a model folder like any other.
+        // The denoiser is an ordinary model folder.
         let inner = path.join(DENOISER_FOLDER);
         let (alone, _) = load::<Flex>(&inner, &Default::default()).unwrap();
         assert_eq!(named_tensors(&alone), named_tensors(&loaded.denoiser));
@@ -511,7 +513,7 @@ fn two_networks_are_not_taken_for_one_nor_one_for_two() {
             one.display()
         )
     );
-    // A folder that lost its denoiser, and one that got another's.
+    // A folder without its denoiser, and one with the denoiser of another map.
     let denoiser = path.join(DENOISER_FOLDER);
     fs::remove_dir_all(&denoiser).unwrap();
     let residual = || {

@@ -11,27 +11,32 @@ use burn::tensor::backend::Backend;
 use flm_files::Staging;
 use std::path::Path;
 
-/// What goes into a model folder: a network, its configuration and further files, name and content.
+/// The content of a model folder: a network, its configuration and extra files.
 #[derive(Clone, Copy, Debug)]
 pub struct Content<'a, B: Backend> {
     /// The network.
     pub model: &'a Dit<B>,
     /// Its configuration.
     pub config: &'a DitConfig,
-    /// Files of the caller's.
+    /// Name and content of the extra files.
     pub extra: &'a [(&'a str, &'a [u8])],
 }
 
 /// Writes `model` with its `config` and `extra` files (name and content) as the folder `dir`.
 ///
-/// Everything is written to a hidden folder beside `dir`, made durable, and renamed. Parent folders are made where they are missing.
+/// The files are written to a hidden folder next to `dir`, synced to disk, and renamed. Missing
+/// parent folders are created.
 ///
 /// # Errors
 ///
-/// [`FolderError::Exists`] or [`FolderError::NotAModel`] where something is there that may not be replaced,
-/// [`FolderError::Mismatch`] if `config` is that of another network, [`FolderError::ExtraName`] if a file's name is not
-/// a plain one, is taken or is repeated, [`FolderError::Tensor`] if a parameter is not finite, [`FolderError::Io`] if the
-/// system refuses. Nothing is left behind then.
+/// - [`FolderError::Exists`] or [`FolderError::NotAModel`] if the existing `dir` must not
+///   be replaced
+/// - [`FolderError::Mismatch`] if `config` does not match the network
+/// - [`FolderError::ExtraName`] if the name of an extra file is invalid, reserved or repeated
+/// - [`FolderError::Tensor`] if a parameter is not finite
+/// - [`FolderError::Io`] if a file operation fails
+///
+/// Nothing is left behind after an error.
 pub fn save<B: Backend>(
     dir: &Path,
     model: &Dit<B>,
@@ -51,13 +56,14 @@ pub fn save<B: Backend>(
     Ok(staging.commit()?)
 }
 
-/// Writes a residual flow map: `second` as [`save`] does, with the frozen denoiser, a whole model folder itself, in the folder
-/// [`DENOISER_FOLDER`] inside it. Both appear together or not at all.
+/// Writes a residual flow map: `second` as in [`save`], with the frozen denoiser as a complete
+/// model folder in the subfolder [`DENOISER_FOLDER`]. Both are written together or not at all.
 ///
 /// # Errors
 ///
-/// As those of [`save`], for either network; [`FolderError::Mismatch`] also if the configuration of `second` does not say that it is
-/// residual, and [`FolderError::Pair`] if the two are not of one vocabulary, length and schedule.
+/// The errors of [`save`], for either network; [`FolderError::Mismatch`] also if `second` is not
+/// residual according to its configuration; [`FolderError::Pair`] if the two differ in vocabulary,
+/// length or schedule.
 pub fn save_residual<B: Backend>(
     dir: &Path,
     second: Content<'_, B>,
@@ -78,7 +84,7 @@ pub fn save_residual<B: Backend>(
 }
 
 impl<B: Backend> Content<'_, B> {
-    /// The parameters, once everything is seen to be in order; `dir` only appears in errors.
+    /// Checks the content and returns the parameters. `dir` is used only in errors.
     fn checked(&self, dir: &Path) -> Result<Vec<NamedTensor>, FolderError> {
         check_config(self.model, self.config)?;
         check_extra(self.extra)?;
@@ -89,7 +95,7 @@ impl<B: Backend> Content<'_, B> {
         Ok(tensors)
     }
 
-    /// Writes the files into the folder `inside` of what is staged.
+    /// Writes the files into the folder `inside` of the staging folder.
     fn write(
         &self,
         staging: &Staging,
@@ -124,8 +130,8 @@ fn check_residual(config: &DitConfig, residual: bool) -> Result<(), FolderError>
     mismatch("residual", config.residual, residual)
 }
 
-/// Checks that the network has the sizes that `config` says, as far as a wrong one would go unnoticed until loading.
-/// Checks that a configuration is that of a network.
+/// Checks that `config` describes `model`, for the keys whose mismatch would otherwise go unnoticed
+/// until loading.
 ///
 /// # Errors
 ///
@@ -160,7 +166,8 @@ pub fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<()
             config.loss_weight.to_string(),
             model.has_loss_weight().to_string(),
         ),
-        // Of a mask token and of causal blocks there are as many kinds as families, but for two that differ in nothing that is saved.
+        // Mask token and causality identify the family, except that `flow` and `duo` networks are
+        // saved alike.
         (
             "family",
             config.family.to_string(),
@@ -172,7 +179,7 @@ pub fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<()
     Ok(())
 }
 
-/// The family of the network: `said`, if it can be.
+/// The network's family: `said` if it is possible, otherwise the first one that is.
 fn family_of<B: Backend>(model: &Dit<B>, said: Family) -> Family {
     let is = |family: &Family| {
         (family.has_mask_token(), family.is_causal()) == (model.has_mask_token(), model.is_causal())

@@ -1,4 +1,4 @@
-//! What the network believes about the clean tokens.
+//! Predicted distributions over the clean tokens.
 
 use super::divergence::entropy;
 use super::{Head, Jvp, per_position};
@@ -10,8 +10,9 @@ use flm_simplex::projection::sparsemax;
 use rand::{Rng, RngExt};
 use std::sync::Arc;
 
-/// A distribution over the vocabulary for each position, held if it is small and made when asked for otherwise; or a weighted sum of
-/// such distributions and of outputs, which is no distribution.
+/// A distribution over the vocabulary for each position, stored if it is small and computed on
+/// demand otherwise. It can also be a weighted sum of distributions and raw outputs, which is not
+/// a distribution.
 #[derive(Clone, Debug)]
 pub struct TokenDistribution<B: Backend> {
     batch: usize,
@@ -20,12 +21,12 @@ pub struct TokenDistribution<B: Backend> {
     source: Source<B>,
 }
 
-/// Where the probabilities of a distribution come from; rows are positions.
+/// How the probabilities of a distribution are obtained. Rows are positions.
 #[derive(Clone, Debug)]
 enum Source<B: Backend> {
-    /// All of them, `[rows, vocabulary]`.
+    /// All probabilities, `[rows, vocabulary]`.
     Held(Tensor<B, 2>),
-    /// A softmax of what the head says of features `[rows, width]`.
+    /// The head's softmax for features `[rows, width]`.
     Computed {
         features: Tensor<B, 2>,
         head: Head<B>,
@@ -37,23 +38,24 @@ enum Source<B: Backend> {
         first: Box<Source<B>>,
         second: Box<Source<B>>,
     },
-    /// first where `here` says so, `[rows, 1]`, and second elsewhere.
+    /// first where `here` `[rows, 1]` is true, and second elsewhere.
     Chosen {
         here: Tensor<B, 2, Bool>,
         first: Box<Source<B>>,
         second: Box<Source<B>>,
     },
-    /// base + weight·(how the answer moves), `weight` `[rows, 1]`: sums to one, but need not be positive.
+    /// base + weight·(tangent of the prediction), `weight` `[rows, 1]`: sums to one, but may have
+    /// negative entries.
     Moved {
         base: Box<Source<B>>,
         weight: Tensor<B, 2>,
         moving: Jvp<B>,
     },
-    /// The next point of the simplex.
+    /// The nearest point of the simplex.
     Projected(Box<Source<B>>),
-    /// The likeliest tokens that together have the probability `nucleus`, and no other.
+    /// Only the most likely tokens, up to total probability `nucleus`.
     Within { base: Box<Source<B>>, nucleus: f64 },
-    /// What the head says of features `[rows, width]`, before softcap and softmax.
+    /// The head's raw outputs for features `[rows, width]`, before softcap and softmax.
     Outputs {
         features: Tensor<B, 2>,
         head: Head<B>,
@@ -69,12 +71,12 @@ enum Source<B: Backend> {
         weight: Tensor<B, 2>,
         other: Box<Source<B>>,
     },
-    /// Shares of token sequences.
+    /// Mixtures of token sequences.
     Sequences(Sequences<B>),
 }
 
 impl<B: Backend> Source<B> {
-    /// The distributions of `count` positions from `first` on, `[count, vocabulary]`.
+    /// The distributions of `count` positions from `from` on, `[count, vocabulary]`.
     fn rows(&self, from: usize, count: usize) -> Tensor<B, 2> {
         match self {
             Self::Held(probabilities) => probabilities.clone().narrow(0, from, count),
@@ -145,12 +147,12 @@ impl<B: Backend> Source<B> {
     }
 }
 
-/// Distributions that are shares of given token sequences.
+/// Distributions that are mixtures of given token sequences.
 #[derive(Clone, Debug)]
 struct Sequences<B: Backend> {
-    /// For each sequence of the batch: numbers of given ones, with their shares.
+    /// For each sequence of the batch, indices of given sequences with their weights.
     shares: Arc<[Vec<(usize, f32)>]>,
-    /// The given ones, one after the other.
+    /// The given sequences, concatenated.
     ids: Arc<[u32]>,
     length: usize,
     vocab: usize,
@@ -171,11 +173,12 @@ impl<B: Backend> Sequences<B> {
 }
 
 impl<B: Backend> TokenDistribution<B> {
-    /// Shares of the token sequences `ids`, `length` each: of each sequence of the batch their numbers and shares, which sum to one.
+    /// Creates mixtures of the token sequences `ids`, each of `length` tokens. For each sequence of
+    /// the batch, `shares` has the indices of given sequences with their weights, which sum to one.
     ///
     /// # Panics
     ///
-    /// When asked, if a number or a token is not there.
+    /// Panics on evaluation if a sequence index or token is out of range.
     pub fn of_sequences(
         shares: Vec<Vec<(usize, f32)>>,
         ids: Vec<u32>,
@@ -196,7 +199,7 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// What the head says of features `[batch·length, width]`.
+    /// The head's softmax for features `[batch·length, width]`.
     pub(super) fn computed(
         features: Tensor<B, 2>,
         head: &Head<B>,
@@ -220,7 +223,7 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// What the head says of features `[batch·length, width]`, before softcap and softmax.
+    /// The head's raw outputs for features `[batch·length, width]`, before softcap and softmax.
     pub(super) fn of_outputs(
         features: Tensor<B, 2>,
         head: &Head<B>,
@@ -240,8 +243,8 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// Given numbers, `[batch, length, vocabulary]`: a state of a sampler that needs it V wide, or distributions for tests against
-    /// pinned ones.
+    /// Wraps given numbers, `[batch, length, vocabulary]`: a sampler's V-wide state, or
+    /// distributions for tests against pinned ones.
     pub fn pinned(probabilities: Tensor<B, 3>) -> Self {
         let [batch, length, _] = probabilities.dims();
         Self {
@@ -252,12 +255,12 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// How many sequences of how many positions it is about.
+    /// Returns the number of sequences and the number of positions per sequence.
     pub fn positions(&self) -> [usize; 2] {
         [self.batch, self.length]
     }
 
-    /// `weight`·self + (1 − `weight`)·other, with one weight for each sequence, `[batch]`.
+    /// Returns `weight`·self + (1 − `weight`)·other, with one weight per sequence, `[batch]`.
     pub fn mix(self, other: Self, weight: Tensor<B, 1>) -> Self {
         Self {
             source: Source::Mixed {
@@ -269,7 +272,8 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// Self at the positions where `here` says so, `[batch, length]`, and other elsewhere; each to the bit, unlike in a mixture.
+    /// Returns self at the positions where `here` `[batch, length]` is true, and other elsewhere.
+    /// Unlike a mixture, this is bitwise exact.
     pub fn choose(self, other: Self, here: Tensor<B, 2, Bool>) -> Self {
         Self {
             source: Source::Chosen {
@@ -281,8 +285,9 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// self + `weight`·(the tangent of `moving`), with one weight for each sequence, `[batch]`: a point that sums to one for each
-    /// position, but no distribution unless it is [`projected`](Self::projected).
+    /// Returns self + `weight`·(tangent of `moving`), with one weight per sequence, `[batch]`. It
+    /// sums to one at each position, but is not a distribution unless it
+    /// is [`projected`](Self::projected).
     pub fn moved(self, moving: Jvp<B>, weight: Tensor<B, 1>) -> Self {
         Self {
             source: Source::Moved {
@@ -294,7 +299,7 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// The next point of the simplex at each position: its sparsemax.
+    /// Projects each position to the nearest point of the simplex (sparsemax).
     pub fn projected(self) -> Self {
         Self {
             source: Source::Projected(Box::new(self.source)),
@@ -302,8 +307,9 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// At each position only the likeliest tokens that together have the probability `nucleus`, scaled to sum to one. Of the last of them as much as is
-    /// needed counts whole, so at least one token is left; with 1 all are.
+    /// Nucleus sampling: keeps the smallest set of most likely tokens with total probability ≥
+    /// `nucleus` at each position, and renormalizes. At least one token is kept; 1 keeps
+    /// all tokens.
     pub fn within(self, nucleus: f64) -> Self {
         if nucleus >= 1.0 {
             return self;
@@ -318,7 +324,8 @@ impl<B: Backend> TokenDistribution<B> {
         Self { source, ..self }
     }
 
-    /// `weight`·self, with one weight for each sequence, `[batch]`: no distribution any more, unless sums make it one.
+    /// Returns `weight`·self, with one weight per sequence, `[batch]`. It is a term of a sum, and
+    /// not a distribution itself.
     pub fn scaled(self, weight: Tensor<B, 1>) -> Self {
         Self {
             source: Source::Scaled {
@@ -329,7 +336,7 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// self + `weight`·other, with one weight for each sequence, `[batch]`.
+    /// Returns self + `weight`·other, with one weight per sequence, `[batch]`.
     pub fn plus(self, other: Self, weight: Tensor<B, 1>) -> Self {
         Self {
             source: Source::Added {
@@ -341,13 +348,13 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// Σ |number| at each position, `[batch, length]`.
+    /// Returns the L1 norm Σ |entry| at each position, `[batch, length]`.
     pub fn l1_norm(&self) -> Tensor<B, 2> {
         let runs = self.runs().map(|run| run.abs().sum_dim(1));
         Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
     }
 
-    /// The same, made now and held, V wide, so that it is not made again each time it is asked.
+    /// Computes and stores all numbers, V wide, so that later uses do not recompute them.
     pub fn held(self) -> Self {
         let numbers = Tensor::cat(self.runs().collect(), 0);
         Self {
@@ -356,7 +363,7 @@ impl<B: Backend> TokenDistribution<B> {
         }
     }
 
-    /// Whether its numbers are all there.
+    /// Whether all numbers are stored.
     fn is_held(&self) -> bool {
         matches!(self.source, Source::Held(_))
     }
@@ -365,12 +372,13 @@ impl<B: Backend> TokenDistribution<B> {
         per_position(weight, [self.batch, self.length])
     }
 
-    /// The distributions of `count` positions from `first` on, counted through the batch, `[count, vocabulary]`.
+    /// The distributions of `count` positions from `first` on, indexed through the batch,
+    /// `[count, vocabulary]`.
     pub(super) fn rows(&self, first: usize, count: usize) -> Tensor<B, 2> {
         self.source.rows(first, count)
     }
 
-    /// The distributions, run by run.
+    /// The distributions in chunks.
     fn runs(&self) -> impl Iterator<Item = Tensor<B, 2>> {
         let rows = self.batch * self.length;
         let step = (self.execution.head_numbers / self.source.vocab_size()).max(1);
@@ -379,7 +387,7 @@ impl<B: Backend> TokenDistribution<B> {
             .map(move |first| self.rows(first, step.min(rows - first)))
     }
 
-    /// D·E, the mean of the clean projected state, `[batch, length, width]`.
+    /// Returns D·E, the mean of the clean projected state, `[batch, length, width]`.
     pub fn mean(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
         let precision = self.execution.precision;
         let embedding = precision.narrow(embed.embedding.val());
@@ -390,19 +398,20 @@ impl<B: Backend> TokenDistribution<B> {
         Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length, width])
     }
 
-    /// The likeliest token at each position, `[batch, length]`.
+    /// Returns the most likely token at each position, `[batch, length]`.
     pub fn argmax(&self) -> Tensor<B, 2, Int> {
         let runs = self.runs().map(|run| run.argmax(1));
         Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
     }
 
-    /// Whether no number of it is infinite or none.
+    /// Returns whether all numbers are finite.
     pub fn is_finite(&self) -> bool {
         self.runs()
             .all(|run| run.is_finite().all().into_scalar().elem())
     }
 
-    /// The `k` likeliest tokens at each position with their probabilities, likeliest first, each `[batch, length, k]`.
+    /// Returns the `k` most likely tokens at each position with their probabilities, in descending
+    /// order, each `[batch, length, k]`.
     pub fn top(&self, k: usize) -> (Tensor<B, 3>, Tensor<B, 3, Int>) {
         let (probabilities, tokens) = self.runs().map(|run| run.topk_with_indices(k, 1)).unzip();
         let shape = [self.batch, self.length, k];
@@ -412,7 +421,7 @@ impl<B: Backend> TokenDistribution<B> {
         )
     }
 
-    /// The probability of a token at each position, `[batch, length]` both.
+    /// Returns the probabilities `[batch, length]` of the given tokens `[batch, length]`.
     pub fn of(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
         let tokens = tokens.reshape([self.batch * self.length, 1]);
         let mut first = 0;
@@ -425,20 +434,21 @@ impl<B: Backend> TokenDistribution<B> {
         Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
     }
 
-    /// The entropy at each position, in nats, `[batch, length]`.
+    /// Returns the entropy at each position, in nats, `[batch, length]`.
     pub fn entropy(&self) -> Tensor<B, 2> {
         let runs = self.runs().map(entropy);
         Tensor::cat(runs.collect(), 0).reshape([self.batch, self.length])
     }
 
-    /// A token drawn at each position from its distribution, `[batch, length]`.
+    /// Samples a token at each position, `[batch, length]`.
     pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Tensor<B, 2, Int> {
         self.draw_within(1.0, rng)
     }
 
-    /// A token drawn at each position from among the likeliest that together have the probability `nucleus`, `[batch, length]`.
+    /// Samples a token at each position by nucleus sampling, `[batch, length]`.
     ///
-    /// Of the last of them as much as is needed counts whole, so at least one token is left; with 1 all are.
+    /// It samples from the smallest set of most likely tokens with total probability ≥ `nucleus`.
+    /// At least one token is kept; 1 keeps all tokens.
     pub fn draw_within<R: Rng + ?Sized>(&self, nucleus: f64, rng: &mut R) -> Tensor<B, 2, Int> {
         let uniform: Vec<f64> = (0..self.batch * self.length)
             .map(|_| rng.random())
@@ -446,12 +456,12 @@ impl<B: Backend> TokenDistribution<B> {
         self.draw_by(nucleus, &uniform)
     }
 
-    /// [`draw_within`](Self::draw_within) by given uniform numbers in [0, 1), one for each position, counted through the batch: each may come from
-    /// a generator of its own.
+    /// [`draw_within`](Self::draw_within) with given uniform numbers in [0, 1), one per position of
+    /// the batch, so that each can come from its own generator.
     ///
     /// # Panics
     ///
-    /// If there are fewer.
+    /// Panics if there are fewer numbers than positions.
     pub fn draw_by(&self, nucleus: f64, uniform: &[f64]) -> Tensor<B, 2, Int> {
         let device = self.rows(0, 1).device();
         let mut tokens: Vec<i32> = Vec::with_capacity(uniform.len());
@@ -470,7 +480,7 @@ impl<B: Backend> TokenDistribution<B> {
         Tensor::from_data(TensorData::new(tokens, [self.batch, self.length]), &device)
     }
 
-    /// The distribution itself, V-wide: for tests and export, not for hot paths.
+    /// Returns the distribution itself, V-wide, for tests and export rather than hot paths.
     pub fn dense(&self) -> Tensor<B, 3> {
         let vocab = self.source.vocab_size();
         self.rows(0, self.batch * self.length)
@@ -479,7 +489,7 @@ impl<B: Backend> TokenDistribution<B> {
 }
 
 impl<B: Backend> Blend for TokenDistribution<B> {
-    /// Held where both are, and so no larger than either.
+    /// The result is stored if both inputs are, so it is no larger than either.
     fn blend(self, other: Self, weight: f64) -> Self {
         let held = self.is_held() && other.is_held();
         let device = self.rows(0, 1).device();
@@ -490,7 +500,7 @@ impl<B: Backend> Blend for TokenDistribution<B> {
     }
 }
 
-/// Distributions `[rows, vocabulary]`, each [`within`] a nucleus.
+/// Restricts each of the distributions `[rows, vocabulary]` to its nucleus ([`within`]).
 fn restricted<B: Backend>(distributions: Tensor<B, 2>, nucleus: f64) -> Tensor<B, 2> {
     let (shape, device) = (distributions.dims(), distributions.device());
     let numbers: Vec<f32> = distributions.into_data().iter::<f32>().collect();
@@ -499,7 +509,7 @@ fn restricted<B: Backend>(distributions: Tensor<B, 2>, nucleus: f64) -> Tensor<B
     Tensor::from_data(TensorData::new(kept, shape), &device)
 }
 
-/// The distribution of the likeliest tokens that together have the probability `nucleus`.
+/// Restricts a distribution to its nucleus and renormalizes.
 fn within(distribution: &[f32], nucleus: f64) -> Vec<f32> {
     let mut order: Vec<usize> = (0..distribution.len()).collect();
     order.sort_by(|&a, &b| distribution[b].total_cmp(&distribution[a]));
@@ -515,7 +525,7 @@ fn within(distribution: &[f32], nucleus: f64) -> Vec<f32> {
     within
 }
 
-/// The token at the share `left` of a distribution whose sum is one but for rounding.
+/// The token at the quantile `left` of a distribution, whose sum is one up to rounding.
 fn pick(distribution: &[f32], mut left: f64) -> i32 {
     let mut last = 0;
     for (token, &probability) in distribution.iter().enumerate() {

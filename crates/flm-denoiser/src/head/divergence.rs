@@ -1,11 +1,12 @@
-//! How far a distribution is from another.
+//! Divergence and entropy of distributions.
 
 use burn::tensor::{Tensor, backend::Backend};
 
-/// Below this a probability is none: its logarithm stays a number.
+/// Smaller probabilities are clamped to this value, so that the logarithm stays finite.
 const LEAST: f64 = 1e-37;
 
-/// Σ p·(log p − log q) of each row, `[rows]`, and its slope along p, `[rows, vocabulary]`.
+/// Σ p·(log p − log q) for each row, `[rows]`, and its derivative with respect to p,
+/// `[rows, vocabulary]`.
 pub(super) fn divergence<B: Backend>(
     p: Tensor<B, 2>,
     q: Tensor<B, 2>,
@@ -16,7 +17,7 @@ pub(super) fn divergence<B: Backend>(
     (loss, ratio.add_scalar(1.0))
 }
 
-/// −Σ p·log p of each row, `[rows]`.
+/// −Σ p·log p for each row, `[rows]`.
 pub(super) fn entropy<B: Backend>(p: Tensor<B, 2>) -> Tensor<B, 1> {
     let log = p.clone().clamp_min(LEAST).log();
     (p * log).sum_dim(1).neg().squeeze_dim(1)

@@ -1,24 +1,27 @@
-//! What is scored of the means of the answers' probabilities, with the gradient to where the answers come from.
+//! Scores of mean predictions, with the gradient to the network's inputs.
 
 use super::{Head, Prediction, flat};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
-/// A number for each sequence, and their sum in the graph.
+/// A score for each sequence, and their sum in the graph.
 #[derive(Clone, Debug)]
 pub struct Expected<A: AutodiffBackend> {
-    /// Σ over the sequences, `[1]`. Its gradient goes to state and times; the head's own parameters stand still.
+    /// Σ over the sequences, `[1]`. Its gradient goes to state and times; the head's parameters
+    /// get none.
     pub total: Tensor<A, 1>,
-    /// The numbers, without gradient, `[batch]`.
+    /// The scores, without gradient, `[batch]`.
     pub of_each: Tensor<A::InnerBackend, 1>,
 }
 
 impl<A: AutodiffBackend> Prediction<A> {
-    /// A score of the mean vectors of the answers.
+    /// Scores the mean vectors of the predictions.
     ///
-    /// `vectors` `[vocabulary, n]` has a vector for each token. With p the softmax of logits/`temperature`, `score` gets the means
-    /// p·`vectors`, `[batch, length, n]`, and answers a number for each sequence, `[batch]`, by differentiable operations. Means and gradients are made
-    /// a run of positions at a time, outside the graph, so that nothing V wide is kept for the way back.
+    /// `vectors` `[vocabulary, n]` has a vector for each token. With p the softmax of
+    /// logits/`temperature`, `score` gets the means p·`vectors`, `[batch, length, n]`. It returns a
+    /// number per sequence, `[batch]`, by differentiable operations. Means and gradients are
+    /// computed for a chunk of positions at a time, outside the graph, so no V-wide tensor is kept
+    /// for the backward pass.
     pub fn expected(
         &self,
         vectors: &Tensor<A::InnerBackend, 2>,
@@ -34,7 +37,7 @@ impl<A: AutodiffBackend> Prediction<A> {
             flm_ops::product(p, vectors.clone())
         });
         let means = Tensor::cat(runs.collect(), 0).reshape([batch, length, n]);
-        // A graph of its own, which ends at the means.
+        // A separate graph, which ends at the means.
         let means = Tensor::<A, 3>::from_inner(means).require_grad();
         let scores = score(means.clone());
         let gradients = scores.clone().sum().backward();
@@ -58,7 +61,8 @@ impl<A: AutodiffBackend> Prediction<A> {
 }
 
 impl<B: Backend> Head<B> {
-    /// The gradient to features `[rows, width]` of what has the gradient `slope` `[rows, vocabulary]` to the probabilities.
+    /// Returns the gradient to features `[rows, width]`, given the gradient `slope` `[rows,
+    /// vocabulary]` to the probabilities.
     fn to_features(
         &self,
         features: Tensor<B, 2>,

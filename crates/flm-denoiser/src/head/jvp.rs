@@ -1,4 +1,4 @@
-//! An answer that moves.
+//! Predictions with a derivative along a direction.
 
 use super::{Head, Prediction, Score, TokenDistribution, flat};
 use crate::embed::VocabEmbed;
@@ -6,8 +6,11 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use flm_ops::dual::{self, Dual};
 
-/// The network's answer for a batch with its derivative along a direction (a Jacobian-vector product), kept as features from
-/// which the head makes probabilities and their tangents a run of positions at a time.
+/// The network's output for a batch with its derivative along a direction (a
+/// Jacobian-vector product).
+///
+/// It stores features. The head computes probabilities and their tangents from them for a chunk of
+/// positions at a time.
 #[derive(Clone, Debug)]
 pub struct Jvp<B: Backend> {
     /// `[batch, length, width]`.
@@ -16,13 +19,13 @@ pub struct Jvp<B: Backend> {
 }
 
 impl<B: Backend> Jvp<B> {
-    /// The denoiser's distribution, without its motion.
+    /// Returns the denoiser's distribution, without its tangent.
     pub fn distribution(&self) -> TokenDistribution<B> {
         let (features, head) = (self.features.value.clone(), self.head.clone());
         Prediction { features, head }.distribution()
     }
 
-    /// The mean D·E of the clean projected state, and how it moves, `[batch, length, width]`.
+    /// Returns the mean D·E of the clean projected state and its tangent, `[batch, length, width]`.
     pub fn mean(&self, embed: &VocabEmbed<B>) -> Dual<B, 3> {
         let embedding = embed.embedding.val();
         let [batch, length, _] = self.features.value.dims();
@@ -43,7 +46,8 @@ impl<B: Backend> Jvp<B> {
         }
     }
 
-    /// Probabilities and their tangents, V-wide, `[batch, length, vocabulary]`: for tests, not for hot paths.
+    /// Returns the probabilities and their tangents, V-wide, `[batch, length, vocabulary]`, for
+    /// tests rather than hot paths.
     pub fn dense(&self) -> Dual<B, 3> {
         let [batch, length, _] = self.features.value.dims();
         let vocab = self.head.vocab_size();
@@ -51,7 +55,8 @@ impl<B: Backend> Jvp<B> {
             .map(|rows| rows.reshape([batch, length, vocab]))
     }
 
-    /// Probabilities of `count` positions from `first` on, counted through the batch, and their tangents, `[count, vocabulary]`.
+    /// Probabilities and tangents of `count` positions from `first` on, indexed through the batch,
+    /// `[count, vocabulary]`.
     pub(super) fn rows(&self, first: usize, count: usize) -> Dual<B, 2> {
         let product = self.features.clone().map(|features| {
             let [batch, length, width] = features.dims();
@@ -63,9 +68,11 @@ impl<B: Backend> Jvp<B> {
 }
 
 impl<A: AutodiffBackend> Jvp<A> {
-    /// Squared length Σ ṗ² of the probabilities' tangent, weighted as in [`Prediction::cross_entropy`].
+    /// Returns the squared norm Σ ṗ² of the probabilities' tangent, weighted as
+    /// in [`Prediction::cross_entropy`].
     ///
-    /// Its gradient, to values and tangents, goes through the derivative: a pass back costs what it costs for two evaluations.
+    /// Its gradient, to values and tangents, goes through the derivative. A backward pass costs as
+    /// much as for two evaluations.
     pub fn squared_tangent(&self, weights: Tensor<A::InnerBackend, 2>) -> Score<A> {
         let [batch, length, width] = self.features.value.dims();
         let rows = batch * length;
@@ -80,7 +87,7 @@ impl<A: AutodiffBackend> Jvp<A> {
         let mut gradients: Vec<[Tensor<A::InnerBackend, 2>; 2]> = Vec::new();
         let mut to_head = None;
         for (first, count) in self.head.runs(rows) {
-            // A graph of its own, so that what is V wide in it goes with the run.
+            // A separate graph, so that its V-wide tensors are freed with the chunk.
             let leaf = |x: &Tensor<A::InnerBackend, 2>| {
                 let run = Tensor::<A, 2>::from_inner(x.clone().narrow(0, first, count));
                 if tracked { run.require_grad() } else { run }

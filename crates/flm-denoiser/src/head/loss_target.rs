@@ -1,4 +1,4 @@
-//! What a run of positions is scored against.
+//! Loss targets for a chunk of positions.
 
 use super::divergence::divergence;
 use super::uniform::UniformNoise;
@@ -6,20 +6,22 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Tensor, backend::Backend};
 use flm_ops::{CappedLoss, Target};
 
-/// Where the answers of a run of positions should be.
+/// A loss target for a chunk of positions.
 pub(super) enum LossTarget<B: Backend> {
-    /// Of their probabilities.
+    /// A target for the probabilities.
     Probabilities(Target<B>),
-    /// Of what the head says before softcap and softmax: Σ (scale·output − point)², `point` `[count, vocabulary]`, `scale` `[count, 1]`.
+    /// A target for the raw outputs, before softcap and softmax: Σ (scale·output − point)², `point`
+    /// `[count, vocabulary]`, `scale` `[count, 1]`.
     Outputs {
         point: Tensor<B, 2>,
         scale: Tensor<B, 2>,
     },
-    /// Of their probabilities: Σ p·(log p − log q), q `[count, vocabulary]`.
+    /// The KL divergence of the probabilities: Σ p·(log p − log q), q `[count, vocabulary]`.
     Divergence(Tensor<B, 2>),
-    /// Of their probabilities: what they cost in a uniform-state diffusion.
+    /// The bound of a uniform-state diffusion, a function of the probabilities.
     UniformBound(UniformNoise<B>),
-    /// Of their probabilities at a temperature: the expectation Σ p·value of values `[count, vocabulary]`.
+    /// The expectation Σ p·value of values `[count, vocabulary]` under the probabilities at
+    /// a temperature.
     Expectation {
         values: Tensor<B, 2>,
         temperature: f64,
@@ -27,7 +29,7 @@ pub(super) enum LossTarget<B: Backend> {
 }
 
 impl<B: Backend> LossTarget<B> {
-    /// The loss of each position, `[count]`, of logits product + bias.
+    /// The loss of each position, `[count]`, for logits product + bias.
     pub(super) fn loss(
         self,
         product: Tensor<B, 2>,
@@ -46,7 +48,7 @@ impl<B: Backend> LossTarget<B> {
         }
     }
 
-    /// The same with the gradient of Σ weight·loss.
+    /// The loss with the gradient of Σ weight·loss.
     pub(super) fn gradient(
         self,
         product: Tensor<B, 2>,
@@ -83,7 +85,8 @@ impl<B: Backend> LossTarget<B> {
     }
 }
 
-/// Soft-capped logits as tanh((product + bias)/softcap), and their softmax, each `[count, vocabulary]`.
+/// Soft-capped logits divided by the softcap, tanh((product + bias)/softcap), and their softmax,
+/// each `[count, vocabulary]`.
 struct Capped<B: Backend> {
     t: Tensor<B, 2>,
     p: Tensor<B, 2>,
@@ -94,14 +97,15 @@ impl<B: Backend> Capped<B> {
         Self::at(product, bias, softcap, 1.0)
     }
 
-    /// The softmax at a temperature: a gradient to the logits is then `temperature` times smaller.
+    /// The softmax at a temperature. Callers divide the gradient to the logits by `temperature`.
     fn at(product: Tensor<B, 2>, bias: Tensor<B, 1>, softcap: f64, temperature: f64) -> Self {
         let t = (product + bias.unsqueeze()).div_scalar(softcap).tanh();
         let p = softmax(t.clone().mul_scalar(softcap / temperature), 1);
         Self { t, p }
     }
 
-    /// A loss `[count]` that is a function of p, given with its slope along p `[count, vocabulary]`: the gradient of Σ weight·loss.
+    /// Returns the gradient of Σ weight·loss for a `loss` `[count]` that is a function of p, which
+    /// also returns its derivative with respect to p, `[count, vocabulary]`.
     fn gradient(
         self,
         weights: Tensor<B, 1>,
@@ -120,13 +124,13 @@ impl<B: Backend> Capped<B> {
     }
 }
 
-/// Σ p·value of each row, `[rows]`, and its slope along p, `[rows, vocabulary]`.
+/// Σ p·value for each row, `[rows]`, and its derivative with respect to p, `[rows, vocabulary]`.
 fn expectation<B: Backend>(p: Tensor<B, 2>, values: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 2>) {
     let mean = (p * values.clone()).sum_dim(1).squeeze_dim(1);
     (mean, values)
 }
 
-/// Σ x² of each row.
+/// Σ x² for each row.
 fn squares<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 1> {
     (x.clone() * x).sum_dim(1).squeeze_dim(1)
 }

@@ -1,4 +1,4 @@
-//! Runs of positions against the plain composition.
+//! Chunked evaluation against the plain composition.
 
 use super::*;
 use crate::embed::VocabEmbed;
@@ -17,9 +17,9 @@ const BATCH: usize = 3;
 const LENGTH: usize = 5;
 const WIDTH: usize = 8;
 const VOCAB: usize = 37;
-/// Everybody's numbers at once.
+/// Enough for all positions at once.
 const BUDGET: usize = 1 << 24;
-/// Numbers held at once: one position's, two's, four's with a rest, and everybody's.
+/// Budgets for one position, two, four with a remainder, and all.
 const BUDGETS: [usize; 4] = [1, 2 * VOCAB, 4 * VOCAB + 5, BUDGET];
 
 fn drawn<B: Backend, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, D> {
@@ -30,7 +30,7 @@ fn drawn<B: Backend, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, 
     )
 }
 
-/// A prediction of leaves: features, weight, bias.
+/// A prediction whose features, weight and bias are leaves.
 fn prediction<B: Backend>(seed: u64, budget: usize) -> Prediction<B> {
     let features: Tensor<B, 3> = drawn([BATCH, LENGTH, WIDTH], seed);
     let weight: Tensor<B, 2> = drawn([WIDTH, VOCAB], 100);
@@ -60,14 +60,14 @@ fn weights<B: Backend>() -> Tensor<B, 2> {
     drawn([BATCH, LENGTH], 7)
 }
 
-/// A mixture of what two predictions say, as the semigroup's target is.
+/// A mixture of two predictions, like the target of the semigroup loss.
 fn target(budget: usize) -> TokenDistribution<Flex> {
     let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).distribution());
     let weight = Tensor::from_floats([0.0, 0.3, 1.0], &Default::default());
     first.mix(second, weight)
 }
 
-/// Loss, losses and gradients to features, weight and bias, one after the other.
+/// Loss, losses per position and gradients to features, weight and bias.
 fn numbers<A: AutodiffBackend<InnerBackend = Flex>>(
     prediction: &Prediction<A>,
     loss: Tensor<A, 1>,
@@ -168,7 +168,7 @@ fn denoised_made_when_asked_for_are_those_that_are_held() {
         close(p, held_p);
         ids.into_data().assert_eq(&held_ids.into_data(), true);
     }
-    // The mixture's definition, on rows of weights 0, 0.3 and 1.
+    // The definition of the mixture, on sequences of weights 0, 0.3 and 1.
     let [first, second] =
         [11, 12].map(|seed| prediction::<Flex>(seed, BUDGET).distribution().dense());
     let row = |x: &Tensor<Flex, 3>, i| x.clone().narrow(0, i, 1);
@@ -195,7 +195,7 @@ fn tokens_are_drawn_as_often_as_they_are_likely() {
     }
     for (count, p) in counts.into_iter().zip(expected) {
         let (count, p) = (f64::from(count), f64::from(p));
-        // Five standard deviations and one: 555 counts, false alarm below 1e-3.
+        // Five standard deviations plus one: 555 counts, false alarm rate below 1e-3.
         let bound = 5.0 * (draws as f64 * p * (1.0 - p)).sqrt() + 1.0;
         assert!(
             (count - draws as f64 * p).abs() <= bound,
@@ -219,7 +219,7 @@ fn log_probabilities_are_those_of_the_tokens() {
     }
 }
 
-/// A sum of an answer and of outputs, as a residual flow map's end is.
+/// A weighted sum of a distribution and raw outputs, like the end of a residual flow map's jump.
 fn sum(budget: usize) -> TokenDistribution<Flex> {
     let row = |numbers: [f32; 3]| Tensor::from_floats(numbers, &Default::default());
     let denoised = prediction::<Flex>(11, budget).distribution();
@@ -273,7 +273,7 @@ fn squared_errors_of_outputs_in_runs_are_those_of_the_plain_composition() {
     }
 }
 
-/// Tokens of which some were replaced, at three levels of noise.
+/// Tokens of which some are replaced, at three noise levels.
 fn replaced() -> (Tensor<Flex, 2, Int>, [Tensor<Flex, 1>; 2]) {
     let clean: Vec<i64> = tokens::<Flex>().into_data().iter::<i64>().collect();
     let change = |(i, id): (usize, i64)| {
@@ -329,7 +329,7 @@ fn bounds_and_divergences_in_runs_are_those_of_the_plain_composition() {
         UniformNoise::new(tokens(), noisy, alpha, slope)
     };
     let plain = || prediction::<Composed>(1, BUDGET);
-    // No mixture: what is left of a small number beside a large one may be negative.
+    // Not a mixture, whose cancellation of a small number next to a large one can be negative.
     let other = |budget| self::prediction::<Flex>(11, budget).distribution();
     let dense = Tensor::<Composed, 3>::from_inner(other(BUDGET).dense());
     let expected = [true, false].map(|bound| {
@@ -415,7 +415,7 @@ fn a_nucleus_keeps_the_likeliest_and_at_least_one() {
     };
     assert_eq!(seen(0.0), [0, 2_000, 0]);
     let [none, first, second] = seen(0.6);
-    // 5/9 of 2,000 is 1,111, five standard deviations are 111.
+    // 5/9 of 2,000 is 1,111; five standard deviations are 111.
     assert!(none == 0 && first.abs_diff(1_111) < 111 && first + second == 2_000);
     assert!(seen(1.0)[0] > 0);
 }
@@ -438,7 +438,7 @@ fn a_choice_is_the_chosen_to_the_bit() {
     }
 }
 
-/// The contrast of two predictions, which is no distribution.
+/// The difference of two predictions, which is not a distribution.
 fn contrast(budget: usize) -> TokenDistribution<Flex> {
     let [first, second] = [11, 12].map(|seed| prediction::<Flex>(seed, budget).distribution());
     first.plus(second, Tensor::full([BATCH], -1.0, &Default::default()))

@@ -1,14 +1,17 @@
-//! The bound of a uniform-state diffusion.
+//! The likelihood bound of a uniform-state diffusion.
 
 use super::per_position;
 use burn::tensor::{Int, Tensor, backend::Backend};
 
-/// Tokens of which some were replaced by uniform ones, and how many: what the bound of a uniform-state diffusion is made of.
+/// Clean tokens, their noisy versions and the noise level: the inputs of the likelihood bound of a
+/// uniform-state diffusion.
 ///
-/// A token stays with probability α, and is any of V otherwise. With p what a denoiser says of the clean token x when it sees z, and
-/// x̄(q) = V·α·q + 1 − α, the negative log-likelihood grows with time by at most
+/// A token is kept with probability α, and replaced by a uniform one of V otherwise. Let p be a
+/// denoiser's prediction of the clean token x given z, and x̄(q) = V·α·q + 1 − α. The negative
+/// log-likelihood then grows with time by at most
 ///
-/// −α′/(V·α) · \[ V/x̄_z(p) − V/x̄_z(e_x) + Σ_j r_j·log( r_j·x̄_z(p)/x̄_j(p) ) \], r_j = x̄_j(e_x)/x̄_z(e_x)
+/// −α′/(V·α) · \[ V/x̄_z(p) − V/x̄_z(e_x) + Σ_j r_j·log( r_j·x̄_z(p)/x̄_j(p) ) \], r_j
+/// = x̄_j(e_x)/x̄_z(e_x)
 ///
 /// nats per unit of time (Duo, equation 12; `mathematics.md`, section 7).
 #[derive(Clone, Debug)]
@@ -21,7 +24,8 @@ pub struct UniformNoise<B: Backend> {
 }
 
 impl<B: Backend> UniformNoise<B> {
-    /// Clean and noisy tokens, each `[batch, length]`; α, inside (0, 1), and its derivative α′ by time, each `[batch]`.
+    /// Clean and noisy tokens, each `[batch, length]`; α, inside (0, 1), and its derivative α′ by
+    /// time, each `[batch]`.
     pub fn new(
         clean: Tensor<B, 2, Int>,
         noisy: Tensor<B, 2, Int>,
@@ -37,7 +41,7 @@ impl<B: Backend> UniformNoise<B> {
         }
     }
 
-    /// `count` positions from `first` on, counted through the batch.
+    /// `count` positions from `first` on, indexed through the batch.
     pub(super) fn rows(&self, first: usize, count: usize) -> Self {
         Self {
             clean: self.clean.clone().narrow(0, first, count),
@@ -47,7 +51,8 @@ impl<B: Backend> UniformNoise<B> {
         }
     }
 
-    /// The bound's rate at each position, `[rows]`, for probabilities `[rows, vocabulary]`, and its slope along them.
+    /// The bound's rate at each position, `[rows]`, for probabilities `[rows, vocabulary]`, and its
+    /// derivative with respect to them.
     pub(super) fn loss(&self, p: Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 2>) {
         let [rows, vocab] = p.dims();
         let v = vocab as f64;
@@ -60,11 +65,11 @@ impl<B: Backend> UniformNoise<B> {
         };
         let rest = self.alpha.clone().neg().add_scalar(1.0);
         let signal = self.alpha.clone().mul_scalar(v);
-        // x̄(e_x) is `low`, but `high` at x.
+        // x̄(e_x) is `high` at x and `low` elsewhere.
         let (low, high) = (rest.clone(), signal.clone() + rest.clone());
         let same = clean.clone().equal(noisy.clone()).float();
         let at_noisy = low.clone() + signal.clone() * same.clone();
-        // r is low/high where z = x, one otherwise, but at x: one, and high/low.
+        // For z = x, r is low/high, and 1 at x. Otherwise r is 1, and high/low at x.
         let elsewhere = low.clone() / at_noisy.clone();
         let at_clean = high.clone() / at_noisy.clone();
         let sum = elsewhere.clone().mul_scalar(v - 1.0) + at_clean.clone();
@@ -79,7 +84,7 @@ impl<B: Backend> UniformNoise<B> {
         let gap = (inverse.clone() - at_noisy.recip()).mul_scalar(v);
         let scale = self.slope.clone().neg() / signal.clone();
         let loss = scale.clone() * (gap + own + sum.clone() * mean_noisy.log() - crossed);
-        // Along x̄_j: −r_j/x̄_j, and at z as well Σr/x̄_z − V/x̄_z².
+        // Derivative with respect to x̄_j: −r_j/x̄_j, plus Σr/x̄_z − V/x̄_z² at z.
         let at = sum * inverse.clone() - (inverse.clone() * inverse).mul_scalar(v);
         let along = one_hot(noisy) * at - r / mean;
         (loss.squeeze_dim(1), along * (scale * signal))

@@ -4,21 +4,22 @@ use super::{Draws, Noise, Source};
 use burn::tensor::{Tensor, backend::Backend};
 use rand::Rng;
 
-/// Columns in a block of the Gram matrix on the host, where only blocks on and above the diagonal are computed.
+/// Number of column blocks of the Gram matrix on the host, which computes only the blocks on and
+/// above the diagonal.
 const BLOCKS: usize = 4;
 
-/// R with RᵀR = EᵀE, and what it takes for a teacher's embedding T to see the same noise.
+/// R with RᵀR = EᵀE, and the matrices with which a teacher's embedding T sees the same noise.
 ///
-/// x₀E = z·R for z = x₀Q. Of x₀T the part along Q is z·QᵀT; the rest is independent of z and has the covariance
-/// TᵀT − (QᵀT)ᵀ(QᵀT) = WᵀW, so it is w·W for another w ~ N(0, I). All of it is in the root of the Gram matrix of \[E, T\], whose blocks are
-/// R and QᵀT above, and W below.
+/// x₀E = z·R for z = x₀Q. The part of x₀T along Q is z·QᵀT. The rest is independent of z with
+/// covariance TᵀT − (QᵀT)ᵀ(QᵀT) = WᵀW, so it is w·W for an independent w ~ N(0, I). All three are
+/// blocks of the Cholesky factor of the Gram matrix of \[E, T\]: R and QᵀT on top, W below.
 #[derive(Clone, Debug)]
 pub(super) struct Factor<B: Backend> {
     /// R, upper triangular, `[width, width]`.
     root: Tensor<B, 2>,
     /// R⁻¹.
     inverse: Tensor<B, 2>,
-    /// QᵀT, `[width, the teacher's]`, and W, square.
+    /// QᵀT, `[width, teacher width]`, and W, `[teacher width, teacher width]`.
     teacher: Option<[Tensor<B, 2>; 2]>,
 }
 
@@ -77,7 +78,7 @@ impl<B: Backend> Factor<B> {
     }
 }
 
-/// XᵀX, on the host without what is below its diagonal blocks.
+/// XᵀX. On the host, the blocks below the diagonal are zero.
 fn gram<B: Backend>(matrix: &Tensor<B, 2>) -> Tensor<B, 2> {
     if !flm_ops::on_host::<B>() {
         return flm_ops::matmul(matrix.clone().transpose(), matrix.clone());
@@ -107,7 +108,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    /// The largest entry of QᵀQ − I, in single precision as training computes it.
+    /// The largest entry of |QᵀQ − I|, in single precision as in training.
     fn drift(embedding: Tensor<Flex, 2>, factor: &Factor<Flex>) -> f32 {
         let [_, width] = embedding.dims();
         let basis = embedding.matmul(factor.inverse.clone());

@@ -1,7 +1,7 @@
-//! A PyTorch file: a zip archive of a pickle and one file for each storage.
+//! PyTorch files: zip archives of a pickle and one file per storage.
 //!
-//! `burn-store` reads damaged or short storages as zeros, ignores strides, drops lists and settings, and bounds neither depth nor memory,
-//! so checkpoints of strangers are read here.
+//! `burn-store` reads damaged or short storages as zeros, ignores strides, drops lists and
+//! settings, and limits neither depth nor memory. Untrusted checkpoints are therefore read here.
 
 use super::pickle::{Heap, Id, Value};
 use crate::tensor_file::widened;
@@ -12,13 +12,14 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
-/// The largest pickle that is read. Tensors lie outside it, so that a pickle of some megabytes is a large one.
+/// Maximum size of a pickle in bytes. Tensors are stored outside, so a few megabytes are
+/// already large.
 const MOST_PICKLE: u64 = 16 << 20;
 
-/// An open file: what its pickle says, and storages to be read one by one.
+/// An open file: its parsed pickle, with storages read on demand.
 pub(super) struct Archive {
     zip: RefCell<ZipArchive<BufReader<File>>>,
-    /// Before the names of everything in the archive.
+    /// Prefix of all names in the archive.
     folder: String,
     pub(super) heap: Heap,
 }
@@ -28,7 +29,7 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file.
+    /// A description of the fault.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
         let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|error| {
@@ -51,11 +52,11 @@ impl Archive {
         })
     }
 
-    /// Sizes of a tensor.
+    /// Returns the shape of a tensor.
     ///
     /// # Errors
     ///
-    /// That the value is no tensor.
+    /// A description, if the value is not a tensor.
     pub(super) fn shape(&self, id: Id) -> Result<&[usize], String> {
         match self.heap.value(id) {
             Value::Tensor(_, _, sizes, _) => Ok(sizes),
@@ -63,11 +64,11 @@ impl Archive {
         }
     }
 
-    /// Sizes and values, in row order, of a tensor of floating point numbers.
+    /// Returns the shape and the values, in row order, of a floating-point tensor.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A description of the fault.
     pub(super) fn tensor(&self, id: Id) -> Result<(Vec<usize>, Vec<f32>), String> {
         let Value::Tensor(storage, offset, sizes, strides) = self.heap.value(id) else {
             return Err(format!(
@@ -93,7 +94,8 @@ impl Archive {
     }
 }
 
-/// A file of the archive. What is not compressed is no larger than the archive, so no more memory is taken than there are bytes.
+/// Reads a file of the archive. Only uncompressed files are read, so memory use is bounded by the
+/// archive's size.
 fn read(zip: &mut ZipArchive<BufReader<File>>, name: &str, most: u64) -> Result<Vec<u8>, String> {
     let mut file = zip
         .by_name(name)
@@ -108,7 +110,7 @@ fn read(zip: &mut ZipArchive<BufReader<File>>, name: &str, most: u64) -> Result<
         ));
     }
     let mut bytes = Vec::new();
-    // Its checksum is compared at its end.
+    // Reading to the end verifies the checksum.
     file.read_to_end(&mut bytes)
         .map_err(|error| format!("{name}: {error}"))?;
     Ok(bytes)
@@ -125,7 +127,8 @@ fn floats(kind: &str, bytes: &[u8]) -> Option<Vec<f32>> {
     widened(dtype, bytes)
 }
 
-/// The numbers of a view of a storage in row order, if all of them are in it and they are no more than it holds.
+/// Returns the values of a strided view in row order, or `None` if it exceeds the storage or has
+/// more values than the storage.
 fn gather(storage: &[f32], offset: usize, sizes: &[usize], strides: &[usize]) -> Option<Vec<f32>> {
     let count = (sizes.iter()).try_fold(1_usize, |count, size| count.checked_mul(*size))?;
     if count > storage.len() || sizes.len() != strides.len() {
@@ -177,7 +180,8 @@ mod tests {
         let view =
             |offset, sizes: &[usize], strides: &[usize]| gather(&storage, offset, sizes, strides);
         assert_eq!(view(2, &[2, 3], &[3, 1]).unwrap(), [2., 3., 4., 5., 6., 7.]);
-        // A transpose, every other column, a broadcast row, a size of one with any stride, and a scalar.
+        // A transpose, every other column, a broadcast row, a size of one with any stride, and
+        // a scalar.
         assert_eq!(view(0, &[3, 2], &[1, 3]).unwrap(), [0., 3., 1., 4., 2., 5.]);
         assert_eq!(view(1, &[2, 2], &[6, 2]).unwrap(), [1., 3., 7., 9.]);
         assert_eq!(view(4, &[2, 2], &[0, 1]).unwrap(), [4., 5., 4., 5.]);

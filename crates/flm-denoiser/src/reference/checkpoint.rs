@@ -1,4 +1,4 @@
-//! A checkpoint of Lightning's: the parameters of a training, their averages, and what else a training is gone on with.
+//! Lightning checkpoints: parameters, their averages and training state.
 
 use super::archive::Archive;
 use super::pickle::{Id, Value};
@@ -10,22 +10,23 @@ use std::path::{Path, PathBuf};
 pub(super) struct Checkpoint {
     path: PathBuf,
     archive: Archive,
-    /// The network's tensors, in the order of the file.
+    /// The network's tensors, in file order.
     live: Vec<(String, Vec<usize>, Id)>,
-    /// The averages, if there are any: a list without names.
+    /// The averages, if any: a list without names.
     averages: Option<Vec<Id>>,
-    /// Whether the file is a dictionary of tensors and nothing else, as `torch.save(model.state_dict())` leaves one.
+    /// Whether the file is only a dictionary of tensors, as written
+    /// by `torch.save(model.state_dict())`.
     one_set: bool,
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint; also the names of tensors that are a teacher's.
+    /// Opens a checkpoint, and returns it with the names of the teacher's tensors.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<String>), ReferenceError> {
         let fault = |reason| ReferenceError::Checkpoint {
             path: path.to_path_buf(),
             reason,
         };
-        // What the system says about a file that cannot be opened at all, not what the reader of archives makes of it.
+        // Reports the I/O error of a file that cannot be opened, instead of a zip error.
         drop(std::fs::File::open(path).map_err(ReferenceError::io("read", path))?);
         let archive = Archive::open(path).map_err(fault)?;
         let heap = &archive.heap;
@@ -72,7 +73,7 @@ impl Checkpoint {
             .collect()
     }
 
-    /// The tensors of the network.
+    /// Returns the tensors of the network.
     pub(super) fn tensors(&self, weights: Weights) -> Result<Vec<NamedTensor>, ReferenceError> {
         match (weights, self.one_set) {
             (Weights::Live, true) => Err(ReferenceError::OneSet {
@@ -85,7 +86,8 @@ impl Checkpoint {
         }
     }
 
-    /// Averages are kept in the order of the parameters, which is that of the file's tensors without those that are none.
+    /// Reads the averages. They are in the order of the parameters, which is the file's order
+    /// without the tensors that are not parameters.
     fn averaged(&self) -> Result<Vec<NamedTensor>, ReferenceError> {
         let Some(averages) = &self.averages else {
             return Err(ReferenceError::NoAverages {

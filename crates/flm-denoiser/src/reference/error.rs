@@ -1,4 +1,4 @@
-//! Why a file of another program's is not taken.
+//! Errors of importing and exporting the reference's weights.
 
 use crate::folder::FolderError;
 use crate::tensor_file::Fault;
@@ -6,70 +6,70 @@ use crate::{ConfigError, TensorError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why weights of another program's cannot be read, or written for it.
+/// An error from reading the reference's weights, or from writing weights for it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
-    /// The operating system refused.
+    /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The failed operation, as a verb.
         action: &'static str,
         /// With which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file is of none of the kinds that are read.
+    /// The file type is unsupported.
     #[error("{} is not a supported file: {expected}", path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
-        /// What would be read.
+        /// The supported files.
         expected: &'static str,
     },
-    /// A checkpoint is damaged, or no checkpoint at all.
+    /// The checkpoint is damaged or not a checkpoint.
     #[error("{} is not a readable checkpoint: {reason}", path.display())]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What gave it away.
+        /// A description of the fault.
         reason: String,
     },
-    /// A file of tensors is damaged, or no such file.
+    /// The file is damaged or not a safetensors file.
     #[error("{} is truncated or corrupt, or no safetensors file: {reason}", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What gave it away.
+        /// The parse error.
         reason: String,
     },
-    /// A `config.json` cannot be read.
+    /// `config.json` cannot be parsed.
     #[error("{} is not a configuration: {source}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// Where and how.
+        /// The parse error.
         source: serde_json::Error,
     },
-    /// Tensors of something else.
+    /// The tensors do not form a network.
     #[error("{} holds no tensor {name}: it is not a network of this kind", path.display())]
     NoNetwork {
         /// The file.
         path: PathBuf,
-        /// A tensor that every network has.
+        /// The missing tensor, which every network has.
         name: &'static str,
     },
-    /// A tensor cannot be read as numbers.
+    /// A tensor cannot be read.
     #[error("{}: tensor {name} {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What is wrong with it.
+        /// A description of the fault.
         reason: String,
     },
-    /// The averages of a checkpoint are not those of its parameters.
+    /// The number of averages does not match the number of parameters.
     #[error("{} holds {parameters} parameters, but averages of {averages}: take the parameters themselves", path.display())]
     Averages {
         /// The file.
@@ -79,55 +79,55 @@ pub enum ReferenceError {
         /// Number of averages.
         averages: usize,
     },
-    /// There are no averages.
+    /// The checkpoint has no averages.
     #[error("{} holds no averages of its parameters (ema.shadow_params): take the parameters themselves", path.display())]
     NoAverages {
         /// The file.
         path: PathBuf,
     },
-    /// The parameters of the last step are asked for where only one set of weights is.
+    /// The live parameters were requested from a file with one set of weights.
     #[error("{} holds one set of weights, and does not say whether they are averages: take it as it is", path.display())]
     OneSet {
         /// The file.
         path: PathBuf,
     },
-    /// A model of another family.
+    /// The model is of another family.
     #[error("{} holds a model of the kind `{algorithm}`, expected a flow language model or its flow map", path.display())]
     Family {
         /// The file.
         path: PathBuf,
-        /// What it calls itself.
+        /// The name of its algorithm.
         algorithm: String,
     },
-    /// Something about the network is not told by its tensors, and the file does not say it.
+    /// Neither the tensors nor the settings of the file give a required size.
     #[error("{} does not tell the network's {key}: it has to be given", path.display())]
     Untold {
         /// The file.
         path: PathBuf,
-        /// What is missing.
+        /// The missing size.
         key: &'static str,
     },
-    /// What is given differs from what the file says.
+    /// A hint contradicts the file.
     #[error("{} says that the network's {key} is {found}, but {given} is given", path.display())]
     Contradiction {
         /// The file.
         path: PathBuf,
-        /// What differs.
+        /// The contradicted size.
         key: &'static str,
-        /// What the file says.
+        /// The value in the file.
         found: usize,
-        /// What is given.
+        /// The value of the hint.
         given: usize,
     },
-    /// No network has these sizes.
+    /// The sizes are invalid.
     #[error("{}: {source}", path.display())]
     Sizes {
         /// The file.
         path: PathBuf,
-        /// Which size.
+        /// The invalid size.
         source: ConfigError,
     },
-    /// The reference's network has no such part.
+    /// The reference does not support a setting of the network.
     #[error(
         "the network has {key} = {found}, which the reference's network cannot have: only {expected} can be written for it"
     )]
@@ -136,13 +136,13 @@ pub enum ReferenceError {
         key: &'static str,
         /// Its value.
         found: String,
-        /// The only value that can be written.
+        /// The only supported value.
         expected: String,
     },
-    /// The tensors are not the parameters of the network.
+    /// The tensors do not match the parameters of the network.
     #[error(transparent)]
     Tensor(#[from] TensorError),
-    /// A folder cannot be written.
+    /// The folder cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
 }
@@ -160,7 +160,7 @@ impl ReferenceError {
         }
     }
 
-    /// For `map_err` on file operations.
+    /// Converts an I/O error, for use with `map_err`.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io {

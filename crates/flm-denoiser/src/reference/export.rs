@@ -1,4 +1,4 @@
-//! A network in the files that the reference reads.
+//! Export of a network to files that the reference reads.
 
 use super::ReferenceError;
 use super::names::BACKBONE;
@@ -10,21 +10,24 @@ use burn::tensor::backend::Backend;
 use serde_json::json;
 use std::path::Path;
 
-/// What to write a network as.
+/// The file format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// A folder of `config.json`, the reference's settings, and `model.safetensors`, tensors by the names of its module `DIT`.
+    /// A folder with `config.json`, which holds the reference's settings, and `model.safetensors`,
+    /// with the names of the reference's module `DIT`.
     HuggingFace,
-    /// One `.safetensors` file, with the names of a training's `state_dict`.
+    /// A single `.safetensors` file, with the names of a training's `state_dict`.
     StateDict,
 }
 
-/// Writes `model`, whole or not at all. Of a residual flow map it is the second network; the denoiser is another file there.
+/// Writes `model` completely or not at all. For a residual flow map, pass the second network; the
+/// denoiser is exported to another file.
 ///
 /// # Errors
 ///
-/// [`ReferenceError::NotOfReference`] if the network has a part that the reference's has not, [`ReferenceError::Folder`] if the place is
-/// taken, [`ReferenceError::Io`] if the system refuses.
+/// [`ReferenceError::NotOfReference`] if the reference does not support the network,
+/// [`ReferenceError::Folder`] if `place` must not be replaced, [`ReferenceError::Io`] if a file
+/// operation fails.
 pub fn export<B: Backend>(
     place: &Path,
     model: &Dit<B>,
@@ -34,7 +37,7 @@ pub fn export<B: Backend>(
 ) -> Result<(), ReferenceError> {
     check(config)?;
     let mut tensors = named_tensors(model);
-    // A constant, which the reference keeps among the parameters' tensors and misses where it is not.
+    // A constant that the reference stores with the parameters and requires on loading.
     let values = frequencies(config);
     tensors.push(NamedTensor {
         name: ROTARY.to_owned(),
@@ -78,7 +81,7 @@ fn write_file(
     Ok(flm_files::write_with(place, write)?)
 }
 
-/// The reference has constants where the configuration has keys.
+/// Checks the configuration keys that are constants in the reference.
 fn check(config: &DitConfig) -> Result<(), ReferenceError> {
     let plain = DitConfig::new(
         config.vocab_size,
@@ -152,7 +155,7 @@ fn check(config: &DitConfig) -> Result<(), ReferenceError> {
     }
 }
 
-/// The reference's settings for such a network.
+/// The reference's settings for this configuration.
 fn settings(config: &DitConfig) -> serde_json::Value {
     let algorithm = match (config.residual, config.two_time) {
         (true, _) => "fmlm_twomodel",

@@ -1,29 +1,29 @@
-//! The reference's names of parameters, out of what files make of them.
+//! The reference's parameter names, and their variants in files.
 
 use super::ReferenceError;
 use std::path::Path;
 
-/// Before the names of a training's network.
+/// Prefix of the network's names in a training checkpoint.
 pub(super) const BACKBONE: &str = "backbone.";
-/// In the names of a compiled module's parameters.
+/// Part of the parameter names of compiled modules.
 const COMPILED: &str = "_orig_mod.";
 
-/// A tensor: its name, its shape, and how to come by it.
+/// A tensor: its name, its shape, and a handle to read it.
 type Listed<T> = (String, Vec<usize>, T);
 
 /// The tensors of a file.
 pub(super) struct Sorted<T> {
-    /// Those of the network, by the reference's names.
+    /// The network's tensors, by the reference's names.
     pub(super) network: Vec<Listed<T>>,
-    /// Names of those that are a teacher's.
+    /// Names of the teacher's tensors.
     pub(super) left_out: Vec<String>,
 }
 
-/// Tells the network's tensors from a teacher's.
+/// Separates the network's tensors from a teacher's.
 ///
 /// # Errors
 ///
-/// [`ReferenceError::Unreadable`] for a tensor that is neither's.
+/// [`ReferenceError::Unreadable`] for a tensor that belongs to neither.
 pub(super) fn sort<T>(path: &Path, tensors: Vec<Listed<T>>) -> Result<Sorted<T>, ReferenceError> {
     let of_a_training = (tensors.iter()).any(|(name, ..)| name.starts_with(BACKBONE));
     let mut sorted = Sorted {

@@ -1,20 +1,20 @@
-//! As much of Python's pickle as it takes to find the tensors of a checkpoint and what it says about itself.
+//! A reader for the subset of Python's pickle that checkpoints need.
 //!
-//! A pickle is a program, and Python's reader runs it: whoever writes one can have any function called. Here nothing is ever called.
-//! Containers, numbers, texts and tensors are understood, objects of Python's classes keep their class and state, and whatever else a
-//! call would have made is opaque. A pickle that names a function which no checkpoint has a use for is refused
-//! all the same ([`refused`]): its sender wanted something else than to share weights.
+//! A pickle is a program that can call any function when Python reads it. This reader calls
+//! nothing. It understands containers, numbers, strings and tensors. Objects of Python classes keep
+//! their class and state, and the results of other calls are opaque. A pickle that names a function
+//! which no checkpoint needs is rejected ([`refused`]), because it is probably malicious.
 
 mod machine;
 mod refused;
 
-/// A value, by its place in a [`Heap`]: pickles share values and fill containers after naming them.
+/// The index of a value in a [`Heap`]. Pickles share values, and fill containers after naming them.
 pub(super) type Id = usize;
 
-/// What a value is.
+/// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
-    /// Bytes, sets, long numbers, and what calls would have made.
+    /// Bytes, sets, integers above 64 bits, and results of calls.
     Opaque,
     None,
     Bool(bool),
@@ -25,9 +25,9 @@ pub(super) enum Value {
     Global(String),
     Tuple(Vec<Id>),
     List(Vec<Id>),
-    /// Pairs in the order they were put in.
+    /// Key-value pairs in insertion order.
     Dict(Vec<(Id, Id)>),
-    /// An instance of a class, and the state that it was given.
+    /// An instance of a class, and its state.
     Object(String, Option<Id>),
     /// Type and key of a storage.
     Storage(String, String),
@@ -47,12 +47,12 @@ impl Heap {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A description of the fault.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         machine::run(bytes)
     }
 
-    /// What the pickle is of.
+    /// Returns the top-level value.
     pub(super) fn root(&self) -> Id {
         self.root
     }
@@ -61,7 +61,7 @@ impl Heap {
         &self.values[id]
     }
 
-    /// The pairs of a dictionary whose keys are texts.
+    /// Returns the entries of a dictionary with string keys.
     pub(super) fn entries(&self, id: Id) -> Result<Vec<(&str, Id)>, String> {
         let Value::Dict(pairs) = self.value(id) else {
             return Err(format!(
@@ -79,7 +79,7 @@ impl Heap {
             .collect()
     }
 
-    /// The value of a key of a dictionary, if it has one. Of several the last counts, as in Python.
+    /// Returns the value of a key of a dictionary. The last duplicate wins, as in Python.
     pub(super) fn get(&self, id: Id, key: &str) -> Option<Id> {
         let Value::Dict(pairs) = self.value(id) else {
             return None;
@@ -93,7 +93,7 @@ impl Heap {
 }
 
 impl Value {
-    /// What it is, for messages.
+    /// Returns the kind of value, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Opaque | Self::Object(..) => "an object",

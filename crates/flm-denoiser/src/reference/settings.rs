@@ -1,20 +1,20 @@
-//! What a file of the reference's says about its network.
+//! The settings stored in the reference's files.
 
 use super::pickle::{Heap, Id, Value};
 use serde_json::{Map, Value as Json};
 
-/// Settings have some hundred values, a few levels deep, in small dictionaries. A pickle may hold one dictionary many times over in
-/// another, and that one again.
+/// Limits on settings, which have a few hundred values in small dictionaries of a few levels. A
+/// pickle can contain one dictionary many times in another, and so on, which grows exponentially.
 const MOST_VALUES: usize = 1_000;
 const DEEPEST: usize = 16;
 const MOST_ENTRIES: usize = 10_000;
 
-/// The reference's settings, as far as they are asked for: those of its configuration files.
+/// The reference's settings that the import uses, by the keys of its configuration files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `algo.name`, such as `flm` or `fmlm`.
     pub algorithm: Option<String>,
-    /// `model.length`, tokens in a sequence.
+    /// `model.length`, the sequence length in tokens.
     pub length: Option<usize>,
     /// `model.n_heads`.
     pub heads: Option<usize>,
@@ -22,14 +22,14 @@ pub struct Settings {
     pub dropout: Option<f64>,
     /// `data.tokenizer_name_or_path`.
     pub tokenizer: Option<String>,
-    /// Steps of training, of a checkpoint.
+    /// Number of training steps, from a checkpoint.
     pub step: Option<u64>,
-    /// Decay of the averages, of a checkpoint.
+    /// Decay of the averages, from a checkpoint.
     pub decay: Option<f64>,
 }
 
 impl Settings {
-    /// Out of a `config.json`, where they may be one level down, in `config`.
+    /// Reads a `config.json`, whose settings may be nested in `config`.
     pub(super) fn of_json(json: &Json) -> Self {
         let config = match json.get("config") {
             Some(inner @ Json::Object(_)) => inner,
@@ -48,7 +48,8 @@ impl Settings {
         }
     }
 
-    /// Out of a Lightning checkpoint: its `hyper_parameters`, its step, its averages' decay.
+    /// Reads a Lightning checkpoint: its `hyper_parameters`, its step and the decay of
+    /// its averages.
     pub(super) fn of_pickle(heap: &Heap) -> Self {
         let root = heap.root();
         let parameters = heap.get(root, "hyper_parameters");
@@ -76,8 +77,8 @@ impl Settings {
     }
 }
 
-/// A value without its wrappings: omegaconf has a dictionary's entries in `_content` of its state, and a value in `_val`.
-/// Beyond `depth` levels and `left` values there are none.
+/// Unwraps a value. The state of an omegaconf object has a dictionary's entries in `_content`, and
+/// a value in `_val`. Beyond `depth` levels or `left` values, the result is null.
 fn plain(heap: &Heap, id: Id, depth: usize, left: &mut usize) -> Json {
     let (Some(depth), Some(fewer)) = (depth.checked_sub(1), left.checked_sub(1)) else {
         return Json::Null;
@@ -94,7 +95,7 @@ fn plain(heap: &Heap, id: Id, depth: usize, left: &mut usize) -> Json {
         }
         Value::Dict(pairs) if pairs.len() <= MOST_ENTRIES => {
             let mut found = Map::new();
-            // Only what is asked for.
+            // Keep only the keys that are used.
             for key in WANTED {
                 if let Some(value) = heap.get(id, key) {
                     found.insert(key.to_owned(), plain(heap, value, depth, left));
@@ -106,7 +107,7 @@ fn plain(heap: &Heap, id: Id, depth: usize, left: &mut usize) -> Json {
     }
 }
 
-/// Keys on the way to a setting.
+/// Keys on the path to a setting.
 const WANTED: [&str; 9] = [
     "config",
     "algo",

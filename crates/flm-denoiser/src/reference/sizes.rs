@@ -1,18 +1,18 @@
-//! The sizes of a network, out of the shapes of its tensors.
+//! Inference of a network's sizes from the shapes of its tensors.
 
 use super::{Hints, Kind, ReferenceError, Settings};
 use crate::{DitConfig, NamedTensor};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-/// Before the names of what only a two-time network has.
+/// Prefix of the tensors that only a two-time network has.
 pub(super) const SECOND_TIME: &str = "sigma_map_prime.";
-/// Before the names of what learns a weight of the loss.
+/// Prefix of the tensors of a learned loss weight.
 const LOSS_WEIGHT: &str = "learnable_loss_weighting.";
-/// Frequencies of the rotation, which are constants that the reference saves: 10,000^(−2i/w) of a head of width w.
+/// The rotary frequencies 10,000^(−2i/w) for a head of width w, constants that the reference saves.
 pub(super) const ROTARY: &str = "rotary_emb.inv_freq";
 
-/// The configuration of the network with tensors of these names and shapes.
+/// Returns the configuration of the network with these tensor names and shapes.
 pub(super) fn infer(
     path: &Path,
     shapes: &[(String, Vec<usize>)],
@@ -44,7 +44,7 @@ pub(super) fn infer(
         .filter_map(|name| name.strip_prefix("blocks.")?.split('.').next())
         .collect();
 
-    // The rotation's frequencies are half as many as a head is wide.
+    // There are half as many rotary frequencies as the width of a head.
     let rotated = by_name.get(ROTARY).and_then(|shape| match shape {
         [half] => width.checked_div(2 * half),
         _ => None,
@@ -67,7 +67,7 @@ pub(super) fn infer(
     let config = DitConfig::new(vocab_size, length, width, blocks.len(), heads);
     Ok(DitConfig {
         cond_dim,
-        // Where it does not divide, the tensor is found to have another shape than it should.
+        // If this does not divide evenly, a later check reports the tensor's shape.
         mlp_ratio: (hidden / width.max(1)).max(1),
         two_time: has(SECOND_TIME),
         loss_weight: has(LOSS_WEIGHT),
@@ -77,7 +77,7 @@ pub(super) fn infer(
     })
 }
 
-/// Takes the rotation's frequencies from among the tensors, once they are seen to be those of the network.
+/// Removes the rotary frequencies from the tensors and checks that they match the network.
 pub(super) fn check_rotary(
     path: &Path,
     tensors: &mut Vec<NamedTensor>,
@@ -88,7 +88,8 @@ pub(super) fn check_rotary(
     };
     let found = tensors.remove(place);
     let expected = frequencies(config);
-    // Computed in f32 there, and saved in as few as 16 bits: bf16 rounds by 2⁻⁸. Another base is far off from the second on.
+    // They are computed in f32 and may be saved in 16 bits; bf16 has a relative error of 2⁻⁸. With
+    // another base, they differ by far more from the second one on.
     let near = |(found, expected): (&f32, &f32)| (found / expected - 1.0).abs() < 5e-3;
     if found.values.len() == expected.len() && found.values.iter().zip(&expected).all(near) {
         return Ok(());
@@ -104,7 +105,7 @@ pub(super) fn check_rotary(
     })
 }
 
-/// The frequencies of a head's rotation.
+/// The rotary frequencies of a head.
 pub(super) fn frequencies(config: &DitConfig) -> Vec<f32> {
     let head = config.width / config.heads;
     (0..head / 2)

@@ -7,7 +7,7 @@ use std::io::Write;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// A pickle of protocol 2, as far as a checkpoint needs one.
+/// A writer of protocol-2 pickles, with the instructions that checkpoints use.
 #[derive(Default)]
 struct Pickler {
     bytes: Vec<u8>,
@@ -164,7 +164,7 @@ fn rotary(config: &DitConfig) -> NamedTensor {
     }
 }
 
-/// The parameters of a network as a `state_dict` has them: a constant among them, names before names.
+/// The parameters of a network as in a `state_dict`: with a prefix, and a constant among them.
 fn state(model: &Dit<Flex>, config: &DitConfig, prefix: &str) -> Vec<NamedTensor> {
     let mut tensors = named_tensors(model);
     tensors.insert(5, rotary(config));
@@ -174,7 +174,7 @@ fn state(model: &Dit<Flex>, config: &DitConfig, prefix: &str) -> Vec<NamedTensor
     tensors
 }
 
-/// A checkpoint of a two-time network and its averages, which are another network's parameters.
+/// A checkpoint of a two-time network. Its averages are the parameters of another network.
 fn checkpoint(algorithm: &str) -> Lightning<'_> {
     let config = config(true);
     Lightning {
@@ -194,7 +194,7 @@ fn load(path: &Path, weights: Weights, hints: &Hints) -> Result<(Dit<Flex>, DitC
     loaded.map_err(|error| error.to_string())
 }
 
-/// What is wrong with a checkpoint, less its path.
+/// The error for a checkpoint, without its path.
 fn fault(checkpoint: &Lightning<'_>, weights: Weights) -> String {
     let home = home();
     let path = home.path().join("x.ckpt");
@@ -356,7 +356,7 @@ fn a_plain_dictionary_of_tensors_has_one_set_of_weights() {
 #[test]
 fn files_made_to_take_memory_are_refused_before_they_do() {
     let home = home();
-    // A thousand names for one storage: named before a value is read.
+    // A thousand names for one storage: the error comes before any value is read.
     let path = home.path().join("names.pt");
     let mut p = Pickler::default();
     p.raw(b"\x80\x02}(");
@@ -379,7 +379,7 @@ fn files_made_to_take_memory_are_refused_before_they_do() {
         found.ends_with("tensor copy.0 of shape [5, 8] belongs to no parameter of this network"),
         "{found}"
     );
-    // A dictionary of settings in itself, under every key that is asked for.
+    // A dictionary of settings that contains itself under every key that is read.
     let path = home.path().join("itself.ckpt");
     let mut p = Pickler::default();
     p.raw(b"\x80\x02}(")
@@ -536,7 +536,7 @@ fn hostile_files_end_in_a_sentence() {
     checkpoint("fmlm").write(&path);
     let good = fs::read(&path).unwrap();
     assert!(message(&good[..good.len() / 2]).starts_with("x.ckpt is not a readable checkpoint"));
-    // One bit of an average: the archive's checksum tells.
+    // One flipped bit of an average fails the archive's checksum.
     let mut flipped = good.clone();
     let place = flipped.len() * 7 / 8;
     flipped[place] ^= 1;
@@ -554,11 +554,11 @@ fn hostile_files_end_in_a_sentence() {
         message(&bytes),
         "x.ckpt is not a readable checkpoint: expected a dictionary, found a number"
     );
-    // A tensor of a size that its storage has not.
+    // A tensor larger than its storage.
     let mut huge = checkpoint("fmlm");
     huge.averages[0].shape = vec![1 << 30, 1 << 30];
     assert!(fault(&huge, Weights::Averaged).contains("does not fit in its storage of 40 numbers"));
-    // Blocks that are not there.
+    // A block index without its blocks.
     let mut far = checkpoint("fmlm");
     far.live[10].name = "backbone.blocks.99999999999.attn_qkv.weight".to_owned();
     assert!(fault(&far, Weights::Live).contains("is missing"));
@@ -570,7 +570,7 @@ fn compressed_archives_are_refused_before_they_are_unpacked() {
     let path = home.path().join("x.ckpt");
     checkpoint("fmlm").write(&path);
     let mut bytes = fs::read(&path).unwrap();
-    // The method of every entry, in the two places where it stands: deflated.
+    // Sets the method of every entry, in both places that store it, to deflate.
     for i in 0..bytes.len() - 12 {
         match &bytes[i..i + 4] {
             b"PK\x03\x04" => bytes[i + 8] = 8,
@@ -583,7 +583,7 @@ fn compressed_archives_are_refused_before_they_are_unpacked() {
     assert!(found.contains("compress"), "{found}");
 }
 
-/// A `.safetensors` file of this header and so many bytes of numbers.
+/// A `.safetensors` file with this header and `bytes` bytes of data.
 fn safetensors_of(header: &str, bytes: usize) -> Vec<u8> {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.as_bytes());
@@ -623,13 +623,13 @@ fn files_of_tensors_that_lie_are_refused() {
     }
 }
 
-/// Bytes of a valid file, a few of them changed, and cut somewhere.
+/// A valid file with a few bytes changed, possibly truncated.
 fn harmed(good: &[u8], changes: &[(prop::sample::Index, u8)], end: prop::sample::Index) -> Vec<u8> {
     let mut bytes = good.to_vec();
     for (place, byte) in changes {
         bytes[place.index(good.len())] = *byte;
     }
-    // Uncut as often as not.
+    // Untruncated half of the time.
     let end = end.index(2 * good.len());
     bytes.truncate(end.max(1));
     bytes
@@ -646,12 +646,12 @@ fn harm() -> impl Strategy<Value = (Vec<(prop::sample::Index, u8)>, prop::sample
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever becomes of a checkpoint, it is read or ends in a sentence.
+    /// A damaged checkpoint is read or gives an error.
     #[test]
     fn a_harmed_checkpoint_does_not_panic((changes, end) in harm()) {
         let home = home();
         let path = home.path().join("x.ckpt");
-        // Without numbers there is more to harm.
+        // Fewer tensors, so that more changes hit the structure.
         let mut small = checkpoint("fmlm");
         small.live.truncate(4);
         small.averages.truncate(3);
@@ -671,7 +671,7 @@ proptest! {
         let config = config(false);
         export(&path, &network(&config, 3), &config, ExportFormat::StateDict, Existing::Refuse).unwrap();
         let good = fs::read(&path).unwrap();
-        // The header is where harm is done.
+        // Damage the header only.
         let header = good.len().min(3000);
         let mut bytes = harmed(&good[..header], &changes, end);
         if bytes.len() == header {

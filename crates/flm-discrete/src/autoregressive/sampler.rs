@@ -1,4 +1,4 @@
-//! Writing a text from its beginning.
+//! The autoregressive sampler.
 
 use crate::{Sampled, SamplingError, TokenSampling, Tokens};
 use burn::tensor::backend::Backend;
@@ -6,42 +6,44 @@ use burn::tensor::{Int, Tensor};
 use flm_denoiser::{Dit, Dropout, Prediction};
 use rand::{Rng, RngExt};
 
-/// How the network is asked for one more token.
+/// How the next token is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Decoding {
-    /// Keys and values of the positions so far are kept.
+    /// Caches keys and values of previous positions.
     #[default]
     Cached,
-    /// The whole text goes through it again: as slow as it is plain.
+    /// Evaluates the whole text again for each token; slow and simple.
     Whole,
 }
 
-/// Tokens of texts that are known before they are written.
+/// Tokens of texts that are known before sampling.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownTokens<'a> {
-    /// As many rows as texts, of their length. What stands where nothing is known does not matter.
+    /// One row per text. Tokens at unknown positions are ignored.
     pub tokens: &'a Tokens,
-    /// Which of them are known, row by row.
+    /// Whether each token is known, row by row.
     pub known: &'a [bool],
 }
 
-/// Writes a text of `length` tokens by each generator, around what is `given` of it.
+/// Samples one text of `length` tokens per generator, and keeps the `given` tokens.
 ///
-/// A known token is taken in place of one that is drawn when its turn comes, and what comes after is written after it: a known *beginning* is
-/// conditioned on exactly. What is known *behind* a hole is not: the hole is filled as if anything could follow, as this network sees nothing ahead.
-/// What all texts know of their beginning is read at once; known tokens take no random number, so a text does not depend on what is known of others, but for
-/// the rounding of what is read together.
+/// At a known position the known token replaces a draw. A known *prefix* is therefore conditioned
+/// on exactly. Tokens *after* a hole do not affect its fill, because the network is causal. The
+/// prefix that is known in all texts is evaluated at once. Known tokens consume no random number,
+/// so a text does not depend on known tokens of other texts, except for rounding.
 ///
-/// Of the settings, steps do not matter: a token is a step, and counted as an evaluation, though with [`Decoding::Cached`] it is one of a single
-/// position: `length` of them cost as much as one of a whole text.
+/// `sampling.steps` is ignored: each token is one step and counts as one evaluation. With
+/// [`Decoding::Cached`] an evaluation covers one position, so `length` of them cost as much as one
+/// of a whole text.
 ///
 /// # Errors
 ///
-/// Impossible settings, given tokens of other texts, or a network of another family.
+/// [`SamplingError`] if the settings are invalid, the given tokens have another shape, or the
+/// network is of another family.
 ///
 /// # Panics
 ///
-/// If `given.known` is not as long as its tokens.
+/// If `given.known` and the tokens differ in length.
 pub fn sample<B: Backend, R: Rng>(
     model: &Dit<B>,
     given: Option<KnownTokens<'_>>,
@@ -64,7 +66,7 @@ pub fn sample<B: Backend, R: Rng>(
             let expected = [rows, length];
             return Err(SamplingError::KnownTokens { expected, found });
         }
-        assert_eq!(given.known.len(), rows * length, "a token is known or not");
+        assert_eq!(given.known.len(), rows * length, "one known flag per token");
     }
     let known = |row: usize, at: usize| {
         let given = given.filter(|given| given.known[row * length + at])?;

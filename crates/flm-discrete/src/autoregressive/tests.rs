@@ -1,4 +1,4 @@
-//! On a small network whose every parameter is drawn.
+//! Tests on a small network with random parameters.
 
 use super::*;
 use crate::{SamplingError, TokenSampling};
@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 const VOCAB: usize = 3;
 const LENGTH: usize = 3;
 
-/// A generator for each of some texts.
+/// One generator per text.
 fn rngs(count: usize, seed: u64) -> Vec<ChaCha8Rng> {
     let one = |row| flm_simplex::stream::generator(seed, 0, row as u64, 0);
     (0..count).map(one).collect()
@@ -20,7 +20,7 @@ fn loud<B: Backend>(family: Family) -> Dit<B> {
     crate::tests::toy::loud([VOCAB, LENGTH], family, 7)
 }
 
-/// Every text that there is.
+/// All possible texts.
 fn every() -> Tokens {
     let texts = (0..27).flat_map(|text| [text / 9, text / 3 % 3, text % 3]);
     Tokens::new(texts.collect(), LENGTH)
@@ -52,7 +52,7 @@ fn texts_are_written_as_often_as_they_are_likely() {
     for (text, nats) in nats.into_iter().enumerate() {
         let is = |row: &usize| found.tokens.row(*row) == texts.row(text);
         let (count, p) = ((0..rows).filter(is).count() as f64, (-nats).exp());
-        // Five standard deviations and one, 27 times: false alarm below 1e-4.
+        // Five standard deviations plus one, 27 times: false positive rate below 1e-4.
         let bound = 5.0 * (rows as f64 * p * (1.0 - p)).sqrt() + 1.0;
         assert!((count - rows as f64 * p).abs() < bound, "{count} at {p}");
     }
@@ -104,7 +104,7 @@ fn what_comes_after_a_known_beginning_is_as_likely_as_teacher_forcing_says() {
         rngs,
     )
     .unwrap();
-    // Two tokens are read, one is written.
+    // Two tokens are known, one is sampled.
     assert_eq!(found.evaluations, rows as u64);
     let texts = Tokens::new(vec![2, 2, 0, 2, 2, 1, 2, 2, 2], LENGTH);
     let nats = nats_per_token(&model, texts.tensor(&Default::default())).into_data();
@@ -113,7 +113,7 @@ fn what_comes_after_a_known_beginning_is_as_likely_as_teacher_forcing_says() {
         let is = |row: &usize| found.tokens.row(*row) == [2, 2, last as i32];
         let count = (0..rows).filter(is).count() as f64;
         let mean = rows as f64 * (-nats[last * LENGTH + 2]).exp();
-        // Five standard deviations, three times: false alarm below 1e-5.
+        // Five standard deviations, three times: false positive rate below 1e-5.
         let bound = 5.0 * (mean * (1.0 - mean / rows as f64)).sqrt();
         assert!((count - mean).abs() < bound, "{last}: {count} of {mean}");
     }
@@ -122,7 +122,7 @@ fn what_comes_after_a_known_beginning_is_as_likely_as_teacher_forcing_says() {
 #[test]
 fn a_known_token_is_kept_and_what_is_known_of_others_does_not_matter() {
     let model = loud::<Flex>(Family::Autoregressive);
-    // Every text of another pattern.
+    // Every text has a different pattern of known tokens.
     let rows = 8;
     let known: Vec<bool> = (0..rows)
         .flat_map(|row| [row & 1 > 0, row & 2 > 0, row & 4 > 0])
@@ -194,11 +194,11 @@ fn what_does_not_fit_is_named() {
     let long = Tokens::new(vec![0; 4], 4);
     assert_eq!(
         write(&model, &long).unwrap_err().to_string(),
-        "1 texts of 3 tokens cannot be given 1 of 4"
+        "known tokens must be 1 texts of 3 tokens, found 1 of 4"
     );
     let fits = Tokens::new(vec![0; 3], 3);
     assert_eq!(
         write(&other, &fits).unwrap_err().to_string(),
-        "autoregressive samples by a network of family autoregressive"
+        "the sampler autoregressive needs a network of family autoregressive"
     );
 }

@@ -1,8 +1,9 @@
-//! Uniform noise as what Gaussian noise decodes to, and training on the Gaussian noise itself.
+//! Uniform-state diffusion as decoded Gaussian diffusion, and training on softened Gaussian noise.
 //!
-//! Of α̃·e_y + σ̃·ε, noise on the one-hot vector of a token y, the argmax is y with probability P, and any other token alike otherwise: a uniform-state
-//! diffusion at α = (V·P − 1)/(V − 1) (Duo, equation 10; `mathematics.md`, section 7). A network that reads a softmax of it in the place
-//! of the argmax sees more of the token, and learns faster at first.
+//! Let α̃·e_y + σ̃·ε be a noisy one-hot vector of a token y. Its argmax is y with probability P,
+//! and uniform over the other tokens otherwise: a uniform-state diffusion at α = (V·P − 1)/(V − 1)
+//! (Duo, equation 10; `mathematics.md`, section 7). A network that takes a softmax instead of the
+//! argmax gets more information about the token, and learns faster at first.
 
 use crate::schedule::Level;
 use crate::{Tokens, predict::row};
@@ -16,12 +17,12 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What weighs less beside the largest entry of a softmax is left out: below the rounding of f32.
+/// Softmax entries below this share of the largest one are dropped; it is below f32 rounding.
 const NEGLIGIBLE: f64 = 1e-8;
-/// Half of the step of g that α′ is a difference over.
+/// Half the step of g in the finite difference for α′.
 const HALF_STEP: f64 = 1e-4;
 
-/// Gaussian noise whose g = −log α̃²/σ̃² grows with time.
+/// A Gaussian noise schedule: g = −log(α̃²/σ̃²) grows linearly with time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gamma {
@@ -32,24 +33,24 @@ pub struct Gamma {
 }
 
 impl Gamma {
-    /// The published curriculum's, for vocabularies of tens of thousands.
+    /// The published curriculum, for vocabularies of tens of thousands of tokens.
     pub const CURRICULUM: Self = Self {
         first: -3.5,
         last: -1.75,
     };
-    /// The published distillation's.
+    /// The published distillation.
     pub const DISTILLATION: Self = Self {
         first: -4.0,
         last: -1.0,
     };
 
-    /// g at a time.
+    /// Returns g at time `t`.
     pub fn at(&self, t: f64) -> f64 {
         self.first + t * (self.last - self.first)
     }
 }
 
-/// From Gaussian noise to the uniform-state diffusion that it decodes to.
+/// The transform from Gaussian noise levels to levels of the decoded uniform-state diffusion.
 #[derive(Clone, Debug)]
 pub struct Transform {
     quadrature: Arc<DecodingQuadrature>,
@@ -57,7 +58,7 @@ pub struct Transform {
 }
 
 impl Transform {
-    /// Among V tokens.
+    /// Creates the transform for V tokens.
     pub fn new(vocab_size: usize) -> Self {
         Self {
             quadrature: Arc::new(DecodingQuadrature::new()),
@@ -70,25 +71,27 @@ impl Transform {
         self.vocab_size
     }
 
-    /// α at g, in \[0, 1\]. The integral itself, by quadrature: a microsecond, so it needs no table.
+    /// Returns α at g, in \[0, 1\].
+    ///
+    /// The integral is computed by quadrature. This takes a microsecond, so no table is needed.
     pub fn alpha(&self, g: f64) -> f64 {
         let v = self.vocab_size as f64;
         let right = (self.quadrature).probability(self.vocab_size, (-g / 2.0).exp());
         ((v * right - 1.0) / (v - 1.0)).clamp(0.0, 1.0)
     }
 
-    /// α and its derivative by time, where g moves from one end of `gamma` to the other.
+    /// Returns α and its time derivative at time `t` of the schedule `gamma`.
     pub fn level(&self, gamma: Gamma, t: f64) -> Level {
         let g = gamma.at(t);
         let rise = self.alpha(g + HALF_STEP) - self.alpha(g - HALF_STEP);
         Level {
-            // Where nothing is noise there is no loss, but a division by nothing.
+            // Without noise the loss is zero, but its rate divides by zero.
             alpha: self.alpha(g).clamp(1e-6, 1.0 - 1e-6),
             slope: rise / (2.0 * HALF_STEP) * (gamma.last - gamma.first),
         }
     }
 
-    /// The noise under which a share `alpha` of the tokens decodes to itself: g by bisection.
+    /// Returns the g at which a share `alpha` of the tokens is kept, by bisection.
     pub fn g_of_alpha(&self, alpha: f64) -> f64 {
         let (mut low, mut high) = (-12.0, 12.0);
         for _ in 0..60 {
@@ -102,7 +105,9 @@ impl Transform {
         f64::midpoint(low, high)
     }
 
-    /// A range of g that leads from as good as no noise to as good as noise alone, for vocabularies that the published one does not suit.
+    /// Returns a range of g from almost no noise (α = 0.999) to almost pure noise (α = 0.05).
+    ///
+    /// It fits any vocabulary size, unlike the published ranges.
     pub fn covering(&self) -> Gamma {
         Gamma {
             first: self.g_of_alpha(0.999),
@@ -111,7 +116,8 @@ impl Transform {
     }
 }
 
-/// Noise on the one-hot vector of a token, as far as it matters: the noise at its own place, and the largest of the others.
+/// Noise on the one-hot vector of a token, drawn lazily: its own entry, and the largest of
+/// the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Noise {
     own: f64,
@@ -121,7 +127,7 @@ pub(crate) struct Noise {
 }
 
 impl Noise {
-    /// For the token `y` among V.
+    /// Draws the noise for token `y` of V.
     pub(crate) fn draw<R: Rng + ?Sized>(y: i32, vocab_size: usize, rng: &mut R) -> Self {
         let mut others = Descending::new(vocab_size - 1);
         let own = rng.sample(StandardNormal);
@@ -134,7 +140,7 @@ impl Noise {
         }
     }
 
-    /// The argmax of α̃·e_y + σ̃·ε at g.
+    /// Returns the argmax of α̃·e_y + σ̃·ε at g.
     pub(crate) fn decoded(&self, y: i32, g: f64) -> i32 {
         let (signal, noise) = amplitudes(g);
         if signal + noise * self.own >= noise * self.largest {
@@ -144,7 +150,8 @@ impl Noise {
         }
     }
 
-    /// softmax((α̃·e_y + σ̃·ε)/temperature) at g: tokens and weights, the largest first, without what is negligible.
+    /// Returns softmax((α̃·e_y + σ̃·ε)/temperature) at g: tokens and weights in descending order,
+    /// without negligible ones.
     fn softened<R: Rng + ?Sized>(
         mut self,
         y: i32,
@@ -181,15 +188,15 @@ impl Noise {
     }
 }
 
-/// α̃ and σ̃: α̃² = 1/(1 + e^g), and the two squares sum to one.
+/// Returns α̃ and σ̃ at g, with α̃² = 1/(1 + e^g) and α̃² + σ̃² = 1.
 fn amplitudes(g: f64) -> (f64, f64) {
     let signal = 1.0 / (1.0 + g.exp());
     (signal.sqrt(), (1.0 - signal).sqrt())
 }
 
-/// A token that is none of these.
+/// Draws a uniform token that is not in `taken`.
 fn other<R: Rng + ?Sized>(taken: &[i32], vocab_size: usize, rng: &mut R) -> i32 {
-    // Among those that are left the one of a random number, counted past the taken ones.
+    // Draw a rank among the remaining tokens, then skip the taken ones.
     let mut sorted = taken.to_vec();
     sorted.sort_unstable();
     let mut token = rng.random_range(0..(vocab_size - taken.len()) as i32);
@@ -201,7 +208,7 @@ fn other<R: Rng + ?Sized>(taken: &[i32], vocab_size: usize, rng: &mut R) -> i32 
     token
 }
 
-/// Training on softened Gaussian noise, for so many steps.
+/// Training on softened Gaussian noise during the first steps.
 #[derive(Clone, Debug)]
 pub struct Curriculum {
     transform: Transform,
@@ -211,7 +218,9 @@ pub struct Curriculum {
 }
 
 impl Curriculum {
-    /// For the first `steps` steps, softmax at `temperature`; published: half of training, 1e-3.
+    /// Creates a curriculum for the first `steps` steps with a softmax at `temperature`.
+    ///
+    /// The published values are half of the training steps and 1e-3.
     pub fn new(vocab_size: usize, gamma: Gamma, temperature: f64, steps: u64) -> Self {
         Self {
             transform: Transform::new(vocab_size),
@@ -221,12 +230,13 @@ impl Curriculum {
         }
     }
 
-    /// Whether it still applies in a step.
+    /// Returns `true` if the curriculum applies in a step.
     pub fn lasts(&self, step: u64) -> bool {
         step < self.steps
     }
 
-    /// What the softened noise decodes to, its levels, and what the network says to the softened noise itself.
+    /// Returns the decoded tokens, their levels, and the prediction of the network from the
+    /// softened noise.
     pub(crate) fn predict<B: Backend, R: Rng + ?Sized>(
         &self,
         model: &Dit<B>,
@@ -244,7 +254,7 @@ impl Curriculum {
         (noisy, levels, prediction)
     }
 
-    /// What the noise decodes to, and the tokens and weights of its softmax at every position.
+    /// Returns the decoded tokens, and the tokens and weights of the softmax at every position.
     pub(super) fn soften<R: Rng + ?Sized>(
         &self,
         tokens: &Tokens,
@@ -267,7 +277,7 @@ impl Curriculum {
     }
 }
 
-/// The weighted sum of embeddings at every position, `[rows, length, width]`.
+/// Returns the weighted sum of embeddings at every position, `[rows, length, width]`.
 pub(super) fn mixed<B: Backend>(
     model: &Dit<B>,
     spread: &[Vec<(i32, f64)>],

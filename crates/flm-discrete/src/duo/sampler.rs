@@ -1,4 +1,4 @@
-//! From uniform tokens to text.
+//! The sampler of uniform-state diffusion, from uniform tokens to text.
 
 use crate::predict::Predict;
 use crate::schedule::{Level, LogLinear};
@@ -7,23 +7,28 @@ use burn::tensor::backend::Backend;
 use flm_denoiser::Dropout;
 use rand::{Rng, RngExt};
 
-/// What a token z at level α becomes at an earlier level α′, if a denoiser gives it the probability p_z to be clean: it stays, is drawn from the
-/// denoiser, or is uniform, with these probabilities, which sum to one.
+/// The posterior of a token z at level α for an earlier level α′, as a mixture.
 ///
-/// With α″ = α/α′ and the denominator V·α·p_z + 1 − α they are V·α·p_z + α″ − α, α′ − α, and (1 − α″)·(1 − α′) (Duo, equation 3;
-/// `mathematics.md`, section 7). So the posterior, which is V wide, is never made.
+/// The token stays, is drawn from the denoiser, or is drawn uniformly, with these probabilities,
+/// which sum to one. p_z is the denoiser's probability that the clean token is z.
+///
+/// With α″ = α/α′ and the denominator V·α·p_z + 1 − α, the numerators are V·α·p_z + α″ − α, α′ − α
+/// and (1 − α″)·(1 − α′) (Duo, equation 3; `mathematics.md`, section 7). So the posterior over V
+/// tokens is never computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PosteriorWeights {
-    /// Probability to stay z.
+    /// Probability that the token stays z.
     pub stay: f64,
-    /// Probability to be drawn from the denoiser.
+    /// Probability that the token is drawn from the denoiser.
     pub drawn: f64,
-    /// Probability to be drawn uniformly.
+    /// Probability that the token is drawn uniformly.
     pub uniform: f64,
 }
 
 impl PosteriorWeights {
-    /// From the level `alpha` to `earlier`, which is larger, among V tokens, where the denoiser gives the token `p` to be clean.
+    /// Computes the weights for a step from level `alpha` to the larger level `earlier`.
+    ///
+    /// `p` is the denoiser's probability that the clean token is the current one.
     pub fn new(alpha: f64, earlier: f64, vocab_size: usize, p: f64) -> Self {
         let (own, kept) = (vocab_size as f64 * alpha * p, alpha / earlier);
         let all = own + 1.0 - alpha;
@@ -35,17 +40,18 @@ impl PosteriorWeights {
     }
 }
 
-/// How the last step ends.
+/// The kind of the last step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tail {
-    /// As every step: tokens are drawn.
+    /// Draws tokens, as in every step.
     Ancestral,
-    /// With the tokens that the denoiser finds likeliest, as the published code does. It does not weigh what is there already.
+    /// Takes the denoiser's argmax, as the published code does. It ignores the evidence of the
+    /// current tokens.
     #[default]
     Greedy,
 }
 
-/// Uniform tokens, which samples start from: a text of `length` by each generator.
+/// Draws uniform tokens to start sampling from: a text of `length` tokens per generator.
 pub fn prior<R: Rng>(vocab_size: usize, length: usize, rngs: &mut [R]) -> Tokens {
     let ids = rngs.iter_mut().flat_map(|rng| {
         let token = || rng.random_range(0..vocab_size as i32);
@@ -56,16 +62,17 @@ pub fn prior<R: Rng>(vocab_size: usize, length: usize, rngs: &mut [R]) -> Tokens
     Tokens::new(ids.collect(), length)
 }
 
-/// Moves `start`, uniform tokens, to texts in `sampling.steps` steps, each an evaluation of all of them. Where `known` says so, a token
-/// stays what it is.
+/// Samples texts from the uniform tokens `start` in `sampling.steps` steps.
+///
+/// Each step evaluates all texts. Tokens marked in `known` stay unchanged.
 ///
 /// # Errors
 ///
-/// Impossible settings.
+/// [`SamplingError`] if the settings are invalid.
 ///
 /// # Panics
 ///
-/// If `known` is not as long as the tokens, or there are not as many generators as texts.
+/// If `known` and the tokens differ in length, or the numbers of generators and texts differ.
 pub fn sample<B: Backend, R: Rng>(
     model: &impl Predict<B>,
     start: Tokens,
@@ -75,9 +82,9 @@ pub fn sample<B: Backend, R: Rng>(
     rngs: &mut [R],
 ) -> Result<Sampled, SamplingError> {
     sampling.check()?;
-    assert_eq!(start.rows(), rngs.len(), "a generator for each text");
+    assert_eq!(start.rows(), rngs.len(), "one generator per text");
     if let Some(known) = known {
-        assert_eq!(known.len(), start.ids().len(), "a token is known or not");
+        assert_eq!(known.len(), start.ids().len(), "one known flag per token");
     }
     let schedule = LogLinear::default();
     let free: Vec<usize> = (0..start.ids().len())
@@ -101,7 +108,7 @@ pub fn sample<B: Backend, R: Rng>(
     })
 }
 
-/// A step of the tokens at `free` from `level` to the level `earlier`, or to the likeliest clean ones.
+/// Moves the tokens at `free` from `level` to the level `earlier`, or to the argmax for `None`.
 fn update<B: Backend, R: Rng>(
     model: &impl Predict<B>,
     tokens: &mut Tokens,

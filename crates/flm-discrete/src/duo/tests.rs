@@ -1,4 +1,4 @@
-//! Against a distribution whose denoiser is known.
+//! Tests against a distribution with a known denoiser.
 
 use super::curriculum::{Gamma, Noise, Transform};
 use super::*;
@@ -13,7 +13,7 @@ fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// A generator for each of some texts.
+/// One generator per text.
 fn rngs(count: usize, seed: u64) -> Vec<ChaCha8Rng> {
     let one = |row| flm_simplex::stream::generator(seed, 0, row as u64, 0);
     (0..count).map(one).collect()
@@ -29,7 +29,8 @@ fn posteriors_are_those_of_bayes() {
                 let found = PosteriorWeights::new(alpha, earlier, VOCAB, probability);
                 let sum = found.stay + found.drawn + found.uniform;
                 assert!((sum - 1.0).abs() < 1e-12 && found.stay >= 0.0 && found.uniform >= 0.0);
-                // Of x that has the probabilities p before z is seen: p(s | z) = Σ_x p(x)·kernel(x→s)·kernel(s→z) / Σ_x p(x)·kernel(x→z).
+                // With the prior p of x: p(s | z) = Σ_x p(x)·kernel(x→s)·kernel(s→z) / Σ_x
+                // p(x)·kernel(x→z).
                 let kernel =
                     |from: usize, to: usize, alpha| toy.kernel(from as i32, to as i32, alpha);
                 let mean = |f: &dyn Fn(usize) -> f64| (0..VOCAB).map(|x| p[x] * f(x)).sum::<f64>();
@@ -59,7 +60,8 @@ fn with_the_true_denoiser_the_bound_is_above_the_entropy_and_near_and_with_anoth
     };
     let (truth, other) = (estimate(1.0), estimate(0.01));
     let exact = toy.entropy() / LENGTH as f64;
-    // In infinitely many steps no two tokens change at once, so the bound is tight for the truth.
+    // With infinitely many steps no two tokens change at once, so the bound is tight for the
+    // true denoiser.
     assert!(
         (truth.nats - exact).abs() < 5.0 * truth.error,
         "{truth:?}, {exact}"
@@ -90,7 +92,7 @@ fn many_steps_sample_the_distribution_and_one_step_its_marginals() {
             } else {
                 alone(0, text[0]) * alone(1, text[1])
             };
-            // Steps of 1/128 are off by about that; five standard deviations beside it.
+            // The error of steps of 1/128, plus five standard deviations.
             let bound = 2.0 / 128.0 + 5.0 * (0.25 / rows as f64).sqrt();
             assert!(
                 (share - expected).abs() < bound,
@@ -98,7 +100,7 @@ fn many_steps_sample_the_distribution_and_one_step_its_marginals() {
             );
         }
     }
-    // The likeliest first token is 0, the likeliest second 1.
+    // The likeliest first token is 0, the likeliest second token 1.
     let greedy = found(1, Tail::Greedy);
     assert!(greedy.contains(&([0, 1], 1.0)), "{greedy:?}");
 }
@@ -128,7 +130,7 @@ fn what_is_known_stays() {
 fn the_prior_has_nothing_to_say_of_noise_and_everything_of_data() {
     assert!(prior_nats(0.0, 7).abs() < 1e-12);
     assert!((prior_nats(1.0, 7) - 7.0_f64.ln()).abs() < 1e-12);
-    // V·α²/2 to first order.
+    // (V − 1)·α²/2 to leading order.
     assert!((prior_nats(1e-3, 61) - 60.0 * 1e-6 / 2.0).abs() < 2e-6);
 }
 
@@ -147,7 +149,7 @@ fn gaussian_noise_decodes_as_often_as_the_transform_says() {
             for (token, count) in counts.into_iter().enumerate() {
                 let same = if token == 1 { alpha } else { 0.0 };
                 let p = same + (1.0 - alpha) / vocab as f64;
-                // Five standard deviations and one of 165 counts: false alarm 1e-4.
+                // Five standard deviations plus one, for 165 counts: false positive rate 1e-4.
                 let bound = 5.0 * (f64::from(draws) * p * (1.0 - p)).sqrt() + 1.0;
                 assert!(
                     (f64::from(count) - f64::from(draws) * p).abs() < bound,
@@ -161,7 +163,7 @@ fn gaussian_noise_decodes_as_often_as_the_transform_says() {
 #[test]
 fn levels_of_the_transform_have_its_slope_and_range() {
     let transform = Transform::new(2);
-    // Of two tokens P is Φ(r/√2), with r = e^(−g/2): α = erf(r/2), and dα/dg = −r·e^(−r²/4)/(2·√π).
+    // For two tokens P = Φ(r/√2), with r = e^(−g/2): α = erf(r/2), and dα/dg = −r·e^(−r²/4)/(2·√π).
     let gamma = Gamma {
         first: -2.0,
         last: 2.0,
@@ -200,12 +202,13 @@ fn softened_noise_is_its_argmax_when_it_is_cold_and_dense_softmax_otherwise() {
         }
         (curriculum::mixed(&model, &spread, [4, 5]), noisy, spread)
     };
-    // So cold that two entries would have to agree in ten digits to share.
+    // The temperature is so low that two entries share weight only if they agree in ten digits.
     let (cold, noisy, _) = state(1e-10);
     let plain = model.read(noisy.tensor(&Default::default()));
     let change: f32 = (cold - plain).abs().max().into_scalar();
     assert!(change < 1e-6, "{change}");
-    // So warm that all tokens count, and the weighted sum is that of the dense matrix.
+    // The temperature is so high that all tokens count, and the weighted sum equals the
+    // dense product.
     let (warm, _, spread) = state(1.0);
     assert!(spread.iter().all(|entries| entries.len() == 40));
     let embedding: Vec<f32> = model.embed().embedding.val().into_data().to_vec().unwrap();

@@ -1,4 +1,4 @@
-//! From masked tokens to text.
+//! The sampler of masked diffusion, from masked tokens to text.
 
 use super::masked_positions;
 use crate::schedule::{Level, LogLinear};
@@ -7,19 +7,22 @@ use burn::tensor::backend::Backend;
 use flm_denoiser::Dropout;
 use rand::{Rng, RngExt};
 
-/// Fills the masked tokens of `start` in `sampling.steps` ancestral steps; what is no mask token stays.
+/// Fills the mask tokens of `start` in `sampling.steps` ancestral steps; other tokens stay.
 ///
-/// In a step from α to α′ each mask token becomes a token with probability (α′ − α)/(1 − α), whichever the network draws for it. The last step fills all
-/// that are left. Which masked tokens those are does not depend on the network, so it is drawn first: `cached`, a text of which none is filled
-/// in a step does not go through the network, which is told no time and would answer as before. The samples are the same.
+/// In a step from α to α′ each mask token is filled with probability (α′ − α)/(1 − α), with a token
+/// drawn from the network's prediction. The last step fills all remaining ones. The choice of
+/// positions does not depend on the network, so it is drawn first. With `cached`, texts without a
+/// filled position in a step are not evaluated. Samples stay the same, because the network has no
+/// time input.
 ///
 /// # Errors
 ///
-/// Impossible settings.
+/// [`SamplingError`] if the settings are invalid.
 ///
 /// # Panics
 ///
-/// If there are not as many generators as texts: each is drawn by its own, so that it does not depend on those beside it.
+/// If the numbers of generators and texts differ. Each text has its own generator, so that it does
+/// not depend on its batch.
 pub fn sample<B: Backend, R: Rng>(
     model: &impl Predict<B>,
     start: Tokens,
@@ -28,7 +31,7 @@ pub fn sample<B: Backend, R: Rng>(
     rngs: &mut [R],
 ) -> Result<Sampled, SamplingError> {
     sampling.check()?;
-    assert_eq!(start.rows(), rngs.len(), "a generator for each text");
+    assert_eq!(start.rows(), rngs.len(), "one generator per text");
     let (mask_token, schedule) = (model.vocab_size(), LogLinear::default());
     let (mut tokens, mut evaluations) = (start, 0);
     for step in 0..sampling.steps {
@@ -56,7 +59,7 @@ pub fn sample<B: Backend, R: Rng>(
     })
 }
 
-/// The rows to evaluate: those of these positions, or all.
+/// Returns the rows to evaluate: those of `positions` if `cached`, otherwise all.
 fn touched(positions: &[usize], tokens: &Tokens, cached: bool) -> Vec<usize> {
     if !cached {
         return (0..tokens.rows()).collect();
@@ -66,7 +69,7 @@ fn touched(positions: &[usize], tokens: &Tokens, cached: bool) -> Vec<usize> {
     rows
 }
 
-/// Draws tokens for these positions, which lie in `rows`.
+/// Draws tokens at `positions`, which lie in `rows`.
 fn fill<B: Backend, R: Rng>(
     model: &impl Predict<B>,
     tokens: &mut Tokens,

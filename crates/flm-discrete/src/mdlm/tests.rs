@@ -1,4 +1,4 @@
-//! Against a distribution whose denoiser is known.
+//! Tests against a distribution with a known denoiser.
 
 use super::*;
 use crate::tests::toy::{Kind, LENGTH, Toy, VOCAB, shares};
@@ -12,7 +12,7 @@ fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// A generator for each of some texts.
+/// One generator per text.
 fn rngs(count: usize, seed: u64) -> Vec<ChaCha8Rng> {
     let one = |row| flm_simplex::stream::generator(seed, 0, row as u64, 0);
     (0..count).map(one).collect()
@@ -59,8 +59,9 @@ fn with_the_true_denoiser_the_bound_is_the_entropy_and_with_another_more() {
         Bound::of(&nats(&toy, &tokens, 16, &mut rng(2)), LENGTH)
     };
     let (truth, other) = (estimate(1.0), estimate(0.01));
-    // What a token says of another is the same whichever is read first, so the bound is tight. The error of the texts is none of
-    // the estimate's: all are there in their shares. Five of both.
+    // The probability of a text does not depend on the order of its tokens, so the bound is tight.
+    // The standard error includes the spread of texts, although the texts occur in their
+    // exact shares.
     let exact = toy.entropy() / LENGTH as f64;
     assert!(
         (truth.nats - exact).abs() < 5.0 * truth.error,
@@ -95,7 +96,7 @@ fn losses_are_nothing_where_a_token_is_there_and_their_mean_is_the_bounds() {
         (losses.diagnostics[1].sum, losses.diagnostics[1].count),
         (3.0, 4.0)
     );
-    // Nothing masked, nothing lost.
+    // Without masked tokens the loss is 0.
     let losses = losses_of(&prediction, &tokens, &tokens, &levels, VOCAB);
     let mean: f32 = losses.mean.inner().into_scalar();
     assert_eq!(mean, 0.0);
@@ -118,7 +119,8 @@ fn many_steps_sample_the_distribution_and_one_step_its_marginals() {
             } else {
                 alone(0, text[0]) * alone(1, text[1])
             };
-            // Two tokens fall into one step of 256 with probability 1/256. Five standard deviations beside that.
+            // Two tokens are filled in the same step of 256 with probability 1/256. Add five
+            // standard deviations.
             let bound = 1.0 / 256.0 + 5.0 * (0.25 / rows as f64).sqrt();
             assert!(
                 (share - expected).abs() < bound,
@@ -137,10 +139,10 @@ fn an_evaluation_is_saved_where_nothing_changes_and_the_samples_are_the_same() {
     );
     assert_eq!(cached.tokens, plain.tokens);
     assert_eq!(plain.evaluations, 50 * 64);
-    // A text does not depend on those beside it.
+    // A text does not depend on its batch.
     let fewer = sampled(&toy, 20, 64, true, 5);
     assert_eq!(fewer.tokens.ids(), &cached.tokens.ids()[..20 * LENGTH]);
-    // A text has two tokens, so two evaluations at most.
+    // A text has two tokens, so it takes at most two evaluations.
     assert!((50..=100).contains(&cached.evaluations));
 }
 
@@ -149,7 +151,7 @@ fn known_tokens_stay() {
     let toy = Toy::new(Kind::Masked);
     let start = Tokens::new([1, 3].repeat(100), LENGTH);
     let found = sample(&toy, start, TokenSampling::new(4), true, &mut rngs(100, 6)).unwrap();
-    // After a 1 there is a 2 for certain.
+    // After a 1 the second token is always 2.
     assert!((0..100).all(|row| found.tokens.row(row) == [1, 2]));
 }
 

@@ -1,4 +1,4 @@
-//! Small networks learn a distribution of four texts, each by its objective.
+//! Tests that small networks learn a distribution of four texts with each objective.
 
 use crate::autoregressive::{self, AutoregressiveObjective};
 use crate::duo::curriculum::{Curriculum, Transform};
@@ -20,13 +20,14 @@ type Train = Autodiff<Flex>;
 const STEPS: u64 = 300;
 const BATCH: usize = 64;
 
-/// A network after `STEPS` steps of Adam.
+/// Trains a network with `STEPS` steps of Adam.
 fn trained(
     family: Family,
     losses: impl Fn(&Dit<Train>, &Tokens, u64, &mut ChaCha8Rng) -> Losses<Train>,
 ) -> Dit<Flex> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    // A register token, as rotary attention alone cannot tell the first token from the second.
+    // Rotary attention alone cannot distinguish the first token from the second, so add a
+    // register token.
     let config = DitConfig {
         cond_dim: 16,
         register_token: true,
@@ -46,7 +47,7 @@ fn trained(
     model.valid()
 }
 
-/// A tight bound of a network that knows the distribution is the distribution's entropy.
+/// Asserts that the bound is close to the entropy, which is the bound of an exact network.
 fn assert_learned(nats: &[f64]) {
     let (found, exact) = (
         Bound::of(nats, LENGTH),
@@ -57,7 +58,8 @@ fn assert_learned(nats: &[f64]) {
         found.nats < 1.1 * exact + 4.0 * found.error,
         "{found:?}, {exact}"
     );
-    // Uniform texts have 1.1 nats per token, and independent tokens of the right frequencies 1.06.
+    // A uniform distribution has 1.1 nats per token, and independent tokens with the right
+    // frequencies 1.06.
     assert!(found.error < 0.02, "{found:?}");
 }
 
@@ -108,7 +110,7 @@ fn an_autoregression_learns() {
     let nats = autoregressive::nats(&model, &Toy::new(Kind::Masked).thousand());
     let found = Bound::of(&nats, LENGTH);
     let exact = Toy::new(Kind::Masked).entropy() / LENGTH as f64;
-    // The cross-entropy of all texts in their shares is no less, and there is nothing to estimate.
+    // The cross-entropy is at least the entropy, without estimation error.
     assert!(
         (exact - 1e-6..1.03 * exact).contains(&found.nats),
         "{found:?}, {exact}"

@@ -1,4 +1,4 @@
-//! A distribution of a few short texts, with the denoisers that it has in closed form.
+//! A distribution of a few short texts with exact denoisers.
 
 use crate::schedule::Level;
 use crate::{Predict, Tokens};
@@ -10,26 +10,26 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 
-/// Tokens.
+/// Number of tokens in the vocabulary.
 pub(crate) const VOCAB: usize = 3;
-/// Tokens of a text.
+/// Number of tokens in a text.
 pub(crate) const LENGTH: usize = 2;
 
-/// How tokens become noise.
+/// The noise process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
-    /// They become masked.
+    /// Tokens are masked.
     Masked,
-    /// They become any.
+    /// Tokens are replaced by uniform ones.
     Uniform,
 }
 
-/// Texts with their probabilities, and how wrong their denoiser is.
+/// Texts with their probabilities, and the quality of their denoiser.
 #[derive(Clone, Debug)]
 pub(crate) struct Toy {
     pub(crate) kind: Kind,
     pub(crate) texts: Vec<([i32; LENGTH], f64)>,
-    /// Log-probabilities are multiplied by this: 1 is the truth.
+    /// Factor of the denoiser's log-probabilities; 1 is exact.
     pub(crate) boldness: f64,
 }
 
@@ -42,18 +42,18 @@ impl Toy {
         }
     }
 
-    /// Entropy of a text, in nats.
+    /// Returns the entropy of a text, in nats.
     pub(crate) fn entropy(&self) -> f64 {
         -self.texts.iter().map(|(_, p)| p * p.ln()).sum::<f64>()
     }
 
-    /// The probability of a text.
+    /// Returns the probability of a text.
     pub(crate) fn probability(&self, text: &[i32]) -> f64 {
         let found = self.texts.iter().find(|(known, _)| known == text);
         found.map_or(0.0, |(_, p)| *p)
     }
 
-    /// All texts, in their shares of a thousand.
+    /// Returns a thousand rows with each text in its exact share.
     pub(crate) fn thousand(&self) -> Tokens {
         let rows = self.texts.iter().flat_map(|(text, p)| {
             let count = (p * 1_000.0).round() as usize;
@@ -62,7 +62,7 @@ impl Toy {
         Tokens::new(rows.collect(), LENGTH)
     }
 
-    /// How likely a token becomes another at a level.
+    /// Returns the probability that a token becomes another at a noise level.
     pub(crate) fn kernel(&self, from: i32, to: i32, alpha: f64) -> f64 {
         let same = if from == to { alpha } else { 0.0 };
         match self.kind {
@@ -72,8 +72,11 @@ impl Toy {
         }
     }
 
-    /// How likely `token` is at `position`, by enumeration. Of a mask token no more is known than the others say; where tokens are replaced, the bound and the
-    /// posterior ask for the same, what *others* say, and add themselves what the token says of itself.
+    /// Returns the probability of `token` at `position` given all *other* positions,
+    /// by enumeration.
+    ///
+    /// A mask token carries no evidence of its own. For replaced tokens, the bound and the
+    /// posterior add the evidence of the token itself.
     fn posterior(&self, noisy: &[i32], position: usize, token: i32, alpha: f64) -> f64 {
         let joint = |text: &[i32; LENGTH], p: f64| {
             let others = (0..LENGTH).filter(|&at| at != position);
@@ -100,7 +103,7 @@ impl Predict<Flex> for Toy {
         let noisy = Tokens::of(noisy);
         let mut logits = Vec::new();
         for (row, level) in levels.iter().enumerate() {
-            // A kernel of nothing has no posterior, and its limit is that of next to nothing.
+            // A masked row at α = 0 has no posterior, so use the limit of small α.
             let alpha = level.alpha.max(1e-9);
             for position in 0..LENGTH {
                 for token in 0..VOCAB as i32 {
@@ -125,10 +128,10 @@ impl Predict<Flex> for Toy {
     }
 }
 
-/// A small network whose every parameter is drawn.
+/// Creates a small network with random parameters.
 pub(crate) fn loud<B: Backend>([vocab, length]: [usize; 2], family: Family, seed: u64) -> Dit<B> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    // A small condition, so that logits are of order one and nothing is certain.
+    // A small conditioning width keeps logits of order one and probabilities away from 0 and 1.
     let config = DitConfig {
         cond_dim: 4,
         ..DitConfig::new(vocab, length, 16, 2, 2).with_family(family)
@@ -141,7 +144,7 @@ pub(crate) fn loud<B: Backend>([vocab, length]: [usize; 2], family: Family, seed
     apply_tensors(model, Path::new("drawn"), tensors).unwrap()
 }
 
-/// How often each text of all that there are was found.
+/// Returns the share of each possible text.
 pub(crate) fn shares(tokens: &Tokens) -> Vec<([i32; LENGTH], f64)> {
     let texts = (0..VOCAB as i32).flat_map(|a| (0..VOCAB as i32).map(move |b| [a, b]));
     texts

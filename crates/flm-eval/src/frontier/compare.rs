@@ -1,59 +1,63 @@
-//! Fronts beside each other.
+//! Comparison of Pareto fronts.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Front, FrontierError};
 
-/// Several models at equal entropies.
+/// A comparison of several models at equal entropies.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The models' names; other lists are in their order.
+    /// The models' names. Other lists have the same order.
     pub labels: Vec<String>,
-    /// The least entropy that all models cover, in nats.
+    /// The lowest entropy that all models cover, in nats.
     pub from: f64,
-    /// The largest.
+    /// The highest entropy that all models cover, in nats.
     pub to: f64,
     /// Nats per token at evenly spaced entropies from `from` to `to`.
     pub grid: Vec<Row>,
-    /// The same at the entropy of the data, if that was given.
+    /// The models at the entropy of the data, if it was given.
     ///
-    /// It may lie outside of what all models cover; those that do not have `None`.
+    /// It may lie outside the common range. Models that do not cover it have `None`.
     pub data: Option<Row>,
-    /// Each model against the first.
+    /// The gap of each model to the first.
     pub gaps: Vec<Gap>,
 }
 
 /// The models at one entropy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// In nats.
+    /// The entropy, in nats.
     pub entropy: f64,
-    /// Nats per token of each model; `None`, null in JSON, where it was not measured.
+    /// Nats per token of each model; `None`, null in JSON, where the model was not measured.
     pub nats: Vec<Option<f64>>,
 }
 
-/// How much more nats a token a model pays than the first: below zero it is better.
+/// The extra nats per token of a model compared with the first. Negative values mean that the model
+/// is better.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gap {
     /// The model's name.
     pub label: String,
-    /// The mean over the entropies from [`from`](Comparison::from) to [`to`](Comparison::to).
+    /// Mean gap over the entropies from [`from`](Comparison::from) to [`to`](Comparison::to).
     ///
-    /// It is the exact integral over the width, not a mean over the grid. exp of it is the ratio
-    /// of perplexities (their geometric mean along the range).
+    /// It is the exact integral divided by the width of the range, not a mean over the grid. Its
+    /// exponential is the ratio of perplexities, as a geometric mean over the range.
     pub mean: f64,
-    /// The gap at the entropy of the data, if both cover it.
+    /// The gap at the entropy of the data, if both models cover it.
     pub data: Option<f64>,
 }
 
 impl Comparison {
-    /// Compares models over the entropies that all of them cover; `None` if there are none.
+    /// Compares models over the entropies that all of them cover.
     ///
-    /// The `grid` has so many rows, both ends included; of a range that is a single entropy one.
+    /// Returns `None` if the models have no entropy in common.
+    ///
+    /// The result has `grid` rows, including both ends, or at most one row if the range is a
+    /// single entropy.
     ///
     /// # Errors
     ///
-    /// [`FrontierError::TooFew`].
+    /// Returns [`FrontierError::TooFew`] for fewer than two fronts.
     pub fn of(
         fronts: &[Front],
         data_entropy: Option<f64>,
@@ -97,7 +101,7 @@ impl Comparison {
 }
 
 impl Front {
-    /// The mean of [`nats_at`](Self::nats_at) over a range that the front covers.
+    /// Returns the mean of [`nats_at`](Self::nats_at) over a range that the front covers.
     fn mean_nats(&self, from: f64, to: f64) -> f64 {
         let end = |entropy| self.nats_at(entropy).map(|nats| (entropy, nats));
         let within = (self.points().iter())
@@ -115,7 +119,7 @@ impl Front {
     }
 }
 
-/// So many numbers from one to the other, both included.
+/// Returns `count` evenly spaced numbers from `from` to `to`, inclusive.
 fn spaced(from: f64, to: f64, count: usize) -> Vec<f64> {
     if from == to {
         return vec![from; count.min(1)];
@@ -123,7 +127,7 @@ fn spaced(from: f64, to: f64, count: usize) -> Vec<f64> {
     let last = count.saturating_sub(1).max(1);
     (0..count)
         .map(|i| match i {
-            // Exactly, as rounding must not lead out of the range.
+            // Exact, because rounding must not leave the range.
             _ if i == last => to,
             _ => from + (to - from) * (i as f64 / last as f64),
         })
@@ -167,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_mean_gap_is_the_integral_whatever_the_grid() {
-        // Both cover [0, 2] with kinks in different places.
+        // Both cover [0, 2] with kinks at different entropies.
         let line = front(&[(0.0, 0.0), (2.0, 2.0)]);
         let bent = front(&[(0.0, 0.0), (1.5, 0.5), (2.0, 2.0), (3.0, 9.0)]);
         for grid in [0, 1, 2, 7] {
@@ -232,7 +236,7 @@ mod tests {
             prop_assert_eq!(forth.is_some(), back.is_some());
             let Some((forth, back)) = forth.zip(back) else { return Ok(()) };
             prop_assert!((forth.gaps[1].mean + back.gaps[1].mean).abs() < 1e-9);
-            // Extremes of a piecewise linear difference are at its kinks and ends.
+            // A piecewise linear difference has its extremes at its kinks and ends.
             let (from, to) = (forth.from, forth.to);
             let kinks = one.points().iter().chain(other.points()).map(|p| p.entropy);
             let gaps: Vec<f64> = kinks
@@ -241,7 +245,7 @@ mod tests {
                 .collect();
             let least = gaps.iter().copied().fold(f64::INFINITY, f64::min);
             let most = gaps.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            // Far above the rounding of sums of at most 18 terms below 9.
+            // Far above the rounding error of sums of at most 18 terms below 9.
             let slack = 1e-9;
             prop_assert!((least - slack..=most + slack).contains(&forth.gaps[1].mean));
             for row in forth.grid {

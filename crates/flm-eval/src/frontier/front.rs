@@ -1,26 +1,27 @@
-//! What a model reaches at each entropy.
+//! The best quality of a model at each entropy.
 
 use serde::Serialize;
 
 use super::{Curve, FrontierError, Point};
 
-/// The Pareto front of a [`Curve`]: the points that no other beats.
+/// The Pareto front of a [`Curve`]: its non-dominated points.
 ///
-/// A point beats another if it has no less entropy and no more nats, and is better in one. So
-/// along the front, sorted by entropy, nats rise: variety has its price.
+/// A point dominates another if it has at least its entropy and at most its nats, and is better in
+/// one of them. So nats rise with entropy along the front.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Front {
     label: String,
-    /// Entropy and nats strictly rise.
+    /// Strictly increasing in entropy and nats.
     points: Vec<Point>,
 }
 
 impl Front {
-    /// Keeps the points that no other beats; of points with the same figures the first.
+    /// Keeps the non-dominated points, and the first of several equal points.
     ///
     /// # Errors
     ///
-    /// [`FrontierError::NoPoints`] and [`FrontierError::NotFinite`].
+    /// Returns [`FrontierError::NoPoints`] for an empty curve, and [`FrontierError::NotFinite`] for
+    /// a point that is not finite.
     pub fn of(curve: &Curve) -> Result<Self, FrontierError> {
         let label = curve.label.clone();
         let is_broken = |point: &Point| !(point.entropy.is_finite() && point.nats.is_finite());
@@ -37,7 +38,7 @@ impl Front {
             return Err(FrontierError::NoPoints { label });
         }
         let mut sorted = curve.points.clone();
-        // The sort is stable, so that the first of equal points stays the first.
+        // The sort is stable, so the first of equal points stays first.
         sorted.sort_by(|a, b| {
             let by_nats = a.nats.total_cmp(&b.nats);
             b.entropy.total_cmp(&a.entropy).then(by_nats)
@@ -52,25 +53,25 @@ impl Front {
         Ok(Self { label, points })
     }
 
-    /// The model's name.
+    /// Returns the model's name.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The points, by rising entropy and rising nats; at least one.
+    /// Returns the points by increasing entropy and nats. There is at least one.
     pub fn points(&self) -> &[Point] {
         &self.points
     }
 
-    /// The least and the largest entropy of its points, in nats: what the front covers.
+    /// Returns the lowest and the highest entropy of the front, in nats.
     pub fn range(&self) -> (f64, f64) {
         let entropy = |point: Option<&Point>| point.map_or(f64::NAN, |point| point.entropy);
         (entropy(self.points.first()), entropy(self.points.last()))
     }
 
-    /// Nats per token at an entropy, linear between the points beside it.
+    /// Returns nats per token at an entropy, interpolated linearly between the neighbouring points.
     ///
-    /// `None` outside of [`range`](Self::range): nobody knows what the model does there.
+    /// Returns `None` outside [`range`](Self::range), where the model was not measured.
     pub fn nats_at(&self, entropy: f64) -> Option<f64> {
         let above = self.points.partition_point(|p| p.entropy < entropy);
         let right = self.points.get(above)?;
@@ -115,7 +116,8 @@ pub(super) mod tests {
 
     #[test]
     fn beaten_points_are_left_out() {
-        // (3.5, 5) has less entropy and more nats than (4, 4); (4, 4.5) as much and more.
+        // (3.5, 5) has less entropy and more nats than (4, 4). (4, 4.5) has equal entropy and
+        // more nats.
         let front = front(&[(5.0, 6.0), (3.5, 5.0), (4.0, 4.5), (4.0, 4.0), (3.0, 3.0)]);
         assert_eq!(figures(&front), [(3.0, 3.0), (4.0, 4.0), (5.0, 6.0)]);
         assert_eq!(front.range(), (3.0, 5.0));
@@ -159,7 +161,7 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn the_front_rises_reproduces_its_points_and_is_beaten_by_none(
-            // Coarse, so that there are ties in both figures.
+            // A coarse grid produces ties in both values.
             figures in prop::collection::vec((0_u8..12, 0_u8..12), 1..20),
         ) {
             let figures: Vec<_> = (figures.iter())

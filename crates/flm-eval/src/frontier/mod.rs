@@ -1,23 +1,23 @@
-//! Quality against entropy: models compared where they are equally varied.
+//! Quality against entropy: compares models at equal entropy.
 //!
-//! Cross-entropy alone is gamed. A temperature below one, or a model that has collapsed, makes
-//! samples more predictable, and a judge that measures how predictable they are prefers them ever
-//! more, down to the one word that is repeated for ever. So a model is not a number but a curve:
-//! the nats a token that it reaches at each entropy, as its settings (temperature, churn γ) vary.
-//! Of two models the better is the one with fewer nats **at the same entropy**, and of all
-//! entropies the data's own is the one to write at.
+//! Cross-entropy alone is misleading. A temperature below one, or a collapsed model, makes samples
+//! more predictable. A scorer that measures predictability prefers such samples, in the extreme a
+//! single repeated word. So a model is a curve, not a number: its nats per token at each entropy,
+//! as its settings (temperature, churn γ) vary. The better of two models has fewer nats **at the
+//! same entropy**. The most relevant entropy is that of the data.
 //!
-//! - A [`Curve`] holds a model's [`Point`]s, one per setting that was measured.
-//! - Its [`Front`] are the points that no other beats in both figures, and the line through them.
-//!   A mixture of the samples of two settings has the mixture of their entropies (a mean over
-//!   samples), and that of their nats if they are as long: what is on the line can be had.
-//! - [`Comparison`] puts the fronts of several models beside each other, over the entropies that
-//!   all of them cover. **Nothing is extrapolated**: where a model was not measured, it has no figure.
+//! - A [`Curve`] holds a model's [`Point`]s, one per measured setting.
+//! - Its [`Front`] consists of the non-dominated points and the line through them. A mixture of the
+//!   samples of two settings has the mixture of their entropies (a mean over samples). It also has
+//!   the mixture of their nats if the samples are equally long. So every point on the line is
+//!   attainable.
+//! - [`Comparison`] compares the fronts of several models over the entropies that all of them
+//!   cover. **Nothing is extrapolated**: a model has no value where it was not measured.
 //!
-//! Two things it does not see. Entropy within a sample grows with its length, so compare samples of
-//! one length. And it knows nothing of the other samples, so a model that always writes one varied
-//! text looks well: hold [`distinct_share`](crate::distinct_share) and
-//! [`self_bleu`](crate::self_bleu) beside it.
+//! The comparison has two blind spots. Entropy within a sample grows with its length, so compare
+//! samples of one length. It also ignores similarity between samples, so a model that always writes
+//! the same varied text scores well. Check [`distinct_share`](crate::distinct_share) and
+//! [`self_bleu`](crate::self_bleu) as well.
 //!
 //! ```
 //! use flm_eval::frontier::{Comparison, Curve, Front, Point};
@@ -28,7 +28,7 @@
 //!         .map(|(entropy, nats)| Point { temperature: None, gamma: None, steps: 4, entropy, nats })
 //!         .to_vec(),
 //! };
-//! // The second is better at any setting that was tried, but only for being less varied.
+//! // The second has fewer nats in every pair of settings, but only because it is less varied.
 //! let ours = curve("ours", [(4.1, 4.4), (4.3, 4.8)]);
 //! let theirs = curve("theirs", [(4.0, 4.35), (4.2, 4.75)]);
 //! let fronts = [Front::of(&ours)?, Front::of(&theirs)?];
@@ -46,34 +46,34 @@ pub use self::front::Front;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The figures of one model at one setting.
+/// The measurements of one model at one setting.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Evaluations of the network, or steps of whatever writes.
+    /// Network evaluations, or steps of the sampler.
     pub steps: usize,
     /// Churn of the flow-map sampler, if it has one.
     #[serde(default)]
     pub gamma: Option<f64>,
-    /// Temperature of the logits, if it was set.
+    /// Temperature of the logits, if one was set.
     #[serde(default)]
     pub temperature: Option<f64>,
     /// [Unigram entropy](crate::mean_unigram_entropy) of a sample, in nats.
     pub entropy: f64,
-    /// Cross-entropy against a judge in nats per token, such as
+    /// Cross-entropy under a scorer in nats per token, such as
     /// [`GenPpl::nats_per_token`](crate::GenPpl): the logarithm of a perplexity.
     pub nats: f64,
 }
 
-/// What was measured of one model.
+/// The measured points of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// The model's name.
     pub label: String,
-    /// Its points, in any order. Of one number of steps, if models are compared at equal cost.
+    /// The points in any order. Use a single number of steps to compare models at equal cost.
     pub points: Vec<Point>,
 }
 
-/// Curves that cannot be compared.
+/// An error for curves that cannot be compared.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum FrontierError {
@@ -83,24 +83,24 @@ pub enum FrontierError {
         /// The curve's name.
         label: String,
     },
-    /// A figure that is no number.
+    /// A value that is not finite.
     #[error(
         "expected finite figures in point {index} of {label}, found an entropy of {entropy} and {nats} nats"
     )]
     NotFinite {
         /// The curve's name.
         label: String,
-        /// The point's place, counted from 0.
+        /// The point's index, counted from 0.
         index: usize,
-        /// Its entropy.
+        /// The point's entropy.
         entropy: f64,
-        /// Its nats.
+        /// The point's nats.
         nats: f64,
     },
-    /// Less than two fronts.
+    /// Fewer than two fronts.
     #[error("expected at least two models to compare, found {found}")]
     TooFew {
-        /// How many there are.
+        /// The number of fronts.
         found: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Every string of a grammar with its probability, by brute force: what the chart is tested with.
+//! Brute-force enumeration of a grammar's strings with their probabilities, to test the chart.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::expand::Item;
 
 type Strings = HashMap<Vec<String>, f64>;
 
-/// The strings of the start node. Only for languages of some thousand strings.
+/// Returns the strings of the start node. Only for languages of some thousand strings.
 pub(super) fn strings(grammar: &Grammar) -> Strings {
     let mut nodes: Vec<Strings> = Vec::new();
     for alternatives in &grammar.nodes {
@@ -41,7 +41,7 @@ pub(super) fn strings(grammar: &Grammar) -> Strings {
     nodes.pop().unwrap_or_default()
 }
 
-/// A layered grammar: layer i uses words and later layers, and the next one for certain.
+/// Generates a layered grammar. Layer i uses words and later layers, and always the next layer.
 pub(super) fn random_grammar() -> impl Strategy<Value = String> {
     let items = |layer: usize| {
         let later: Vec<String> = ["a", "b", "()"]

@@ -1,14 +1,14 @@
-//! What can be wrong with a grammar, and where.
+//! Errors in a grammar's source.
 
 use thiserror::Error;
 
-/// A fault in a grammar's source, with the line it was found on.
+/// An error in a grammar's source, with its line.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("line {line}: {kind}")]
 pub struct GrammarError {
     /// Line of the source, counted from 1.
     pub line: usize,
-    /// What is wrong there.
+    /// The kind of error.
     pub kind: GrammarErrorKind,
 }
 
@@ -18,7 +18,7 @@ impl GrammarError {
     }
 }
 
-/// The faults a grammar can have.
+/// The kinds of errors in a grammar.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum GrammarErrorKind {
@@ -30,33 +30,33 @@ pub enum GrammarErrorKind {
         /// The line's first token.
         found: String,
     },
-    /// A declaration that does not have its form.
+    /// A malformed declaration.
     #[error("expected `{expected}`")]
     Declaration {
-        /// The form it should have.
+        /// The expected form.
         expected: &'static str,
     },
-    /// A name that is declared twice: features, their values and parts share one name space.
+    /// A name that is declared twice. Features, their values and parts share one namespace.
     #[error("`{name}` is declared twice")]
     Duplicate {
         /// The name.
         name: String,
     },
-    /// A part names a feature, or a value of it, that does not exist.
+    /// A part refers to an unknown feature or to an unknown value of it.
     #[error("`{name}` is not {what}")]
     Unknown {
         /// The name.
         name: String,
-        /// What it should have been.
+        /// The expected kind of name.
         what: &'static str,
     },
-    /// A token that starts like a symbol but is not one.
+    /// A malformed symbol.
     #[error("expected a symbol such as `Name` or `Name[sg,gen]`, without spaces, found `{found}`")]
     Symbol {
         /// The token.
         found: String,
     },
-    /// Something in brackets that is neither a value nor a variable.
+    /// An argument in brackets that is neither a value nor a variable.
     #[error("`{argument}` in `{symbol}` is neither a feature's value nor a variable")]
     Argument {
         /// The symbol as written.
@@ -64,7 +64,7 @@ pub enum GrammarErrorKind {
         /// The unknown argument.
         argument: String,
     },
-    /// A symbol that is used with features other than those it was first written with.
+    /// A symbol whose features differ from those of its first mention.
     #[error("`{symbol}` has the features [{found}], but [{expected}] on line {first_line}")]
     Signature {
         /// The symbol's name.
@@ -76,7 +76,7 @@ pub enum GrammarErrorKind {
         /// Line of the first mention.
         first_line: usize,
     },
-    /// A weight that is no number, or outside of 1e-6 to 1e6, or not at an alternative's end.
+    /// A weight that is not a number, is outside 1e-6 to 1e6, or is not at an alternative's end.
     #[error(
         "expected a weight such as `@2` from 1e-6 to 1e6 at the end of an alternative, found `{found}`"
     )]
@@ -84,13 +84,13 @@ pub enum GrammarErrorKind {
         /// The token.
         found: String,
     },
-    /// An alternative with nothing in it.
-    #[error("an alternative is empty; write `()` for no word")]
+    /// An empty alternative.
+    #[error("an alternative is empty; write `()` for the empty string")]
     EmptyAlternative,
-    /// No `start` declaration.
+    /// A missing `start` declaration.
     #[error("expected a declaration `start Symbol`, found none")]
     NoStart,
-    /// A symbol, with the values it is needed for, that no rule defines.
+    /// A symbol with feature values that no rule defines.
     #[error("no rule defines `{symbol}`")]
     Undefined {
         /// The symbol, for example `Kin[pl,n]`.
@@ -102,22 +102,22 @@ pub enum GrammarErrorKind {
         /// The rule's head as written.
         symbol: String,
     },
-    /// A symbol that derives itself: the language would not be finite.
+    /// A symbol that derives itself, which would make the language infinite.
     #[error("recursion: {cycle}")]
     Recursive {
         /// The cycle, for example `A -> B -> A`.
         cycle: String,
     },
-    /// More plain alternatives than are reasonable, after the variables are expanded.
+    /// More plain alternatives than allowed, after the variables are expanded.
     #[error("the rules expand to more than {limit} plain alternatives")]
     TooLarge {
-        /// The most that are allowed.
+        /// The largest allowed number.
         limit: usize,
     },
-    /// Sentences longer than is reasonable.
+    /// Sentences longer than allowed.
     #[error("sentences can be longer than {limit} words")]
     TooLong {
-        /// The most that are allowed.
+        /// The largest allowed length, in words.
         limit: usize,
     },
 }

@@ -1,16 +1,17 @@
-//! From rules with features to a plain context-free grammar without recursion.
+//! Expands rules with features into a plain context-free grammar without recursion.
 
 use std::collections::HashMap;
 
 use super::error::{GrammarError, GrammarErrorKind as Kind};
 use super::source::{Alternative as Written, Item as WrittenItem, Mention, Rule, Source};
 
-/// Far more than a readable file needs; it stops a slip with many free variables.
+/// Limit on plain alternatives. It is far more than a readable file needs, and catches a mistake
+/// with many free variables.
 const MAX_ALTERNATIVES: usize = 100_000;
 
 type Result<T> = std::result::Result<T, GrammarError>;
 
-/// A word or a node, by number.
+/// A word or a node, by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Item {
     Word(u32),
@@ -22,14 +23,14 @@ pub(super) enum Item {
 pub(super) struct Alternative {
     /// Probability given the node.
     pub(super) p: f64,
-    /// Its logarithm, in nats.
+    /// Natural logarithm of `p`.
     pub(super) log_p: f64,
     pub(super) items: Vec<Item>,
-    /// Number of the written alternative that it is an assignment of.
+    /// Number of the written alternative from which this one was expanded.
     pub(super) written: usize,
 }
 
-/// The plain grammar: nodes stand after all nodes they use, the start node last.
+/// The plain grammar. Nodes come after all nodes they use, and the start node is last.
 #[derive(Debug)]
 pub(super) struct Plain {
     /// The distinct words, sorted.
@@ -60,19 +61,19 @@ impl Plain {
     }
 }
 
-/// A node while it is being expanded: a symbol with a value for each feature.
+/// A node during expansion: a symbol with a value for each feature.
 struct Draft<'s> {
     name: &'s str,
     values: Vec<usize>,
-    /// Line of the mention that asked for it first.
+    /// Line of the first mention.
     line: usize,
     weights: Vec<f64>,
     alternatives: Vec<Vec<Item>>,
-    /// Of each alternative, the number of the written one.
+    /// For each alternative, the number of the written one.
     written: Vec<usize>,
 }
 
-/// Values of variables, by the variables' names.
+/// Values of variables by name.
 type Binding<'s> = HashMap<&'s str, usize>;
 
 struct Expansion<'s> {
@@ -103,7 +104,7 @@ impl<'s> Expansion<'s> {
         }
     }
 
-    /// The node of a symbol under a binding; a new one is queued at the end.
+    /// Returns the node of a symbol under a binding. A new node is added to the end of the queue.
     fn node(&mut self, mention: &'s Mention, binding: &Binding<'s>) -> u32 {
         let name = mention.name.as_str();
         let values: Vec<usize> = (mention.arguments.iter())
@@ -125,7 +126,7 @@ impl<'s> Expansion<'s> {
         id
     }
 
-    /// Expands nodes until none is new: only what the start symbol needs is built.
+    /// Expands all nodes that the start symbol needs.
     fn run(&mut self) -> Result<()> {
         let source = self.source;
         let mut id = 0;
@@ -236,8 +237,8 @@ impl<'s> Expansion<'s> {
         Ok(order.iter().map(plain).collect())
     }
 
-    /// Depth-first postorder from the start node, with an explicit stack: a deep grammar must
-    /// not overflow ours.
+    /// Returns the nodes in depth-first postorder from the start node. The stack is explicit, so a
+    /// deep grammar cannot overflow the call stack.
     fn order(&self) -> Result<Vec<usize>> {
         #[derive(Clone, Copy, PartialEq)]
         enum State {
@@ -298,7 +299,7 @@ impl<'s> Expansion<'s> {
     }
 }
 
-/// The binding under which a rule's head is the symbol with these values, if there is one.
+/// Returns the binding under which a rule's head matches these values, if there is one.
 fn unify<'s>(head: &'s Mention, values: &[usize]) -> Option<Binding<'s>> {
     let mut binding = Binding::new();
     for (argument, value) in head.arguments.iter().zip(values) {
@@ -340,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_free_variable_shares_the_weight_of_its_alternative() {
-        // Three values, yet `x` keeps its half.
+        // `A` has three values, but `x` keeps probability ½.
         let text = "feature f = a b c\nstart S\nS -> x | A[f]\nA[a] -> p\nA[b] -> q\nA[c] -> r";
         let grammar = Grammar::parse(text).unwrap();
         assert!((probability(&grammar, "x") - 0.5).abs() < 1e-12);

@@ -1,33 +1,38 @@
-//! Sentence frames: which of a grammar's ways to build a sentence a sample took.
+//! Sentence frames: the top-level sentence patterns of a grammar.
 //!
-//! Validity and entropy can be had by writing one kind of sentence. The shares of the frames show it: they are few enough to be measured with some
-//! hundred samples, and their distribution is known.
+//! A model that writes a single kind of sentence can still reach high validity and entropy. The
+//! frequencies of the frames reveal it. There are few frames, so some hundred samples suffice, and
+//! their distribution is known.
 
 use super::expand::{Alternative, Item};
 use super::{Grammar, inside};
 use std::collections::BTreeMap;
 
-/// The frames of a grammar: the written alternatives that a derivation begins with, once lone symbols are replaced.
+/// The sentence frames of a grammar.
+///
+/// A frame is the first written alternative of a derivation that is not a single symbol.
 #[derive(Debug)]
 pub struct Frames<'g> {
     grammar: &'g Grammar,
-    /// Each plain alternative that is a frame with its probability from the start, and the number of its frame.
+    /// The plain alternatives of all frames, each with its probability from the start symbol and
+    /// the number of its frame.
     plain: Vec<(&'g Alternative, f64, usize)>,
     probabilities: Vec<f64>,
 }
 
-/// How the frames of samples compare with the distribution.
+/// A comparison of the frames of samples with the grammar's distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrameMatch {
-    /// Divergence Σ share·ln(share/p) of the shares of frames among valid samples from the distribution, in nats: 0 where they agree. Of n samples of the
-    /// distribution itself it is (frames − 1)/2n on average.
+    /// Divergence Σ share·ln(share/p) of the frame shares among valid samples from the
+    /// distribution, in nats; 0 if they agree. For n samples of the grammar itself its mean is
+    /// about (frames − 1)/2n.
     pub divergence: f64,
-    /// Probability, under the distribution, of the frames that were written at all, in [0, 1].
+    /// Total probability, under the distribution, of the frames that occur in samples, in [0, 1].
     pub recall: f64,
 }
 
 impl Grammar {
-    /// Its sentence frames.
+    /// Returns the sentence frames of the grammar.
     pub fn frames(&self) -> Frames<'_> {
         let mut plain = Vec::new();
         let mut open = vec![(self.nodes.len() - 1, 1.0)];
@@ -56,12 +61,13 @@ impl Grammar {
 }
 
 impl Frames<'_> {
-    /// The probability of each frame; they sum to one.
+    /// Returns the probability of each frame. They sum to one.
     pub fn probabilities(&self) -> &[f64] {
         &self.probabilities
     }
 
-    /// The number of the likeliest frame of a sentence; `None` if the language does not contain it.
+    /// Returns the number of a sentence's most probable frame; `None` if the language does not
+    /// contain the sentence.
     pub fn of<S: AsRef<str>>(&self, tokens: &[S]) -> Option<usize> {
         let words = self.grammar.ids_of(tokens)?;
         let alternatives = self.plain.iter().map(|(alternative, ..)| *alternative);
@@ -90,7 +96,7 @@ impl Frames<'_> {
             divergence: written()
                 .map(|(n, p)| share(*n) * (share(*n) / p).ln())
                 .sum(),
-            // Of all frames it may round to more than one.
+            // The sum over all frames may round to more than one.
             recall: written().map(|(_, p)| p).sum::<f64>().min(1.0),
         })
     }

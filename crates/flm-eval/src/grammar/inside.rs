@@ -1,19 +1,18 @@
-//! The inside algorithm: the weight with which a node derives a span, all derivations summed.
+//! The inside algorithm: the weight with which a node derives a span, summed over derivations.
 //!
-//! The chart goes through the starting positions from the right and, at each, through the nodes
-//! with children first; so everything a node needs is known when it is reached, without
-//! recursion. A node is tried only where it can stand. For each node and start the chart keeps
-//! the few possible ends with their weights, because in a language like ours almost every span
-//! is a node in one way or none.
+//! The chart visits start positions from right to left. At each position it visits the nodes,
+//! children first. So everything that a node needs is already known, without recursion. A node is
+//! tried only where it can occur. For each node and start, the chart keeps the few possible ends
+//! with their weights. In such languages a node derives almost every span in one way or not at all.
 
 use super::expand::{Alternative, Item, Plain};
 use super::weight::{Log, Weight};
 
-/// Nodes that can begin at a given word, found once per grammar.
+/// The nodes that can begin with a given word, computed once per grammar.
 #[derive(Debug)]
 pub(super) struct Starters {
     by_word: Vec<Vec<u32>>,
-    /// Nodes that can derive the empty string: the ones to try where no word is left.
+    /// Nodes that can derive the empty string. Only these are tried after the last word.
     empty: Vec<u32>,
 }
 
@@ -65,10 +64,10 @@ impl Starters {
     }
 }
 
-/// Where a span can end, and the weight of all that can stand up to there.
+/// Possible ends of a span, each with the total weight of what ends there.
 pub(super) type Ends<W> = Vec<(u32, W)>;
 
-/// What every node derives from every place.
+/// The inside weights of every node from every start position.
 #[derive(Debug)]
 pub(super) struct Chart<'g, W> {
     pub(super) nodes: &'g [Vec<Alternative>],
@@ -78,9 +77,11 @@ pub(super) struct Chart<'g, W> {
 }
 
 impl<'g, W: Weight> Chart<'g, W> {
-    /// The chart of `length` places, where `weigh` says what a word is worth at a place.
+    /// Computes the chart of `length` positions, where `weigh` returns the weight of a word at
+    /// a position.
     ///
-    /// `candidates` are the nodes to try from a place, children first; behind the last place too.
+    /// `candidates` returns the nodes to try from a position, children first. It is also called
+    /// with `length`, the position after the last word.
     pub(super) fn new<'c>(
         nodes: &'g [Vec<Alternative>],
         length: usize,
@@ -118,7 +119,7 @@ impl<'g, W: Weight> Chart<'g, W> {
         chart
     }
 
-    /// From where the items before can end to where this one can.
+    /// Extends a prefix by one item: computes its possible ends from those of the items before it.
     pub(super) fn advance(
         &self,
         item: Item,
@@ -146,19 +147,19 @@ impl<'g, W: Weight> Chart<'g, W> {
         }
     }
 
-    /// Where in the arena the ends of a node stand.
+    /// Returns the range of the arena that holds the ends of a node.
     pub(super) fn span(&self, node: u32, start: u32) -> std::ops::Range<usize> {
         let (from, to) = self.spans[start as usize * self.nodes.len() + node as usize];
         from as usize..to as usize
     }
 
-    /// Where in the arena those of whole sentences stand.
+    /// Returns the range of the arena that holds the ends of whole sentences.
     pub(super) fn sentences(&self) -> std::ops::Range<usize> {
         self.span(self.nodes.len() as u32 - 1, 0)
     }
 }
 
-/// Adds a weight to the one that `end` has already.
+/// Adds a weight to the entry of `end`.
 fn add<W: Weight>(ends: &mut Ends<W>, end: u32, weight: W) {
     match ends.iter_mut().find(|(other, _)| *other == end) {
         Some((_, sum)) => *sum = sum.plus(weight),
@@ -166,7 +167,7 @@ fn add<W: Weight>(ends: &mut Ends<W>, end: u32, weight: W) {
     }
 }
 
-/// Log-probability that the last node derives exactly `words`; `None` if it cannot.
+/// Returns the log-probability that the last node derives exactly `words`; `None` if it cannot.
 pub(super) fn log_prob(
     nodes: &[Vec<Alternative>],
     starters: &Starters,
@@ -176,7 +177,8 @@ pub(super) fn log_prob(
     whole(&chart.arena[chart.sentences()], words.len())
 }
 
-/// Log-probability that each of these alternatives derives exactly `words`, given that it is chosen; `None` if it cannot.
+/// Returns the log-probability that each alternative, if chosen, derives exactly `words`; `None` if
+/// it cannot.
 pub(super) fn log_probs_given<'g>(
     nodes: &'g [Vec<Alternative>],
     starters: &Starters,
@@ -196,13 +198,13 @@ pub(super) fn log_probs_given<'g>(
     alternatives.map(log_prob).collect()
 }
 
-/// The weight of what ends at `length`.
+/// Returns the log weight of the entry that ends at `length`.
 fn whole(ends: &[(u32, Log)], length: usize) -> Option<f64> {
     let end = ends.iter().find(|(end, _)| *end as usize == length);
     end.map(|(_, Log(log_p))| *log_p)
 }
 
-/// The chart of given words.
+/// Computes the chart of known words.
 fn chart<'g>(nodes: &'g [Vec<Alternative>], starters: &Starters, words: &[u32]) -> Chart<'g, Log> {
     let candidates = |start: usize| match words.get(start) {
         Some(word) => starters.by_word[*word as usize].as_slice(),
@@ -219,7 +221,7 @@ mod tests {
     use crate::Grammar;
     use crate::grammar::enumerate::{random_grammar, strings};
 
-    /// All strings over `words` with up to `max` tokens.
+    /// Returns all strings over `words` with up to `max` tokens.
     fn all_strings(words: &[String], max: usize) -> Vec<Vec<String>> {
         let mut all = vec![Vec::new()];
         let mut from = 0;
@@ -236,7 +238,8 @@ mod tests {
         all
     }
 
-    /// On every string up to a bit over the longest: the chart gives what enumeration gives.
+    /// Compares the chart with enumeration, on all strings of up to one token more than
+    /// the longest.
     fn check(grammar: &Grammar) -> Result<(), TestCaseError> {
         let expected = strings(grammar);
         let mut mass = 0.0;
@@ -268,7 +271,7 @@ mod tests {
 
     #[test]
     fn derivations_of_an_ambiguous_string_are_summed() {
-        // `a a a` has two bracketings under S -> A A, and one more as a whole.
+        // `a a a` has two bracketings under S -> A A, and a third derivation as a whole.
         let text = "start S\nS -> A A @3 | a a a\nA -> a @2 | a a";
         let grammar = Grammar::parse(text).unwrap();
         let p = grammar.log_prob(&["a", "a", "a"]).unwrap().exp();

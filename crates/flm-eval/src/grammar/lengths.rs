@@ -1,10 +1,10 @@
-//! What follows from the rules alone: lengths and the entropy of derivations.
+//! Sentence lengths and derivation entropy, computed from the rules.
 
 use super::error::{GrammarError, GrammarErrorKind as Kind};
 use super::expand::{Alternative, Item};
 
-/// Longer sentences are refused: a chart for them would be large, and doubling rules reach
-/// astronomical lengths in a few lines.
+/// Limit on the sentence length. Charts of longer sentences would be large, and doubling rules
+/// reach astronomical lengths in a few lines.
 const MAX_LENGTH: usize = 512;
 
 /// Exact properties of a node's strings.
@@ -19,7 +19,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Summarizes the last node; nodes stand after the nodes they use.
+    /// Summarizes the last node. Nodes come after the nodes they use.
     pub(super) fn new(nodes: &[Vec<Alternative>], line: usize) -> Result<Self, GrammarError> {
         let mut summaries: Vec<Self> = Vec::with_capacity(nodes.len());
         let mut last = Self::EMPTY;
@@ -87,7 +87,7 @@ mod tests {
         let grammar = Grammar::parse("start S\nS -> A A @3 | c\nA -> a | b b").unwrap();
         assert_eq!((grammar.min_len(), grammar.max_len()), (1, 4));
         assert!((grammar.mean_len() - (0.75 * 3.0 + 0.25)).abs() < 1e-12);
-        // The choice at S, and two fair ones three times out of four.
+        // The choice at S, and two fair choices with probability ¾.
         let choice = -(0.75 * 0.75_f64.ln() + 0.25 * 0.25_f64.ln());
         let expected = choice + 0.75 * 2.0 * 2.0_f64.ln();
         assert!((grammar.derivation_entropy() - expected).abs() < 1e-12);

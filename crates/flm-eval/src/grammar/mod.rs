@@ -1,4 +1,4 @@
-//! A finite probabilistic grammar: sampling, membership, exact probabilities and entropies.
+//! Finite probabilistic grammars: sampling, membership, exact probabilities and entropies.
 
 #[cfg(test)]
 mod enumerate;
@@ -29,10 +29,10 @@ use self::lengths::Summary;
 use self::source::Source;
 use crate::Estimate;
 
-/// A probability distribution over a finite set of sentences, given by weighted rules.
+/// A probability distribution over a finite set of sentences, defined by weighted rules.
 ///
-/// The syntax is described at the top of [`Grammar::SMALL_ENGLISH`] and in the
-/// [crate's page](crate#the-language-of-grammars).
+/// The syntax is described at the top of [`Grammar::SMALL_ENGLISH`] and on the
+/// [crate page](crate#the-language-of-grammars).
 #[derive(Debug)]
 pub struct Grammar {
     text: String,
@@ -45,13 +45,13 @@ pub struct Grammar {
 }
 
 impl Grammar {
-    /// Reads and checks a grammar.
+    /// Parses and checks a grammar.
     ///
     /// # Errors
     ///
-    /// The first fault found, with its line: see [`GrammarErrorKind`]. Recursion, undefined
-    /// symbols and unreachable rules are faults, so a grammar that parses is finite and is used
-    /// in full.
+    /// Returns the first error found, with its line: see [`GrammarErrorKind`]. Recursion,
+    /// undefined symbols and unreachable rules are errors, so a valid grammar is finite and uses
+    /// all its rules.
     pub fn parse(text: &str) -> Result<Self, GrammarError> {
         let last_line = text.lines().count().max(1);
         let source = Source::parse(text)?;
@@ -72,41 +72,42 @@ impl Grammar {
         })
     }
 
-    /// The text it was read from.
+    /// Returns the source text of the grammar.
     pub fn source(&self) -> &str {
         &self.text
     }
 
-    /// The distinct words, punctuation included, sorted.
+    /// Returns the distinct words in sorted order, including punctuation.
     pub fn words(&self) -> &[String] {
         &self.words
     }
 
-    /// Whether `word` is one of [`words`](Self::words).
+    /// Returns whether `word` is one of [`words`](Self::words).
     pub fn has_word(&self, word: &str) -> bool {
         self.ids.contains_key(word)
     }
 
-    /// Tokens in the shortest sentence.
+    /// Returns the number of tokens in the shortest sentence.
     pub fn min_len(&self) -> usize {
         self.summary.min
     }
 
-    /// Tokens in the longest sentence.
+    /// Returns the number of tokens in the longest sentence.
     pub fn max_len(&self) -> usize {
         self.summary.max
     }
 
-    /// Expected number of tokens in a sentence, exactly.
+    /// Returns the exact expected number of tokens in a sentence.
     pub fn mean_len(&self) -> f64 {
         self.summary.mean
     }
 
-    /// Entropy of a derivation in nats, exactly: for a node with alternatives of probability p
-    /// and children c, H = Σ p·(−ln p + Σ H(c)).
+    /// Returns the exact entropy of a derivation in nats.
     ///
-    /// It is the entropy of a sentence if no sentence has two derivations, and above it
-    /// otherwise.
+    /// For a node with alternatives of probability p and children c, H = Σ p·(−ln p + Σ H(c)).
+    ///
+    /// It equals the entropy of a sentence if no sentence has two derivations, and exceeds
+    /// it otherwise.
     pub fn derivation_entropy(&self) -> f64 {
         self.summary.entropy
     }
@@ -121,7 +122,7 @@ impl Grammar {
         self.sample(rng).join(" ")
     }
 
-    /// Draws a derivation: its words and its log-probability in nats.
+    /// Draws a derivation and returns its words and its log-probability in nats.
     fn derive<R: Rng + ?Sized>(&self, rng: &mut R) -> (Vec<&str>, f64) {
         let mut words = Vec::new();
         let mut log_p = 0.0;
@@ -139,18 +140,19 @@ impl Grammar {
         (words, log_p)
     }
 
-    /// Whether the tokens are a sentence of the language.
+    /// Returns whether the tokens are a sentence of the language.
     pub fn contains<S: AsRef<str>>(&self, tokens: &[S]) -> bool {
         self.log_prob(tokens).is_some()
     }
 
-    /// Log-probability of a sentence in nats, summed over its derivations; `None` if the
-    /// language does not contain it.
+    /// Returns the log-probability of a sentence in nats, summed over its derivations.
+    ///
+    /// Returns `None` if the language does not contain the sentence.
     pub fn log_prob<S: AsRef<str>>(&self, tokens: &[S]) -> Option<f64> {
         inside::log_prob(&self.nodes, &self.starters, &self.ids_of(tokens)?)
     }
 
-    /// The words' numbers; `None` if one is unknown or no sentence is so long.
+    /// Returns the ids of the words; `None` if a word is unknown or no sentence has this length.
     fn ids_of<S: AsRef<str>>(&self, tokens: &[S]) -> Option<Vec<u32>> {
         if !(self.summary.min..=self.summary.max).contains(&tokens.len()) {
             return None;
@@ -159,17 +161,18 @@ impl Grammar {
         ids.map(Option::<&u32>::copied).collect()
     }
 
-    /// Entropy of a sentence in nats, as the mean of −log p over `n` sentences drawn.
+    /// Estimates the entropy of a sentence in nats as the mean of −log p over `n` drawn sentences.
     pub fn entropy_estimate<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> Estimate {
         Estimate::of((0..n).map(|_| {
             let (words, log_p) = self.derive(rng);
-            // What was derived is in the language; its own derivation is a bound in any case.
+            // A drawn sentence is in the language, so the fallback is never used. It would be an
+            // upper bound.
             -self.log_prob(&words).unwrap_or(log_p)
         }))
     }
 }
 
-/// The alternative at `u` in [0, 1) of the cumulative distribution.
+/// Returns the alternative at `u` in [0, 1) of the cumulative distribution.
 fn pick(alternatives: &[Alternative], mut u: f64) -> &Alternative {
     let (last, before) = alternatives
         .split_last()
@@ -203,7 +206,7 @@ mod tests {
         for _ in 0..n {
             *counts.entry(grammar.sample(&mut rng)).or_default() += 1;
         }
-        // Hoeffding: one string strays further with probability 2·exp(−2nδ²); all together 1e-9.
+        // Hoeffding: one string deviates by more with probability 2·exp(−2nδ²); all together 1e-9.
         let delta = ((2.0 * expected.len() as f64 / 1e-9).ln() / (2.0 * f64::from(n))).sqrt();
         for (string, p) in &expected {
             let words: Vec<&str> = string.iter().map(String::as_str).collect();

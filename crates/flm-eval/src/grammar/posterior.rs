@@ -1,4 +1,4 @@
-//! The distribution of sentences given what is known of their places: what a perfect denoiser knows.
+//! The exact posterior of sentences given weights per position: the perfect denoiser.
 
 use std::ops::Range;
 
@@ -9,14 +9,14 @@ use super::expand::{Alternative, Item};
 use super::inside::{Chart, Ends};
 use super::weight::{Linear, Log, Weight};
 
-/// Below this, sums of plain numbers may have lost parts that count.
+/// Sums of plain numbers below this may have lost significant terms to underflow.
 const SMALL: f64 = 1e-200;
 
-/// A distribution of rows: see [`GrammarRows::given`].
+/// The posterior distribution of rows; see [`GrammarRows::given`].
 #[derive(Debug)]
 pub struct Posterior<'r> {
     given: Reckoned<'r>,
-    /// What was taken from the logarithms of all weights, so that the largest of each place is 0.
+    /// Sum of the per-position maxima that were subtracted from the log weights.
     scale: f64,
 }
 
@@ -27,7 +27,8 @@ enum Reckoned<'r> {
 }
 
 impl<'r> Posterior<'r> {
-    /// Of weights of which the largest of each place is 0; `None` if no row can be.
+    /// Computes the posterior from log weights with a maximum of 0 at each position; `None` if no
+    /// row is possible.
     pub(super) fn new(rows: &'r GrammarRows<'r>, weights: &[f64], scale: f64) -> Option<Self> {
         let linear = Given::<Linear>::new(rows, weights);
         let given = if linear.mass.0 > SMALL {
@@ -39,7 +40,10 @@ impl<'r> Posterior<'r> {
         (!none).then_some(Self { given, scale })
     }
 
-    /// ln Σ p(x)·Π exp(wᵢ(xᵢ)), in nats: with weights of 0 and −∞ the log-probability of what is known, and that a sentence fits.
+    /// Returns ln Σ p(x)·Π exp(wᵢ(xᵢ)), in nats.
+    ///
+    /// With weights of 0 and −∞ it is the log-probability that a sentence fits into the row and
+    /// agrees with the known symbols.
     pub fn log_mass(&self) -> f64 {
         let log = match &self.given {
             Reckoned::Linear(given) => given.mass.ln(),
@@ -48,7 +52,7 @@ impl<'r> Posterior<'r> {
         log + self.scale
     }
 
-    /// Probabilities of every symbol at every place, `[length, symbols]`.
+    /// Returns the probability of every symbol at every position, `[length, symbols]`.
     pub fn marginals(&self) -> Vec<f64> {
         match &self.given {
             Reckoned::Linear(given) => given.marginals(),
@@ -56,7 +60,7 @@ impl<'r> Posterior<'r> {
         }
     }
 
-    /// A row of symbols, `[length]`, drawn from the distribution.
+    /// Draws a row of symbols, `[length]`, from the distribution.
     pub fn draw<R: Rng + ?Sized>(&self, rng: &mut R) -> Vec<usize> {
         match &self.given {
             Reckoned::Linear(given) => given.draw(rng),
@@ -69,9 +73,10 @@ impl<'r> Posterior<'r> {
 struct Given<'r, W> {
     rows: &'r GrammarRows<'r>,
     chart: Chart<'r, W>,
-    /// Of symbols at places, `[length, symbols]`.
+    /// Weights of symbols at positions, `[length, symbols]`.
     weights: Vec<W>,
-    /// Sentences by where they end, with the weight of all that is in such a row.
+    /// End positions of sentences, each with the total weight of the rows whose sentence
+    /// ends there.
     ends: Ends<W>,
     mass: W,
 }
@@ -89,7 +94,7 @@ impl<'r, W: Weight> Given<'r, W> {
         let mut mass = W::NONE;
         let mut ends = Ends::new();
         for &(end, inside) in &chart.arena[chart.sentences()] {
-            // What stands behind the words.
+            // The end symbol and the padding after the words.
             let mut behind = end as usize..rows.length;
             let Some(first) = behind.next() else { continue };
             let after = weights[first * symbols + rows.end()];
@@ -114,7 +119,8 @@ impl<'r, W: Weight> Given<'r, W> {
         self.weights[place * self.rows.symbols() + word as usize]
     }
 
-    /// For every item of an alternative from `start`, where the items before it can end; and where all of them can.
+    /// Returns, for each item of an alternative from `start`, the possible ends of the items before
+    /// it. The last entry holds the ends of the whole alternative.
     fn prefixes(&self, alternative: &Alternative, start: u32) -> Vec<Ends<W>> {
         let mut prefixes = vec![vec![(start, W::of(alternative))]];
         for item in &alternative.items {
@@ -128,7 +134,8 @@ impl<'r, W: Weight> Given<'r, W> {
         prefixes
     }
 
-    /// The outside algorithm: what is around a span weighs as much as the chart's mass changes with the span's weight.
+    /// Computes the marginals by the outside algorithm. The outside weight of a span is the
+    /// derivative of the total mass with respect to the span's inside weight.
     fn marginals(&self) -> Vec<f64> {
         let (symbols, length) = (self.rows.symbols(), self.rows.length);
         let mut probabilities = vec![0.0; length * symbols];
@@ -167,7 +174,8 @@ impl<'r, W: Weight> Given<'r, W> {
         probabilities
     }
 
-    /// Hands what is around a node on to what is around the items of an alternative of it.
+    /// Propagates a node's outside weights to the items of one of its alternatives, and adds the
+    /// probabilities of its words.
     fn spread(
         &self,
         alternative: &Alternative,
@@ -177,7 +185,8 @@ impl<'r, W: Weight> Given<'r, W> {
         probabilities: &mut [f64],
     ) {
         let prefixes = self.prefixes(alternative, start);
-        // Around the items behind one, by where it ends.
+        // The node's outside weight times the items after the current one, by the end of the
+        // current item.
         let mut behind: Ends<W> = self.chart.arena[span.clone()]
             .iter()
             .zip(&outside[span])
@@ -236,7 +245,7 @@ impl<'r, W: Weight> Given<'r, W> {
             };
             let chosen = pick(rng, ways.iter().map(|(_, prefixes)| up_to(prefixes, end)));
             let (alternative, prefixes) = &ways[chosen];
-            // From the last item back: where it begins.
+            // Draw the start of each item, from the last item back.
             let mut end = end;
             for (item, before) in alternative.items.iter().zip(prefixes).rev() {
                 match *item {
@@ -263,7 +272,7 @@ impl<'r, W: Weight> Given<'r, W> {
     }
 }
 
-/// One of some, in proportion to their weights.
+/// Draws an index in proportion to the weights.
 fn pick<W: Weight, R: Rng + ?Sized>(
     rng: &mut R,
     weights: impl Iterator<Item = W> + Clone,
@@ -292,7 +301,8 @@ mod tests {
     use crate::Grammar;
     use crate::grammar::enumerate::{random_grammar, strings};
 
-    /// All rows of a small grammar with their probabilities under weights, by enumeration; and ln of their sum.
+    /// Enumerates all rows of a small grammar with their probabilities under the weights. Also
+    /// returns the logarithm of the total weight.
     fn enumerated(
         grammar: &Grammar,
         rows: &GrammarRows<'_>,
@@ -329,7 +339,8 @@ mod tests {
     fn check(grammar: &Grammar, length: usize, weights: &[f64]) -> Result<(), TestCaseError> {
         let rows = grammar.rows(length);
         let (probabilities, mass) = enumerated(grammar, &rows, weights);
-        // Sums of a few hundred numbers, each rounded to 1e-16 of itself: a millionfold of that is a mistake.
+        // Each of a few hundred terms is rounded to 1e-16 of itself. The tolerance is far
+        // above that.
         let Some(posterior) = rows.given(weights) else {
             prop_assert_eq!(mass, f64::NEG_INFINITY);
             return Ok(());
@@ -399,7 +410,7 @@ mod tests {
     fn both_ways_of_reckoning_agree() {
         let grammar = Grammar::parse(CITIES).unwrap();
         let rows = grammar.rows(6);
-        // Masses of about 1 to 1e-150, where plain numbers still do.
+        // Masses of about 1 to 1e-150, which plain numbers still represent.
         for scale in [0.1, 1.0, 10.0, 25.0] {
             let weights: Vec<f64> = (0..24).map(|i| -scale * f64::from(i * 7 % 5)).collect();
             let linear = Given::<Linear>::new(&rows, &weights);
@@ -423,7 +434,7 @@ mod tests {
         for _ in 0..n {
             *counts.entry(posterior.draw(&mut rng)).or_default() += 1.0 / f64::from(n);
         }
-        // Hoeffding: one row strays further with probability 2·exp(−2nδ²); all together 1e-9.
+        // Hoeffding: one row deviates by more with probability 2·exp(−2nδ²); all together 1e-9.
         let delta = ((2.0 * probabilities.len() as f64 / 1e-9).ln() / (2.0 * f64::from(n))).sqrt();
         for (row, probability) in probabilities {
             let share = counts.remove(&row).unwrap_or_default();
@@ -455,7 +466,7 @@ mod tests {
             let expected = grammar.log_prob(&sentence).unwrap();
             assert!((posterior.log_mass() - expected).abs() < 1e-9);
         }
-        // Of what is not known at all, the mass is one.
+        // If nothing is known, the mass is one.
         let nothing = rows.given(&vec![0.0; 22 * rows.symbols()]).unwrap();
         assert!(nothing.log_mass().abs() < 1e-9, "{}", nothing.log_mass());
     }

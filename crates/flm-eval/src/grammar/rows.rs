@@ -1,4 +1,4 @@
-//! Rows that hold a sentence each, and what is asked of them.
+//! Rows that hold one sentence each, and queries on them.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use super::Grammar;
 use super::expand::{Alternative, Item};
 use super::posterior::Posterior;
 
-/// Rows of one length that hold one sentence each: its words, an end, padding.
+/// The rows of one length that hold one sentence each: its words, an end symbol, and padding.
 ///
-/// What stands in a place is a *symbol*: the number of one of [`Grammar::words`], or
-/// [`end`](Self::end), or [`padding`](Self::padding).
+/// Each position holds a *symbol*: the index of a word in [`Grammar::words`], [`end`](Self::end)
+/// or [`padding`](Self::padding).
 ///
 /// ```
 /// use flm_eval::Grammar;
@@ -18,7 +18,7 @@ use super::posterior::Posterior;
 /// let grammar = Grammar::parse("start S\nS -> new york @3 | san diego")?;
 /// let rows = grammar.rows(3);
 /// let [san, diego] = ["san", "diego"].map(|word| rows.symbol(word).unwrap());
-/// // Nothing is known but the second word.
+/// // Only the second word is known.
 /// let known = rows.known(&[None, Some(diego), None]);
 /// let posterior = rows.given(&known).expect("there is such a sentence");
 /// assert_eq!(posterior.log_mass(), 0.25_f64.ln());
@@ -31,12 +31,15 @@ use super::posterior::Posterior;
 pub struct GrammarRows<'g> {
     pub(super) grammar: &'g Grammar,
     pub(super) length: usize,
-    /// Nodes that a sentence may have at each place and behind the last, children first.
+    /// Nodes that may start at each position, including the one after the last, children first.
     pub(super) candidates: Vec<Vec<u32>>,
 }
 
 impl Grammar {
-    /// Rows of `length` places. Sentences that leave no place for an end are none of them, and p is not made up for that.
+    /// Returns the rows of `length` positions.
+    ///
+    /// Sentences of `length` or more words leave no position for the end symbol, so they are
+    /// excluded. The probabilities of the others are not renormalized.
     pub fn rows(&self, length: usize) -> GrammarRows<'_> {
         GrammarRows {
             grammar: self,
@@ -47,43 +50,44 @@ impl Grammar {
 }
 
 impl GrammarRows<'_> {
-    /// Places of a row.
+    /// Returns the number of positions in a row.
     pub fn length(&self) -> usize {
         self.length
     }
 
-    /// Number of symbols: the words, the end and the padding.
+    /// Returns the number of symbols: the words, the end and the padding.
     pub fn symbols(&self) -> usize {
         self.grammar.words.len() + 2
     }
 
-    /// The symbol behind the last word of a sentence.
+    /// Returns the end symbol, which follows the last word of a sentence.
     pub fn end(&self) -> usize {
         self.grammar.words.len()
     }
 
-    /// The symbol behind the end.
+    /// Returns the padding symbol, which fills the positions after the end.
     pub fn padding(&self) -> usize {
         self.grammar.words.len() + 1
     }
 
-    /// The words, in the order of their symbols.
+    /// Returns the words in the order of their symbols.
     pub fn words(&self) -> &[String] {
         self.grammar.words()
     }
 
-    /// The symbol of a word of the grammar.
+    /// Returns the symbol of a word; `None` if the grammar does not have it.
     pub fn symbol(&self, word: &str) -> Option<usize> {
         self.grammar.ids.get(word).map(|id| *id as usize)
     }
 
-    /// Weights for [`given`](Self::given), `[length, symbols]`, that leave what is known of a row, and anything elsewhere.
+    /// Returns weights for [`given`](Self::given), `[length, symbols]`, that fix the known symbols
+    /// of a row and allow any symbol elsewhere.
     ///
     /// # Panics
     ///
-    /// If the row has another length, or a symbol is none.
+    /// Panics if the row has another length or a symbol is out of range.
     pub fn known(&self, row: &[Option<usize>]) -> Vec<f64> {
-        assert_eq!(row.len(), self.length, "places of a row");
+        assert_eq!(row.len(), self.length, "the row has the wrong length");
         let mut weights = vec![0.0; self.length * self.symbols()];
         for (place, known) in weights.chunks_mut(self.symbols()).zip(row) {
             if let Some(symbol) = known {
@@ -94,23 +98,26 @@ impl GrammarRows<'_> {
         weights
     }
 
-    /// The distribution of rows x with probabilities in proportion to p(x)·Π exp(wᵢ(xᵢ)), for the weights w of every symbol at every place,
-    /// `[length, symbols]`; −∞ is what cannot be. `None` if no row can be.
+    /// Computes the posterior of rows x, proportional to p(x)·Π exp(wᵢ(xᵢ)).
     ///
-    /// Takes time and memory in proportion to the derivations of all spans that can be: least where much is known.
+    /// The weights w are given for every symbol at every position, `[length, symbols]`; −∞ excludes
+    /// a symbol. Returns `None` if no row is possible.
+    ///
+    /// Time and memory are proportional to the number of possible derivations of all spans, so they
+    /// are smallest where much is known.
     ///
     /// # Panics
     ///
-    /// If there are not as many weights, or one is NaN or +∞.
+    /// Panics if the number of weights is wrong, or if a weight is NaN or +∞.
     pub fn given(&self, weights: &[f64]) -> Option<Posterior<'_>> {
         assert_eq!(
             weights.len(),
             self.length * self.symbols(),
-            "a weight for each symbol at each place"
+            "expected one weight per symbol and position"
         );
         assert!(
             weights.iter().all(|weight| *weight < f64::INFINITY),
-            "weights are finite, or −∞"
+            "weights must be finite or −∞"
         );
         let mut scaled = weights.to_vec();
         let mut scale = 0.0;
@@ -126,9 +133,9 @@ impl GrammarRows<'_> {
     }
 }
 
-/// Nodes that sentences may have at each place and behind the last of `length`.
+/// Returns the nodes that may start at each position, including the one after the last.
 fn candidates(nodes: &[Vec<Alternative>], length: usize) -> Vec<Vec<u32>> {
-    // Lengths that a node's strings may have, children first.
+    // Possible lengths of each node's strings, children first.
     let mut lengths: Vec<BTreeSet<usize>> = Vec::with_capacity(nodes.len());
     let behind = |places: &BTreeSet<usize>, item: &Item, lengths: &[BTreeSet<usize>]| {
         let one = BTreeSet::from([1]);
@@ -152,7 +159,7 @@ fn candidates(nodes: &[Vec<Alternative>], length: usize) -> Vec<Vec<u32>> {
         }
         lengths.push(own);
     }
-    // Where it may start, parents first.
+    // Possible start positions of each node, parents first.
     let mut starts = vec![BTreeSet::new(); nodes.len()];
     if let Some(root) = starts.last_mut() {
         root.insert(0);

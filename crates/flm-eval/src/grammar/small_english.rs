@@ -1,16 +1,17 @@
-//! The built-in corpus.
+//! The built-in grammar.
 
 use super::Grammar;
 
 impl Grammar {
-    /// Source of the built-in grammar, `grammars/small-english.grammar`.
+    /// Source text of the built-in grammar, `grammars/small-english.grammar`.
     pub const SMALL_ENGLISH: &'static str = include_str!("../../grammars/small-english.grammar");
 
-    /// The built-in corpus: small English, 157 words, sentences of 6 to 21 tokens.
+    /// Returns the built-in grammar of small English, with 157 words and sentences of 6 to
+    /// 21 tokens.
     ///
     /// # Panics
     ///
-    /// Never: the source is part of the crate, and a test parses it.
+    /// Never panics: the source is part of the crate, and a test parses it.
     pub fn small_english() -> Self {
         Self::parse(Self::SMALL_ENGLISH).expect("the built-in grammar is well formed")
     }
@@ -33,7 +34,7 @@ mod tests {
     fn size_and_lengths_are_as_documented() {
         let grammar = Grammar::small_english();
         assert_eq!(grammar.words().len(), 157);
-        // With the end token a sentence must fit into 22 places.
+        // With its end token a sentence must fit into 22 positions.
         assert_eq!((grammar.min_len(), grammar.max_len()), (6, 21));
         assert!((10.0..12.0).contains(&grammar.mean_len()));
         let per_token = grammar.derivation_entropy() / grammar.mean_len();

@@ -1,10 +1,10 @@
-//! From text to rules, as written: features and variables are not expanded yet.
+//! Parses grammar text into rules, before features and variables are expanded.
 
 use std::collections::HashMap;
 
 use super::error::{GrammarError, GrammarErrorKind as Kind};
 
-/// Weights outside of this range are refused, so that sums and ratios stay finite.
+/// Range of valid weights. It keeps sums and ratios finite.
 const WEIGHTS: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
 
 type Result<T> = std::result::Result<T, GrammarError>;
@@ -12,11 +12,11 @@ type Result<T> = std::result::Result<T, GrammarError>;
 /// The declarations and rules of a grammar file.
 #[derive(Debug, Default)]
 pub(super) struct Source {
-    /// Names of the features, by number.
+    /// Names of the features, by id.
     features: Vec<String>,
-    /// Names of the values of all features, by number.
+    /// Names of the values of all features, by id.
     pub(super) values: Vec<String>,
-    /// What a name in brackets stands for.
+    /// Meanings of the names that may appear in brackets.
     names: HashMap<String, Name>,
     pub(super) start: Option<Mention>,
     pub(super) rules: Vec<Rule>,
@@ -28,7 +28,7 @@ enum Name {
     Variable { feature: usize, values: Vec<usize> },
 }
 
-/// A symbol where it is written.
+/// An occurrence of a symbol.
 #[derive(Debug, Clone)]
 pub(super) struct Mention {
     pub(super) name: String,
@@ -36,12 +36,12 @@ pub(super) struct Mention {
     pub(super) line: usize,
 }
 
-/// What stands at one place in a symbol's brackets.
+/// One argument in a symbol's brackets.
 #[derive(Debug, Clone)]
 pub(super) struct Argument {
     pub(super) text: String,
     feature: usize,
-    /// The variable's values, or the one value that is written.
+    /// The values of a variable, or the single written value.
     pub(super) values: Vec<usize>,
     pub(super) is_variable: bool,
 }
@@ -110,7 +110,7 @@ impl Source {
         }
     }
 
-    /// `feature num = sg pl`
+    /// Parses `feature num = sg pl`.
     fn feature(&mut self, tokens: &[&str], line: usize) -> Result<()> {
         let [name, "=", values @ ..] = tokens else {
             let expected = "feature name = value value ...";
@@ -132,7 +132,7 @@ impl Source {
         self.declare(name, Name::Variable { feature, values }, line)
     }
 
-    /// `part human of gen = m f`
+    /// Parses `part human of gen = m f`.
     fn part(&mut self, tokens: &[&str], line: usize) -> Result<()> {
         let ([name, "of", of, "=", texts @ ..], false) = (tokens, tokens.len() < 5) else {
             let expected = "part name of feature = value value ...";
@@ -144,7 +144,7 @@ impl Source {
         };
         let feature = (self.features.iter())
             .position(|feature| feature == of)
-            .ok_or_else(|| unknown(of, "a feature that is declared before"))?;
+            .ok_or_else(|| unknown(of, "a feature declared above"))?;
         let mut values = Vec::new();
         for text in texts {
             match self.names.get(*text) {
@@ -159,7 +159,7 @@ impl Source {
         self.declare(name, Name::Variable { feature, values }, line)
     }
 
-    /// `start Sentence`
+    /// Parses `start Sentence`.
     fn start(&mut self, tokens: &[&str], line: usize) -> Result<()> {
         let expected = "start Symbol, once, without features";
         let declaration = || GrammarError::new(line, Kind::Declaration { expected });
@@ -174,7 +174,7 @@ impl Source {
         Ok(())
     }
 
-    /// Splits at `|`, and reads words, symbols and the weight of each alternative.
+    /// Splits at `|` and parses the words, symbols and weight of each alternative.
     fn alternatives(&self, tokens: &[&str], line: usize) -> Result<Vec<Alternative>> {
         tokens
             .split(|token| *token == "|")
@@ -207,7 +207,7 @@ impl Source {
         Ok(Alternative { items, weight })
     }
 
-    /// Reads `Name` or `Name[argument,argument]`.
+    /// Parses `Name` or `Name[argument,argument]`.
     fn mention(&self, text: &str, line: usize) -> Result<Mention> {
         let malformed = || {
             let found = text.to_owned();
@@ -260,7 +260,7 @@ impl Source {
         })
     }
 
-    /// Every symbol has the same features wherever it is written, in the same order.
+    /// Checks that every symbol has the same features in the same order everywhere.
     fn check_signatures(&self) -> Result<()> {
         let mut first: HashMap<&str, &Mention> = HashMap::new();
         let features = |mention: &Mention| -> Vec<usize> {

@@ -1,35 +1,35 @@
-//! Numbers that derivations are weighed in.
+//! Number types for derivation weights: plain and logarithmic.
 
 use super::expand::Alternative;
 
-/// Weights are multiplied along a derivation and added over derivations.
+/// A weight, multiplied along a derivation and added over derivations.
 pub(super) trait Weight: Copy {
     const NONE: Self;
     const ONE: Self;
 
-    /// The weight of a logarithm.
+    /// Converts a natural logarithm into a weight.
     fn from_log(log: f64) -> Self;
 
-    /// Of an alternative, given its node.
+    /// Returns the probability of an alternative given its node.
     fn of(alternative: &Alternative) -> Self;
 
     fn times(self, other: Self) -> Self;
 
     fn plus(self, other: Self) -> Self;
 
-    /// Divided by a factor that is not none.
+    /// Divides by a nonzero factor.
     fn over(self, factor: Self) -> Self;
 
     fn is_none(self) -> bool;
 
-    /// What part of a whole it is.
+    /// Returns the ratio of this weight to `whole` as a plain number.
     fn share(self, whole: Self) -> f64;
 
-    /// Its logarithm.
+    /// Returns the natural logarithm of the weight.
     fn ln(self) -> f64;
 }
 
-/// The number itself: fast, and nothing where it is below 10⁻³⁰⁰.
+/// A weight stored as a plain number: fast, but underflows to zero below about 10⁻³⁰⁰.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Linear(pub(super) f64);
 
@@ -70,12 +70,12 @@ impl Weight for Linear {
     }
 }
 
-/// Its logarithm: of any size.
+/// A weight stored as its logarithm, which never underflows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Log(pub(super) f64);
 
 impl Log {
-    /// Of a word that is known: all or nothing.
+    /// Returns the weight of a known word: 1 if it matches and 0 otherwise.
     pub(super) fn of_match(is_there: bool) -> Self {
         if is_there { Self::ONE } else { Self::NONE }
     }
@@ -121,7 +121,7 @@ impl Weight for Log {
     }
 }
 
-/// ln(eᵃ + eᵇ) without underflow.
+/// Returns ln(eᵃ + eᵇ) without underflow.
 pub(crate) fn log_add(a: f64, b: f64) -> f64 {
     let (small, large) = if a < b { (a, b) } else { (b, a) };
     large + (small - large).exp().ln_1p()

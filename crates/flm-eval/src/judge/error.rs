@@ -1,76 +1,76 @@
-//! Why a file or folder is no judge.
+//! Errors of language models that score text.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why a language model cannot be read, or cannot score.
+/// An error from loading a language model or scoring with it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JudgeError {
-    /// The operating system refused.
+    /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file of settings cannot be read.
-    #[error("{} cannot be read as the configuration of a language model: {source}", path.display())]
+    /// A configuration file cannot be parsed.
+    #[error("{} is not a valid configuration of a language model: {source}", path.display())]
     Config {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Where and how.
+        /// The parse error.
         source: serde_json::Error,
     },
-    /// A setting of another architecture.
+    /// A setting is missing or has an unsupported value.
     #[error("{}: {key} must be {expected}, found {found}", path.display())]
     Setting {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// What it must be.
+        /// The expected value.
         expected: &'static str,
-        /// What it is.
+        /// The value found.
         found: String,
     },
-    /// A file of tensors is damaged.
+    /// A weight file is damaged.
     #[error("{} is truncated or corrupt: {reason}", path.display())]
     Corrupt {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What gave it away.
+        /// The defect.
         reason: String,
     },
-    /// A tensor is missing, left over, or not what it should be.
+    /// A tensor is missing, unexpected or invalid.
     #[error("{}: tensor {name} {reason}", path.display())]
     Tensor {
-        /// Which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// The tensor.
+        /// The name of the tensor.
         name: String,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
-    /// Texts cannot be cut to this length.
-    #[error("texts must be cut to 2 to {positions} tokens for this model, found {found}")]
+    /// The maximum text length is unsupported.
+    #[error("the maximum text length must be from 2 to {positions} tokens, found {found}")]
     Length {
-        /// Positions that the model has.
+        /// Number of positions of the model.
         positions: usize,
-        /// The length asked for.
+        /// The requested length.
         found: usize,
     },
-    /// The tokenizer gives tokens that the model does not have.
+    /// The tokenizer returned a token outside the model's vocabulary.
     #[error(
-        "the tokenizer gives token {token}, but the model has {vocabulary}: it is another model's"
+        "token {token} is not in the vocabulary of {vocabulary}: the tokenizer is for another model"
     )]
     Token {
         /// The token.
         token: u32,
-        /// Tokens that the model has.
+        /// Size of the model's vocabulary.
         vocabulary: usize,
     },
 }

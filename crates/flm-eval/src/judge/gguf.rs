@@ -1,8 +1,8 @@
-//! The GGUF container: settings, tensors and vocabulary of a language model in one file.
+//! The GGUF container: metadata, tensors and vocabulary of a language model in one file.
 //!
-//! Written from the format's description
-//! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>). Tensors become f32, from whichever of the
-//! [supported types](Gguf::tensors) they are stored in.
+//! The reader follows the format specification
+//! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>). It converts tensors of any
+//! [supported type](Gguf::tensors) to f32.
 
 mod blocks;
 
@@ -16,14 +16,14 @@ use sha2::{Digest, Sha256};
 use super::JudgeError;
 use super::weights::{Tensors, hex};
 
-/// The first bytes of every file.
+/// The first bytes of every GGUF file.
 const MAGIC: &[u8] = b"GGUF";
-/// Where tensors begin, if the file does not say.
+/// Default alignment of tensors in bytes.
 const ALIGNMENT: u64 = 32;
-/// Dimensions that a tensor has at most.
+/// The largest number of dimensions of a tensor.
 const DIMENSIONS: u32 = 4;
 
-/// A value of the file's settings.
+/// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
     Integer(i128),
@@ -33,7 +33,7 @@ enum Value {
     List(Vec<Value>),
 }
 
-/// Where a tensor is, and how it is stored.
+/// The location and storage type of a tensor.
 #[derive(Clone, Debug)]
 struct Stored {
     /// Outermost dimension first.
@@ -49,16 +49,16 @@ pub struct Gguf {
     bytes: Vec<u8>,
     settings: BTreeMap<String, Value>,
     stored: Vec<(String, Stored)>,
-    /// Where the tensors begin.
+    /// Offset of the first tensor in bytes.
     first: usize,
 }
 
 impl Gguf {
-    /// Reads a file.
+    /// Reads a GGUF file and parses its header.
     ///
     /// # Errors
     ///
-    /// [`JudgeError`] if it cannot be read, or is no GGUF file of version 2 or 3.
+    /// Returns a [`JudgeError`] if the file cannot be read or is not a GGUF file of version 2 or 3.
     pub fn read(path: &Path) -> Result<Self, JudgeError> {
         let bytes = fs::read(path).map_err(JudgeError::io(path))?;
         let corrupt = |reason: String| JudgeError::Corrupt {
@@ -70,7 +70,7 @@ impl Gguf {
             at: 0,
         };
         if reader.take(4).map_err(corrupt)? != MAGIC {
-            return Err(corrupt("a GGUF file begins with GGUF".to_owned()));
+            return Err(corrupt("it does not start with `GGUF`".to_owned()));
         }
         let version = reader.u32().map_err(corrupt)?;
         if !(2..=3).contains(&version) {
@@ -85,7 +85,7 @@ impl Gguf {
             None => ALIGNMENT,
         };
         if alignment == 0 {
-            return Err(corrupt("its general.alignment is not a size".to_owned()));
+            return Err(corrupt("general.alignment is not a valid size".to_owned()));
         }
         let first = (reader.at as u64).next_multiple_of(alignment) as usize;
         Ok(Self {
@@ -97,22 +97,23 @@ impl Gguf {
         })
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// SHA-256 of the file, in hexadecimal.
+    /// Returns the SHA-256 of the file, in hexadecimal.
     pub fn hash(&self) -> String {
         hex(Sha256::new_with_prefix(&self.bytes))
     }
 
-    /// All tensors by name, each with its shape, outermost dimension first.
+    /// Returns all tensors by name, each with its shape (outermost dimension first) and values.
     ///
     /// # Errors
     ///
-    /// [`JudgeError::Tensor`] for one that reaches beyond the file, holds what is not finite, or is stored as anything but F32, F16, BF16, Q4_0,
-    /// Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K.
+    /// Returns [`JudgeError::Tensor`] if a tensor extends beyond the file or has a value that is
+    /// not finite. The supported types are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K
+    /// and Q6_K; others are errors.
     pub fn tensors(&self) -> Result<Tensors, JudgeError> {
         let mut tensors = BTreeMap::new();
         for (name, stored) in &self.stored {
@@ -156,7 +157,7 @@ impl Gguf {
             let length = (count / kind.numbers).checked_mul(kind.bytes)?;
             self.bytes.get(first..first.checked_add(length)?)
         };
-        let bytes = place().ok_or_else(|| "reaches beyond the end of the file".to_owned())?;
+        let bytes = place().ok_or_else(|| "extends beyond the end of the file".to_owned())?;
         let mut values = Vec::with_capacity(count);
         for block in bytes.chunks_exact(kind.bytes) {
             (kind.read)(block, &mut values);
@@ -164,7 +165,7 @@ impl Gguf {
         Ok(values)
     }
 
-    /// A setting that is a size.
+    /// Returns a setting that is a size.
     pub(super) fn size(&self, key: &str) -> Result<usize, JudgeError> {
         match self.settings.get(key) {
             Some(Value::Integer(found)) => {
@@ -174,7 +175,7 @@ impl Gguf {
         }
     }
 
-    /// A setting that is a number.
+    /// Returns a setting that is a number.
     pub(super) fn number(&self, key: &str) -> Result<f64, JudgeError> {
         match self.settings.get(key) {
             Some(Value::Float(found)) => Ok(*found),
@@ -183,15 +184,15 @@ impl Gguf {
         }
     }
 
-    /// A setting that is a text.
+    /// Returns a setting that is a string.
     pub(super) fn text(&self, key: &str) -> Result<&str, JudgeError> {
         match self.settings.get(key) {
             Some(Value::Text(found)) => Ok(found),
-            found => Err(self.unexpected(key, "a text", found)),
+            found => Err(self.unexpected(key, "a string", found)),
         }
     }
 
-    /// The number of rows of a matrix.
+    /// Returns the number of rows of a matrix.
     pub(super) fn rows(&self, name: &str) -> Result<usize, JudgeError> {
         let found = self.stored.iter().find(|(found, _)| found == name);
         let shape = found.map(|(_, stored)| &stored.shape[..]);
@@ -200,12 +201,12 @@ impl Gguf {
             _ => Err(JudgeError::Tensor {
                 path: self.path.clone(),
                 name: name.to_owned(),
-                reason: "is missing, or no matrix".to_owned(),
+                reason: "is missing or is not a matrix".to_owned(),
             }),
         }
     }
 
-    /// Whether there is such a setting.
+    /// Returns whether the file has this setting.
     pub(super) fn has(&self, key: &str) -> bool {
         self.settings.contains_key(key)
     }
@@ -213,7 +214,7 @@ impl Gguf {
     fn texts(&self, key: &str) -> Result<Vec<&str>, JudgeError> {
         let text = |value: &'_ Value| match value {
             Value::Text(_) => Ok(()),
-            other => Err(self.unexpected(key, "a list of texts", Some(other))),
+            other => Err(self.unexpected(key, "a list of strings", Some(other))),
         };
         match self.settings.get(key) {
             Some(Value::List(list)) => {
@@ -226,7 +227,7 @@ impl Gguf {
                     })
                     .collect())
             }
-            found => Err(self.unexpected(key, "a list of texts", found)),
+            found => Err(self.unexpected(key, "a list of strings", found)),
         }
     }
 
@@ -242,7 +243,7 @@ impl Gguf {
         self.setting(key, expected, found)
     }
 
-    /// The error of a setting that is not what it must be.
+    /// Creates the error for an unexpected setting.
     pub(super) fn setting(&self, key: &str, expected: &'static str, found: String) -> JudgeError {
         JudgeError::Setting {
             path: self.path.clone(),
@@ -252,16 +253,17 @@ impl Gguf {
         }
     }
 
-    /// Its vocabulary, if that is one of byte pairs, as the content of a `tokenizer.json`.
+    /// Returns a byte-pair vocabulary as the contents of a `tokenizer.json`.
     ///
     /// # Errors
     ///
-    /// [`JudgeError::Setting`] if it is of another kind (then the model's `tokenizer.json` is needed), or splits text in an unknown way.
+    /// Returns [`JudgeError::Setting`] if the vocabulary is of another kind, or the pre-tokenizer
+    /// is unknown. In the first case, use the model's own `tokenizer.json`.
     pub fn tokenizer(&self) -> Result<String, JudgeError> {
         let key = "tokenizer.ggml.model";
         let model = self.text(key)?;
         if model != "gpt2" {
-            return Err(self.setting(key, "gpt2, a vocabulary of byte pairs", model.to_owned()));
+            return Err(self.setting(key, "gpt2, a byte-pair vocabulary", model.to_owned()));
         }
         let key = "tokenizer.ggml.pre";
         let pre = self.text(key)?;
@@ -280,7 +282,7 @@ impl Gguf {
                 return Err(self.setting(key, expected, other.to_owned()));
             }
         };
-        // Llama 3's vocabulary has words that its merges do not make.
+        // Llama 3's vocabulary has words that no sequence of merges produces.
         let whole_words = !matches!(pre, "gpt-2" | "smollm");
         let tokens = self.texts("tokenizer.ggml.tokens")?;
         let merges = self.texts("tokenizer.ggml.merges")?;
@@ -312,15 +314,15 @@ impl Gguf {
     }
 }
 
-/// The kind of a token that stands for no text.
+/// The type of control tokens.
 const CONTROL: i128 = 3;
-/// The kind of a token that is found in text before byte pairs are.
+/// The type of user-defined tokens, which are matched in text before byte pairs.
 const DEFINED: i128 = 4;
 
-/// How Llama 3 splits text before its byte pairs.
+/// The regex with which Llama 3 splits text before merging byte pairs.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Takes the file apart, from the front.
+/// A sequential reader of the file's header.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -332,13 +334,13 @@ impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
         let end = self.at.checked_add(count);
         let found = end.and_then(|end| self.bytes.get(self.at..end));
-        let found = found.ok_or_else(|| "it ends within its header".to_owned())?;
+        let found = found.ok_or_else(|| "it ends within the header".to_owned())?;
         self.at += count;
         Ok(found)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        Ok(self.take(N)?.try_into().expect("as many as asked for"))
+        Ok(self.take(N)?.try_into().expect("`take` returns N bytes"))
     }
 
     fn u32(&mut self) -> Result<u32, String> {
@@ -351,13 +353,13 @@ impl<'a> Reader<'a> {
 
     fn size(&mut self) -> Result<usize, String> {
         let found = self.u64()?;
-        usize::try_from(found).map_err(|_| format!("{found} is too large a size"))
+        usize::try_from(found).map_err(|_| format!("the size {found} is too large"))
     }
 
     fn text(&mut self) -> Result<String, String> {
         let length = self.size()?;
         let bytes = self.take(length)?.to_vec();
-        String::from_utf8(bytes).map_err(|_| "it holds a text that is not UTF-8".to_owned())
+        String::from_utf8(bytes).map_err(|_| "it contains a string that is not UTF-8".to_owned())
     }
 
     fn header(&mut self) -> Result<Header, String> {
@@ -368,7 +370,7 @@ impl<'a> Reader<'a> {
             let kind = self.u32()?;
             let value = self.value(kind)?;
             if found.contains_key(&key) {
-                return Err(format!("it has the setting {key} twice"));
+                return Err(format!("the setting {key} occurs twice"));
             }
             found.insert(key, value);
         }
@@ -377,7 +379,7 @@ impl<'a> Reader<'a> {
         for _ in 0..tensors {
             let name = self.text()?;
             if !names.insert(name.clone()) {
-                return Err(format!("it has the tensor {name} twice"));
+                return Err(format!("the tensor {name} occurs twice"));
             }
             let dimensions = self.u32()?;
             if dimensions > DIMENSIONS {
@@ -415,10 +417,11 @@ impl<'a> Reader<'a> {
             9 => {
                 let kind = self.u32()?;
                 if kind == 9 {
-                    return Err("it holds a list of lists".to_owned());
+                    return Err("nested lists are unsupported".to_owned());
                 }
                 let count = self.u64()?;
-                // Every entry takes a byte at least, so a wrong count ends with the file.
+                // Every entry takes at least one byte, so a wrong count fails at the end of
+                // the file.
                 Value::List(
                     (0..count)
                         .map(|_| self.value(kind))
@@ -428,7 +431,7 @@ impl<'a> Reader<'a> {
             10 => Value::Integer(self.u64()?.into()),
             11 => Value::Integer(i64::from_le_bytes(self.array()?).into()),
             12 => Value::Float(f64::from_le_bytes(self.array()?)),
-            other => return Err(format!("it holds a value of the unknown type {other}")),
+            other => return Err(format!("it contains a value of unknown type {other}")),
         })
     }
 }

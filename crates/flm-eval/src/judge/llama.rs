@@ -1,7 +1,10 @@
-//! Models of the Llama family as judges of text: RMSNorm, rotary positions, grouped heads and a gated MLP.
+//! Llama-family models as scorers of text: RMSNorm, rotary positions, grouped-query attention and a
+//! gated MLP.
 //!
-//! From a folder of the Hugging Face hub (`config.json` and `model.safetensors`, or the parts that its index lists) or from a GGUF file, such as
-//! those of SmolLM2. Scaled rotations, as Llama has from 3.1 on, are refused. No begin token is put before a text: [`CausalScorer`](super::CausalScorer) gives every model the text alone.
+//! A model is loaded from a Hugging Face folder (`config.json` and `model.safetensors`, or the
+//! shards that its index lists) or from a GGUF file, such as those of SmolLM2. Scaled rotary
+//! embeddings, which Llama has used since 3.1, are unsupported. No begin token is added to a text:
+//! [`CausalScorer`](super::CausalScorer) gives every model the text alone.
 
 mod config;
 
@@ -25,14 +28,14 @@ pub struct Llama<B: Backend> {
     config: LlamaConfig,
     /// Token embedding, `[vocabulary, width]`.
     embedding: Tensor<B, 2>,
-    /// `[width, vocabulary]`.
+    /// Output head, `[width, vocabulary]`.
     head: Tensor<B, 2>,
     blocks: Vec<Block<B>>,
     norm: Tensor<B, 1>,
     hash: String,
 }
 
-/// Linear maps are `[inputs, outputs]`, norms a weight for each entry.
+/// The weights of one block. Linear maps are `[inputs, outputs]`, norms `[width]`.
 #[derive(Debug)]
 struct Block<B: Backend> {
     attention_norm: Tensor<B, 1>,
@@ -47,23 +50,23 @@ struct Block<B: Backend> {
 }
 
 impl<B: Backend> Llama<B> {
-    /// Reads a folder.
+    /// Loads a model from a folder.
     ///
     /// # Errors
     ///
-    /// [`JudgeError`] if a file cannot be read, or is not what such a model is made of.
+    /// Returns a [`JudgeError`] if a file cannot be read or is not part of a supported Llama model.
     pub fn load(folder: &Path, device: &B::Device) -> Result<Self, JudgeError> {
         let config = LlamaConfig::read(&folder.join("config.json"))?;
-        // Old files hold the rotation's frequencies as constants of every block.
+        // Old files contain the rotary frequencies as constants of every block.
         let weights = Weights::read(folder, "model.", |name| name.ends_with(".inv_freq"))?;
         Self::new(config, weights, device)
     }
 
-    /// Takes a GGUF file's tensors.
+    /// Loads a model from a GGUF file.
     ///
     /// # Errors
     ///
-    /// [`JudgeError`] if they are not what such a model is made of.
+    /// Returns a [`JudgeError`] if the file is not a supported Llama model.
     pub fn from_gguf(file: &Gguf, device: &B::Device) -> Result<Self, JudgeError> {
         let config = LlamaConfig::of_gguf(file)?;
         let mut tensors = BTreeMap::new();
@@ -72,7 +75,7 @@ impl<B: Backend> Llama<B> {
                 return Err(JudgeError::Tensor {
                     path: file.path().to_path_buf(),
                     name: found,
-                    reason: format!("of shape {shape:?} belongs to no part of a Llama"),
+                    reason: format!("of shape {shape:?} does not belong to a Llama model"),
                 });
             };
             let heads = match name.rsplit('.').nth(1) {
@@ -157,12 +160,12 @@ impl<B: Backend> Llama<B> {
         })
     }
 
-    /// Its sizes.
+    /// Returns the sizes of the model.
     pub fn config(&self) -> &LlamaConfig {
         &self.config
     }
 
-    /// x over its root mean square, times a weight.
+    /// Applies RMSNorm: x over its root mean square, times a weight.
     fn normed(&self, x: &Tensor<B, 3>, weight: &Tensor<B, 1>) -> Tensor<B, 3> {
         let square = x.clone().square().mean_dim(2);
         let size = square.add_scalar(self.config.epsilon).sqrt();
@@ -182,7 +185,7 @@ impl<B: Backend> Llama<B> {
                 .reshape([batch, length, heads, head_width])
                 .swap_dims(1, 2)
         };
-        // Each key is looked up by as many neighbouring queries.
+        // Each key head serves a group of consecutive query heads.
         let repeated = |x: Tensor<B, 4>| {
             let group = heads / key_heads;
             x.unsqueeze_dim::<5>(2)
@@ -207,7 +210,7 @@ impl<B: Backend> Llama<B> {
         linear(mixed, block.output.clone(), None)
     }
 
-    /// Cosines and sines of all positions' rotations, `[1, 1, length, half a head]`.
+    /// Returns the cosines and sines of the rotary angles, `[1, 1, length, half a head]`.
     fn turn(&self, length: usize, device: &B::Device) -> [Tensor<B, 4>; 2] {
         let half = self.config.head_width / 2;
         let angle = |i: usize| {
@@ -272,7 +275,7 @@ fn turned<B: Backend>(x: Tensor<B, 4>, [cos, sin]: &[Tensor<B, 4>; 2]) -> Tensor
     Tensor::cat(vec![first, second], 3)
 }
 
-/// A tensor's name on the hub, without its prefix, from that in a GGUF file.
+/// Converts a GGUF tensor name to its Hugging Face name without the prefix.
 fn name_of(name: &str) -> Option<String> {
     let plain = match name {
         "token_embd.weight" => Some("embed_tokens.weight".to_owned()),
@@ -299,7 +302,8 @@ fn name_of(name: &str) -> Option<String> {
     plain.or_else(of_block)
 }
 
-/// Rows of queries or keys as the hub has them. GGUF rotates neighbouring entries of a head, the hub those half a head apart.
+/// Reorders query or key rows from GGUF's layout to that of Hugging Face. GGUF rotates adjacent
+/// entries of a head as a pair, Hugging Face those half a head apart.
 fn in_halves(values: &[f32], head_width: usize, inputs: usize) -> Vec<f32> {
     let head = |rows: &[f32]| -> Vec<f32> {
         let row = |place: usize| {

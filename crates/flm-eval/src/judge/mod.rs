@@ -1,7 +1,8 @@
-//! Pretrained causal language models as judges of text: [`Gpt2`] and [`Llama`].
+//! Pretrained causal language models as scorers of text: [`Gpt2`] and [`Llama`].
 //!
-//! Both load strictly: a tensor that is missing, misshapen or left over is an error with its name. Nothing is trained here, so there is
-//! no dropout and no gradient. [`CausalScorer`] scores text with either, by the conventions of the paper's code.
+//! Both load strictly: a missing, misshapen or unexpected tensor is an error with the tensor's
+//! name. The models are for inference only, without dropout and gradients. [`CausalScorer`] scores
+//! text with either, by the conventions of the paper's code.
 
 mod error;
 mod gguf;
@@ -21,40 +22,42 @@ pub use self::llama::{Llama, LlamaConfig};
 pub use self::scorer::{CausalScorer, Retokenize};
 pub use self::weights::Tensors;
 
-/// Rows of the vocabulary's width that are held at once: 50 MB at GPT-2's 50,257 tokens.
+/// Number of logit rows computed at once: 50 MB for GPT-2's 50,257 tokens.
 const ROWS: usize = 256;
 
-/// A causal language model: what it says of a token depends on the tokens before it.
+/// A causal language model: the distribution of a token depends only on the tokens before it.
 pub trait Causal<B: Backend> {
-    /// Names architecture and size, such as `gpt2-12x768`.
+    /// Returns a name of the architecture and size, such as `gpt2-12x768`.
     fn name(&self) -> String;
 
-    /// SHA-256 of the files of tensors, in hexadecimal.
+    /// Returns the SHA-256 of the weight files, in hexadecimal.
     fn hash(&self) -> &str;
 
-    /// Tokens that it knows.
+    /// Returns the number of tokens in the vocabulary.
     fn vocabulary(&self) -> usize;
 
-    /// The longest sequence that it reads.
+    /// Returns the maximum sequence length.
     fn positions(&self) -> usize;
 
-    /// What the head sees, `[batch, length, width]`, of tokens `[batch, length]`.
+    /// Returns the final hidden states, `[batch, length, width]`, of tokens `[batch, length]`.
     fn hidden(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 3>;
 
-    /// The head's matrix, `[width, vocabulary]`.
+    /// Returns the weight of the output head, `[width, vocabulary]`.
     fn head(&self) -> &Tensor<B, 2>;
 
-    /// −ln p of every token after the first of each sequence, given those before it: from tokens `[batch, length]` nats
-    /// `[batch, length − 1]`.
+    /// Returns −ln p of every token after the first of each sequence, given the tokens before it.
+    ///
+    /// Maps tokens `[batch, length]` to nats `[batch, length − 1]`.
     ///
     /// # Panics
     ///
-    /// If sequences are shorter than two tokens or longer than the model has positions; [`CausalScorer`] sees to it.
+    /// Panics if sequences have fewer than two tokens or more than the model has positions.
+    /// [`CausalScorer`] never passes such sequences.
     fn nats(&self, tokens: Tensor<B, 2, Int>) -> Tensor<B, 2> {
         let [batch, length] = tokens.dims();
         assert!(
             (2..=self.positions()).contains(&length),
-            "sequences of 2 to {} tokens, found {length}",
+            "expected sequences of 2 to {} tokens, found {length}",
             self.positions()
         );
         let hidden = self.hidden(tokens.clone());
@@ -76,7 +79,8 @@ pub trait Causal<B: Backend> {
     }
 }
 
-/// The transpose of an embedding as a head, in row order: matrix products want it so, and would copy it every time.
+/// Returns the transpose of a matrix in row-major order. Matrix products need this layout and would
+/// otherwise copy a transposed view every time.
 fn tied_head<B: Backend>(embedding: &Tensor<B, 2>, device: &B::Device) -> Tensor<B, 2> {
     Tensor::from_data(embedding.clone().transpose().into_data(), device)
 }

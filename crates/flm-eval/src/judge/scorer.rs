@@ -1,4 +1,4 @@
-//! Generative perplexity by the reference's conventions.
+//! Generative perplexity by the conventions of the reference code.
 
 use std::error::Error;
 
@@ -8,17 +8,23 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::{Causal, JudgeError};
 use crate::{ScoreError, Scored, Scorer};
 
-/// Cuts a text into the model's tokens, reading a spelt `<|endoftext|>` as the end token.
+/// Splits a text into the model's tokens. A literal `<|endoftext|>` becomes the end token.
 pub type Retokenize<'a> =
     dyn Fn(&str) -> Result<Vec<u32>, Box<dyn Error + Send + Sync>> + Send + Sync + 'a;
 
 /// A causal language model as a [`Scorer`].
 ///
-/// As the paper's code does it (`metrics.py`): texts are cut into the model's own tokens, at most `max_length` of them, and filled up to
-/// the longest with end tokens. The first token of a text is only given. Of the others count those that are no end token, and the
-/// first end token, also where it is one that fills up: a text that just stops is charged for stopping there. The longest text of a call has nothing that fills it up.
+/// The scoring follows the paper's code (`metrics.py`):
 ///
-/// One thing differs: the reference drops samples that fill no whole batch, here all of them count.
+/// - Texts are tokenized with the model's own tokenizer, truncated to `max_length` tokens, and
+///   padded to the longest text with end tokens.
+/// - The first token of a text is context only. Of the others, all tokens except end tokens count,
+///   and so does the first end token.
+/// - The first end token also counts if it is padding: a text without an end token pays for
+///   stopping. The longest text of a call has no padding.
+///
+/// One difference: the reference drops the samples of an incomplete last batch, but here all
+/// samples count.
 pub struct CausalScorer<'a, B: Backend, M: ?Sized> {
     model: &'a M,
     encode: Box<Retokenize<'a>>,
@@ -30,13 +36,15 @@ pub struct CausalScorer<'a, B: Backend, M: ?Sized> {
 }
 
 impl<'a, B: Backend, M: Causal<B> + ?Sized> CausalScorer<'a, B, M> {
-    /// A scorer with the model's tokenizer, whose hash `tokenizer` stands in the [identity](Scorer::identity) and whose end token is `eos`.
+    /// Creates a scorer from a model and its tokenizer.
     ///
-    /// Texts are cut to `max_length` tokens. `batch` of them are scored at a time, which changes the speed and no figure.
+    /// The hash `tokenizer` becomes part of the [identity](Scorer::identity). `eos` is the end
+    /// token. Texts are truncated to `max_length` tokens. The `batch` size affects speed only.
     ///
     /// # Errors
     ///
-    /// [`JudgeError::Length`] if the model has fewer positions than that, or fewer than two tokens are asked for.
+    /// Returns [`JudgeError::Length`] if `max_length` is below two or exceeds the
+    /// model's positions.
     pub fn new(
         model: &'a M,
         encode: Box<Retokenize<'a>>,
@@ -68,7 +76,7 @@ impl<'a, B: Backend, M: Causal<B> + ?Sized> CausalScorer<'a, B, M> {
         })
     }
 
-    /// The tokens of a text, as many as are scored.
+    /// Returns the tokens of a text, truncated to `max_length`.
     fn tokens(&self, text: &str) -> Result<Vec<u32>, ScoreError> {
         let mut tokens = (self.encode)(text).map_err(|source| self.failed(source))?;
         tokens.truncate(self.max_length);
@@ -86,12 +94,13 @@ impl<'a, B: Backend, M: Causal<B> + ?Sized> CausalScorer<'a, B, M> {
         }
     }
 
-    /// What the model makes of each text at its last token, a vector of its width: the features of [`Mauve`](crate::Mauve). Of an empty text it reads the
-    /// end token.
+    /// Returns the hidden state at the last token of each text, a vector of the model's width.
+    ///
+    /// These are the features of [`Mauve`](crate::Mauve). An empty text is read as one end token.
     ///
     /// # Errors
     ///
-    /// [`ScoreError::Failed`] if a text cannot be cut into tokens.
+    /// Returns [`ScoreError::Failed`] if a text cannot be tokenized.
     pub fn features(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ScoreError> {
         let mut features = Vec::with_capacity(texts.len());
         for texts in texts.chunks(self.batch) {
@@ -114,9 +123,10 @@ impl<'a, B: Backend, M: Causal<B> + ?Sized> CausalScorer<'a, B, M> {
         Ok(features)
     }
 
-    /// Scores some texts of at most `longest` tokens together.
+    /// Scores a batch of texts. `longest` is the length of the longest text of the call.
     fn score_batch(&self, texts: &[Vec<u32>], longest: usize) -> Vec<Scored> {
-        // One more than the longest here, so that every text that stops short is seen to stop.
+        // One more than the longest text of the batch, so that every shorter text of the call is
+        // charged for its end.
         let here = texts.iter().map(Vec::len).max().unwrap_or(0);
         let width = (here + 1).min(longest);
         if width < 2 {
@@ -156,7 +166,7 @@ impl<B: Backend, M: Causal<B> + ?Sized> Scorer for CausalScorer<'_, B, M> {
     }
 }
 
-/// Texts filled up with end tokens to this width, one after the other.
+/// Returns texts padded with end tokens to `width`, concatenated.
 fn filled(texts: &[Vec<u32>], width: usize, eos: u32) -> Vec<i64> {
     let row = |tokens: &Vec<u32>| {
         let padding = std::iter::repeat_n(eos, width - tokens.len());
@@ -166,7 +176,7 @@ fn filled(texts: &[Vec<u32>], width: usize, eos: u32) -> Vec<i64> {
     texts.iter().flat_map(row).collect()
 }
 
-/// Which of the tokens after the first count: all that are no end token, and the first that is one.
+/// Returns which tokens after the first count: all except end tokens, and the first end token.
 fn counted(tokens: &[i64], eos: i64) -> impl Iterator<Item = bool> + '_ {
     let first = tokens.iter().position(|token| *token == eos);
     (1..tokens.len()).map(move |i| tokens[i] != eos || first == Some(i))

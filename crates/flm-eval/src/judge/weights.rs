@@ -1,4 +1,4 @@
-//! Tensors by name, out of one file or several.
+//! Loads tensors by name from one or several safetensors files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,12 +12,12 @@ use sha2::{Digest, Sha256};
 
 use super::JudgeError;
 
-/// The one file of a smaller model.
+/// The weight file of an unsharded model.
 const WHOLE: &str = "model.safetensors";
-/// What lists the parts of a larger one.
+/// The index of the weight files of a sharded model.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Tensors by name, each with its shape, outermost dimension first.
+/// Tensors by name, each with its shape (outermost dimension first) and values.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 pub(super) struct Weights {
@@ -32,7 +32,7 @@ struct Index {
 }
 
 impl Weights {
-    /// Tensors that were read from a file of this hash.
+    /// Wraps tensors that were read from a file with this hash.
     pub(super) fn new(path: &Path, tensors: Tensors, hash: String) -> Self {
         Self {
             folder: path.to_path_buf(),
@@ -41,7 +41,7 @@ impl Weights {
         }
     }
 
-    /// Reads all tensors of a folder, but for those to `skip`, their names without the `prefix`.
+    /// Reads all tensors of a folder except those to `skip`. Strips `prefix` from their names.
     pub(super) fn read(
         folder: &Path,
         prefix: &str,
@@ -87,7 +87,8 @@ impl Weights {
         Ok(Self::new(folder, tensors, hex(hash)))
     }
 
-    /// Some files hold the head, which is the token embedding, besides.
+    /// Removes the output head that some files contain in addition to the tied token embedding. The
+    /// two must be equal.
     pub(super) fn untie(&mut self, head: &str, embedding: &str) -> Result<(), JudgeError> {
         match self.tensors.remove(head) {
             Some(found) if self.tensors.get(embedding) != Some(&found) => Err(self.fault(
@@ -98,7 +99,7 @@ impl Weights {
         }
     }
 
-    /// Takes a tensor, which must have this shape.
+    /// Removes and returns a tensor, which must have this shape.
     pub(super) fn take<B: Backend, const D: usize>(
         &mut self,
         name: &str,
@@ -115,18 +116,18 @@ impl Weights {
         Ok(Tensor::from_data(data, (device, DType::F32)))
     }
 
-    /// Checks that every tensor was taken.
+    /// Checks that no tensor is left.
     pub(super) fn finish(&self, whole: &str) -> Result<(), JudgeError> {
         match self.tensors.first_key_value() {
             Some((name, (shape, _))) => Err(self.fault(
                 name,
-                format!("of shape {shape:?} belongs to no part of this {whole}"),
+                format!("of shape {shape:?} does not belong to this {whole} model"),
             )),
             None => Ok(()),
         }
     }
 
-    /// SHA-256 of the files.
+    /// Returns the SHA-256 of the files.
     pub(super) fn hash(&self) -> &str {
         &self.hash
     }
@@ -140,7 +141,7 @@ impl Weights {
     }
 }
 
-/// Names of the files of tensors, in their order.
+/// Returns the names of the weight files in sorted order.
 fn files(folder: &Path) -> Result<BTreeSet<String>, JudgeError> {
     let index = folder.join(INDEX);
     if folder.join(WHOLE).is_file() || !index.is_file() {
@@ -164,7 +165,7 @@ fn files(folder: &Path) -> Result<BTreeSet<String>, JudgeError> {
     }
 }
 
-/// A hash in hexadecimal.
+/// Formats a hash in hexadecimal.
 pub(super) fn hex(hash: Sha256) -> String {
     let bytes = hash.finalize();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

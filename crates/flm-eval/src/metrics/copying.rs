@@ -1,11 +1,13 @@
-//! How much of a sample is copied from the text that a model was trained on.
+//! Detects runs of tokens that samples copy from the training text.
 
 use std::collections::HashMap;
 
-/// Samples as a suffix automaton, through which training rows are read once, whatever their number.
+/// A suffix automaton of samples that finds the runs they share with training rows. Each training
+/// row is read once, regardless of the number of samples.
 ///
-/// A run of tokens is *copied* if some training row has it as well, one token after the other. A model that learned its text by heart writes whole rows;
-/// one that learned its distribution writes runs as long as held-out text shares with the training rows, so compare with that.
+/// A contiguous run of tokens is *copied* if it also occurs in a training row. A model that
+/// memorized its text writes whole rows. A model that learned the distribution copies runs as long
+/// as those that held-out text shares with the training rows, so compare with held-out text.
 ///
 /// ```
 /// let mut copying = flm_eval::Copying::new(&[vec![1, 2, 3, 4], vec![5, 5]]);
@@ -16,25 +18,26 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub struct Copying {
     states: Vec<State>,
-    /// Of each sample, the state behind each of its tokens.
+    /// For each sample, the state after each of its tokens.
     samples: Vec<Vec<usize>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     next: HashMap<u32, usize>,
-    /// The state of the longest suffix that occurs elsewhere too; that of the root is itself.
+    /// Suffix link: the state of the longest suffix that also occurs elsewhere. The root links
+    /// to itself.
     link: usize,
-    /// Of the longest run that ends here.
+    /// Length of the longest run that ends here.
     length: usize,
-    /// The longest run that ends here and was read.
+    /// Length of the longest run that ends here and was read from a training row.
     read: usize,
 }
 
 const ROOT: usize = 0;
 
 impl Copying {
-    /// The automaton of these samples.
+    /// Builds the automaton of these samples.
     pub fn new<S: AsRef<[u32]>>(samples: &[S]) -> Self {
         let mut copying = Self {
             states: vec![State::default()],
@@ -53,11 +56,11 @@ impl Copying {
         copying
     }
 
-    /// Appends a token to the run that ends at `last`, and answers the state of the longer run.
+    /// Appends a token to the run that ends at `last` and returns the state of the longer run.
     fn extend(&mut self, last: usize, token: u32) -> usize {
         let length = self.states[last].length + 1;
         if let Some(&next) = self.states[last].next.get(&token) {
-            // Known from an earlier sample.
+            // The run is known from an earlier sample.
             return if self.states[next].length == length {
                 next
             } else {
@@ -87,7 +90,8 @@ impl Copying {
         }
     }
 
-    /// Parts the runs of `next` that are no longer than one token after `at` from the longer ones.
+    /// Splits `next`: its runs of at most one token more than the run of `at` get a state of
+    /// their own.
     fn split(&mut self, mut at: usize, token: u32, next: usize) -> usize {
         let part = self.push(State {
             next: self.states[next].next.clone(),
@@ -127,9 +131,10 @@ impl Copying {
         }
     }
 
-    /// Of each sample, the number of tokens in its longest run that was read in one row.
+    /// Returns, for each sample, the length in tokens of its longest run that occurs in a
+    /// training row.
     pub fn longest_runs(&self) -> Vec<usize> {
-        // A run that was read holds its suffixes, which end at the states that links lead to.
+        // If a run was read, so were its suffixes, which end at the linked states.
         let mut read: Vec<usize> = self.states.iter().map(|state| state.read).collect();
         let mut order: Vec<usize> = (0..self.states.len()).collect();
         order.sort_by_key(|&state| std::cmp::Reverse(self.states[state].length));
@@ -156,7 +161,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// By comparing everything with everything.
+    /// Finds the longest copied run by brute force.
     fn naive(sample: &[u32], rows: &[Vec<u32>]) -> usize {
         let is_copied = |run: &[u32]| {
             rows.iter()

@@ -1,22 +1,24 @@
-//! Shares of what is distinct: whole samples, and n-grams of all samples together.
+//! Distinct shares: of whole samples, and of n-grams of all samples together.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::ngrams::NGrams;
 
-/// Distinct sequences among all sequences, in (0, 1]; `None` without samples.
+/// Returns the fraction of distinct sequences, in (0, 1]; `None` without samples.
 pub fn distinct_share<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
     let distinct: HashSet<&[T]> = samples.iter().map(AsRef::as_ref).collect();
     (!samples.is_empty()).then(|| distinct.len() as f64 / samples.len() as f64)
 }
 
-/// Distinct-n (Li et al. 2016, [arXiv:1510.03055](https://arxiv.org/abs/1510.03055)): distinct
-/// n-grams among the n-grams of all samples, in (0, 1]; `None` if there are none.
+/// Returns distinct-n (Li et al. 2016, [arXiv:1510.03055](https://arxiv.org/abs/1510.03055)).
 ///
-/// **Comparable at equal numbers of samples of equal length only**: text has ever fewer new
-/// n-grams to offer the more of it there is, so the same model has a lower share of 1,000
-/// samples than of 100. N-grams do not cross from one sample into the next.
+/// It is the number of distinct n-grams over the number of n-grams of all samples, in (0, 1];
+/// `None` if there are no n-grams. N-grams do not cross sample boundaries.
+///
+/// **Only comparable between equal numbers of samples of equal length.** The more text there is,
+/// the fewer of its n-grams are new, so the same model has a lower share for 1,000 samples than
+/// for 100.
 pub fn distinct_ngrams<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S], n: usize) -> Option<f64> {
     NGrams::up_to(n, samples).last().and_then(share)
 }
@@ -40,7 +42,7 @@ mod tests {
 
     #[test]
     fn distinct_ngrams_are_those_of_all_samples_together() {
-        // a, b, c of five tokens; a·b and b·c of three pairs; and one triple.
+        // Unigrams: a, b, c of five. Bigrams: a·b and b·c of three. Trigrams: one of one.
         let samples = [vec!["a", "b"], vec!["a", "b", "c"]];
         assert_eq!(distinct_ngrams(&samples, 1), Some(3.0 / 5.0));
         assert_eq!(distinct_ngrams(&samples, 2), Some(2.0 / 3.0));

@@ -1,20 +1,20 @@
-//! Entropy of the words within a sample.
+//! Entropy of the tokens within a sample.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::mean;
 
-/// Entropy in nats of the empirical distribution of one sample's tokens; 0 for an empty sample.
+/// Returns the entropy in nats of the empirical distribution of a sample's tokens.
 ///
-/// H = −Σ p·ln p over the shares p of the distinct tokens in the sample. It is at most ln n, and
-/// falls when a sample repeats itself.
+/// It is H = −Σ p·ln p over the relative frequencies p of the distinct tokens, and 0 for an empty
+/// sample. It is at most ln n for n tokens, and falls when a sample repeats itself.
 pub fn unigram_entropy<T: Eq + Hash>(tokens: &[T]) -> f64 {
     let mut counts: HashMap<&T, usize> = HashMap::new();
     for token in tokens {
         *counts.entry(token).or_default() += 1;
     }
-    // Sorted, so that rounding does not depend on the map's order.
+    // Sorted, so that rounding is independent of the map's iteration order.
     let mut counts: Vec<usize> = counts.into_values().collect();
     counts.sort_unstable();
     let n = tokens.len() as f64;
@@ -22,7 +22,7 @@ pub fn unigram_entropy<T: Eq + Hash>(tokens: &[T]) -> f64 {
     (counts.into_iter().map(share)).fold(0.0, |entropy, p| entropy - p * p.ln())
 }
 
-/// Mean of [`unigram_entropy`] over samples, in nats; `None` without samples.
+/// Returns the mean of [`unigram_entropy`] over samples, in nats; `None` without samples.
 pub fn mean_unigram_entropy<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
     mean(
         samples

@@ -1,38 +1,44 @@
-//! MAUVE: how near two sets of texts are, both ways.
+//! MAUVE: the closeness of two sets of texts, in both directions.
 
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// Points of the divergence curve between the two distributions, its ends besides.
+/// Mixtures on the divergence curve, not counting the end points (1, 0) and (0, 1).
 const POINTS: usize = 25;
-/// Divergences are multiplied by this before they become a share.
+/// Divergences are multiplied by this factor before exponentiation.
 const SCALE: f64 = 5.0;
-/// Texts of a set for each cluster.
+/// Texts of one set per cluster.
 const TEXTS: usize = 10;
-/// Clusterings, of which the best is taken.
+/// Number of clusterings, of which the best is used.
 const STARTS: usize = 5;
-/// Rounds of a clustering at most.
+/// Limit on the rounds of a clustering.
 const ROUNDS: usize = 100;
-/// Sets of texts drawn again for the standard error.
+/// Number of bootstrap resamples for the standard error.
 const RESAMPLES: usize = 200;
 
-/// How near the distribution of samples is to that of texts, from 0 to 1, where 1 says that clusters of both have equal shares.
+/// The closeness of the distribution of samples to that of texts, from 0 to 1.
 ///
-/// Features of all texts, one vector for each, are clustered by k-means; with p and q the shares of the clusters among samples and texts, and
-/// r = λp + (1−λ)q, the points (exp(−5·KL(q‖r)), exp(−5·KL(p‖r))) for λ from 0 to 1 draw a curve, and MAUVE is the area under it
-/// ([Pillutla et al. 2021](https://arxiv.org/abs/2102.01454)). It falls both for texts that nobody writes and for texts that are missing.
+/// A value of 1 means that all clusters have equal shares of samples and texts.
 ///
-/// It depends on how many texts there are and on the features: compare equal numbers under one model. As published but for one thing: features are
-/// scaled to length 1 and not reduced to principal components.
+/// The features of all texts, one vector each, are clustered by k-means. Let p and q be the shares
+/// of the clusters among samples and texts, and r = λp + (1−λ)q. The points (exp(−5·KL(q‖r)),
+/// exp(−5·KL(p‖r))) for λ from 0 to 1 form a curve, and MAUVE is the area under it ([Pillutla et
+/// al. 2021](https://arxiv.org/abs/2102.01454)). It falls both for samples unlike any text and for
+/// kinds of texts that the samples lack.
+///
+/// It depends on the number of texts and on the features, so compare equal numbers under one model.
+/// It follows the paper with one difference: features are scaled to length 1 and not reduced to
+/// principal components.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mauve {
     /// The area under the curve.
     pub value: f64,
-    /// Its standard error: the deviation over sets drawn again from the two, with replacement, in the same clusters.
+    /// The bootstrap standard error: the standard deviation over resamples of both sets, drawn with
+    /// replacement, with the clusters kept.
     pub std_err: f64,
-    /// Texts of each set.
+    /// Number of texts in each set.
     pub texts: usize,
-    /// Clusters.
+    /// Number of clusters.
     pub clusters: usize,
 }
 
@@ -41,25 +47,26 @@ impl Mauve {
     ///
     /// # Panics
     ///
-    /// If the sets differ in size, hold fewer than two texts, or features differ in length.
+    /// Panics if the sets differ in size, have fewer than two texts, or have features of
+    /// different lengths.
     pub fn of<R: Rng + ?Sized>(samples: &[Vec<f32>], texts: &[Vec<f32>], rng: &mut R) -> Self {
         let count = texts.len();
         assert!(
             samples.len() == count && count > 1,
-            "equal numbers of texts, two at least, found {} and {count}",
+            "expected equal numbers of at least two texts, found {} and {count}",
             samples.len()
         );
         let lengths = samples.iter().chain(texts).map(Vec::len);
         assert!(
             lengths.clone().min() == lengths.max(),
-            "features of one length"
+            "all features must have the same length"
         );
         let points: Vec<Vec<f32>> = samples.iter().chain(texts).map(|x| unit(x)).collect();
         let clusters = (count / TEXTS).max(2);
         let places = (0..STARTS)
             .map(|_| k_means(&points, clusters, rng))
             .min_by(|a, b| a.1.total_cmp(&b.1))
-            .expect("a start")
+            .expect("there is at least one clustering")
             .0;
         let (of_samples, of_texts) = places.split_at(count);
         let value = area(&shares(of_samples, clusters), &shares(of_texts, clusters));
@@ -83,7 +90,7 @@ impl Mauve {
     }
 }
 
-/// A vector of length 1, or zero.
+/// Scales a vector to length 1. A zero vector stays zero.
 fn unit(x: &[f32]) -> Vec<f32> {
     let length = x
         .iter()
@@ -102,7 +109,7 @@ fn shares(places: &[usize], clusters: usize) -> Vec<f64> {
     shares
 }
 
-/// The area under the divergence curve of two distributions.
+/// Returns the area under the divergence curve of two distributions.
 fn area(p: &[f64], q: &[f64]) -> f64 {
     let point = |i: usize| {
         let weight = i as f64 / (POINTS - 1) as f64;
@@ -111,7 +118,7 @@ fn area(p: &[f64], q: &[f64]) -> f64 {
             .collect();
         [q, p].map(|side| (-SCALE * divergence(side, &mixed)).exp())
     };
-    // From all of q, (1, least), to all of p, (least, 1).
+    // The curve runs from r = q, (1, least), to r = p, (least, 1).
     let curve = std::iter::once([1.0, 0.0])
         .chain((0..POINTS).map(point))
         .chain([[0.0, 1.0]]);
@@ -122,13 +129,14 @@ fn area(p: &[f64], q: &[f64]) -> f64 {
         .sum()
 }
 
-/// KL(p‖r), infinite where r has nothing of p.
+/// Returns KL(p‖r), which is infinite if r is 0 where p is not.
 fn divergence(p: &[f64], r: &[f64]) -> f64 {
     let terms = p.iter().zip(r).filter(|(p, _)| **p > 0.0);
     terms.map(|(p, r)| p * (p / r).ln()).sum()
 }
 
-/// The cluster of each point, and the sum of squared distances to their centres: Lloyd's rounds from k-means++.
+/// Clusters points by Lloyd's algorithm with k-means++ initialization. Returns the cluster of each
+/// point and the sum of squared distances to the centres.
 fn k_means<R: Rng + ?Sized>(
     points: &[Vec<f32>],
     clusters: usize,
@@ -151,7 +159,7 @@ fn k_means<R: Rng + ?Sized>(
             }
         }
         for ((centre, sum), count) in centres.iter_mut().zip(sums).zip(counts) {
-            // A cluster that lost its points stays where it was.
+            // An empty cluster keeps its centre.
             if count > 0 {
                 *centre = sum.into_iter().map(|x| x / count as f32).collect();
             }
@@ -162,7 +170,8 @@ fn k_means<R: Rng + ?Sized>(
     (places.clone(), within.sum())
 }
 
-/// Points as centres, each drawn by its squared distance to those before it.
+/// Draws the initial centres of k-means++. Each point is drawn in proportion to its squared
+/// distance to the nearest earlier centre.
 fn first_centres<R: Rng + ?Sized>(
     points: &[Vec<f32>],
     clusters: usize,
@@ -190,7 +199,7 @@ fn nearest(x: &[f32], centres: &[Vec<f32>]) -> (usize, f32) {
     distances
         .enumerate()
         .min_by(|a, b| a.1.total_cmp(&b.1))
-        .expect("a centre")
+        .expect("there is at least one centre")
 }
 
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
@@ -205,7 +214,7 @@ mod tests {
 
     const DIMENSIONS: usize = 6;
 
-    /// Texts of kinds that lie apart, with these shares.
+    /// Features of well-separated kinds of texts with these shares.
     fn features(shares: &[f64], count: usize, seed: u64) -> Vec<Vec<f32>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut text = || {
@@ -280,7 +289,8 @@ mod tests {
         let squares = values.iter().map(|mauve| (mauve.value - mean).powi(2));
         let spread = (squares.sum::<f64>() / (n - 1.0)).sqrt();
         let said = values.iter().map(|mauve| mauve.std_err).sum::<f64>() / n;
-        // Twelve sets tell a deviation to a fifth; clusters of new sets differ besides.
+        // Twelve sets estimate a standard deviation to about 20 %, and new sets also get
+        // new clusters.
         assert!(
             said > 0.4 * spread && said < 2.5 * spread,
             "{said} {spread}"

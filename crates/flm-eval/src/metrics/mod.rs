@@ -1,4 +1,4 @@
-//! Entropy, diversity and repetition of samples, on words or token ids.
+//! Entropy, diversity and repetition of samples of words or token ids.
 
 mod copying;
 mod distinct;
@@ -17,12 +17,12 @@ pub use self::repetition::repetition;
 pub use self::self_bleu::self_bleu;
 pub use self::variety::Variety;
 
-/// Mean number of tokens; `None` without samples.
+/// Returns the mean number of tokens in a sample; `None` without samples.
 pub fn mean_length<T, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
     mean(samples.iter().map(|sample| sample.as_ref().len() as f64))
 }
 
-/// The mean of what there is; `None` of nothing.
+/// Returns the mean of the values; `None` if there are none.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (count, sum) = values.fold((0_usize, 0.0), |(count, sum), value| {
         (count + 1, sum + value)

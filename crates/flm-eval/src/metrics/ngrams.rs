@@ -1,24 +1,24 @@
-//! Numbers in place of n-grams.
+//! N-grams as numbers.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The n-grams of every sample, in place: equal ones have equal numbers, counted from 0 in the
-/// order of first sight, whichever sample they stand in.
+/// The n-grams of every sample as numbers. Equal n-grams have equal numbers in all samples. Numbers
+/// count from 0 in the order of first occurrence.
 ///
-/// A number is all that counting needs, and an (n+1)-gram is known by the numbers of its first n
-/// tokens and of its last. So nothing longer than a pair is ever hashed, and n-grams of all
-/// orders cost the same.
+/// Numbers suffice for counting. The numbers of the first n tokens and of the last token identify
+/// an (n+1)-gram. So the code hashes at most pairs, and all orders cost the same.
 #[derive(Debug)]
 pub(super) struct NGrams {
-    /// `[sample][place]`: a sample of m tokens has m−n+1 places, or none.
+    /// `[sample][position]`. A sample of m tokens has m−n+1 positions, or none if it is shorter
+    /// than n.
     pub(super) samples: Vec<Vec<u32>>,
-    /// Distinct n-grams in all samples together.
+    /// Number of distinct n-grams in all samples together.
     pub(super) distinct: usize,
 }
 
 impl NGrams {
-    /// The n-grams for n = 1, 2, …, `order`.
+    /// Computes the n-grams for n = 1, 2, …, `order`.
     pub(super) fn up_to<T: Eq + Hash, S: AsRef<[T]>>(order: usize, samples: &[S]) -> Vec<Self> {
         let tokens = || samples.iter().map(|sample| sample.as_ref().iter());
         let mut all: Vec<Self> = Vec::with_capacity(order);
@@ -53,13 +53,13 @@ impl NGrams {
         Self { samples, distinct }
     }
 
-    /// How many there are, repeated ones included.
+    /// Returns the number of n-grams, including repeated ones.
     pub(super) fn total(&self) -> usize {
         self.samples.iter().map(Vec::len).sum()
     }
 }
 
-/// The distinct numbers of a sample and how often each stands in it, by number.
+/// Returns the distinct numbers of a sample with their counts, sorted by number.
 pub(super) fn counts(ngrams: &[u32]) -> Vec<(u32, usize)> {
     let mut sorted = ngrams.to_vec();
     sorted.sort_unstable();

@@ -1,15 +1,17 @@
-//! How much a sample repeats itself.
+//! Repetition within a sample.
 
 use std::hash::Hash;
 
 use super::mean;
 use super::ngrams::{NGrams, counts};
 
-/// Rep-n (Welleck et al. 2020, [arXiv:1908.04319](https://arxiv.org/abs/1908.04319), there
-/// seq-rep-n): 1 − distinct n-grams / n-grams within a sample, averaged over samples, in [0, 1).
+/// Returns rep-n (Welleck et al. 2020, [arXiv:1908.04319](https://arxiv.org/abs/1908.04319), where
+/// it is called seq-rep-n).
 ///
-/// Samples too short to have an n-gram are left out of the mean; `None` if all are. Longer
-/// samples repeat more, in human text too, so compare it at equal lengths and with the data's.
+/// It is 1 − distinct n-grams / n-grams within a sample, averaged over samples, in [0, 1).
+///
+/// The mean skips samples too short for an n-gram; `None` if all are. Longer samples repeat more,
+/// in human text too, so compare at equal lengths and with the data's value.
 pub fn repetition<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S], n: usize) -> Option<f64> {
     NGrams::up_to(n, samples).last().and_then(mean_repetition)
 }
@@ -29,12 +31,12 @@ mod tests {
 
     #[test]
     fn repetition_of_known_samples() {
-        // Pairs: ab ba ab ba, two of four; and cd, one of one. The last sample has none.
+        // Bigrams: ab ba ab ba, two distinct of four; and cd, one of one. The last sample has none.
         let samples = [vec!["a", "b", "a", "b", "a"], vec!["c", "d"], vec!["e"]];
         assert_eq!(repetition(&samples, 2), Some(0.25));
         assert_eq!(repetition(&samples[..1], 3), Some(1.0 - 2.0 / 3.0));
         assert_eq!(repetition(&samples[2..], 2), None);
-        // What is repeated by another sample is not repetition.
+        // Repetition of another sample does not count.
         assert_eq!(repetition(&[vec![1, 2, 3], vec![1, 2, 3]], 2), Some(0.0));
     }
 

@@ -1,34 +1,36 @@
-//! Self-BLEU: how well every sample is foretold by the others.
+//! Self-BLEU: the similarity of every sample to the others.
 
 use std::hash::Hash;
 
 use super::mean;
 use super::ngrams::{NGrams, counts};
 
-/// N-grams of up to this many tokens are compared.
+/// The largest length of compared n-grams.
 pub(super) const ORDER: usize = 4;
 
-/// What an order without a match counts as, in matches.
+/// Number of matches assigned to an order without a match.
 const EPSILON: f64 = 0.1;
 
-/// Self-BLEU of Texygen (Zhu et al. 2018, [arXiv:1802.01886](https://arxiv.org/abs/1802.01886)):
-/// BLEU-4 of each sample with all others as its references, averaged, in [0, 1]; `None` below
-/// two samples.
+/// Returns the Self-BLEU of Texygen (Zhu et al. 2018,
+/// [arXiv:1802.01886](https://arxiv.org/abs/1802.01886)).
 ///
-/// High means alike. As there, orders 1 to 4 weigh the same and one without a match is smoothed
-/// by method 1 of Chen & Cherry (2014), 0.1 matches in place of none, whatever the sample's
-/// length: so even equal samples of three tokens have 0.1^¼ = 0.56, and short ones are best
-/// compared with others as short. A sample that shares no token with another has 0. The figure
-/// rises with the number of samples (more references), hence compare equal numbers.
+/// It is the mean BLEU-4 of each sample with all others as its references, in [0, 1]; `None` for
+/// fewer than two samples.
 ///
-/// It is exact, over all pairs of samples, in time that grows with the number of tokens alone:
-/// the most often that an n-gram stands in any *other* sample is its first or its second maximum
+/// High values mean similar samples. As in Texygen, orders 1 to 4 have equal weight. An order
+/// without a match is smoothed by method 1 of Chen & Cherry (2014): 0.1 matches instead of none,
+/// regardless of the sample's length. So even equal samples of three tokens have 0.1^¼ = 0.56;
+/// compare short samples with others as short. A sample that shares no token with another has 0.
+/// The value rises with the number of samples (more references), so compare equal numbers.
+///
+/// The result is exact over all pairs of samples, in time nearly linear in the number of
+/// tokens. The largest count of an n-gram in any *other* sample is its first or second maximum
 /// over samples.
 pub fn self_bleu<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S]) -> Option<f64> {
     mean_self_bleu(&NGrams::up_to(ORDER, samples))
 }
 
-/// Of the n-grams for n = 1 to [`ORDER`].
+/// Computes Self-BLEU from the n-grams for n = 1 to [`ORDER`].
 pub(super) fn mean_self_bleu(orders: &[NGrams]) -> Option<f64> {
     let lengths: Vec<usize> = orders.first()?.samples.iter().map(Vec::len).collect();
     if lengths.len() < 2 {
@@ -55,7 +57,7 @@ pub(super) fn mean_self_bleu(orders: &[NGrams]) -> Option<f64> {
     }))
 }
 
-/// How often an n-gram stands in the sample with most of it, and in the next.
+/// The two largest counts of an n-gram in a sample, and the sample with the largest.
 #[derive(Clone, Copy, Default)]
 struct Maxima {
     first: usize,
@@ -63,7 +65,8 @@ struct Maxima {
     second: usize,
 }
 
-/// The matches of every sample: its n-grams, each counted at most as often as in any other.
+/// Returns the matches of every sample: its n-grams, each clipped at its largest count in any
+/// other sample.
 fn matches(ngrams: &NGrams) -> Vec<usize> {
     let counts: Vec<_> = ngrams.samples.iter().map(|s| counts(s)).collect();
     let mut maxima = vec![Maxima::default(); ngrams.distinct];
@@ -101,8 +104,8 @@ impl Lengths {
         Self(sorted)
     }
 
-    /// The length closest to `length` among the samples but one of that length; of two as
-    /// close the shorter. `length` is that of a sample, and there are at least two.
+    /// Returns the length closest to `length` among the other samples, the shorter one in a tie.
+    /// `length` must be the length of a sample, and there must be at least two samples.
     fn closest_other(&self, length: usize) -> usize {
         let below = self.0.partition_point(|&other| other < length);
         let above = self.0.partition_point(|&other| other <= length);
@@ -125,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// BLEU as it is defined, sample against sample.
+    /// Computes Self-BLEU by its definition, sample by sample.
     fn naive(samples: &[Vec<u32>]) -> f64 {
         let count = |sample: &[u32], n| {
             let mut counts: HashMap<Vec<u32>, usize> = HashMap::new();
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn values_of_nltk() {
         // Means of nltk 3.10.4's sentence_bleu(others, sample, (.25,)*4,
-        // smoothing_function=SmoothingFunction().method1), which is what Texygen calls.
+        // smoothing_function=SmoothingFunction().method1), which Texygen calls.
         let cases: [(&[&str], f64); 4] = [
             (
                 &[

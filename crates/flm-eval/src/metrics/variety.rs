@@ -1,4 +1,4 @@
-//! The figures that n-grams give, from one pass over them.
+//! N-gram metrics from one pass over the samples.
 
 use std::hash::Hash;
 
@@ -9,31 +9,34 @@ use super::ngrams::NGrams;
 use super::repetition::mean_repetition;
 use super::self_bleu::{ORDER, mean_self_bleu};
 
-/// How varied samples are, within each and among each other.
+/// N-gram metrics of the variety within and between samples.
 ///
-/// A figure is `None`, null in JSON, where it is not defined: of samples too short, of less than
-/// two for self-BLEU. Results that were written before these figures were told read as `None`.
+/// A metric is `None`, null in JSON, where it is undefined: samples are too short, or Self-BLEU has
+/// fewer than two. Results written before these metrics existed are read as `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Variety {
-    /// [Distinct tokens](crate::distinct_ngrams) among all, in (0, 1].
+    /// Fraction of [distinct tokens](crate::distinct_ngrams), in (0, 1].
     pub distinct_1: Option<f64>,
-    /// [Distinct pairs](crate::distinct_ngrams) among all, in (0, 1].
+    /// Fraction of [distinct bigrams](crate::distinct_ngrams), in (0, 1].
     pub distinct_2: Option<f64>,
-    /// [Distinct triples](crate::distinct_ngrams) among all, in (0, 1].
+    /// Fraction of [distinct trigrams](crate::distinct_ngrams), in (0, 1].
     pub distinct_3: Option<f64>,
-    /// [Self-BLEU](crate::self_bleu), in [0, 1]: high means alike.
+    /// [Self-BLEU](crate::self_bleu), in [0, 1]; high means similar samples.
     pub self_bleu: Option<f64>,
-    /// [Repeated pairs](crate::repetition) within a sample, in [0, 1), averaged over samples.
+    /// Fraction of [repeated bigrams](crate::repetition) within a sample, in [0, 1), averaged
+    /// over samples.
     pub repetition_2: Option<f64>,
-    /// [Repeated triples](crate::repetition) within a sample, in [0, 1), averaged over samples.
+    /// Fraction of [repeated trigrams](crate::repetition) within a sample, in [0, 1), averaged
+    /// over samples.
     pub repetition_3: Option<f64>,
-    /// [Repeated fours](crate::repetition) within a sample, in [0, 1), averaged over samples.
+    /// Fraction of [repeated 4-grams](crate::repetition) within a sample, in [0, 1), averaged
+    /// over samples.
     pub repetition_4: Option<f64>,
 }
 
 impl Variety {
-    /// Counts n-grams of up to four tokens.
+    /// Computes the metrics from n-grams of up to four tokens.
     pub fn of<T: Eq + Hash, S: AsRef<[T]>>(samples: &[S]) -> Self {
         let orders = NGrams::up_to(ORDER, samples);
         Self {

@@ -1,33 +1,34 @@
-//! From sequences to a model.
+//! Estimates an n-gram model from sequences.
 
 use super::level::{Level, key};
 use super::{NGramError, NGramModel};
 
-/// No n-gram: the sequence is too short before this place.
+/// Marks positions with too few tokens before them for an n-gram.
 const NONE: u32 = u32::MAX;
 
-/// The text an n-gram model is estimated from.
+/// The text from which an n-gram model is estimated.
 ///
-/// It is kept until then, in four bytes a token; estimating takes another sixteen.
+/// The text takes four bytes a token, and the estimation takes another sixteen.
 #[derive(Debug, Clone)]
 pub struct NGramCounts {
     order: usize,
     vocab: u32,
-    /// All sequences, each with a begin before it and an end behind if it ends.
+    /// All sequences, each with a begin token before it, and an end token after it if it ends.
     stream: Vec<u32>,
 }
 
 impl NGramCounts {
-    /// Of no text yet, for n-grams up to `order` and token ids below `vocab`.
+    /// Creates an empty text for n-grams up to `order` and token ids below `vocab`.
     ///
     /// # Errors
     ///
-    /// [`NGramError::Order`] and [`NGramError::Vocab`].
+    /// Returns [`NGramError::Order`] or [`NGramError::Vocab`] for an unsupported order
+    /// or vocabulary.
     pub fn new(order: usize, vocab: usize) -> Result<Self, NGramError> {
         if !NGramModel::ORDERS.contains(&order) {
             return Err(NGramError::Order { found: order });
         }
-        // Two more ids are the end's and the begin's.
+        // Two more ids are reserved for the end and begin tokens.
         let vocab = (u32::try_from(vocab).ok())
             .filter(|vocab| *vocab < NONE - 1)
             .ok_or(NGramError::Vocab { found: vocab })?;
@@ -38,11 +39,12 @@ impl NGramCounts {
         })
     }
 
-    /// Adds a sequence; `ends` says whether it ends there or was cut.
+    /// Adds a sequence. `ends` tells whether it ends there or was truncated.
     ///
     /// # Errors
     ///
-    /// [`NGramError::Token`] and [`NGramError::TooLong`]; then nothing is added.
+    /// Returns [`NGramError::Token`] for an id outside the vocabulary, and [`NGramError::TooLong`]
+    /// for too much text. Nothing is added in either case.
     pub fn add(&mut self, tokens: &[u32], ends: bool) -> Result<(), NGramError> {
         NGramError::check(tokens, self.vocab)?;
         if self.stream.len() + tokens.len() + 2 >= NONE as usize {
@@ -62,7 +64,7 @@ impl NGramCounts {
             stream,
         } = self;
         let mut levels: Vec<Level> = Vec::with_capacity(order);
-        // At each place of the stream, the n-gram of the last level that ends there.
+        // For each position of the stream, the n-gram of the last level that ends there.
         let mut ngrams: Vec<u32> = Vec::new();
         for _ in 0..order {
             let key_at = |place: usize| {
@@ -87,7 +89,7 @@ impl NGramCounts {
             levels.push(level);
             ngrams = longer;
         }
-        // The begin is a context, but never what comes next.
+        // The begin token is a context, but never predicted.
         if let Some(place) = levels[0].find(0, begin(vocab)) {
             levels[0].counts[place as usize] = 0;
         }
@@ -96,7 +98,8 @@ impl NGramCounts {
     }
 }
 
-/// Replaces counts by the numbers of tokens seen before; those of n-grams at a begin stay.
+/// Replaces counts by the numbers of distinct preceding tokens, except for n-grams that start with
+/// a begin token.
 fn count_continuations(shorter: &mut Level, ngrams: &[u32], longer_len: usize, longer: &[u32]) {
     let mut is_counted = vec![false; longer_len];
     let mut continuations = vec![0; shorter.len()];
@@ -112,12 +115,12 @@ fn count_continuations(shorter: &mut Level, ngrams: &[u32], longer_len: usize, l
     }
 }
 
-/// The id of the end of a sequence.
+/// Returns the id of the end token.
 pub(super) fn end(vocab: u32) -> u32 {
     vocab
 }
 
-/// The id of what stands before a sequence.
+/// Returns the id of the begin token.
 pub(super) fn begin(vocab: u32) -> u32 {
     vocab + 1
 }

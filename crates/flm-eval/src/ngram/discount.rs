@@ -1,25 +1,25 @@
-//! What is taken off a count.
+//! Kneser–Ney discounts.
 
 /// The discounts D₁, D₂ and D₃₊ of one order, for counts of one, two, and three or more.
 ///
-/// Chen & Goodman (1998), from the numbers n₁ to n₄ of n-grams with those counts:
-/// Y = n₁/(n₁+2n₂), D₁ = 1 − 2Y·n₂/n₁, D₂ = 2 − 3Y·n₃/n₂, D₃₊ = 3 − 4Y·n₄/n₃.
+/// They follow Chen & Goodman (1998), from the numbers n₁ to n₄ of n-grams with those counts: Y =
+/// n₁/(n₁+2n₂), D₁ = 1 − 2Y·n₂/n₁, D₂ = 2 − 3Y·n₃/n₂, D₃₊ = 3 − 4Y·n₄/n₃.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Discounts(pub(super) [f64; 3]);
 
 impl Discounts {
-    /// In place of discounts that cannot be estimated; the same as in KenLM
-    /// (`--discount_fallback`).
+    /// Used if the discounts cannot be estimated. The values are those of
+    /// KenLM (`--discount_fallback`).
     const FALLBACK: [f64; 3] = [0.5, 1.0, 1.5];
 
-    /// Discounts below are none: they would leave nothing to what was not seen, and one such
-    /// token would make a text's nats infinite.
+    /// The smallest valid discount. Smaller ones would leave no probability to unseen tokens, and
+    /// one such token would make a text's nats infinite.
     const LEAST: f64 = 0.01;
 
-    /// Estimates discounts from all counts of one order; zeros among them are no counts.
+    /// Estimates discounts from all counts of one order. Zeros among them are ignored.
     ///
-    /// Where one of n₁ to n₄ is zero or a discount falls below a hundredth, as in small corpora
-    /// and among few and frequent unigrams, the whole order has the fallback. D_i ≤ i holds anyway.
+    /// The whole order uses the fallback if one of n₁ to n₄ is zero or a discount is below 0.01.
+    /// This happens in small corpora and for few, frequent unigrams. D_i ≤ i always holds.
     pub(super) fn estimate(counts: &[u32]) -> Self {
         let mut n = [0.0; 4];
         for &count in counts {
@@ -34,7 +34,7 @@ impl Discounts {
         Self(if is_valid { discounts } else { Self::FALLBACK })
     }
 
-    /// What is taken off this count: nothing off zero, otherwise at most the count.
+    /// Returns the discount of this count: 0 for zero, otherwise at most the count.
     pub(super) fn of(&self, count: u32) -> f64 {
         match count {
             0 => 0.0,
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(Discounts::estimate(&[1, 2, 3, 9]), fallback);
         // n₁ to n₄ are 1, 1, 3, 1: D₂ = 2 − 3·⅓·3 is negative.
         assert_eq!(Discounts::estimate(&[1, 2, 3, 3, 3, 4]), fallback);
-        // 4, 2, 2, 3: D₃₊ = 3 − 4·½·3/2 is zero, and after a context with one count of 3 nothing
+        // 4, 2, 2, 3: D₃₊ = 3 − 4·½·3/2 is zero. After a context with a single count of 3, nothing
         // else would be possible.
         let none_left = [1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4];
         assert_eq!(Discounts::estimate(&none_left), fallback);

@@ -1,46 +1,46 @@
-//! What an n-gram model refuses.
+//! Errors of n-gram models.
 
 use thiserror::Error;
 
 use super::NGramModel;
 
-/// What cannot be counted or scored.
+/// An error from counting or scoring n-grams.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NGramError {
-    /// An order that is too small or too large.
+    /// An order outside the supported range.
     #[error(
         "expected an order from {} to {}, found {found}",
         NGramModel::ORDERS.start(),
         NGramModel::ORDERS.end()
     )]
     Order {
-        /// The order asked for.
+        /// The requested order.
         found: usize,
     },
-    /// A vocabulary whose ids do not fit.
+    /// A vocabulary that is too large.
     #[error("expected a vocabulary of less than 2^32 − 2 tokens, found one of {found}")]
     Vocab {
-        /// The size asked for.
+        /// The requested size.
         found: usize,
     },
-    /// An id beyond the vocabulary.
-    #[error("expected token ids below {vocab}, found {token} at place {place}")]
+    /// A token id outside the vocabulary.
+    #[error("expected token ids below {vocab}, found {token} at position {place}")]
     Token {
         /// The id.
         token: u32,
-        /// Its place in the sequence, counted from 0.
+        /// The position in the sequence, counted from 0.
         place: usize,
-        /// The vocabulary's size.
+        /// The size of the vocabulary.
         vocab: u32,
     },
-    /// More text than places can be numbered.
-    #[error("expected less than 2^32 − 1 tokens of text, begins and ends included")]
+    /// More text than 32-bit positions can index.
+    #[error("expected fewer than 2^32 − 1 tokens of text, including begin and end tokens")]
     TooLong,
 }
 
 impl NGramError {
-    /// Checks that all ids are of the vocabulary.
+    /// Checks that all ids are in the vocabulary.
     pub(super) fn check(tokens: &[u32], vocab: u32) -> Result<(), Self> {
         let is_beyond = |(_, token): &(usize, &u32)| **token >= vocab;
         match tokens.iter().enumerate().find(is_beyond) {
@@ -72,9 +72,9 @@ mod tests {
         let token = counts.add(&[4, 5], true).unwrap_err();
         assert_eq!(
             token.to_string(),
-            "expected token ids below 5, found 5 at place 1"
+            "expected token ids below 5, found 5 at position 1"
         );
-        // What was refused left nothing behind.
+        // The rejected sequence was not added.
         let model = counts.estimate();
         assert_eq!(model.sizes(), [0, 0]);
         assert_eq!(

@@ -2,18 +2,18 @@
 
 use super::discount::Discounts;
 
-/// All n-grams of one order that were seen, by context and last token.
+/// All seen n-grams of one order, by context and last token.
 ///
-/// An n-gram has a number, its place here, and its context is the number of its first n−1
-/// tokens in the level below; the one context of unigrams is 0. So the levels are a trie, in
-/// eight bytes an n-gram and twenty a context.
+/// The id of an n-gram is its index here. Its context is the id of its first n−1 tokens in the
+/// level below, and the only context of unigrams is 0. So the levels form a trie, with eight bytes
+/// per n-gram and twenty per context.
 #[derive(Debug)]
 pub(super) struct Level {
     /// The n-grams of context c are `starts[c]..starts[c + 1]`.
     pub(super) starts: Vec<u32>,
-    /// The last tokens, rising within a context.
+    /// The last tokens, increasing within a context.
     pub(super) tokens: Vec<u32>,
-    /// What Kneser & Ney count; see [the module](super).
+    /// The Kneser–Ney counts; see the [module documentation](super).
     pub(super) counts: Vec<u32>,
     pub(super) discounts: Discounts,
     contexts: Vec<Context>,
@@ -21,14 +21,15 @@ pub(super) struct Level {
 
 #[derive(Debug, Clone, Copy)]
 struct Context {
-    /// The sum of its counts.
+    /// The sum of the context's counts.
     total: f64,
-    /// What the discounts leave to the shorter context, in [0, 1].
+    /// The weight of the shorter context, in [0, 1].
     left: f64,
 }
 
 impl Level {
-    /// Reads n-grams as [keys](key), sorted and repeated as often as each was seen.
+    /// Builds a level from n-grams as sorted [keys](key). Each key is repeated for
+    /// every occurrence.
     pub(super) fn new(contexts: usize, keys: &[u64]) -> Self {
         let mut level = Self {
             starts: Vec::with_capacity(contexts + 1),
@@ -47,12 +48,12 @@ impl Level {
         level
     }
 
-    /// The number of n-grams.
+    /// Returns the number of n-grams.
     pub(super) fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// The n-gram of this context and last token.
+    /// Returns the id of the n-gram of this context and last token.
     pub(super) fn find(&self, context: u32, token: u32) -> Option<u32> {
         let start = self.starts[context as usize];
         let end = self.starts[context as usize + 1];
@@ -60,7 +61,7 @@ impl Level {
         place.ok().map(|place| start + place as u32)
     }
 
-    /// Estimates the discounts, when the counts are what they should be.
+    /// Estimates the discounts and sums up the contexts once the counts are final.
     pub(super) fn finish(&mut self) {
         self.discounts = Discounts::estimate(&self.counts);
         let context = |range: &[u32]| {
@@ -73,7 +74,7 @@ impl Level {
         self.contexts = self.starts.windows(2).map(context).collect();
     }
 
-    /// The probability of a token after a context, from that after the shorter context.
+    /// Returns the probability of a token after a context, given that after the shorter context.
     pub(super) fn interpolate(&self, context: u32, ngram: Option<u32>, shorter: f64) -> f64 {
         let Context { total, left } = self.contexts[context as usize];
         let count = ngram.map_or(0, |ngram| self.counts[ngram as usize]);
@@ -85,7 +86,7 @@ impl Level {
     }
 }
 
-/// Context and last token in one number; keys sort by context first.
+/// Packs context and last token into one number. Keys sort by context first.
 pub(super) fn key(context: u32, token: u32) -> u64 {
     u64::from(context) << 32 | u64::from(token)
 }

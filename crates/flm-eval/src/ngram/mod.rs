@@ -1,21 +1,25 @@
 //! Interpolated n-gram models with modified Kneser–Ney smoothing (Chen & Goodman 1998).
 //!
-//! A judge that needs no network and no download: estimated from the training text in seconds, it
-//! says how local statistics fit, and nothing about sense over more than its order. It is a distribution over all sequences of a closed vocabulary, so every sample has a finite
-//! score and two models' scores compare.
+//! The model needs no network and no download, and training takes seconds. It measures how well
+//! local statistics fit, and nothing beyond its order. It is a distribution over all sequences
+//! of a closed vocabulary. So every sample has a finite score, and scores of different models
+//! are comparable.
 //!
-//! After a context h of k−1 tokens, with h′ the context without its first,
+//! Let h be a context of k−1 tokens and h′ the same context without its first token. Then
 //!
 //! > p(w | h) = (a(hw) − D(a(hw))) / Σ_v a(hv) + γ(h)·p(w | h′), γ(h) = Σ_v D(a(hv)) / Σ_v a(hv),
 //!
-//! and p(w | h) = p(w | h′) for a context that was never seen. Unigrams are interpolated with the
-//! uniform distribution over the V tokens and the end. a counts how often an n-gram of the full order
-//! stands in the text, and of a shorter one before how many *different* tokens it is preceded by:
-//! a word that only follows one other is no likely guess elsewhere. Before a sequence stands a
-//! begin; n-grams that start with it have nothing before them and are counted as those of full
-//! order are. Every order has three discounts D, for counts of one, of two, and of three or more,
-//! estimated from the counts of counts; where those do not suffice, as in small corpora, they are
-//! ½, 1 and 1½ instead.
+//! and p(w | h) = p(w | h′) for an unseen context. Unigrams are interpolated with the uniform
+//! distribution over the V tokens and the end token.
+//!
+//! The count a of an n-gram of the full order is its number of occurrences in the text. The count
+//! of a shorter n-gram is the number of *different* tokens that precede it: a word that only
+//! follows one other word is unlikely elsewhere. A begin token precedes each sequence. N-grams that
+//! start with it have no preceding token, so they count occurrences, as those of full order do.
+//!
+//! Every order has three discounts D, for counts of one, of two, and of three or more, estimated
+//! from the counts of counts. Where these are insufficient, as in small corpora, the discounts are
+//! ½, 1 and 1½.
 //!
 //! ```
 //! use flm_eval::ngram::NGramCounts;
@@ -53,21 +57,21 @@ pub use self::scorer::NGramScorer;
 use self::counts::{begin, end};
 use self::level::Level;
 
-/// A distribution over sequences of token ids; see [the module](self).
+/// A distribution over sequences of token ids; see the [module documentation](self).
 #[derive(Debug)]
 pub struct NGramModel {
     vocab: u32,
-    /// Unigrams first.
+    /// The levels by order, unigrams first.
     levels: Vec<Level>,
     identity: String,
 }
 
-/// The contexts that a token stands in, as n-grams of the levels: of no token, of one, and so
-/// on, as far as they were seen.
+/// The contexts of a token as n-grams of the levels: of no token, of one token, and so on, as far
+/// as they were seen.
 type Contexts = Vec<u32>;
 
 impl NGramModel {
-    /// The orders that are allowed.
+    /// The range of valid orders.
     pub const ORDERS: RangeInclusive<usize> = 1..=8;
 
     fn new(vocab: u32, levels: Vec<Level>) -> Self {
@@ -79,42 +83,44 @@ impl NGramModel {
         }
     }
 
-    /// The length of the longest n-grams: 1 more than the tokens it looks back.
+    /// Returns the length of the longest n-grams: one more than the length of the longest context.
     pub fn order(&self) -> usize {
         self.levels.len()
     }
 
-    /// Token ids are below this.
+    /// Returns the size of the vocabulary. Token ids are below it.
     pub fn vocab(&self) -> usize {
         self.vocab as usize
     }
 
-    /// Different n-grams of each order that were seen, unigrams first; begin and end are tokens.
+    /// Returns the number of distinct seen n-grams of each order, unigrams first. Begin and end
+    /// count as tokens.
     pub fn sizes(&self) -> Vec<usize> {
         self.levels.iter().map(Level::len).collect()
     }
 
-    /// The discounts of each order, unigrams first, for counts of one, two, and three or more.
+    /// Returns the discounts of each order, unigrams first, for counts of one, two, and three
+    /// or more.
     pub fn discounts(&self) -> Vec<[f64; 3]> {
         self.levels.iter().map(|level| level.discounts.0).collect()
     }
 
-    /// Names the model by its order and its contents, such as `kneser-ney-5-0123456789abcdef`.
+    /// Returns a name of the order and the contents, such as `kneser-ney-5-0123456789abcdef`.
     ///
-    /// The digits begin the SHA-256 of vocabulary size, n-grams and counts. Models of the same
-    /// sequences, in whatever order, have the same name.
+    /// The digits are the start of the SHA-256 of vocabulary size, n-grams and counts. Models of
+    /// the same sequences, in any order, have the same name.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// −ln p of each token in nats, from the beginning of a sequence.
+    /// Returns −ln p of each token in nats, from the beginning of a sequence.
     ///
-    /// With `ends`, of the decision to end after the last as well: leave it out for text that
-    /// was cut, such as samples of a fixed length.
+    /// If `ends` is set, the result includes the end token after the last token. Leave it out for
+    /// truncated text, such as samples of a fixed length.
     ///
     /// # Errors
     ///
-    /// [`NGramError::Token`].
+    /// Returns [`NGramError::Token`] for an id outside the vocabulary.
     pub fn nats(&self, tokens: &[u32], ends: bool) -> Result<Vec<f64>, NGramError> {
         NGramError::check(tokens, self.vocab)?;
         let end = ends.then_some(end(self.vocab));
@@ -129,12 +135,13 @@ impl NGramModel {
             .collect())
     }
 
-    /// The probabilities of what comes after a sequence's first tokens: of each token by its id,
-    /// and of the end, the last of V+1.
+    /// Returns the distribution of the next token after the given tokens.
+    ///
+    /// The result has V+1 probabilities: those of the tokens by id, and last that of the end token.
     ///
     /// # Errors
     ///
-    /// [`NGramError::Token`].
+    /// Returns [`NGramError::Token`] for an id outside the vocabulary.
     pub fn next(&self, tokens: &[u32]) -> Result<Vec<f64>, NGramError> {
         NGramError::check(tokens, self.vocab)?;
         let contexts = (tokens.iter()).fold(self.begin(), |contexts, &token| {
@@ -144,19 +151,19 @@ impl NGramModel {
         Ok(tokens.map(|token| self.read(&contexts, token).0).collect())
     }
 
-    /// The contexts before the first token.
+    /// Returns the contexts of the first token.
     fn begin(&self) -> Contexts {
         self.read(&vec![0], begin(self.vocab)).1
     }
 
-    /// The probability of a token in its contexts, and the contexts it makes for the next.
+    /// Returns the probability of a token in its contexts, and the contexts of the next token.
     fn read(&self, contexts: &Contexts, token: u32) -> (f64, Contexts) {
         let mut probability = 1.0 / (f64::from(self.vocab) + 1.0);
         let mut next = vec![0];
         for (level, &context) in self.levels.iter().zip(contexts) {
             let ngram = level.find(context, token);
             probability = level.interpolate(context, ngram, probability);
-            // Where an n-gram was seen, so were all that it ends with: there are no gaps.
+            // If an n-gram was seen, so were all its suffixes, so there are no gaps.
             next.extend(ngram);
         }
         next.truncate(self.order());
@@ -208,13 +215,14 @@ mod tests {
 
     #[test]
     fn values_computed_by_hand() {
-        // a b, and a a; with the end, each unigram's numbers of tokens before are 2, 1 and 2.
+        // The sequences are a b and a a. The unigrams a, b and end have 2, 1 and 2
+        // distinct predecessors.
         let model = model(2, 2, &[(vec![0, 1], true), (vec![0, 0], true)]);
-        // No count is 3 or 4: discounts of ½ and 1, so γ is (1 + ½ + 1)/5 for unigrams,
+        // No count is 3 or 4, so the discounts are ½ and 1. So γ is (1 + ½ + 1)/5 for unigrams,
         // which are (1/5, 0.5/5, 1/5) + γ/3.
         assert_eq!(model.discounts(), [[0.5, 1.0, 1.5]; 2]);
         let unigrams = [11.0, 8.0, 11.0].map(|x| x / 30.0);
-        // The begin was followed by a twice, a by all three once, b by the end once.
+        // The begin token was followed by a twice, a by all three once, b by the end token once.
         let begin = [0.5, 0.0, 0.0].iter().zip(unigrams);
         let begin: Vec<f64> = begin.map(|(own, p)| own + 0.5 * p).collect();
         assert_close(&model.next(&[]).unwrap(), &begin);
@@ -247,7 +255,7 @@ mod tests {
     }
 
     fn sequences() -> impl Strategy<Value = Vec<(Vec<u32>, bool)>> {
-        // Few of the five tokens are frequent, so that all orders have large and small counts.
+        // Few of the five tokens are frequent, so all orders have large and small counts.
         let token = prop_oneof![6 => Just(0_u32), 3 => Just(1), 1 => 0_u32..5];
         let sequence = prop::collection::vec(token, 0..30);
         prop::collection::vec((sequence, any::<bool>()), 0..8)
@@ -262,7 +270,7 @@ mod tests {
         ) {
             let model = model(order, 6, &sequences);
             let found = model.next(&history).unwrap();
-            // Token 5 is never seen, and yet possible.
+            // Token 5 is never seen, but has positive probability.
             prop_assert!(found.iter().all(|&p| 0.0 < p && p <= 1.0));
             prop_assert!((found.iter().sum::<f64>() - 1.0).abs() < 1e-12);
             let naive = naive::Naive::new(order, 6, &sequences);

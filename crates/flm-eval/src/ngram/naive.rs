@@ -1,11 +1,11 @@
-//! The definition, to test against: every count by looking through the text.
+//! A direct implementation of the definition for tests. Every count scans the whole text.
 
 use super::discount::Discounts;
 
 pub(super) struct Naive {
     order: usize,
     vocab: u32,
-    /// With a begin, V+1, before each, and maybe an end, V, behind.
+    /// Each sequence has a begin token, V+1, before it, and an end token, V, after it if it ends.
     sequences: Vec<Vec<u32>>,
 }
 
@@ -22,7 +22,7 @@ impl Naive {
         }
     }
 
-    /// Distinct n-grams that are seen and do not end in a begin.
+    /// Returns the distinct seen n-grams that do not end in a begin token.
     fn ngrams(&self, n: usize) -> Vec<&[u32]> {
         let mut all: Vec<&[u32]> = self.sequences.iter().flat_map(|s| s.windows(n)).collect();
         all.retain(|ngram| ngram[n - 1] <= self.vocab);
@@ -50,7 +50,7 @@ impl Naive {
         (1..=self.order).map(|n| self.discounts_of(n).0).collect()
     }
 
-    /// Of a token after a sequence's first tokens.
+    /// Returns the probability of a token after the first tokens of a sequence.
     pub(super) fn probability(&self, tokens: &[u32], token: u32) -> f64 {
         let history = [&[self.vocab + 1], tokens].concat();
         let from = (history.len() + 1).saturating_sub(self.order);

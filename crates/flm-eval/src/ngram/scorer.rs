@@ -1,14 +1,14 @@
-//! An n-gram model as a judge of texts.
+//! An n-gram model as a scorer of texts.
 
 use std::error::Error;
 
 use super::NGramModel;
 use crate::{ScoreError, Scored, Scorer};
 
-/// Scores texts by an [`NGramModel`] and a way to cut text into its tokens.
+/// Scores texts with an [`NGramModel`] and a tokenizer.
 ///
-/// All tokens count that the text is cut into, and the decision to end if the scorer is told so.
-/// Whoever cuts leaves padding, and all behind an end token, away.
+/// All tokens of a text count, and also the end token if the scorer is created with `ends`. The
+/// tokenizer must drop padding and everything after an end token.
 pub struct NGramScorer<F> {
     model: NGramModel,
     ends: bool,
@@ -20,8 +20,11 @@ impl<F> NGramScorer<F>
 where
     F: Fn(&str) -> Result<Vec<u32>, Box<dyn Error + Send + Sync>>,
 {
-    /// `units` names what `cut` cuts into, for the identity: characters, or a tokenizer's hash.
-    /// With `ends` texts are whole and their ends are scored, without they were cut somewhere.
+    /// Creates a scorer from a model and the tokenizer `cut`.
+    ///
+    /// `units` names the tokens for the identity, such as characters or a tokenizer's hash.
+    /// If `ends` is set, texts are complete and their ends are scored; otherwise texts may
+    /// be truncated.
     pub fn new(model: NGramModel, units: &str, ends: bool, cut: F) -> Self {
         let end = if ends { "-end" } else { "" };
         let identity = format!("{}-{units}{end}", model.identity());
@@ -33,7 +36,7 @@ where
         }
     }
 
-    /// The model behind.
+    /// Returns the n-gram model.
     pub fn model(&self) -> &NGramModel {
         &self.model
     }
@@ -87,7 +90,7 @@ mod tests {
         let cut = NGramScorer::new(model(), "letters", false, letters);
         assert_eq!(cut.identity(), format!("{}-letters", model().identity()));
         assert_eq!(whole.identity(), format!("{}-end", cut.identity()));
-        // The model's own test has these: p(a), then p(b | a), then the end after b.
+        // The values of the model's own test: p(a), then p(b | a), then the end token after b.
         let nats = -(41.0 / 60.0 * 18.0 / 60.0_f64).ln();
         let figure = GenPpl::of(&cut, &["ab"]).unwrap();
         assert!((figure.nats_per_token - nats / 2.0).abs() < 1e-12);
@@ -102,6 +105,6 @@ mod tests {
         let scorer = NGramScorer::new(model(), "letters", true, letters);
         let error = scorer.score(&["a", "ac"]).unwrap_err();
         let source = error.source().unwrap().to_string();
-        assert_eq!(source, "expected token ids below 2, found 2 at place 1");
+        assert_eq!(source, "expected token ids below 2, found 2 at position 1");
     }
 }

@@ -1,4 +1,4 @@
-//! The flow whose denoiser is exact.
+//! The flow with the exact denoiser.
 
 use crate::Symbols;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
@@ -7,25 +7,27 @@ use flm_simplex::noise::gaussian;
 use flm_simplex::{Denoiser, Schedule, sampler, times};
 use rand::Rng;
 
-/// What a perfect network answers, that sees a state in full or through an embedding.
+/// The exact denoiser of a state, in full or projected by an embedding.
 ///
-/// With y = xE the likelihood of a token v is N(t·E_v, (1−t)²·EᵀE), so p(x₁ | y) ∝ p(x₁)·exp(r/(1−t)·⟨xP, x₁⟩ − r²/2·Σ P_vv) for r = t/(1−t) and the
-/// projection P onto the columns of E; in full P = I, and the last term is the same for all rows.
+/// With y = xE the likelihood of a token v is N(t·E_v, (1−t)²·EᵀE), so p(x₁ | y) ∝
+/// p(x₁)·exp(r/(1−t)·⟨xP, x₁⟩ − r²/2·Σ P_vv) with r = t/(1−t) and the projection P onto the columns
+/// of E. For full states P = I, and the last term is the same for all rows.
 pub struct ExactFlow<'a> {
     /// The sentences that fit a row.
     pub rows: &'a GrammarRows<'a>,
-    /// Tokens as symbols of the grammar.
+    /// The mapping between tokens and symbols of the grammar.
     pub symbols: &'a Symbols,
-    /// The schedule of the noise.
+    /// The noise schedule.
     pub schedule: &'a Schedule,
-    /// Tokens in the vocabulary: states are as wide.
+    /// Number of tokens in the vocabulary, the width of states.
     pub vocab: usize,
-    /// P, `[vocabulary, vocabulary]`.
+    /// The projection P, `[vocabulary, vocabulary]`; `None` for full states.
     pub seen: Option<Vec<f64>>,
 }
 
 impl ExactFlow<'_> {
-    /// Probabilities of symbols, `[length, symbols]`, given a state `[length, vocabulary]` of time `t`.
+    /// Returns probabilities of symbols, `[length, symbols]`, given a state `[length, vocabulary]`
+    /// at time `t`.
     fn probabilities(&self, state: &[f64], t: f64) -> Vec<f64> {
         let ratio = t / (1.0 - t);
         let weights = state.chunks(self.vocab).flat_map(|place| {
@@ -44,7 +46,7 @@ impl ExactFlow<'_> {
         distribution.marginals()
     }
 
-    /// A row of symbols, drawn in Euler steps.
+    /// Draws a row of symbols with Euler steps.
     pub fn sample<B: Backend, R: Rng>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
         let shape = [1, self.rows.length(), self.vocab];
         let noise = gaussian::<B, _, 3>(shape, rng, &Default::default());
@@ -59,7 +61,7 @@ impl ExactFlow<'_> {
         places.collect()
     }
 
-    /// A row of tokens at `count` times, spread evenly.
+    /// Adds noise to a row of tokens at `count` stratified times.
     pub fn noisy<B: Backend, R: Rng>(
         &self,
         tokens: &[u32],
@@ -80,14 +82,14 @@ impl ExactFlow<'_> {
         taus.into_iter().map(at).collect()
     }
 
-    /// A row of tokens in symbols, if it is a sentence of the distribution.
+    /// Converts a row of tokens to symbols; `None` if it is not a sentence of the grammar.
     pub fn sentence(&self, tokens: &[u32]) -> Option<Vec<usize>> {
         let row = self.symbols.of(tokens)?;
         let known: Vec<Option<usize>> = row.iter().copied().map(Some).collect();
         self.rows.given(&self.rows.known(&known)).map(|_| row)
     }
 
-    /// Cross-entropy of a row of symbols in nats a place, given a noisy one.
+    /// Returns the cross-entropy of a row of symbols given a noisy one, in nats per position.
     pub fn nats(&self, noisy: &NoisyRow, row: &[usize]) -> f64 {
         let probabilities = self.probabilities(&noisy.state, self.schedule.t_of_tau(noisy.tau));
         let places = probabilities.chunks(self.rows.symbols()).zip(row);
@@ -98,11 +100,11 @@ impl ExactFlow<'_> {
     }
 }
 
-/// A row at some time of the flow.
+/// A noisy row of the flow.
 pub struct NoisyRow {
-    /// Its network time.
+    /// The network time τ.
     pub tau: f64,
-    /// `[length, vocabulary]`.
+    /// The state, `[length, vocabulary]`.
     pub state: Vec<f64>,
 }
 

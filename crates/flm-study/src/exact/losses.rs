@@ -1,4 +1,4 @@
-//! How far a flow is from the least loss there is, and where in time a diffusion's bound comes from.
+//! Losses of a flow compared with the minimal loss, and the rate of diffusion bounds over time.
 
 use super::flow::{ExactFlow, NoisyRow};
 use super::uniform::ExactUniform;
@@ -12,31 +12,34 @@ use flm_simplex::stream::generator;
 use flm_simplex::times;
 use serde::Serialize;
 
-/// Times at which each row is looked at, as many in each quarter.
+/// Number of times drawn for each row, equally many in each quarter.
 pub const TIMES: usize = 8;
 
-/// A mean over validation rows, times and noise.
+/// A mean over validation rows, times and noise, in nats.
 #[derive(Serialize)]
 pub struct Nats {
-    /// Padding is counted.
+    /// Mean per position, including padding.
     pub nats_per_place: f64,
-    /// Of the choice of rows, times and noise, which are the same for all that are compared. Of a bound it is a rough guide, as rates grow like 1/t.
+    /// Standard error over rows. Rows, times and noise are the same for all compared denoisers. For
+    /// a bound it is only approximate, as rates grow like 1/t.
     pub std_err: f64,
-    /// The same for times in each quarter.
+    /// The mean for times in each quarter.
     pub quarters: [f64; 4],
 }
 
-/// A flow's validation loss: cross-entropy at times uniform in τ.
+/// The validation loss of a flow: cross-entropy at times uniform in τ.
 #[derive(Serialize)]
 pub struct Loss {
-    /// Whose.
+    /// The denoiser.
     pub of: Whose,
     /// The loss.
     #[serde(flatten)]
     pub nats: Nats,
 }
 
-/// What a discrete diffusion's bound is the mean of, if its denoiser knows the distribution: at times t uniform in 0 (text) to 1 (noise).
+/// The rate of a discrete diffusion's bound with the exact denoiser.
+///
+/// The bound is the mean of the rate over times t, uniform from 0 (text) to 1 (noise).
 #[derive(Serialize)]
 pub struct Rate {
     /// The family.
@@ -46,28 +49,28 @@ pub struct Rate {
     pub nats: Nats,
 }
 
-/// Whose loss it is.
+/// The denoiser of a loss.
 #[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Whose {
-    /// The exact denoiser, given states in full.
+    /// The exact denoiser of full states.
     Perfect,
-    /// The exact denoiser, given states through the network's embedding.
+    /// The exact denoiser of states projected by the network's embedding.
     PerfectThrough,
-    /// Of the network.
+    /// The network.
     Network,
 }
 
-/// Who reads the same noisy rows.
+/// Denoisers that are evaluated on the same noisy rows.
 pub struct Readers<'a, B: Backend> {
-    /// The exact denoiser, given states in full.
+    /// The exact denoiser of full states.
     pub full: &'a ExactFlow<'a>,
-    /// The exact denoiser that sees states through the embedding of a network, and the network.
+    /// The exact denoiser of states projected by a network's embedding, and the network.
     pub through: Option<(&'a ExactFlow<'a>, &'a Dit<B>)>,
 }
 
 impl<B: Backend> Readers<'_, B> {
-    /// Of all validation rows of a data folder.
+    /// Computes the losses over all validation rows of a data folder.
     pub fn losses(
         &self,
         rows: &Split,
@@ -92,7 +95,7 @@ impl<B: Backend> Readers<'_, B> {
         Ok(losses.map(|(&of, nats)| Loss { of, nats }).collect())
     }
 
-    /// Of all validation rows of a data folder, by exact denoisers.
+    /// Computes the rates of exact denoisers over all validation rows of a data folder.
     pub fn rates(
         &self,
         rows: &Split,
@@ -105,7 +108,7 @@ impl<B: Backend> Readers<'_, B> {
         let all = self.of_rows(rows, data, ("bounds", watch), |number, tokens, symbols| {
             let mut rng = generator(seed, purpose::PERFECT, number, 2);
             let times = times::stratified(TIMES, &mut rng);
-            // At 0 nothing is noisy and the rate is none.
+            // At t = 0 nothing is noisy and the rate is undefined.
             let found = times.into_iter().map(|t| t.max(1e-6)).map(|t| {
                 let masked = masked::rate(self.full.rows, symbols, t, &mut rng);
                 (t, vec![masked, uniform.rate(tokens, t, &mut rng)])
@@ -116,8 +119,10 @@ impl<B: Backend> Readers<'_, B> {
         Ok(rates.map(|(family, nats)| Rate { family, nats }).collect())
     }
 
-    /// Means of what `ask` finds of the number, the tokens and the symbols of each validation row: at some times in 0 to 1, as many in each quarter, one
-    /// figure for everyone who is asked.
+    /// Returns the means of the values that `ask` computes for each validation row.
+    ///
+    /// `ask` takes the index, tokens and symbols of the row. It returns times between 0 and 1,
+    /// equally many in each quarter, each with one value per denoiser.
     fn of_rows(
         &self,
         split: &Split,
@@ -132,7 +137,7 @@ impl<B: Backend> Readers<'_, B> {
                 split.rows()
             )));
         }
-        // Of each row those of each quarter.
+        // For each row and denoiser, the means of the quarters.
         let all = side_by_side(split.rows(), label, watch, |number| {
             let tokens = split.row(number)?;
             let symbols = self.full.sentence(&tokens).ok_or_else(|| {
@@ -155,7 +160,7 @@ impl<B: Backend> Readers<'_, B> {
         Ok((0..all[0].len()).map(mean).collect())
     }
 
-    /// Cross-entropy of a row in nats a place, given a noisy one.
+    /// Returns the cross-entropy of a row given a noisy one, in nats per position.
     fn nats(&self, whose: Whose, noisy: &NoisyRow, tokens: &[u32], symbols: &[usize]) -> f64 {
         match (whose, self.through) {
             (Whose::PerfectThrough, Some((exact, _))) => exact.nats(noisy, symbols),
@@ -165,7 +170,7 @@ impl<B: Backend> Readers<'_, B> {
     }
 }
 
-/// Of rows, of which each has the means of its quarters.
+/// Averages rows that are given as means of their quarters.
 fn mean(rows: impl ExactSizeIterator<Item = [f64; 4]> + Clone) -> Nats {
     let count = rows.len() as f64;
     let quarters = [0, 1, 2, 3].map(|q| rows.clone().map(|row| row[q]).sum::<f64>() / count);

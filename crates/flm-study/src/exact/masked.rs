@@ -1,12 +1,15 @@
-//! Masked diffusion by exact marginals.
+//! Masked diffusion with exact marginals.
 
 use flm_eval::{GrammarRows, Posterior};
 use rand::{Rng, RngExt};
 
-/// A row of symbols, drawn as `flm_discrete::mdlm` draws: in step k of N each mask token is filled with probability (α′ − α)/(1 − α) = 1/(N − k), since α is linear, by a
-/// symbol from its own marginal given what was filled before.
+/// Draws a row of symbols with the sampler of `flm_discrete::mdlm`.
 ///
-/// What was drawn apart may go together in no sentence. Then the distribution says nothing, and what it says of `any` row stands in.
+/// In step k of N each mask token is filled with probability (α′ − α)/(1 − α) = 1/(N − k), since α
+/// is linear. Its symbol is drawn from the marginal given the symbols filled before.
+///
+/// Symbols that were drawn independently may fit no sentence. The conditional distribution is then
+/// undefined, and the unconditional one, `any`, replaces it.
 pub(super) fn sample<R: Rng + ?Sized>(
     rows: &GrammarRows<'_>,
     any: &Posterior<'_>,
@@ -26,14 +29,14 @@ pub(super) fn sample<R: Rng + ?Sized>(
         let distribution = rows.given(&known);
         let distribution = distribution.as_ref().unwrap_or(any);
         for place in filled {
-            // One place of a row of its own: a draw from the marginal.
+            // One position of a separate draw of the row is a draw from the marginal.
             row[place] = Some(distribution.draw(rng)[place]);
         }
     }
     row.into_iter().flatten().collect()
 }
 
-/// The rate of the bound at time `t` of a row of symbols, of which some become masked here.
+/// Masks a row of symbols at random and returns the rate of the bound at time `t`.
 pub(super) fn rate<R: Rng + ?Sized>(
     rows: &GrammarRows<'_>,
     row: &[usize],
@@ -44,7 +47,9 @@ pub(super) fn rate<R: Rng + ?Sized>(
     rate_of(rows, row, &is_masked, t)
 }
 
-/// The rate of the bound at time `t`, above 0, of a row of symbols of which some are masked, in nats a place: cross-entropy of the masked tokens over t, as α = 1 − t.
+/// Returns the rate of the bound at time `t` > 0 for a partly masked row, in nats per position.
+///
+/// It is the cross-entropy of the masked tokens divided by t, as α = 1 − t.
 pub(super) fn rate_of(rows: &GrammarRows<'_>, row: &[usize], is_masked: &[bool], t: f64) -> f64 {
     if !is_masked.contains(&true) {
         return 0.0;

@@ -1,4 +1,4 @@
-//! ExactFlow models of three cities, against the distribution written out.
+//! Tests of exact models against an enumerated distribution of three cities.
 
 use super::*;
 use crate::Symbols;
@@ -32,7 +32,7 @@ impl Cities {
         Self { grammar, tokenizer }
     }
 
-    /// Rows of three tokens.
+    /// The cities as rows of three tokens.
     fn rows(&self) -> [Vec<usize>; 3] {
         let token = |word| self.tokenizer.token_id(word).unwrap() as usize;
         CITIES.map(|[one, other]| vec![token(one), token(other), self.tokenizer.eos_id() as usize])
@@ -53,7 +53,7 @@ impl Cities {
     }
 }
 
-/// The share of samples that are a city.
+/// Returns the share of samples that are a city.
 fn valid(exact: &ExactFlow<'_>, mut sample: impl FnMut(&mut ChaCha8Rng) -> Vec<usize>) -> f64 {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let word = |word| exact.rows.symbol(word).unwrap();
@@ -70,9 +70,10 @@ fn masked_diffusion_errs_as_the_factorization_does() {
         let any = rows.given(&unknown).unwrap();
         for steps in [1, 4, 64] {
             let found = valid(exact, |rng| masked::sample(rows, &any, steps, rng));
-            // Both words fall into one step with probability 1/steps, and agree then with probability 1/16 + 1/4 + 1/16.
+            // Both words are drawn in the same step with probability 1/steps. They then agree with
+            // probability 1/16 + 1/4 + 1/16.
             let expected = 1.0 - 0.625 / steps as f64;
-            // Hoeffding: further with probability 2·exp(−2·2000·0.06²) < 2e-6.
+            // Hoeffding: a larger deviation has probability 2·exp(−2·2000·0.06²) < 2e-6.
             assert!((found - expected).abs() < 0.06, "{steps} steps: {found}");
         }
     });
@@ -85,11 +86,11 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
         let vocab = exact.vocab;
         let uniform = ExactUniform::of(exact);
         let (alpha, earlier) = (0.4, 0.7);
-        // Of a token, that it is `to` where it was `from`.
+        // The probability of a transition from token `from` to `to`.
         let moves = |kept: f64, from: usize, to: usize| {
             (1.0 - kept) / vocab as f64 + if from == to { kept } else { 0.0 }
         };
-        // The second word is another city's, and the last token none of the distribution.
+        // The second word is from another city, and the last token is outside the distribution.
         let rows = cities.rows();
         let noise = (0..vocab).find(|&token| exact.symbols.symbol(token as u32).is_none());
         let seen = [rows[0][0], rows[1][1], noise.unwrap()];
@@ -130,9 +131,10 @@ fn uniform_state_diffusion_is_the_chain_run_back() {
                 );
             }
         }
-        // In one step both words are drawn apart, and agree with probability 3/8; in 64 steps it happens seldom that both change at once.
+        // In one step both words are drawn independently, and agree with probability 3/8. In 64
+        // steps both rarely change in the same step.
         let [few, many] = [1, 64].map(|steps| valid(exact, |rng| uniform.sample(steps, rng)));
-        // Hoeffding: further from 3/8 with probability 2·exp(−2·2000·0.06²) < 2e-6.
+        // Hoeffding: a larger deviation from 3/8 has probability 2·exp(−2·2000·0.06²) < 2e-6.
         assert!(
             (few - 0.375).abs() < 0.06 && many > 0.95,
             "{few} and {many}"
@@ -145,7 +147,7 @@ fn bounds_of_who_knows_the_distribution_are_the_distribution() {
     let cities = Cities::new();
     cities.with_exact(None, |exact| {
         let (uniform, v) = (ExactUniform::of(exact), exact.vocab);
-        // The middles of so many parts of time.
+        // The midpoints of 50 intervals of time.
         let times = (0..50).map(|part| (f64::from(part) + 0.5) / 50.0);
         for (row, probability) in cities.rows().into_iter().zip(PROBABILITIES) {
             let tokens: Vec<u32> = row.iter().map(|&token| token as u32).collect();
@@ -180,7 +182,8 @@ fn bounds_of_who_knows_the_distribution_are_the_distribution() {
             let rates: [&dyn Fn(f64) -> f64; 2] = [&masked, &replaced];
             for (kind, rate) in rates.into_iter().enumerate() {
                 let mean = times.clone().map(rate).sum::<f64>() / 50.0;
-                // Of three places. The middles are off by up to 4e-4, and 1e-5 is left to be known at the end of time.
+                // Sum over three positions. The midpoint rule is off by up to 4e-4, and the omitted
+                // prior term at t = 1 is 1e-5.
                 let off = 3.0 * mean + f64::ln(probability);
                 assert!(off.abs() < 1e-3, "kind {kind}: {off}");
             }
@@ -205,10 +208,10 @@ fn the_exact_denoiser_is_the_one_of_the_enumerated_distribution() {
                 .abs()
                 .max()
                 .into_scalar();
-            // The schedule there and back, and probabilities in single precision.
+            // The error of inverting the schedule, and of probabilities in single precision.
             assert!(error < 1e-4, "t = {t}: {error}");
         }
-        // It knows where it goes after one look.
+        // One evaluation determines the city.
         assert_eq!(valid(exact, |rng| exact.sample::<Host, _>(2, rng)), 1.0);
     });
 }
@@ -228,7 +231,7 @@ fn through_an_embedding_it_is_the_posterior_of_what_is_left() {
         host(embedding.clone()),
         host(state.clone().reshape([3, vocab])),
     );
-    // By the density of xE itself: N(t·E_v, (1−t)²·EᵀE) at each place.
+    // From the density of xE: N(t·E_v, (1−t)²·EᵀE) at each position.
     let precision = (e.transpose() * &e).try_inverse().unwrap() / ((1.0 - t) * (1.0 - t));
     let log_density = |place: usize, token: usize| {
         let off: DVector<f64> =
@@ -248,7 +251,7 @@ fn through_an_embedding_it_is_the_posterior_of_what_is_left() {
         for ([first, _], log) in CITIES.iter().zip(logs) {
             let expected = (log - largest).exp() / sum;
             let found = found[exact.rows.symbol(first).unwrap()];
-            // The schedule there and back is good to 1e-8, and the embedding is kept in single precision.
+            // Inverting the schedule is accurate to 1e-8, and the embedding is in single precision.
             assert!(
                 (found - expected).abs() < 1e-5,
                 "{first}: {found} for {expected}"

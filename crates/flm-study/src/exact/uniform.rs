@@ -1,4 +1,4 @@
-//! Uniform-state diffusion by exact marginals.
+//! Uniform-state diffusion with exact marginals.
 
 use super::ExactFlow;
 use crate::Symbols;
@@ -8,20 +8,21 @@ use flm_eval::GrammarRows;
 use rand::distr::{Distribution, weighted::WeightedIndex};
 use rand::{Rng, RngExt};
 
-/// What a perfect denoiser of tokens answers, of which some were replaced by any of the vocabulary.
+/// The exact denoiser of rows with some tokens replaced by uniform ones.
 ///
-/// A chain is run back exactly, step by infinitely small step, by the probabilities of a token given all *others*: what stands there itself is weighed by the
-/// posterior that they are put into ([`PosteriorWeights`]). They are the optimum of the bound, which is then −log p of a row, but for what is left of it at the
-/// end of time.
+/// The denoiser returns the probability of each token given all *other* tokens. The posterior
+/// ([`PosteriorWeights`]) adds the evidence of the token itself. With these probabilities,
+/// infinitely many steps reverse the chain exactly. They minimize the bound. The minimum is −log p
+/// of a row, up to the prior term at t = 1.
 pub struct ExactUniform<'a> {
     rows: &'a GrammarRows<'a>,
     symbols: &'a Symbols,
-    /// Tokens in the vocabulary: what replaces one is any of them.
+    /// Number of tokens in the vocabulary, from which replacements are drawn.
     vocab: usize,
 }
 
 impl<'a> ExactUniform<'a> {
-    /// The exact denoiser of the same tokens.
+    /// Creates the exact denoiser for the rows and tokens of a flow.
     pub fn of(flow: &ExactFlow<'a>) -> Self {
         Self {
             rows: flow.rows,
@@ -30,10 +31,13 @@ impl<'a> ExactUniform<'a> {
         }
     }
 
-    /// Probabilities of symbols, `[length, symbols]`, each place's given the tokens at all others, of which each is clean with probability `alpha`, below 1.
+    /// Returns probabilities of symbols, `[length, symbols]`, at each position given the tokens at
+    /// all other positions.
+    ///
+    /// Each token is unreplaced with probability `alpha` < 1.
     pub fn probabilities(&self, tokens: &[u32], alpha: f64) -> Vec<f64> {
         let symbols = self.rows.symbols();
-        // How much likelier a token is where it stands than where another does.
+        // The likelihood ratio of an observed token between the same and another clean token.
         let own = 1.0 + self.vocab as f64 * alpha / (1.0 - alpha);
         let mut weights = vec![0.0; tokens.len() * symbols];
         let seen = |place: usize| Some(place * symbols + self.symbols.symbol(tokens[place])?);
@@ -53,7 +57,7 @@ impl<'a> ExactUniform<'a> {
         probabilities
     }
 
-    /// The rate of the bound at time `t` of a row of tokens, of which some are replaced here.
+    /// Replaces tokens of a row at random and returns the rate of the bound at time `t`.
     pub fn rate<R: Rng + ?Sized>(&self, row: &[u32], t: f64, rng: &mut R) -> f64 {
         let ids = row.iter().map(|&token| token as i32).collect();
         let (tokens, level) = (Tokens::new(ids, row.len()), LogLinear::default().level(t));
@@ -62,7 +66,8 @@ impl<'a> ExactUniform<'a> {
         self.rate_of(row, &noisy, t)
     }
 
-    /// The rate of the bound at time `t`, above 0, of a row of tokens that became the `noisy` ones, in nats a place ([`UniformNoise`](flm_denoiser::UniformNoise)).
+    /// Returns the rate of the bound at time `t` > 0 for a row of tokens and its `noisy` version,
+    /// in nats per position ([`UniformNoise`](flm_denoiser::UniformNoise)).
     pub fn rate_of(&self, row: &[u32], noisy: &[u32], t: f64) -> f64 {
         let (v, level) = (self.vocab as f64, LogLinear::default().level(t));
         let alpha = level.alpha;
@@ -87,7 +92,7 @@ impl<'a> ExactUniform<'a> {
         rates.sum::<f64>() / row.len() as f64
     }
 
-    /// A row of symbols, drawn as `flm_discrete::duo` draws, without the greedy tail.
+    /// Draws a row of symbols with the sampler of `flm_discrete::duo`, without the greedy tail.
     pub fn sample<R: Rng + ?Sized>(&self, steps: usize, rng: &mut R) -> Vec<usize> {
         let length = self.rows.length();
         let any = |rng: &mut R| rng.random_range(0..self.vocab as u32);

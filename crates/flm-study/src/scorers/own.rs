@@ -1,4 +1,4 @@
-//! An autoregressive model that flm trained, as a judge.
+//! Scoring with an autoregressive model that flm trained.
 
 use super::{ScoringOptions, TextSet, documents};
 use crate::{Error, Result, Watch};
@@ -12,25 +12,25 @@ use flm_train::Workers;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The model, before its weights are read.
+/// An autoregressive model folder, before the weights are loaded.
 pub(super) struct Own {
     folder: PathBuf,
     tokenizer: TextTokenizer,
     layout: Layout,
-    /// Tokens in a row.
+    /// Number of tokens in a row.
     length: usize,
     identity: String,
 }
 
-/// The tokens of a text as the model reads them.
+/// The tokens of a text in the model's layout.
 struct Row {
     tokens: Vec<u32>,
-    /// How many of the first are only given.
+    /// Number of leading tokens that are not scored.
     given: usize,
 }
 
 impl Own {
-    /// The model folder or finished run of this name, if flm made it.
+    /// Opens a model folder or finished run; `None` if flm did not make it.
     pub(super) fn find(name: &str) -> Result<Option<Self>> {
         if ModelFolder::find_own(Path::new(name)).is_none() {
             return Ok(None);
@@ -43,7 +43,7 @@ impl Own {
                 folder.kind()
             )));
         }
-        // Samples may hold special tokens where none belong.
+        // Samples may contain special tokens anywhere.
         let tokenizer = folder.tokenizer()?.reading_specials();
         Ok(Some(Self {
             identity: format!(
@@ -69,7 +69,7 @@ impl Own {
             .collect()
     }
 
-    /// A text with its end, or a packed block from its begin token on.
+    /// Encodes a text with its end token, or a packed block with its begin token.
     fn row(&self, text: &str, tokens: Option<&[u32]>) -> Result<Row> {
         let mut row = Vec::new();
         if self.layout == Layout::Packed {
@@ -82,7 +82,7 @@ impl Own {
                 row.push(self.tokenizer.eos_id());
             }
         }
-        // The last token of a row is never one of text: what does not fit is cut before it.
+        // The last token of a training row is never text, so longer texts are cut before it.
         let room = match self.layout {
             Layout::Rows => self.length,
             Layout::Packed => self.length - 1,
@@ -94,7 +94,7 @@ impl Own {
     }
 
     fn score<B: Backend>(&self, model: &Dit<B>, rows: &[Row]) -> Vec<Scored> {
-        // What stands behind a token changes nothing of what is said about it.
+        // The model is causal, so padding after a text does not affect its scores.
         let filled = rows.iter().flat_map(|row| {
             let rest = std::iter::repeat_n(0, self.length - row.tokens.len());
             row.tokens.iter().map(|&id| id as i32).chain(rest)
@@ -110,7 +110,7 @@ impl Own {
 }
 
 impl Own {
-    /// The scores of several sets.
+    /// Scores several sets.
     pub(super) fn score_sets<B: Backend>(
         &self,
         sets: &[TextSet<'_>],
@@ -118,7 +118,7 @@ impl Own {
         watch: Watch<'_>,
     ) -> Result<Vec<GenPpl>> {
         let (model, _) = folder::load::<B>(&self.folder, &options.device)?;
-        // The same figures, whatever samples are drawn in.
+        // Always in f32, so that scores do not depend on the precision of sampling.
         let model = model.with_execution(Execution {
             precision: Precision::F32,
             ..options.execution

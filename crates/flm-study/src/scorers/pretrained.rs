@@ -1,4 +1,4 @@
-//! Causal language models from elsewhere, as judges: GPT-2 and the Llama family.
+//! Scoring with pretrained causal language models: GPT-2 and the Llama family.
 
 use super::{Features, ScoringOptions, TextSet};
 use crate::{Error, Result, Watch};
@@ -8,9 +8,9 @@ use flm_eval::judge::{Causal, CausalScorer, Gguf, Gpt2, Gpt2Config, Llama, Llama
 use flm_eval::{GenPpl, Scorer};
 use std::path::{Path, PathBuf};
 
-/// A causal language model from elsewhere, before its weights are read.
+/// A pretrained causal language model, before the weights are loaded.
 pub(super) struct Pretrained {
-    /// As it was named.
+    /// The name that it was opened by.
     name: String,
     weights: PretrainedWeights,
     tokenizer: TextTokenizer,
@@ -18,16 +18,17 @@ pub(super) struct Pretrained {
 }
 
 enum PretrainedWeights {
-    /// A folder of GPT-2.
+    /// A folder with GPT-2.
     Gpt2(PathBuf),
-    /// A folder of the Llama family.
+    /// A folder with a model of the Llama family.
     Llama(PathBuf),
-    /// A GGUF file of the Llama family.
+    /// A GGUF file with a model of the Llama family.
     Gguf(Gguf),
 }
 
 impl Pretrained {
-    /// A folder of the hub, or a GGUF file, to cut texts at `length` tokens.
+    /// Opens a Hugging Face hub folder or a GGUF file, and checks that it supports texts of
+    /// `length` tokens.
     pub(super) fn find(name: &str, length: Option<usize>) -> Result<Self> {
         let fits = |positions: usize| match length {
             Some(length) if !(2..=positions).contains(&length) => Err(Error::Input(format!(
@@ -57,7 +58,7 @@ impl Pretrained {
                     let tokenizer = tokenizer()?;
                     (PretrainedWeights::Llama(path), tokenizer, positions)
                 }
-                // GPT-2's oldest files do not name themselves.
+                // The oldest GPT-2 files have no `model_type`.
                 "gpt2" | "" => {
                     let positions = fits(Gpt2Config::read(&config)?.n_positions)?;
                     let tokenizer = tokenizer()?;
@@ -83,7 +84,7 @@ impl Pretrained {
         })
     }
 
-    /// Reads its weights.
+    /// Loads the weights.
     fn load<B: Backend>(&self, device: &B::Device) -> Result<Box<dyn Causal<B>>> {
         let model: Box<dyn Causal<B>> = match &self.weights {
             PretrainedWeights::Gpt2(folder) => Box::new(Gpt2::load(folder, device)?),
@@ -100,7 +101,7 @@ impl Pretrained {
         Ok(model)
     }
 
-    /// The model as a scorer of texts that are cut to `length` tokens.
+    /// Creates a scorer for texts, truncated to `length` tokens.
     fn scorer<'a, B: Backend>(
         &'a self,
         model: &'a dyn Causal<B>,
@@ -119,7 +120,7 @@ impl Pretrained {
 }
 
 impl Pretrained {
-    /// The scores of several sets.
+    /// Scores several sets.
     pub(super) fn score<B: Backend>(
         &self,
         sets: &[TextSet<'_>],
@@ -128,7 +129,7 @@ impl Pretrained {
         watch: Watch<'_>,
     ) -> Result<Vec<GenPpl>> {
         let model = self.load::<B>(&options.device)?;
-        // One cut for all: figures of different ones do not compare.
+        // One length for all sets, because scores at different lengths are not comparable.
         let longest = (sets.iter().filter_map(|set| set.tokens).flatten()).map(Vec::len);
         let known = sets.iter().all(|set| set.tokens.is_some());
         let length = match (length, longest.max()) {
@@ -152,7 +153,7 @@ impl Pretrained {
         Ok(scores)
     }
 
-    /// Features of several lists of texts.
+    /// Computes features of several lists of texts.
     pub(super) fn features<B: Backend>(
         &self,
         texts: &[&[String]],
@@ -168,7 +169,7 @@ impl Pretrained {
         for texts in texts {
             if !watch(done, scorer.identity()) {
                 return Err(Error::Cancelled {
-                    work: "texts were read",
+                    work: "features were computed",
                 });
             }
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

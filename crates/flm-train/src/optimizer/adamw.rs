@@ -4,7 +4,7 @@ use burn::optim::{AdamWState, AdaptiveMomentumState, SimpleOptimizer};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Device, Tensor};
 
-/// burn's AdamW, with the same state, by the fused operation of `flm_ops`.
+/// burn's AdamW with the same state, computed by the fused operation of `flm_ops`.
 #[derive(Clone)]
 pub(super) struct FusedAdamW {
     pub(super) beta1: f64,

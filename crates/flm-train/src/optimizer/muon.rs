@@ -11,20 +11,24 @@ use flm_objective::Network;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// Newton–Schulz steps of an orthogonalization: burn's default is 5, and 3 take three fifths of the products. What that costs is not settled: after
-/// 600 steps of 4 blocks of width 160 the loss was 0.920 with 3 (learning rate 0.04) and 0.921 with 5 (0.05), one run each.
+/// Newton–Schulz steps per orthogonalization. burn's default is 5; 3 steps need three fifths of the
+/// products. The effect on the loss is not settled: after 600 steps of 4 blocks of width 160 it was
+/// 0.920 with 3 (learning rate 0.04) and 0.921 with 5 (0.05), one run each.
 const NEWTON_SCHULZ_STEPS: usize = 3;
 
-/// Momentum of a step before, with a look ahead.
+/// Coefficient of the Nesterov momentum.
 const MOMENTUM: f64 = 0.95;
-/// So many numbers are orthogonalized together at most: larger matrices fill a device by themselves, and what is made of them takes five times
-/// as much memory.
+/// Largest number of entries that are orthogonalized together. Larger matrices fill a device by
+/// themselves, and intermediate results take five times as much memory.
 const TOGETHER: usize = 1 << 24;
 
-/// [Muon](https://kellerjordan.github.io/posts/muon/) with its momenta, in the order of [`Network::matrices`].
+/// [Muon](https://kellerjordan.github.io/posts/muon/) with its momenta, in the order of
+/// [`Network::matrices`].
 ///
-/// burn's takes one matrix at a time. Each is orthogonalized by some nine small products: on the host two cores cannot share these well, and the
-/// workers take whole matrices instead; on a device they are too small to be worth a launch, and matrices of one shape go together.
+/// burn's Muon takes one matrix at a time, with about nine small products per orthogonalization.
+/// On the host, two cores cannot share these products well, so workers take whole matrices
+/// instead. On a device the products are too small to be worth a launch, so matrices of one shape
+/// are processed together.
 pub(super) struct MatrixMuon<B: Backend> {
     momentum: Momentum<B>,
     weight_decay: f64,
@@ -34,13 +38,13 @@ pub(super) struct MatrixMuon<B: Backend> {
 /// A matrix and its gradient.
 struct Job<B: Backend> {
     id: ParamId,
-    /// Its place among all matrices.
+    /// Its index among all matrices.
     place: usize,
     matrix: Tensor<B, 2>,
     grad: Tensor<B, 2>,
 }
 
-/// A moved matrix and its momentum.
+/// An updated matrix and its momentum.
 type Moved<B> = (Tensor<B, 2>, MuonState<B, 2>);
 
 impl<B: Backend> MatrixMuon<B> {
@@ -57,7 +61,7 @@ impl<B: Backend> MatrixMuon<B> {
         }
     }
 
-    /// Moves the matrices and takes their gradients out of `grads`.
+    /// Updates the matrices and removes their gradients from `grads`.
     pub(super) fn step<A: AutodiffBackend<InnerBackend = B>, N: Network<A>>(
         &mut self,
         lr: f64,
@@ -95,7 +99,7 @@ impl<B: Backend> MatrixMuon<B> {
         model.map(&mut replace)
     }
 
-    /// Moves matrices of one shape.
+    /// Updates matrices of one shape.
     fn together(&self, lr: f64, jobs: &[Job<B>]) -> Vec<Moved<B>> {
         let (ahead, momenta): (Vec<_>, Vec<_>) = jobs
             .iter()
@@ -138,7 +142,7 @@ impl<B: Backend> MatrixMuon<B> {
     }
 }
 
-/// Jobs with matrices of one shape, in the order in which shapes come first.
+/// Groups jobs by matrix shape, up to [`TOGETHER`] entries per group, in order of first appearance.
 fn by_shape<B: Backend>(jobs: impl Iterator<Item = Job<B>>) -> Vec<Vec<Job<B>>> {
     let mut groups: Vec<Vec<Job<B>>> = Vec::new();
     for job in jobs {
@@ -154,7 +158,7 @@ fn by_shape<B: Backend>(jobs: impl Iterator<Item = Job<B>>) -> Vec<Vec<Job<B>>> 
     groups
 }
 
-/// Puts moved matrices in the place of those they were made from.
+/// Replaces matrices by their updated values.
 struct Replace<B: Backend> {
     matrices: HashMap<ParamId, Tensor<B, 2>>,
 }
@@ -202,7 +206,7 @@ mod tests {
         let mut muon = MatrixMuon::<Flex>::new(0.1);
         muon.momenta.resize_with(shapes.len(), || None);
         let mut states = vec![None; shapes.len()];
-        // The second step has a momentum of the first.
+        // The second step has the momentum of the first.
         for seed in [1, 2] {
             let groups = by_shape(jobs(&shapes, seed).into_iter());
             assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);

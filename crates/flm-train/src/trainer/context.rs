@@ -1,4 +1,4 @@
-//! One step, and one validation.
+//! A training step and a validation.
 
 use super::due;
 use super::report::by_name;
@@ -21,10 +21,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-/// The stream number of validation draws: the same for every validation, and no training step's.
+/// The step number of validation draws: the same for every validation, and never a training step.
 const VALIDATION_STEP: u64 = u64::MAX;
 
-/// What the steps of a run do not change.
+/// The constant part of a training run.
 pub(super) struct Context<'a, B: AutodiffBackend, O> {
     pub(super) objective: O,
     pub(super) train: &'a Split,
@@ -38,7 +38,7 @@ pub(super) struct Context<'a, B: AutodiffBackend, O> {
 }
 
 impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
-    /// What the newest checkpoint holds, in the place of what a run would start from.
+    /// Returns the tensors and the state of the newest checkpoint, loaded into `fresh`.
     pub(super) fn resumed(
         &self,
         fresh: Tensors<B, O::Network>,
@@ -50,7 +50,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         checkpoint::load(&path, fresh, self.origin(), &self.device)
     }
 
-    /// The state of a run that begins.
+    /// Returns the initial state of a run.
     pub(super) fn fresh_state(&self) -> State {
         let clock = (self.objective.clock()).filter(|_| self.config.clock_every > 0);
         State {
@@ -66,7 +66,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         }
     }
 
-    /// One step: every part forward and backward, then the weights.
+    /// Does one step: every part forward and backward, then the update of the weights.
     pub(super) fn step(
         &self,
         tensors: Tensors<B, O::Network>,
@@ -92,7 +92,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         });
         let clock = state.clock.as_ref().map(FittedClock::clock);
         let answers = workers.map(parts, |part| {
-            // Leaves of its own: parts that shared a graph would wait for each other.
+            // Each part has its own leaves: parts that share a graph wait for each other.
             let model = model.clone().fork(&self.device);
             let auxiliary = auxiliary
                 .as_ref()
@@ -137,7 +137,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
             }
         }
         let factor = config.optimizer.factor(step, config.steps);
-        // Weights, average and moments are passed on, not shared: what nobody else holds is written over in place.
+        // Weights, average and moments are moved, not shared, so that the updates can be in place.
         let model = optimizers.step(model, grads, factor, workers);
         let auxiliary = auxiliary.map(|auxiliary| {
             let Auxiliary {
@@ -168,7 +168,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         Ok((tensors, report))
     }
 
-    /// The reference rows of a step, in an order of their own.
+    /// Returns the reference rows of a step, in an order of their own.
     fn references(&self, step: u64) -> Result<Option<Vec<u32>>, TrainError> {
         let count = self.objective.references().min(self.train.rows());
         if count == 0 {
@@ -178,7 +178,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         Ok(Some(self.train.batch(&order.batch(step, count))?))
     }
 
-    /// What the parts of a step share.
+    /// Computes the data that the parts of a step share.
     fn shared(&self, network: &Inner<B, O::Network>) -> O::Shared {
         let size = StepSize {
             tokens: self.config.batch * self.train.length(),
@@ -187,7 +187,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         self.objective.shared(network, size)
     }
 
-    /// A part of a step, without what training alone has.
+    /// Returns one part of a step, without the inputs that only training has.
     fn part<'p>(
         &self,
         step: u64,
@@ -215,7 +215,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         }
     }
 
-    /// Scores the rows of a batch, `[batch · length]` tokens, that are this part's.
+    /// Scores this part's rows of a batch of `[batch · length]` tokens.
     fn losses(
         &self,
         model: &O::Network,
@@ -236,7 +236,10 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
         self.objective.losses(model, tokens, step)
     }
 
-    /// The averaged weights on the first validation rows, always with the same times and noise.
+    /// Evaluates the averaged weights on the first validation rows, always with the same times
+    /// and noise.
+    ///
+    /// Returns `None` if there are too few rows for one part.
     pub(super) fn validate(
         &self,
         ema: &Inner<B, O::Network>,
@@ -250,7 +253,7 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
             .validation_rows
             .min(self.validation.rows())
             .div_ceil(micro);
-        // Whole parts only, so that a part's share is a micro-batch.
+        // Whole parts only, so that each part has `micro_batch` rows.
         let parts = if parts * micro > self.validation.rows() {
             parts.saturating_sub(1)
         } else {

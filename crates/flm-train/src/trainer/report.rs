@@ -1,4 +1,4 @@
-//! What steps report, and whether their numbers are finite.
+//! Step reports, and checks that parameters are finite.
 
 use crate::checkpoint::Tensors;
 use crate::metrics::{Line, StepReport, Sums};
@@ -8,10 +8,11 @@ use burn::tensor::{ElementConversion, Tensor};
 use flm_objective::{Losses, Network};
 use std::time::Instant;
 
-/// The quarters of τ whose losses are reported beside a flow's whole.
+/// Names of the losses in the quarters of τ, which are reported alongside the total of a flow.
 const QUARTERS: [&str; 4] = ["tau_1", "tau_2", "tau_3", "tau_4"];
 
-/// Sums of the row losses by name, with their counts, and of what is reported beside them; and τ and loss of each row that has a τ.
+/// Returns the sums and counts of row losses and of diagnostics by name, and (τ, loss) of each row
+/// that has a τ.
 pub(super) fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> ([Sums; 2], Vec<(f64, f64)>) {
     let rows = losses.per_token.mean_dim(1).into_data();
     let by_tau: Vec<(f64, f64)> = losses.taus.into_iter().zip(rows.iter()).collect();
@@ -39,7 +40,7 @@ pub(super) fn by_name<B: AutodiffBackend>(losses: Losses<B>) -> ([Sums; 2], Vec<
     ([sums, diagnostics], by_tau)
 }
 
-/// What happened since the last line of metrics.
+/// Totals since the last line of metrics.
 pub(super) struct Progress {
     since: Instant,
     loss: f64,
@@ -81,7 +82,7 @@ impl Progress {
 }
 
 impl<B: AutodiffBackend, N: Network<B>> Tensors<B, N> {
-    /// Whether every parameter of every network is a number.
+    /// Returns whether every parameter of every network is finite.
     pub(super) fn are_finite(&self) -> bool {
         let auxiliary = self.auxiliary.as_ref();
         is_finite(&self.model.valid())
@@ -90,7 +91,7 @@ impl<B: AutodiffBackend, N: Network<B>> Tensors<B, N> {
     }
 }
 
-/// Whether every parameter is a number.
+/// Returns whether every parameter is finite.
 fn is_finite<B: Backend, M: Module<B>>(module: &M) -> bool {
     struct Finite(bool);
     impl<B: Backend> ModuleVisitor<B> for Finite {

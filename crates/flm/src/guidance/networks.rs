@@ -1,4 +1,4 @@
-//! The networks and rewards that guide samples, loaded.
+//! Loaded networks and rewards for guidance.
 
 use super::{AutoguidanceOptions, Guidance, RewardOptions, RewardSource, WeakNetwork, one_token};
 use crate::{Error, ModelFolder, Result, kind, purpose};
@@ -21,24 +21,24 @@ pub(crate) struct Guides<B: Backend> {
 }
 
 enum Weak<B: Backend> {
-    /// The same network, with dropout at this rate.
+    /// The guided network with dropout at this rate.
     Dropout(f64),
-    /// Another one, which sees a part of its own of common states.
+    /// Another network, which sees its own part of the joint states.
     Model(Arc<WeakModel<B>>),
 }
 
-/// Another network, which is weaker.
+/// A loaded weaker network.
 pub(crate) struct WeakModel<B: Backend> {
     path: String,
-    /// The beginning of the SHA-256 of its weights.
+    /// The first digits of the SHA-256 of the weights.
     weights: String,
     model: Dit<B>,
-    /// Both embeddings side by side: what carries tokens to states.
+    /// The embeddings of both networks, concatenated: maps tokens to joint states.
     states: VocabEmbed<B>,
     prior: Prior<B>,
 }
 
-/// The network that is guided.
+/// The guided network.
 pub(crate) struct Strong<'a, B: Backend> {
     pub(crate) model: &'a Dit<B>,
     pub(crate) config: &'a DitConfig,
@@ -48,7 +48,7 @@ pub(crate) struct Strong<'a, B: Backend> {
 }
 
 impl<B: Backend> Guides<B> {
-    /// Nothing guides.
+    /// No guidance.
     pub(crate) fn none() -> Self {
         Self {
             auto: None,
@@ -56,7 +56,7 @@ impl<B: Backend> Guides<B> {
         }
     }
 
-    /// Loads what is needed beside the guided network and is not among the models `loaded` before.
+    /// Loads the networks and rewards of a guidance, and reuses weaker models in `loaded`.
     pub(crate) fn load(
         guidance: &Guidance,
         temperature: f64,
@@ -85,12 +85,12 @@ impl<B: Backend> Guides<B> {
         Ok(Self { auto, reward })
     }
 
-    /// What moves states before they are evaluated.
+    /// Returns the reward step that moves states before they are evaluated.
     pub(crate) fn steer(&self) -> Option<&(dyn Steer<B> + Send + Sync)> {
         self.reward.as_deref()
     }
 
-    /// What carries tokens to the states.
+    /// Returns the embedding that maps tokens to states.
     pub(crate) fn states<'a>(&'a self, strong: &'a Dit<B>) -> &'a VocabEmbed<B> {
         match &self.auto {
             Some((_, Weak::Model(weak))) => &weak.states,
@@ -98,7 +98,7 @@ impl<B: Backend> Guides<B> {
         }
     }
 
-    /// Noise of one sequence, as the states have it.
+    /// Draws the noise of one sequence in state space.
     pub(crate) fn noise(
         &self,
         strong: &Dit<B>,
@@ -115,7 +115,7 @@ impl<B: Backend> Guides<B> {
         }
     }
 
-    /// The guided network as it sees the states and, beside η, the weaker one.
+    /// Returns the guided network and, with η, the weaker one, both as denoisers of the states.
     pub(crate) fn networks<'a>(
         &'a self,
         strong: &'a Dit<B>,
@@ -168,7 +168,7 @@ impl<B: Backend> Weak<B> {
 }
 
 impl<B: Backend> WeakModel<B> {
-    /// A weaker network, which must be of the same kind, on the same tokens.
+    /// Loads a weaker network, which must have the same kind, tokenizer, length and schedule.
     fn load(path: &str, weights: &str, strong: &Strong<'_, B>) -> Result<Self> {
         let folder = ModelFolder::open(path)?;
         check_weights("weak", path, &folder.weights()?, weights)?;
@@ -189,7 +189,7 @@ impl<B: Backend> WeakModel<B> {
         for ((key, found), (_, expected)) in found.iter().zip(&expected) {
             if found != expected {
                 return Err(Error::Option(format!(
-                    "weak {path} has the {key} {found}, expected that of {}, {expected}",
+                    "weak {path} has the {key} {found}, expected {expected} as in {}",
                     strong.name
                 )));
             }
@@ -205,17 +205,17 @@ impl<B: Backend> WeakModel<B> {
     }
 }
 
-/// Refuses weights other than those that the guidance was made with.
+/// Checks that the weights are those that the guidance was created with.
 fn check_weights(what: &str, path: &str, found: &str, expected: &str) -> Result<()> {
     if found == expected {
         return Ok(());
     }
     Err(Error::Option(format!(
-        "{what} {path} has the weights {found}, but the guidance names {expected}"
+        "{what} {path} has the weights {found}, expected {expected}"
     )))
 }
 
-/// A reward, of the network's tokens.
+/// Loads a reward for the tokens of the guided network.
 fn reward<B: Backend>(
     reward: &RewardSource,
     strong: &Strong<'_, B>,

@@ -1,4 +1,4 @@
-//! What a model's kind supports.
+//! Checks of sampling options against a model.
 
 use super::{SampleOptions, Sampler};
 use crate::{Conditioning, Error, Guidance, Result, kind};
@@ -6,7 +6,7 @@ use flm_denoiser::{DitConfig, Family, TemperatureError};
 use flm_simplex::SamplerError;
 
 impl SampleOptions {
-    /// Refuses values that no model takes.
+    /// Checks values that are invalid for every model.
     ///
     /// # Errors
     ///
@@ -42,17 +42,19 @@ impl SampleOptions {
         Ok(())
     }
 
-    /// The number of steps of a model: the given one, or by default 1 for a flow map, 32 for a flow, 64 for a diffusion of tokens, and one a
-    /// token for an autoregressive model.
+    /// Returns the number of steps for a model.
+    ///
+    /// The default is 1 for a flow map, 32 for a flow, 64 for a discrete diffusion model, and one
+    /// per token for an autoregressive model.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if an autoregressive model is given a number.
+    /// [`Error::Unsupported`] if the model is autoregressive and a number is given.
     pub fn steps_of(&self, config: &DitConfig, model: &str) -> Result<usize> {
         match (config.family, self.steps) {
             (Family::Autoregressive, None) => Ok(config.length),
             (Family::Autoregressive, Some(_)) => Err(Error::Unsupported(format!(
-                "{model} is autoregressive and takes a step for each of its {} tokens: leave `steps` out",
+                "{model} is autoregressive and takes one step for each of its {} tokens: omit `steps`",
                 config.length
             ))),
             (_, Some(steps)) => Ok(steps),
@@ -62,17 +64,18 @@ impl SampleOptions {
         }
     }
 
-    /// Refuses values that no model takes, and what the kind of this model does not support.
+    /// Checks values that are invalid for every model, and options that this kind of model does
+    /// not support.
     ///
     /// # Errors
     ///
-    /// As those of [`validate`](Self::validate), and [`Error::Unsupported`].
+    /// The errors of [`validate`](Self::validate), and [`Error::Unsupported`].
     pub fn check(&self, config: &DitConfig, model: &str) -> Result<()> {
         self.validate()?;
         self.steps_of(config, model)?;
         if self.sampler != Sampler::Ode && self.gamma > 0.0 {
             return Err(Error::Option(format!(
-                "gamma {} is for the sampler `ode`: the others decide how much noise they add back",
+                "gamma {} applies only to the sampler `ode`: the others set their own noise level",
                 self.gamma
             )));
         }
@@ -80,7 +83,7 @@ impl SampleOptions {
             && self.guidance.auto.is_some()
         {
             return Err(Error::Option(
-                "guidance leaves the simplex, so no tokens can be drawn: use the sampler `ode` or `bridge-mean`"
+                "no tokens can be drawn under guidance, because it leaves the simplex: use the sampler `ode` or `bridge-mean`"
                     .to_owned(),
             ));
         }
@@ -89,41 +92,41 @@ impl SampleOptions {
         let refusal = [
             (
                 self.gamma > 0.0 && !(config.two_time && one_network),
-                "a flow map of one network",
-                format!("takes a gamma above 0, found {}", self.gamma),
+                "a flow map with one network",
+                format!("supports a gamma above 0, found {}", self.gamma),
             ),
             (
                 self.greedy_tail && config.family != Family::Duo,
                 "a duo model",
-                "takes a greedy tail".to_owned(),
+                "supports a greedy tail".to_owned(),
             ),
             (
                 !self.sampler.is_default() && !one_network,
-                "a flow or a flow map of one network",
-                "takes a sampler".to_owned(),
+                "a flow or a flow map with one network",
+                "supports a sampler".to_owned(),
             ),
             (
                 self.noise_scale != 1.0 && !is_flow,
                 "a flow or a flow map",
-                "takes a noise scale".to_owned(),
+                "supports a noise scale".to_owned(),
             ),
             (
                 self.top_p < 1.0 && config.residual,
-                "a model of one network",
-                format!("takes a top-p below 1, found {}", self.top_p),
+                "a model with one network",
+                format!("supports a top-p below 1, found {}", self.top_p),
             ),
             (
                 self.temperature != 1.0 && config.residual,
-                "a model of one network",
+                "a model with one network",
                 format!(
-                    "takes a temperature other than 1, found {}",
+                    "supports a temperature other than 1, found {}",
                     self.temperature
                 ),
             ),
             (
                 self.conditioning != Conditioning::None && config.residual,
-                "a model of one network",
-                "takes a prompt, suffix or infill".to_owned(),
+                "a model with one network",
+                "supports a prompt, suffix or infill".to_owned(),
             ),
         ];
         let refusal = refusal.into_iter().find(|(refused, ..)| *refused);
@@ -136,7 +139,7 @@ impl SampleOptions {
     }
 }
 
-/// The kind of a network, in a sentence.
+/// The kind of a network, as part of a sentence.
 fn described(config: &DitConfig) -> String {
     match config.family {
         Family::Flow => format!("a {}", kind(config)),

@@ -1,4 +1,4 @@
-//! Samples of a model, batch by batch.
+//! Sampling in batches.
 
 use super::flow::Noised;
 use super::{DenoisingStep, Observer, Sample, SampleOptions};
@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What the options of a request become once they are checked against a model.
+/// Sampling options that were checked against a model, with the loaded guidance.
 pub(super) struct Request<'a, B: Backend> {
     pub(super) options: &'a SampleOptions,
     pub(super) steps: usize,
@@ -23,7 +23,7 @@ pub(super) struct Request<'a, B: Backend> {
     known: Vec<KnownRow>,
 }
 
-/// The rows that are conditioned on.
+/// Returns the rows to condition on.
 fn known(
     options: &SampleOptions,
     config: &DitConfig,
@@ -38,11 +38,11 @@ fn known(
 }
 
 impl ModelFolder {
-    /// Refuses options that the model does not support, before its weights are read. What guides it is not loaded.
+    /// Checks that the model supports the options, without reading weights or loading guidance.
     ///
     /// # Errors
     ///
-    /// As those of [`Model::sample`].
+    /// The errors of [`Model::sample`].
     pub fn check(&self, options: &SampleOptions) -> Result<()> {
         options.check(self.config(), self.name())?;
         let tokenizer = self.tokenizer()?;
@@ -58,17 +58,18 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Option`], [`Error::Unsupported`] or [`Error::Conditioning`] if this model cannot be sampled so; the errors of reading what
-    /// guides it; [`Error::NotFinite`] if guidance goes too far.
+    /// [`Error::Option`], [`Error::Unsupported`] or [`Error::Conditioning`] if this model does not
+    /// support the options, the errors of loading the guidance, [`Error::NotFinite`] if a guidance
+    /// scale is too large.
     pub fn sample(&self, options: SampleOptions) -> Result<Vec<Sample>> {
         self.sample_with(&options, &())
     }
 
-    /// Draws samples while `observer` watches.
+    /// Draws samples and reports to `observer`.
     ///
     /// # Errors
     ///
-    /// As those of [`sample`](Self::sample), and [`Error::Cancelled`] if the observer stops it.
+    /// The errors of [`sample`](Self::sample), and [`Error::Cancelled`] if the observer cancels.
     pub fn sample_with(
         &self,
         options: &SampleOptions,
@@ -107,29 +108,29 @@ impl<B: Backend> Model<B> {
         Ok(samples)
     }
 
-    /// Draws samples around known text: [`sample`](Self::sample) with the blanks `___` of `text` open.
+    /// Draws samples that fill the blanks `___` of `text`.
     ///
     /// # Errors
     ///
-    /// As those of [`sample`](Self::sample).
+    /// The errors of [`sample`](Self::sample).
     pub fn infill(&self, text: &str, options: SampleOptions) -> Result<Vec<Sample>> {
         self.sample(options.conditioning(crate::Conditioning::infill(text)))
     }
 
-    /// Refuses options that this model does not support, and loads what guides it.
+    /// Checks that this model supports the options, and loads the guidance.
     ///
     /// # Errors
     ///
-    /// As those of [`sample`](Self::sample).
+    /// The errors of [`sample`](Self::sample).
     pub fn check(&self, options: &SampleOptions) -> Result<()> {
         self.request(options).map(drop)
     }
 
-    /// A sample with how it was drawn.
+    /// Combines a sample with a record of how it was drawn.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if the options are not of this model.
+    /// [`Error::Unsupported`] if this model does not support the number of steps.
     pub fn record(&self, options: &SampleOptions, sample: Sample) -> Result<Record> {
         let precision = self.execution().precision;
         let named = (self.name(), self.weights());
@@ -169,7 +170,7 @@ impl<B: Backend> Model<B> {
         })
     }
 
-    /// The tokens of the samples of these numbers.
+    /// Draws the tokens of the samples `numbers`.
     fn batch(
         &self,
         request: &Request<'_, B>,

@@ -1,4 +1,4 @@
-//! Samples of a flow or a flow map of one network, from noise.
+//! Sampling of flows and flow maps with one network.
 
 use super::draw::Request;
 use super::{SampleOptions, Sampler};
@@ -14,7 +14,7 @@ use flm_simplex::{Denoiser, Pinned, Schedule};
 use rand::RngExt;
 use std::ops::Range;
 
-/// A network and the numbers of the samples that it draws.
+/// A network and the indices of the samples to draw.
 pub(super) struct Noised<'a, B: Backend> {
     pub(super) model: &'a Dit<B>,
     pub(super) prior: &'a Prior<B>,
@@ -23,7 +23,7 @@ pub(super) struct Noised<'a, B: Backend> {
     pub(super) numbers: Range<usize>,
 }
 
-/// Positions that are held to their line from noise to data, and the states at its end.
+/// Known positions, which follow the straight line from noise to data, and their clean states.
 struct Pins<B: Backend> {
     /// `[samples, length]`.
     known: Tensor<B, 2, Bool>,
@@ -32,7 +32,7 @@ struct Pins<B: Backend> {
 }
 
 impl<B: Backend> Noised<'_, B> {
-    /// Tokens `[samples, length]`.
+    /// Draws tokens `[samples, length]`.
     pub(super) fn sample(
         &self,
         request: &Request<'_, B>,
@@ -46,7 +46,7 @@ impl<B: Backend> Noised<'_, B> {
             let device = self.model.embed().embedding.device();
             let (mask, tokens) = (known.mask(&device), known.tokens.tensor(&device));
             if self.config.conditioning {
-                // Guidance is refused before.
+                // `Guidance::check` rejects guidance in this case.
                 strong = strong.knowing(mask, tokens);
             } else {
                 let clean = guides.states(self.model).tokens(tokens);
@@ -69,7 +69,8 @@ impl<B: Backend> Noised<'_, B> {
         Ok(denoised.argmax())
     }
 
-    /// Projected noise, one generator for each sample: a sample does not depend on the ones drawn beside it.
+    /// Draws projected noise with one generator per sample, so that a sample does not depend on
+    /// its batch.
     fn noise(&self, request: &Request<'_, B>, purpose: u64, jump: u64) -> Tensor<B, 3> {
         let rows = self.numbers.clone().map(|number| {
             let mut rng = generator(request.options.seed, purpose, number as u64, jump);
@@ -81,7 +82,7 @@ impl<B: Backend> Noised<'_, B> {
         Tensor::cat(rows.collect(), 0)
     }
 
-    /// The sampler's last distributions, around what is known.
+    /// Runs the sampler with the known positions pinned, and returns its last distributions.
     fn carry<D: Denoiser<B, TokenDistribution = TokenDistribution<B>>>(
         &self,
         denoiser: &D,
@@ -98,7 +99,7 @@ impl<B: Backend> Noised<'_, B> {
         self.follow(&pinned, start, request, observe)
     }
 
-    /// From noise to distributions of tokens, by the sampler that is asked for.
+    /// Runs the chosen sampler from noise to token distributions.
     fn follow<D: Denoiser<B, TokenDistribution = TokenDistribution<B>>>(
         &self,
         denoiser: &D,
@@ -130,7 +131,7 @@ impl<B: Backend> Noised<'_, B> {
                 return denoiser.mean(denoised);
             }
             step += 1;
-            // As noise, of a generator for each sample.
+            // One generator per sample, as for noise.
             let uniform = self.numbers.clone().flat_map(|number| {
                 let rng = generator(options.seed, purpose::ENDPOINT, number as u64, step);
                 rng.random_iter::<f64>().take(self.config.length)
@@ -145,7 +146,7 @@ impl<B: Backend> Noised<'_, B> {
     }
 }
 
-/// A network at the temperature and within the nucleus that are asked for.
+/// Applies temperature and nucleus of the options to a network.
 fn sharpened<'a, B: Backend>(
     network: SamplingDenoiser<'a, B>,
     options: &SampleOptions,

@@ -1,21 +1,21 @@
-//! Samples as lines of a `.jsonl` file, with how they were drawn.
+//! Records of samples, the lines of a `.jsonl` file.
 
 use super::{SampleOptions, Sampler};
 use crate::{Condition, Guidance, Result};
 use flm_denoiser::{DitConfig, Precision};
 use serde::{Deserialize, Serialize};
 
-/// One sample and how it was drawn.
+/// A sample and how it was drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The text.
     pub text: String,
-    /// Its tokens.
+    /// The tokens.
     pub tokens: Vec<u32>,
-    /// How it was drawn.
+    /// The model and the settings.
     #[serde(flatten)]
     pub drawn: Provenance,
-    /// What was known of it; left out where nothing was.
+    /// The conditioning; omitted if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
 }
@@ -23,48 +23,49 @@ pub struct Record {
 /// The model and the settings that drew a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Sampling steps.
+    /// Number of sampling steps.
     pub steps: usize,
     /// Seed of the noise.
     pub seed: u64,
-    /// Noise that a flow map adds back in each step.
+    /// Share of noise that a flow map adds back in each step.
     pub gamma: f64,
     /// Temperature of the softmax.
     pub temperature: f64,
-    /// How a flow or a flow map was sampled; left out where it is the default.
+    /// The sampler of a flow or a flow map; omitted if it is the default.
     #[serde(default, skip_serializing_if = "Sampler::is_default")]
     pub sampler: Sampler,
-    /// Standard deviation of the noise at the start; left out where it is 1.
+    /// Standard deviation of the initial noise; omitted if it is 1.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub noise_scale: f64,
-    /// Total probability of the tokens that were kept; left out where it is 1.
+    /// Nucleus probability; omitted if it is 1.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub top_p: f64,
-    /// Whether the last step took the likeliest tokens; left out where it did not.
+    /// Whether the last step took the argmax; omitted if it did not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub greedy_tail: bool,
-    /// What guided it; left out where nothing did.
+    /// The guidance; omitted if there was none.
     #[serde(default, skip_serializing_if = "Guidance::is_none")]
     pub guidance: Guidance,
-    /// Network evaluations, where guidance made them more than one a step.
+    /// Number of network evaluations; omitted without guidance, which takes one per step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluations: Option<usize>,
     /// The name of the model.
     pub model: String,
-    /// The beginning of the SHA-256 of its weights.
+    /// The first digits of the SHA-256 of the weights.
     #[serde(default)]
     pub weights: String,
-    /// Number type of the matrix products.
+    /// Number type of matrix products.
     #[serde(default = "f32_name")]
     pub dtype: String,
 }
 
 impl Provenance {
-    /// That of samples of a model, drawn with these options.
+    /// Creates the provenance of samples drawn from a model with these options.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`](crate::Error::Unsupported) if the number of steps is not one of this model's.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) if the model does not support the number
+    /// of steps.
     pub fn new(
         options: &SampleOptions,
         config: &DitConfig,
@@ -91,12 +92,12 @@ impl Provenance {
     }
 }
 
-/// The number type of records that do not name one.
+/// The default number type of records without one.
 fn f32_name() -> String {
     "f32".to_owned()
 }
 
-/// A setting that changes nothing.
+/// The default of `noise_scale` and `top_p`.
 fn one() -> f64 {
     1.0
 }
@@ -105,10 +106,10 @@ fn is_one(value: &f64) -> bool {
     *value == one()
 }
 
-/// Records as the content of a `.jsonl` file.
+/// Serializes records as the content of a `.jsonl` file.
 pub fn json_lines(records: &[Record]) -> String {
     let line = |record: &Record| {
-        serde_json::to_string(record).expect("a record has only names for keys") + "\n"
+        serde_json::to_string(record).expect("a record has only string keys") + "\n"
     };
     records.iter().map(line).collect()
 }

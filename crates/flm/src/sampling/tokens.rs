@@ -1,4 +1,4 @@
-//! Samples of residual flow maps and of the families that move tokens.
+//! Sampling of residual flow maps and of discrete models.
 
 use super::draw::Request;
 use crate::conditioning::KnownBatch;
@@ -13,7 +13,7 @@ use flm_simplex::stream::generator;
 use std::ops::Range;
 
 impl<B: Backend> Model<B> {
-    /// Tokens by two networks, on states as wide as the vocabulary.
+    /// Draws tokens from a residual flow map, on states as wide as the vocabulary.
     pub(super) fn residual_tokens(
         &self,
         model: &Residual<B>,
@@ -21,7 +21,7 @@ impl<B: Backend> Model<B> {
         numbers: Range<usize>,
     ) -> Result<Tokens> {
         let shape = [1, self.config().length, self.config().vocab_size];
-        // One generator for each sample: a sample does not depend on the ones drawn beside it.
+        // One generator per sample, so that a sample does not depend on its batch.
         let rows = numbers.map(|number| {
             let mut rng = generator(request.options.seed, purpose::START, number as u64, 0);
             gaussian(shape, &mut rng, self.device())
@@ -34,7 +34,7 @@ impl<B: Backend> Model<B> {
         )?))
     }
 
-    /// Tokens by a network of tokens, sample by sample, around those that are known.
+    /// Draws tokens from a discrete model with one generator per sample, and keeps known tokens.
     pub(super) fn discrete_tokens(
         &self,
         model: &Dit<B>,

@@ -1,4 +1,4 @@
-//! Flow maps: distilled from a flow, or trained alone.
+//! Constructors for the training of flow maps, by distillation from a flow or from scratch.
 
 use super::Trainer;
 use super::tokens::{initial, refuse_flow_settings};
@@ -16,11 +16,12 @@ use flm_train::TrainConfig;
 use rand_chacha::ChaCha8Rng;
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowMapObjective<B::InnerBackend>> {
-    /// Distills a flow map from a flow, which the student starts as.
+    /// Distills a flow map from a flow. The student is initialized with the flow's weights.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] if the teacher is not a flow or a flow map of one network, [`Error::FlowMap`] if the settings are impossible.
+    /// [`Error::Option`] if the teacher is not a flow or a flow map with one network, or a setting
+    /// applies only to flows, [`Error::FlowMap`] if the objective is invalid.
     pub fn flow_map(
         teacher: &Model<B::InnerBackend>,
         objective: FlowMapConfig,
@@ -40,12 +41,12 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowMapObjective<B::InnerBackend>> {
         Ok(Self::new(network, config, objective, rows, settings))
     }
 
-    /// Trains a flow map from the beginning, without a teacher.
+    /// Trains a flow map from scratch, without a teacher.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] if the configuration is not that of a flow, [`Error::Config`] if no network has these sizes, [`Error::FlowMap`] if the
-    /// settings are impossible.
+    /// [`Error::Option`] if the configuration is not for a flow, [`Error::Config`] if the sizes are
+    /// invalid, [`Error::FlowMap`] if the objective is invalid.
     pub fn flow_map_alone(
         network: DitConfig,
         objective: FlowMapConfig,
@@ -56,7 +57,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowMapObjective<B::InnerBackend>> {
         objective.validate()?;
         if network.family != Family::Flow || network.residual {
             return Err(Error::Option(format!(
-                "the network must be that of a flow, found {}",
+                "the network must be a flow, found {}",
                 kind(&network)
             )));
         }
@@ -72,12 +73,14 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowMapObjective<B::InnerBackend>> {
 }
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, DistributionObjective<B::InnerBackend>> {
-    /// Distills a flow map by matching the distribution of a flow. The student starts as `start`, a flow map, or as the flow.
+    /// Distills a flow map by matching the distribution of a flow.
+    ///
+    /// The student is initialized with the weights of `start`, or of the teacher without one.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] if the teacher is not a flow, or teacher and start count time differently, [`Error::Distribution`] if the settings are
-    /// impossible.
+    /// [`Error::Option`] if the teacher is not a flow, or teacher and start have different time
+    /// schedules, [`Error::Distribution`] if the objective is invalid.
     pub fn distribution(
         teacher: &Model<B::InnerBackend>,
         start: Option<&Model<B::InnerBackend>>,
@@ -90,7 +93,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, DistributionObjective<B::InnerBacken
         let (frozen, of_start) = (flow(teacher)?, flow(start)?);
         if teacher.config().two_time {
             return Err(Error::Option(format!(
-                "distribution matching compares with a flow, but the teacher {} is a flow map: let the student start as it",
+                "the teacher of distribution matching must be a flow, but {} is a flow map: use it as the student's start instead",
                 teacher.name()
             )));
         }
@@ -104,7 +107,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, DistributionObjective<B::InnerBacken
         for ((key, ours), (_, theirs)) in pairs {
             if ours != theirs {
                 return Err(Error::Option(format!(
-                    "{} and {} count time differently: {key} is {ours} and {theirs}",
+                    "{} and {} have different time schedules: {key} is {ours} and {theirs}",
                     start.name(),
                     teacher.name(),
                 )));
@@ -126,7 +129,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, DistributionObjective<B::InnerBacken
 }
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, ResidualObjective<B::InnerBackend>> {
-    /// Trains the second network of a residual flow map beside a flow, which stays as it is.
+    /// Trains the second network of a residual flow map. The flow is its frozen denoiser.
     ///
     /// # Errors
     ///
@@ -140,7 +143,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, ResidualObjective<B::InnerBackend>> 
         let (frozen, device) = (flow(teacher)?, teacher.device());
         if teacher.config().two_time {
             return Err(Error::Option(format!(
-                "a residual flow map has a flow beside it, but {} is a flow map",
+                "the teacher of a residual flow map must be a flow, but {} is a flow map",
                 teacher.name()
             )));
         }
@@ -166,7 +169,9 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, ResidualObjective<B::InnerBackend>> 
 }
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, ResidualStudent<B::InnerBackend>> {
-    /// Distills a flow map of one network from a residual flow map. The student starts as its denoiser.
+    /// Distills a flow map with one network from a residual flow map.
+    ///
+    /// The student is initialized with the weights of the denoiser.
     ///
     /// # Errors
     ///
@@ -197,13 +202,13 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, ResidualStudent<B::InnerBackend>> {
     }
 }
 
-/// The generator of what a student has and its teacher has not.
+/// Returns the generator for the parameters that only the student has.
 fn second_time(settings: &TrainConfig) -> Result<ChaCha8Rng> {
     refuse_flow_settings(settings)?;
     Ok(generator(settings.seed, purpose::SECOND_TIME, 0, 0))
 }
 
-/// The configuration of a flow map that starts as a flow.
+/// The configuration of a flow map that is initialized from a flow.
 fn student_config(flow: &DitConfig) -> DitConfig {
     DitConfig {
         loss_weight: false,
@@ -213,7 +218,7 @@ fn student_config(flow: &DitConfig) -> DitConfig {
     }
 }
 
-/// A flow map that starts as a flow.
+/// Initializes a flow map from a flow.
 fn two_time<B: AutodiffBackend>(
     flow: &Dit<B::InnerBackend>,
     config: &DitConfig,
@@ -226,7 +231,7 @@ fn two_time<B: AutodiffBackend>(
         .with_loss_weight_of(config, rng, device)
 }
 
-/// The network of a flow or a flow map.
+/// Returns the network of a flow or a flow map, or an error for another kind.
 fn flow<B: Backend>(model: &Model<B>) -> Result<&Dit<B>> {
     match model.network() {
         ModelNetwork::Flow(network, _) => Ok(network),

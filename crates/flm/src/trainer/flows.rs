@@ -1,4 +1,4 @@
-//! Flows.
+//! Constructors for the training of flows.
 
 use super::Trainer;
 use crate::{Error, Result, Rows, kind, purpose};
@@ -9,13 +9,15 @@ use flm_simplex::stream::generator;
 use flm_train::TrainConfig;
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowObjective> {
-    /// Trains a flow from the beginning. The settings `conditioning` and `self_conditioning` decide whether its network knows positions
-    /// and reads an earlier answer.
+    /// Trains a flow from scratch.
+    ///
+    /// With the setting `conditioning` the network takes known positions as input. With
+    /// `self_conditioning` it takes its own earlier prediction as input.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] if the configuration is not that of a flow, or settings exclude each other, [`Error::Config`] if no network has
-    /// these sizes.
+    /// [`Error::Option`] if the configuration is not for a flow or settings exclude each other,
+    /// [`Error::Config`] if the sizes are invalid.
     pub fn flow(
         network: DitConfig,
         rows: &'a Rows,
@@ -24,7 +26,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowObjective> {
     ) -> Result<Self> {
         if network.family != Family::Flow || network.two_time || network.residual {
             return Err(Error::Option(format!(
-                "the network must be that of a flow, found {}",
+                "the network must be a flow, found {}",
                 kind(&network)
             )));
         }
@@ -34,7 +36,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, FlowObjective> {
         ] {
             if set && settings.conditioning > 0.0 {
                 return Err(Error::Option(format!(
-                    "train.{key} is for flows that are trained without known positions: set it or train.conditioning to 0"
+                    "train.{key} cannot be combined with train.conditioning: set one of them to 0"
                 )));
             }
         }

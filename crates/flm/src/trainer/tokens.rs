@@ -1,4 +1,4 @@
-//! Models of tokens, and their distillation.
+//! Constructors for the training and distillation of discrete models.
 
 use super::Trainer;
 use crate::{Error, Model, ModelNetwork, Result, Rows, purpose};
@@ -15,11 +15,12 @@ use flm_simplex::stream::generator;
 use flm_train::TrainConfig;
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, MdlmObjective> {
-    /// Trains a masked diffusion model from the beginning.
+    /// Trains a masked diffusion model from scratch.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if no network has these sizes, [`Error::Option`] if a setting is for flows alone.
+    /// [`Error::Config`] if the sizes are invalid, [`Error::Option`] if a setting applies only
+    /// to flows.
     pub fn masked(
         network: DitConfig,
         rows: &'a Rows,
@@ -34,11 +35,12 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, MdlmObjective> {
 }
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, DuoObjective> {
-    /// Trains a uniform-state diffusion model from the beginning.
+    /// Trains a uniform-state diffusion model from scratch.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if no network has these sizes, [`Error::Discrete`] if the curriculum is impossible.
+    /// [`Error::Config`] if the sizes are invalid, [`Error::Option`] if a setting applies only to
+    /// flows, [`Error::Discrete`] if the curriculum is invalid.
     pub fn uniform_state(
         network: DitConfig,
         curriculum: CurriculumConfig,
@@ -55,11 +57,12 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, DuoObjective> {
 }
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, AutoregressiveObjective> {
-    /// Trains an autoregressive model from the beginning.
+    /// Trains an autoregressive model from scratch.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if no network has these sizes, [`Error::Option`] if a setting is for flows alone.
+    /// [`Error::Config`] if the sizes are invalid, [`Error::Option`] if a setting applies only
+    /// to flows.
     pub fn autoregressive(
         network: DitConfig,
         rows: &'a Rows,
@@ -79,11 +82,14 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, AutoregressiveObjective> {
 }
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, SdttObjective<B::InnerBackend>> {
-    /// One round of distilling a masked diffusion model: the student learns to do two of the teacher's steps of time `step` in one.
+    /// Distills a masked diffusion model for one round.
+    ///
+    /// The student learns to take two of the teacher's steps of time `step` in one.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] if the teacher is another model.
+    /// [`Error::Option`] if the teacher is not a masked diffusion model or a setting applies only
+    /// to flows.
     pub fn sdtt(
         teacher: &Model<B::InnerBackend>,
         step: f64,
@@ -100,11 +106,14 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, SdttObjective<B::InnerBackend>> {
 }
 
 impl<'a, B: AutodiffBackend> Trainer<'a, B, DcdObjective<B::InnerBackend>> {
-    /// One round of distilling a uniform-state diffusion model: the student learns to answer at a time as the teacher does a `step` earlier.
+    /// Distills a uniform-state diffusion model for one round.
+    ///
+    /// The student at time t learns to predict what the teacher predicts at t − `step`.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] if the teacher is another model, [`Error::Discrete`] if the noise is impossible.
+    /// [`Error::Option`] if the teacher is not a uniform-state diffusion model or a setting applies
+    /// only to flows, [`Error::Discrete`] if the noise is invalid.
     pub fn dcd(
         teacher: &Model<B::InnerBackend>,
         step: f64,
@@ -121,7 +130,7 @@ impl<'a, B: AutodiffBackend> Trainer<'a, B, DcdObjective<B::InnerBackend>> {
     }
 }
 
-/// The network at the beginning of a training.
+/// Initializes a network for training.
 pub(super) fn initial<B: AutodiffBackend>(
     config: &DitConfig,
     settings: &TrainConfig,
@@ -132,17 +141,17 @@ pub(super) fn initial<B: AutodiffBackend>(
     Ok(config.init(&mut rng, device)?)
 }
 
-/// Refuses settings that only the training of a flow reads.
+/// Returns an error if a setting is given that applies only to the training of flows.
 pub(super) fn refuse_flow_settings(settings: &TrainConfig) -> Result<()> {
     match settings.of_flows() {
         None => Ok(()),
         Some((key, plain)) => Err(Error::Option(format!(
-            "the setting {key} is for the training of a flow: set it to {plain}"
+            "the setting {key} applies only to the training of a flow: set it to {plain}"
         ))),
     }
 }
 
-/// The network of a teacher of this family.
+/// Returns the teacher's network, or an error if it is of another family.
 fn of_family<B: Backend>(teacher: &Model<B>, family: Family) -> Result<&Dit<B>> {
     match teacher.network() {
         ModelNetwork::Tokens(network) if teacher.config().family == family => Ok(network),

@@ -17,7 +17,7 @@ const KEPT: [f64; 2] = [16.0, 60.0];
 /// V-wide tensors of the head that are alive at once, of 64 MiB on the CPU and 512 MiB on a GPU.
 const HEAD_TENSORS: f64 = 4.0;
 /// Share of the peak matrix product rate that a training step reaches on the CPU
-/// (docs/performance.md). It was lower on a GPU.
+/// (docs/internals/performance.md). It was lower on a GPU.
 const SHARE: f64 = 0.55;
 
 /// A preset whose training cost is estimated.

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 /// estimated at random times. Figures are nats per token of the text and its end token; a grammar's
 /// own figure is the best possible.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm eval bound runs/mdlm runs/duo runs/ar --data data")]
+#[command(after_long_help = "Example: flm eval bound runs/mdlm runs/duo runs/ar --data data")]
 pub(crate) struct BoundArgs {
     /// Model folders or finished runs
     #[arg(value_name = "MODEL", required = true)]

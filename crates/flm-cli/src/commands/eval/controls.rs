@@ -18,7 +18,7 @@ use std::path::PathBuf;
 /// `shuffled.jsonl` has training rows in random word order, `repeated.jsonl` repeats one training
 /// row. Evaluate them by `flm eval OUT`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: flm eval controls --data data --count 1000 --out nonsense")]
+#[command(after_long_help = "Example: flm eval controls --data data --count 1000 --out nonsense")]
 pub(crate) struct ControlsArgs {
     /// The data folder
     #[arg(long, value_name = "DIR")]

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 /// `frontier.svg`; existing samples are reused.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: flm eval frontier runs/a runs/b --data data --steps 1,4 --temperature 0.6,0.8,1 --out frontier"
+    after_long_help = "Example: flm eval frontier runs/a runs/b --data data --steps 1,4 --temperature 0.6,0.8,1 --out frontier"
 )]
 pub(crate) struct FrontierArgs {
     /// Model folders or finished runs
@@ -42,16 +42,22 @@ pub(crate) struct FrontierArgs {
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = [1, 4])]
     pub(crate) steps: Vec<usize>,
     /// Sampler of flows; flow maps jump
-    #[arg(long, value_enum, default_value = "ode", value_name = "NAME")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "ode",
+        value_name = "NAME",
+        hide_short_help = true
+    )]
     pub(crate) sampler: SamplerName,
     /// Values of gamma, for flow maps
-    #[arg(long, value_name = "G,G", value_delimiter = ',', default_values_t = [0.0])]
+    #[arg(long, value_name = "G,G", value_delimiter = ',', default_values_t = [0.0], hide_short_help = true)]
     pub(crate) gamma: Vec<f64>,
     /// Temperatures
     #[arg(long, value_name = "T,T", value_delimiter = ',', default_values_t = [0.5, 0.7, 0.85, 1.0])]
     pub(crate) temperature: Vec<f64>,
     /// Scales of the initial noise of flows and flow maps
-    #[arg(long, value_name = "S,S", value_delimiter = ',', default_values_t = [1.0])]
+    #[arg(long, value_name = "S,S", value_delimiter = ',', default_values_t = [1.0], hide_short_help = true)]
     pub(crate) noise_scale: Vec<f64>,
     /// Autoguidance scales (1 = off), for flows and flow maps
     #[arg(long, value_name = "ETA,ETA", value_delimiter = ',')]
@@ -63,20 +69,21 @@ pub(crate) struct FrontierArgs {
         long,
         value_name = "LAMBDA,LAMBDA",
         value_delimiter = ',',
-        requires = "reward"
+        requires = "reward",
+        hide_short_help = true
     )]
     pub(crate) reward_scale: Vec<f64>,
     /// Nucleus sampling: keep the smallest set of tokens with total probability ≥ P
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(long, default_value_t = 1.0, value_name = "P", hide_short_help = true)]
     pub(crate) top_p: f64,
     /// Samples per setting
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub(crate) count: usize,
     /// Seed of the noise
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", hide_short_help = true)]
     pub(crate) seed: u64,
     /// Batch size; affects speed only
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = 50, value_name = "N", hide_short_help = true)]
     pub(crate) batch: usize,
     /// Output folder; an existing one is continued
     #[arg(long, value_name = "DIR")]

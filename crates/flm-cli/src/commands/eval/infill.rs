@@ -22,7 +22,7 @@ use std::path::PathBuf;
 /// unconditional samples that agree with the known part.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: flm eval infill runs/flm runs/fmlm runs/mdlm --data data --span 1,3,5 --steps 1,4,16"
+    after_long_help = "Example: flm eval infill runs/flm runs/fmlm runs/mdlm --data data --span 1,3,5 --steps 1,4,16"
 )]
 pub(crate) struct InfillArgs {
     /// Model folders or finished runs
@@ -41,19 +41,24 @@ pub(crate) struct InfillArgs {
     #[arg(long, default_value_t = 500, value_name = "N")]
     pub(crate) count: usize,
     /// Unconditional samples for rejection; 0 for none
-    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    #[arg(
+        long,
+        default_value_t = 1_000,
+        value_name = "N",
+        hide_short_help = true
+    )]
     pub(crate) rejection_samples: usize,
     /// Noise added back after each jump of a flow map
-    #[arg(long, default_value_t = 0.0, value_name = "G")]
+    #[arg(long, default_value_t = 0.0, value_name = "G", hide_short_help = true)]
     pub(crate) gamma: f64,
     /// Softmax temperature
     #[arg(long, default_value_t = 1.0, value_name = "T")]
     pub(crate) temperature: f64,
     /// Seed of holes and noise
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", hide_short_help = true)]
     pub(crate) seed: u64,
     /// Batch size; affects speed only
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = 50, value_name = "N", hide_short_help = true)]
     pub(crate) batch: usize,
     /// Print JSON instead of a table
     #[arg(long)]

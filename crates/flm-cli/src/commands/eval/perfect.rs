@@ -25,7 +25,7 @@ use std::path::PathBuf;
 /// steps even with exact marginals. A flow with the exact denoiser errs by the length of its Euler
 /// steps. An exact flow map never errs, so it is not sampled.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   flm eval perfect --data data --steps 1,2,4,8,16,32
   flm eval perfect --data quickstart/data --embedding-from quickstart/flm")]
 pub(crate) struct PerfectArgs {

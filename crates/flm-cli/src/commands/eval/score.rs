@@ -13,16 +13,18 @@ use flm_study::{Features, Scorers, ScoringOptions, TextSet};
 /// Options of scorers.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// Scorer: a folder of GPT-2, Llama or an autoregressive model of flm, a GGUF file, ngram:DATA
-    /// or ngram:DATA:ORDER; repeatable
+    /// Model that scores the samples: a folder, a GGUF file or ngram:DATA; repeatable
+    ///
+    /// A folder of GPT-2, Llama or an autoregressive model of flm, a GGUF file, ngram:DATA or
+    /// ngram:DATA:ORDER.
     #[arg(long = "scorer", value_name = "SCORER")]
     pub(crate) scorers: Vec<String>,
     /// Tokens that a pretrained scorer reads of each sample [default: the samples' length; for
     /// --mauve the scorer's context]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     pub(crate) score_length: Option<usize>,
     /// Batch size of scorers; affects speed only
-    #[arg(long, default_value_t = 16, value_name = "N")]
+    #[arg(long, default_value_t = 16, value_name = "N", hide_short_help = true)]
     pub(crate) score_batch: usize,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,

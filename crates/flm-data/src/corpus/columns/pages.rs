@@ -1,4 +1,4 @@
-//! The pages of one column of one row group, decompressed.
+//! The decompressed pages of one column in one row group.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,26 +12,26 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use crate::guard;
 
-/// The most bytes of a page after decompression. Writers aim at 1 MiB and check after every 1,000
-/// values or so, which makes some hundred MiB where the values are books.
+/// The largest page after decompression, in bytes. Writers aim at 1 MiB and check about every 1,000
+/// values, which gives several hundred MiB if the values are books.
 const LARGEST_PAGE: usize = 1 << 30;
 
-/// What snappy can make of one byte: copies of 64 bytes are written in 3.
+/// The largest expansion of snappy: 3 bytes encode a copy of 64 bytes.
 const SNAPPY_RATIO: usize = 24;
 
-/// A page with its levels and values apart.
+/// A page, split into levels and values.
 #[derive(Debug)]
 pub(super) enum Page {
-    /// The values that later pages refer to, each with its length before it.
+    /// The values that later pages refer to, each prefixed with its length.
     Dictionary { values: Vec<u8>, count: usize },
-    /// Values in their order.
+    /// Values in row order.
     Data {
         /// Runs of definition levels, if the column has them.
         levels: Vec<u8>,
         values: Vec<u8>,
         /// Number of levels: values and nulls.
         count: usize,
-        /// Whether the values are places in the dictionary.
+        /// Whether the values are indices into the dictionary.
         refers: bool,
     },
 }
@@ -44,7 +44,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// The pages of a chunk in a file of `size` bytes.
+    /// Opens the pages of a chunk in a file of `size` bytes.
     pub(super) fn open(
         file: Arc<File>,
         size: u64,
@@ -63,8 +63,8 @@ impl Pages {
             ));
         }
         let compression = chunk.compression();
-        // The pages come as they are in the file, because the codecs of the crate allocate what a
-        // page says it will need.
+        // Read the pages as stored, because the codecs of the crate allocate the size that a page
+        // declares.
         let raw = chunk
             .clone()
             .into_builder()
@@ -80,7 +80,8 @@ impl Pages {
         })
     }
 
-    /// The definition level of a value that is there; with 0 there are no levels and no nulls.
+    /// Returns the definition level of a value that is not null. At 0, the column has no levels and
+    /// no nulls.
     pub(super) fn present(&self) -> u32 {
         self.present
     }
@@ -150,7 +151,7 @@ impl Pages {
                 let values = &buf[end..];
                 Page::Data {
                     levels,
-                    // A page of nulls has nothing to decompress.
+                    // A page of only nulls has no values to decompress.
                     values: if is_compressed && !values.is_empty() {
                         self.unpack(values)?
                     } else {
@@ -163,7 +164,7 @@ impl Pages {
         }))
     }
 
-    /// Decompresses a page. Memory grows with what comes out, not with what the page promises.
+    /// Decompresses a page. Memory grows with the actual output, not with the declared size.
     fn unpack(&self, packed: &[u8]) -> Result<Vec<u8>, String> {
         let read = |reader: &mut dyn Read| {
             let mut bytes = Vec::new();
@@ -184,7 +185,7 @@ impl Pages {
                     length <= LARGEST_PAGE && length <= packed.len() * SNAPPY_RATIO
                 };
                 if !length.as_ref().is_ok_and(fits) {
-                    return Err("a page cannot be decompressed: it promises too much".to_owned());
+                    return Err("a page cannot be decompressed: declared size too large".to_owned());
                 }
                 snap::raw::Decoder::new()
                     .decompress_vec(packed)
@@ -196,12 +197,12 @@ impl Pages {
                 read(&mut reader.map_err(|error| error.to_string())?)
             }
             other => {
-                // Without the level that the crate makes up.
+                // Removes the level that the crate adds to the name.
                 let name = format!("{other:?}");
                 let name = name.split('(').next().unwrap_or_default();
                 Err(format!(
-                    "the column is compressed with {name}; snappy, gzip, zstd and no compression \
-                     are read"
+                    "the column is compressed with {name}, expected snappy, gzip, zstd or no \
+                     compression"
                 ))
             }
         }
@@ -217,7 +218,7 @@ fn refers(encoding: Encoding) -> Result<bool, String> {
 }
 
 fn unsupported(encoding: Encoding) -> String {
-    format!("the column is encoded as {encoding}; PLAIN and RLE_DICTIONARY are read")
+    format!("the column is encoded as {encoding}, expected PLAIN or RLE_DICTIONARY")
 }
 
 fn reason(error: ParquetError) -> String {
@@ -227,12 +228,12 @@ fn reason(error: ParquetError) -> String {
     }
 }
 
-/// Runs a parser of the `parquet` crate. Its readers of footers and page headers assert some of
-/// what they are told and add some of it without looking (the lengths of a page's levels, for
-/// one). An error ends the reading of the file.
+/// Runs a parser of the `parquet` crate and turns a panic into an error. The crate's readers assert
+/// and add values from footers and page headers without checks, such as the level lengths of a
+/// page. After an error the file must not be read further.
 pub(super) fn guarded<T>(parse: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
     match guard::guarded(parse) {
         Some(result) => result.map_err(reason),
-        None => Err("its headers contradict themselves".to_owned()),
+        None => Err("its headers are inconsistent".to_owned()),
     }
 }

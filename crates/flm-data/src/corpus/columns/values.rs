@@ -1,8 +1,8 @@
-//! The values of one page, read from left to right.
+//! Reads the values of one page in sequence.
 
 use super::pages::Page;
 
-/// The values of a dictionary page: bytes, and where each value lies in them.
+/// The values of a dictionary page: the bytes, and the range of each value.
 #[derive(Debug, Default)]
 pub(super) struct Dictionary {
     bytes: Vec<u8>,
@@ -15,7 +15,7 @@ impl Dictionary {
         let mut at = 0;
         for _ in 0..count {
             let (start, end) = plain(&bytes, at)?;
-            // A page is smaller than 4 GiB.
+            // The ranges fit in `u32` because a page is smaller than 4 GiB.
             places.push((start as u32, end as u32));
             at = end;
         }
@@ -33,7 +33,7 @@ impl Dictionary {
     }
 }
 
-/// The place of the value whose length is at `at`.
+/// Returns the range of the value whose length prefix is at `at`.
 fn plain(bytes: &[u8], at: usize) -> Result<(usize, usize), String> {
     let start = at + 4;
     bytes
@@ -45,21 +45,21 @@ fn plain(bytes: &[u8], at: usize) -> Result<(usize, usize), String> {
         .ok_or_else(|| "a page ends within a value".to_owned())
 }
 
-/// A data page that is being read.
+/// A data page and the current position in it.
 #[derive(Debug)]
 pub(super) struct Values {
     levels: Option<Runs>,
-    /// The level of a value that is there.
+    /// The definition level of a value that is not null.
     present: u32,
     bytes: Vec<u8>,
-    /// Where the next plain value begins.
+    /// The start of the next plain value.
     at: usize,
     places: Option<Runs>,
     left: usize,
 }
 
 impl Values {
-    /// A page of a column whose highest definition level is `present`.
+    /// Creates the values of a page in a column whose highest definition level is `present`.
     pub(super) fn new(page: Page, present: u32) -> Result<Self, String> {
         let Page::Data {
             levels,
@@ -68,16 +68,16 @@ impl Values {
             refers,
         } = page
         else {
-            return Err("a dictionary stands where values are expected".to_owned());
+            return Err("found a dictionary page, expected values".to_owned());
         };
         let places = if !refers {
             None
         } else if let Some((&bits, _)) = values.split_first() {
-            // The first byte is the width of the places.
+            // The first byte is the bit width of the indices.
             values.remove(0);
             Some(Runs::new(std::mem::take(&mut values), bits.into())?)
         } else {
-            // Nothing but nulls.
+            // The page contains only nulls.
             Some(Runs::new(Vec::new(), 0)?)
         };
         Ok(Self {
@@ -97,7 +97,8 @@ impl Values {
         self.left == 0
     }
 
-    /// The next row's value, or `None` for a null; not to be asked for once the page is done.
+    /// Returns the value of the next row, or `None` for a null. Must not be called after the page
+    /// is done.
     pub(super) fn next<'a>(
         &'a mut self,
         dictionary: &'a Dictionary,
@@ -118,22 +119,22 @@ impl Values {
     }
 }
 
-/// Small numbers in runs: one number many times, or many numbers of a few bits each. Parquet calls
-/// it the RLE and bit-packing hybrid.
+/// An iterator over small integers in runs: one value repeated, or several values of a few bits
+/// each. Parquet calls this the RLE/bit-packing hybrid.
 #[derive(Debug)]
 struct Runs {
     bytes: Vec<u8>,
     at: usize,
     bits: u32,
     run: Run,
-    /// Numbers left in the run.
+    /// Values left in the run.
     left: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Run {
     Repeated(u32),
-    /// The bit of `bytes` that comes next.
+    /// The position of the next value, in bits of `bytes`.
     Packed(usize),
 }
 
@@ -181,7 +182,7 @@ impl Runs {
             self.run = Run::Repeated(number as u32);
             return Ok(());
         }
-        // Groups of eight numbers; the last one of a page may be cut.
+        // Groups of eight values. The last group of a page may be truncated.
         let bits = (header >> 1).saturating_mul(8 * u64::from(self.bits));
         let there = (self.bytes.len() - self.at) as u64 * 8;
         self.left = if self.bits == 0 {
@@ -226,10 +227,10 @@ mod tests {
 
     #[test]
     fn runs_are_those_of_the_format() {
-        // The example of the format's own page: the numbers 0 to 7 in three bits each.
+        // The example of the format's documentation: the numbers 0 to 7 in three bits each.
         let packed = [0b11, 0b1000_1000, 0b1100_0110, 0b1111_1010];
         assert_eq!(runs(&packed, 3, 8).unwrap(), [0, 1, 2, 3, 4, 5, 6, 7]);
-        // Five times 300, then once 1, of nine bits.
+        // Nine-bit values: 300 five times, then 1 once.
         assert_eq!(
             runs(&[10, 0x2c, 1, 2, 1, 0], 9, 6).unwrap(),
             [300, 300, 300, 300, 300, 1]

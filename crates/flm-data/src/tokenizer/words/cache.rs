@@ -1,16 +1,16 @@
-//! A memory of fixed size for the tokens of short words.
+//! A cache of fixed size for the tokens of short words.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Words that are remembered at once, by each thread. With it a thread holds 3.5 MiB.
+/// The number of cached words per thread. The cache of one thread uses 3.5 MiB.
 const SLOTS: usize = 1 << 16;
-/// Longest word in bytes, one less than a key.
+/// The longest cached word in bytes: one less than a key.
 const WORD: usize = 23;
-/// The most tokens of a word.
+/// The most tokens of a cached word.
 const TOKENS: usize = 6;
 
-/// A word and its length, as numbers.
+/// The bytes of a word and its length, as integers.
 type Key = [u64; 3];
 
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,8 @@ struct Slot {
     count: u8,
 }
 
-/// Each word has one place and drives out the one that was there: frequent words are back at once.
+/// A direct-mapped cache: each word has one slot and replaces the previous word there. Frequent
+/// words return quickly.
 #[derive(Debug)]
 pub(super) struct Cache {
     owner: u64,
@@ -33,15 +34,15 @@ thread_local! {
     };
 }
 
-/// A key that no other tokenizer has.
+/// Returns a key that no other tokenizer has.
 pub(super) fn new_key() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Runs `use_it` with this thread's memory of the tokenizer of this key; what it knows of another
-/// tokenizer is forgotten. `None` if that is what it gives, or if the memory is in use further up,
-/// which nothing does today.
+/// Calls `use_it` with this thread's cache for the tokenizer of this key, and clears the cache if
+/// it belongs to another tokenizer. Returns `None` if `use_it` does, or if the cache is already
+/// borrowed, which does not happen today.
 pub(super) fn with<T>(key: u64, use_it: impl FnOnce(&mut Cache) -> Option<T>) -> Option<T> {
     CACHE.with(|cache| {
         let cache = &mut *cache.try_borrow_mut().ok()?;
@@ -60,7 +61,7 @@ pub(super) fn with<T>(key: u64, use_it: impl FnOnce(&mut Cache) -> Option<T>) ->
 }
 
 impl Cache {
-    /// Appends the tokens of a word, which are what `make` gives for it; `None` if that is.
+    /// Appends the tokens of a word, from the cache or from `make`. Returns `None` if `make` does.
     pub(super) fn extend(
         &mut self,
         word: &str,
@@ -87,7 +88,7 @@ impl Cache {
     }
 }
 
-/// The key of a word that is short enough. None is zero, because the last byte is the length.
+/// Returns the key of a short word. A key is never zero, because its last byte is the length.
 fn key(word: &str) -> Option<Key> {
     if word.is_empty() || word.len() > WORD {
         return None;
@@ -100,8 +101,8 @@ fn key(word: &str) -> Option<Key> {
 }
 
 fn place(key: Key) -> usize {
-    // Odd numbers without a pattern (the digits of π); the upper bits of a product are the best
-    // mixed.
+    // Multiplies by odd numbers without a pattern (the digits of π). The upper bits of a product
+    // are mixed best.
     let mixed = key[0].wrapping_mul(0x243f_6a88_85a3_08d3).rotate_left(29)
         ^ key[1].wrapping_mul(0x1319_8a2e_0370_7345).rotate_left(43)
         ^ key[2];
@@ -146,7 +147,7 @@ mod tests {
         assert_ne!(key("a"), key("a\0"));
         assert_eq!(key(""), None);
         assert_eq!(key(&"x".repeat(24)), None);
-        // No two of these words share a place more often than chance would have it.
+        // These words must not share slots more often than random ones would.
         let words = (0..6000).map(|n| key(&format!("word {n}")).unwrap());
         let places: std::collections::HashSet<usize> = words.map(place).collect();
         assert!(places.len() > 5600, "{}", places.len());

@@ -1,10 +1,10 @@
-//! The classes of characters that GPT-2's expression tells apart.
+//! The character classes of GPT-2's expression.
 
 use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class as Set, HirKind};
 
-/// What a character is to the expression.
+/// The class of a character in the expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Class {
@@ -18,9 +18,9 @@ pub(super) enum Class {
     Space,
 }
 
-/// The class of every character, at its number; one byte each. They are read from the tables of
-/// the library that the `tokenizers` crate runs its expressions on, and not from the standard library,
-/// which may know another version of Unicode and counts other characters as letters.
+/// Returns the class of every character, indexed by its code point, in one byte each. The classes
+/// come from the tables of the library that runs the expressions of the `tokenizers` crate. The
+/// standard library may use another Unicode version, and its classes differ.
 pub(super) fn classes() -> Option<&'static [Class]> {
     static CLASSES: LazyLock<Option<Vec<Class>>> = LazyLock::new(|| {
         let mut classes = vec![Class::Other; char::MAX as usize + 1];

@@ -10,7 +10,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use super::*;
 use crate::{FnCorpus, TextTokenizer};
 
-/// Text with much of what the pipelines treat in a way of its own.
+/// Generates text with many cases that the pipelines treat specially.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => any::<char>().prop_map(String::from),
@@ -29,7 +29,7 @@ fn check(tokenizer: &TextTokenizer, text: &str) {
     let words = tokenizer.words.expect("the pipeline is recognized");
     let library = tokenizer.inner.encode_fast(text, false);
     let library = library.map(|encoding| encoding.get_ids().to_vec()).ok();
-    // Once with what is remembered of other texts, and once with this one.
+    // The cache holds words of other texts in the first round, and of this text in the second.
     for _ in 0..2 {
         assert_eq!(words.encode(&tokenizer.inner, text), library, "{text:?}");
     }
@@ -124,7 +124,7 @@ fn a_long_word_has_the_tokens_of_its_segments() {
         let encoding = tokenizer.inner.encode_fast(text, false).unwrap();
         encoding.get_ids().to_vec()
     };
-    // Segments of letters end between characters: ö takes two bytes.
+    // Segments of letters end between characters; ö takes two bytes.
     let word = format!("the{}", "ö".repeat(LONGEST / 2));
     let (first, rest) = word.split_at(LONGEST - 1);
     let tokens = tokenizer.encode(&format!("{word}, low")).unwrap();
@@ -132,16 +132,16 @@ fn a_long_word_has_the_tokens_of_its_segments() {
         tokens,
         [library(first), library(rest), library(", low")].concat()
     );
-    // Of a million spaces, on which the library's expression gives up.
+    // The library's expression fails on a million spaces.
     let spaces = format!("a{}b", " ".repeat(1 << 20));
     let tokens = tokenizer.encode(&spaces).unwrap();
     assert_eq!(tokenizer.decode(&tokens).unwrap(), spaces);
     check(&tokenizer, &format!("a{}b", " ".repeat(1000)));
-    // What is just short enough is one word.
+    // A word of exactly the limit is encoded as a whole.
     check(&tokenizer, &"lowe".repeat(LONGEST / 4));
 }
 
-/// Words end at ideographs, so there it makes no difference where the segments are cut.
+/// Words end at ideographs, so the cuts between segments make no difference there.
 #[test]
 fn a_long_text_without_ascii_spaces_has_the_tokens_of_the_library() {
     for tokenizer in [
@@ -214,7 +214,7 @@ proptest! {
         check(&TextTokenizer::chars(&characters).unwrap(), &text);
     }
 
-    /// Each unit of its own, without the model: the units are the matches of the expression.
+    /// Compares the units alone, without the model: they must be the matches of the expression.
     #[test]
     fn byte_level_units_are_the_matches_of_the_expression(text in text()) {
         GPT2.with(|tokenizer| {

@@ -1,4 +1,4 @@
-//! Scores of means against the dense composition, and whatever the size of a run.
+//! Scores of means against the dense composition, for several chunk sizes.
 
 use super::*;
 use crate::head::Head;
@@ -24,7 +24,7 @@ fn drawn<B: Backend, const D: usize>(shape: [usize; D], seed: u64) -> Tensor<B, 
     )
 }
 
-/// Squares, and a product of two positions: neither linear, nor the same at every position.
+/// Squares and a product of two positions: nonlinear, and different between positions.
 fn score(means: Tensor<Train, 3>) -> Tensor<Train, 1> {
     let at = |position| means.clone().narrow(1, position, 1).narrow(2, 0, 1);
     let product: Tensor<Train, 3> = at(1) * at(3);
@@ -52,7 +52,7 @@ fn values_and_gradients_are_those_of_dense_probabilities() {
             dense.clone().inner(),
             x.grad(&dense.sum().backward()).unwrap(),
         );
-        // One position at a time, two with a rest, and all at once.
+        // One position at a time, two with a remainder, and all at once.
         for head_numbers in [1, 2 * VOCAB, 1 << 24] {
             let x = features();
             let prediction = Prediction {
@@ -68,7 +68,7 @@ fn values_and_gradients_are_those_of_dense_probabilities() {
                 },
             };
             let found = prediction.expected(&vectors, temperature, score);
-            // Sums of 37 products in f32, in other orders.
+            // f32 sums of 37 products, in other orders.
             let tolerance = Tolerance::relative(1e-4).set_absolute(1e-5);
             let total: f32 = found.total.clone().into_scalar();
             let sum: f32 = expected.0.clone().sum().into_scalar();

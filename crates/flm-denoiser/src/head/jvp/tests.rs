@@ -15,7 +15,8 @@ const LENGTH: usize = 5;
 const WIDTH: usize = 16;
 const VOCAB: usize = 11;
 
-/// A two-time network with a register token, whose every parameter is drawn, so that all of it takes part.
+/// A two-time network with a register token and all parameters random, so that all of them
+/// take part.
 fn loud<B: Backend>() -> Dit<B> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let config = DitConfig {
@@ -30,7 +31,7 @@ fn loud<B: Backend>() -> Dit<B> {
     apply_tensors(model, Path::new("drawn"), tensors).unwrap()
 }
 
-/// A point, or a direction: a state and two times.
+/// A point or a direction: a state and two times.
 #[derive(Clone)]
 struct Place<B: Backend> {
     state: Tensor<B, 3>,
@@ -53,7 +54,7 @@ impl<B: Backend> Place<B> {
         Self::of(1, 0.3, 0.9)
     }
 
-    /// Along the state alone, either time alone, and all of them.
+    /// Directions along the state only, each time only, and all of them.
     fn directions() -> [Self; 4] {
         let all = Self::of(2, 0.8, -1.3);
         let still = || Self {
@@ -71,7 +72,7 @@ impl<B: Backend> Place<B> {
         [state, first, second, all]
     }
 
-    /// step·direction away.
+    /// Moves by step·direction.
     fn away(&self, direction: &Self, step: f64) -> Self {
         Self {
             state: self.state.clone() + direction.state.clone().mul_scalar(step),
@@ -123,7 +124,7 @@ fn tangents_are_central_differences() {
                 .dense()
         };
         assert_close(&flat(found.value), &flat(at(0.0)), 1e-6);
-        // Of fourth order: what is left are a few roundings of 1e-7, over step.
+        // A fourth-order difference. The error is a few roundings of 1e-7, divided by the step.
         let step = 4e-3;
         let across = |step: f64| at(step) - at(-step);
         let expected = (across(step).mul_scalar(8.0) - across(2.0 * step)).div_scalar(12.0 * step);
@@ -135,7 +136,7 @@ fn tangents_are_central_differences() {
 
 #[test]
 fn tangents_are_those_of_reverse_mode_twice() {
-    // The gradient of ⟨Jᵀv, ẋ⟩ to v is J·ẋ.
+    // The gradient of ⟨Jᵀv, ẋ⟩ with respect to v is J·ẋ.
     let (model, point) = (loud::<Twice>(), Place::<Twice>::point());
     let plain = loud::<Flex>();
     for (direction, same) in Place::<Once>::directions()
@@ -164,7 +165,7 @@ fn tangents_are_those_of_reverse_mode_twice() {
 
 #[test]
 fn a_tangent_can_be_differentiated_in_reverse() {
-    // The gradient to the state of ⟨w, J·ẋ⟩ against its central differences.
+    // The gradient of ⟨w, J·ẋ⟩ with respect to the state, against central differences.
     let (model, [.., direction]) = (loud::<Once>(), Place::<Once>::directions());
     let plain = loud::<Flex>();
     let weights = |i: usize| ((i * 37 % 101) as f32 - 40.0) / 50.0;
@@ -242,7 +243,7 @@ fn a_distribution_is_moved_and_projected_in_any_runs() {
     );
     let values = flat(projected.clone());
     assert!(values.iter().all(|p| *p >= 0.0) && values.contains(&0.0));
-    // What is not moved is on the simplex already.
+    // A distribution that is not moved is already on the simplex.
     let last = |x: Tensor<Flex, 3>| flat(x.narrow(0, BATCH - 1, 1));
     assert_close(&last(projected.clone()), &last(base), 1e-5);
     let (_, _, _, by_runs) = denoised(3 * VOCAB);

@@ -1,10 +1,10 @@
-//! The stack machine that a pickle is a program of.
+//! The stack machine that runs pickles.
 
 use super::refused::is_refused;
 use super::{Heap, Id, Value};
 use std::collections::HashMap;
 
-/// Runs a pickle to its end.
+/// Parses a pickle to its end.
 pub(super) fn run(bytes: &[u8]) -> Result<Heap, String> {
     let mut machine = Machine {
         rest: bytes,
@@ -27,8 +27,8 @@ pub(super) fn run(bytes: &[u8]) -> Result<Heap, String> {
     })
 }
 
-/// Tensors of more dimensions, names of more bytes, and more values are none that a checkpoint has. What instructions copy is bounded by
-/// the first two, and how often by the third, so a pickle takes some hundred megabytes at most.
+/// Limits that no checkpoint exceeds. The first two bound the size of copies and the third their
+/// number, so that a pickle takes at most some hundred megabytes.
 const MOST_DIMENSIONS: usize = 16;
 const LONGEST_NAME: usize = 256;
 const MOST_VALUES: usize = 1 << 20;
@@ -45,12 +45,12 @@ const ENDS_EARLY: &str = "its pickle ends early";
 const UNDERFLOW: &str = "its pickle takes from an empty stack";
 
 impl<'a> Machine<'a> {
-    /// Runs one instruction; false at the end.
+    /// Executes one instruction. Returns false at the end.
     fn step(&mut self) -> Result<bool, String> {
         let [code] = self.take()?;
         match code {
             b'.' => return Ok(false),
-            // Protocol and frame: nothing depends on them.
+            // Protocol and frame have no effect.
             0x80 => drop(self.take::<1>()?),
             0x95 => drop(self.take::<8>()?),
 
@@ -262,7 +262,7 @@ impl<'a> Machine<'a> {
         self.values.push(value);
     }
 
-    /// Numbers of more than 64 bits are seeds and the like.
+    /// Integers above 64 bits, such as seeds, are opaque.
     fn long(&mut self, length: u64) -> Result<(), String> {
         let bytes = self.slice(length)?;
         let value = if bytes.len() > 8 {
@@ -302,7 +302,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The lowest place on the stack that may be taken from: values below a mark belong to what the mark began.
+    /// The lowest stack position that may be popped. Values below the last mark belong to an
+    /// outer construct.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -384,7 +385,7 @@ impl<'a> Machine<'a> {
         let value = match name {
             "collections.OrderedDict" | "collections.defaultdict" => Value::Dict(Vec::new()),
             "torch._utils._rebuild_tensor_v2" => self.tensor(arguments).unwrap_or(Value::Opaque),
-            // A tensor in a wrapping.
+            // A wrapped tensor.
             "torch._utils._rebuild_parameter" => match self.tuple(arguments) {
                 Some([tensor, ..]) => match &self.values[*tensor] {
                     tensor @ Value::Tensor(..) => tensor.clone(),
@@ -430,7 +431,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Gives the object on the stack its state. A container keeps what it holds.
+    /// Sets the state of the object on the stack. Other values, such as containers, stay unchanged.
     fn build(&mut self) -> Result<(), String> {
         let state = self.pop()?;
         let target = self.top()?;
@@ -457,7 +458,7 @@ fn pairs(items: &[Id]) -> Vec<(Id, Id)> {
         .collect()
 }
 
-/// A number as the oldest protocol spells it, where `01` and `00` are truth values.
+/// Parses a number of protocol 0, in which `01` and `00` are booleans.
 fn spelt_number(line: &str) -> Value {
     match (line, line.trim_end_matches('L').parse(), line.parse()) {
         ("01", ..) => Value::Bool(true),

@@ -1,4 +1,4 @@
-//! What a checkpoint has no use for.
+//! Modules and functions that no checkpoint needs.
 
 /// Modules that run programs, open files and sockets, or fetch code.
 const MODULES: [&str; 33] = [
@@ -37,7 +37,7 @@ const MODULES: [&str; 33] = [
     "webbrowser",
 ];
 
-/// Built-in functions that run code or reach for anything by its name.
+/// Built-in functions that run code or access objects by name.
 const BUILTINS: [&str; 14] = [
     "__import__",
     "apply",
@@ -55,7 +55,7 @@ const BUILTINS: [&str; 14] = [
     "setattr",
 ];
 
-/// Whether `module.name` is such a thing.
+/// Whether `module.name` is one of these.
 pub(super) fn is_refused(module: &str, name: &str) -> bool {
     let root = module.split('.').next().unwrap_or_default();
     let first = name.split('.').next().unwrap_or_default();

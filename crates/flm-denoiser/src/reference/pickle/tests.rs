@@ -73,7 +73,7 @@ fn what_would_do_harm_is_refused_by_name_and_not_run() {
         let bytes = format!("c{module}\nanything\n.");
         assert!(fault(bytes.as_bytes()).contains(harm), "{module}");
     }
-    // Old ways to make an object, and extensions, are in no checkpoint.
+    // Obsolete ways to create objects, and extensions, are unsupported.
     for (code, name) in [(b'i', "69"), (b'o', "6f"), (0x82, "82"), (b'P', "50")] {
         assert_eq!(
             fault(&[code, b'.']),
@@ -127,7 +127,8 @@ fn names_and_shapes_without_bounds_are_not_copied() {
 
 #[test]
 fn copies_of_large_values_are_not_made() {
-    // A text of a megabyte, given a thousand times to what wraps tensors: one copy of it, and no more.
+    // A string of a megabyte, passed a thousand times to the function that wraps tensors, is
+    // stored once.
     let mut bytes = b"ctorch._utils\n_rebuild_parameter\nq\x00X\x00\x00\x10\x00".to_vec();
     bytes.extend(vec![b'x'; 1 << 20]);
     bytes.extend(b"q\x010(");
@@ -141,13 +142,13 @@ fn copies_of_large_values_are_not_made() {
 }
 
 proptest! {
-    /// Bytes from anywhere end in a value or in a sentence.
+    /// Arbitrary bytes give a value or an error.
     #[test]
     fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = Heap::read(&bytes);
     }
 
-    /// The same for programs that are nearly right.
+    /// The same for almost valid programs.
     #[test]
     fn no_sequence_of_instructions_panics(
         codes in prop::collection::vec(

@@ -1,17 +1,17 @@
-//! How GGUF stores numbers: blocks of some numbers in some bytes each.
+//! GGUF's storage types: blocks of quantized numbers.
 
 use burn::tensor::{bf16, f16};
 
-/// A type of numbers.
+/// A storage type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kind {
     number: u32,
     name: &'static str,
     /// Numbers in a block.
     pub(super) numbers: usize,
-    /// Bytes of a block.
+    /// Bytes in a block.
     pub(super) bytes: usize,
-    /// Appends the numbers of a block.
+    /// Decodes a block and appends its numbers.
     pub(super) read: fn(&[u8], &mut Vec<f32>),
 }
 
@@ -66,13 +66,13 @@ const fn kind(
 }
 
 impl Kind {
-    /// The type of this number.
+    /// Returns the type with this id.
     pub(super) fn of(number: u32) -> Option<Self> {
         KINDS.into_iter().find(|kind| kind.number == number)
     }
 }
 
-/// The names of all types.
+/// Returns the names of all supported types.
 pub(super) fn supported() -> String {
     KINDS.map(|kind| kind.name).join(", ")
 }
@@ -81,7 +81,7 @@ fn half(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// Low halves of bytes in even runs of numbers, high halves in odd ones.
+/// Returns the low nibble of a byte in an even run of numbers, the high nibble in an odd one.
 fn nibble(byte: u8, run: usize) -> u8 {
     if run.is_multiple_of(2) {
         byte & 15
@@ -90,14 +90,14 @@ fn nibble(byte: u8, run: usize) -> u8 {
     }
 }
 
-/// Sixteen bytes with two numbers each: all low halves, then all high ones.
+/// Decodes sixteen bytes of two numbers each: all low nibbles, then all high nibbles.
 fn nibbles(bytes: &[u8], value: impl Fn(u8) -> f32, out: &mut Vec<f32>) {
     for run in 0..2 {
         out.extend(bytes[..16].iter().map(|&byte| value(nibble(byte, run))));
     }
 }
 
-/// The same with a fifth bit of every number in the four bytes before them.
+/// Like `nibbles`, with the fifth bits of all numbers in the four bytes before them.
 fn fives(bytes: &[u8], value: impl Fn(u8) -> f32, out: &mut Vec<f32>) {
     let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     for (i, run) in (0..32).map(|i| (i, i / 16)) {
@@ -106,7 +106,8 @@ fn fives(bytes: &[u8], value: impl Fn(u8) -> f32, out: &mut Vec<f32>) {
     }
 }
 
-/// Eight runs of 32 numbers, each with a scale and a least value of six bits, in units of two halves.
+/// Decodes eight runs of 32 numbers. Each run has a scale and a minimum of six bits, in units of
+/// two f16 numbers.
 fn scaled(bytes: &[u8], quantum: impl Fn(usize, usize) -> u8, out: &mut Vec<f32>) {
     let packed = &bytes[4..16];
     for run in 0..8 {
@@ -124,7 +125,8 @@ fn scaled(bytes: &[u8], quantum: impl Fn(usize, usize) -> u8, out: &mut Vec<f32>
     }
 }
 
-/// Two halves of 128 numbers of six bits: four in one byte, two in another; sixteen scales, and a unit at the end.
+/// Decodes two halves of 128 six-bit numbers. Four bits are in one byte and two in another; sixteen
+/// scales and one unit follow at the end.
 fn sixes(bytes: &[u8], out: &mut Vec<f32>) {
     let unit = half(bytes, 208);
     for part in 0..2 {

@@ -1,7 +1,9 @@
-//! Blocks of numbers beside what the format's own Python package (`gguf` 0.19, `quants.dequantize`) reads in them.
+//! Quantized blocks with the values that the format's Python package decodes from them (`gguf`
+//! 0.19, `quants.dequantize`).
 #![allow(clippy::excessive_precision, reason = "as that package prints them")]
 
-/// Type, the bytes of a block in hexadecimal, some of its numbers with their places, and the sum of all numbers, each times its place from 1.
+/// Type id, block bytes in hexadecimal, some decoded numbers by index, and the sum of all numbers,
+/// each multiplied by its index counted from 1.
 pub(super) type Golden = (u32, &'static str, &'static [(usize, f32)], f64);
 
 pub(super) const BLOCKS: &[Golden] = &[

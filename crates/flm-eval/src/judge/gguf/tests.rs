@@ -99,7 +99,7 @@ fn read(bytes: &[u8]) -> Result<Gguf, String> {
     Gguf::read(&path).map_err(|error| plain(&error, &path))
 }
 
-/// The message without the temporary path.
+/// Returns the message without the temporary path.
 fn plain(error: &JudgeError, path: &Path) -> String {
     error
         .to_string()
@@ -165,15 +165,15 @@ fn faults_name_the_tensor_or_the_setting() {
     };
     assert_eq!(
         fault(read(&bytes[..bytes.len() - 1])),
-        "file: tensor x reaches beyond the end of the file"
+        "file: tensor x extends beyond the end of the file"
     );
     assert_eq!(
         fault(read(&bytes[..40])),
-        "file is truncated or corrupt: it ends within its header"
+        "file is truncated or corrupt: it ends within the header"
     );
     assert_eq!(
         fault(read(b"PK  ....")),
-        "file is truncated or corrupt: a GGUF file begins with GGUF"
+        "file is truncated or corrupt: it does not start with `GGUF`"
     );
     let mut old = bytes.clone();
     old[4] = 1;
@@ -195,7 +195,7 @@ fn faults_name_the_tensor_or_the_setting() {
     let message = |error: JudgeError| plain(&error, file.path());
     assert_eq!(
         message(file.text("a.size").unwrap_err()),
-        "file: a.size must be a text, found 7"
+        "file: a.size must be a string, found 7"
     );
     assert_eq!(
         message(file.size("b").unwrap_err()),
@@ -203,7 +203,7 @@ fn faults_name_the_tensor_or_the_setting() {
     );
 }
 
-/// Every length of a header, and every byte of it as another.
+/// Tries every truncation, and several values of every byte.
 #[test]
 fn no_damage_of_the_header_is_more_than_an_error() {
     let whole = Writer::default()
@@ -247,7 +247,7 @@ fn a_vocabulary_of_byte_pairs_becomes_a_tokenizer() {
     assert_eq!(json["pre_tokenizer"]["pretokenizers"][0]["type"], "Digits");
     assert_eq!(
         whole("llama", "gpt-2").unwrap_err(),
-        "file: tokenizer.ggml.model must be gpt2, a vocabulary of byte pairs, found llama"
+        "file: tokenizer.ggml.model must be gpt2, a byte-pair vocabulary, found llama"
     );
     assert_eq!(
         whole("gpt2", "qwen2").unwrap_err(),

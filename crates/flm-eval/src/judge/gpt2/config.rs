@@ -1,4 +1,4 @@
-//! GPT-2's `config.json`.
+//! Configuration of GPT-2 models.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,20 +7,20 @@ use serde::Deserialize;
 
 use crate::judge::JudgeError;
 
-/// The sizes of a model of GPT-2's architecture, by the names of its `config.json`.
+/// The sizes of a GPT-2 model. The fields have the names of `config.json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Gpt2Config {
-    /// Tokens.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Positions: the longest sequence.
+    /// Number of positions, the maximum sequence length.
     pub n_positions: usize,
     /// Width.
     pub n_embd: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub n_layer: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub n_head: usize,
-    /// Hidden width of the MLP; four times the width where it is not said.
+    /// Hidden width of the MLP; four times the width by default.
     #[serde(default)]
     pub n_inner: Option<usize>,
     /// ε of every LayerNorm.
@@ -50,15 +50,15 @@ fn yes() -> bool {
     true
 }
 
-/// More numbers in one tensor than any GPT-2 has; the largest has 80 million.
+/// Limit on the numbers in one tensor. The largest tensor of any GPT-2 has 80 million.
 const MOST: usize = 1 << 32;
 
 impl Gpt2Config {
-    /// Reads a `config.json`.
+    /// Reads a `config.json` file.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is none of GPT-2.
+    /// Returns an error if the file cannot be read or does not describe a GPT-2 model.
     pub fn read(path: &Path) -> Result<Self, JudgeError> {
         let text = fs::read_to_string(path).map_err(JudgeError::io(path))?;
         let config: Self = serde_json::from_str(&text).map_err(|source| JudgeError::Config {
@@ -69,12 +69,12 @@ impl Gpt2Config {
         Ok(config)
     }
 
-    /// Hidden width of the MLP.
+    /// Returns the hidden width of the MLP.
     pub fn hidden(&self) -> usize {
         self.n_inner.unwrap_or(4 * self.n_embd)
     }
 
-    /// Refuses what is not GPT-2, or no network at all.
+    /// Rejects other architectures and invalid sizes.
     fn check(&self, path: &Path) -> Result<(), JudgeError> {
         let refuse = |key: &'static str, expected: &'static str, found: String| {
             Err(JudgeError::Setting {
@@ -109,7 +109,7 @@ impl Gpt2Config {
         if self.activation_function != "gelu_new" {
             return refuse(
                 "activation_function",
-                "gelu_new, as GPT-2 has",
+                "gelu_new, as in GPT-2",
                 self.activation_function.clone(),
             );
         }
@@ -125,9 +125,9 @@ impl Gpt2Config {
         ] {
             if found != expected {
                 let expected = if expected {
-                    "true, as GPT-2 has"
+                    "true, as in GPT-2"
                 } else {
-                    "false, as GPT-2 has"
+                    "false, as in GPT-2"
                 };
                 return refuse(key, expected, found.to_string());
             }

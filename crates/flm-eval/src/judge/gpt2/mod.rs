@@ -1,7 +1,7 @@
-//! GPT-2 as a judge of text, loaded from a folder of the Hugging Face hub.
+//! GPT-2 as a scorer of text, loaded from a Hugging Face folder.
 //!
-//! All sizes, from `gpt2` to `gpt2-xl`: the folder holds `config.json` and `model.safetensors`, or the parts that
-//! `model.safetensors.index.json` lists.
+//! All sizes from `gpt2` to `gpt2-xl` are supported. The folder holds `config.json` and
+//! `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 
 mod config;
 
@@ -20,7 +20,7 @@ pub use self::config::Gpt2Config;
 use super::weights::Weights;
 use super::{Causal, JudgeError, tied_head};
 
-/// Before the names of a model with a head.
+/// Prefix of the tensor names of a model with an output head.
 const PREFIX: &str = "transformer.";
 
 /// A causal language model of GPT-2's architecture.
@@ -29,13 +29,13 @@ pub struct Gpt2<B: Backend> {
     config: Gpt2Config,
     /// Token embedding, `[vocabulary, width]`.
     wte: Tensor<B, 2>,
-    /// Its transpose, which the head multiplies with.
+    /// The transposed token embedding: the output head, `[width, vocabulary]`.
     head: Tensor<B, 2>,
     /// Position embedding, `[positions, width]`.
     wpe: Tensor<B, 2>,
     blocks: Vec<Block<B>>,
     ln_f: LayerNorm<B>,
-    /// SHA-256 of the files of tensors, in hexadecimal.
+    /// SHA-256 of the weight files, in hexadecimal.
     hash: String,
 }
 
@@ -49,7 +49,7 @@ struct Block<B: Backend> {
     mlp_c_proj: Map<B>,
 }
 
-/// A linear map: its weight `[inputs, outputs]`, as GPT-2's files have it, and its bias.
+/// A linear map: its bias and its weight, `[inputs, outputs]` as in GPT-2's files.
 #[derive(Debug)]
 struct Map<B: Backend> {
     weight: Tensor<B, 2>,
@@ -57,11 +57,11 @@ struct Map<B: Backend> {
 }
 
 impl<B: Backend> Gpt2<B> {
-    /// Reads a folder.
+    /// Loads a model from a folder.
     ///
     /// # Errors
     ///
-    /// [`JudgeError`] if a file cannot be read, or is not what GPT-2 is made of.
+    /// Returns a [`JudgeError`] if a file cannot be read or is not part of a GPT-2 model.
     pub fn load(folder: &Path, device: &B::Device) -> Result<Self, JudgeError> {
         let config = Gpt2Config::read(&folder.join("config.json"))?;
         let mut weights = Weights::read(folder, PREFIX, is_mask)?;
@@ -85,7 +85,7 @@ impl<B: Backend> Gpt2<B> {
         };
         let wte: Tensor<B, 2> = weights.take("wte.weight", [config.vocab_size, width], device)?;
         let wpe = weights.take("wpe.weight", [config.n_positions, width], device)?;
-        // As many as there are tensors for, whatever is said.
+        // Not preallocated: a wrong `n_layer` fails at the first missing tensor.
         let mut blocks = Vec::new();
         for i in 0..config.n_layer {
             blocks.push(Block {
@@ -114,7 +114,7 @@ impl<B: Backend> Gpt2<B> {
         })
     }
 
-    /// Its sizes.
+    /// Returns the sizes of the model.
     pub fn config(&self) -> &Gpt2Config {
         &self.config
     }
@@ -187,7 +187,8 @@ impl<B: Backend> Map<B> {
     }
 }
 
-/// The causal mask, which old files hold as constants of every block.
+/// Returns whether a tensor is the causal mask, which old files contain as a constant of
+/// every block.
 fn is_mask(name: &str) -> bool {
     name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"))
 }

@@ -14,7 +14,7 @@ const CONFIG: &str = r#"{
     "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": null, "layer_norm_epsilon": 1e-5
 }"#;
 
-/// Names and shapes of a model's tensors.
+/// Returns the names and shapes of a model's tensors.
 fn shapes() -> Vec<(String, Vec<usize>)> {
     let mut shapes = vec![
         ("wte.weight".to_owned(), vec![11, 8]),
@@ -106,7 +106,7 @@ fn the_distribution_sums_to_one_and_looks_back_only() {
             assert!((a - b).abs() < 1e-5);
         }
     }
-    // And it does look back.
+    // The last token depends on the first.
     let other = nats(&model, &[[2, 1, 4, 1, 0]]);
     assert!((other[3] - found[3]).abs() > 1e-4);
 }
@@ -166,7 +166,7 @@ fn faults_name_the_tensor_or_the_key() {
     );
     assert_eq!(
         fault(&|tensors| tensors.push(("more".to_owned(), vec![1], vec![0.0]))),
-        "folder: tensor more of shape [1] belongs to no part of this GPT-2"
+        "folder: tensor more of shape [1] does not belong to this GPT-2 model"
     );
     assert_eq!(
         fault(&|tensors| tensors[3].2[1] = f32::NAN),
@@ -181,7 +181,7 @@ fn faults_name_the_tensor_or_the_key() {
     };
     assert_eq!(
         setting("gelu_new", "relu"),
-        "folder/config.json: activation_function must be gelu_new, as GPT-2 has, found relu"
+        "folder/config.json: activation_function must be gelu_new, as in GPT-2, found relu"
     );
     assert_eq!(
         setting("\"n_head\": 2", "\"n_head\": 3"),
@@ -204,7 +204,7 @@ fn faults_name_the_tensor_or_the_key() {
     );
 }
 
-/// Letters a to j are tokens, `.` is the end token.
+/// Tokenizes the letters a to j; `.` is the end token.
 fn letters(text: &str) -> Vec<u32> {
     let token = |c| "abcdefghij.".find(c).unwrap() as u32;
     text.chars().map(token).collect()
@@ -234,15 +234,16 @@ fn what_counts_is_what_the_reference_counts() {
     let model = load(home.path()).unwrap();
     let texts = ["abcde.f.", "abc", "", "a", ".ab"];
     let found = scorer(&model, 9, 2).score(&texts).unwrap();
-    // Of the longest all but the first token and the second end; of one that just stops its letters and the end after them; nothing of nothing,
-    // and of an end at the very start what follows but the end that fills up.
+    // The longest text counts all but the first token and the second end token. A text that just
+    // stops counts its letters after the first and its end. The empty text counts nothing. A text
+    // that starts with an end token counts the rest without the padding.
     let counts: Vec<usize> = found.iter().map(|scored| scored.tokens).collect();
     assert_eq!(counts, [6, 3, 0, 1, 2]);
-    // By hand.
+    // The second text, computed from the model directly.
     let whole = nats(&model, &[[0, 1, 2, 10, 10]]);
     let expected: f32 = whole[..3].iter().sum();
     assert!((found[1].nats - f64::from(expected)).abs() < 1e-4);
-    // However they are put together.
+    // Batching does not change the result.
     for batch in [1, 3, 5] {
         let again = scorer(&model, 9, batch).score(&texts).unwrap();
         for (a, b) in again.iter().zip(&found) {
@@ -250,7 +251,7 @@ fn what_counts_is_what_the_reference_counts() {
             assert!((a.nats - b.nats).abs() < 1e-4);
         }
     }
-    // Cut to four tokens, every text but two is among the longest and charged for no end.
+    // Truncated to four tokens, the first two texts are the longest and pay for no padding.
     let cut = scorer(&model, 4, 2)
         .score(&["abcde.f.", "abcd", "ab"])
         .unwrap();
@@ -298,13 +299,13 @@ fn a_scorer_says_who_it_is_and_what_it_cannot() {
     let long = CausalScorer::new(&model, encode(), "x", 10, 10, 2, Default::default());
     assert_eq!(
         long.err().unwrap().to_string(),
-        "texts must be cut to 2 to 9 tokens for this model, found 10"
+        "the maximum text length must be from 2 to 9 tokens, found 10"
     );
     let other = CausalScorer::new(&model, encode(), "x", 10, 9, 2, Default::default()).unwrap();
     let error = other.score(&["x"]).unwrap_err();
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(
         source.to_string(),
-        "the tokenizer gives token 11, but the model has 11: it is another model's"
+        "token 11 is not in the vocabulary of 11: the tokenizer is for another model"
     );
 }

@@ -1,4 +1,4 @@
-//! Sizes of a model of the Llama family.
+//! Configuration of Llama-family models.
 
 use std::fs;
 use std::path::Path;
@@ -7,34 +7,34 @@ use serde::Deserialize;
 
 use crate::judge::{Gguf, JudgeError};
 
-/// Sizes of a model of Llama's architecture.
+/// The sizes of a Llama model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
-    /// Tokens.
+    /// Number of tokens in the vocabulary.
     pub vocabulary: usize,
-    /// Positions: the longest sequence.
+    /// Number of positions, the maximum sequence length.
     pub positions: usize,
     /// Width.
     pub width: usize,
     /// Hidden width of the MLP.
     pub hidden: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub blocks: usize,
-    /// Heads of queries.
+    /// Number of query heads.
     pub heads: usize,
-    /// Heads of keys and values, a divisor of the heads of queries.
+    /// Number of key and value heads, a divisor of `heads`.
     pub key_heads: usize,
     /// Width of a head.
     pub head_width: usize,
-    /// ε of every norm.
+    /// ε of every RMSNorm.
     pub epsilon: f64,
-    /// Base of the rotation's frequencies.
+    /// Base of the rotary frequencies.
     pub theta: f64,
-    /// Whether the head is the token embedding.
+    /// Whether the output head shares its weight with the token embedding.
     pub tied: bool,
 }
 
-/// By the names of its `config.json`.
+/// The fields of `config.json`.
 #[derive(Deserialize)]
 struct Published {
     #[serde(default)]
@@ -52,7 +52,7 @@ struct Published {
     rope_theta: f64,
     #[serde(default)]
     rope_scaling: Option<serde_json::Value>,
-    /// As newer files say it.
+    /// The format of newer files.
     #[serde(default)]
     rope_parameters: Option<Rotation>,
     #[serde(default)]
@@ -87,15 +87,15 @@ fn activation() -> String {
     "silu".to_owned()
 }
 
-/// The largest size of any kind.
+/// The largest valid size of any kind.
 const LARGEST: usize = 1 << 24;
 
 impl LlamaConfig {
-    /// Reads a `config.json`.
+    /// Reads a `config.json` file.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or describes another architecture.
+    /// Returns an error if the file cannot be read or describes another architecture.
     pub fn read(path: &Path) -> Result<Self, JudgeError> {
         let text = fs::read_to_string(path).map_err(JudgeError::io(path))?;
         let read: Published = serde_json::from_str(&text).map_err(|source| JudgeError::Config {
@@ -161,11 +161,11 @@ impl LlamaConfig {
         Ok(config)
     }
 
-    /// Reads the settings of a GGUF file.
+    /// Reads the sizes from the metadata of a GGUF file.
     ///
     /// # Errors
     ///
-    /// When it holds another architecture, or a setting is missing.
+    /// Returns an error if the file has another architecture or a setting is missing.
     pub fn of_gguf(file: &Gguf) -> Result<Self, JudgeError> {
         let refuse = |key: &str, expected, found| file.setting(key, expected, found);
         let architecture = file.text("general.architecture")?;
@@ -229,7 +229,8 @@ impl LlamaConfig {
         Ok(config)
     }
 
-    /// Refuses sizes of no network; `names` are those of vocabulary, positions, width, hidden width, blocks, heads, key heads and head width.
+    /// Rejects invalid sizes. `names` are the keys of vocabulary, positions, width, hidden width,
+    /// blocks, heads, key heads and head width, for errors.
     fn check(
         &self,
         names: [&str; 8],
@@ -255,8 +256,8 @@ impl LlamaConfig {
             }
         }
         for (name, value) in [
-            ("the norms' epsilon", self.epsilon),
-            ("the rotation's base", self.theta),
+            ("the norm epsilon", self.epsilon),
+            ("the rotary base", self.theta),
         ] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(refuse(name, "positive and finite", value.to_string()));
@@ -268,7 +269,7 @@ impl LlamaConfig {
         }
         if !self.head_width.is_multiple_of(2) {
             let found = self.head_width.to_string();
-            return Err(refuse(names[7], "an even width of heads", found));
+            return Err(refuse(names[7], "an even head width", found));
         }
         Ok(())
     }

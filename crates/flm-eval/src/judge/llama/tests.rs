@@ -17,7 +17,7 @@ const CONFIG: &str = r#"{
 
 type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
-/// Names of the hub and of GGUF, and shapes.
+/// Returns tensors by their Hugging Face names, and the GGUF names in the same order.
 fn tensors() -> (Tensors, Vec<String>) {
     let mut names = vec![("embed_tokens", "token_embd", vec![11, 8])];
     names.push(("norm", "output_norm", vec![8]));
@@ -101,12 +101,12 @@ fn the_distribution_sums_to_one_and_looks_back_only() {
     }
     let other = nats(&model, &[[2, 1, 4, 1, 0]]);
     assert!((other[3] - found[3]).abs() > 1e-4);
-    // Places count, though no position is added.
+    // Order matters, although no position embedding is added.
     let turned = nats(&model, &[[1, 3, 4, 1, 0]]);
     assert!((turned[3] - found[3]).abs() > 1e-5);
 }
 
-/// The same computed by hand, number by number.
+/// Compares with a scalar implementation of the architecture.
 #[test]
 fn it_is_the_published_architecture() {
     let (tensors, _) = tensors();
@@ -202,7 +202,7 @@ fn it_is_the_published_architecture() {
     }
 }
 
-/// Neighbouring entries of a head turn together there.
+/// Reorders rows to GGUF's layout, in which adjacent entries of a head rotate as a pair.
 fn in_pairs(values: &[f32], head_width: usize) -> Vec<f32> {
     let head = |rows: &[f32]| -> Vec<f32> {
         let row = |place: usize| {
@@ -260,7 +260,7 @@ fn faults_name_the_tensor_or_the_key() {
     );
     assert_eq!(
         fault(&|tensors| tensors.push(("model.more".to_owned(), vec![1], vec![0.0]))),
-        "folder: tensor more of shape [1] belongs to no part of this Llama"
+        "folder: tensor more of shape [1] does not belong to this Llama model"
     );
     assert_eq!(
         fault(&|tensors| tensors.push(("lm_head.weight".to_owned(), vec![11, 8], vec![0.0; 88]))),
@@ -282,7 +282,7 @@ fn faults_name_the_tensor_or_the_key() {
         ),
         "folder/config.json: rope_scaling must be null, found {\"factor\":2.0}"
     );
-    // A head of its own is one that is not tied.
+    // An untied model has its own output head.
     let mut own = whole.clone();
     own.push(("lm_head.weight".to_owned(), vec![11, 8], vec![0.0; 88]));
     let untied = load(&CONFIG.replace("true", "false"), &own).unwrap();
