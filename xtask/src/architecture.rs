@@ -1,4 +1,4 @@
-//! The arrows between crates, cycles between modules, and where backends may stand.
+//! Dependencies between crates, cycles between modules, and places that may name a backend.
 
 mod modules;
 
@@ -7,7 +7,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each crate of the workspace may depend on, besides libraries from elsewhere. Dev-dependencies are free.
+/// The workspace crates that each crate may depend on. Dev-dependencies are free.
 const ARROWS: &[(&str, &[&str])] = &[
     ("flm-simplex", &[]),
     ("flm-alloc", &[]),
@@ -84,20 +84,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates outside the arrows: they hold benches, tests and pipelines.
+/// Crates without limits: benches, tests and pipelines.
 const OUTSIDE: &[&str] = &["flm-bench", "flm-tests", "xtask"];
 
-/// Where a concrete backend may be named: all of a crate, or one file of it.
+/// Places that may name a backend: a crate or a file.
 const NAME_A_BACKEND: &[(&str, Option<&str>)] = &[
     ("flm-ops", None),
     ("flm", Some("src/backend.rs")),
     ("flm-cli", Some("src/device.rs")),
 ];
 
-/// Its operations choose between kernels and compositions, which call other operations: the one crate whose modules may use each other.
+/// The crate whose modules may use each other: operations choose kernels or compositions, which call operations.
 const OPERATIONS: &str = "flm-ops";
 
-/// The language of kernels for GPUs, and the one crate and module that may know it.
+/// The library of GPU kernels, and the only module that may use it.
 const KERNEL_LANGUAGE: &[&str] = &["burn-cubecl", "cubecl", "cubek"];
 const KERNELS: (&str, &str) = ("flm-ops", "cube");
 
@@ -147,7 +147,7 @@ fn arrow_faults(package: &Package, allowed: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// A backend named outside tests, or depended on, where none may be.
+/// Finds a backend that is named or depended on in the wrong place.
 fn backend_faults(package: &Package) -> anyhow::Result<Vec<String>> {
     let allowed = NAME_A_BACKEND
         .iter()
@@ -190,7 +190,7 @@ fn backend_faults(package: &Package) -> anyhow::Result<Vec<String>> {
     Ok(faults)
 }
 
-/// The language of kernels, where nobody may know it.
+/// Finds the GPU library in the wrong place.
 fn kernel_faults(package: &Package) -> anyhow::Result<Vec<String>> {
     let (owner, module) = KERNELS;
     if package.name.as_str() != owner {

@@ -1,28 +1,27 @@
-//! The checks of any backend, on one: `cargo xtask backend-tests --device D`.
+//! Backend checks on a device: `cargo xtask backend-tests --device D`.
 
 use anyhow::{Context, ensure};
 use std::num::NonZeroUsize;
 use std::process::Command;
 
-/// Where to check.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// cpu, wgpu or cuda:0
+    /// Device: cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// In place of the checks train for so many steps, and fail if memory still grows in the second half
+    /// Train for this many steps instead, and fail if memory grows in the second half
     #[arg(long, value_name = "STEPS")]
     soak: Option<u64>,
-    /// So many parts of the checks at a time, of seven, each in its own process: on a GPU much of the time goes into compiling kernels
+    /// Parts of the checks at a time, of seven, each in its own process
     #[arg(long, default_value = "1", conflicts_with = "soak")]
     jobs: NonZeroUsize,
 }
 
-/// What is made on a device.
+/// Work on a device.
 pub(crate) enum Task {
-    /// Every check, so many parts at a time.
+    /// Every check, in this many processes.
     Checks(NonZeroUsize),
-    /// A training of so many steps whose memory is watched.
+    /// A training of this many steps that watches memory.
     Soak(u64),
 }
 
@@ -34,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     on(&arguments.device, &task)
 }
 
-/// Builds the checks for a device and does the task there.
+/// Builds the checks for a device and runs the task.
 pub(crate) fn on(device: &str, task: &Task) -> anyhow::Result<()> {
     let feature = device.split(':').next().unwrap_or_default();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

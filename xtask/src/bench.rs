@@ -1,4 +1,4 @@
-//! Our work and PyTorch's side by side: in turn, each repetition of a round in a process of its own.
+//! Benchmarks next to PyTorch: contestants take turns, each repetition in its own process.
 
 mod contestants;
 mod gpu;
@@ -10,37 +10,36 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use works::{Work, works};
 
-/// Time our work, and PyTorch's beside it.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A Python with PyTorch, to run xtask/bench/torch_bench.py
     #[arg(long, value_name = "PYTHON")]
     against_torch: Option<PathBuf>,
-    /// First make a virtual environment with PyTorch from PyPI in this folder, by the given Python
+    /// First create a virtual environment with PyTorch from PyPI in this folder
     #[arg(long, value_name = "DIR", requires = "against_torch")]
     install: Option<PathBuf>,
-    /// Only works whose name contains this
+    /// Only benchmarks whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
-    /// Rounds: in each, every contestant runs once
+    /// Rounds; every contestant runs once in each
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Repetitions of the works that take seconds, in a round
+    /// Repetitions per round of benchmarks that take seconds
     #[arg(long, default_value_t = 2)]
     repeat: usize,
-    /// Also PyTorch compiled by `torch.compile`, where it works
+    /// Also run PyTorch with `torch.compile`, where it works
     #[arg(long)]
     compile: bool,
-    /// Where to compute: cpu, or a GPU by wgpu or cuda, with works of its size
+    /// Device: cpu, wgpu or cuda; a GPU has larger benchmarks
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// A flm-bench that is built already, on a machine without cargo
+    /// A prebuilt flm-bench, for a machine without cargo
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// The torch_bench.py to run, on a machine without this checkout
+    /// The torch_bench.py to run, for a machine without this checkout
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
-    /// On a GPU: also write a line of JSON for each result
+    /// On a GPU: also write each result as a line of JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -135,7 +134,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A line of the table. `idle` is what the contestant's process takes to do next to nothing.
+/// A row of the table. `idle` is the memory of an idle process.
 fn row(
     work: &Work,
     contestant: &Contestant,
@@ -162,7 +161,7 @@ fn row(
     )
 }
 
-/// Builds the binary of our works, with what a device needs, and says where it is.
+/// Builds flm-bench for a device and returns its path.
 fn build(device: &str) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
@@ -189,7 +188,7 @@ fn build(device: &str) -> anyhow::Result<PathBuf> {
         .into())
 }
 
-/// Makes a virtual environment with PyTorch and says where its Python is.
+/// Creates a virtual environment with PyTorch and returns its Python.
 fn install(python: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let inside = folder.join("bin/python");
     let step = |program: &Path, arguments: &[&str]| -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! How fast text becomes token rows, and Python's way beside it: `cargo xtask bench-data`.
+//! Speed of data preparation, next to Python: `cargo xtask bench-data`.
 
 use crate::pipeline;
 use crate::pipeline::runner::{Runner, words};
@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// What to time.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A text, a document a line, which is repeated
+    /// A text with one document per line; it is repeated
     #[arg(value_name = "TEXT")]
     text: PathBuf,
     /// A tokenizer.json
@@ -21,13 +20,13 @@ pub(crate) struct Arguments {
     /// Sizes of text to prepare, in MB
     #[arg(long, value_name = "MB,MB", value_delimiter = ',', default_values_t = [1, 50, 500])]
     sizes: Vec<u64>,
-    /// A Python that has `datasets` and `tokenizers`, for the same
+    /// A Python with `datasets` and `tokenizers`, to compare with
     #[arg(long, value_name = "PYTHON")]
     python: Option<PathBuf>,
-    /// The largest text that Python is given, in MB
+    /// Largest text for Python, in MB
     #[arg(long, value_name = "MB", default_value_t = 50)]
     python_most: u64,
-    /// Tokens in a block
+    /// Tokens per block
     #[arg(long, value_name = "L", default_value_t = 1024)]
     length: usize,
     /// An `flm` to use, instead of building one
@@ -85,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes `from` again and again until there are as many bytes; how many there are.
+/// Repeats `from` up to a number of bytes; returns the number written.
 fn repeat(from: &Path, bytes: u64, to: &Path) -> anyhow::Result<u64> {
     let text = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     ensure!(!text.is_empty(), "{} is empty", from.display());
@@ -111,7 +110,7 @@ fn repeat(from: &Path, bytes: u64, to: &Path) -> anyhow::Result<u64> {
     Ok(written)
 }
 
-/// Seconds that Python says it took, without its start.
+/// Seconds that Python reports, without its start.
 fn by_python(
     arguments: &Arguments,
     python: &Path,

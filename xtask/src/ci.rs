@@ -10,7 +10,9 @@ use std::time::Instant;
 /// How much to check.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Also the crate outside the workspace, and the checks of backends on WGPU, which need a Vulkan driver: Mesa's for the processor will do
+    /// Also package every crate, build the crate outside the workspace, and check backends on WGPU
+    ///
+    /// WGPU needs a Vulkan driver; Mesa's for the CPU is enough.
     #[arg(long)]
     full: bool,
 }

@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 /// The traces to show.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The trace of a flow, in several steps
+    /// Trace of a flow in several steps
     #[arg(value_name = "FLOW.json")]
     flow: PathBuf,
-    /// The trace of its flow map, in one step
+    /// Trace of its flow map in one step
     #[arg(value_name = "MAP.json")]
     map: PathBuf,
-    /// Sentences of each, from the first on
+    /// Number of sentences
     #[arg(long, value_name = "N", default_value_t = 4)]
     sentences: usize,
-    /// The picture
+    /// Output file
     #[arg(long, value_name = "FILE", default_value = "docs/denoising.svg")]
     out: PathBuf,
 }
@@ -45,10 +45,10 @@ struct Token {
     probability: f64,
 }
 
-/// Seconds that a step is shown, and that the end is.
+/// Seconds of each step, and of the end.
 const STEP: f64 = 0.7;
 const END: f64 = 3.0;
-/// Pixels.
+/// Sizes in pixels.
 const WIDTH: f64 = 1_080.0;
 const LINE: f64 = 26.0;
 const TOP: f64 = 66.0;
@@ -80,7 +80,7 @@ fn read(path: &Path) -> anyhow::Result<Trace> {
     serde_json::from_str(&text).with_context(|| format!("{} is no trace", path.display()))
 }
 
-/// Both panels side by side; each shows noise, then a frame a step, then the text.
+/// Two panels: noise, then one frame per step, then the text.
 fn picture(flow: &[Sample], map: &[Sample]) -> String {
     let steps = flow
         .iter()
@@ -143,7 +143,7 @@ fn text(body: &mut String, text: &str, x: f64, y: f64, opacity: f64) {
     );
 }
 
-/// The likeliest token of each position, the fainter the less sure it is.
+/// The likeliest token of each position, fainter where its probability is low.
 fn step(body: &mut String, step: &Step, x: f64, y: f64) {
     let mut x = x;
     for position in &step.positions {
@@ -164,7 +164,7 @@ fn step(body: &mut String, step: &Step, x: f64, y: f64) {
     }
 }
 
-/// Signs in the place of the words, the same at every call.
+/// Symbols instead of words, the same at every call.
 fn noise(body: &mut String, sample: &Sample, x: f64, y: f64, seed: usize) {
     const SIGNS: [char; 12] = ['#', '%', '*', '+', '=', '~', '?', '/', ':', '^', '$', '!'];
     let words = sample.text.split(' ');

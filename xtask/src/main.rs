@@ -8,6 +8,7 @@ mod bench_data;
 mod book;
 mod ci;
 mod denoising;
+mod figures;
 mod parity;
 mod pipeline;
 mod words;
@@ -20,15 +21,15 @@ use clap::Parser;
 enum Command {
     /// Run every check that must hold before a change lands.
     Ci(ci::Arguments),
-    /// Check that crates depend on each other only in the direction of docs/internals/architecture.md.
+    /// Check dependencies between crates and modules.
     Architecture,
-    /// Time our work, and PyTorch's beside it.
+    /// Run the benchmarks next to PyTorch.
     Bench(bench::Arguments),
-    /// Time how text becomes token rows, and Python's way beside it.
+    /// Time data preparation next to Python.
     BenchData(bench_data::Arguments),
-    /// Check that a backend computes what it should.
+    /// Run the backend checks on a device.
     BackendTests(backend_tests::Arguments),
-    /// Compare everything with the published implementation's own numbers.
+    /// Compare with the published implementation's numbers.
     Parity(parity::Arguments),
     /// Draw an animated picture of denoising from traces.
     Denoising(denoising::Arguments),
@@ -36,6 +37,8 @@ enum Command {
     Book(book::Arguments),
     /// Check spelling and wording.
     Words,
+    /// Draw the figures of the book and the README.
+    Figures,
     /// Run an experiment and write its page.
     #[command(subcommand)]
     Pipeline(pipeline::Command),
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Command::Denoising(arguments) => denoising::run(&arguments),
         Command::Book(arguments) => book::run(&arguments),
         Command::Words => words::check(),
+        Command::Figures => figures::run(),
         Command::Pipeline(command) => pipeline::run(&command),
     }
 }

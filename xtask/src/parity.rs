@@ -5,7 +5,6 @@ use anyhow::{Context, ensure};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What to check.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A folder laid out like the published fixtures: `model/` with checkpoints and pinned tensors

@@ -67,7 +67,7 @@ fn a_model_goes_out_and_comes_in_again_and_samples_the_same() {
         .success();
     assert_eq!(
         folder.refused(folder.flm("convert flow.safetensors --out third")),
-        "flow.safetensors does not tell the network's length: it has to be given by --length"
+        "flow.safetensors does not specify the network's length: it must be given by --length"
     );
     assert_eq!(
         folder.refused(folder.flm("convert hub --length 25 --out third")),
@@ -112,7 +112,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
         ),
         (
             "convert data/dataset.json --out x",
-            "data/dataset.json is not a supported file: a checkpoint (.ckpt, .pt, .pth), a .safetensors file or a folder with config.json and model.safetensors",
+            "data/dataset.json is not a supported file: a checkpoint (.ckpt, .pt, .pth, .bin), a .safetensors file or a folder with config.json and model.safetensors",
         ),
     ] {
         let force = if words.ends_with("--out data") {
@@ -136,7 +136,7 @@ fn a_conversion_that_cannot_be_leaves_nothing() {
     );
     assert_eq!(
         folder.refused(folder.flm("convert hub --out x --no-ema")),
-        "hub holds one set of weights, and does not say whether they are averages: take it as it is, without --no-ema"
+        "hub holds one set of weights and does not say whether they are averages: load them as they are, without --no-ema"
     );
     fs::write(folder.path("cut.ckpt"), b"PK\x03\x04 and no more").unwrap();
     let message = folder.refused(folder.flm("convert cut.ckpt --out x"));
@@ -238,7 +238,7 @@ fn inspecting_says_what_a_path_holds() {
         .success();
     has(
         "flow.safetensors",
-        &["network    flow.safetensors does not tell the network's length"],
+        &["network    flow.safetensors does not specify the network's length"],
     );
     fs::create_dir(folder.path("empty")).unwrap();
     assert_eq!(

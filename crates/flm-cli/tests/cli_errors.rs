@@ -253,7 +253,7 @@ fn models_that_do_not_fit() {
     let whole = fs::read(&tensors).unwrap();
     fs::write(&tensors, &whole[..whole.len() / 2]).unwrap();
     let truncated =
-        "flow/model/model.safetensors is truncated or corrupt, or no safetensors file: ";
+        "flow/model/model.safetensors is truncated, corrupt or not a safetensors file: ";
     for message in [
         distill("--teacher flow --data data"),
         folder.refused(folder.flm("sample --model flow --steps 1")),

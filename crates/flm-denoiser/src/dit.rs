@@ -169,6 +169,16 @@ impl<B: Backend> Dit<B> {
         tokens.mask_where(is_masked.unsqueeze_dim::<3>(2).expand(shape), mask_token)
     }
 
+    /// Returns whether the network reads evidence.
+    pub fn has_evidence(&self) -> bool {
+        self.evidence.is_some()
+    }
+
+    /// Returns whether the network reads an earlier distribution.
+    pub fn has_self_conditioning(&self) -> bool {
+        self.earlier.is_some()
+    }
+
     /// Returns whether a loss weight is learned with the network.
     pub fn has_loss_weight(&self) -> bool {
         self.learnable_loss_weighting.is_some()
@@ -462,7 +472,7 @@ mod tests {
         }
         let silent = apply_tensors(fresh.clone(), Path::new("drawn"), tensors.clone()).unwrap();
         let of_earlier = tensors.iter_mut().find(|tensor| tensor.name == "earlier");
-        let of_earlier = of_earlier.expect("its map");
+        let of_earlier = of_earlier.expect("a tensor named earlier");
         of_earlier.values.fill_with(|| rng.random_range(-0.5..0.5));
         let loud = apply_tensors(fresh, Path::new("drawn"), tensors).unwrap();
         let drawn = |seed| {

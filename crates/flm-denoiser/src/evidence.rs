@@ -111,8 +111,8 @@ impl<B: Backend> Evidence<B> {
     }
 }
 
-/// Returns K `[width, n]` and an orthonormal Q `[vocabulary, n]` with h·K·Qᵀ = h·(EᵀE)⁻¹Eᵀ for h
-/// = xE.
+/// Returns K `[width, n]` and an orthonormal Q `[vocabulary, n]` with h·K·Qᵀ = h·(EᵀE)⁻¹Eᵀ
+/// for h = xE.
 fn projection<B: Backend>(embedding: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
     let [vocab, width] = embedding.dims();
     let across = embedding.clone().transpose();

@@ -12,10 +12,11 @@ pub enum Family {
     Flow,
     /// Masked diffusion over tokens, some of them masked. The network gets no time.
     Mdlm,
-    /// Uniform-state diffusion over tokens, some of them replaced. The network also gets the noise level.
+    /// Uniform-state diffusion over tokens, some of them replaced. The network also gets the
+    /// noise level.
     Duo,
-    /// Autoregressive: a start token (the mask token), then the preceding tokens. The network does
-    /// not use the time.
+    /// Autoregressive: a start token (the mask token), then the preceding tokens. The network gets
+    /// no time.
     Autoregressive,
 }
 

@@ -54,13 +54,13 @@ pub enum FolderError {
         path: PathBuf,
     },
     /// An extra file has a name that is not allowed in a model folder.
-    #[error("{name:?} cannot be the name of a further file in a model folder")]
+    #[error("{name:?} is not a valid name for an extra file in a model folder")]
     ExtraName {
         /// The given name.
         name: String,
     },
     /// The configuration does not match the network to be saved.
-    #[error("the configuration has {key} = {config}, the network {model}")]
+    #[error("the configuration has {key} = {config}, but the network has {model}")]
     Mismatch {
         /// The configuration key.
         key: &'static str,
@@ -70,19 +70,19 @@ pub enum FolderError {
         model: String,
     },
     /// The folder holds a residual flow map, but a single network was expected.
-    #[error("{} holds a residual flow map, two networks, where one is expected", path.display())]
+    #[error("{} holds a residual flow map (two networks), expected a single network", path.display())]
     Residual {
         /// The folder.
         path: PathBuf,
     },
     /// The folder holds a single network, but a residual flow map was expected.
-    #[error("{} holds no residual flow map: its configuration does not say residual", path.display())]
+    #[error("{} is not a residual flow map: its configuration has residual = false", path.display())]
     NotResidual {
         /// The folder.
         path: PathBuf,
     },
     /// The two networks do not form a residual flow map.
-    #[error("a residual flow map of {key} {second} has a denoiser of {key} {denoiser}")]
+    #[error("the residual flow map has {key} = {second}, but its denoiser has {key} = {denoiser}")]
     Pair {
         /// The configuration key.
         key: &'static str,
@@ -100,7 +100,7 @@ pub enum FolderError {
         source: serde_json::Error,
     },
     /// The format version is unsupported.
-    #[error("{} has format version {found}, but only version {FORMAT_VERSION} is known", path.display())]
+    #[error("{} has format version {found}, but only version {FORMAT_VERSION} is supported", path.display())]
     Version {
         /// The file.
         path: PathBuf,
@@ -129,7 +129,7 @@ pub enum FolderError {
         held: usize,
     },
     /// `model.safetensors` is not a valid safetensors file.
-    #[error("{} is truncated or corrupt, or no safetensors file: {reason}", path.display())]
+    #[error("{} is truncated, corrupt or not a safetensors file: {reason}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,

@@ -384,5 +384,5 @@ impl<B: Backend> Mode<B> for Duals {
 
 /// Returns the bias of a map that has one.
 pub(crate) fn bias<B: Backend>(map: &Linear<B>) -> Tensor<B, 1> {
-    map.bias.as_ref().expect("a map with a bias").val()
+    map.bias.as_ref().expect("the map has a bias").val()
 }

@@ -213,7 +213,7 @@ impl<B: Backend> Noise<B> {
     fn wide(&self) -> Tensor<B, 3> {
         match &self.0 {
             Draws::Wide(x) => x.clone(),
-            Draws::Narrow { .. } => panic!("narrow noise is no x₀"),
+            Draws::Narrow { .. } => panic!("narrow noise does not contain x₀"),
         }
     }
 
@@ -248,13 +248,13 @@ impl<B: Backend> Noise<B> {
     ///
     /// # Panics
     ///
-    /// Panics if the prior has no teacher.
+    /// Panics if the noise is narrow and the prior has no teacher.
     pub fn seen_by_teacher(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
         match &self.0 {
             Draws::Wide(x) => embed.project(x.clone()),
             Draws::Narrow { by_teacher, .. } => by_teacher
                 .clone()
-                .expect("the prior was made without a teacher"),
+                .expect("the prior should have been created with a teacher"),
         }
     }
 
@@ -276,7 +276,7 @@ impl<B: Backend> Noise<B> {
     pub fn seen_by(&self, embed: &VocabEmbed<B>) -> Tensor<B, 3> {
         match &self.0 {
             Draws::Wide(x) => embed.project(x.clone()),
-            Draws::Narrow { .. } => panic!("narrow noise is seen by the networks it was made for"),
+            Draws::Narrow { .. } => panic!("narrow noise is visible only to its prior's networks"),
         }
     }
 
@@ -531,9 +531,9 @@ mod tests {
         let (strong, ratio) = compare(found, draws);
         assert!(
             strong > 256,
-            "{strong} of 512 entries have a mean that can be told from zero"
+            "only {strong} of 512 entries have a mean significantly different from zero"
         );
-        assert!(ratio > 3.0, "wide noise varies {ratio} times as much");
+        assert!(ratio > 3.0, "variance ratio of wide noise: {ratio}");
     }
 
     #[test]
@@ -563,6 +563,6 @@ mod tests {
             values(model.embed().embedding.val().grad(&grads).unwrap())
         });
         let (_, ratio) = compare(found, draws);
-        assert!(ratio > 4.0, "wide noise varies {ratio} times as much");
+        assert!(ratio > 4.0, "variance ratio of wide noise: {ratio}");
     }
 }

@@ -117,7 +117,7 @@ impl ReferenceCheckpoint {
             Some("ckpt" | "pt" | "pth" | "bin") => Self::open_checkpoint(path),
             _ => Err(ReferenceError::Unknown {
                 path: path.to_path_buf(),
-                expected: "a checkpoint (.ckpt, .pt, .pth), a .safetensors file or a folder with config.json and model.safetensors",
+                expected: "a checkpoint (.ckpt, .pt, .pth, .bin), a .safetensors file or a folder with config.json and model.safetensors",
             }),
         }
     }

@@ -462,7 +462,7 @@ mod tests {
                 name: "head".into(),
                 ..tensors[9].clone()
             })),
-            "some.file: tensor head of shape [8] belongs to no parameter of this network"
+            "some.file: tensor head of shape [8] does not match any parameter of this network"
         );
         assert_eq!(
             changed(|tensors| tensors.push(tensors[3].clone())),

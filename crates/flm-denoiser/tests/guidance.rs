@@ -109,9 +109,9 @@ fn the_first_of_two_networks_sees_the_noise_that_it_sees_alone_and_both_that_of_
         let seen = noise.seen_beside(strong.embed(), weak.embed());
         let first = seen.clone().narrow(2, 0, 16).into_data();
         first.assert_eq(&alone.seen(strong.embed()).into_data(), true);
-        // Covariances [E F]ᵀ[E F]. The standard error of entry (i, j) is at most √(2/n) of the
-        // norms of columns i and j. Five standard errors are exceeded by chance once in 2e6, and by
-        // one of 300 entries once in 6,000.
+        // Covariances [E F]ᵀ[E F]. The standard error of entry (i, j) is at most √(2/n)
+        // times the product of the norms of columns i and j. Five standard errors are exceeded by
+        // chance once in 2e6, and by one of 300 entries once in 6,000.
         let embedding = strong.embed().beside(weak.embed()).embedding.val();
         let squares = embedding.clone().transpose().matmul(embedding);
         let seen: Tensor<Flex, 2> = seen.squeeze_dim(0);

@@ -31,7 +31,7 @@ const LARGEST_RATIO: f64 = 64.0;
 
 /// An error in the description of a distribution.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum LawError {
+pub enum DistributionError {
     /// The first sequence is missing or empty.
     #[error("a distribution needs at least one sequence of at least one token")]
     Empty,
@@ -83,7 +83,7 @@ pub enum LawError {
 /// // Two letters that agree: "aa" three times in four, "bb" otherwise.
 /// let distribution = DiscreteDistribution::new(2, vec![vec![0, 0], vec![1, 1]], &[3.0, 1.0])?;
 /// assert_eq!(distribution.probabilities(), [0.75, 0.25]);
-/// # Ok::<(), flm_simplex::distribution::LawError>(())
+/// # Ok::<(), flm_simplex::distribution::DistributionError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct DiscreteDistribution {
@@ -101,39 +101,39 @@ impl DiscreteDistribution {
     ///
     /// # Errors
     ///
-    /// [`LawError`] if a sequence or a probability is invalid.
+    /// [`DistributionError`] if a sequence or a probability is invalid.
     pub fn new(
         vocab_size: usize,
         sequences: Vec<Vec<usize>>,
         probabilities: &[f64],
-    ) -> Result<Self, LawError> {
+    ) -> Result<Self, DistributionError> {
         let length = sequences.first().map_or(0, Vec::len);
         if length == 0 {
-            return Err(LawError::Empty);
+            return Err(DistributionError::Empty);
         }
         if probabilities.len() != sequences.len() {
-            return Err(LawError::Count {
+            return Err(DistributionError::Count {
                 sequences: sequences.len(),
                 probabilities: probabilities.len(),
             });
         }
         for (index, (sequence, &probability)) in sequences.iter().zip(probabilities).enumerate() {
             if sequence.len() != length {
-                return Err(LawError::Length {
+                return Err(DistributionError::Length {
                     index,
                     expected: length,
                     found: sequence.len(),
                 });
             }
             if let Some(&token) = sequence.iter().find(|&&token| token >= vocab_size) {
-                return Err(LawError::Token {
+                return Err(DistributionError::Token {
                     index,
                     token,
                     vocab_size,
                 });
             }
             if !(probability > 0.0 && probability.is_finite()) {
-                return Err(LawError::Probability { index, probability });
+                return Err(DistributionError::Probability { index, probability });
             }
         }
         let total: f64 = probabilities.iter().sum();
@@ -169,8 +169,8 @@ impl DiscreteDistribution {
 
     /// Returns the distribution's exact two-time denoiser on dense states; `schedule` converts its
     /// network times.
-    pub fn denoiser<'a>(&'a self, schedule: &'a Schedule) -> LawDenoiser<'a> {
-        LawDenoiser {
+    pub fn denoiser<'a>(&'a self, schedule: &'a Schedule) -> ExactDenoiser<'a> {
+        ExactDenoiser {
             distribution: self,
             schedule,
         }
@@ -337,12 +337,12 @@ fn one_hot(scores: &[f64]) -> Vec<f64> {
 /// The exact [`Denoiser`] of a [`DiscreteDistribution`] on dense states. Its prediction is δ
 /// itself, `[batch, length, vocabulary]`.
 #[derive(Clone, Copy, Debug)]
-pub struct LawDenoiser<'a> {
+pub struct ExactDenoiser<'a> {
     distribution: &'a DiscreteDistribution,
     schedule: &'a Schedule,
 }
 
-impl<B: Backend> Denoiser<B> for LawDenoiser<'_> {
+impl<B: Backend> Denoiser<B> for ExactDenoiser<'_> {
     type TokenDistribution = Tensor<B, 3>;
 
     fn denoise(&self, state: Tensor<B, 3>, tau_s: f64, tau_t: f64) -> Tensor<B, 3> {

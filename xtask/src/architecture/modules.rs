@@ -10,7 +10,7 @@ use syn::{Attribute, File, Item, UseTree};
 
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
-/// The modules of a source folder that use each other, as chains `a → b → a`.
+/// Cycles of modules of a source folder, as chains `a → b → a`.
 pub(super) fn cycles(source: &Path) -> anyhow::Result<Vec<String>> {
     let mut files = Vec::new();
     collect(source, &mut files)?;
@@ -72,7 +72,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The names of a file's module from the crate's root on; nothing for the root itself.
+/// The path of a file's module from the crate's root; empty for the root.
 fn module_of(source: &Path, file: &Path) -> Vec<String> {
     let relative = file.strip_prefix(source).unwrap_or(file).with_extension("");
     let parts = relative
@@ -83,7 +83,7 @@ fn module_of(source: &Path, file: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The first name of a path below the crate's root, as a module `depth` levels below the root has it.
+/// The first name of a path below the crate's root, as written in a module `depth` levels deep.
 fn from_root(path: &[String], depth: usize) -> Option<&str> {
     let up = path.iter().take_while(|part| *part == "super").count();
     match path.first()?.as_str() {
@@ -160,7 +160,7 @@ fn end(
     before.pop();
 }
 
-/// A shortest way from each module back to itself; each cycle once.
+/// A shortest cycle through each module; each cycle once.
 fn find(edges: &Edges) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut cycles = Vec::new();

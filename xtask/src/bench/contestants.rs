@@ -1,14 +1,14 @@
-//! Who is timed, each repetition of a round in a process of its own.
+//! The contestants of a benchmark, each repetition in its own process.
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// PyTorch compiled; of blocks and flow steps only.
+/// Compiled PyTorch, for blocks and flow steps only.
 pub(super) const COMPILED: &str = "torch, lean, compiled";
 
-/// What a process says of its repetitions.
+/// The output of a process.
 #[derive(Deserialize)]
 pub(super) struct Answer {
     pub(super) seconds: Vec<f64>,
@@ -30,7 +30,7 @@ impl Answer {
     }
 }
 
-/// Somebody who can do a work.
+/// A program that runs benchmarks.
 pub(super) struct Contestant {
     pub(super) name: &'static str,
     pub(super) program: PathBuf,
@@ -60,7 +60,7 @@ impl Contestant {
     }
 }
 
-/// The repetitions of one contestant, all rounds together.
+/// The repetitions of one contestant over all rounds.
 #[derive(Default)]
 pub(super) struct Timing {
     pub(super) seconds: Vec<f64>,
@@ -97,7 +97,7 @@ impl Timing {
     }
 }
 
-/// Every contestant in turn, once a round; one that fails is left out of the rounds after.
+/// Runs every contestant once per round; one that fails skips the later rounds.
 pub(super) fn time(contestants: &[Contestant], arguments: &[String], rounds: usize) -> Vec<Timing> {
     let mut timings: Vec<Timing> = contestants.iter().map(|_| Timing::default()).collect();
     for _ in 0..rounds {

@@ -1,4 +1,4 @@
-//! On a GPU: training steps and sampling at true size, in f32 and bf16, with the card's own limits measured in the same run.
+//! Benchmarks on a GPU: training steps and sampling at full size, in f32 and bf16, with the card's limits.
 
 use super::Arguments;
 use super::contestants::{Answer, Timing};
@@ -15,33 +15,33 @@ const PEAK: usize = 8_192;
 const COPY: usize = 16_384;
 const DTYPES: [&str; 2] = ["f32", "bf16"];
 
-/// Somebody who can do a work in given numbers.
+/// A program that runs benchmarks in a number type.
 struct Contestant {
     name: &'static str,
     program: PathBuf,
     before: Vec<String>,
     after: Vec<&'static str>,
-    /// Whether one process takes many works.
+    /// Whether one process runs many benchmarks.
     many: bool,
     dtypes: &'static [&'static str],
 }
 
-/// A line of the result.
+/// A result.
 #[derive(Serialize)]
 struct Line<'a> {
     work: &'a str,
     dtype: &'a str,
     by: &'a str,
     seconds: Vec<f64>,
-    /// From the start to the first repetition that is timed: initial weights, compiled kernels, choice of products.
+    /// Seconds before the first timed repetition: weights, compiled kernels.
     warmup: Option<f64>,
-    /// Floating-point operations of the products that any implementation must do.
+    /// Floating-point operations of the necessary products.
     operations: f64,
     gpu_mib: Option<f64>,
     failed: Option<&'a str>,
 }
 
-/// What is timed on a GPU.
+/// The benchmarks of a GPU.
 fn works() -> Vec<Work> {
     let mut works = Vec::new();
     let mut add = |name: String, kind, sizes| {
@@ -56,7 +56,7 @@ fn works() -> Vec<Work> {
         let name = format!("flow step, V 30,522, L 128, batch {batch}");
         add(name, Kind::Flow, Sizes { batch, ..SMALL });
     }
-    // A pass takes eight: the scores of attention are kept for the way back.
+    // A pass takes eight: attention scores are kept for the backward pass.
     for (batch, parts) in [(8, 1), (32, 4)] {
         let name = format!("flow step, V 50,258, L 1,024, batch {batch} in passes of 8");
         let sizes = Sizes {
@@ -78,7 +78,7 @@ fn works() -> Vec<Work> {
 }
 
 impl Contestant {
-    /// Does works, of which each is a line of options, and answers in their order.
+    /// Runs benchmarks, each a line of options, and returns the results in order.
     fn run(&self, works: &[Vec<String>]) -> anyhow::Result<Vec<Answer>> {
         if !self.many {
             return works.iter().map(|work| self.one(work)).collect();
@@ -120,14 +120,14 @@ impl Contestant {
     }
 }
 
-/// The last thing a process said before it failed.
+/// The last output of a failed process.
 fn reason(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let last = text.lines().rfind(|line| !line.trim().is_empty());
     last.unwrap_or("no reason given").to_owned()
 }
 
-/// Times every work on a GPU, writes a line of JSON for each, and prints the table.
+/// Runs every benchmark on a GPU, writes JSON lines, and prints the table.
 pub(super) fn run(arguments: &Arguments, binary: PathBuf) -> anyhow::Result<()> {
     let torch = |name, python: &Path, after: &[&'static str], dtypes| Contestant {
         name,
@@ -177,7 +177,7 @@ pub(super) fn run(arguments: &Arguments, binary: PathBuf) -> anyhow::Result<()> 
         let options = [work, "--size", &size, "--warmup", "3", "--repeat", "20"];
         [&options.map(str::to_owned)[..], &on(dtype)].concat()
     };
-    // Of each kind of numbers the best product that anybody made in this run.
+    // The best product of each number type in this run.
     let mut peaks = [0.0_f64; 2];
     for contestant in &contestants {
         let limits = [

@@ -1,4 +1,4 @@
-//! What is timed: works at their sizes, and what they cost by count.
+//! The benchmarks: their sizes and counted costs.
 
 /// Sizes of a network and a batch.
 #[derive(Clone, Copy)]
@@ -9,7 +9,7 @@ pub(super) struct Sizes {
     pub(super) blocks: usize,
     pub(super) heads: usize,
     pub(super) batch: usize,
-    /// Parts of the batch that a step trains on one after the other.
+    /// Parts of the batch that a step trains on in sequence.
     pub(super) parts: usize,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Work {
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) sizes: Sizes,
-    /// How much faster than PyTorch as released we mean to be.
+    /// Goal: the speed-up over PyTorch as released.
     pub(super) goal: Option<f64>,
 }
 
@@ -143,7 +143,7 @@ impl Work {
         matches!(self.kind, Kind::Flow | Kind::Semigroup)
     }
 
-    /// The command's name, its options, and how often to warm up and repeat.
+    /// The command, its options, warm-ups and repetitions.
     pub(super) fn arguments(&self, repeat: usize) -> Vec<String> {
         let (name, extra): (_, Vec<String>) = match self.kind {
             Kind::Block { backward } => ("block", flag(backward)),
@@ -169,7 +169,7 @@ impl Work {
             ("--cond", COND),
             ("--batch", sizes.batch),
             ("--parts", sizes.parts),
-            // Two: the second step still meets memory for the first time.
+            // Two: the second step still touches new memory.
             ("--warmup", 2),
             ("--repeat", repeat),
         ] {
@@ -180,7 +180,7 @@ impl Work {
         arguments
     }
 
-    /// Floating-point operations of the matrix products that any implementation must do: of blocks and head, and of D·E.
+    /// Floating-point operations of the necessary matrix products: blocks, head and D·E.
     pub(super) fn operations(&self) -> f64 {
         let Sizes {
             vocab,
@@ -197,13 +197,14 @@ impl Work {
             Kind::Block { backward } => network * if backward { 3.0 } else { 1.0 },
             Kind::Head { backward } => head * if backward { 3.0 } else { 1.0 },
             Kind::Flow => 3.0 * (network + head),
-            // Half of the rows are on the diagonal, where the teacher answers, and half off it, where the student does twice.
+            // Half of the rows are on the diagonal, with one evaluation of the teacher; the others
+            // have two of the student.
             Kind::Semigroup => 4.5 * (network + head) + 0.5 * head,
             Kind::Sample { jumps } => jumps as f64 * (network + head) + (jumps - 1) as f64 * head,
         }
     }
 
-    /// MiB of weights, average, gradients and moments, and of a teacher, as far as the work has them.
+    /// MiB of weights, averages, gradients, moments and a teacher.
     pub(super) fn state(&self) -> f64 {
         let Sizes {
             vocab,

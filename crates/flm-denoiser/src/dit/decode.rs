@@ -40,7 +40,7 @@ impl<B: Backend> Dit<B> {
     pub fn decode(&self, state: Tensor<B, 3>, memory: &mut Memory<B>) -> Prediction<B> {
         assert!(
             self.causal,
-            "only a causal network can be evaluated piece by piece"
+            "incremental decoding is supported only by causal networks"
         );
         let ([batch, positions, width], device) = (state.dims(), state.device());
         let first = memory.positions();

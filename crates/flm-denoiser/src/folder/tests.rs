@@ -143,7 +143,7 @@ fn an_existing_folder_is_replaced_only_on_request() {
     assert_eq!(named_tensors(&replaced), named_tensors(&model(2)));
     assert!(
         !path.join("tokenizer.json").exists(),
-        "nothing of the old folder stays"
+        "files of the old folder remain"
     );
 
     // Other existing folders are not replaced.
@@ -180,16 +180,16 @@ fn a_refused_save_leaves_nothing_behind() {
         "model.safetensors",
         "denoiser",
     ] {
-        let expected = format!("{name:?} cannot be the name of a further file in a model folder");
+        let expected = format!("{name:?} is not a valid name for an extra file in a model folder");
         assert_eq!(attempt(&config(), &[(name, b"")]), expected);
     }
     assert_eq!(
         attempt(&config(), &[("a", b""), ("a", b"")]),
-        "\"a\" cannot be the name of a further file in a model folder"
+        "\"a\" is not a valid name for an extra file in a model folder"
     );
     assert_eq!(
         attempt(&config().with_two_time(true), &[]),
-        "the configuration has two_time = true, the network false"
+        "the configuration has two_time = true, but the network has false"
     );
     assert_eq!(
         attempt(
@@ -199,7 +199,7 @@ fn a_refused_save_leaves_nothing_behind() {
             },
             &[]
         ),
-        "the configuration has register_token = false, the network true"
+        "the configuration has register_token = false, but the network has true"
     );
     assert_eq!(
         attempt(
@@ -209,7 +209,7 @@ fn a_refused_save_leaves_nothing_behind() {
             },
             &[]
         ),
-        "the configuration has heads = 4, the network 2"
+        "the configuration has heads = 4, but the network has 2"
     );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -295,7 +295,7 @@ fn faults_of_the_tensors_are_named() {
     fs::write(path.join(CONFIG_FILE), text).unwrap();
     assert_eq!(
         failure(&path),
-        "m/model.safetensors: tensor sigma_map_prime.mlp.0.bias of shape [6] belongs to no parameter of this network"
+        "m/model.safetensors: tensor sigma_map_prime.mlp.0.bias of shape [6] does not match any parameter of this network"
     );
 }
 
@@ -303,7 +303,7 @@ fn faults_of_the_tensors_are_named() {
 fn a_damaged_file_is_one_sentence() {
     let (_dir, path) = saved();
     let whole = fs::read(path.join(TENSORS_FILE)).unwrap();
-    let start = "m/model.safetensors is truncated or corrupt, or no safetensors file: ";
+    let start = "m/model.safetensors is truncated, corrupt or not a safetensors file: ";
     for length in [0, 5, 8, 200, whole.len() / 2, whole.len() - 1] {
         fs::write(path.join(TENSORS_FILE), &whole[..length]).unwrap();
         let message = failure(&path);
@@ -329,7 +329,7 @@ fn faults_of_the_configuration_are_named() {
     };
     assert_eq!(
         with("\"format_version\": 1", "\"format_version\": 6"),
-        "m/config.json has format version 6, but only version 1 is known"
+        "m/config.json has format version 6, but only version 1 is supported"
     );
     assert!(
         with("\"width\"", "\"widht\"")
@@ -429,7 +429,7 @@ fn a_learned_loss_weight_is_saved_and_read_and_changes_no_other_parameter() {
     let error = save(&path, &model, &plain, &[], Existing::Replace).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the configuration has loss_weight = false, the network true"
+        "the configuration has loss_weight = false, but the network has true"
     );
 }
 
@@ -500,7 +500,7 @@ fn two_networks_are_not_taken_for_one_nor_one_for_two() {
             .unwrap_err()
             .to_string(),
         format!(
-            "{} holds a residual flow map, two networks, where one is expected",
+            "{} holds a residual flow map (two networks), expected a single network",
             path.display()
         )
     );
@@ -509,7 +509,7 @@ fn two_networks_are_not_taken_for_one_nor_one_for_two() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} holds no residual flow map: its configuration does not say residual",
+            "{} is not a residual flow map: its configuration has residual = false",
             one.display()
         )
     );
@@ -537,7 +537,7 @@ fn two_networks_are_not_taken_for_one_nor_one_for_two() {
         Existing::Refuse,
     )
     .unwrap();
-    let expected = "a residual flow map of length 3 has a denoiser of length 4";
+    let expected = "the residual flow map has length = 3, but its denoiser has length = 4";
     assert_eq!(residual(), expected);
     let [second, denoiser] = pair();
     let other = dir.path().join("other");
@@ -549,12 +549,12 @@ fn two_networks_are_not_taken_for_one_nor_one_for_two() {
     };
     assert_eq!(
         refused([plain, denoiser]),
-        "the configuration has residual = false, the network true"
+        "the configuration has residual = false, but the network has true"
     );
     let error = save(&other, &drawn(&second, 1), &second, &[], Existing::Refuse).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the configuration has residual = true, the network false"
+        "the configuration has residual = true, but the network has false"
     );
     assert!(!other.exists());
 }

@@ -166,6 +166,16 @@ pub fn check_config<B: Backend>(model: &Dit<B>, config: &DitConfig) -> Result<()
             config.loss_weight.to_string(),
             model.has_loss_weight().to_string(),
         ),
+        (
+            "evidence",
+            config.evidence.to_string(),
+            model.has_evidence().to_string(),
+        ),
+        (
+            "self_conditioning",
+            config.self_conditioning.to_string(),
+            model.has_self_conditioning().to_string(),
+        ),
         // Mask token and causality identify the family, except that `flow` and `duo` networks are
         // saved alike.
         (

@@ -10,10 +10,10 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 /// denoiser's prediction of the clean token x given z, and x̄(q) = V·α·q + 1 − α. The negative
 /// log-likelihood then grows with time by at most
 ///
-/// −α′/(V·α) · \[ V/x̄_z(p) − V/x̄_z(e_x) + Σ_j r_j·log( r_j·x̄_z(p)/x̄_j(p) ) \], r_j
-/// = x̄_j(e_x)/x̄_z(e_x)
+/// −α′/(V·α) · \[ V/x̄_z(p) − V/x̄_z(e_x) + Σ_j r_j·log( r_j·x̄_z(p)/x̄_j(p) ) \]
 ///
-/// nats per unit of time (Duo, equation 12; `mathematics.md`, section 7).
+/// nats per unit of time, with r_j = x̄_j(e_x)/x̄_z(e_x) (Duo, equation 12; `mathematics.md`,
+/// section 7).
 #[derive(Clone, Debug)]
 pub struct UniformNoise<B: Backend> {
     clean: Tensor<B, 1, Int>,

@@ -156,7 +156,7 @@ mod tests {
         let rng = &mut ChaCha8Rng::seed_from_u64(1);
         let noise = Factor::new(embedding, None).draw(2, 4, Source::Host, rng);
         let Draws::Narrow { seen, .. } = noise.0 else {
-            panic!("noise of a factor is narrow");
+            panic!("a factor draws narrow noise");
         };
         assert!(seen.into_data().iter::<f32>().all(f32::is_nan));
     }
@@ -191,7 +191,7 @@ mod tests {
         }
         let moved = model.valid().embed().embedding.val() - before.clone();
         let ratio: f32 = (moved.abs().mean() / before.abs().mean()).into_scalar();
-        assert!(ratio > 1.0, "E moved by {ratio} of itself only");
+        assert!(ratio > 1.0, "E moved by only {ratio} of its size");
         assert!(worst < 1e-3, "{worst}");
     }
 }

@@ -33,7 +33,7 @@ impl Archive {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(|error| error.to_string())?;
         let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|error| {
-            format!("{error} (a file of torch.save since PyTorch 1.6 is a zip archive)")
+            format!("{error} (torch.save has written zip archives since PyTorch 1.6)")
         })?;
         let pickle = zip
             .file_names()
@@ -83,10 +83,10 @@ impl Archive {
         let bytes = read(&mut self.zip.borrow_mut(), &name, u64::MAX)
             .map_err(|reason| format!("cannot be read: {reason}"))?;
         let numbers = floats(kind, &bytes)
-            .ok_or_else(|| format!("is of {kind}, expected floating point numbers"))?;
+            .ok_or_else(|| format!("has type {kind}, expected floating-point numbers"))?;
         let values = gather(&numbers, *offset, sizes, strides).ok_or_else(|| {
             format!(
-                "of shape {sizes:?}, from {offset} on in steps of {strides:?}, does not fit in its storage of {} numbers",
+                "of shape {sizes:?}, offset {offset} and strides {strides:?} does not fit in its storage of {} numbers",
                 numbers.len()
             )
         })?;

@@ -110,7 +110,7 @@ impl Checkpoint {
                 tensors.push(self.read(name, *id)?);
                 continue;
             }
-            let id = averages.next().expect("as many as parameters");
+            let id = averages.next().expect("the counts were compared");
             let average = self.read(name, *id)?;
             if average.shape != *shape {
                 return Err(unreadable(

@@ -36,7 +36,7 @@ pub enum ReferenceError {
         reason: String,
     },
     /// The file is damaged or not a safetensors file.
-    #[error("{} is truncated or corrupt, or no safetensors file: {reason}", path.display())]
+    #[error("{} is truncated, corrupt or not a safetensors file: {reason}", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum ReferenceError {
         source: serde_json::Error,
     },
     /// The tensors do not form a network.
-    #[error("{} holds no tensor {name}: it is not a network of this kind", path.display())]
+    #[error("{} has no tensor {name}, so it does not hold a network of this kind", path.display())]
     NoNetwork {
         /// The file.
         path: PathBuf,
@@ -70,7 +70,7 @@ pub enum ReferenceError {
         reason: String,
     },
     /// The number of averages does not match the number of parameters.
-    #[error("{} holds {parameters} parameters, but averages of {averages}: take the parameters themselves", path.display())]
+    #[error("{} holds {parameters} parameters, but {averages} averages: select the live parameters", path.display())]
     Averages {
         /// The file.
         path: PathBuf,
@@ -80,13 +80,13 @@ pub enum ReferenceError {
         averages: usize,
     },
     /// The checkpoint has no averages.
-    #[error("{} holds no averages of its parameters (ema.shadow_params): take the parameters themselves", path.display())]
+    #[error("{} holds no averages of its parameters (ema.shadow_params): select the live parameters", path.display())]
     NoAverages {
         /// The file.
         path: PathBuf,
     },
     /// The live parameters were requested from a file with one set of weights.
-    #[error("{} holds one set of weights, and does not say whether they are averages: take it as it is", path.display())]
+    #[error("{} holds one set of weights and does not say whether they are averages: load them as they are", path.display())]
     OneSet {
         /// The file.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum ReferenceError {
         algorithm: String,
     },
     /// Neither the tensors nor the settings of the file give a required size.
-    #[error("{} does not tell the network's {key}: it has to be given", path.display())]
+    #[error("{} does not specify the network's {key}: it must be given", path.display())]
     Untold {
         /// The file.
         path: PathBuf,
@@ -129,7 +129,7 @@ pub enum ReferenceError {
     },
     /// The reference does not support a setting of the network.
     #[error(
-        "the network has {key} = {found}, which the reference's network cannot have: only {expected} can be written for it"
+        "the network has {key} = {found}, which the reference does not support: only {expected} can be exported"
     )]
     NotOfReference {
         /// The configuration key.

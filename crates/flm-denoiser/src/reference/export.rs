@@ -52,7 +52,7 @@ pub fn export<B: Backend>(
             tensor_file::write(&path, &tensors).map_err(ReferenceError::io("write", &path))?;
             staging.sync(file)?;
             let mut settings = serde_json::to_string_pretty(&settings(config))
-                .expect("texts, numbers and truth values");
+                .expect("strings, numbers and booleans are valid JSON");
             settings.push('\n');
             staging.write(Path::new(CONFIG_FILE), settings.as_bytes())?;
             Ok(staging.commit()?)

@@ -71,7 +71,7 @@ impl Heap {
         };
         let text = |key: Id| match self.value(key) {
             Value::Text(text) => Ok(text.as_str()),
-            other => Err(format!("expected a text as a key, found {}", other.kind())),
+            other => Err(format!("expected a string key, found {}", other.kind())),
         };
         pairs
             .iter()
@@ -98,9 +98,9 @@ impl Value {
         match self {
             Self::Opaque | Self::Object(..) => "an object",
             Self::None => "None",
-            Self::Bool(_) => "a truth value",
+            Self::Bool(_) => "a boolean",
             Self::Int(_) | Self::Float(_) => "a number",
-            Self::Text(_) => "a text",
+            Self::Text(_) => "a string",
             Self::Global(_) => "a class or a function",
             Self::Tuple(_) => "a tuple",
             Self::List(_) => "a list",

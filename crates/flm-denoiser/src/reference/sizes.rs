@@ -89,7 +89,7 @@ pub(super) fn check_rotary(
     let found = tensors.remove(place);
     let expected = frequencies(config);
     // They are computed in f32 and may be saved in 16 bits; bf16 has a relative error of 2⁻⁸. With
-    // another base, they differ by far more from the second one on.
+    // another base, they differ by far more from the second frequency on.
     let near = |(found, expected): (&f32, &f32)| (found / expected - 1.0).abs() < 5e-3;
     if found.values.len() == expected.len() && found.values.iter().zip(&expected).all(near) {
         return Ok(());
@@ -98,7 +98,7 @@ pub(super) fn check_rotary(
         path: path.to_path_buf(),
         name: found.name,
         reason: format!(
-            "must be the {} frequencies of a rotation of base {}, found others",
+            "must hold the {} rotary frequencies of base {}, found other values",
             expected.len(),
             config.rope_base
         ),

@@ -285,7 +285,7 @@ fn a_teacher_is_left_out_and_any_other_tensor_is_named() {
     });
     assert_eq!(
         fault(&unknown, Weights::Live),
-        "x.ckpt: tensor gate of shape [2] belongs to no parameter of this network"
+        "x.ckpt: tensor gate of shape [2] does not match any parameter of this network"
     );
 }
 
@@ -295,7 +295,7 @@ fn averages_must_be_those_of_the_parameters() {
     fewer.averages.pop();
     assert_eq!(
         fault(&fewer, Weights::Averaged),
-        "x.ckpt holds 34 parameters, but averages of 33: take the parameters themselves"
+        "x.ckpt holds 34 parameters, but 33 averages: select the live parameters"
     );
     let mut swapped = checkpoint("fmlm");
     swapped.averages.swap(0, 1);
@@ -307,7 +307,7 @@ fn averages_must_be_those_of_the_parameters() {
     turned.live[5].values[1] = 0.5;
     assert_eq!(
         fault(&turned, Weights::Averaged),
-        "x.ckpt: tensor rotary_emb.inv_freq must be the 2 frequencies of a rotation of base 10000, found others"
+        "x.ckpt: tensor rotary_emb.inv_freq must hold the 2 rotary frequencies of base 10000, found other values"
     );
 }
 
@@ -336,12 +336,12 @@ fn a_plain_dictionary_of_tensors_has_one_set_of_weights() {
     assert_eq!(
         load(&path, Weights::Live, &hints).unwrap_err(),
         format!(
-            "{place} holds one set of weights, and does not say whether they are averages: take it as it is"
+            "{place} holds one set of weights and does not say whether they are averages: load them as they are"
         )
     );
     assert_eq!(
         load(&path, Weights::Averaged, &Hints::default()).unwrap_err(),
-        format!("{place} does not tell the network's length: it has to be given")
+        format!("{place} does not specify the network's length: it must be given")
     );
     let heads = Hints {
         heads: Some(4),
@@ -376,7 +376,7 @@ fn files_made_to_take_memory_are_refused_before_they_do() {
     };
     let found = load(&path, Weights::Averaged, &hints).unwrap_err();
     assert!(
-        found.ends_with("tensor copy.0 of shape [5, 8] belongs to no parameter of this network"),
+        found.ends_with("copy.0 of shape [5, 8] does not match any parameter of this network"),
         "{found}"
     );
     // A dictionary of settings that contains itself under every key that is read.
@@ -514,7 +514,7 @@ fn what_the_reference_cannot_have_is_not_written() {
         assert_eq!(
             refused.unwrap_err().to_string(),
             format!(
-                "the network has {key} = true, which the reference's network cannot have: only false can be written for it"
+                "the network has {key} = true, which the reference does not support: only false can be exported"
             )
         );
         assert!(!place.exists());
@@ -531,7 +531,7 @@ fn hostile_files_end_in_a_sentence() {
         message.replace(&path.display().to_string(), "x.ckpt")
     };
     assert!(message(b"").starts_with("x.ckpt is not a readable checkpoint: "));
-    assert!(message(b"\x80\x02}q\x00.").contains("since PyTorch 1.6 is a zip archive"));
+    assert!(message(b"\x80\x02}q\x00.").contains("zip archives since PyTorch 1.6"));
 
     checkpoint("fmlm").write(&path);
     let good = fs::read(&path).unwrap();
@@ -546,7 +546,7 @@ fn hostile_files_end_in_a_sentence() {
     write_archive(&path, b"cos\nsystem\n(X\x01\x00\x00\x00atR.", &[]);
     let bytes = fs::read(&path).unwrap();
     assert!(
-        message(&bytes).starts_with("x.ckpt is not a readable checkpoint: it asks for os.system,")
+        message(&bytes).starts_with("x.ckpt is not a readable checkpoint: it imports os.system,")
     );
     write_archive(&path, b"\x80\x02K\x01.", &[]);
     let bytes = fs::read(&path).unwrap();
@@ -607,15 +607,15 @@ fn files_of_tensors_that_lie_are_refused() {
     let huge = format!("{{{}}}", tensor("a", "[4611686018427387904,4]", 0, 8));
     let other = r#"{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#;
     for (content, expected) in [
-        (safetensors_of(&overlapping, 12), "truncated or corrupt"),
-        (safetensors_of(&beyond, 4), "truncated or corrupt"),
-        (safetensors_of(&huge, 8), "truncated or corrupt"),
+        (safetensors_of(&overlapping, 12), "truncated, corrupt"),
+        (safetensors_of(&beyond, 4), "truncated, corrupt"),
+        (safetensors_of(&huge, 8), "truncated, corrupt"),
         (
             safetensors_of(other, 8),
             "tensor a has type I64, expected F32, F16 or BF16",
         ),
-        (vec![0xff; 64], "truncated or corrupt"),
-        (Vec::new(), "truncated or corrupt"),
+        (vec![0xff; 64], "truncated, corrupt"),
+        (Vec::new(), "truncated, corrupt"),
     ] {
         fs::write(&path, content).unwrap();
         let found = load(&path, Weights::Averaged, &Hints::default()).unwrap_err();

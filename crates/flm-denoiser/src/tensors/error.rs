@@ -16,7 +16,7 @@ pub enum TensorError {
         expected: Vec<usize>,
     },
     /// A tensor does not match any parameter of the network.
-    #[error("{}: tensor {name} of shape {found:?} belongs to no parameter of this network", file.display())]
+    #[error("{}: tensor {name} of shape {found:?} does not match any parameter of this network", file.display())]
     Extra {
         /// The origin of the tensors.
         file: PathBuf,
@@ -58,7 +58,7 @@ pub enum TensorError {
         found: usize,
     },
     /// The file is far too small for the network.
-    #[error("{} has {held} bytes, but a network of {described} parameters is described", file.display())]
+    #[error("{} has {held} bytes, too few for a network of {described} parameters", file.display())]
     Far {
         /// The origin of the tensors.
         file: PathBuf,

@@ -239,7 +239,7 @@ fn a_distribution_is_moved_and_projected_in_any_runs() {
     assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-4), "{sums:?}");
     assert!(
         flat(moved).iter().any(|p| *p < -1e-2),
-        "it stays on the simplex"
+        "the moved point is on the simplex"
     );
     let values = flat(projected.clone());
     assert!(values.iter().all(|p| *p >= 0.0) && values.contains(&0.0));

@@ -42,7 +42,7 @@ struct Machine<'a> {
 }
 
 const ENDS_EARLY: &str = "its pickle ends early";
-const UNDERFLOW: &str = "its pickle takes from an empty stack";
+const UNDERFLOW: &str = "its pickle pops from an empty stack";
 
 impl<'a> Machine<'a> {
     /// Executes one instruction. Returns false at the end.
@@ -128,7 +128,7 @@ impl<'a> Machine<'a> {
                 let (Value::Text(module), Value::Text(name)) =
                     (self.values[module].clone(), self.values[name].clone())
                 else {
-                    return Err("its pickle names a class by something else than texts".to_owned());
+                    return Err("its pickle names a class by non-string values".to_owned());
                 };
                 self.global(&module, &name)?;
             }
@@ -224,7 +224,7 @@ impl<'a> Machine<'a> {
             b'b' => self.build()?,
             other => {
                 return Err(format!(
-                    "its pickle has instruction 0x{other:02x}, which no checkpoint has"
+                    "its pickle has instruction 0x{other:02x}, which checkpoints do not use"
                 ));
             }
         }
@@ -254,7 +254,7 @@ impl<'a> Machine<'a> {
     fn spelt_key(&mut self) -> Result<u32, String> {
         let line = self.line()?;
         line.parse()
-            .map_err(|_| format!("its pickle keeps a value under {line:?}, expected a number"))
+            .map_err(|_| format!("its pickle has the memo key {line:?}, expected a number"))
     }
 
     fn push(&mut self, value: Value) {
@@ -292,11 +292,11 @@ impl<'a> Machine<'a> {
     fn global(&mut self, module: &str, name: &str) -> Result<(), String> {
         if is_refused(module, name) {
             return Err(format!(
-                "it asks for {module}.{name}, which no checkpoint has a use for, so it may be made to do harm; nothing of it was run"
+                "it imports {module}.{name}, which no checkpoint needs, so the file may be malicious; nothing in the pickle was run"
             ));
         }
         if module.len() + name.len() > LONGEST_NAME {
-            return Err("its pickle names a class by a text of more than 256 bytes".to_owned());
+            return Err("its pickle has a class name of more than 256 bytes".to_owned());
         }
         self.push(Value::Global(format!("{module}.{name}")));
         Ok(())
@@ -339,7 +339,7 @@ impl<'a> Machine<'a> {
 
     fn recall(&mut self, key: u32) -> Result<(), String> {
         let id = self.memo.get(&key);
-        let id = id.ok_or("its pickle uses a value before it is there")?;
+        let id = id.ok_or("its pickle uses a value before its definition")?;
         self.stack.push(*id);
         Ok(())
     }

@@ -56,18 +56,18 @@ fn long_numbers_are_signed() {
 #[test]
 fn what_would_do_harm_is_refused_by_name_and_not_run() {
     let harm =
-        "which no checkpoint has a use for, so it may be made to do harm; nothing of it was run";
+        "which no checkpoint needs, so the file may be malicious; nothing in the pickle was run";
     assert_eq!(
         fault(b"cos\nsystem\n(S'touch harm'\ntR."),
-        format!("it asks for os.system, {harm}")
+        format!("it imports os.system, {harm}")
     );
     assert_eq!(
         fault(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R."),
-        format!("it asks for builtins.eval, {harm}")
+        format!("it imports builtins.eval, {harm}")
     );
     assert_eq!(
         fault(b"cbuiltins\nexec.__call__\n."),
-        format!("it asks for builtins.exec.__call__, {harm}")
+        format!("it imports builtins.exec.__call__, {harm}")
     );
     for module in ["posix", "nt", "subprocess", "importlib.util", "os.path"] {
         let bytes = format!("c{module}\nanything\n.");
@@ -77,7 +77,7 @@ fn what_would_do_harm_is_refused_by_name_and_not_run() {
     for (code, name) in [(b'i', "69"), (b'o', "6f"), (0x82, "82"), (b'P', "50")] {
         assert_eq!(
             fault(&[code, b'.']),
-            format!("its pickle has instruction 0x{name}, which no checkpoint has")
+            format!("its pickle has instruction 0x{name}, which checkpoints do not use")
         );
     }
 }
@@ -101,16 +101,16 @@ fn broken_programs_are_told() {
     ] {
         assert_eq!(fault(bytes), early);
     }
-    assert_eq!(fault(b"."), "its pickle takes from an empty stack");
-    assert_eq!(fault(b"}(0."), "its pickle takes from an empty stack");
+    assert_eq!(fault(b"."), "its pickle pops from an empty stack");
+    assert_eq!(fault(b"}(0."), "its pickle pops from an empty stack");
     assert_eq!(fault(b"t."), "its pickle lacks a mark");
     assert_eq!(
         fault(b"h\x05."),
-        "its pickle uses a value before it is there"
+        "its pickle uses a value before its definition"
     );
     assert_eq!(
         fault(b"K\x01K\x02\x93."),
-        "its pickle names a class by something else than texts"
+        "its pickle names a class by non-string values"
     );
 }
 
