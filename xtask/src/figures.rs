@@ -44,7 +44,12 @@ fn trajectories(csv: &str) -> anyhow::Result<String> {
     const SIZE: (f64, f64) = (720.0, 300.0);
     const PLOT: (f64, f64, f64, f64) = (60.0, 20.0, 600.0, 230.0);
     let mut lines = csv.lines();
-    let cities: Vec<&str> = lines.next().context("no head")?.split(',').skip(2).collect();
+    let cities: Vec<&str> = lines
+        .next()
+        .context("no head")?
+        .split(',')
+        .skip(2)
+        .collect();
     let mut draws: Vec<Vec<(f64, Vec<f64>)>> = Vec::new();
     for line in lines {
         let mut values = line.split(',').map(str::parse::<f64>);
@@ -59,12 +64,22 @@ fn trajectories(csv: &str) -> anyhow::Result<String> {
     let mut body = String::new();
     for share in [0.0, 0.5, 1.0] {
         let (at, end) = (y(share), left + width);
-        writeln!(body, r#"<line class="line" x1="{left}" x2="{end}" y1="{at}" y2="{at}"/>"#)?;
-        writeln!(body, r#"<text class="faint" x="{}" y="{}" text-anchor="end">{share}</text>"#, left - 8.0, at + 4.0)?;
+        writeln!(
+            body,
+            r#"<line class="line" x1="{left}" x2="{end}" y1="{at}" y2="{at}"/>"#
+        )?;
+        writeln!(
+            body,
+            r#"<text class="faint" x="{}" y="{}" text-anchor="end">{share}</text>"#,
+            left - 8.0,
+            at + 4.0
+        )?;
     }
     for draw in &draws {
         let (_, last) = draw.last().context("an empty draw")?;
-        let reached = (0..last.len()).max_by(|a, b| last[*a].total_cmp(&last[*b])).context("no city")?;
+        let reached = (0..last.len())
+            .max_by(|a, b| last[*a].total_cmp(&last[*b]))
+            .context("no city")?;
         let points: Vec<String> = draw
             .iter()
             .map(|(tau, shares)| format!("{:.1},{:.1}", x(*tau), y(shares[reached])))
@@ -78,10 +93,18 @@ fn trajectories(csv: &str) -> anyhow::Result<String> {
     }
     for (i, city) in cities.iter().enumerate() {
         let at = left + 20.0 + i as f64 * 130.0;
-        writeln!(body, r#"<circle class="{}" cx="{at}" cy="282" r="4"/>"#, ["a", "b", "c"][i % 3])?;
+        writeln!(
+            body,
+            r#"<circle class="{}" cx="{at}" cy="282" r="4"/>"#,
+            ["a", "b", "c"][i % 3]
+        )?;
         writeln!(body, r#"<text x="{}" y="286">{city}</text>"#, at + 10.0)?;
     }
-    writeln!(body, r#"<text class="faint" x="{}" y="266" text-anchor="end">τ: noise at 0, text at 1</text>"#, left + width)?;
+    writeln!(
+        body,
+        r#"<text class="faint" x="{}" y="266" text-anchor="end">τ: noise at 0, text at 1</text>"#,
+        left + width
+    )?;
     let label = "The probability of the city that each of 24 noise draws reaches, against time";
     Ok(svg(SIZE.0, SIZE.1, label, &body))
 }
@@ -90,21 +113,41 @@ fn trajectories(csv: &str) -> anyhow::Result<String> {
 fn speed(page: &str) -> anyhow::Result<String> {
     let cells = |line: &str| -> Vec<String> {
         let inner = line.trim().trim_matches('|');
-        inner.split('|').map(|cell| cell.trim().to_owned()).collect()
+        inner
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
     };
-    let mut rows = page.lines().skip_while(|line| !line.starts_with("| work | flm"));
+    let mut rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| work | flm"));
     let head = cells(rows.next().context("no table with work and flm")?);
-    let rows = rows.skip(1).take_while(|line| line.starts_with('|')).map(cells);
+    let rows = rows
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(cells);
     let seconds = |cell: &str| -> Option<f64> { cell.split(' ').next()?.parse().ok() };
     let bars: Vec<(String, Vec<f64>)> = rows
-        .filter_map(|row| Some((row[0].clone(), row[1..4].iter().map(|cell| seconds(cell)).collect::<Option<_>>()?)))
+        .filter_map(|row| {
+            Some((
+                row[0].clone(),
+                row[1..4]
+                    .iter()
+                    .map(|cell| seconds(cell))
+                    .collect::<Option<_>>()?,
+            ))
+        })
         .collect();
     ensure!(!bars.is_empty(), "the table of {TABLE} has no seconds");
     let (left, width) = (300.0, 380.0);
     let mut body = String::new();
     for (i, name) in head[1..4].iter().enumerate() {
         let at = 16.0 + i as f64 * 170.0;
-        writeln!(body, r#"<rect class="{}" x="{at}" y="14" width="12" height="12"/>"#, ["a", "b", "c"][i])?;
+        writeln!(
+            body,
+            r#"<rect class="{}" x="{at}" y="14" width="12" height="12"/>"#,
+            ["a", "b", "c"][i]
+        )?;
         writeln!(body, r#"<text x="{}" y="25">{name}</text>"#, at + 18.0)?;
     }
     let mut y = 48.0;
@@ -114,8 +157,17 @@ fn speed(page: &str) -> anyhow::Result<String> {
         for (i, time) in times.iter().enumerate() {
             let at = y + i as f64 * 11.0;
             let long = width * time / most;
-            writeln!(body, r#"<rect class="{}" x="{left}" y="{at}" width="{long:.1}" height="9"/>"#, ["a", "b", "c"][i])?;
-            writeln!(body, r#"<text class="faint" x="{:.1}" y="{}" font-size="10">{time} s</text>"#, left + long + 5.0, at + 8.5)?;
+            writeln!(
+                body,
+                r#"<rect class="{}" x="{left}" y="{at}" width="{long:.1}" height="9"/>"#,
+                ["a", "b", "c"][i]
+            )?;
+            writeln!(
+                body,
+                r#"<text class="faint" x="{:.1}" y="{}" font-size="10">{time} s</text>"#,
+                left + long + 5.0,
+                at + 8.5
+            )?;
         }
         y += 42.0;
     }

@@ -1,5 +1,9 @@
 //! Development pipelines: `cargo xtask ci`, `cargo xtask bench`, `cargo xtask pipeline`.
-#![allow(clippy::print_stdout, reason = "a command line tool")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool"
+)]
 
 mod architecture;
 mod backend_tests;
@@ -14,6 +18,7 @@ mod pipeline;
 mod words;
 
 use clap::Parser;
+use std::process::ExitCode;
 
 /// Development pipelines of flm.
 #[derive(Parser)]
@@ -44,8 +49,18 @@ enum Command {
     Pipeline(pipeline::Command),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse() {
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Architecture => architecture::check(),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -26,7 +26,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let noise = gaussian::<Flex, _, 3>(shape, &mut rng, &Default::default());
     println!("draw,tau,new york,san diego,los angeles");
     sampler::euler(&denoiser, &schedule, noise, STEPS, |step| {
-        let values = step.distribution.to_data().iter::<f32>().collect::<Vec<_>>();
+        let values = step
+            .distribution
+            .to_data()
+            .iter::<f32>()
+            .collect::<Vec<_>>();
         for (draw, words) in values.chunks_exact(2 * 6).enumerate() {
             let [new, san, los] = [words[0], words[2], words[4]];
             println!("{draw},{:.3},{new:.4},{san:.4},{los:.4}", step.tau);

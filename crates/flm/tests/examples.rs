@@ -1,6 +1,6 @@
 //! Runs the examples.
 
-#[path = "../examples/backend.rs"]
+#[path = "../examples/any_backend.rs"]
 mod backend;
 #[path = "../examples/distill.rs"]
 mod distill;
