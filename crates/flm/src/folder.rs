@@ -68,6 +68,14 @@ impl ModelFolder {
         &self.name
     }
 
+    /// Uses another name in messages and records.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..self
+        }
+    }
+
     /// The path of the folder that holds the configuration and the weights.
     pub fn path(&self) -> &Path {
         &self.path
