@@ -1,4 +1,4 @@
-//! How a flow map is distilled, as it stands in a preset.
+//! The configuration of flow map distillation, as in a preset.
 
 use crate::{Midpoint, ObjectiveKind};
 use serde::{Deserialize, Serialize};
@@ -7,28 +7,29 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FlowMapConfig {
-    /// Where rows off the diagonal are drawn to.
+    /// The objective of rows off the diagonal.
     pub objective: ObjectiveKind,
     /// Share of rows with s = t.
     pub diagonal: f64,
     /// Share of rows from 0 to 1 among those off the diagonal.
     pub boundary: f64,
-    /// Where the semigroup cuts a jump in two.
+    /// Where the semigroup objective cuts a jump in two.
     pub midpoint: Midpoint,
-    /// The distance of semigroup and Eulerian to their targets.
+    /// The distance to the target in the semigroup and the Eulerian objective.
     pub measure: Measure,
-    /// Which student makes the semigroup's target.
+    /// The network that computes the semigroup's target.
     pub target: TargetNetwork,
-    /// Who answers D in the objectives that ask for it, all but the semigroup.
+    /// The network that predicts D in the Lagrangian, Eulerian, ECLD and consistency objectives.
     pub denoiser: DenoiserSource,
-    /// Weight of a row off the diagonal; one on it has 1.
+    /// Weight of a row off the diagonal; a row on it has weight 1.
     pub off_diagonal_weight: f64,
     /// Euler steps of the teacher's path from 0 to 1.
     pub path_steps: usize,
-    /// Jumps of the path objective span one of so many equal parts of τ, a power of two. They are halved until there is one, each number for an equal
-    /// share of the training.
+    /// Number of equal parts of τ that a jump of the path objective can span, a power of two. The
+    /// number is halved until it is one; each value gets an equal share of the training.
     pub segments: usize,
-    /// Whether a weight of the loss at each time is learned beside the student ([`flm_denoiser::LossWeight`]).
+    /// Whether to learn a weight of the loss at each time together with the student
+    /// ([`flm_denoiser::LossWeight`]).
     pub loss_weight: bool,
 }
 
@@ -36,37 +37,38 @@ pub struct FlowMapConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// −Σ target·log p, in nats; a target off the simplex is projected to it.
+    /// −Σ target·log p, in nats; a target off the simplex is projected onto it.
     #[default]
     CrossEntropy,
-    /// Σ (p − target)², with which the Eulerian objective was published.
+    /// Σ (p − target)², the published distance of the Eulerian objective.
     SquaredError,
 }
 
-/// Which student makes a target.
+/// The network that computes a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetNetwork {
-    /// The student as it stands.
+    /// The current student.
     #[default]
     Student,
     /// Its exponential moving average.
     Average,
 }
 
-/// Who answers D off the diagonal.
+/// The network that predicts D off the diagonal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DenoiserSource {
-    /// The frozen denoiser or, where there is none, the student.
+    /// The frozen denoiser or, without one, the student.
     #[default]
     Teacher,
-    /// The student's diagonal as it stands, even where there is a teacher.
+    /// The current student's diagonal, even if there is a teacher.
     Student,
 }
 
 impl Default for FlowMapConfig {
-    /// The published shares, and the objective that was ahead of the published one (`docs/results/distillations.md`).
+    /// The published shares, and the objective that beat the published one
+    /// (`docs/results/distillations.md`).
     fn default() -> Self {
         Self {
             objective: ObjectiveKind::default(),
@@ -85,7 +87,11 @@ impl Default for FlowMapConfig {
 }
 
 impl FlowMapConfig {
-    /// Checks that the shares are shares and the weight a weight, and that no setting is without effect.
+    /// Checks the shares, the weight and the path, and that every changed setting has an effect.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first invalid setting.
     pub fn validate(&self) -> Result<(), FlowMapConfigError> {
         for (key, found) in [("diagonal", self.diagonal), ("boundary", self.boundary)] {
             if !(0.0..=1.0).contains(&found) {
@@ -174,13 +180,13 @@ impl FlowMapConfig {
 }
 
 const OTHERS: &str = "the objectives with a diagonal";
-const BOUNDED: &str = "the objectives that draw their jumps";
+const BOUNDED: &str = "the objectives with random jumps";
 const PATH: &str = "the path objective";
 const SEMIGROUP: &str = "the semigroup objective";
 const MEASURED: &str = "the semigroup and the Eulerian objective";
-const DENOISED: &str = "the objectives that ask a denoiser";
+const DENOISED: &str = "the objectives that use a denoiser";
 
-/// Settings with which nothing can be distilled.
+/// Invalid settings of flow map distillation.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FlowMapConfigError {
     /// A share outside [0, 1].
@@ -191,13 +197,13 @@ pub enum FlowMapConfigError {
         /// The value found.
         found: f64,
     },
-    /// A weight that is none.
+    /// A weight that is not positive and finite.
     #[error("flow map off_diagonal_weight must be positive and finite, found {found}")]
     Weight {
         /// The value found.
         found: f64,
     },
-    /// A path without a step, or parts that cannot be halved.
+    /// A path without steps, or a number of parts that is not a power of two.
     #[error(
         "flow map path_steps must be at least 1 and segments a power of two, found {path_steps} and {segments}"
     )]
@@ -207,12 +213,12 @@ pub enum FlowMapConfigError {
         /// Parts found.
         segments: usize,
     },
-    /// A setting that the chosen objective does not look at.
+    /// A setting that the chosen objective does not use.
     #[error("flow map {key} is a setting of {whose}, found the objective {found}")]
     Unheard {
         /// The configuration key.
         key: &'static str,
-        /// Who looks at it.
+        /// The objectives that use it.
         whose: &'static str,
         /// The objective found.
         found: &'static str,
@@ -260,7 +266,7 @@ mod tests {
                 denoiser: DenoiserSource::Student,
                 ..default()
             }),
-            "flow map denoiser is a setting of the objectives that ask a denoiser, found the objective semigroup"
+            "flow map denoiser is a setting of the objectives that use a denoiser, found the objective semigroup"
         );
         let residual = FlowMapConfig {
             objective: ObjectiveKind::Residual,
@@ -279,7 +285,7 @@ mod tests {
             ),
             (
                 "boundary",
-                "the objectives that draw their jumps",
+                "the objectives with random jumps",
                 FlowMapConfig {
                     boundary: 0.25,
                     ..residual.clone()
@@ -295,7 +301,7 @@ mod tests {
             ),
             (
                 "denoiser",
-                "the objectives that ask a denoiser",
+                "the objectives that use a denoiser",
                 FlowMapConfig {
                     denoiser: DenoiserSource::Student,
                     ..residual

@@ -1,7 +1,9 @@
-//! What training costs, in evaluations of the network.
+//! The cost of training, in evaluations of the network.
 //!
-//! Objectives differ in what a step of theirs computes, so they are compared at equal evaluations and not at equal steps. The unit is
-//! one row through the network once. Teacher and student are of one size; a derivative along a direction costs two ([`JVP`]).
+//! Steps of different objectives cost different amounts, so objectives are compared at equal
+//! evaluations and not at equal steps. The unit is one row through the network once. Teacher and
+//! student have the same size. A derivative along a direction costs two evaluations ([`JVP`]).
 
-/// A Jacobian-vector product: value and tangent go through the same layers side by side.
+/// The cost of a Jacobian-vector product: value and tangent go through the same layers side by
+/// side.
 pub const JVP: f64 = 2.0;

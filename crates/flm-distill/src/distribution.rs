@@ -1,10 +1,13 @@
-//! Matching distributions: what a flow map writes in a step should be distributed as what its teacher's flow writes.
+//! Distribution matching: the texts of a flow map in one step should follow the same distribution
+//! as those of its teacher's flow.
 //!
-//! Trajectory objectives ask the student for the teacher's answer to each noise. This one does not care which noise becomes which text. The
-//! student answers p = δ_{s,1}(I_s) and writes its likeliest tokens x̂. Noise is put back, I_t = (1−t)ε + t·x̂, and two denoisers look at it: the
-//! frozen teacher, which knows the distribution of the data, and an *auxiliary* one, which learns the distribution of x̂ beside the student. Where the auxiliary
-//! gives a token more probability than the teacher, the student writes it too often: p moves against that contrast, straight through the argmax
-//! (`mathematics.md`, section 8; [DMD](https://arxiv.org/abs/2311.18828)).
+//! Trajectory objectives ask the student for the teacher's answer to each noise. This objective
+//! does not fix which noise becomes which text. The student answers p = δ_{s,1}(I_s) and writes its
+//! likeliest tokens x̂. Noise is added again, I_t = (1−t)ε + t·x̂, and two denoisers predict from
+//! it. The frozen teacher knows the distribution of the data. An *auxiliary* network learns the
+//! distribution of x̂ during the training. Where the auxiliary gives a token more probability than
+//! the teacher, the student writes it too often. Then p moves against that contrast, straight
+//! through the argmax (`mathematics.md`, section 8; [DMD](https://arxiv.org/abs/2311.18828)).
 
 use crate::losses::mean_of;
 use crate::off_diagonal::path::follow;
@@ -27,23 +30,28 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DistributionConfig {
-    /// Steps that the student learns to write in, at most: its states are of the times 0, 1/levels, 2/levels, … of the clock.
+    /// Largest number of steps that the student learns to sample in: its states are at the times 0,
+    /// 1/levels, 2/levels, … of the clock.
     pub levels: usize,
-    /// Noisy states for each text that the student writes. The auxiliary trains on `renoisings` times as many rows as the student.
+    /// Noisy states per text of the student. The auxiliary trains on `renoisings` times as many
+    /// rows as the student.
     pub renoisings: usize,
-    /// The least time of noise that is put back, as a share of the clock: τ, where that is even.
+    /// The smallest time of noise that is added again, as a share of the clock (τ if the clock is
+    /// even).
     pub earliest: f64,
-    /// The largest.
+    /// The largest such time.
     pub latest: f64,
-    /// Divides the teacher's logits: below 1 the student learns a sharper distribution than the teacher's.
+    /// Divides the teacher's logits: below 1 the student learns a sharper distribution than the
+    /// teacher's.
     pub temperature: f64,
-    /// Divides the student's logits in its loss: above 1 the gradient also reaches tokens that the student gives little probability.
+    /// Divides the student's logits in its loss: above 1 the gradient also reaches tokens to which
+    /// the student gives little probability.
     pub student_temperature: f64,
-    /// Share of rows that also learn the text to which the teacher's own path leads from their state; 0 for none.
+    /// Share of rows that also learn the text to which the teacher's path leads from their state.
     pub paths: f64,
     /// Euler steps of such a path.
     pub path_steps: usize,
-    /// Weight of their cross-entropy beside the contrast.
+    /// Weight of the paths' cross-entropy, relative to the contrast.
     pub path_weight: f64,
 }
 
@@ -63,32 +71,32 @@ impl Default for DistributionConfig {
     }
 }
 
-/// Settings with which no distribution can be matched.
+/// Invalid settings of distribution matching.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DistributionConfigError {
-    /// No state to write from, or no noise to compare at.
+    /// No state to start from, or no noise to compare at.
     #[error("distribution {key} must be at least 1, found 0")]
     Zero {
         /// The configuration key.
         key: &'static str,
     },
-    /// Times that are no interval.
+    /// Times that are not an interval.
     #[error(
         "distribution earliest and latest must satisfy 0 <= earliest < latest <= 1, found {earliest} and {latest}"
     )]
     Times {
-        /// The least τ found.
+        /// The smallest time found.
         earliest: f64,
-        /// The largest τ found.
+        /// The largest time found.
         latest: f64,
     },
-    /// A share that is none.
+    /// A share outside [0, 1].
     #[error("distribution paths must be a share between 0 and 1, found {found}")]
     Paths {
         /// The value found.
         found: f64,
     },
-    /// A temperature or a weight that is none.
+    /// A temperature or a weight that is not positive and finite.
     #[error("distribution {key} must be positive and finite, found {found}")]
     Positive {
         /// The configuration key.
@@ -99,11 +107,11 @@ pub enum DistributionConfigError {
 }
 
 impl DistributionConfig {
-    /// Checks that levels, times, shares and weights are what they must be.
+    /// Checks levels, times, shares and weights.
     ///
     /// # Errors
     ///
-    /// The first setting that is impossible.
+    /// Returns the first invalid setting.
     pub fn validate(&self) -> Result<(), DistributionConfigError> {
         let (earliest, latest) = (self.earliest, self.latest);
         for (key, value) in [
@@ -134,7 +142,8 @@ impl DistributionConfig {
     }
 }
 
-/// Trains a two-time denoiser to write in one step, or a few, what the teacher's flow writes in many.
+/// Trains a two-time denoiser to sample in one step, or a few, what the teacher's flow samples in
+/// many.
 #[derive(Clone, Debug)]
 pub struct DistributionObjective<B: Backend> {
     schedule: Schedule,
@@ -144,32 +153,35 @@ pub struct DistributionObjective<B: Backend> {
     prior: Prior<B>,
 }
 
-/// The network times of a row, both τ.
+/// The network times τ of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DistributionRow {
-    /// Of the state that the student writes from.
+    /// Of the state that the student starts from.
     pub level: f64,
     /// Of the noisy states at which teacher and auxiliary are compared.
     pub renoised: Vec<f64>,
-    /// Whether the student learns where the teacher's path leads from here.
+    /// Whether the student also learns the end of the teacher's path from this state.
     pub path: bool,
 }
 
 /// The losses of a batch.
 #[derive(Clone, Debug)]
 pub struct DistributionLosses<A: AutodiffBackend> {
-    /// What the student is trained on, in the graph, `[1]`: only its gradient has a meaning.
+    /// The loss of the student, in the graph, `[1]`. Only its gradient has a meaning.
     pub student: Tensor<A, 1>,
-    /// The contrast under the student's probabilities, positive where it writes what the teacher would not, `[batch · renoisings, length]`: every row
-    /// once, then again.
+    /// The contrast under the student's probabilities, `[batch · renoisings, length]`, positive
+    /// where the student writes what the teacher would not. All rows come once, then again.
     pub contrast: Tensor<A::InnerBackend, 2>,
-    /// What the auxiliary is trained on, its mean cross-entropy against the student's tokens, in the graph, `[1]`.
+    /// The loss of the auxiliary, its mean cross-entropy against the student's tokens, in the
+    /// graph, `[1]`.
     pub auxiliary: Tensor<A, 1>,
 }
 
 impl<B: Backend> DistributionObjective<B> {
-    /// `config` must have been validated; `schedule` is the teacher's (`DitConfig::schedule`), and the student has the same. The `auxiliary`
-    /// learns the distribution of the student's texts. It starts as the teacher; for several levels as the teacher with a second time, the level.
+    /// Creates the objective from a validated `config`. `schedule` is the teacher's
+    /// (`DitConfig::schedule`), and the student has the same. The `auxiliary` learns the
+    /// distribution of the student's texts. It starts as the teacher; for several levels, as the
+    /// teacher with the level as a second time.
     pub fn new(
         schedule: Schedule,
         config: DistributionConfig,
@@ -186,7 +198,7 @@ impl<B: Backend> DistributionObjective<B> {
         }
     }
 
-    /// Times for a whole batch: levels in equal shares, renoising times stratified.
+    /// Draws the times of a whole batch: levels in equal shares, renoising times stratified.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<DistributionRow> {
         let DistributionConfig {
             levels,
@@ -215,26 +227,29 @@ impl<B: Backend> DistributionObjective<B> {
             .collect()
     }
 
-    /// How many of `batch` rows have a path, to the nearest.
+    /// Returns how many of `batch` rows have a path, rounded to the nearest.
     fn path_count(&self, batch: usize) -> usize {
         (batch as f64 * self.config.paths).round() as usize
     }
 
-    /// The noise that the student starts from. The teacher sees it too where it has paths.
+    /// Returns the noise distribution that the student starts from. If there are paths, the teacher
+    /// sees it too.
     pub fn prior(&self, student: &Dit<B>, size: StepSize) -> Prior<B> {
         let teacher = (self.config.paths > 0.0).then(|| self.teacher.embed());
         Prior::for_training(student.embed(), teacher, size.tokens, size.parts)
     }
 
-    /// Noise to put back on what the student writes in `batch` sequences of `length` tokens.
+    /// Draws the noise to add again to the student's texts, `batch` sequences of `length` tokens.
     pub fn renoising<R: Rng + ?Sized>(&self, [batch, length]: [usize; 2], rng: &mut R) -> Noise<B> {
         self.prior.draw(batch * self.config.renoisings, length, rng)
     }
 
-    /// Losses at the given times. The `tokens` `[batch, length]` make the states of levels above 0; the student's noise is `noise`, and
-    /// `renoising` is put back on what it writes ([`renoising`](Self::renoising)).
+    /// Returns the losses at the given times. The `tokens` `[batch, length]` make the states of
+    /// levels above 0. `noise` is the student's, and `renoising` is added again to its texts
+    /// ([`renoising`](Self::renoising)).
     ///
-    /// The `auxiliary` must have the teacher's embedding: no gradient reaches it here, so it keeps that.
+    /// The `auxiliary` must have the teacher's embedding. No gradient reaches the embedding here,
+    /// so it does not change.
     pub fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         [student, auxiliary]: [&Dit<A>; 2],
@@ -254,7 +269,7 @@ impl<B: Backend> DistributionObjective<B> {
         let written = answer.inner().distribution().argmax().repeat_dim(0, times);
         let (answer, level) = (answer.repeat(times), at.tau_s.repeat_dim(0, times));
 
-        // Every row once, then again: as the answers are repeated.
+        // All rows once, then again, in the order of the repeated answers.
         let renoised = |time: usize| rows.iter().map(move |row| row.renoised[time]);
         let times: Vec<TimeRow> = (0..times)
             .flat_map(renoised)
@@ -273,7 +288,7 @@ impl<B: Backend> DistributionObjective<B> {
             .forward(state.clone(), tau.clone(), tau.clone(), &mut Dropout::off())
             .distribution_at(self.config.temperature);
         let state = Tensor::from_inner(state);
-        // Without dropout, as the teacher: what differs between the two is what they have learned.
+        // Without dropout, like the teacher, so that the two differ only in what they have learned.
         let tau = Tensor::from_inner(tau);
         let own = auxiliary.forward(state, tau, level, &mut Dropout::off());
         let shape = written.dims();
@@ -293,7 +308,8 @@ impl<B: Backend> DistributionObjective<B> {
         }
     }
 
-    /// The states that the student writes from. Those at the clock's start are noise alone, as a sampler's are.
+    /// Returns the states that the student starts from. Those at the clock's start are noise alone,
+    /// like a sampler's.
     fn begun<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         student: &Dit<A>,
@@ -316,7 +332,8 @@ impl<B: Backend> DistributionObjective<B> {
         state - student.embed().tokens(tokens) * text
     }
 
-    /// The student's loss against what the teacher's paths lead to, of the rows that have one.
+    /// Returns the student's loss against the ends of the teacher's paths, for the rows that have a
+    /// path.
     fn paths<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         answer: &Prediction<A>,
@@ -357,7 +374,8 @@ impl<B: Backend> DistributionObjective<B> {
     }
 }
 
-/// A contrast below this, summed over tokens and averaged over positions, is rounding and not scaled up.
+/// A smaller contrast, summed over tokens and averaged over positions, is rounding and is not
+/// scaled up.
 const LEAST_CONTRAST: f64 = 1e-3;
 
 impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend> {
@@ -374,7 +392,7 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
         tokens: Tensor<B, 2, Int>,
         step: &TrainingStep<'_, B, Self>,
     ) -> Losses<B> {
-        let auxiliary = step.auxiliary.expect("the loop keeps the auxiliary");
+        let auxiliary = step.auxiliary.expect("the loop provides the auxiliary");
         let rows = step.share(&self.rows(step.batch, &mut step.times()));
         let (shape, noise) = (tokens.dims(), step.noise(tokens.dims()));
         let renoising = self.renoising(shape, &mut step.stream.own(purpose::RENOISING));
@@ -399,7 +417,8 @@ impl<B: AutodiffBackend> Objective<B> for DistributionObjective<B::InnerBackend>
         }
     }
 
-    /// Student and auxiliary are trained; the teacher scores every renoised text and follows its paths.
+    /// Student and auxiliary are trained. The teacher scores every renoised text and follows its
+    /// paths.
     fn evaluations(&self, batch: usize) -> f64 {
         let renoised = batch * self.config.renoisings;
         let paths = self.path_count(batch) as f64;

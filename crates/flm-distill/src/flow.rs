@@ -1,4 +1,4 @@
-//! The flow's own objective: cross-entropy of D_τ(I_t) against the tokens.
+//! The flow's objective: cross-entropy of D_τ(I_t) against the tokens.
 
 use crate::known::known_positions;
 use crate::losses::mean_of;
@@ -24,22 +24,23 @@ pub struct FlowObjective {
     padding: Option<Padding>,
 }
 
-/// What stands behind a text in its row, and what its loss counts.
+/// The padding of rows, and the weight of its loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Padding {
-    /// The token that fills rows, from the one behind the end of the text on.
+    /// The token that fills a row behind the end of its text.
     pub pad: u32,
-    /// The token that ends a text. It is no padding itself, unless it fills rows.
+    /// The token that ends a text. It is not padding itself, unless it also fills rows.
     pub end: u32,
-    /// Weight of the loss of padding, beside 1 for all other tokens.
+    /// Weight of the loss of padding; all other tokens have weight 1.
     pub weight: f64,
 }
 
-/// Before this τ targets are soft, where there are [`References`]: after it a state nearly always tells its row from the others.
+/// Targets are soft before this τ, given [`References`]. After it a state nearly always identifies
+/// its row.
 const SOFT_BEFORE: f64 = 0.5;
 
 impl FlowObjective {
-    /// The objective under the model's time schedule (`DitConfig::schedule`).
+    /// Creates the objective under the model's time schedule (`DitConfig::schedule`).
     pub fn new(schedule: Schedule) -> Self {
         Self {
             schedule,
@@ -50,12 +51,13 @@ impl FlowObjective {
         }
     }
 
-    /// The same with soft targets from so many reference rows a step ([`References`]).
+    /// Adds soft targets from `references` reference rows per step ([`References`]).
     pub fn with_references(self, references: usize) -> Self {
         Self { references, ..self }
     }
 
-    /// The same with some positions of a row known, with this probability of a row ([`known_positions`](crate::known_positions)).
+    /// Makes some positions of a row known, with this probability per row
+    /// ([`known_positions`](crate::known_positions)).
     pub fn with_conditioning(self, probability: f64) -> Self {
         Self {
             conditioning: probability,
@@ -63,8 +65,9 @@ impl FlowObjective {
         }
     }
 
-    /// The same with self-conditioning in this share of the rows. They are evaluated twice; the second evaluation, which is trained, reads the mean of the
-    /// first distribution ([`Dit::forward_after`]). [`score_given`](Self::score_given) goes without it.
+    /// Adds self-conditioning in this share of the rows. They are evaluated twice; the second
+    /// evaluation, which is trained, reads the mean of the first distribution
+    /// ([`Dit::forward_after`]). [`score_given`](Self::score_given) does not use it.
     pub fn with_self_conditioning(self, share: f64) -> Self {
         Self {
             self_conditioning: share,
@@ -72,7 +75,7 @@ impl FlowObjective {
         }
     }
 
-    /// The same with this weight of the loss of padding.
+    /// Sets the weight of the loss of padding.
     pub fn with_padding(self, padding: Padding) -> Self {
         Self {
             padding: (padding.weight != 1.0).then_some(padding),
@@ -80,18 +83,18 @@ impl FlowObjective {
         }
     }
 
-    /// The schedule, whose clock training begins with.
+    /// Returns the schedule, whose clock the training starts with.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 
-    /// Times for a whole batch, stratified in `clock`.
+    /// Draws the times of a whole batch, stratified in `clock`.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, clock: &Clock, rng: &mut R) -> Vec<TimeRow> {
         on_clock(diagonal_rows(batch, rng), clock)
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times, of which nothing is known: against the tokens or, with `references`, against soft targets
-    /// where τ < ½.
+    /// Returns the losses of `tokens` `[batch, length]` without known positions at the given times.
+    /// The targets are the tokens or, with `references`, soft targets where τ < ½.
     pub fn score<A: AutodiffBackend>(
         &self,
         model: &Dit<A>,
@@ -121,7 +124,9 @@ impl FlowObjective {
         Losses::new(score.loss, score.per_token * weighing, kinds(rows))
     }
 
-    /// The mean of what the network believes of the first rows by a first evaluation, zero for the others; nothing if there are none of the first.
+    /// Returns the mean prediction of a first evaluation for the self-conditioned rows, which come
+    /// first, and zeros for the others. Returns `None` if no row is self-conditioned, or if the
+    /// network has no self-conditioning.
     fn earlier<A: AutodiffBackend>(
         &self,
         model: &Dit<A>,
@@ -129,7 +134,7 @@ impl FlowObjective {
         times: &RowTimes<A>,
     ) -> Option<Tensor<A, 3>> {
         let [batch, length, width] = state.dims();
-        // Times are in random order, so the first rows are any rows.
+        // Times are in random order, so the first rows are a random choice.
         let asked = (batch as f64 * self.self_conditioning).round() as usize;
         if asked == 0 || !model.hears_earlier() {
             return None;
@@ -148,7 +153,7 @@ impl FlowObjective {
         Some(Tensor::from_inner(mean))
     }
 
-    /// What the loss of each of `tokens` counts, beside 1.
+    /// Returns the weight of the loss of each of `tokens`, relative to 1.
     fn weighing<A: AutodiffBackend>(
         &self,
         tokens: Tensor<A, 2, Int>,
@@ -166,12 +171,13 @@ impl FlowObjective {
         padding * (weight - 1.0) + 1.0
     }
 
-    /// The same where some positions are `known`, row by row: the network sees them clean, at time 1, and nothing is asked about them. Their loss is zero
-    /// in the mean over all tokens, so a batch of which more is known pulls less.
+    /// Returns the losses with some positions `known`, row by row. The network sees known positions
+    /// clean, at time 1, and does not predict them. Their loss is zero in the mean over all tokens,
+    /// so a batch with more known positions has a smaller gradient.
     ///
     /// # Panics
     ///
-    /// If `known` is not as long as the tokens.
+    /// Panics if `known` is not as long as the tokens.
     pub fn score_given<A: AutodiffBackend>(
         &self,
         model: &Dit<A>,
@@ -256,7 +262,7 @@ mod tests {
 
     const SHAPE: [usize; 2] = [2, 4];
 
-    /// A network whose every parameter is drawn.
+    /// A network with all parameters drawn at random.
     fn loud() -> Dit<Train> {
         drawn(&DitConfig::new(9, 4, 16, 1, 2))
     }
@@ -301,7 +307,7 @@ mod tests {
         let plain = objective.score(&model, tokens(), None, &noise(1), &rows, off);
         let given = losses(&model, &[false; 8], 1);
         for (found, expected) in flat(given.per_token).into_iter().zip(flat(plain.per_token)) {
-            // The same sums of f32, fused and not.
+            // The same sums in f32, fused and not.
             assert!((found - expected).abs() < 1e-4, "{found} {expected}");
         }
     }
@@ -322,7 +328,7 @@ mod tests {
             panic!("one number")
         };
         assert!((trained - mean).abs() < 1e-6, "{trained} {mean}");
-        // Other noise at the known positions alone.
+        // Different noise at the known positions alone.
         let here = Tensor::<Flex, 2>::from_floats(
             [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]],
             &Default::default(),
@@ -345,7 +351,7 @@ mod tests {
         let model = loud();
         let rows = [0.3, 0.6].map(TimeRow::diagonal);
         let objective = FlowObjective::new(Schedule::new(9).unwrap());
-        // Without noise a token's vector is seen where the token stands, and nowhere else.
+        // Without noise a token's vector is seen only at the token's own position.
         let none = Noise::pinned(Tensor::zeros([2, 4, 9], &Default::default()));
         let mut known = [false; 8];
         known[1] = true;
@@ -381,7 +387,7 @@ mod tests {
         assert_eq!(Objective::<Train>::evaluations(&told, 8), 8.0 * 3.5);
         let losses = |objective| flat(all_losses(objective, &model).per_token);
         let (alone, found) = (losses(&plain), losses(&told));
-        // Of two rows the first is evaluated twice.
+        // Of the two rows the first is evaluated twice.
         assert_eq!(alone[4..], found[4..]);
         let times = RowTimes::<Train>::of(
             &[0.3, 0.6].map(TimeRow::diagonal),
@@ -407,7 +413,7 @@ mod tests {
     fn padding_weighs_what_it_should() {
         let model = loud();
         let schedule = Schedule::new(9).unwrap();
-        // 3 ends the first text; a pad before any end is a token as any other.
+        // 3 ends the first text. A pad before any end is an ordinary token.
         let tokens = [[3, 4, 4, 4], [4, 1, 2, 3]];
         let rows = [0.3, 0.6].map(TimeRow::diagonal);
         let losses = |objective: &FlowObjective| {

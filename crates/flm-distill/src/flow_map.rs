@@ -1,4 +1,4 @@
-//! Distilling a flow map: what all the ways of doing it share.
+//! Flow map distillation: the parts that all objectives share.
 
 use crate::losses::mean_of;
 use crate::off_diagonal::path::rounds;
@@ -19,7 +19,8 @@ use rand::Rng;
 /// Trains a two-time denoiser δ_{s,t}: on the diagonal towards the denoiser, off it by an
 /// [`OffDiagonal`](crate::OffDiagonal) loss.
 ///
-/// The teacher is frozen. Without one the diagonal learns from the tokens, which is self-distillation.
+/// The teacher is frozen. Without a teacher the diagonal learns from the tokens, which is
+/// self-distillation.
 #[derive(Clone, Debug)]
 pub struct FlowMapObjective<B: Backend> {
     schedule: Schedule,
@@ -28,24 +29,26 @@ pub struct FlowMapObjective<B: Backend> {
 }
 
 impl<B: Backend> FlowMapObjective<B> {
-    /// `config` must have been validated; `schedule` is the student's (`DitConfig::schedule`), and the teacher has the same.
+    /// Creates the objective from a validated `config`. `schedule` is the student's
+    /// (`DitConfig::schedule`), and the teacher has the same.
     ///
     /// # Panics
     ///
-    /// If the objective is `path` and there is no teacher, or one that has a type of its own: the [residual recipe](crate::ResidualObjective) or
-    /// [distribution matching](crate::DistributionObjective).
+    /// Panics if the objective is `path` and there is no teacher, or if the objective has its own
+    /// type: the [residual recipe](crate::ResidualObjective) or [distribution
+    /// matching](crate::DistributionObjective).
     pub fn new(schedule: Schedule, config: FlowMapConfig, teacher: Option<Dit<B>>) -> Self {
         assert!(
             !matches!(
                 config.objective,
                 ObjectiveKind::Residual | ObjectiveKind::Distribution
             ),
-            "{} has an objective of its own",
+            "{} has its own objective type",
             config.objective.name()
         );
         assert!(
             config.objective != ObjectiveKind::Path || teacher.is_some(),
-            "a path is a teacher's"
+            "the path objective requires a teacher"
         );
         Self {
             schedule,
@@ -54,7 +57,8 @@ impl<B: Backend> FlowMapObjective<B> {
         }
     }
 
-    /// Times for the whole batch of a step, from 0, of `steps`, in the configured shares, diagonal rows first.
+    /// Draws the times of the whole batch for `step` of `steps`, counted from 0, in the configured
+    /// shares, diagonal rows first.
     pub fn rows<R: Rng + ?Sized>(
         &self,
         batch: usize,
@@ -64,7 +68,7 @@ impl<B: Backend> FlowMapObjective<B> {
         let config = &self.config;
         let rows = if config.objective == ObjectiveKind::Path {
             let rounds = u64::from(rounds(config.segments));
-            // Validation draws as at the end.
+            // Validation draws as in the last round.
             let round = (step.saturating_mul(rounds) / steps.max(1)).min(rounds - 1);
             let segments = config.segments >> round;
             segment_rows(batch, config.diagonal, segments, rng)
@@ -80,12 +84,13 @@ impl<B: Backend> FlowMapObjective<B> {
         on_clock(rows, self.schedule.clock())
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times, diagonal rows first. `average` are the student's averaged weights, needed
-    /// for [`TargetNetwork::Average`].
+    /// Returns the losses of `tokens` `[batch, length]` at the given times, diagonal rows first.
+    /// `average` is the student with averaged weights, needed for [`TargetNetwork::Average`].
     ///
     /// # Panics
     ///
-    /// If there are no rows, or if an average is asked for and is not there or the noise is too narrow for it.
+    /// Panics if there are no rows, or if the target uses the average and `average` is `None` or
+    /// the noise is narrow.
     pub fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         student: &Dit<A>,
@@ -125,7 +130,8 @@ impl<B: Backend> FlowMapObjective<B> {
         )
     }
 
-    /// Losses on the diagonal, then off it, weighted so that their sum is the mean over all.
+    /// Returns the losses on the diagonal, then off it, each weighted as its part of the mean over
+    /// all rows.
     fn weighted_scores<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         answer: &Answer<'_, A>,
@@ -171,7 +177,7 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
     type Network = Dit<B>;
     type Shared = Prior<B::InnerBackend>;
 
-    /// The average sees noise as wide as the vocabulary only.
+    /// Only V-wide noise can be seen by the average too.
     fn shared(&self, network: &Inner<B, Dit<B>>, size: StepSize) -> Self::Shared {
         if self.config.target == TargetNetwork::Average {
             return Prior::wide(network.embed());
@@ -202,7 +208,7 @@ impl<B: AutodiffBackend> Objective<B> for FlowMapObjective<B::InnerBackend> {
     }
 }
 
-/// Losses on the diagonal: against the teacher's D_t(I_t), or against the tokens themselves.
+/// Returns the losses on the diagonal, against the teacher's D_t(I_t) or against the tokens.
 fn diagonal<A: AutodiffBackend>(
     prediction: &Prediction<A>,
     tokens: Tensor<A, 2, Int>,

@@ -1,11 +1,13 @@
-//! Which positions of a row are known in training.
+//! Which positions of a row are known during training.
 
 use rand::{Rng, RngExt};
 
-/// Which positions of `[rows, length]` are known, row by row: with this probability of a row some, and otherwise none.
+/// Draws the known positions of `[rows, length]`, row by row. With the given probability a row has
+/// known positions, and otherwise none.
 ///
-/// Those that are known stand before a cut, behind a cut, or outside of two: as a text that is gone on with, one that is led up to, or one with a hole.
-/// Which of the three is as likely as another, and so is every pair of cuts that leaves something open.
+/// Known positions lie before a cut, behind a cut, or outside two cuts. The model then continues a
+/// text, writes the text before a known end, or fills a hole. The three cases are equally likely,
+/// and so are all pairs of distinct cuts.
 pub fn known_positions<R: Rng + ?Sized>(
     [rows, length]: [usize; 2],
     probability: f64,
@@ -16,7 +18,7 @@ pub fn known_positions<R: Rng + ?Sized>(
         if rng.random::<f64>() >= probability {
             continue;
         }
-        // Two of the length + 1 places between tokens, different ones.
+        // Two different cuts out of length + 1: before, between and behind the tokens.
         let (a, b) = (rng.random_range(0..=length), rng.random_range(0..length));
         let b = if b >= a { b + 1 } else { b };
         let open = match (rng.random_range(0..3), a.min(b), a.max(b)) {
@@ -55,8 +57,9 @@ mod tests {
             some += usize::from(open.len() < length);
             holes += usize::from(row[0] && row[length - 1]);
         }
-        // Of the 21 pairs of cuts (0, b) and (a, 6) leave nothing known for a beginning and an end, 6 each, and (0, 6) for both. Holes inside have
-        // 0 < a < b < 6: 10 pairs.
+        // Of the 21 pairs of cuts, the 6 pairs (0, b) leave no known beginning, the 6 pairs (a, 6)
+        // leave no known end, and the pair (0, 6) leaves neither. Holes inside need 0 < a < b < 6:
+        // 10 pairs.
         let expect = |found: usize, share: f64| {
             let mean = ROWS as f64 * share;
             // Five standard deviations: false alarm about 6e-7.

@@ -1,9 +1,13 @@
-//! What a flow and its flow map are trained towards.
+//! Training objectives of flows and flow maps.
 //!
-//! A *flow* learns to denoise: [`FlowObjective`] scores D_τ(I_t) against the tokens. Its *flow map* learns to jump:
-//! [`FlowMapObjective`] draws δ_{s,t} on the diagonal s = t to the denoiser (of a frozen teacher, or to the tokens: then it
-//! distills itself) and off the diagonal by an [`OffDiagonal`] loss: [`Semigroup`], [`Lagrangian`], [`Eulerian`],
-//! [`Ecld`] or [`Consistency`]. The recipe of two networks, of the paper's first version, stands beside it: [`ResidualObjective`], then [`ResidualStudent`].
+//! A *flow* learns to denoise: [`FlowObjective`] scores D_τ(I_t) against the tokens. Its *flow map*
+//! learns to jump: [`FlowMapObjective`] trains δ_{s,t}. On the diagonal s = t the target is the
+//! denoiser of a frozen teacher, or the tokens in self-distillation. Off the diagonal the target
+//! comes from an [`OffDiagonal`] loss: [`Semigroup`], [`Lagrangian`], [`Eulerian`], [`Ecld`],
+//! [`Consistency`] or [`Path`].
+//!
+//! [`DistributionObjective`] matches distributions instead of trajectories. The recipe with two
+//! networks from the paper's first version is [`ResidualObjective`], then [`ResidualStudent`].
 //!
 //! ```
 //! use flm_distill::{FlowMapConfig, RowKind, flow_map_rows};
@@ -15,8 +19,8 @@
 //! assert_eq!(rows.iter().filter(|row| row.kind == RowKind::Diagonal).count(), 64);
 //! ```
 //!
-//! The crate knows objectives and nothing of optimizers, data or files: the loop is `flm-train`'s. Times and noise are
-//! passed in, so a loss can be pinned to golden numbers.
+//! The crate contains no optimizers, data or files; the training loop is in `flm-train`. Times and
+//! noise are arguments, so tests can pin a loss to golden numbers.
 
 mod batch;
 mod config;
@@ -46,7 +50,7 @@ pub use off_diagonal::*;
 pub use residual::{ResidualObjective, ResidualStudent};
 pub use rows::{Midpoint, RowKind, TimeRow, diagonal_rows, flow_map_rows};
 
-/// The snippets of the README compile.
+/// Compiles the snippets of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

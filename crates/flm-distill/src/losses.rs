@@ -1,8 +1,8 @@
-//! Weights of a loss.
+//! Weights of losses.
 
 use burn::tensor::{Tensor, backend::Backend};
 
-/// Weights with which `[rows, length]` losses are their part of a mean over `batch` rows.
+/// Returns weights that make `[rows, length]` losses their part of a mean over `batch` rows.
 pub(crate) fn mean_of<B: Backend>(
     [rows, length]: [usize; 2],
     batch: usize,

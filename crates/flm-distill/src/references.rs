@@ -1,18 +1,22 @@
-//! Soft targets: the posterior over reference rows in the place of the one row that a noisy state was made from.
+//! Soft targets: the posterior over reference rows, instead of the one row that a noisy state was
+//! made from.
 //!
-//! Where time is early a state says little about its row: many rows of the corpus could have given it, and the row that did is one draw of a wide
-//! posterior. With rows y_j for reference, this one among them, the target is Σ w_j·y_j with w_j ∝ p(I_t | y_j)
-//! ([stable target field](https://arxiv.org/abs/2302.00670)): the same minimum as n grows, and gradients that vary less.
+//! At an early time a state says little about its row. Many rows of the corpus could have produced
+//! it, and the true row is one draw from a wide posterior. With reference rows y_j, the true row
+//! among them, the target is Σ w_j·y_j with w_j ∝ p(I_t | y_j) ([stable target
+//! field](https://arxiv.org/abs/2302.00670)). The minimum stays the same as n grows, and the
+//! gradients vary less.
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 use flm_denoiser::{Dit, Noise, TokenDistribution};
 use flm_objective::References;
 
-/// Shares below this are left out.
+/// Smaller shares are left out.
 const LEAST_SHARE: f32 = 1e-5;
 
-/// The soft target of each row of `tokens` `[batch, length]`, seen with `noise` at the times `t`: of those with `soft` set the posterior over
-/// references and row, of others the row itself.
+/// Returns the targets of the rows `tokens` `[batch, length]`, seen with `noise` at the times `t`.
+/// A row with `soft` set gets the posterior over the references and itself; any other row is its
+/// own target.
 pub(crate) fn soft_targets<B: Backend>(
     references: References<'_>,
     model: &Dit<B>,
@@ -50,13 +54,13 @@ pub(crate) fn soft_targets<B: Backend>(
     TokenDistribution::of_sequences(shares, ids, [length, vocab], &device)
 }
 
-/// log p of a row: the sum over its positions.
+/// Returns log p of a row: the sum over its positions.
 fn sum(likelihoods: &[f32], row: &[u32], vocab: usize) -> f32 {
     let at = likelihoods.chunks_exact(vocab).zip(row);
     at.map(|(likelihoods, &id)| likelihoods[id as usize]).sum()
 }
 
-/// Logarithms of weights become shares that sum to one; small ones go.
+/// Turns logarithms of weights into shares that sum to one, and drops small shares.
 fn normalize(shares: &mut Vec<(usize, f32)>) {
     let total = |shares: &[(usize, f32)]| shares.iter().map(|(_, share)| share).sum::<f32>();
     let largest = shares
@@ -148,7 +152,7 @@ mod tests {
             for (position, expected) in expected.iter().enumerate() {
                 for (v, expected) in expected.iter().enumerate() {
                     let found = f64::from(found[(row * 3 + position) * 5 + v]);
-                    // Shares below 1e-5 are left out, and logarithms of order ten are of f32.
+                    // Shares below 1e-5 are left out, and logarithms of order ten are in f32.
                     assert!((found - expected).abs() < 1e-4, "{found} {expected}");
                 }
             }

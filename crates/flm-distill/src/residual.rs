@@ -1,7 +1,9 @@
-//! The residual recipe, of the paper's first version: a frozen denoiser and a second network beside it, and one network made of both.
+//! The residual recipe of the paper's first version: a second network added to a frozen denoiser,
+//! then one network distilled from both.
 //!
-//! X_{s,t}(x) = x + (t−s)·b_s(x) + ½(t−s)²·g_{s,t}(x), see [`flm_denoiser::Residual`]. [`ResidualObjective`] trains g,
-//! [`ResidualStudent`] a flow map of one network that goes where the two go.
+//! X_{s,t}(x) = x + (t−s)·b_s(x) + ½(t−s)²·g_{s,t}(x), see [`flm_denoiser::Residual`].
+//! [`ResidualObjective`] trains g. [`ResidualStudent`] trains a flow map of one network with the
+//! same endpoints.
 
 mod jump;
 mod student;
@@ -22,25 +24,27 @@ use flm_simplex::interpolant::{interpolate, rows};
 use jump::Jump;
 use rand::{Rng, RngExt};
 
-/// Trains the second network, g, so that two half jumps make a whole one: the loss of a token is
-/// Σ_V (sg\[x + (1−s)·b̂\] − D_s − ½(t−s)(1−s)·g_{s,t})², where b̂ is the average velocity along the way from s over u to t
-/// (`mathematics.md`, section 4).
+/// Trains the second network, g, so that two half jumps equal a whole one.
 ///
-/// The state x cancels (`residual/jump.rs`): what is V wide are answers of the networks, which the head makes a run of positions at a time.
+/// The loss of a token is Σ_V (sg\[x + (1−s)·b̂\] − D_s − ½(t−s)(1−s)·g_{s,t})², where b̂ is the
+/// average velocity along the way from s over u to t (`mathematics.md`, section 4).
+///
+/// The state x cancels (`residual/jump.rs`). Only network answers are V wide, and the head computes
+/// them a run of positions at a time.
 #[derive(Clone, Debug)]
 pub struct ResidualObjective<B: Backend> {
     schedule: Schedule,
     denoiser: Dit<B>,
 }
 
-/// Probability with which a row of g's training is the whole way from 0 to 1.
+/// The probability that a training row of g spans the whole way from 0 to 1.
 const BOUNDARY: f64 = 1.0 / 64.0;
 
 /// The shortest jump, in τ.
 const SHORTEST: f64 = 1e-6;
 
-/// Times for a batch, each row for itself: the whole way with probability `boundary`, otherwise w = max(U, 1e-6) wide from
-/// τ_s = U′·(1−w) on.
+/// Draws the times of a batch, each row independently. A row spans the whole way with probability
+/// `boundary`. Otherwise its width is w = max(U, 1e-6), starting at τ_s = U′·(1−w).
 fn residual_rows<R: Rng + ?Sized>(batch: usize, boundary: f64, rng: &mut R) -> Vec<TimeRow> {
     (0..batch)
         .map(|_| {
@@ -56,17 +60,18 @@ fn residual_rows<R: Rng + ?Sized>(batch: usize, boundary: f64, rng: &mut R) -> V
 }
 
 impl<B: Backend> ResidualObjective<B> {
-    /// `schedule` is that of both networks (`DitConfig::schedule`).
+    /// Creates the objective; `schedule` is that of both networks (`DitConfig::schedule`).
     pub fn new(schedule: Schedule, denoiser: Dit<B>) -> Self {
         Self { schedule, denoiser }
     }
 
-    /// Times for a whole batch.
+    /// Draws the times of a whole batch.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
         on_clock(residual_rows(batch, BOUNDARY, rng), self.schedule.clock())
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times for g, the network in training.
+    /// Returns the losses of `tokens` `[batch, length]` at the given times for g, the network in
+    /// training.
     pub fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         second: &Dit<A>,
@@ -96,7 +101,7 @@ impl<B: Backend> ResidualObjective<B> {
         Losses::new(score.loss, score.per_token, kinds(rows))
     }
 
-    /// What `scale`·g_{s,t} is drawn to, by g as it stands at `state`, I_s as it sees it.
+    /// Returns the target of `scale`·g_{s,t}, from the current g at `state`, I_s as g sees it.
     fn target(
         &self,
         second: &Dit<B>,
@@ -118,7 +123,7 @@ impl<B: Backend> ResidualObjective<B> {
         let first = second
             .forward(state.clone(), tau_s, tau_u.clone(), &mut off)
             .outputs();
-        // X_{s,u} as either network sees it.
+        // X_{s,u} as each network sees it.
         let kept = column(|jump| 1.0 - jump.share);
         let moved = clean
             .clone()
@@ -159,13 +164,13 @@ impl<B: AutodiffBackend> Objective<B> for ResidualObjective<B::InnerBackend> {
         step.with_dropout(|dropout| self.score(network, tokens, &noise, &rows, dropout))
     }
 
-    /// g forward and back, and either network twice for the target.
+    /// A forward and a backward pass of g, and each network twice for the target.
     fn evaluations(&self, batch: usize) -> f64 {
         batch as f64 * (TRAINED + 4.0)
     }
 }
 
-/// A number of each jump, `[rows]`.
+/// Returns one number of each jump, `[rows]`.
 fn column<B: Backend>(jumps: &[Jump], of: fn(&Jump) -> f64, device: &B::Device) -> Tensor<B, 1> {
     rows(&jumps.iter().map(of).collect::<Vec<f64>>(), device)
 }

@@ -1,23 +1,23 @@
-//! Which times each row of a batch is trained at.
+//! The training times of each row of a batch.
 
 use flm_simplex::Clock;
 use flm_simplex::times::stratified;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// What a row of a batch teaches.
+/// The part of the objective that a row trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
     /// s = t: the denoiser itself.
     Diagonal,
     /// (s, t) = (0, 1): the jump of one-step generation.
     Boundary,
-    /// Any other s < t: the flow map in between.
+    /// Any other s < t: the flow map between the two.
     OffDiagonal,
 }
 
 impl RowKind {
-    /// The name under which its loss is reported.
+    /// Returns the name under which the row's loss is reported.
     pub fn name(self) -> &'static str {
         match self {
             Self::Diagonal => "diagonal",
@@ -38,10 +38,11 @@ pub enum Midpoint {
     Random,
 }
 
-/// The network times of a row: from `tau_s` to `tau_t` by way of `tau_u`. On the diagonal the three are equal.
+/// The network times of a row: from `tau_s` over `tau_u` to `tau_t`. On the diagonal the three are
+/// equal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TimeRow {
-    /// What the row teaches.
+    /// The part of the objective that the row trains.
     pub kind: RowKind,
     /// τ of the state.
     pub tau_s: f64,
@@ -52,7 +53,7 @@ pub struct TimeRow {
 }
 
 impl TimeRow {
-    /// A row on the diagonal.
+    /// Creates a row on the diagonal.
     pub fn diagonal(tau: f64) -> Self {
         Self {
             kind: RowKind::Diagonal,
@@ -62,7 +63,7 @@ impl TimeRow {
         }
     }
 
-    /// A row off the diagonal, its midpoint half way in τ.
+    /// Creates a row off the diagonal, with its midpoint half way in τ.
     pub fn span(kind: RowKind, tau_s: f64, tau_t: f64) -> Self {
         Self {
             kind,
@@ -73,12 +74,12 @@ impl TimeRow {
     }
 }
 
-/// The names under which the losses of rows are reported.
+/// Returns the names under which the losses of rows are reported.
 pub(crate) fn kinds(rows: &[TimeRow]) -> Vec<&'static str> {
     rows.iter().map(|row| row.kind.name()).collect()
 }
 
-/// The same rows on a clock: what was a share of the whole time becomes its τ.
+/// Returns the rows on a clock: a share of the whole time becomes its τ.
 pub(crate) fn on_clock(rows: Vec<TimeRow>, clock: &Clock) -> Vec<TimeRow> {
     let on_clock = |row: TimeRow| TimeRow {
         kind: row.kind,
@@ -89,7 +90,7 @@ pub(crate) fn on_clock(rows: Vec<TimeRow>, clock: &Clock) -> Vec<TimeRow> {
     rows.into_iter().map(on_clock).collect()
 }
 
-/// Diagonal rows only, stratified in τ.
+/// Draws diagonal rows only, stratified in τ.
 pub fn diagonal_rows<R: Rng + ?Sized>(batch: usize, rng: &mut R) -> Vec<TimeRow> {
     stratified(batch, rng)
         .into_iter()
@@ -97,16 +98,16 @@ pub fn diagonal_rows<R: Rng + ?Sized>(batch: usize, rng: &mut R) -> Vec<TimeRow>
         .collect()
 }
 
-/// How many of `batch` rows are diagonal, to the nearest.
+/// Returns how many of `batch` rows are diagonal, rounded to the nearest.
 pub(crate) fn diagonal_count(batch: usize, share: f64) -> usize {
     (batch as f64 * share).round() as usize
 }
 
-/// A batch for a flow map, split in fixed shares (`mathematics.md`, section 4): diagonal rows first, then boundary rows,
-/// then rows of a width w ~ U(0, 1) starting at τ_s ~ U(0, 1 − w).
+/// Draws the times of a flow map batch in fixed shares (`mathematics.md`, section 4): diagonal rows
+/// first, then boundary rows, then rows of a width w ~ U(0, 1) starting at τ_s ~ U(0, 1 − w).
 ///
-/// `diagonal` is the share of diagonal rows, `boundary` the share of boundary rows among the others; counts are rounded
-/// to the nearest row. `midpoint` says where jumps are cut.
+/// `diagonal` is the share of diagonal rows, and `boundary` is the share of boundary rows among the
+/// others. Counts are rounded to the nearest row. `midpoint` selects where jumps are cut.
 pub fn flow_map_rows<R: Rng + ?Sized>(
     batch: usize,
     diagonal: f64,
@@ -131,7 +132,8 @@ pub fn flow_map_rows<R: Rng + ?Sized>(
     rows
 }
 
-/// Diagonal rows first, then rows over one of `segments` equal parts of τ each, all parts as often as can be.
+/// Draws diagonal rows first, then rows over one of `segments` equal parts of τ each. All parts
+/// occur equally often, as far as the count allows.
 pub(crate) fn segment_rows<R: Rng + ?Sized>(
     batch: usize,
     diagonal: f64,

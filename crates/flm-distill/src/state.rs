@@ -1,4 +1,4 @@
-//! Times of a batch as tensors.
+//! The times of a batch as tensors.
 
 use crate::rows::TimeRow;
 use burn::tensor::{Tensor, backend::Backend};

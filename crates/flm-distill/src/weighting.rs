@@ -1,27 +1,30 @@
-//! Losses under the weight that is learned beside a flow map.
+//! Losses under a weight that is learned together with the flow map.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use flm_denoiser::{Dit, Score};
 
-/// The learned weight w of each row's loss, if the network has one ([`flm_denoiser::LossWeight`]): ℓ is trained as e^(−w)·ℓ + w.
+/// The learned weight w of each row's loss, if the network has one ([`flm_denoiser::LossWeight`]).
+/// The training loss is e^(−w)·ℓ + w.
 pub(crate) struct Weighting<A: AutodiffBackend>(Option<Tensor<A, 1>>);
 
 impl<A: AutodiffBackend> Weighting<A> {
-    /// The weights at the times τ_s `[rows]`.
+    /// Returns the weights at the times τ_s `[rows]`.
     pub(crate) fn of(student: &Dit<A>, tau_s: Tensor<A, 1>) -> Self {
         Self(student.loss_weight(tau_s))
     }
 
-    /// Those of `count` rows from `first` on.
+    /// Returns the weights of `count` rows from `first` on.
     pub(crate) fn narrow(&self, first: usize, count: usize) -> Self {
         let part = |w: &Tensor<A, 1>| w.clone().narrow(0, first, count);
         Self(self.0.as_ref().map(part))
     }
 
-    /// What `score` makes of the losses `[rows, length]` with `weights`, under the learned ones: the sum of weight·(e^(−w)·ℓ + w).
+    /// Scores losses `[rows, length]` with `weights` under the learned ones: the sum of
+    /// weight·(e^(−w)·ℓ + w). `score` computes the sum of weight·ℓ.
     ///
-    /// The network's gradient is scaled by e^(−w), and w has its own, 1 − e^(−w)·ℓ. The loss of each token stays ℓ.
+    /// The network's gradient is scaled by e^(−w), and the gradient of w is weight·(1 − e^(−w)·ℓ).
+    /// The loss of each token stays ℓ.
     pub(crate) fn score(
         &self,
         weights: Tensor<A::InnerBackend, 2>,
@@ -35,7 +38,7 @@ impl<A: AutodiffBackend> Weighting<A> {
         let rows =
             |x: Tensor<A::InnerBackend, 2>| Tensor::<A, 1>::from_inner(x.sum_dim(1).squeeze_dim(1));
         let losses = rows(weights.clone() * scored.per_token.clone());
-        // Zero, but for its gradient: e^(−w)·ℓ is in the score already.
+        // Zero, but with a gradient to w: the score already contains e^(−w)·ℓ.
         let damped = (w.clone().neg().exp() - Tensor::from_inner(damping)) * losses;
         let own = w.clone() * rows(weights);
         Score {
@@ -53,7 +56,7 @@ mod tests {
 
     type Train = Autodiff<Flex>;
 
-    /// A score of losses that are the squares of `x` `[2, 3]`.
+    /// Scores losses that are the squares of `x` `[2, 3]`.
     fn squares(x: &Tensor<Train, 2>, weights: Tensor<Flex, 2>) -> Score<Train> {
         let per_token = x.clone() * x.clone();
         Score {
@@ -100,7 +103,8 @@ mod tests {
                 }
             }
         }
-        // At w = 0 the loss is the plain one, and so is the network's gradient; that of w is the weight times 1 − ℓ.
+        // At w = 0 the loss and the network's gradient are the plain ones. The gradient of w is the
+        // weight times 1 − ℓ.
         let plain = squares(&x, weights());
         let w = Tensor::<Train, 1>::zeros([2], &device).require_grad();
         let score = Weighting(Some(w.clone())).score(weights(), |weights| squares(&x, weights));

@@ -1,4 +1,4 @@
-//! The kernels agree with the compositions they stand for.
+//! Tests that the kernels agree with the compositions.
 
 mod cases;
 mod dual;
@@ -13,11 +13,12 @@ use cases::{Input, Operation};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Largest difference between a kernel and its composition, relative to the largest value of the tensor.
+/// Largest difference between a kernel and its composition, relative to the largest value of the
+/// tensor.
 ///
-/// Sums of up to 20,000 terms in other orders differ by some 1e-6. An exponential turns the absolute error of its argument
-/// into a relative one, and a capped logit over a temperature of ½ is 60 times a tanh good to 4e-7. A forgotten term shows at
-/// 1e-3 and above.
+/// Sums of up to 20,000 terms in different orders differ by about 1e-6. An exponential turns the
+/// absolute error of its argument into a relative one, and a capped logit over a temperature of ½
+/// is 60 times a tanh with an error of 4e-7. A missing term shows at 1e-3 and above.
 const TOLERANCE: f32 = 3e-5;
 
 /// Values of the leaves: roughly normal (a sum of twelve uniforms), times each input's scale.
@@ -38,9 +39,10 @@ fn flat(tensor: Tensor<Flex, 1>) -> Vec<f32> {
     tensor.into_data().to_vec().unwrap()
 }
 
-/// The values of `function` and the gradient to each leaf, nothing for those that ask for none.
+/// Returns the values of `function` and the gradient to each leaf, `None` for leaves that are not
+/// tracked.
 ///
-/// The outputs are weighted one by one, so that a gradient that ends up in the wrong row shows.
+/// Each output has its own weight, so that a gradient in the wrong row is detected.
 fn run(
     values: &[Vec<f32>],
     tracked: &[bool],
@@ -73,7 +75,8 @@ fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0_f32, |max, b| max.max(b.abs()));
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        // Gradients that cancel to nothing (a softmax of one entry, a norm of two) are compared with one, the size of their terms.
+        // Gradients that cancel to zero (a softmax of one entry, a norm of two) are compared with
+        // one, the size of their terms.
         let bound = TOLERANCE * if largest > 1e-3 { largest } else { 1.0 };
         assert!(
             (a - b).abs() <= bound,
@@ -160,7 +163,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn what_is_not_a_number_stays_so_in_its_own_row() {
     for case in cases::all() {
-        // Nobody sees the last position: a kernel does not read it for the others, and a composition multiplies it by zero.
+        // No other position sees the last one: a kernel does not read it for them, and a
+        // composition multiplies it by zero.
         if matches!(case.operation, Operation::Attention(attention) if attention.causal) {
             continue;
         }
@@ -181,7 +185,7 @@ fn what_is_not_a_number_stays_so_in_its_own_row() {
         };
         assert!(found.iter().any(|value| value.is_nan()), "{case:?}");
         assert_eq!(pattern(&found), pattern(&expected), "{case:?}");
-        // The gradients of a residual and a product are made of the other inputs alone.
+        // The gradients of a residual and a product depend on the other inputs only.
         if !matches!(
             case.operation,
             Operation::Residual { .. } | Operation::Linear
@@ -215,7 +219,7 @@ fn wrong_shapes_are_named() {
             zeros([2, 2, 8]),
             None
         ))),
-        "gated_residual: gate must have shape [2, 1, 8] beside x of shape [2, 3, 8], found [2, 2, 8]"
+        "gated_residual: gate must have shape [2, 1, 8] to match x of shape [2, 3, 8], found [2, 2, 8]"
     );
     assert_eq!(
         message(|| drop(crate::norm_modulate(crate::Modulated {
@@ -225,7 +229,7 @@ fn wrong_shapes_are_named() {
             scale: zeros([2, 1, 8]),
             epsilon: 1e-5,
         }))),
-        "norm_modulate: weight must have shape [8] beside x of shape [2, 3, 8], found [4]"
+        "norm_modulate: weight must have shape [8] to match x of shape [2, 3, 8], found [4]"
     );
     fn attention(heads: usize) -> crate::Attention {
         crate::Attention {
@@ -239,7 +243,7 @@ fn wrong_shapes_are_named() {
             let rope = crate::Rope::new(3, 4, 10_000.0, &Default::default());
             drop(crate::attention(zeros([2, 5, 24]), &rope, attention(2)));
         }),
-        "attention: a table of rope must have shape [5, 2] beside qkv of shape [2, 5, 24], found [3, 2]"
+        "attention: a table of rope must have shape [5, 2] to match qkv of shape [2, 5, 24], found [3, 2]"
     );
     assert_eq!(
         message(|| {
@@ -254,7 +258,7 @@ fn wrong_shapes_are_named() {
             let target = crate::Target::Distributions(zeros([4, 6]));
             drop(crate::capped_loss(zeros([4, 5]), zeros([5]), target, 30.0));
         }),
-        "capped_loss: target must have shape [4, 5] beside product of shape [4, 5], found [4, 6]"
+        "capped_loss: target must have shape [4, 5] to match product of shape [4, 5], found [4, 6]"
     );
     assert_eq!(
         message(|| {
@@ -263,15 +267,15 @@ fn wrong_shapes_are_named() {
             let bias = Tensor::zeros([5], &Default::default());
             drop(crate::capped_loss(product, bias, ids, 30.0));
         }),
-        "capped_loss: ids must lie below the vocabulary's 5 tokens, found 5"
+        "capped_loss: ids must be below the vocabulary size 5, found 5"
     );
     assert_eq!(
         message(|| drop(crate::capped_softmax(zeros([4, 5]), zeros([4]), 30.0, 1.0))),
-        "capped_softmax: bias must have shape [5] beside product of shape [4, 5], found [4]"
+        "capped_softmax: bias must have shape [5] to match product of shape [4, 5], found [4]"
     );
     assert_eq!(
         message(|| drop(crate::linear(zeros([2, 3, 8]), zeros([4, 8]), None))),
-        "linear: weight must have shape [8, 8] beside x of shape [2, 3, 8], found [4, 8]"
+        "linear: weight must have shape [8, 8] to match x of shape [2, 3, 8], found [4, 8]"
     );
     assert_eq!(
         message(|| drop(crate::gated_residual(

@@ -13,7 +13,7 @@ use burn_flex::{Flex, FlexTensor};
 
 type Node = FloatTensor<AutodiffFlex>;
 
-/// Gives each parent of a node that asks for one its gradient.
+/// Registers the gradient of each parent that needs one.
 macro_rules! register {
     ($parents:expr, $gradients:expr, $grads:expr) => {
         for (parent, gradient) in $parents.into_iter().zip($gradients) {
@@ -24,7 +24,7 @@ macro_rules! register {
     };
 }
 
-/// A node of one parent whose backward pass needs `State` alone.
+/// A node with one parent whose backward pass needs only `State`.
 macro_rules! unary_node {
     ($name:ident, $state:ty, $backward:expr) => {
         #[derive(Debug)]
@@ -203,13 +203,13 @@ pub(crate) fn noisy_rows(saved: noisy::Saved, seen: FlexTensor, matrix: Node) ->
     }
 }
 
-/// A product whose input is made again from what it is a function of: a normalized state, or a GELU.
+/// A product whose input is recomputed from its own inputs: a normalized state, or a GELU.
 ///
-/// The parents are those of the input, then the weight, then, if there is one, the bias.
+/// The parents are those of the input, then the weight, then the bias, if any.
 #[derive(Debug)]
 struct Product;
 
-/// How a product's input is made.
+/// How the input of a product is computed.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "a few a network, moved once")]
 enum Input {
@@ -230,7 +230,7 @@ impl Input {
         }
     }
 
-    /// Gradients to what it is made of, from the one to its value.
+    /// Returns the gradients to the input's own inputs, from the gradient to its value.
     fn gradients(&self, grad: FlexTensor) -> Vec<FlexTensor> {
         match self {
             Self::Given(_) => vec![grad],
@@ -249,17 +249,17 @@ impl<const N: usize> Backward<Flex, N> for Product {
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = contiguous(grads.consume::<Flex>(&ops.node));
         let (input, weight) = ops.state;
-        // The input made again is given up before its gradient, of the same size, is made.
+        // The recomputed input is dropped before its gradient, of the same size, is allocated.
         let to_weight = linear::weight_gradient(&input.value(), &grad);
         let to_input = linear::gradient(&weight, &grad);
         let gradients = input.gradients(to_input).into_iter().chain([to_weight]);
-        // One parent more than gradients: the bias.
+        // A bias is the one parent after these; without it, its gradient is never computed.
         let to_bias = std::iter::once_with(|| linear::column_sums(&grad));
         register!(ops.parents, gradients.chain(to_bias), grads);
     }
 }
 
-/// The node of a product with these parents.
+/// Creates the node of a product with these parents.
 fn product<const N: usize>(
     parents: [Node; N],
     input: Input,

@@ -1,24 +1,24 @@
-//! Attention of the next positions of a sequence, with keys and values of those before kept.
+//! Attention of the next positions of a sequence, with cached keys and values.
 
 use crate::{Attention, Rope, check_attention, reference};
 use burn::tensor::{Tensor, backend::Backend};
 
-/// Turned keys and values of the positions so far, each `[batch, heads, positions, head_width]`.
+/// Rotated keys and values of the positions so far, each `[batch, heads, positions, head_width]`.
 #[derive(Clone, Debug, Default)]
 pub struct KeysAndValues<B: Backend>(Option<[Tensor<B, 4>; 2]>);
 
 impl<B: Backend> KeysAndValues<B> {
-    /// Those of no position.
+    /// Creates an empty cache.
     pub fn new() -> Self {
         Self(None)
     }
 
-    /// How many positions there are.
+    /// Returns the number of positions.
     pub fn positions(&self) -> usize {
         self.0.as_ref().map_or(0, |[keys, _]| keys.dims()[2])
     }
 
-    /// Adds further positions, and answers with all.
+    /// Adds further positions, and returns all.
     fn extend(&mut self, new: [Tensor<B, 4>; 2]) -> [Tensor<B, 4>; 2] {
         let all = match self.0.take() {
             None => new,
@@ -34,14 +34,16 @@ impl<B: Backend> KeysAndValues<B> {
     }
 }
 
-/// [`attention`](crate::attention) of the positions that come after those of `past`, which then holds them as well.
+/// [`attention`](crate::attention) of the positions after those of `past`; the new positions are
+/// added to `past`.
 ///
-/// The tables of `rope` are those of the new positions ([`Rope::after`]). Causal attention of a sequence in pieces is that of the whole,
-/// but for rounding. A composition on every backend: with few queries the time goes into reading keys and values.
+/// The tables of `rope` must be those of the new positions ([`Rope::after`]). Causal attention over
+/// a sequence in pieces equals that over the whole sequence, up to rounding. It is a composition on
+/// every backend, because with few queries the time goes into reading keys and values.
 ///
 /// # Panics
 ///
-/// As [`attention`](crate::attention), or if `past` is of another batch or width.
+/// As [`attention`](crate::attention), or if `past` has another batch or width.
 pub fn attention_after<B: Backend>(
     qkv: Tensor<B, 3>,
     rope: &Rope<B>,
@@ -79,7 +81,7 @@ mod tests {
                 found.push(attention_after(piece, &rope, attention, &mut past));
             }
             assert_eq!(past.positions(), 11);
-            // Sums of eleven products of numbers of order one, in other orders.
+            // Sums of eleven products of numbers of order one, in different orders.
             Tensor::cat(found, 1)
                 .into_data()
                 .assert_approx_eq::<f32>(&whole.to_data(), Tolerance::absolute(1e-5));

@@ -1,6 +1,6 @@
-//! Shapes of arguments, checked before a kernel turns them into slices of rows.
+//! Checks of argument shapes, before a kernel turns tensors into slices of rows.
 
-/// Panics unless an argument has the shape that another one asks for.
+/// Panics unless an argument has the shape that another argument requires.
 #[track_caller]
 pub(crate) fn shape(
     operation: &str,
@@ -12,7 +12,7 @@ pub(crate) fn shape(
     let (name, shape) = other;
     assert!(
         found == expected,
-        "{operation}: {argument} must have shape {expected:?} beside {name} of shape {shape:?}, found {found:?}"
+        "{operation}: {argument} must have shape {expected:?} to match {name} of shape {shape:?}, found {found:?}"
     );
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn not_empty(operation: &str, argument: &str, found: &[usize]) {
     );
 }
 
-/// Panics unless there are rows of logits and a bias for them.
+/// Panics unless `product` has rows of logits and `bias` fits them.
 #[track_caller]
 pub(crate) fn logits(operation: &str, product: &[usize], bias: &[usize]) {
     not_empty(operation, "product", product);
@@ -59,6 +59,6 @@ pub(crate) fn tokens(operation: &str, ids: &[i32], vocab: usize) {
         .iter()
         .find(|id| !usize::try_from(**id).is_ok_and(|id| id < vocab))
     {
-        panic!("{operation}: ids must lie below the vocabulary's {vocab} tokens, found {id}");
+        panic!("{operation}: ids must be below the vocabulary size {vocab}, found {id}");
     }
 }

@@ -1,28 +1,31 @@
-//! The triangular root of a Gram matrix.
+//! The Cholesky factor of a Gram matrix.
 
 use crate::cube;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use nalgebra::DMatrix;
 
-/// Sizes from which the factorization goes by halves, which are matrix products.
+/// Larger matrices are factored by halves, which are matrix products.
 const SMALL: usize = 48;
-/// A pivot that is a smaller share of its entry of the diagonal is rounding of numbers in single precision.
+/// A pivot that is a smaller share of its diagonal entry is rounding in single precision.
 pub(crate) const RANK: f64 = 1e-5;
-/// The smallest pivot: a matrix of zeros has a root too.
+/// The smallest pivot, so that a matrix of zeros has a factor too.
 pub(crate) const LEAST: f64 = 1e-30;
 
-/// R and R⁻¹ of a symmetric positive semidefinite matrix, `[size, size]`, of which only what is on and above the diagonal is read: RᵀR is the
-/// matrix and R is upper triangular. Neither has a gradient.
+/// Returns R and R⁻¹ of a symmetric positive semidefinite matrix, `[size, size]`, with R upper
+/// triangular and RᵀR equal to the matrix. Only the entries on and above the diagonal are read. No
+/// gradient flows to or from them.
 ///
-/// A pivot below 10⁻⁵ of its column's entry of the diagonal is rounding: it is set to that value and the rest of its row of R to zero, so that R
-/// can always be inverted. RᵀR then differs from the matrix by as little. What is no number makes R of none.
+/// A pivot below 10⁻⁵ of its column's diagonal entry is rounding. It is set to that value and the
+/// rest of its row of R to zero, so that R can always be inverted. RᵀR then differs from the matrix
+/// by as little. NaN inputs give NaN in R.
 ///
-/// In double precision on the host; in single precision on a GPU, outside of a graph and for a matrix of f32, and then nothing is waited for.
+/// The host computes in double precision. A GPU computes f32 matrices outside of a graph in single
+/// precision, without synchronization.
 ///
 /// # Panics
 ///
-/// If the matrix is not square.
+/// Panics if the matrix is not square.
 pub fn cholesky<B: Backend>(matrix: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
     let [rows, columns] = matrix.dims();
     assert!(
@@ -46,7 +49,8 @@ pub(crate) fn on_host<B: Backend>(matrix: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
     })
 }
 
-/// R and R⁻¹ by halves, so that most of the work is matrix products; no entry on the diagonal of R is below that of `least`.
+/// Returns R and R⁻¹ by halves, so that most of the work is matrix products. No diagonal entry of R
+/// is below that of `least`.
 fn halves(matrix: &DMatrix<f64>, least: &[f64]) -> (DMatrix<f64>, DMatrix<f64>) {
     let n = matrix.nrows();
     if n <= SMALL {
@@ -70,7 +74,7 @@ fn halves(matrix: &DMatrix<f64>, least: &[f64]) -> (DMatrix<f64>, DMatrix<f64>) 
     )
 }
 
-/// R and R⁻¹, row by row.
+/// Returns R and R⁻¹, computed row by row.
 fn by_rows(mut left: DMatrix<f64>, least: &[f64]) -> (DMatrix<f64>, DMatrix<f64>) {
     let n = left.nrows();
     let mut root = DMatrix::zeros(n, n);
@@ -94,7 +98,7 @@ fn by_rows(mut left: DMatrix<f64>, least: &[f64]) -> (DMatrix<f64>, DMatrix<f64>
     (root, inverse.expect("a diagonal without zeros"))
 }
 
-/// An upper triangular matrix of its blocks.
+/// Builds an upper triangular matrix from its blocks.
 fn triangle(first: &DMatrix<f64>, corner: &DMatrix<f64>, second: &DMatrix<f64>) -> DMatrix<f64> {
     let (half, rest) = corner.shape();
     let mut whole = DMatrix::zeros(half + rest, half + rest);
@@ -118,14 +122,14 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), &Default::default())
     }
 
-    /// The largest entry of `a` − `b`.
+    /// Returns the largest entry of |`a` − `b`|.
     fn error(a: Tensor<Flex, 2>, b: Tensor<Flex, 2>) -> f32 {
         (a - b).abs().max().into_scalar()
     }
 
     #[test]
     fn a_root_squared_is_the_matrix_at_any_size() {
-        // Below, at and above the size from which it goes by halves, odd and even.
+        // Below, at and above the size from which matrices are factored by halves, odd and even.
         for size in [1, 2, 48, 49, 97, 130] {
             let x = drawn([3 * size, size]);
             let gram = x.clone().transpose().matmul(x);

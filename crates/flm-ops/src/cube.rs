@@ -1,7 +1,7 @@
-//! Kernels for GPUs, generic over the runtime, and the way to them from tensors of any backend.
+//! GPU kernels, generic over the runtime, and their dispatch from tensors of any backend.
 //!
-//! Every function here is the one of the same name in [`reference`]: tensors of a backend that has these kernels take them, every other gets the
-//! composition.
+//! Every function here has the same name as one in [`reference`]. Tensors of a backend with these
+//! kernels use them, and all others use the composition.
 
 mod attention;
 mod cholesky;
@@ -32,7 +32,8 @@ fn is<A: Backend, B: Backend>() -> bool {
     TypeId::of::<A>() == TypeId::of::<B>()
 }
 
-/// Returns from the function with one of two values if tensors of `$backend` live on a GPU: on `$on`, or in a graph over it.
+/// Returns from the function with one of two values if tensors of `$backend` live on a GPU:
+/// `$plain` on `$on`, `$graph` in a graph over it.
 macro_rules! on_gpu {
     ($backend:ty, $on:ident => $plain:expr, $graph:expr) => {
         #[cfg(feature = "cuda")]
@@ -90,7 +91,8 @@ macro_rules! on_gpu {
     };
 }
 
-/// a·b over the last two dimensions, in their numbers. Leading dimensions are the same.
+/// a·b over the last two dimensions, in the factors' number type. The kernel needs equal leading
+/// dimensions.
 pub(crate) fn matmul<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, D> {
     if std::iter::zip(a.dims(), b.dims())
         .take(D - 2)
@@ -108,7 +110,7 @@ pub(crate) fn matmul<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D
     a.matmul(b)
 }
 
-/// Means of a matrix's rows by a softmax, with a backward rule that makes them again.
+/// Means of a matrix's rows by a softmax, with a backward rule that computes the softmax again.
 pub(crate) fn soft_rows<B: Backend>(input: SoftRows<B>) -> Tensor<B, 2> {
     on_gpu!(B, C => reference::soft_rows(input), {
         wrap::<Autodiff<C>, B, 2>(crate::soft_rows::node::<C>(input.primitives::<Autodiff<C>>()))
@@ -116,7 +118,7 @@ pub(crate) fn soft_rows<B: Backend>(input: SoftRows<B>) -> Tensor<B, 2> {
     reference::soft_rows(input)
 }
 
-/// Rows `ids` `[batch, length]` of a matrix.
+/// Returns the rows `ids` `[batch, length]` of a matrix.
 pub(crate) fn rows<B: Backend>(matrix: Tensor<B, 2>, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
     on_gpu!(B, C => {
         let (matrix, ids) = (primitive::<C, B, 2>(matrix), same::<B, C, 2, Int>(ids));
@@ -254,7 +256,7 @@ pub(crate) fn linear<B: Backend>(
     reference::linear(x, weight, bias)
 }
 
-/// Whether kernels take this target and cap.
+/// Returns whether the kernels support this target and cap.
 fn fits<B: Backend>(target: &Target<B>, cap: f64) -> bool {
     cap <= crate::vocabulary::LARGEST_CAP && matches!(target, Target::Tokens(_))
 }

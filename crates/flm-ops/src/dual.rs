@@ -1,8 +1,9 @@
-//! The operations together with their derivative along a direction: differentiation in forward mode.
+//! The operations together with their derivative along a direction: forward-mode differentiation.
 //!
-//! A [`Dual`] is a value and its tangent, the speed with which the value changes when what it was made of moves in some
-//! direction. Parameters stand still and are plain tensors. A tangent costs about as much as the value, needs no graph, and
-//! on a differentiated backend can itself be differentiated, in reverse over forward mode.
+//! A [`Dual`] is a value and its tangent: the rate at which the value changes when its inputs move
+//! in some direction. Parameters do not move and are plain tensors. A tangent costs about as much
+//! as the value and needs no graph. On an autodiff backend it can itself be differentiated, in
+//! reverse over forward mode.
 //!
 //! ```
 //! use burn::tensor::Tensor;
@@ -23,17 +24,17 @@ use crate::{Attention, Mask, Rope, check, flex, primitive, wrap};
 use burn::tensor::{Tensor, backend::Backend};
 use burn_flex::Flex;
 
-/// A tensor and its derivative along a direction, of one shape.
+/// A tensor and its derivative along a direction, both of the same shape.
 #[derive(Clone, Debug)]
 pub struct Dual<B: Backend, const D: usize> {
     /// The tensor.
     pub value: Tensor<B, D>,
-    /// How it moves.
+    /// The derivative of the value.
     pub tangent: Tensor<B, D>,
 }
 
 impl<B: Backend, const D: usize> Dual<B, D> {
-    /// A tensor that stands still.
+    /// Creates a constant, with a tangent of zero.
     pub fn still(value: Tensor<B, D>) -> Self {
         Self {
             tangent: value.zeros_like(),
@@ -41,7 +42,7 @@ impl<B: Backend, const D: usize> Dual<B, D> {
         }
     }
 
-    /// What a linear function without a constant makes of it.
+    /// Applies a linear function without a constant term.
     pub fn map<const E: usize>(self, f: impl Fn(Tensor<B, D>) -> Tensor<B, E>) -> Dual<B, E> {
         Dual {
             value: f(self.value),
@@ -63,18 +64,18 @@ impl<B: Backend, const D: usize> Dual<B, D> {
     }
 }
 
-/// What goes into a [`norm_modulate`].
+/// The input of [`norm_modulate`].
 #[derive(Clone, Debug)]
 pub struct Modulated<B: Backend> {
     /// `[batch, length, width]`.
     pub x: Dual<B, 3>,
-    /// Of LayerNorm, `[width]`.
+    /// The weight of LayerNorm, `[width]`.
     pub weight: Tensor<B, 1>,
     /// `[batch, 1, width]`.
     pub shift: Dual<B, 3>,
     /// `[batch, 1, width]`.
     pub scale: Dual<B, 3>,
-    /// Of LayerNorm.
+    /// The ε of LayerNorm.
     pub epsilon: f64,
 }
 
@@ -90,11 +91,11 @@ impl<B: Backend> Modulated<B> {
     }
 }
 
-/// [`gelu_tanh`](crate::gelu_tanh).
+/// [`gelu_tanh`](crate::gelu_tanh) and its tangent.
 ///
 /// # Panics
 ///
-/// If value and tangent differ in shape.
+/// Panics if value and tangent differ in shape.
 pub fn gelu_tanh<B: Backend, const D: usize>(x: Dual<B, D>) -> Dual<B, D> {
     x.check("gelu_tanh", "x");
     let tangent = match route::<B>(x.value.dtype()) {
@@ -111,11 +112,11 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Dual<B, D>) -> Dual<B, D> {
     }
 }
 
-/// [`norm_modulate`](crate::norm_modulate).
+/// [`norm_modulate`](crate::norm_modulate) and its tangent.
 ///
 /// # Panics
 ///
-/// If the shapes are others than [`Modulated`] says, or `x` is empty.
+/// Panics if the shapes differ from those of [`Modulated`], or if `x` is empty.
 pub fn norm_modulate<B: Backend>(input: Modulated<B>) -> Dual<B, 3> {
     input.x.check("norm_modulate", "x");
     input.shift.check("norm_modulate", "shift");
@@ -139,11 +140,12 @@ pub fn norm_modulate<B: Backend>(input: Modulated<B>) -> Dual<B, 3> {
     Dual { value, tangent }
 }
 
-/// [`attention`](crate::attention).
+/// [`attention`](crate::attention) and its tangent.
 ///
 /// # Panics
 ///
-/// If `qkv` is empty, does not divide into heads of even width, its tangent has another shape, or the tables are for other sizes.
+/// Panics if `qkv` is empty or does not divide into heads of even width, if its tangent has another
+/// shape, or if the tables have other sizes.
 pub fn attention<B: Backend>(qkv: Dual<B, 3>, rope: &Rope<B>, attention: Attention) -> Dual<B, 3> {
     qkv.check("attention", "qkv");
     match route::<B>(qkv.value.dtype()) {
@@ -166,11 +168,11 @@ pub fn attention<B: Backend>(qkv: Dual<B, 3>, rope: &Rope<B>, attention: Attenti
     }
 }
 
-/// [`gated_residual`](crate::gated_residual).
+/// [`gated_residual`](crate::gated_residual) and its tangent.
 ///
 /// # Panics
 ///
-/// If the shapes are others, or `x` is empty.
+/// Panics if the shapes do not fit, or if `x` is empty.
 pub fn gated_residual<B: Backend>(
     x: Dual<B, 3>,
     branch: Dual<B, 3>,
@@ -185,11 +187,11 @@ pub fn gated_residual<B: Backend>(
     }
 }
 
-/// [`linear`](crate::linear).
+/// [`linear`](crate::linear) and its tangent.
 ///
 /// # Panics
 ///
-/// If `weight` or `bias` do not fit `x`.
+/// Panics if `weight` or `bias` do not fit `x`.
 pub fn linear<B: Backend>(
     x: Dual<B, 3>,
     weight: Tensor<B, 2>,
@@ -202,13 +204,14 @@ pub fn linear<B: Backend>(
     }
 }
 
-/// softmax(`cap`·tanh((product + bias)/`cap`)/`temperature`) for each row of `[rows, vocabulary]`; the tangents of a row sum to zero.
+/// softmax(`cap`·tanh((product + bias)/`cap`)/`temperature`) for each row of `[rows, vocabulary]`,
+/// and its tangent. The tangents of a row sum to zero.
 ///
-/// Unlike [`capped_softmax`](crate::capped_softmax) it can be differentiated, where there is a graph.
+/// Unlike [`capped_softmax`](crate::capped_softmax) it can be differentiated if there is a graph.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit, or `product` is empty.
+/// Panics if the shapes do not fit, or if `product` is empty.
 pub fn capped_softmax<B: Backend>(
     product: Dual<B, 2>,
     bias: Tensor<B, 1>,

@@ -1,30 +1,37 @@
 //! Fused operations of a transformer denoiser.
 //!
-//! A transformer block is a handful of matrix products between many small element-wise steps. Written with a tensor
-//! library's primitives those steps cost more than the products: each one reads and writes the whole activation, and
-//! again in the backward pass. This crate has them as single operations:
+//! A transformer block is a few matrix products between many small element-wise steps. With a
+//! tensor library's primitives those steps cost more than the products: each one reads and writes
+//! the whole activation, and again in the backward pass. This crate has them as single operations:
 //!
 //! - [`norm_modulate`]: LayerNorm, weight, shift and scale
-//! - [`attention`]: rotary embedding, soft-capped scores, softmax and mixing, from the fused projection
-//! - [`attention_after`]: the same for the next positions of a sequence, with what is kept of those before
+//! - [`attention`]: rotary embedding, soft-capped scores, softmax and mixing, from the fused
+//!   projection
+//! - [`attention_after`]: the same for the next positions of a sequence, with cached keys and
+//!   values
 //! - [`gelu_tanh`]
-//! - [`gated_residual`], with a dropout whose [`Mask`] is a function and never kept
-//! - [`capped_softmax`], [`capped_loss`], [`capped_loss_gradient`]: the head's soft-capped distribution
+//! - [`gated_residual`], with a dropout whose [`Mask`] is a function and is never stored
+//! - [`capped_softmax`], [`capped_loss`], [`capped_loss_gradient`]: the head's soft-capped
+//!   distribution
 //! - [`attach_gradients`]: a loss that was computed together with its gradients
-//! - [`cholesky`]: the triangular root of a Gram matrix, and its inverse
+//! - [`cholesky`]: the Cholesky factor of a Gram matrix, and its inverse
 //! - [`noisy_rows`]: rows of a tall matrix, each mixed with Gaussian noise times that matrix
-//! - [`soft_rows`]: means of a tall matrix's rows by a softmax over all of them
-//! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension, of what is made again instead of kept
-//! - [`product`], [`add_product`], [`matmul`]: a product alone, or as a sum of parts, or as the backend has it
-//! - [`rows`]: those of a matrix
+//! - [`soft_rows`]: means of a tall matrix's rows, weighted by a softmax over all rows
+//! - [`linear`], [`norm_linear`], [`gelu_linear`]: a matrix product over the last dimension; the
+//!   latter two recompute its input instead of storing it
+//! - [`product`], [`add_product`], [`matmul`]: a product alone, added to a sum, or in batches
+//! - [`rows`]: rows of a matrix
 //! - [`dual`]: the transformer's operations with their derivative along a direction
-//! - [`adamw`], [`orthogonal`], [`blend`], [`sum_of_squares`], [`scale`]: what an optimizer does to every parameter
+//! - [`adamw`], [`orthogonal`], [`blend`], [`sum_of_squares`], [`scale`]: parameter updates of
+//!   optimizers
 //!
-//! Each works on every burn backend, differentiated or not, as a composition of burn's operations. Tensors of the CPU
-//! backend (`burn_flex::Flex`, and `Autodiff` over it) in f32 take a native kernel instead, with a backward rule of its
-//! own; the composition is what the kernels are tested against. With the features `cuda` and `wgpu` so do tensors of burn's backends
-//! of these names, in f32 and bf16, where the composition would be many small operations or a product of any way. Products follow their first factor's [`Precision`]. The
-//! crate knows no model.
+//! Each operation works on every burn backend, with or without autodiff, as a composition of burn's
+//! operations. On the CPU backend (`burn_flex::Flex`, and `Autodiff` over it) f32 tensors use a
+//! native kernel with its own backward rule instead. The compositions are the reference that tests
+//! compare the kernels with. With the features `cuda` and `wgpu`, f32 and bf16 tensors of burn's
+//! backends of these names use kernels too, where the composition would be many small operations or
+//! a product with an autotuned algorithm. A product follows the [`Precision`] of its first factor.
+//! The crate contains no models.
 //!
 //! ```
 //! use burn::tensor::Tensor;
@@ -84,14 +91,15 @@ fn wrap<B: Backend, A: Backend, const D: usize>(x: B::FloatTensorPrimitive) -> T
     same::<B, A, D, _>(Tensor::from_primitive(TensorPrimitive::Float(x)))
 }
 
-/// Rows of a matrix `[rows, width]` by their numbers `[batch, length]`: `[batch, length, width]`.
+/// Returns rows of a matrix `[rows, width]` by their indices `[batch, length]`, as
+/// `[batch, length, width]`.
 ///
-/// The gradient of a row that was taken more than once is added up in the same order at every call.
+/// The gradient of a row that is taken more than once is summed in the same order at every call.
 pub fn rows<B: Backend>(matrix: Tensor<B, 2>, ids: Tensor<B, 2, Int>) -> Tensor<B, 3> {
     cube::rows(matrix, ids)
 }
 
-/// GELU in its tanh form, of any shape.
+/// GELU in its tanh form, for any shape.
 pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     match route::<B>(x.dtype()) {
         Route::Flex => wrap::<Flex, B, D>(flex::gelu::forward(primitive::<Flex, B, D>(x))),
@@ -102,13 +110,14 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     }
 }
 
-/// LayerNorm over the last dimension, then a shift and a scale for each sequence: n(x)·weight·(1 + scale) + shift.
+/// LayerNorm over the last dimension, then a shift and a scale per sequence:
+/// n(x)·weight·(1 + scale) + shift.
 ///
-/// Of those for each position only the LayerNorm is a kernel.
+/// If each position has its own shift and scale, only the LayerNorm is a kernel.
 ///
 /// # Panics
 ///
-/// If the shapes are others than [`Modulated`] says, or `x` is empty.
+/// Panics if the shapes differ from those of [`Modulated`], or if `x` is empty.
 pub fn norm_modulate<B: Backend>(input: Modulated<B>) -> Tensor<B, 3> {
     input.check("norm_modulate");
     if input.is_by_position() {
@@ -148,7 +157,7 @@ impl<B: Backend> Modulated<B> {
         check::shape(operation, "scale", &self.scale.dims(), &row, beside);
     }
 
-    /// How many shifts there are for a sequence: one, or one for each position.
+    /// Returns the number of shifts of a sequence: one, or one per position.
     fn positions(&self) -> usize {
         positions_of(&self.shift, &self.x)
     }
@@ -157,7 +166,7 @@ impl<B: Backend> Modulated<B> {
         self.positions() != 1
     }
 
-    /// The LayerNorm alone, then what each position has of its own.
+    /// The LayerNorm alone, then the shift and scale of each position.
     fn by_position(self) -> Tensor<B, 3> {
         let ([batch, _, width], device) = (self.x.dims(), self.x.device());
         let still = Tensor::zeros([batch, 1, width], &device);
@@ -170,31 +179,34 @@ impl<B: Backend> Modulated<B> {
     }
 }
 
-/// What of a sequence has a row of `by`, which is beside `x` `[batch, length, width]`: all positions, or all of it together.
+/// Returns the number of rows of `by` per sequence of `x` `[batch, length, width]`: one per
+/// position, or one in total.
 fn positions_of<B: Backend>(by: &Tensor<B, 3>, x: &Tensor<B, 3>) -> usize {
     let [_, length, _] = x.dims();
     if by.dims()[1] == length { length } else { 1 }
 }
 
-/// How positions attend to each other.
+/// The settings of an attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
-    /// Heads that the width is cut into.
+    /// Number of heads that the width is divided into.
     pub heads: usize,
-    /// Scores are bounded by `softcap`·tanh(·/`softcap`).
+    /// Bound of the scores: `softcap`·tanh(·/`softcap`).
     pub softcap: f64,
-    /// Whether a position sees only itself and what stands before it.
+    /// Whether a position sees only itself and earlier positions.
     pub causal: bool,
 }
 
-/// Rotary self-attention with bounded scores, over all positions or over those before.
+/// Rotary self-attention with bounded scores, over all positions or over the earlier ones.
 ///
-/// `qkv` `[batch, length, 3·width]` holds queries, keys and values, each as so many heads; the result is
-/// `[batch, length, width]`. The tables of `rope` are those of this length and head width.
+/// `qkv` `[batch, length, 3·width]` contains queries, keys and values, each divided into heads. The
+/// result is `[batch, length, width]`. The tables of `rope` must be those of this length and head
+/// width.
 ///
 /// # Panics
 ///
-/// If `qkv` is empty, does not divide into heads of even width, or the tables are for other sizes.
+/// Panics if `qkv` is empty or does not divide into heads of even width, or if the tables have
+/// other sizes.
 pub fn attention<B: Backend>(
     qkv: Tensor<B, 3>,
     rope: &Rope<B>,
@@ -236,14 +248,14 @@ fn check_attention<B: Backend>(qkv: &Tensor<B, 3>, rope: &Rope<B>, heads: usize)
     );
 }
 
-/// x + gate·mask·branch, with one gate for each sequence and, where given, a dropout of the branch.
+/// x + gate·mask·branch, with one gate per sequence and an optional dropout of the branch.
 ///
-/// `x` and `branch` `[batch, length, width]`, `gate` `[batch, 1, width]`, or `[batch, length, width]` where each position has its own; a
-/// narrowed branch is widened.
+/// `x` and `branch` are `[batch, length, width]`. `gate` is `[batch, 1, width]`, or
+/// `[batch, length, width]` if each position has its own. A narrowed branch is widened.
 ///
 /// # Panics
 ///
-/// If the shapes are others, or `x` is empty.
+/// Panics if the shapes differ from these, or if `x` is empty.
 pub fn gated_residual<B: Backend>(
     x: Tensor<B, 3>,
     branch: Tensor<B, 3>,
@@ -291,7 +303,8 @@ pub fn gated_residual<B: Backend>(
     }
 }
 
-/// Whether a gradient may flow to `x`. Where this crate has no kernels it cannot know, and says yes.
+/// Returns whether a gradient may flow to `x`. Returns true on backends without kernels, where the
+/// crate cannot tell.
 pub fn may_take_gradient<A: AutodiffBackend, const D: usize>(x: &Tensor<A, D>) -> bool {
     match route::<A>(x.dtype()) {
         Route::AutodiffFlex => autodiff::is_tracked(&primitive::<AutodiffFlex, A, D>(x.clone())),
@@ -299,14 +312,15 @@ pub fn may_take_gradient<A: AutodiffBackend, const D: usize>(x: &Tensor<A, D>) -
     }
 }
 
-/// A scalar whose gradients are known already: of value `value` `[1]`, each input `[n]` with the gradient `[n]` to it.
+/// Returns a scalar with known gradients: its value is `value` `[1]`, and each input `[n]` has a
+/// gradient `[n]`.
 ///
-/// The way to put a loss into the graph that was computed together with its gradients, piece by piece. Where there is no
-/// kernel, it is a sum of products, which has these gradients.
+/// This adds a loss to the graph that was computed piece by piece together with its gradients. On
+/// backends without kernels it is a sum of products with these gradients.
 ///
 /// # Panics
 ///
-/// If a gradient is not as long as its input.
+/// Panics if a gradient is not as long as its input.
 pub fn attach_gradients<A: AutodiffBackend, const N: usize>(
     value: Tensor<A::InnerBackend, 1>,
     inputs: [(Tensor<A, 1>, Tensor<A::InnerBackend, 1>); N],
@@ -336,14 +350,16 @@ pub fn attach_gradients<A: AutodiffBackend, const N: usize>(
     }
 }
 
-/// x·weight + bias over the last dimension of `x` `[batch, length, inputs]`, `weight` `[inputs, outputs]`.
+/// x·weight + bias over the last dimension of `x` `[batch, length, inputs]`, with `weight`
+/// `[inputs, outputs]`.
 ///
-/// One matrix product over all positions: a batched one would give the weight a gradient for each sequence first. Where `x` was
-/// narrowed, the parameters are narrowed for it, and so is the result.
+/// This is one matrix product over all positions. A batched product would first compute a gradient
+/// of the weight for each sequence. If `x` is narrowed, the parameters and the result are narrowed
+/// too.
 ///
 /// # Panics
 ///
-/// If `weight` or `bias` do not fit `x`.
+/// Panics if `weight` or `bias` do not fit `x`.
 pub fn linear<B: Backend>(
     x: Tensor<B, 3>,
     weight: Tensor<B, 2>,
@@ -368,22 +384,23 @@ pub fn linear<B: Backend>(
     }
 }
 
-/// a·b over the last two dimensions, as the backend has it, or on a GPU by a way that is chosen beforehand.
+/// a·b over the last two dimensions, by the backend's product, or on a GPU by a fixed algorithm.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit.
+/// Panics if the shapes do not fit.
 pub fn matmul<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, D> {
     cube::matmul(a, b)
 }
 
-/// a·b of matrices `[m, k]` and `[k, n]`, in any layout. Where `a` was narrowed, `b` is narrowed for it; the result is wide.
+/// a·b of matrices `[m, k]` and `[k, n]`, in any layout. If `a` is narrowed, `b` is narrowed too;
+/// the result is wide.
 ///
-/// The CPU backend's own product holds its result twice while it makes it.
+/// The CPU backend's own product holds its result twice during the computation.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit.
+/// Panics if the shapes do not fit.
 pub fn product<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
     let expected = [a.dims()[1], b.dims()[1]];
     check::shape("product", "b", &b.dims(), &expected, ("a", &a.dims()));
@@ -396,13 +413,14 @@ pub fn product<B: Backend>(a: Tensor<B, 2>, b: Tensor<B, 2>) -> Tensor<B, 2> {
     }
 }
 
-/// `sum` + a·b of matrices `[m, n]`, `[m, k]` and `[k, n]`, in the place of `sum` where nobody else holds it.
+/// `sum` + a·b of matrices `[m, n]`, `[m, k]` and `[k, n]`, computed in place if `sum` is not
+/// shared.
 ///
-/// For a product that comes in parts, as [`product`]. No gradient is meant to flow through it.
+/// For a [`product`] that is computed in parts. It is not meant to be differentiated.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit.
+/// Panics if the shapes do not fit.
 pub fn add_product<B: Backend>(
     sum: Tensor<B, 2>,
     a: Tensor<B, 2>,
@@ -421,7 +439,7 @@ pub fn add_product<B: Backend>(
     }
 }
 
-/// [`linear`] of [`gelu_tanh`]\(x\), of which nothing but x is kept for the backward pass.
+/// [`linear`] of [`gelu_tanh`]\(x\), which stores only x for the backward pass.
 ///
 /// # Panics
 ///
@@ -442,22 +460,22 @@ pub fn gelu_linear<B: Backend>(
     }
 }
 
-/// What goes into a [`norm_modulate`].
+/// The input of [`norm_modulate`].
 #[derive(Clone, Debug)]
 pub struct Modulated<B: Backend> {
     /// `[batch, length, width]`.
     pub x: Tensor<B, 3>,
-    /// Of LayerNorm, `[width]`.
+    /// The weight of LayerNorm, `[width]`.
     pub weight: Tensor<B, 1>,
-    /// `[batch, 1, width]`, or `[batch, length, width]` where each position has its own.
+    /// `[batch, 1, width]`, or `[batch, length, width]` if each position has its own.
     pub shift: Tensor<B, 3>,
-    /// As the shift.
+    /// The same shape as the shift.
     pub scale: Tensor<B, 3>,
-    /// Of LayerNorm.
+    /// The ε of LayerNorm.
     pub epsilon: f64,
 }
 
-/// [`linear`] of [`norm_modulate`]\(input\), of which nothing but the input is kept for the backward pass.
+/// [`linear`] of [`norm_modulate`]\(input\), which stores only the input for the backward pass.
 ///
 /// # Panics
 ///
@@ -493,7 +511,7 @@ pub fn norm_linear<B: Backend>(
     }
 }
 
-/// The snippets of the README compile.
+/// Compiles the snippets of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

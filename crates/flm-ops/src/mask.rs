@@ -1,10 +1,11 @@
-//! Dropout's masks as functions of a key, so that none is ever kept.
+//! Dropout masks as functions of a key, so that no mask is stored.
 
 use burn::tensor::{ElementConversion, Int, IntDType, Tensor, backend::Backend};
 
-/// Which entries of a tensor are dropped, and what the rest is multiplied by so that the mean stays.
+/// Which entries of a tensor are dropped, and the factor of the others, which preserves the mean.
 ///
-/// Entry number i is dropped or not by a hash of i and the key: the same on every backend and with any number of threads.
+/// Whether entry i is dropped depends on a hash of i and the key: the same on every backend and
+/// with any number of threads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mask {
     key: [u32; 2],
@@ -14,7 +15,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Entries are dropped with probability `rate` below one, in steps of 1/65,536.
+    /// Creates a mask that drops entries with probability `rate` below one, in steps of 1/65,536.
     pub fn new(rate: f64, key: u64) -> Self {
         let threshold = (rate * 65_536.0).round();
         Self {
@@ -25,7 +26,8 @@ impl Mask {
         }
     }
 
-    /// The same for a tensor that is part of a larger one, from its entry `first` on. Masks repeat after 2³² entries.
+    /// Returns the mask for a part of a larger tensor, from its entry `first` on. Masks repeat
+    /// after 2³² entries.
     pub fn starting_at(self, first: usize) -> Self {
         Self {
             first: first as u32,
@@ -33,7 +35,7 @@ impl Mask {
         }
     }
 
-    /// What entry `i` is multiplied by.
+    /// Returns the factor of entry `i`.
     #[inline(always)]
     pub(crate) fn factor(&self, i: u32) -> f32 {
         let i = i.wrapping_add(self.first);
@@ -45,7 +47,7 @@ impl Mask {
         }
     }
 
-    /// The factors of a tensor's entries in row order, made where the tensor is.
+    /// Returns the factors of a tensor's entries in row order, computed on the tensor's device.
     pub(crate) fn dense<B: Backend, const D: usize>(
         &self,
         shape: [usize; D],
@@ -63,7 +65,7 @@ impl Mask {
     }
 }
 
-/// [`mix`] of 32-bit numbers, whose products wrap.
+/// [`mix`] of 32-bit numbers whose products wrap.
 fn mix_all<B: Backend>(x: Tensor<B, 1, Int>) -> Tensor<B, 1, Int> {
     let folded = |x: Tensor<B, 1, Int>, by| x.clone().bitwise_xor(logical_shift(x, by));
     let x = folded(x, 16).mul_scalar(MIX[0] as i32);
@@ -71,7 +73,7 @@ fn mix_all<B: Backend>(x: Tensor<B, 1, Int>) -> Tensor<B, 1, Int> {
     folded(x, 16)
 }
 
-/// x ≫ `by` of 32-bit numbers taken as unsigned.
+/// x ≫ `by` of 32-bit numbers interpreted as unsigned.
 fn logical_shift<B: Backend>(x: Tensor<B, 1, Int>, by: i32) -> Tensor<B, 1, Int> {
     x.bitwise_right_shift_scalar(by.elem())
         .bitwise_and_scalar(((u32::MAX >> by) as i32).elem())
@@ -98,7 +100,7 @@ mod tests {
         (0..COUNT).map(|i| mask.factor(i) == 0.0).collect()
     }
 
-    /// Asserts that `found` of `count` is a share of `probability`, within five standard deviations.
+    /// Asserts that `found` of `count` agrees with `probability` within five standard deviations.
     fn assert_share(found: usize, count: usize, probability: f64, what: &str) {
         let (found, count) = (found as f64, count as f64);
         let bound = 5.0 * (probability * (1.0 - probability) * count).sqrt();
@@ -116,13 +118,13 @@ mod tests {
                 let drawn = dropped(Mask::new(rate, key));
                 let count = drawn.iter().filter(|x| **x).count();
                 assert_share(count, drawn.len(), rate, "alone");
-                // Neighbours, and entries of the same column in rows of usual widths.
+                // Neighbours, and entries of the same column in rows of typical widths.
                 for apart in [1, 2, 16, 64, 768] {
                     let pairs = drawn.len() - apart;
                     let count = both(&drawn[..pairs], &drawn[apart..]);
                     assert_share(count, pairs, rate * rate, "pairs");
                 }
-                // Keys beside each other in either half.
+                // Adjacent keys in either half.
                 for other in [key ^ 1, key ^ (1 << 32)] {
                     let count = both(&drawn, &dropped(Mask::new(rate, other)));
                     assert_share(count, drawn.len(), rate * rate, "keys");
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn a_tensor_of_factors_is_what_the_hash_says() {
         for key in [0, 0x1234_5678_9abc_def0, u64::MAX] {
-            // From the beginning, and across the largest number of either sign.
+            // From the start, and across the overflow of signed and of unsigned numbers.
             for first in [0, (1 << 31) - 2_000, (1 << 32) - 2_000] {
                 let mask = Mask::new(0.1, key).starting_at(first);
                 let dense = mask.dense::<burn_flex::Flex, 2>([40, 100], &Default::default());

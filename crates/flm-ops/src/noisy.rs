@@ -1,4 +1,4 @@
-//! Rows of a tall matrix, mixed with noise as the matrix shows it.
+//! Rows of a tall matrix, mixed with noise that is projected by the matrix.
 
 use crate::route::{AutodiffFlex, Route, route};
 use crate::{autodiff, check, cube, flex, primitive, wrap};
@@ -7,32 +7,32 @@ use burn::tensor::{Int, Tensor};
 use burn_flex::Flex;
 use flex::buffer::contiguous;
 
-/// What goes into [`noisy_rows`].
+/// The input of [`noisy_rows`].
 #[derive(Clone, Debug)]
 pub struct Noisy<A: AutodiffBackend> {
     /// E, `[tall, width]`.
     pub matrix: Tensor<A, 2>,
-    /// Which rows of E, `[rows]`.
+    /// Indices of rows of E, `[rows]`.
     pub ids: Tensor<A::InnerBackend, 1, Int>,
-    /// How much of them is in the mixture, from 0 (noise only) to 1, `[rows]`.
+    /// The share of these rows in the mixture, from 0 (noise only) to 1, `[rows]`.
     pub t: Tensor<A::InnerBackend, 1>,
-    /// Standard normal, `[rows, width]`.
+    /// Standard normal numbers, `[rows, width]`.
     pub z: Tensor<A::InnerBackend, 2>,
-    /// z·R with E = QR and QᵀQ = I: what noise of width `tall` is seen as through E, `[rows, width]`.
+    /// z·R with E = QR and QᵀQ = I: noise of width `tall`, projected by E, `[rows, width]`.
     pub seen: Tensor<A::InnerBackend, 2>,
     /// R⁻¹, `[width, width]`.
     pub inverse: Tensor<A::InnerBackend, 2>,
 }
 
-/// (1 − t)·z·QᵀE + t·E\[ids\], `[rows, width]`: a state on the line from noise to one-hot rows, as E projects it, of whose noise
-/// only the `width` numbers of a row were drawn that E can see.
+/// Returns (1 − t)·z·QᵀE + t·E\[ids\], `[rows, width]`: states on the line from noise to one-hot
+/// rows, projected by E. Of the noise, only the `width` numbers per row that E can see are drawn.
 ///
-/// The gradient to E is made as one matrix, with Q held: E·R⁻¹·zᵀ·(1 − t)·(upstream gradient), with the rows of t·(upstream
-/// gradient) added to those in `ids`.
+/// The gradient to E is computed as one matrix, with Q constant: E·R⁻¹·zᵀ·(1 − t)·(upstream
+/// gradient), with the rows of t·(upstream gradient) added to those in `ids`.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit, or, on the CPU's kernel, an id lies outside the matrix.
+/// Panics if the shapes do not fit, or, in the CPU kernel, if an id lies outside the matrix.
 pub fn noisy_rows<A: AutodiffBackend>(input: Noisy<A>) -> Tensor<A, 2> {
     input.check();
     match route::<A>(input.matrix.dtype()) {

@@ -1,23 +1,27 @@
-//! The numbers that matrix products are made of.
+//! The number formats of matrix products.
 
 use burn::tensor::{DType, FloatDType, Tensor, backend::Backend};
 use std::fmt;
 use std::str::FromStr;
 
-/// What matrix products of a network are made of. Everything between them, and every parameter, is f32 in either case.
+/// The number format of a network's matrix products. Everything between the products, and every
+/// parameter, is f32 in either case.
 ///
-/// A product's factors are rounded, and so is its result; sums inside it are a backend's own and at least f32.
+/// The factors of a product are rounded, and so is its result. The sums inside it have the
+/// backend's own precision, at least f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// f32. A backend may still make such products of fewer digits: CUDA of 10 bits behind the point (TF32).
+    /// f32. A backend may still use fewer digits in such products: CUDA uses a mantissa of 10 bits
+    /// (TF32).
     #[default]
     F32,
-    /// bf16, of 7 bits behind the point: half the memory of what products leave behind, and made by tensor cores.
+    /// bf16, with a mantissa of 7 bits. It halves the memory of the products' results and uses
+    /// tensor cores.
     Bf16,
 }
 
 impl Precision {
-    /// `x` as a factor of a product.
+    /// Returns `x` as a factor of a product.
     pub fn narrow<B: Backend, const D: usize>(self, x: Tensor<B, D>) -> Tensor<B, D> {
         match self {
             Self::F32 => x,
@@ -47,7 +51,7 @@ impl FromStr for Precision {
     }
 }
 
-/// `x` in f32, if it has been narrowed.
+/// Returns `x` in f32, if it has been narrowed.
 pub fn widen<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     match x.dtype() {
         DType::BF16 | DType::F16 => to(x, DType::F32),
@@ -55,7 +59,7 @@ pub fn widen<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     }
 }
 
-/// `x` in numbers of this kind.
+/// Returns `x` with numbers of type `dtype`.
 pub(crate) fn to<B: Backend, const D: usize>(x: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
     if x.dtype() == dtype {
         x

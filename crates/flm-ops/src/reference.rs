@@ -1,5 +1,5 @@
-//! Every operation as a composition of burn's own: what runs where there is no native kernel, and what the kernels are
-//! tested against.
+//! Every operation as a composition of burn's operations, for backends without native kernels and
+//! as the reference in tests.
 
 use crate::cube;
 use crate::precision::{to, widen};
@@ -43,7 +43,8 @@ pub(crate) fn attention<B: Backend>(
     mixed(heads(qkv, rope, attention), attention)
 }
 
-/// Turned queries and turned keys, in f32, and values, each `[batch, heads, length, head_width]`.
+/// Returns rotated queries and rotated keys, in f32, and values, each
+/// `[batch, heads, length, head_width]`.
 pub(crate) fn heads<B: Backend>(
     qkv: Tensor<B, 3>,
     rope: &Rope<B>,
@@ -61,14 +62,16 @@ pub(crate) fn heads<B: Backend>(
     ]
 }
 
-/// The values of as many keys as each query sees, mixed, `[batch, queries, width]`; the products are of the values' precision.
+/// Returns the mixed values of the keys that each query sees, `[batch, queries, width]`. The
+/// products have the values' precision.
 pub(crate) fn mixed<B: Backend>(
     [query, key, value]: [Tensor<B, 4>; 3],
     attention: Attention,
 ) -> Tensor<B, 3> {
     let ([batch, heads, queries, head_width], dtype) = (query.dims(), value.dtype());
     let softcap = attention.softcap;
-    // c·tanh(q·k/(c·√head_width)): the scale goes onto the query, which is smaller than the scores.
+    // c·tanh(q·k/(c·√head_width)): the scale is applied to the query, which is smaller than the
+    // scores.
     let query = query.mul_scalar(1.0 / ((head_width as f64).sqrt() * softcap));
     let products = widen(cube::matmul(
         to(query, dtype),
@@ -81,10 +84,11 @@ pub(crate) fn mixed<B: Backend>(
         .reshape([batch, queries, heads * head_width])
 }
 
-/// A score that a softmax makes zero of, and no infinity, which not every device has.
+/// A score that a softmax turns into zero. It is not −∞, which some devices lack.
 const UNSEEN: f32 = -1e30;
 
-/// Scores `[batch, heads, queries, keys]` of the last queries among as many keys, those of later keys as good as none if nobody looks ahead.
+/// Masks the scores `[batch, heads, queries, keys]` of later keys if the attention is causal. The
+/// queries are the last ones among the keys.
 pub(crate) fn unseen<B: Backend>(scores: Tensor<B, 4>, attention: Attention) -> Tensor<B, 4> {
     if !attention.causal {
         return scores;
@@ -104,7 +108,7 @@ pub(crate) fn linear<B: Backend>(
     let y = cube::matmul(x.reshape([batch * length, inputs]), to(weight, dtype));
     let y = y.reshape([batch, length, outputs]);
     match bias {
-        // A copy for each sequence, so that its gradient is added up in two steps: see `column_sums`.
+        // A copy per sequence, so that its gradient is summed in two steps: see `column_sums`.
         Some(bias) => y + to(bias.expand([batch, 1, outputs]), dtype),
         None => y,
     }
@@ -112,8 +116,8 @@ pub(crate) fn linear<B: Backend>(
 
 /// Σ over the rows of `[rows, columns]`, `[columns]`.
 ///
-/// A GPU gives each of its sums to one thread: where there are few and long ones, most of it is idle. So rows are added up in some √rows
-/// groups first.
+/// A GPU gives each sum to one thread, so a few long sums leave most of it idle. The rows are
+/// therefore first summed in about √rows groups.
 fn column_sums<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 1> {
     let [rows, columns] = x.dims();
     let groups = rows.isqrt().max(1);

@@ -1,4 +1,4 @@
-//! Rotary position embedding, half-split: entry i of a head turns with entry i + half.
+//! Rotary position embedding, half-split: entry i of a head rotates with entry i + half.
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
@@ -10,12 +10,13 @@ pub struct Rope<B: Backend> {
 }
 
 impl<B: Backend> Rope<B> {
-    /// Tables for `length` positions and heads of even width `head_width`, with frequencies base^(−2j/head_width).
+    /// Creates tables for `length` positions and heads of even width `head_width`, with frequencies
+    /// base^(−2j/head_width).
     pub fn new(length: usize, head_width: usize, base: f64, device: &B::Device) -> Self {
         Self::after(0, length, head_width, base, device)
     }
 
-    /// [`new`](Self::new) for `length` positions that come after `first` others.
+    /// [`new`](Self::new) for `length` positions after the first `first` ones.
     pub fn after(
         first: usize,
         length: usize,
@@ -38,7 +39,7 @@ impl<B: Backend> Rope<B> {
         }
     }
 
-    /// Turns queries or keys `[batch, length, heads, head_width]`.
+    /// Rotates queries or keys `[batch, length, heads, head_width]`.
     pub(crate) fn turn(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let half = x.dims()[3] / 2;
         let first = x.clone().narrow(3, 0, half);

@@ -1,14 +1,14 @@
-//! Finding the native kernel of a backend, where there is one.
+//! Finds the native kernels of a backend, if any.
 //!
-//! An operation here is generic over every burn backend, without a trait for callers to carry about. A tensor of one of
-//! the backends that have kernels is recognized by its type and moved, unchanged, to the kernel.
+//! The operations are generic over every burn backend, without an extra trait bound for callers. A
+//! tensor of a backend with kernels is recognized by its type and passed, unchanged, to the kernel.
 
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Tensor, TensorKind, backend::Backend};
 use burn_flex::Flex;
 use std::any::{Any, TypeId};
 
-/// The differentiated CPU backend that has kernels with backward rules of their own.
+/// The CPU backend with autodiff, whose kernels have their own backward rules.
 pub(crate) type AutodiffFlex = Autodiff<Flex>;
 
 /// Where an operation runs.
@@ -22,7 +22,7 @@ pub(crate) enum Route {
     Composed,
 }
 
-/// The route for tensors of backend `B` and type `dtype`.
+/// Returns the route for tensors of backend `B` and type `dtype`.
 pub(crate) fn route<B: Backend>(dtype: DType) -> Route {
     if dtype != DType::F32 {
         Route::Composed
@@ -35,16 +35,17 @@ pub(crate) fn route<B: Backend>(dtype: DType) -> Route {
     }
 }
 
-/// Whether tensors of `B` live in the host's memory and this crate has kernels for them.
+/// Returns whether tensors of `B` live in the host's memory and this crate has kernels for them.
 ///
-/// Elsewhere the host is far away: what can be drawn or made on the device should be.
+/// For other backends transfers from the host are slow, so data should be drawn or computed on the
+/// device if possible.
 pub fn on_host<B: Backend>() -> bool {
     route::<B>(DType::F32) != Route::Composed
 }
 
-/// Moves a tensor between two names of one backend.
+/// Converts a tensor between two names of the same backend.
 ///
-/// Panics if the backends differ: [`route`] has been asked before.
+/// Panics if the backends differ; callers check with [`route`] first.
 pub(crate) fn same<A: Backend, B: Backend, const D: usize, K>(
     tensor: Tensor<A, D, K>,
 ) -> Tensor<B, D, K>

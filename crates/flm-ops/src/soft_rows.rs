@@ -1,4 +1,4 @@
-//! Means of a tall matrix's rows, each by a softmax over all of them.
+//! Means of a tall matrix's rows, weighted by a softmax over all rows.
 
 use crate::route::{AutodiffFlex, Route, route};
 use crate::{check, cube, primitive, wrap};
@@ -13,7 +13,7 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
 use burn_flex::Flex;
 
-/// What goes into [`soft_rows`].
+/// The input of [`soft_rows`].
 #[derive(Clone, Debug)]
 pub struct SoftRows<B: Backend> {
     /// `[rows, features]`.
@@ -24,18 +24,19 @@ pub struct SoftRows<B: Backend> {
     pub bias: Tensor<B, 1>,
     /// `[tall, width]`.
     pub matrix: Tensor<B, 2>,
-    /// The most scores that are held at once; a row's are held together.
+    /// Largest number of scores in memory at once; the scores of a row are never divided.
     pub numbers: usize,
 }
 
-/// softmax(features·weight + bias)·matrix, `[rows, width]`, a run of rows at a time.
+/// softmax(features·weight + bias)·matrix, `[rows, width]`, computed in runs of rows.
 ///
-/// The gradient goes to bias and matrix, and none to features and weight. On the backends with kernels the shares are made again for the pass back,
-/// so that nothing as large as all rows times the matrix's height is held.
+/// The gradient flows to bias and matrix, and not to features and weight. On backends with kernels
+/// the backward pass computes the shares again, so no tensor of all rows times the matrix's height
+/// is in memory.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit.
+/// Panics if the shapes do not fit.
 pub fn soft_rows<B: Backend>(input: SoftRows<B>) -> Tensor<B, 2> {
     input.check();
     let input = SoftRows {
@@ -69,7 +70,7 @@ impl<B: Backend> SoftRows<B> {
         check::shape("soft_rows", "bias", &self.bias.dims(), &[tall], with);
     }
 
-    /// The same as a backend of this name holds it.
+    /// Returns the tensors as primitives of backend `A`, another name of `B`.
     pub(crate) fn primitives<A: Backend>(self) -> Primitives<A> {
         Primitives {
             features: primitive::<A, B, 2>(self.features),
@@ -80,7 +81,7 @@ impl<B: Backend> SoftRows<B> {
         }
     }
 
-    /// Runs of rows, as (first, count).
+    /// Returns runs of rows, as (first, count).
     fn runs(&self) -> impl Iterator<Item = (usize, usize)> + use<B> {
         let ([rows, _], [tall]) = (self.features.dims(), self.bias.dims());
         let step = (self.numbers / tall).max(1);
@@ -89,7 +90,7 @@ impl<B: Backend> SoftRows<B> {
             .map(move |first| (first, step.min(rows - first)))
     }
 
-    /// The shares of a run, `[count, tall]`.
+    /// Returns the shares of a run, `[count, tall]`.
     fn shares(&self, (first, count): (usize, usize)) -> Tensor<B, 2> {
         let features = self.features.clone().narrow(0, first, count);
         let scores = crate::matmul(features, self.weight.clone());
@@ -101,7 +102,7 @@ impl<B: Backend> SoftRows<B> {
         Tensor::cat(self.runs().map(run).collect(), 0)
     }
 
-    /// Gradients to bias and matrix.
+    /// Returns the gradients to bias and matrix.
     fn gradients(&self, upstream: &Tensor<B, 2>) -> (Tensor<B, 1>, Tensor<B, 2>) {
         let mut to_bias = self.bias.zeros_like();
         let mut to_matrix = self.matrix.zeros_like();
@@ -118,7 +119,7 @@ impl<B: Backend> SoftRows<B> {
     }
 }
 
-/// [`SoftRows`] of a backend's own tensors.
+/// [`SoftRows`] in a backend's primitives.
 pub(crate) struct Primitives<A: Backend> {
     features: FloatTensor<A>,
     weight: FloatTensor<A>,
@@ -150,7 +151,7 @@ fn tensor<C: Backend, const D: usize>(x: FloatTensor<C>) -> Tensor<C, D> {
     Tensor::from_primitive(TensorPrimitive::Float(x))
 }
 
-/// The operation as one node of a graph over C.
+/// Returns the operation as one node of a graph over `C`.
 pub(crate) fn node<C: Backend>(input: Primitives<Autodiff<C>>) -> FloatTensor<Autodiff<C>> {
     let nodes = [input.bias.node, input.matrix.node];
     let saved = SoftRows::<C> {
@@ -189,7 +190,7 @@ mod tests {
         Tensor::from_data(TensorData::new(values, shape), &Default::default())
     }
 
-    /// The value and the gradients to bias and matrix of a weighted sum.
+    /// Returns the value, and the gradients of a weighted sum to bias and matrix.
     fn found<A: AutodiffBackend<InnerBackend = Flex>>(
         numbers: usize,
     ) -> (Tensor<Flex, 2>, Tensor<Flex, 1>, Tensor<Flex, 2>) {

@@ -1,11 +1,11 @@
-//! What an optimizer does to every parameter.
+//! Parameter updates of optimizers.
 
 use crate::route::{Route, route};
 use crate::{check, cube, flex, matmul, primitive, wrap};
 use burn::tensor::{Tensor, backend::Backend};
 use burn_flex::Flex;
 
-/// A step of AdamW, with weight decay apart from the gradient (Loshchilov and Hutter, 2019).
+/// A step of AdamW, with decoupled weight decay (Loshchilov and Hutter, 2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Learning rate.
@@ -14,21 +14,21 @@ pub struct AdamW {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f64,
-    /// Share of the parameters taken away, times the learning rate.
+    /// Decay of the parameters per step, multiplied by the learning rate.
     pub weight_decay: f64,
-    /// Number of this step, from 1: the moments started from zero.
+    /// Number of this step, counted from 1, for moments that started from zero.
     pub time: usize,
 }
 
-/// A parameter after a step of [`AdamW`] along `grad`, with its first and second moment.
+/// Returns a parameter after a step of [`AdamW`] along `grad`, with its first and second moment.
 ///
-/// One pass where there is a kernel, and in place of what nobody else holds.
+/// A kernel makes one pass, in place for tensors that are not shared.
 ///
 /// # Panics
 ///
-/// If the shapes differ.
+/// Panics if the shapes differ.
 pub fn adamw<B: Backend, const D: usize>(
     rule: &AdamW,
     param: Tensor<B, D>,
@@ -54,11 +54,11 @@ pub fn adamw<B: Backend, const D: usize>(
     }
 }
 
-/// `decay`·average + (1 − `decay`)·live.
+/// Returns `decay`·average + (1 − `decay`)·live.
 ///
 /// # Panics
 ///
-/// If the shapes differ.
+/// Panics if the shapes differ.
 pub fn blend<B: Backend, const D: usize>(
     average: Tensor<B, D>,
     live: Tensor<B, D>,
@@ -75,7 +75,7 @@ pub fn blend<B: Backend, const D: usize>(
     }
 }
 
-/// Σ x² over all entries, `[1]`.
+/// Returns Σ x² over all entries, `[1]`.
 pub fn sum_of_squares<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 1> {
     match route::<B>(x.dtype()) {
         Route::Flex => {
@@ -86,7 +86,7 @@ pub fn sum_of_squares<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, 
     }
 }
 
-/// x·`factor`, in the place of x where nobody else holds it.
+/// Returns x·`factor`, computed in place if x is not shared.
 pub fn scale<B: Backend, const D: usize>(x: Tensor<B, D>, factor: f64) -> Tensor<B, D> {
     match route::<B>(x.dtype()) {
         Route::Flex => {
@@ -97,13 +97,15 @@ pub fn scale<B: Backend, const D: usize>(x: Tensor<B, D>, factor: f64) -> Tensor
     }
 }
 
-/// Coefficients of the quintic by which [`orthogonal`] goes: of X, XXᵀX and (XXᵀ)²X.
+/// Coefficients of the quintic in [`orthogonal`]: of X, XXᵀX and (XXᵀ)²X.
 const QUINTIC: [f64; 3] = [3.4445, -4.775, 2.0315];
-/// The least norm that it divides a matrix by.
+/// The smallest norm that [`orthogonal`] divides a matrix by.
 const LEAST_NORM: f64 = 1e-7;
 
-/// Near UVᵀ of each matrix UΣVᵀ, `[count, rows, columns]`, by so many steps of Newton and Schulz, as [Muon](https://kellerjordan.github.io/posts/muon/)
-/// takes them: singular values come to lie about one.
+/// Returns an approximation of UVᵀ for each matrix UΣVᵀ, `[count, rows, columns]`.
+///
+/// It uses `steps` Newton–Schulz steps, as [Muon](https://kellerjordan.github.io/posts/muon/) does:
+/// the singular values move close to one.
 pub fn orthogonal<B: Backend>(matrices: Tensor<B, 3>, steps: usize) -> Tensor<B, 3> {
     let [_, rows, columns] = matrices.dims();
     let wide = |x: Tensor<B, 3>| if rows > columns { x.swap_dims(1, 2) } else { x };

@@ -6,16 +6,17 @@ use crate::{check, cube, flex, primitive, reference, wrap};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_flex::{Flex, FlexTensor};
 
-/// Largest cap the native loss takes: it sums e^(logit − cap) without looking for the maximum.
+/// Largest cap of the native loss, which sums e^(logit − cap) without a pass for the maximum.
 pub(crate) const LARGEST_CAP: f64 = 40.0;
 
 /// softmax(`cap`·tanh((product + bias)/`cap`)/`temperature`) for each row of `[rows, vocabulary]`.
 ///
-/// `bias` is `[vocabulary]`. No gradient flows through it: where one is wanted, it is wanted of a loss.
+/// `bias` is `[vocabulary]`. No gradient flows through the result; training differentiates a loss
+/// instead.
 ///
 /// # Panics
 ///
-/// If the shapes are others, or `product` is empty.
+/// Panics if the shapes do not fit, or if `product` is empty.
 pub fn capped_softmax<B: Backend>(
     product: Tensor<B, 2>,
     bias: Tensor<B, 1>,
@@ -36,14 +37,14 @@ pub fn capped_softmax<B: Backend>(
     }
 }
 
-/// What the rows of a [`capped_loss`] are scored against.
+/// The targets of the rows of a [`capped_loss`].
 #[derive(Clone, Debug)]
 pub enum Target<B: Backend> {
-    /// One token for each row, `[rows]`, below the vocabulary's size.
+    /// One token per row, `[rows]`, below the vocabulary size.
     Tokens(Tensor<B, 1, Int>),
-    /// A distribution for each row, `[rows, vocabulary]`.
+    /// One distribution per row, `[rows, vocabulary]`.
     Distributions(Tensor<B, 2>),
-    /// A point for each row, on the simplex or not, `[rows, vocabulary]`.
+    /// One point per row, on the simplex or off it, `[rows, vocabulary]`.
     Points(Tensor<B, 2>),
 }
 
@@ -60,15 +61,17 @@ impl<B: Backend> Target<B> {
     }
 }
 
-/// Loss of p = softmax(`cap`·tanh((product + bias)/`cap`)) against a target, `[rows]`: the cross-entropy against tokens or distributions,
-/// in nats, the squared distance Σ (p − q)² to points.
+/// Returns the loss of p = softmax(`cap`·tanh((product + bias)/`cap`)) against a target, `[rows]`:
+/// the cross-entropy against tokens or distributions, in nats, or the squared distance Σ (p − q)²
+/// to points.
 ///
-/// `product` `[rows, vocabulary]`, `bias` `[vocabulary]`. No gradient flows through it, see [`capped_loss_gradient`].
-/// A row with an entry that is not a number has a loss that is not a number.
+/// `product` is `[rows, vocabulary]`, `bias` is `[vocabulary]`. No gradient flows through the
+/// result, see [`capped_loss_gradient`]. A row with a NaN entry has a NaN loss.
 ///
 /// # Panics
 ///
-/// If the shapes are others, `product` is empty, or, where there is a kernel, a token lies outside the vocabulary.
+/// Panics if the shapes do not fit, if `product` is empty, or, where there is a kernel, if a token
+/// lies outside the vocabulary.
 pub fn capped_loss<B: Backend>(
     product: Tensor<B, 2>,
     bias: Tensor<B, 1>,
@@ -85,7 +88,7 @@ pub fn capped_loss<B: Backend>(
     }
 }
 
-/// A loss for each row, and the gradient of their weighted sum.
+/// The loss of each row, and the gradient of their weighted sum.
 #[derive(Clone, Debug)]
 pub struct CappedLoss<B: Backend> {
     /// Nats, or squared distances to points, `[rows]`.
@@ -96,9 +99,9 @@ pub struct CappedLoss<B: Backend> {
     pub bias: Tensor<B, 1>,
 }
 
-/// [`capped_loss`] with the gradient of Σ `weights`·loss, `weights` `[rows]`.
+/// [`capped_loss`] with the gradient of Σ `weights`·loss, with `weights` `[rows]`.
 ///
-/// One pass over the product where there is a kernel, and in its place if nobody else holds it.
+/// A kernel makes one pass over the product, in place if the product is not shared.
 ///
 /// # Panics
 ///

@@ -133,7 +133,8 @@ fn render(table: &Table, found: &Found, picture: &str) -> anyhow::Result<String>
     if let Some(perfect) = perfect {
         out += &ceilings(perfect, &steps(table, runs));
     } else if measure.name == NATS.name {
-        writeln!(out, "| *validation text* | {:.2} |", text.nats_per_token)?;
+        let nats = format!("{:.2}", text.nats_per_token);
+        out += &aside("validation text", &nats, steps(table, runs).len());
     }
     writeln!(out)?;
     out += &by_steps(
@@ -143,7 +144,9 @@ fn render(table: &Table, found: &Found, picture: &str) -> anyhow::Result<String>
         |run, steps| Some(at(run, steps)?.entropy),
         2,
     )?;
-    writeln!(out, "| *validation text* | {:.2} |\n", text.entropy)?;
+    let columns = steps(table, runs).len();
+    out += &aside("validation text", &format!("{:.2}", text.entropy), columns);
+    out.push('\n');
     out += &by_steps(
         table,
         runs,
@@ -151,12 +154,9 @@ fn render(table: &Table, found: &Found, picture: &str) -> anyhow::Result<String>
         |run, steps| Some(100.0 * at(run, steps)?.distinct),
         1,
     )?;
-    writeln!(
-        out,
-        "| *{} validation rows* | {:.1} |\n",
-        text.rows,
-        100.0 * text.distinct
-    )?;
+    let label = format!("{} validation rows", text.rows);
+    out += &aside(&label, &format!("{:.1}", 100.0 * text.distinct), columns);
+    out.push('\n');
     out += &leads(table, runs, measure)?;
     out += &training(table, runs, text)?;
     if let Some(perfect) = perfect {
@@ -205,7 +205,7 @@ fn by_steps(
         if model.autoregressive {
             let own = mine[0].figures[0].steps;
             let all = at_steps(own).unwrap_or_default();
-            writeln!(out, "| {} ({own} steps) | {all} |", model.name)?;
+            out += &aside(&format!("{} in {own} steps", model.name), &all, steps.len());
             continue;
         }
         let cells = steps
@@ -219,6 +219,11 @@ fn by_steps(
         )?;
     }
     Ok(out)
+}
+
+/// A row of a figure that belongs to no number of steps.
+fn aside(label: &str, value: &str, columns: usize) -> String {
+    format!("| *{label}: {value}* |{}\n", " – |".repeat(columns))
 }
 
 /// Rows of exact denoisers.
@@ -254,7 +259,7 @@ fn leads(table: &Table, runs: &[Finished], measure: Measure) -> anyhow::Result<S
     }
     let unit = measure.unit;
     Ok(format!(
-        "| model | beside | lead, {unit} | seeds won | lead at equal entropy, nats | seeds won |\n\
+        "| model | compared with | lead, {unit} | seeds won | lead at equal entropy, nats | seeds won |\n\
          | --- | --- | --- | --- | --- | --- |\n{rows}\n"
     ))
 }

@@ -1,4 +1,4 @@
-//! Losses, rows and refusals of distribution matching.
+//! Losses, rows and configuration errors of distribution matching.
 
 use super::*;
 use burn::backend::Autodiff;
@@ -25,14 +25,14 @@ fn objective(config: DistributionConfig, teacher: &Dit<Train>) -> DistributionOb
     DistributionObjective::new(schedule, config, teacher.clone(), teacher)
 }
 
-/// A network whose every parameter is drawn; the head's bias for a token is raised by `raise`.
+/// A network with all parameters drawn at random; the head's bias of a token is raised by `raise`.
 fn network(two_time: bool, raise: Option<(usize, f32)>) -> Dit<Train> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let sizes = DitConfig::new(VOCAB, 4, 16, 1, 2).with_two_time(two_time);
     let model = sizes.init::<Train>(&mut rng, &Default::default()).unwrap();
     let mut tensors = named_tensors(&model);
     for tensor in &mut tensors {
-        // The same for both kinds, whatever order they have.
+        // The same for both kinds of network, whatever the order of their tensors.
         let mut rng = ChaCha8Rng::seed_from_u64(tensor.name.len() as u64);
         tensor.values.fill_with(|| rng.random_range(-0.2..0.2));
         if let Some((token, by)) = raise
@@ -128,7 +128,7 @@ fn where_the_auxiliary_is_the_teacher_the_student_stays() {
     assert!(values(found.contrast).iter().all(|x| x.abs() < 1e-6));
     let grads = found.student.backward();
     let gradient = student.embed().embedding.val().grad(&grads).unwrap();
-    // Contrasts of rounding are divided by the least size that counts.
+    // Contrasts from rounding are divided by the least size that counts.
     assert!(gradient.abs().max().into_scalar() < 1e-3);
 }
 
@@ -137,14 +137,14 @@ fn the_student_gives_up_what_the_auxiliary_finds_too_often() {
     let (teacher, student) = (network(false, None), network(true, None));
     let auxiliary = network(false, Some((2, 1.0)));
     let found = losses(&objective(config(), &teacher), [&student, &auxiliary]);
-    // Descend along the head's own matrix and see what the student makes likelier.
+    // Descend along the head's own matrix and see which tokens the student makes likelier.
     let grads = found.student.backward();
     let (_, head) = student.matrices().pop().unwrap();
     let gradient = head.grad(&grads).unwrap();
     let mut tensors = named_tensors(&student);
     for tensor in &mut tensors {
         if tensor.name == "output_layer.linear.weight" {
-            // In files the matrix lies the other way.
+            // Files store the transposed matrix.
             let gradient = values(gradient.clone().transpose());
             let steps = tensor.values.iter_mut().zip(gradient);
             steps.for_each(|(weight, slope)| *weight -= 5.0 * slope);
@@ -168,7 +168,7 @@ fn the_student_gives_up_what_the_auxiliary_finds_too_often() {
 
 #[test]
 fn a_flat_student_finds_no_contrast() {
-    // Under equal probabilities Σ p·(A − T) = (1 − 1)/V.
+    // With equal probabilities Σ p·(A − T) = (1 − 1)/V.
     let (teacher, student) = (network(false, None), network(true, None));
     let auxiliary = network(false, Some((2, 1.0)));
     let largest = |student_temperature: f64| {
@@ -197,7 +197,7 @@ fn the_auxiliary_learns_what_the_student_writes_and_keeps_its_embedding() {
     assert!(auxiliary.embed().embedding.val().grad(&grads).is_none());
     let of_network = auxiliary.matrices().into_iter().skip(1);
     assert!(of_network.map(|(_, x)| x.grad(&grads)).all(|x| x.is_some()));
-    // Nothing of it reaches the student.
+    // No gradient of it reaches the student.
     let none = |(_, x): (_, Tensor<Train, 2>)| x.grad(&grads).is_none();
     assert!(student.matrices().into_iter().all(none));
 }
@@ -216,7 +216,7 @@ fn rows_with_a_path_learn_where_it_leads() {
         (losses(&objective, [&student, &teacher]), objective)
     };
     let ((without, _), (with, objective)) = (of(0.0, 1.0), of(0.5, 2.0));
-    // The first row of two, from the noise that both see.
+    // The first row of two, from the noise that both networks see.
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let rows = objective.rows(2, &mut rng);
     assert_eq!([rows[0].path, rows[1].path], [true, false]);
@@ -236,7 +236,7 @@ fn rows_with_a_path_learn_where_it_leads() {
     let mean = Tensor::full([1, 4], 1.0 / 4.0, &Default::default());
     let expected = answer.soft_cross_entropy(&target, mean).loss;
     let value = |x: Tensor<Train, 1>| values(x.inner())[0];
-    // Half of the rows, twice the weight.
+    // Half of the rows, with twice the weight.
     let found = value(with.student) - value(without.student);
     assert!((found - value(expected)).abs() < 1e-5, "{found}");
     assert_eq!(

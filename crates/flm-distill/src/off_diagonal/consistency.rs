@@ -1,18 +1,22 @@
-//! The Eulerian property over a step and not in the limit: who starts a step later ends at the same place.
+//! The Eulerian property over a finite step: a jump that starts a step later ends at the same
+//! point.
 
 use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, TargetRows};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
 use flm_denoiser::{Dropout, Score};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
-/// Cross-entropy against γ·D_s(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), the short step from s to u made by the [`DenoiserSource`], the rest by the student.
+/// Cross-entropy against γ·D_s(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)). The [`DenoiserSource`] makes the
+/// short step from s to u, and the student makes the rest.
 ///
-/// As in consistency distillation. The target is a convex combination of distributions, so it stays on the simplex without a
-/// projection and without a derivative; in the limit of no step its distance to δ is the Eulerian residual r times (u−s)/((1−s)(t−s)).
+/// This is consistency distillation. The target is a convex combination of distributions, so it
+/// stays on the simplex without a projection and without a derivative. As the step goes to zero,
+/// its distance to δ becomes the Eulerian residual r times (u−s)/((1−s)(t−s)).
 #[derive(Clone, Copy, Debug)]
 pub struct Consistency(pub DenoiserSource);
 
-/// The step's share of the way from s to t, in τ. Over a longer one D_s is no map of the flow; a shorter one teaches less at a time.
+/// The step's share of the way from s to t, in τ. Over a longer step D_s is a poor map of the flow;
+/// a shorter one teaches less per evaluation.
 const STEP: f64 = 1.0 / 8.0;
 
 impl From<&FlowMapConfig> for Consistency {
@@ -43,7 +47,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Consistency {
         answer.prediction.soft_cross_entropy(&target, weights)
     }
 
-    /// D at the start, the student at the step's end.
+    /// D at the start, and the student at the end of the step.
     fn evaluations(&self) -> f64 {
         2.0
     }

@@ -1,5 +1,5 @@
-//! The Lagrangian property without a projection: endpoint-consistent Lagrangian distillation (ECLD) of Categorical Flow Maps,
-//! arXiv 2602.12233.
+//! The Lagrangian property without a projection: endpoint-consistent Lagrangian distillation (ECLD)
+//! of Categorical Flow Maps, arXiv 2602.12233.
 
 use crate::{Answer, DenoiserSource, FlowMapConfig, OffDiagonal, TargetRows, cost};
 use burn::tensor::{Tensor, backend::AutodiffBackend};
@@ -7,12 +7,14 @@ use flm_denoiser::{Dual, Score};
 use flm_objective::TRAINED;
 use flm_simplex::flow_map::endpoint_weights;
 
-/// Cross-entropy against D_t(X_{s,t}(I_s)), D by the [`DenoiserSource`], plus ‖(t−s)/(1−s)·∂_t δ_{s,t}(I_s)‖².
+/// Cross-entropy against D_t(X_{s,t}(I_s)), with D from the [`DenoiserSource`], plus
+/// ‖(t−s)/(1−s)·∂_t δ_{s,t}(I_s)‖².
 ///
-/// The end of the jump moves as the flow does exactly if δ is what the denoiser says there, but for its own motion in t. The two terms
-/// ask for both: a target that is on the simplex by itself, and an answer that stands still. The derivative of the second is
-/// *not* stopped: its gradient goes back through a derivative, which makes a row the dearest of all objectives
-/// ([`evaluations`](OffDiagonal::evaluations)). The student is asked without dropout there.
+/// The end of the jump moves as the flow does exactly if δ equals the denoiser's prediction there,
+/// up to the motion of δ in t. The two terms ask for both: equality with a target that is on the
+/// simplex by itself, and an answer that does not move. The gradient of the second term is *not*
+/// stopped. It goes back through a derivative, which makes a row expensive
+/// ([`evaluations`](OffDiagonal::evaluations)). The student runs without dropout in that term.
 #[derive(Clone, Copy, Debug)]
 pub struct Ecld(pub DenoiserSource);
 
@@ -53,7 +55,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Ecld {
         }
     }
 
-    /// The derivative forward and back, and the denoiser at the end of the jump.
+    /// A forward and a backward pass of the derivative, and the denoiser at the end of the jump.
     fn evaluations(&self) -> f64 {
         cost::JVP * TRAINED + 1.0
     }

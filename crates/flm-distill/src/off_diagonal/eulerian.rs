@@ -7,26 +7,28 @@ use burn::tensor::{
 };
 use flm_denoiser::{Dropout, Dual, Score, TokenDistribution};
 
-/// Cross-entropy against the sparsemax of D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇) δ_{s,t}(I_s), D by the [`DenoiserSource`], or squared error
-/// against that itself, as published.
+/// Cross-entropy against the sparsemax of the target D_s(I_s) + (1−s)(t−s)/(1−t)·(∂_s + b_s·∇)
+/// δ_{s,t}(I_s), or the squared error against the target itself, as published. D comes from the
+/// [`DenoiserSource`].
 ///
-/// Whoever starts a little later, from where the flow has taken the state meanwhile, must end at the same place. Multiplied
-/// through by 1 − t the condition says that r = (1−t)·(δ − D_s) − (1−s)(t−s)·(∂_s + b_s·∇) δ vanishes, and that stays finite at
-/// t = 1, where the quotient does not. So the target is δ − r/max(1−t, [`FLOOR`]), with δ as it stands: the published one wherever 1 − t is
-/// at least the floor, bounded everywhere, and on boundary rows, where D_s drops out, still δ's motion along the flow, so that the
-/// gradient neither vanishes nor explodes.
+/// A jump that starts a little later along the flow must end at the same point. Multiplied by
+/// 1 − t, the condition says that r = (1−t)·(δ − D_s) − (1−s)(t−s)·(∂_s + b_s·∇) δ vanishes. Unlike
+/// the quotient, r is finite at t = 1. The target is therefore δ − r/max(1−t, [`FLOOR`]), with the
+/// current δ. It equals the published target wherever 1 − t is at least the floor, and is bounded
+/// everywhere. On boundary rows D_s drops out and the target still contains the motion of δ along
+/// the flow, so the gradient neither vanishes nor explodes.
 ///
-/// The derivative takes the target off the simplex. Brought back to it, as the Lagrangian one is, it trains better
-/// (`docs/results/distillations.md`).
+/// The derivative takes the target off the simplex. Projected back, as the Lagrangian target is, it
+/// trains better (`docs/results/distillations.md`).
 #[derive(Clone, Copy, Debug)]
 pub struct Eulerian {
-    /// Who answers D.
+    /// The network that predicts D.
     pub denoiser: DenoiserSource,
-    /// The distance to the target, by cross-entropy to its projection.
+    /// The distance to the target; cross-entropy uses its projection.
     pub measure: Measure,
 }
 
-/// Smallest 1 − t that divides.
+/// The smallest 1 − t used as a divisor.
 pub const FLOOR: f64 = 0.05;
 
 impl From<&FlowMapConfig> for Eulerian {
@@ -69,7 +71,7 @@ fn target<B: Backend>(rows: &TargetRows<'_, B>, denoiser: DenoiserSource) -> Tok
             &mut Dropout::off(),
         )
         .distribution();
-    // 1 − s times the direction (b_s, ds): finite at s = 1 too.
+    // 1 − s times the direction (b_s, ds), which is finite at s = 1 too.
     let along = clean.mean(rows.student.embed()) - rows.state.clone();
     let moving = rows.student.jvp(
         Dual {

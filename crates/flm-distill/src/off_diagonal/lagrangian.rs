@@ -8,10 +8,12 @@ use burn::tensor::{
 use flm_denoiser::{Dual, Score, TokenDistribution};
 use flm_simplex::flow_map::DISTILLATION_GUARD;
 
-/// Cross-entropy against sparsemax(D_t(X_{s,t}(I_s)) − (1−t)(t−s)/(1−s)·∂_t δ_{s,t}(I_s)), D by the [`DenoiserSource`].
+/// Cross-entropy against sparsemax(D_t(X_{s,t}(I_s)) − (1−t)(t−s)/(1−s)·∂_t δ_{s,t}(I_s)), with D
+/// from the [`DenoiserSource`].
 ///
-/// The end of the jump must move, when the target time does, as the flow moves there. The correction leaves the simplex, and
-/// sparsemax brings it back. On a boundary row it is zero: the answer is drawn to what the denoiser says of it.
+/// When the target time moves, the end of the jump must move as the flow does there. The correction
+/// leaves the simplex, and sparsemax projects back to it. On a boundary row the correction is zero,
+/// and the target is the denoiser's prediction at the end of the jump.
 #[derive(Clone, Copy, Debug)]
 pub struct Lagrangian(pub DenoiserSource);
 

@@ -1,4 +1,4 @@
-//! Following the teacher: a jump ends where its flow leads, in so many Euler steps.
+//! Following the teacher: a jump ends where the teacher's Euler steps lead.
 
 use crate::rows::TimeRow;
 use crate::state::RowTimes;
@@ -10,9 +10,11 @@ use flm_simplex::flow_map::{semigroup_weights, transport};
 
 /// Cross-entropy against the teacher's own path from s to t.
 ///
-/// The target is the mean of the teacher's answers along its Euler steps: as many of `steps` from 0 to 1 as lie between s and t. Nothing of the
-/// student is in it. From 0 to 1 these are paired trajectories, noise and the text that the teacher makes of it. Over segments, of which there are
-/// half as many again and again, it is progressive distillation ([`FlowMapConfig::segments`]).
+/// The target is the weighted mean of the teacher's answers along its Euler steps. `steps` is their
+/// number from 0 to 1; a shorter jump takes its share of them. The target does not depend on the
+/// student. From 0 to 1 these are paired trajectories: noise, and the text that the teacher makes
+/// of it. Over segments whose number is halved again and again, this is progressive distillation
+/// ([`FlowMapConfig::segments`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
     steps: usize,
@@ -35,7 +37,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Path {
         rows: &TargetRows<'_, A::InnerBackend>,
         weights: Tensor<A::InnerBackend, 2>,
     ) -> Score<A> {
-        let teacher = rows.teacher.expect("a path is the teacher's");
+        let teacher = rows.teacher.expect("the path objective has a teacher");
         let state = rows.state_of_teacher(teacher);
         let clock = rows.schedule.clock();
         let longest = rows.times.iter();
@@ -46,7 +48,7 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Path {
         answer.prediction.soft_cross_entropy(&target, weights)
     }
 
-    /// In the mean over a training, in which each number of segments has an equal share.
+    /// The mean over a training in which each number of segments has an equal share.
     fn evaluations(&self) -> f64 {
         let rounds = rounds(self.segments);
         let steps = (0..rounds).map(|round| {
@@ -57,18 +59,19 @@ impl<A: AutodiffBackend> OffDiagonal<A> for Path {
     }
 }
 
-/// How many of `steps` from 0 to 1 lie in a jump over this share of the way.
+/// Returns how many of `steps` from 0 to 1 lie in a jump over this share of the way.
 fn between(steps: usize, share: f64) -> usize {
-    // What is a whole number of steps must not become one more by rounding.
+    // Rounding must not turn a whole number of steps into one more.
     ((steps as f64 * share - 1e-9).ceil() as usize).max(1)
 }
 
-/// How often `segments` can be halved, and once more.
+/// Returns how often `segments` can be halved, plus one.
 pub(crate) fn rounds(segments: usize) -> u32 {
     segments.ilog2() + 1
 }
 
-/// What the teacher's Euler steps from each row's s to its t come to, as one answer δ_{s,t}: X_{s,t} of it is where they end.
+/// Returns one answer δ_{s,t} whose X_{s,t} is the end of the teacher's Euler steps from each row's
+/// s to its t.
 pub(crate) fn follow<B: Backend>(
     teacher: &Dit<B>,
     mut state: Tensor<B, 3>,
@@ -92,7 +95,7 @@ pub(crate) fn follow<B: Backend>(
         let times: Vec<TimeRow> = rows.iter().map(time).collect();
         RowTimes::<B>::of(&times, schedule, &device)
     };
-    // At the end only the last answer counts.
+    // At t = 1 only the last answer counts.
     let to_the_end = rows.iter().all(|row| row.tau_t >= 1.0);
     let (mut made, mut earlier): (Option<TokenDistribution<B>>, _) = (None, None);
     for step in 0..steps {
@@ -113,7 +116,7 @@ pub(crate) fn follow<B: Backend>(
             _ => answer,
         });
     }
-    made.expect("a path has a step")
+    made.expect("a path has at least one step")
 }
 
 #[cfg(test)]

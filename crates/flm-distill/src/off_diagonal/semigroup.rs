@@ -8,15 +8,16 @@ use burn::tensor::{
 use flm_denoiser::{Dropout, Score, TokenDistribution};
 use flm_simplex::flow_map::{semigroup_weights, transport};
 
-/// Cross-entropy, or another measure, against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)), both by the student as it stands, or by its average.
+/// Cross-entropy, or another measure, against γ·δ_{s,u}(I_s) + (1−γ)·δ_{u,t}(X_{s,u}(I_s)). Both
+/// parts come from the current student or from its average.
 ///
-/// A convex combination of distributions, so the target lies on the simplex. On a boundary row γ is zero: the student learns
-/// to answer at once what it would answer from the midpoint.
+/// The target is a convex combination of distributions, so it lies on the simplex. On a boundary
+/// row γ is zero: the student learns to answer at once what it would answer from the midpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Semigroup {
     /// The distance to the target.
     pub measure: Measure,
-    /// Who makes the target.
+    /// The network that computes the target.
     pub target: TargetNetwork,
 }
 

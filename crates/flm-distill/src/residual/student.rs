@@ -1,4 +1,4 @@
-//! One network that goes where two go.
+//! One network trained to the endpoints of the two.
 
 use super::jump::Jump;
 use super::{BOUNDARY, column, residual_rows};
@@ -13,11 +13,12 @@ use flm_objective::{Inner, Losses, Objective, StepSize, TRAINED, TrainingStep};
 use flm_simplex::{Schedule, interpolant::interpolate};
 use rand::Rng;
 
-/// The recipe's second stage: trains a two-time denoiser δ_{s,t} so that its flow map ends where that of a frozen residual one does,
-/// by the squared distance of the states.
+/// Trains the recipe's second stage: a two-time denoiser δ_{s,t} whose flow map ends where that of
+/// a frozen residual one does. The loss is the squared distance of the states.
 ///
-/// ‖X_student − X_teacher‖² = ((t−s)/(1−s))²·Σ_V (δ_{s,t} − D_s − ½(t−s)(1−s)·g_{s,t})², again without the state. The teacher's guard of
-/// 1e-5 in its velocity is left out: with it the state would stay, 1e-5/(1−s) of it.
+/// ‖X_student − X_teacher‖² = ((t−s)/(1−s))²·Σ_V (δ_{s,t} − D_s − ½(t−s)(1−s)·g_{s,t})², again
+/// without the state. The teacher's guard of 1e-5 in its velocity is left out: with it, 1e-5/(1−s)
+/// of the state would stay.
 #[derive(Clone, Debug)]
 pub struct ResidualStudent<B: Backend> {
     schedule: Schedule,
@@ -25,12 +26,13 @@ pub struct ResidualStudent<B: Backend> {
 }
 
 impl<B: Backend> ResidualStudent<B> {
-    /// `schedule` is that of all three networks (`DitConfig::schedule`).
+    /// Creates the objective; `schedule` is that of all three networks (`DitConfig::schedule`).
     pub fn new(schedule: Schedule, teacher: Residual<B>) -> Self {
         Self { schedule, teacher }
     }
 
-    /// Times for a whole batch: as for the second network, but half as often the whole way.
+    /// Draws the times of a whole batch as for the second network, but with half as many boundary
+    /// rows.
     pub fn rows<R: Rng + ?Sized>(&self, batch: usize, rng: &mut R) -> Vec<TimeRow> {
         on_clock(
             residual_rows(batch, BOUNDARY / 2.0, rng),
@@ -38,11 +40,11 @@ impl<B: Backend> ResidualStudent<B> {
         )
     }
 
-    /// Losses of `tokens` `[batch, length]` at the given times.
+    /// Returns the losses of `tokens` `[batch, length]` at the given times.
     ///
     /// # Panics
     ///
-    /// If the noise is narrow: three networks see it.
+    /// Panics if the noise is narrow, because three networks see it.
     pub fn score<A: AutodiffBackend<InnerBackend = B>>(
         &self,
         student: &Dit<A>,
@@ -74,7 +76,7 @@ impl<B: Backend> ResidualStudent<B> {
         Losses::new(score.loss, score.per_token, kinds(rows))
     }
 
-    /// D_s + ½(t−s)(1−s)·g_{s,t}: δ of the teacher's flow map.
+    /// Returns D_s + ½(t−s)(1−s)·g_{s,t}: δ of the teacher's flow map.
     fn target(
         &self,
         tokens: Tensor<B, 2, Int>,
@@ -121,7 +123,7 @@ impl<B: AutodiffBackend> Objective<B> for ResidualStudent<B::InnerBackend> {
         step.with_dropout(|dropout| self.score(network, tokens, &noise, &rows, dropout))
     }
 
-    /// The student forward and back, and either network of the teacher once.
+    /// A forward and a backward pass of the student, and each network of the teacher once.
     fn evaluations(&self, batch: usize) -> f64 {
         batch as f64 * (TRAINED + 2.0)
     }

@@ -1,21 +1,21 @@
-//! Every operation twice, as offered and as a composition, over inputs in flat leaves.
+//! Every operation twice, as the crate's function and as a composition, over inputs in flat leaves.
 
 use crate::dual::{self, Dual};
 use crate::{Attention, Mask, Modulated, Rope, reference};
 use burn::tensor::{Tensor, backend::Backend};
 
-/// How an input lies in memory.
+/// The memory layout of an input.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum View {
     /// In row order.
     Plain,
-    /// The last two dimensions exchanged.
+    /// With the last two dimensions exchanged.
     Transposed,
     /// The second half of rows twice as long.
     Narrowed,
 }
 
-/// An input: its shape as the operation sees it, how it lies, and the scale of its normal values.
+/// An input: its shape as the operation sees it, its layout, and the scale of its normal values.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     pub(crate) shape: Vec<usize>,
@@ -36,7 +36,7 @@ impl Input {
         Self { scale, ..self }
     }
 
-    /// Values of the leaf that the input is a view of.
+    /// Returns the number of values of the leaf that the input is a view of.
     pub(crate) fn count(&self) -> usize {
         let count: usize = self.shape.iter().product();
         if matches!(self.view, View::Narrowed) {
@@ -46,7 +46,7 @@ impl Input {
         }
     }
 
-    /// The input as a view of its leaf.
+    /// Returns the input as a view of its leaf.
     pub(super) fn of<B: Backend, const D: usize>(&self, leaf: &Tensor<B, 1>) -> Tensor<B, D> {
         let mut shape: [usize; D] = self
             .shape
@@ -68,7 +68,7 @@ impl Input {
     }
 }
 
-/// An operation at given sizes.
+/// An operation and its settings.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     Gelu,
@@ -94,7 +94,7 @@ impl Case {
         self.inputs[i].of(&leaves[i])
     }
 
-    /// The first four inputs as those of a modulated norm.
+    /// Returns the first four inputs as those of a modulated norm.
     fn modulated<B: Backend>(&self, leaves: &[Tensor<B, 1>]) -> Modulated<B> {
         Modulated {
             x: self.input(leaves, 0),
@@ -110,7 +110,7 @@ impl Case {
         Rope::new(length, triple / 3 / heads, 10_000.0, &Default::default())
     }
 
-    /// The operation as the crate offers it, flat.
+    /// Returns the result of the crate's function, flat.
     pub(crate) fn offered<B: Backend>(&self, leaves: &[Tensor<B, 1>]) -> Tensor<B, 1> {
         let three = |i: usize| self.input::<B, 3>(leaves, i);
         let two = |i: usize| self.input::<B, 2>(leaves, i);
@@ -134,7 +134,7 @@ impl Case {
         }
     }
 
-    /// Whether an input is a parameter, which stands still while others move.
+    /// Returns whether an input is a parameter, whose tangent is zero.
     pub(crate) fn is_parameter(&self, input: usize) -> bool {
         match self.operation {
             Operation::Gelu | Operation::Attention(_) | Operation::Residual { .. } => false,
@@ -143,7 +143,7 @@ impl Case {
         }
     }
 
-    /// The operation with its derivative along the tangents of the leaves, flat.
+    /// Returns the result and its derivative along the tangents of the leaves, flat.
     pub(crate) fn dual<B: Backend>(&self, leaves: &[Dual<B, 1>]) -> Dual<B, 1> {
         fn moving<B: Backend, const D: usize>(
             case: &Case,
@@ -186,7 +186,7 @@ impl Case {
         out.map(|out| out.flatten(0, 2))
     }
 
-    /// The operation composed of burn's, flat.
+    /// Returns the result of the composition of burn's operations, flat.
     pub(crate) fn composed<B: Backend>(&self, leaves: &[Tensor<B, 1>]) -> Tensor<B, 1> {
         let three = |i: usize| self.input::<B, 3>(leaves, i);
         let two = |i: usize| self.input::<B, 2>(leaves, i);
@@ -215,13 +215,13 @@ impl Case {
 
 pub(super) const VIEWS: [View; 3] = [View::Plain, View::Transposed, View::Narrowed];
 
-/// All cases: lengths and batches of one, lengths of several tiles and tasks with a rest, odd sizes, widths beside multiples of a vector, inputs in
-/// row order and not.
+/// Returns all cases: lengths and batches of one, lengths of several tiles and tasks with a
+/// remainder, odd sizes, widths next to multiples of a vector, and inputs in row order and not.
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for view in VIEWS {
         for shape in [[1, 1], [3, 37], [130, 257]] {
-            // Up to ten: both tails of the function.
+            // Arguments up to about ten reach both tails of the function.
             cases.push(Case {
                 operation: Operation::Gelu,
                 inputs: vec![Input::new(&shape, view).scaled(3.0)],
@@ -299,7 +299,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases
 }
 
-/// Cases with a shift, a scale and a gate for each position.
+/// Returns cases with a shift, a scale and a gate per position.
 pub(crate) fn by_position() -> Vec<Case> {
     let mut cases = Vec::new();
     for view in VIEWS {

@@ -10,7 +10,7 @@ use burn_flex::Flex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How the leaves move: parameters of products and norms not at all.
+/// Returns random tangents of the leaves, zero for parameters of products and norms.
 fn directions(case: &Case, seed: u64) -> Vec<Vec<f32>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     case.inputs
@@ -36,7 +36,7 @@ fn duals(values: &[Vec<f32>], directions: &[Vec<f32>]) -> Vec<Dual<Flex, 1>> {
         .collect()
 }
 
-/// Σ a·b, and Σ |a·b| to measure it by.
+/// Returns Σ a·b, and Σ |a·b| as its scale.
 fn dot(pairs: impl Iterator<Item = (f32, f32)>) -> (f64, f64) {
     pairs.fold((0.0, 0.0), |(sum, size), (a, b)| {
         let product = f64::from(a) * f64::from(b);
@@ -44,7 +44,7 @@ fn dot(pairs: impl Iterator<Item = (f32, f32)>) -> (f64, f64) {
     })
 }
 
-/// ⟨w, J·ẋ⟩ = ⟨Jᵀ·w, ẋ⟩, with the gradient that reverse mode makes of the operation itself.
+/// ⟨w, J·ẋ⟩ = ⟨Jᵀ·w, ẋ⟩, with the reverse-mode gradient of the operation itself.
 #[test]
 fn tangents_are_what_gradients_are_the_transpose_of() {
     for case in cases::all() {
@@ -134,7 +134,7 @@ fn a_softmax_moves_within_the_simplex_as_its_gradient_says() {
             let sums = flat(moved.tangent.clone().sum_dim(1).flatten(0, 1));
             let sizes = flat(moved.tangent.clone().abs().sum_dim(1).flatten(0, 1));
             for (sum, size) in sums.iter().zip(sizes) {
-                // Tangents of some units times probabilities that sum to one but for rounding.
+                // Tangents of order one times probabilities that sum to one, up to rounding.
                 assert!(sum.abs() <= 1e-6 + 1e-5 * size, "{sum} of {size}");
             }
             let (out, grads) = run(&values[..2], &[true, false], |leaves| {

@@ -1,4 +1,4 @@
-//! Products alone and added to a sum, against the composition.
+//! Products, alone and added to a sum, against the composition.
 
 use super::assert_close;
 use burn::tensor::{Distribution, Tensor};

@@ -1,4 +1,4 @@
-//! What an optimizer does to a parameter, against burn's own and against the compositions.
+//! Parameter updates, against burn's optimizer and against the compositions.
 
 use super::{assert_close, flat, leaf};
 use crate::{AdamW, reference};
@@ -6,7 +6,7 @@ use burn::optim::{AdamWConfig, SimpleOptimizer};
 use burn::tensor::Tensor;
 use burn_flex::Flex;
 
-/// More than one task's values, and a rest.
+/// More values than one task handles, with a remainder.
 const COUNT: usize = 40_001;
 
 fn wave(phase: f32) -> Tensor<Flex, 1> {

@@ -1,4 +1,4 @@
-//! The head's operations: kernels and compositions against the graph of the plain loss.
+//! The head's operations: kernels and compositions against the autodiff graph of the plain loss.
 
 use super::cases::{Input, VIEWS, View};
 use super::{assert_close, flat, leaf, values};
@@ -68,10 +68,10 @@ impl Case {
             // Off the simplex.
             Target::Points(logits().mul_scalar(0.2))
         } else if self.kind == Kind::Distributions {
-            // Of mass ½, so that a mass of one is not taken for granted.
+            // Of mass ½, so that the code cannot rely on a mass of one.
             Target::Distributions(burn::tensor::activation::softmax(logits(), 1).mul_scalar(0.5))
         } else {
-            // Spread over the vocabulary, its first and last among them.
+            // Spread over the vocabulary, including its first and last token.
             let id = |row: usize| {
                 if row == 0 {
                     vocab - 1
@@ -155,7 +155,7 @@ fn softmaxes_agree() {
                 &flat(expected.flatten(0, 1)),
                 &format!("softmax of {:?} at {temperature}", case.inputs[0]),
             );
-            // Somebody else held the product: it is as it was.
+            // The product was shared, so it must be unchanged.
             assert_eq!(
                 flat(product.flatten(0, 1)),
                 flat(case.product::<Flex>(&values).flatten(0, 1))
@@ -201,7 +201,7 @@ fn extreme_logits_are_scored_as_capped_ones() {
         let ids = Target::Tokens(Tensor::from_ints([id, id], &Default::default()));
         flat(crate::capped_loss(logits.clone(), bias(), ids, CAP))
     };
-    // log Σ e^c over the capped logits 30, −30 and 0, or −30, −30 and 30, less the token's own.
+    // log Σ e^c over the capped logits 30, −30 and 0, or −30, −30 and 30, minus the token's own.
     for (id, expected) in [(0, [0.0, 60.0]), (1, [60.0, 60.0]), (2, [30.0, 0.0])] {
         assert_close(&loss(id), &expected, "loss of extreme logits");
     }

@@ -1,4 +1,5 @@
-//! What stands between the products of an attention: rotary queries and keys, and the softmax of soft-capped scores, with their gradients.
+//! The steps between the products of an attention: rotary queries and keys, and the softmax of
+//! soft-capped scores, with their gradients.
 
 use super::launch::{
     array, contiguous, cubes, cubes_for, dims, empty, empty_like, largest, total, units,
@@ -9,8 +10,9 @@ use burn_cubecl::ops::permute;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-/// From `[batch, length, 3, heads, 2, half]` to turned queries, turned keys and values, each `[batch, heads, length, 2, half]`, and queries scaled: one unit for
-/// each pair of entries that turn together.
+/// Converts `[batch, length, 3, heads, 2, half]` to rotated and scaled queries, rotated keys, and
+/// values, each `[batch, heads, length, 2, half]`. One unit handles each pair of entries that
+/// rotate together.
 #[cube(launch)]
 fn split_kernel<F: Float>(
     qkv: &Array<F>,
@@ -86,7 +88,8 @@ fn join_kernel<F: Float>(
     }
 }
 
-/// softmax(cap·tanh(x)) of rows `[queries, keys]`, one cube for each; of as many last queries as keys, none looks ahead if `causal`.
+/// softmax(cap·tanh(x)) of rows `[queries, keys]`, one cube per row. The queries are the last ones
+/// among the keys; if `causal`, none sees later keys.
 #[cube(launch)]
 fn softmax_kernel<F: Float>(
     x: &Array<F>,
@@ -128,7 +131,7 @@ fn softmax_kernel<F: Float>(
     }
 }
 
-/// The gradient to x, from the one to its softmax p.
+/// The gradient to x, from the gradient to its softmax p.
 #[cube(launch)]
 fn slope_kernel<F: Float>(
     x: &Array<F>,
@@ -160,10 +163,10 @@ fn slope_kernel<F: Float>(
     }
 }
 
-/// What the backward pass needs.
+/// The data that the backward pass needs.
 #[derive(Clone, Debug)]
 pub(super) struct Saved<R: CubeRuntime> {
-    /// Turned and scaled queries, turned keys, values, each `[batch, heads, length, head_width]`.
+    /// Rotated and scaled queries, rotated keys, values, each `[batch, heads, length, head_width]`.
     parts: [CubeTensor<R>; 3],
     /// Scores before tanh, and their softmax, `[batch, heads, length, length]`.
     scores: CubeTensor<R>,
@@ -289,7 +292,8 @@ fn transposed<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     permute(x, &[0, 1, 3, 2])
 }
 
-/// Units for a row of so many entries: a power of two, as sums want it, and no more than there is work for.
+/// Returns the units for a row of `entries`: a power of two, as the sums require, and no more than
+/// there is work for.
 fn row_units(entries: usize) -> CubeDim {
     CubeDim {
         x: entries.next_power_of_two().clamp(32, super::launch::UNITS) as u32,

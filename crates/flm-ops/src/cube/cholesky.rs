@@ -1,4 +1,4 @@
-//! The triangular root of a Gram matrix and its inverse, in f32 whatever products are staged as.
+//! The Cholesky factor of a Gram matrix and its inverse, in f32 whatever the precision of products.
 
 use super::launch::{UNITS, array, contiguous, cubes, dims, units};
 use crate::cholesky::{LEAST, RANK};
@@ -13,11 +13,11 @@ use cubecl::prelude::*;
 const BLOCK: usize = 32;
 /// Entries of a block.
 const ENTRIES: usize = BLOCK * BLOCK;
-/// Entries of a block that a unit has: of one column, so many rows apart.
+/// Entries of a block per unit: in one column, [`APART`] rows apart.
 const EACH: usize = ENTRIES / UNITS;
 const APART: usize = UNITS / BLOCK;
 
-/// Copies a block of a matrix whose rows have no gaps.
+/// Copies a block of a matrix without gaps within its rows.
 #[cube]
 fn load(from: &Array<f32>, first: usize, stride: usize, to: &mut SharedMemory<f32>) {
     let unit = UNIT_POS as usize;
@@ -28,7 +28,7 @@ fn load(from: &Array<f32>, first: usize, stride: usize, to: &mut SharedMemory<f3
     }
 }
 
-/// An entry of a matrix, or of the identity that continues it.
+/// Returns an entry of a matrix, extended by the identity.
 #[cube]
 fn entry(matrix: &Array<f32>, row: usize, column: usize, size: usize) -> f32 {
     let mut value = 0.0f32;
@@ -40,7 +40,8 @@ fn entry(matrix: &Array<f32>, row: usize, column: usize, size: usize) -> f32 {
     value
 }
 
-/// A row of blocks of \[R, R⁻ᵀ\] from those above it: Rₖₖ⁻ᵀ·(\[S, 1\]ₖ − Σⱼ Rⱼₖᵀ·\[R, R⁻ᵀ\]ⱼ). One cube for each of its blocks, which makes Rₖₖ too.
+/// Computes a row of blocks of \[R, R⁻ᵀ\] from those above it: Rₖₖ⁻ᵀ·(\[S, 1\]ₖ − Σⱼ
+/// Rⱼₖᵀ·\[R, R⁻ᵀ\]ⱼ). One cube per block, each of which computes Rₖₖ too.
 #[cube(launch)]
 fn row_kernel(
     matrix: &Array<f32>,
@@ -141,13 +142,13 @@ fn row_kernel(
     }
 }
 
-/// R and R⁻¹ of `[size, size]`.
+/// Returns R and R⁻¹ of `[size, size]`.
 pub(super) fn cholesky<R: CubeRuntime>(matrix: CubeTensor<R>) -> [CubeTensor<R>; 2] {
     let matrix = contiguous(matrix);
     let [size, _] = dims(&matrix);
     let blocks = size.div_ceil(BLOCK);
     let padded = blocks * BLOCK;
-    // Rows without gaps between them, which a matrix of zeros may have.
+    // One flat array, because the rows of a matrix of zeros may have gaps between them.
     let numbers = Shape::from(vec![2 * padded * padded]);
     let (client, device) = (matrix.client.clone(), matrix.device.clone());
     let zeros = zeros_client(client, device, numbers, DType::F32);

@@ -1,4 +1,4 @@
-//! How kernels are launched, and what they share.
+//! Launch configurations and shared parts of the kernels.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
@@ -9,16 +9,16 @@ use cubecl::prelude::*;
 /// Units of a cube.
 pub(super) const UNITS: usize = 256;
 
-/// Cubes along one axis: WGPU has no more than 65,535.
+/// Largest number of cubes along one axis; WGPU allows at most 65,535.
 const ALONG: usize = 32_768;
 
-/// So many cubes, or somewhat more.
+/// Returns at least `count` cubes.
 pub(super) fn cubes(count: usize) -> CubeCount {
     let along = count.clamp(1, ALONG);
     CubeCount::Static(along as u32, count.div_ceil(along).max(1) as u32, 1)
 }
 
-/// Cubes with a unit for each of `count` things.
+/// Returns cubes with a unit for each of `count` items.
 pub(super) fn cubes_for(count: usize) -> CubeCount {
     cubes(count.div_ceil(UNITS))
 }
@@ -31,7 +31,7 @@ pub(super) fn units() -> CubeDim {
     }
 }
 
-/// Its entries in a row.
+/// Returns the tensor's entries as a kernel argument.
 pub(super) fn array<R: CubeRuntime>(x: &CubeTensor<R>) -> ArrayArg<R> {
     x.clone().into_array_arg()
 }
@@ -40,7 +40,7 @@ pub(super) fn contiguous<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     into_contiguous(x)
 }
 
-/// Memory for a tensor on the device of `like`, without gaps between its rows.
+/// Allocates a tensor on the device of `like`, without gaps between its rows.
 pub(super) fn empty<R: CubeRuntime, const D: usize>(
     like: &CubeTensor<R>,
     dims: [usize; D],
@@ -49,7 +49,7 @@ pub(super) fn empty<R: CubeRuntime, const D: usize>(
     shaped(like, Shape::from(dims.to_vec()), dtype)
 }
 
-/// Memory for a tensor of the shape of `like`, without gaps between its rows.
+/// Allocates a tensor of the shape of `like`, without gaps between its rows.
 pub(super) fn empty_like<R: CubeRuntime>(like: &CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
     shaped(like, like.meta.shape().clone(), dtype)
 }
@@ -58,12 +58,13 @@ fn shaped<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> C
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
 }
 
-/// Its dimensions.
+/// Returns the tensor's dimensions.
 pub(super) fn dims<R: CubeRuntime, const D: usize>(x: &CubeTensor<R>) -> [usize; D] {
     std::array::from_fn(|i| x.meta.shape()[i])
 }
 
-/// Tensors of one shape laid out alike, so that a kernel may run through their memory as it lies, gaps between rows and all.
+/// Returns tensors of one shape with the same layout, so that a kernel can run over their memory,
+/// including gaps between rows.
 pub(super) fn alike<R: CubeRuntime, const N: usize>(
     tensors: [CubeTensor<R>; N],
 ) -> [CubeTensor<R>; N] {
@@ -76,7 +77,7 @@ pub(super) fn alike<R: CubeRuntime, const N: usize>(
     }
 }
 
-/// How many numbers a tensor's memory spans, gaps between rows included.
+/// Returns how many numbers a tensor's memory spans, including gaps between rows.
 pub(super) fn span<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
     let last = std::iter::zip(x.meta.shape().iter(), x.meta.strides().iter());
     1 + last
@@ -84,7 +85,7 @@ pub(super) fn span<R: CubeRuntime>(x: &CubeTensor<R>) -> usize {
         .sum::<usize>()
 }
 
-/// The numbers that a tensor's memory spans, in a row.
+/// Returns the numbers that a tensor's memory spans as a kernel argument.
 pub(super) fn spanned<R: CubeRuntime>(x: &CubeTensor<R>) -> ArrayArg<R> {
     CubeTensor::new_contiguous(
         x.client.clone(),
@@ -96,19 +97,20 @@ pub(super) fn spanned<R: CubeRuntime>(x: &CubeTensor<R>) -> ArrayArg<R> {
     .into_array_arg()
 }
 
-/// The same tensor if nobody else holds it, or a copy laid out alike: what a kernel may write into.
+/// Returns the tensor if it is not shared, or else a copy with the same layout, for a kernel to
+/// write into.
 pub(super) fn owned<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     if x.can_mut() { x } else { x.copy() }
 }
 
-/// What two values are made into, until one is left.
+/// The operation that reduces two values to one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Fold {
     Sum,
     Largest,
 }
 
-/// The values of a cube's units folded, for each of them.
+/// Reduces the values of a cube's units; every unit gets the result.
 #[cube]
 fn folded(value: f32, #[comptime] fold: Fold) -> f32 {
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS));
@@ -132,13 +134,13 @@ fn folded(value: f32, #[comptime] fold: Fold) -> f32 {
     found
 }
 
-/// Σ over a cube's units, for each of them.
+/// Σ over a cube's units; every unit gets the result.
 #[cube]
 pub(super) fn total(value: f32) -> f32 {
     folded(value, Fold::Sum)
 }
 
-/// The largest of a cube's units, for each of them.
+/// The maximum over a cube's units; every unit gets the result.
 #[cube]
 pub(super) fn largest(value: f32) -> f32 {
     folded(value, Fold::Largest)

@@ -6,9 +6,9 @@ use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-/// One cube for each row: its loss, and the gradient of `weight`·loss in the row's place.
+/// One cube per row: computes its loss, and the gradient of `weight`·loss in place of the row.
 ///
-/// e^(logit − cap) is summed without a look for the maximum, so the cap must be small.
+/// e^(logit − cap) is summed without a pass for the maximum, so the cap must be small.
 #[cube(launch)]
 fn loss_kernel<I: Int>(
     product: &mut Tensor<f32>,
@@ -57,7 +57,8 @@ fn loss_kernel<I: Int>(
     }
 }
 
-/// The loss of each row, `[rows]`, and, if there are weights, the gradient to the product, in its place if nobody else holds it.
+/// Returns the loss of each row, `[rows]`, and, if there are weights, the gradient to the product,
+/// in place if the product is not shared.
 pub(super) fn of_tokens<R: CubeRuntime>(
     product: CubeTensor<R>,
     bias: CubeTensor<R>,

@@ -20,7 +20,7 @@ type On<R, T> = CubeBackend<R, f32, i32, T>;
 
 type Node<R, T> = FloatTensor<Autodiff<On<R, T>>>;
 
-/// A node of these parents: what is saved for its backward pass, and its value.
+/// A node with these parents, the data saved for its backward pass, and its value.
 macro_rules! node {
     ($kind:expr, $parents:expr, $saved:expr, $out:expr) => {
         match $kind
@@ -34,7 +34,8 @@ macro_rules! node {
     };
 }
 
-/// The backward rule of a node: gradients to its parents, from what was saved and the gradient to its value.
+/// The backward rule of a node: gradients to its parents, from the saved data and the gradient to
+/// its value.
 macro_rules! rule {
     ($name:ident, $parents:literal, $state:ty, |$saved:pat_param, $grad:ident| $gradients:expr) => {
         #[derive(Debug)]
@@ -98,7 +99,7 @@ struct Matmul;
 impl<R: CubeRuntime, T: BoolElement> Backward<On<R, T>, 2> for Matmul {
     type State = [CubeTensor<R>; 2];
 
-    /// Of the products only those that are asked for: a factor may be V wide, and noise.
+    /// Computes only the products that are needed: a factor may be V-wide noise.
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<On<R, T>>(&ops.node);
         let ([to_a, to_b], [a, b]) = (ops.parents, ops.state);
@@ -199,7 +200,8 @@ pub(super) fn matmul<R: CubeRuntime, T: BoolElement>(a: Node<R, T>, b: Node<R, T
     node!(Matmul, [a.node, b.node], factors, times(left, right))
 }
 
-/// x·weight + bias of `x` `[batch, length, inputs]`, in whose numbers parameters and result are.
+/// x·weight + bias of `x` `[batch, length, inputs]`. Parameters and result have the number type of
+/// `x`.
 pub(super) fn linear<R: CubeRuntime, T: BoolElement>(
     x: Node<R, T>,
     weight: Node<R, T>,
@@ -241,7 +243,7 @@ pub(super) fn linear_value<R: CubeRuntime>(
     reshape(y, shape)
 }
 
-/// Gradients to x and, in f32, to the weight.
+/// Returns the gradients to x and, in f32, to the weight.
 fn linear_gradients<R: CubeRuntime>(
     x: CubeTensor<R>,
     weight: CubeTensor<R>,
@@ -253,7 +255,7 @@ fn linear_gradients<R: CubeRuntime>(
     [reshape(times(grad, transposed(weight)), shape), to_weight]
 }
 
-/// All positions of `[batch, length, width]`.
+/// Returns all positions of `[batch, length, width]` as the rows of a matrix.
 fn positions<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let shape = x.meta.shape();
     let width = shape[shape.num_dims() - 1];

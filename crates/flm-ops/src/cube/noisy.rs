@@ -8,7 +8,7 @@ use burn_cubecl::ops::numeric::add;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-/// What the backward pass needs.
+/// The data that the backward pass needs.
 #[derive(Clone, Debug)]
 pub(super) struct Saved<R: CubeRuntime> {
     /// `[tall, width]`.
@@ -23,7 +23,7 @@ pub(super) struct Saved<R: CubeRuntime> {
     pub(super) inverse: CubeTensor<R>,
 }
 
-/// One unit for each entry.
+/// One unit per entry.
 #[cube(launch)]
 fn mix_kernel<I: Int>(
     seen: &Array<f32>,
@@ -41,7 +41,7 @@ fn mix_kernel<I: Int>(
     }
 }
 
-/// The gradients to noise and to rows: one unit for each entry.
+/// The gradients to noise and to rows, one unit per entry.
 #[cube(launch)]
 fn part_kernel(
     grad: &Array<f32>,
@@ -77,7 +77,7 @@ pub(super) fn forward<R: CubeRuntime>(saved: &Saved<R>, seen: CubeTensor<R>) -> 
     out
 }
 
-/// The gradient to the matrix: matrix·R⁻¹·zᵀ·(1 − t)·grad, and the rows of t·grad where they were taken.
+/// The gradient to the matrix: matrix·R⁻¹·zᵀ·(1 − t)·grad, plus the rows of t·grad at `ids`.
 pub(super) fn backward<R: CubeRuntime>(saved: Saved<R>, grad: CubeTensor<R>) -> CubeTensor<R> {
     let grad = contiguous(grad);
     let [rows, width] = dims(&grad);

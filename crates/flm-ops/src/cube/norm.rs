@@ -1,4 +1,4 @@
-//! Modulated LayerNorm of f32, with its gradients.
+//! Modulated LayerNorm in f32, with its gradients.
 
 use super::launch::{array, contiguous, cubes, cubes_for, dims, empty, empty_like, total, units};
 use super::sums;
@@ -6,7 +6,7 @@ use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-/// What the backward pass needs.
+/// The data that the backward pass needs.
 #[derive(Clone, Debug)]
 pub(super) struct Saved<R: CubeRuntime> {
     /// `[batch, length, width]`.
@@ -19,7 +19,7 @@ pub(super) struct Saved<R: CubeRuntime> {
     moments: CubeTensor<R>,
 }
 
-/// One cube for each row.
+/// One cube per row.
 #[cube(launch)]
 fn forward_kernel(
     x: &Array<f32>,
@@ -67,7 +67,7 @@ fn forward_kernel(
     }
 }
 
-/// The gradient to x, one cube for each row.
+/// The gradient to x, one cube per row.
 #[cube(launch)]
 fn rows_kernel(
     x: &Array<f32>,
@@ -108,10 +108,11 @@ fn rows_kernel(
     }
 }
 
-/// Positions that one unit adds up.
+/// Positions that one unit sums.
 const POSITIONS: usize = 32;
 
-/// Σ gradient and Σ gradient·normal over parts of a sequence, `[batch, parts, width]`: one unit for each.
+/// Σ gradient and Σ gradient·normal over parts of a sequence, `[batch, parts, width]`, one unit per
+/// sum.
 #[cube(launch)]
 fn parts_kernel(
     x: &Array<f32>,
@@ -143,7 +144,8 @@ fn parts_kernel(
     }
 }
 
-/// Adds up the parts: the gradients to shift and scale, and to the weight for each sequence, each `[batch, width]`.
+/// Sums the parts: the gradients to shift and scale, and to the weight for each sequence, each
+/// `[batch, width]`.
 #[cube(launch)]
 fn join_kernel(
     shifts: &Array<f32>,

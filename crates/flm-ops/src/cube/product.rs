@@ -1,4 +1,4 @@
-//! Matrix products by a way that is chosen beforehand, instead of one that is found by trying all of them.
+//! Matrix products with a fixed algorithm, instead of one found by autotuning.
 
 use burn_cubecl::kernel::matmul::{init_matmul_output, matmul as any};
 use burn_cubecl::ops::permute;
@@ -10,16 +10,18 @@ use cubek::matmul::launch::{Strategy, launch_ref};
 use cubek::matmul::routines::BlueprintStrategy::Inferred;
 use cubek::std::InputBinding;
 
-/// Below so many rows, columns or terms a product is too small for tiles.
+/// Products with fewer rows, columns or terms are too small for tiles.
 const SMALLEST: usize = 32;
 
-/// Bytes that rows must start at a multiple of, for the card to copy tiles by itself.
+/// Alignment of rows in bytes that the GPU's hardware copy of tiles (TMA) requires.
 const ALIGNED: usize = 16;
 
-/// a·b over the last two dimensions, in their numbers; `a` and `b` may be transposed.
+/// a·b over the last two dimensions, in the factors' number type; `a` and `b` may be transposed.
 ///
-/// On a card that copies tiles by itself (from Hopper on), units that copy and units that multiply are kept apart: of 21 ways that was the fastest one, or near it,
-/// for every product of a training step on an H200. Elsewhere, and for small products, burn chooses by the device's features.
+/// GPUs with hardware copies of tiles (TMA, from Hopper on) use an algorithm with separate units
+/// for copies and for products. Of 21 algorithms it was the fastest, or close to it, for every
+/// product of a training step on an H200. On other devices, and for small products, burn chooses by
+/// the device's features.
 pub(super) fn matmul<R: CubeRuntime>(a: CubeTensor<R>, b: CubeTensor<R>) -> CubeTensor<R> {
     let dtype = a.dtype;
     let out = init_matmul_output(&a, &b, dtype);
@@ -44,7 +46,7 @@ pub(super) fn matmul<R: CubeRuntime>(a: CubeTensor<R>, b: CubeTensor<R>) -> Cube
             }
         }
     }
-    any(a, b, Some(out), Default::default(), dtype).expect("a way of products for every shape")
+    any(a, b, Some(out), Default::default(), dtype).expect("an algorithm for every shape")
 }
 
 fn large<R: CubeRuntime>(a: &CubeTensor<R>, b: &CubeTensor<R>) -> bool {
@@ -56,7 +58,8 @@ fn large<R: CubeRuntime>(a: &CubeTensor<R>, b: &CubeTensor<R>) -> bool {
     m.min(n).min(k) >= SMALLEST
 }
 
-/// Whether one of the last two dimensions has no gaps, and every row starts at a multiple of so many bytes.
+/// Returns whether one of the last two dimensions has no gaps, and every row starts at a multiple
+/// of [`ALIGNED`] bytes.
 fn is_aligned<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
     let (strides, size) = (x.meta.strides(), x.dtype.size());
     let ones = strides[strides.len() - 2..]
@@ -78,7 +81,7 @@ fn aligned<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     CubeTensor::new(client, copy.handle, *copy.metadata, device, dtype)
 }
 
-/// The last two dimensions in each other's place.
+/// Exchanges the last two dimensions.
 pub(super) fn transposed<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let rank = x.meta.num_dims();
     let mut axes: Vec<usize> = (0..rank).collect();

@@ -1,4 +1,4 @@
-//! x + gate·branch, of a branch in f32 or bf16, with its gradients.
+//! x + gate·branch, for a branch in f32 or bf16, with its gradients.
 
 use super::launch::{array, contiguous, cubes_for, dims, empty, empty_like, units};
 use burn::tensor::DType;
@@ -37,10 +37,10 @@ fn branch_kernel<F: Float>(
     }
 }
 
-/// Positions that one unit adds up.
+/// Positions that one unit sums.
 const POSITIONS: usize = 32;
 
-/// Σ gradient·branch over parts of a sequence, `[batch, parts, width]`: one unit for each.
+/// Σ gradient·branch over parts of a sequence, `[batch, parts, width]`, one unit per sum.
 #[cube(launch)]
 fn parts_kernel<F: Float>(
     branch: &Array<F>,
@@ -104,7 +104,7 @@ pub(super) fn forward<R: CubeRuntime>(
     out
 }
 
-/// Gradients to branch and gate; the one to x is `grad`.
+/// Returns the gradients to branch and gate; the one to x is `grad`.
 pub(super) fn backward<R: CubeRuntime>(
     branch: CubeTensor<R>,
     gate: CubeTensor<R>,

@@ -1,4 +1,4 @@
-//! The gradient of rows that were taken of a matrix.
+//! The gradient of rows that are taken from a matrix.
 
 use super::launch::{array, contiguous, cubes_for, empty, units};
 use burn::tensor::{DType, Shape};
@@ -6,7 +6,8 @@ use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-/// For each position, the next one with the same id, or their number; and whether there is none before.
+/// For each position: the next position with the same id, or the number of positions if there is
+/// none, and the number of earlier positions with the same id.
 #[cube(launch)]
 fn links_kernel<I: Int>(
     ids: &Array<I>,
@@ -36,7 +37,7 @@ fn links_kernel<I: Int>(
     }
 }
 
-/// One unit for each column of each position: the first with an id adds up all.
+/// One unit per column of each position: the first position with an id sums over all of them.
 #[cube(launch)]
 fn sums_kernel<I: Int>(
     ids: &Array<I>,
@@ -63,7 +64,8 @@ fn sums_kernel<I: Int>(
     }
 }
 
-/// The gradient to a matrix `[rows, width]` of its rows `ids`, from the one to these; always added up in the same order.
+/// Returns the gradient to a matrix `[rows, width]` from the gradient to its rows `ids`, always
+/// summed in the same order.
 pub(super) fn backward<R: CubeRuntime>(
     ids: CubeTensor<R>,
     grad: CubeTensor<R>,

@@ -1,14 +1,14 @@
-//! Sums: of a matrix's columns, of squares.
+//! Sums over a matrix's columns, and sums of squares.
 
 use super::launch::{UNITS, array, contiguous, cubes, cubes_for, dims, empty, total, units};
 use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 
-/// Rows that one unit adds up.
+/// Rows that one unit sums.
 const ROWS: usize = 64;
 
-/// Columns of groups of rows: one unit for each.
+/// Column sums of groups of rows, one unit per sum.
 #[cube(launch)]
 fn columns_kernel<F: Float>(
     x: &Tensor<F>,
@@ -31,7 +31,8 @@ fn columns_kernel<F: Float>(
     }
 }
 
-/// Σ over the rows of `[rows, columns]`, `[columns]` in f32: in groups of rows first, so that no unit adds up many.
+/// Σ over the rows of `[rows, columns]`, `[columns]` in f32: first within groups of rows, so that
+/// no unit sums many.
 pub(super) fn columns<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let mut x = by_rows(x);
     loop {
@@ -56,7 +57,7 @@ pub(super) fn columns<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     }
 }
 
-/// A matrix whose rows have no gaps inside, but perhaps between them.
+/// Returns a matrix without gaps within its rows; gaps between them may remain.
 pub(super) fn by_rows<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     if x.meta.strides()[1] == 1 {
         x
@@ -65,10 +66,10 @@ pub(super) fn by_rows<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     }
 }
 
-/// Entries that a cube adds up.
+/// Entries that a cube sums.
 const CHUNK: usize = 64 * UNITS;
 
-/// Chunks of an array, squared the first time: one cube for each.
+/// Sums of chunks of an array, squared in the first pass, one cube per chunk.
 #[cube(launch)]
 fn sum_kernel(x: &Array<f32>, out: &mut Array<f32>, each: usize, #[comptime] squared: bool) {
     let first = CUBE_POS * each;
@@ -90,7 +91,7 @@ fn sum_kernel(x: &Array<f32>, out: &mut Array<f32>, each: usize, #[comptime] squ
     }
 }
 
-/// Σ x² of f32, `[1]`.
+/// Σ x² in f32, `[1]`.
 pub(super) fn of_squares<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let mut x = contiguous(x);
     let mut squared = true;

@@ -1,4 +1,4 @@
-//! What an optimizer does to every parameter, in one pass and in place where nobody else holds it.
+//! Parameter updates of optimizers, in one pass and in place for tensors that are not shared.
 
 use super::launch::{alike, cubes_for, owned, span, spanned, units};
 use crate::AdamW;

@@ -1,4 +1,4 @@
-//! Tangents as compositions of burn's operations, differentiable where the backend is.
+//! Tangents as compositions of burn's operations, differentiable if the backend is.
 
 use super::{Dual, Modulated};
 use crate::cube::matmul;

@@ -1,7 +1,8 @@
-//! Rotary self-attention with soft-capped scores, from the fused projection to the mixed values, one head at a time.
+//! Rotary self-attention with soft-capped scores, from the fused projection to the mixed values,
+//! one head at a time.
 //!
-//! The scores of a tile of a head's queries live in scratch memory of one task and are computed again in the backward pass,
-//! so nothing of size length² is kept.
+//! The scores of a tile of a head's queries live in scratch memory of one task and are computed
+//! again in the backward pass, so no memory of size length² is kept.
 
 use super::buffer::{contiguous, dims, rows_per_task, tensor, values};
 use super::math::{exp, max_by, sum_by, tanh};
@@ -10,7 +11,8 @@ use burn_flex::FlexTensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// The fixed parts of an attention: heads, softcap, who sees whom, and the rotary tables `[length, head_width / 2]`.
+/// The fixed parts of an attention: heads, softcap, causality, and the rotary tables
+/// `[length, head_width / 2]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
     pub(crate) heads: usize,
@@ -41,9 +43,10 @@ struct Sizes {
     causal: bool,
 }
 
-/// Queries whose scores are made together: few enough that they stay in a core's cache.
+/// Queries whose scores are computed together: few enough to stay in a core's cache.
 const TILE: usize = 64;
-/// Rows of scores are padded to whole vectors: a remainder is worked off one number at a time.
+/// Rows of scores are padded to whole vectors, because a remainder is processed one number at a
+/// time.
 const VECTOR: usize = 16;
 
 impl Sizes {
@@ -57,7 +60,7 @@ impl Sizes {
         }
     }
 
-    /// How many positions, from the first on, a query sees.
+    /// Returns how many positions, from the first on, a query sees.
     #[inline(always)]
     fn seen(self, query: usize) -> usize {
         if self.causal { query + 1 } else { self.length }
@@ -67,12 +70,12 @@ impl Sizes {
         self.heads * self.head_width
     }
 
-    /// Heads that are too small to be worth a task each.
+    /// Returns the number of heads per task: small heads share a task.
     fn heads_per_task(self) -> usize {
         rows_per_task(self.length * self.columns())
     }
 
-    /// Length of a padded row of scores.
+    /// Returns the length of a padded row of scores.
     fn columns(self) -> usize {
         self.length.next_multiple_of(VECTOR)
     }
@@ -101,7 +104,7 @@ pub(crate) fn forward(qkv: FlexTensor, setting: &Setting) -> FlexTensor {
     tensor(interleave(&heads, sizes, 1), [batch, length, sizes.width()])
 }
 
-/// The gradient to `qkv`.
+/// Returns the gradient to `qkv`.
 pub(crate) fn backward(qkv: &FlexTensor, setting: &Setting, grad: FlexTensor) -> FlexTensor {
     let [batch, length, triple] = dims(qkv);
     let grad = contiguous(grad);
@@ -128,7 +131,8 @@ pub(crate) fn backward(qkv: &FlexTensor, setting: &Setting, grad: FlexTensor) ->
     tensor(interleave(&heads, sizes, 3), [batch, length, triple])
 }
 
-/// The mixed values, each `[batch, length, width]`, and their tangent when `qkv` moves by `tangent`.
+/// Returns the mixed values and their tangent when `qkv` moves by `tangent`, each
+/// `[batch, length, width]`.
 pub(crate) fn tangent(
     qkv: &FlexTensor,
     tangent: &FlexTensor,
@@ -161,7 +165,8 @@ pub(crate) fn tangent(
     (value, tangent)
 }
 
-/// `[batch, heads, parts, length, head_width]` as `[batch, length, parts, heads, head_width]`.
+/// Reorders `[batch, heads, parts, length, head_width]` as
+/// `[batch, length, parts, heads, head_width]`.
 fn interleave(heads: &[f32], sizes: Sizes, parts: usize) -> Vec<f32> {
     let (head, row) = (sizes.length * sizes.head_width, parts * sizes.width());
     let mut out = vec![0.0; heads.len()];
@@ -180,7 +185,7 @@ fn interleave(heads: &[f32], sizes: Sizes, parts: usize) -> Vec<f32> {
     out
 }
 
-/// Memory of one task.
+/// Scratch memory of one task.
 struct Scratch {
     /// Queries, keys, values, and the upstream gradient of a head, `[length, head_width]` each.
     q: Vec<f32>,
@@ -190,7 +195,8 @@ struct Scratch {
     /// Transposes, `[head_width, columns]`, zero in the padding.
     kt: Vec<f32>,
     vt: Vec<f32>,
-    /// `[rows of a tile, columns]`: tanh of the scaled scores, weights (zero in the padding), and the gradient to the weights.
+    /// `[rows of a tile, columns]`: tanh of the scaled scores, weights (zero in the padding), and
+    /// the gradient to the weights.
     t: Vec<f32>,
     p: Vec<f32>,
     dp: Vec<f32>,
@@ -215,7 +221,7 @@ impl Scratch {
     }
 }
 
-/// The mixed values of a loaded head, `[length, head_width]`.
+/// Computes the mixed values of a loaded head, `[length, head_width]`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn forward_head(softcap: f32, sizes: Sizes, scratch: &mut Scratch, out: &mut [f32]) {
     let (length, width, columns) = (sizes.length, sizes.head_width, sizes.columns());
@@ -232,7 +238,8 @@ fn forward_head(softcap: f32, sizes: Sizes, scratch: &mut Scratch, out: &mut [f3
     }
 }
 
-/// The mixed values of a loaded head and their tangents, `[length, head_width]` each; both are zero before.
+/// Computes the mixed values of a loaded head and their tangents, `[length, head_width]` each. Both
+/// must start as zeros.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn tangent_head(
     softcap: f32,
@@ -284,7 +291,8 @@ fn tangent_head(
     }
 }
 
-/// Gradients to queries, keys and values of a loaded head, `[3, length, head_width]`; `out` is zero.
+/// Computes the gradients to queries, keys and values of a loaded head, `[3, length, head_width]`.
+/// `out` must start as zeros.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn backward_head(
     cos: &[f32],
@@ -340,7 +348,7 @@ fn backward_head(
     turn(dk, cos, sin, width, -1.0);
 }
 
-/// Queries, keys (both turned) and values of one head.
+/// Loads queries, keys (both rotated) and values of one head.
 #[inline(always)]
 fn load_head(
     qkv: &[f32],
@@ -365,8 +373,8 @@ fn load_head(
     turn(&mut scratch.k, cos, sin, head_width, 1.0);
 }
 
-/// t = tanh(q·k/(c·√head_width)) and p = softmax(c·t) for the queries of a tile, which begins at the position `first`; p is zero where
-/// a query does not see.
+/// Computes t = tanh(q·k/(c·√head_width)) and p = softmax(c·t) for the queries of a tile that
+/// starts at position `first`. p is zero at positions that a query does not see.
 #[inline(always)]
 fn weights(
     softcap: f32,
@@ -406,7 +414,7 @@ fn load_rows(from: &[f32], columns: usize, stride: usize, first: usize, to: &mut
     }
 }
 
-/// Turns each row by its position's angles, or back with `direction` −1.
+/// Rotates each row by its position's angles, or back with `direction` −1.
 #[inline(always)]
 fn turn(rows: &mut [f32], cos: &[f32], sin: &[f32], head_width: usize, direction: f32) {
     let half = head_width / 2;
@@ -420,7 +428,8 @@ fn turn(rows: &mut [f32], cos: &[f32], sin: &[f32], head_width: usize, direction
     }
 }
 
-/// Rows of `columns` numbers as columns, `stride` apart; what lies between the last and the next row is left alone.
+/// Writes rows of `columns` numbers as columns, `stride` apart. Numbers between the columns stay
+/// unchanged.
 #[inline(always)]
 fn transpose(from: &[f32], stride: usize, columns: usize, to: &mut [f32]) {
     for (i, row) in from.chunks_exact(columns).enumerate() {
@@ -430,19 +439,21 @@ fn transpose(from: &[f32], stride: usize, columns: usize, to: &mut [f32]) {
     }
 }
 
-/// out += a·b for rows of a `stride` apart, their first `k` numbers, and b `[k, n]`.
+/// out += a·b, for rows of a `stride` apart, of which the first `k` numbers count, and b `[k, n]`.
 #[inline(always)]
 fn product(a: &[f32], stride: usize, b: &[f32], k: usize, n: usize, out: &mut [f32]) {
     tiles(|i, l| a[i * stride + l], b, k, n, out);
 }
 
-/// out += aᵀ·b for `k` rows of a `stride` apart and b `[k, n]`; as many columns of a as out has rows.
+/// out += aᵀ·b, for `k` rows of a `stride` apart and b `[k, n]`, with as many columns of a as out
+/// has rows.
 #[inline(always)]
 fn transposed_product(a: &[f32], stride: usize, b: &[f32], k: usize, n: usize, out: &mut [f32]) {
     tiles(|i, l| a[l * stride + i], b, k, n, out);
 }
 
-/// out[i] += Σ_l a(i, l)·b[l] for rows of n numbers: a few rows of one vector at a time, so that the sums stay in registers.
+/// out[i] += Σ_l a(i, l)·b[l] for rows of n numbers: a few rows of one vector at a time, so that
+/// the sums stay in registers.
 #[inline(always)]
 fn tiles(a: impl Fn(usize, usize) -> f32, b: &[f32], k: usize, n: usize, out: &mut [f32]) {
     const ROWS: usize = 4;

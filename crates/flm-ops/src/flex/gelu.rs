@@ -21,7 +21,7 @@ pub(crate) fn forward(x: FlexTensor) -> FlexTensor {
     tensor(out, x.shape())
 }
 
-/// The upstream gradient times the slope, in its place if nobody else holds it.
+/// Returns the upstream gradient times the slope, in place if the gradient is not shared.
 pub(crate) fn backward(x: &FlexTensor, mut grad: FlexTensor) -> FlexTensor {
     let (input, task) = (values(x), rows_per_task(1));
     values_mut(&mut grad)

@@ -1,4 +1,4 @@
-//! Matrix products over the last dimension, and what stands beside them.
+//! Matrix products over the last dimension, and related operations.
 
 use super::buffer::{contiguous, dims, tensor, values, values_mut};
 use burn::tensor::TensorMetadata;
@@ -24,7 +24,7 @@ pub(crate) fn forward(
     out.reshape(shape)
 }
 
-/// Gradient to x.
+/// Returns the gradient to x.
 pub(crate) fn gradient(weight: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
     let mut shape = grad.shape();
     let last = shape.num_dims() - 1;
@@ -32,15 +32,16 @@ pub(crate) fn gradient(weight: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
     product(&rows(grad), &Flex::float_transpose(weight.clone())).reshape(shape)
 }
 
-/// Gradient to the weight.
+/// Returns the gradient to the weight.
 pub(crate) fn weight_gradient(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
     product(&Flex::float_transpose(rows(x)), &rows(grad))
 }
 
-/// a·b; `a` and `b` in any layout.
+/// Returns a·b, with `a` and `b` in any layout.
 ///
-/// The backend's product makes its result as cleared bytes and copies them to where floats may lie: twice the memory for a
-/// moment, and two passes over what the product writes anyway.
+/// The backend's product writes its result to zeroed bytes and copies them to memory aligned for
+/// floats. That takes twice the memory for a moment, and two passes over values that the product
+/// overwrites anyway.
 #[expect(unsafe_code, reason = "the product is the first to write its result")]
 pub(crate) fn product(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
     let ([m, _], [_, n]) = (dims(a), dims(b));
@@ -53,33 +54,34 @@ pub(crate) fn product(a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
     tensor(out, [m, n])
 }
 
-/// sum + a·b, in the place of sum if nobody else holds it; `a` and `b` in any layout.
+/// Returns sum + a·b, in place if `sum` is not shared; `a` and `b` in any layout.
 #[expect(unsafe_code, reason = "the product takes pointers")]
 pub(crate) fn add_product(mut sum: FlexTensor, a: &FlexTensor, b: &FlexTensor) -> FlexTensor {
     let ([m, _], [_, n]) = (dims(a), dims(b));
     let out = values_mut(&mut sum);
-    assert_eq!(out.len(), m * n, "a sum of the product's size");
-    // SAFETY: `out` holds m·n values and is nobody else's.
+    assert_eq!(out.len(), m * n, "sum must have the product's size");
+    // SAFETY: `out` holds m·n values and is borrowed exclusively.
     unsafe { multiply(a, b, out.as_mut_ptr(), true) };
     sum
 }
 
-/// Writes the m·n values of a·b in row order, or adds them to what is there.
+/// Writes the m·n values of a·b in row order, or adds them to the values in `out`.
 ///
 /// # Safety
 ///
-/// `out` points to room for m·n values, which are there already if they are to be added to.
+/// `out` must point to room for m·n values, which must be initialized if `add` is set.
 #[expect(unsafe_code, reason = "the product takes pointers and strides")]
 unsafe fn multiply(a: &FlexTensor, b: &FlexTensor, out: *mut f32, add: bool) {
     let ([m, k], [inner, n]) = (dims(a), dims(b));
     assert_eq!(
         k, inner,
-        "columns of the first factor and rows of the second"
+        "the first factor must have as many columns as the second has rows"
     );
     let (a_strides, b_strides) = (a.layout().strides(), b.layout().strides());
     let (a_from, b_from) = (a.layout().start_offset(), b.layout().start_offset());
     let (a_values, b_values) = (a.storage::<f32>(), b.storage::<f32>());
-    // SAFETY: every place that start, sizes and strides reach lies in its tensor, and `out` is as the caller says.
+    // SAFETY: every index that offsets, sizes and strides reach lies in its tensor, and the caller
+    // upholds the contract of `out`.
     unsafe {
         gemm::gemm(
             m,
@@ -105,9 +107,9 @@ unsafe fn multiply(a: &FlexTensor, b: &FlexTensor, out: *mut f32, add: bool) {
     }
 }
 
-/// Sums over the rows of the last dimension.
+/// Returns the column sums of the matrix of last-dimension rows.
 pub(crate) fn column_sums(x: &FlexTensor) -> FlexTensor {
-    /// Columns of one task: a row's share fills some cache lines.
+    /// Columns per task: a row's part fills some cache lines.
     const COLUMNS: usize = 1024;
     let x = contiguous(rows(x));
     let width = x.shape()[1];
@@ -128,14 +130,14 @@ fn add_columns(x: &[f32], width: usize, first: usize, sums: &mut [f32]) {
     }
 }
 
-/// As a matrix of rows of the last dimension.
+/// Reshapes to a matrix whose rows are the last dimension.
 fn rows(x: &FlexTensor) -> FlexTensor {
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];
     x.reshape([shape.num_elements() / width, width].into())
 }
 
-/// `row`, `count` times.
+/// Repeats `row` `count` times.
 fn repeated(row: &FlexTensor, count: usize) -> FlexTensor {
     let row = contiguous(row.clone());
     tensor(values(&row).repeat(count), [count, dims::<1>(&row)[0]])

@@ -1,10 +1,13 @@
-//! Branch-free transcendental functions on f32 that the compiler can vectorize once inlined into a loop.
+//! Branch-free transcendental functions on f32 that the compiler can vectorize after inlining into
+//! a loop.
 
-/// e^x to about 2 units in the last place; arguments are clamped to where the result is a normal number.
+/// e^x to about 2 units in the last place. Arguments are clamped to the range in which the result
+/// is a normal number.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.3, 88.0);
-    // x = n·ln 2 + r with |r| ≤ ½ ln 2; ln 2 in two parts so that r keeps its digits. Adding 1.5·2^23 rounds to the nearest integer.
+    // x = n·ln 2 + r with |r| ≤ ½ ln 2. ln 2 is split in two parts so that r keeps its digits.
+    // Adding 1.5·2^23 rounds to the nearest integer.
     let magic = 12_582_912.0_f32;
     let shifted = x * std::f32::consts::LOG2_E + magic;
     let n = shifted - magic;
@@ -22,8 +25,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     y * f32::from_bits(exponent)
 }
 
-/// tanh to 4e-7 of itself (7 units in the last place, near ±6), by the odd rational function of Eigen's
-/// `generic_fast_tanh_float`. ±1 exactly from the clamp on.
+/// tanh with a relative error of 4e-7 (7 units in the last place, near ±6), by the odd rational
+/// function of Eigen's `generic_fast_tanh_float`. It is exactly ±1 from the clamp on.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let x = x.clamp(-7.905_311, 7.905_311);
@@ -48,7 +51,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// Lanes of a partial sum: the compiler may then add in parallel what it must not reorder by itself.
+/// Number of partial sums, which let the compiler add in parallel what it must not reorder.
 const LANES: usize = 16;
 
 /// Σ f(i) for i below n, in [`LANES`] partial sums.
@@ -70,7 +73,7 @@ pub(crate) fn sum_by(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     total
 }
 
-/// The largest f(i) for i below n, −∞ for none.
+/// The largest f(i) for i below n, or −∞ if n is zero.
 #[inline(always)]
 pub(crate) fn max_by(n: usize, f: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];

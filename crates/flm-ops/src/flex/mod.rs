@@ -1,7 +1,7 @@
 //! Native kernels for the CPU backend: plain slices, vectorized, in parallel over rows.
 //!
-//! They compute in the calling thread's pool; under a pool of one thread they are deterministic to the bit, and no result
-//! depends on how rows are spread over tasks.
+//! They run in the calling thread's pool. In a pool of one thread they are deterministic to the
+//! bit, and no result depends on how rows are spread over tasks.
 
 pub(crate) mod attention;
 pub(crate) mod buffer;

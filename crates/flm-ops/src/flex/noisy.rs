@@ -1,4 +1,4 @@
-//! Rows of a tall matrix mixed with noise, and the gradient to that matrix in one piece.
+//! Rows of a tall matrix mixed with noise, and the gradient to that matrix.
 
 use super::buffer::{dims, rows_per_task, tensor, values, values_mut};
 use super::linear::product;
@@ -6,10 +6,10 @@ use burn::tensor::ops::FloatTensorOps;
 use burn_flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
-/// What the backward pass needs besides the matrix.
+/// The data that the backward pass needs, apart from the matrix.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved {
-    /// One row of the matrix for each row of the result.
+    /// Indices of the matrix's rows, one per row of the result.
     pub(crate) ids: Vec<i32>,
     /// Their shares, `[rows]`.
     pub(crate) t: FlexTensor,
@@ -40,7 +40,7 @@ pub(crate) fn forward(saved: &Saved, seen: &FlexTensor, matrix: &FlexTensor) -> 
     tensor(out, [rows, width])
 }
 
-/// The gradient to the matrix.
+/// Returns the gradient to the matrix.
 pub(crate) fn backward(saved: &Saved, matrix: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
     let [rows, width] = dims(grad);
     let (upstream, t) = (values(grad), values(&saved.t));

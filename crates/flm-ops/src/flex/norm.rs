@@ -1,4 +1,5 @@
-//! LayerNorm with a weight, then a shift and a scale for each sequence, in one pass: n·w·(1 + scale) + shift.
+//! LayerNorm with a weight, then a shift and a scale per sequence, in one pass:
+//! n·w·(1 + scale) + shift.
 
 use super::buffer::{contiguous, dims, rows_per_task, tensor, values, values_mut};
 use super::math::sum_by;
@@ -6,7 +7,8 @@ use burn_flex::FlexTensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// What the backward pass needs again; the normalized rows are cheaper to recompute than to keep.
+/// The data that the backward pass needs. Recomputing the normalized rows is cheaper than storing
+/// them.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved {
     pub(crate) x: FlexTensor,
@@ -62,7 +64,8 @@ pub(crate) fn backward(saved: &Saved, grad: FlexTensor) -> Grads {
     let (block, task) = (length * width, rows_per_task(width) * width);
     let tasks = block.div_ceil(task);
     let mut dx = vec![0.0; x.len()];
-    // Of each task of a sequence Σ grad and Σ grad·n: the gradients of shift, scale and weight are made of them.
+    // Σ grad and Σ grad·n per task of a sequence, from which the gradients of shift, scale and
+    // weight are computed.
     let mut sums = vec![0.0; batch * tasks * 2 * width];
     dx.par_chunks_mut(block)
         .zip(x.par_chunks(block).zip(grad.par_chunks(block)))
@@ -103,7 +106,7 @@ pub(crate) fn backward(saved: &Saved, grad: FlexTensor) -> Grads {
     }
 }
 
-/// The tangent of [`forward`] when x, shift and scale move by `x`, `shift` and `scale`.
+/// Returns the tangent of [`forward`] when x, shift and scale move by `x`, `shift` and `scale`.
 pub(crate) fn tangent(
     saved: &Saved,
     x: FlexTensor,
@@ -137,7 +140,7 @@ pub(crate) fn tangent(
     moves
 }
 
-/// Mean and 1/√(variance + ε) of a row.
+/// Returns the mean and 1/√(variance + ε) of a row.
 #[inline(always)]
 fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
     let n = row.len();

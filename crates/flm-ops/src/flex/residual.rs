@@ -1,4 +1,4 @@
-//! A gated residual: x + gate·mask·branch, with one gate for each sequence.
+//! A gated residual: x + gate·mask·branch, with one gate per sequence.
 
 use super::buffer::{contiguous, dims, rows_per_task, tensor, values};
 use crate::Mask;
@@ -34,7 +34,7 @@ pub(crate) fn forward(
     tensor(out, [batch, length, width])
 }
 
-/// Gradients with respect to branch and gate; that of x is the upstream gradient itself.
+/// Returns the gradients to branch and gate; the one to x is the upstream gradient itself.
 pub(crate) fn backward(
     branch: &FlexTensor,
     gate: &FlexTensor,

@@ -1,4 +1,4 @@
-//! Soft-capped softmax and cross-entropies over the vocabulary, in the place of the logits.
+//! Soft-capped softmax and losses over the vocabulary, in place of the logits.
 
 use super::buffer::{rows_per_task, tensor, values, values_mut};
 use super::math::{exp, max_by, sum_by, tanh};
@@ -38,19 +38,19 @@ pub(crate) fn tangent(
     (product, tangent)
 }
 
-/// What the rows are scored against.
+/// The targets of the rows.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
-    /// One token for each row.
+    /// One token per row.
     Tokens(&'a [i32]),
-    /// A distribution for each row.
+    /// One distribution per row.
     Distributions(&'a [f32]),
-    /// A point for each row, on the simplex or not.
+    /// One point per row, on the simplex or off it.
     Points(&'a [f32]),
 }
 
 impl<'a> Target<'a> {
-    /// The targets of the rows `first..last`.
+    /// Returns the targets of the rows `first..last`.
     fn rows(self, first: usize, last: usize, vocab: usize) -> Self {
         match self {
             Self::Tokens(ids) => Self::Tokens(&ids[first..last]),
@@ -60,11 +60,11 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Loss of softmax(cap·tanh((product + bias)/cap)) for each row of `[rows, vocabulary]`: cross-entropy in nats, or squared distance
-/// to a point.
+/// Returns the loss of softmax(cap·tanh((product + bias)/cap)) for each row of
+/// `[rows, vocabulary]`: cross-entropy in nats, or squared distance to a point.
 ///
-/// With weights for the rows, the gradient of Σ weight·loss to the product takes the product's place; without, what is left
-/// there means nothing.
+/// With weights of the rows, the gradient of Σ weight·loss to the product replaces the product.
+/// Without weights, the second result is unspecified.
 pub(crate) fn loss(
     mut product: FlexTensor,
     bias: &FlexTensor,
@@ -141,7 +141,8 @@ fn capped_log_sum(row: &mut [f32], bias: &[f32], cap: f32) -> f32 {
     for (value, bias) in row.iter_mut().zip(bias) {
         *value = tanh((*value + bias) / cap);
     }
-    // No pass for the maximum: a capped logit is at most `cap`, and e^(−2·cap) does not underflow for the caps allowed here.
+    // No pass for the maximum: a capped logit is at most `cap`, and e^(−2·cap) does not underflow
+    // for the allowed caps.
     sum_by(row.len(), |i| exp(cap * row[i] - cap)).ln() + cap
 }
 

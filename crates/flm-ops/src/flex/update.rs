@@ -1,4 +1,4 @@
-//! One pass over parameters and what an optimizer keeps beside them.
+//! One pass over parameters and the optimizer state.
 
 use super::buffer::{contiguous, rows_per_task, tensor, values, values_mut};
 use super::math::sum_by;
@@ -7,7 +7,7 @@ use burn_flex::FlexTensor;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// Moves `param` and its moments along `grad`.
+/// Updates `param` and its moments along `grad`.
 pub(crate) fn adamw(
     rule: &AdamW,
     mut param: FlexTensor,
@@ -28,7 +28,7 @@ pub(crate) fn adamw(
     [param, first, second]
 }
 
-/// The numbers of a step, rounded once.
+/// The factors of a step, each rounded once.
 struct Factors {
     beta1: f32,
     beta2: f32,
@@ -81,7 +81,7 @@ fn adamw_slice(
     }
 }
 
-/// decay·average + (1 − decay)·live, in the average's place.
+/// Returns decay·average + (1 − decay)·live, in place of the average.
 pub(crate) fn blend(mut average: FlexTensor, live: FlexTensor, decay: f32) -> FlexTensor {
     let live = contiguous(live);
     let task = rows_per_task(1);
@@ -99,7 +99,7 @@ fn blend_slice(average: &mut [f32], live: &[f32], decay: f32) {
     }
 }
 
-/// Σ x², `[1]`: parts in single precision, added up in double.
+/// Returns Σ x², `[1]`: partial sums in single precision, added in double precision.
 pub(crate) fn sum_of_squares(x: FlexTensor) -> FlexTensor {
     let x = contiguous(x);
     let parts: Vec<f32> = values(&x)
@@ -115,7 +115,7 @@ fn square_slice(x: &[f32]) -> f32 {
     sum_by(x.len(), |i| x[i] * x[i])
 }
 
-/// x·factor, in the place of x.
+/// Returns x·factor, in place of x.
 pub(crate) fn scale(mut x: FlexTensor, factor: f32) -> FlexTensor {
     values_mut(&mut x)
         .par_chunks_mut(rows_per_task(1))
