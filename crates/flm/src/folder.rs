@@ -48,6 +48,8 @@ impl ModelFolder {
             Ok(path)
         } else if is_model(&inner) {
             Ok(inner)
+        } else if path.join("checkpoints").is_dir() {
+            Err(Error::Unfinished { path })
         } else if path.is_dir() {
             Err(Error::NotAModel { path })
         } else {
