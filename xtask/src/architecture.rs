@@ -64,10 +64,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "flm-eval",
         ],
     ),
+    ("flm-server", &["flm"]),
     (
         "flm-cli",
         &[
             "flm",
+            "flm-server",
             "flm-study",
             "flm-files",
             "flm-alloc",

@@ -11,7 +11,6 @@ mod bench;
 mod bench_data;
 mod book;
 mod ci;
-mod denoising;
 mod figures;
 mod parity;
 mod pipeline;
@@ -36,8 +35,6 @@ enum Command {
     BackendTests(backend_tests::Arguments),
     /// Compare with the published implementation's numbers.
     Parity(parity::Arguments),
-    /// Draw an animated picture of denoising from traces.
-    Denoising(denoising::Arguments),
     /// Build the book: generate its reference pages, check it, and write HTML.
     Book(book::Arguments),
     /// Check spelling and wording.
@@ -67,7 +64,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::BenchData(arguments) => bench_data::run(&arguments),
         Command::BackendTests(arguments) => backend_tests::run(&arguments),
         Command::Parity(arguments) => parity::run(&arguments),
-        Command::Denoising(arguments) => denoising::run(&arguments),
         Command::Book(arguments) => book::run(&arguments),
         Command::Words => words::check(),
         Command::Figures => figures::run(),

@@ -11,8 +11,11 @@ pub(crate) mod man;
 pub(crate) mod presets;
 pub(crate) mod quickstart;
 pub(crate) mod sample;
+pub(crate) mod serve;
+pub(crate) mod trace;
 pub(crate) mod train;
 pub(crate) mod train_reward;
+pub(crate) mod watch;
 
 use crate::command_line::CommandLine;
 use crate::error::{CliError, Result};
@@ -43,6 +46,11 @@ pub(crate) enum Command {
     Distill(distill::DistillArgs),
     TrainReward(train_reward::TrainRewardArgs),
     Sample(Box<sample::SampleArgs>),
+    Serve(serve::ServeArgs),
+    Watch(watch::WatchArgs),
+    /// Render traces of denoising
+    #[command(subcommand)]
+    Trace(trace::TraceCommand),
     Eval(eval::EvalArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
@@ -62,6 +70,9 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Distill(args) => distill::run(args).map_err(resumable),
         Command::TrainReward(args) => print(&train_reward::train(&args)?),
         Command::Sample(args) => sample::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Trace(command) => trace::run(&command),
         Command::Eval(args) => eval::run(&args),
         Command::Convert(args) => print(&convert::convert(&args)?),
         Command::Inspect(args) => print(&inspect::inspect(&args.path, args.tensors)?),

@@ -185,6 +185,7 @@ input_errors!(
     flm_eval::ngram::NGramError,
     flm_eval::NoSamples,
     flm_reward::RewardError,
+    flm_server::Error,
     flm_simplex::SamplerError,
     flm_simplex::ScheduleError,
     flm_train::TrainConfigError,

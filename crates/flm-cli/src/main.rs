@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     // Drivers also log the errors that they return. Only this project's warnings are shown unless
     // `RUST_LOG` is set.
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("off,flm_data=warn,flm_files=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("off,flm_data=warn,flm_files=warn,flm_server=info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -40,7 +40,10 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
-    stop::listen();
+    // A server handles signals itself.
+    if !matches!(cli.command, commands::Command::Serve(_)) {
+        stop::listen();
+    }
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_interruption() => {

@@ -102,7 +102,15 @@ impl<'a> RunPlan<'a> {
         let resume_at = match request.start {
             Start::Resume => {
                 check_same(&request.config, &request.out)?;
-                latest_checkpoint(&request.out.checkpoints())?.map(|(step, _)| step)
+                let at = latest_checkpoint(&request.out.checkpoints())?.map(|(step, _)| step);
+                let steps = request.config.training(distilled).steps;
+                if let Some(at) = at.filter(|at| *at > steps) {
+                    return Err(CliError::input(format!(
+                        "{} is at step {at}, but train.steps is {steps}: raise it, or start again with --force",
+                        request.out.root().display()
+                    )));
+                }
+                at
             }
             start => {
                 request.out.check_free(start == Start::Replace, Kind::Run)?;
@@ -338,11 +346,7 @@ fn config_of_run(model: &Path) -> PathBuf {
 }
 
 /// Formats the path of the model and the next command.
-pub(crate) fn next(run: &Path, steps: Option<usize>) -> String {
+pub(crate) fn next(run: &Path) -> String {
     let (model, run) = (run.join("model"), run.display());
-    let steps = steps.map_or_else(String::new, |steps| format!(" --steps {steps}"));
-    format!(
-        "model      {}\nnext       flm sample --model {run}{steps}\n",
-        model.display()
-    )
+    format!("model      {}\nnext       flm sample --model {run}\n", model.display())
 }

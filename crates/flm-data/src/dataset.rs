@@ -100,7 +100,7 @@ impl DatasetMeta {
         let folder = folder.as_ref();
         let path = folder.join(META_FILE);
         let json = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound || folder.is_file() => {
                 return Err(DataError::NotADataset {
                     path: folder.to_path_buf(),
                 });

@@ -332,8 +332,8 @@ pub enum DataError {
         reason: String,
     },
 
-    /// A folder is not a data folder.
-    #[error("{} is not a data folder: it holds no dataset.json", path.display())]
+    /// A folder does not exist or is not a data folder.
+    #[error("{}", no_dataset(path))]
     NotADataset {
         /// The folder.
         path: PathBuf,
@@ -474,6 +474,18 @@ pub enum DataError {
     /// A batch order was requested for a split without rows.
     #[error("a batch order needs at least one row")]
     NoRows,
+}
+
+/// Says why a path is not a data folder.
+fn no_dataset(path: &Path) -> String {
+    let shown = path.display();
+    if path.is_file() {
+        format!("{shown} is a file, expected a data folder: prepare one with `flm data prepare --input {shown}`")
+    } else if path.exists() {
+        format!("{shown} is not a data folder: it holds no dataset.json")
+    } else {
+        format!("there is no data folder {shown}")
+    }
 }
 
 impl DataError {

@@ -337,12 +337,11 @@ pub(crate) struct KnownBatch {
 }
 
 impl KnownBatch {
-    /// Returns the known tokens of the samples `numbers`, with `count` samples per row; `None` if
-    /// nothing is known.
-    pub(crate) fn of(known: &[KnownRow], count: usize, numbers: Range<usize>) -> Option<Self> {
-        let length = known.first()?.tokens.len();
-        let tokens = numbers.flat_map(|number| known[number / count].tokens.iter());
-        let tokens: Vec<Option<u32>> = tokens.copied().collect();
+    /// Returns the known tokens of rows; `None` if the first row has none.
+    pub(crate) fn of<'a>(rows: impl Iterator<Item = Option<&'a KnownRow>>) -> Option<Self> {
+        let rows: Vec<&KnownRow> = rows.map_while(|row| row).collect();
+        let length = rows.first()?.tokens.len();
+        let tokens: Vec<Option<u32>> = rows.iter().flat_map(|row| row.tokens.clone()).collect();
         let ids = tokens.iter().map(|token| token.unwrap_or(0) as i32);
         Some(Self {
             known: tokens.iter().map(Option::is_some).collect(),

@@ -32,6 +32,15 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder is a run that has not finished.
+    #[error(
+        "the run {} has not finished and has no model: continue it with --resume",
+        path.display()
+    )]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+    },
     /// `run.json` cannot be read as a model card.
     #[error("{} is not a model card: {source}", path.display())]
     Card {

@@ -48,6 +48,8 @@ impl ModelFolder {
             Ok(path)
         } else if is_model(&inner) {
             Ok(inner)
+        } else if path.join("checkpoints").is_dir() {
+            Err(Error::Unfinished { path })
         } else if path.is_dir() {
             Err(Error::NotAModel { path })
         } else {
@@ -66,6 +68,14 @@ impl ModelFolder {
     /// The name that the folder was opened by.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Uses another name in messages and records.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..self
+        }
     }
 
     /// The path of the folder that holds the configuration and the weights.

@@ -68,7 +68,7 @@ pub use rows::Rows;
 pub use sampling::{
     DenoisingStep, Observer, Provenance, Record, Sample, SampleOptions, Sampler, json_lines,
 };
-pub use trace::{Trace, TraceFile};
+pub use trace::{Frame, LikelyToken, Trace, TraceFile};
 pub use trainer::{Started, Trained, Trainer};
 
 pub use burn;

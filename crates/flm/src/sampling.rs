@@ -58,6 +58,9 @@ pub struct SampleOptions {
     pub count: usize,
     /// Seed of all random numbers. The same seed gives the same samples at any batch size.
     pub seed: u64,
+    /// Index of the first sample under this seed. Samples 0 to 9 and samples 10 to 19 in two calls
+    /// equal 20 samples in one call.
+    pub first: usize,
     /// Number of samples drawn together. It affects only speed and memory.
     pub batch: usize,
     /// Temperature of the softmax; 1 leaves the distribution unchanged.
@@ -85,6 +88,7 @@ impl Default for SampleOptions {
             steps: None,
             count: 1,
             seed: 0,
+            first: 0,
             batch: 50,
             temperature: 1.0,
             top_p: 1.0,
@@ -124,6 +128,8 @@ impl SampleOptions {
         count: usize,
         /// Sets the seed.
         seed: u64,
+        /// Sets the index of the first sample under the seed.
+        first: usize,
         /// Sets the number of samples drawn together.
         batch: usize,
         /// Sets the temperature.
@@ -211,7 +217,7 @@ impl<B: Backend> Observer<B> for () {}
 /// One sampling step of a batch of samples.
 #[derive(Debug)]
 pub struct DenoisingStep<'a, B: Backend> {
-    /// The indices of the samples in the batch.
+    /// The indices of the samples in the batch, among all samples of the call.
     pub samples: Range<usize>,
     /// Index of the step, from 0.
     pub index: usize,

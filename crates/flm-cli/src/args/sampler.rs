@@ -4,7 +4,7 @@ use crate::error::{CliError, Result};
 use flm::{ModelFolder, SampleOptions, Sampler};
 
 /// Sampler of flows and flow maps.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum SamplerName {
     /// Euler steps of a flow, jumps of a flow map
     Ode,

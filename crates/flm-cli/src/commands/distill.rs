@@ -66,10 +66,6 @@ pub(crate) fn run(args: DistillArgs) -> Result<()> {
     check_sections(&args.settings.set, &config.distill.teacher)?;
     reject_section(&args.settings, "curriculum", "only for `flm train`")?;
     let out = args.run.out.clone();
-    let steps = match config.distill.flow_map.objective {
-        ObjectiveKind::Distribution => config.distill.distribution.levels,
-        _ => 4,
-    };
     distill(Request {
         config,
         data: &args.data,
@@ -80,7 +76,7 @@ pub(crate) fn run(args: DistillArgs) -> Result<()> {
         command: CommandLine::current(),
         silent: false,
     })?;
-    print(&next(&out, Some(steps)))
+    print(&next(&out))
 }
 
 /// Returns an error for settings of a distillation method that does not fit the teacher's family.

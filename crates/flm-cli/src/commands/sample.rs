@@ -137,6 +137,14 @@ pub(crate) fn run(args: &SampleArgs) -> Result<()> {
         }
         steps => steps.iter().map(|steps| request(Some(*steps))).collect(),
     };
+    let config = model.config();
+    let one = requests[0].steps_of(config, model.name())? == 1;
+    if one && config.two_time && args.temperature != 1.0 && args.sampler == SamplerName::Ode {
+        eprintln!(
+            "warning: --temperature {} has no effect in one step of a flow map: use --noise-scale",
+            args.temperature
+        );
+    }
     let mut take = |request: &SampleOptions, records: Vec<Record>| {
         let path = match (&args.out, request.steps) {
             (Some(folder), Some(steps)) if several => folder.join(steps_file(steps)),
@@ -178,6 +186,13 @@ fn sample_folder(args: &SampleArgs) -> Result<()> {
         return Err(CliError::input(
             "--trace needs a single number of steps, found several",
         ));
+    }
+    let is_file_name = ["jsonl", "txt"].map(|extension| folder.extension() == Some(extension.as_ref()));
+    if is_file_name.contains(&true) {
+        return Err(CliError::input(format!(
+            "{} names a file, but several --steps need a folder",
+            folder.display()
+        )));
     }
     if folder.is_file() {
         return Err(CliError::input(format!(
@@ -289,15 +304,16 @@ impl<B: Backend> Observer<B> for Watch<'_> {
     }
 }
 
-/// Formats the texts of samples; a text of several lines is followed by an empty line.
+/// Formats the texts of samples; with a numbered line before each if one has several lines.
 pub(crate) fn texts(records: &[Record]) -> String {
+    let are_numbered = records.len() > 1 && records.iter().any(|record| record.text.contains('\n'));
     let mut out = String::new();
-    for record in records {
+    for (i, record) in records.iter().enumerate() {
+        if are_numbered {
+            out.push_str(&format!("── sample {} ──\n", i + 1));
+        }
         out.push_str(&record.text);
         out.push('\n');
-        if record.text.contains('\n') {
-            out.push('\n');
-        }
     }
     out
 }

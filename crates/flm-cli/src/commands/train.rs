@@ -44,7 +44,6 @@ pub(crate) fn run(args: TrainArgs) -> Result<()> {
         reject_section(&args.settings, "curriculum", &elsewhere)?;
     }
     let out = args.run.out.clone();
-    let steps = (config.model.family != Family::Autoregressive).then_some(128);
     train(Request {
         config,
         data: &args.data,
@@ -55,7 +54,7 @@ pub(crate) fn run(args: TrainArgs) -> Result<()> {
         command: CommandLine::current(),
         silent: false,
     })?;
-    print(&next(&out, steps))
+    print(&next(&out))
 }
 
 /// Trains a model of the family that the configuration names.

@@ -19,14 +19,6 @@ pub(super) fn readme(card: &Card, network: &DitConfig, config: &Config) -> Resul
             format!("{loss:.4}{unit} per token")
         },
     );
-    let sample = match (network.family, network.two_time) {
-        (Family::Autoregressive, _) => String::new(),
-        (_, true) if config.distill.flow_map.objective == ObjectiveKind::Distribution => {
-            format!(" --steps {}", config.distill.distribution.levels)
-        }
-        (_, true) => " --steps 4".to_owned(),
-        _ => " --steps 128".to_owned(),
-    };
     Ok(format!(
         "# {title}\n\n{what}\n\n\
              | | |\n| --- | --- |\n\
@@ -42,7 +34,7 @@ pub(super) fn readme(card: &Card, network: &DitConfig, config: &Config) -> Resul
              | seed | {seed} |\n\
              | validation loss | {loss} |\n\n\
              The weights are the exponential moving average of the run. Try them:\n\n\
-             ```console\n$ flm sample --model .{sample} --count 10\n```\n\n\
+             ```console\n$ flm sample --model .\n```\n\n\
              ## Settings\n\n```toml\n{settings}```\n",
         command = card.command,
         version = card.flm_version,

@@ -1,7 +1,7 @@
 //! Checks of sampling options against a model.
 
 use super::{SampleOptions, Sampler};
-use crate::{Conditioning, Error, Guidance, Result, kind};
+use crate::{Conditioning, Error, Guidance, Result, WeakNetwork, kind};
 use flm_denoiser::{DitConfig, Family, TemperatureError};
 use flm_simplex::SamplerError;
 
@@ -40,6 +40,23 @@ impl SampleOptions {
             )));
         }
         Ok(())
+    }
+
+    /// Returns `true` if samples of both options can be drawn in one batch: they differ in seed,
+    /// count, batch size and known text only, both or neither have known text, and a dropout
+    /// guidance is not used.
+    pub fn fits(&self, other: &Self) -> bool {
+        let open = |options: &Self| options.conditioning == Conditioning::None;
+        let same = Self {
+            count: self.count,
+            seed: self.seed,
+            first: self.first,
+            batch: self.batch,
+            conditioning: self.conditioning.clone(),
+            ..other.clone()
+        };
+        let dropout = self.guidance.auto.as_ref().is_some_and(|auto| matches!(auto.weak, WeakNetwork::Dropout(_)));
+        !dropout && open(self) == open(other) && *self == same
     }
 
     /// Returns the number of steps for a model.

@@ -10,8 +10,11 @@ use burn::tensor::backend::Backend;
 use flm_data::{Layout, TextTokenizer};
 use flm_denoiser::DitConfig;
 use flm_discrete::Tokens;
+use flm_simplex::stream::generator;
 use flm_train::Workers;
+use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
+use std::slice;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,7 +23,21 @@ pub(super) struct Request<'a, B: Backend> {
     pub(super) options: &'a SampleOptions,
     pub(super) steps: usize,
     pub(super) guides: Guides<B>,
-    known: Vec<KnownRow>,
+}
+
+/// One row to draw.
+pub(super) struct Row<'a> {
+    pub(super) seed: u64,
+    /// Index of the sample under its seed.
+    pub(super) number: u64,
+    known: Option<&'a KnownRow>,
+}
+
+impl Row<'_> {
+    /// Returns a generator of this row, so that a sample does not depend on its batch.
+    pub(super) fn generator(&self, purpose: u64, step: u64) -> ChaCha8Rng {
+        generator(self.seed, purpose, self.number, step)
+    }
 }
 
 /// Returns the rows to condition on.
@@ -75,9 +92,65 @@ impl<B: Backend> Model<B> {
         options: &SampleOptions,
         observer: &(impl Observer<B> + ?Sized),
     ) -> Result<Vec<Sample>> {
+        self.sample_many(slice::from_ref(options), observer)
+            .map(|mut samples| samples.remove(0))
+    }
+
+    /// Draws the samples of several requests in common batches, of the size that the first request
+    /// sets. The samples equal those of single calls.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`sample_with`](Self::sample_with), and [`Error::Option`] if the requests do not
+    /// [fit together](SampleOptions::fits).
+    pub fn sample_many(
+        &self,
+        requests: &[SampleOptions],
+        observer: &(impl Observer<B> + ?Sized),
+    ) -> Result<Vec<Vec<Sample>>> {
+        let Some(options) = requests.first() else {
+            return Ok(Vec::new());
+        };
+        if let Some(other) = requests[1..].iter().find(|other| !options.fits(other)) {
+            return Err(Error::Option(format!(
+                "requests in one batch may differ in seed, count and known text only, found {options:?} and {other:?}"
+            )));
+        }
         let request = self.request(options)?;
-        let count = options.total();
-        let batches = count.div_ceil(options.batch);
+        let known = requests
+            .iter()
+            .map(|request| known(request, self.config(), self.tokenizer(), self.layout()))
+            .collect::<Result<Vec<_>>>()?;
+        let rows: Vec<Row<'_>> = (requests.iter().zip(&known))
+            .flat_map(|(request, known)| {
+                (0..request.total()).map(move |i| Row {
+                    seed: request.seed,
+                    number: (request.first + i) as u64,
+                    known: known.get(i / request.count),
+                })
+            })
+            .collect();
+        let tokens = self.batches(&request, &rows, observer)?;
+        let mut drawn = rows.iter().zip(tokens).map(|(row, tokens)| {
+            Ok(Sample {
+                text: text_of(&tokens, self.tokenizer(), self.layout())?,
+                tokens,
+                condition: row.known.map(|known| known.condition.clone()),
+            })
+        });
+        let samples = |request: &SampleOptions| drawn.by_ref().take(request.total()).collect();
+        requests.iter().map(samples).collect()
+    }
+
+    /// Draws the tokens of all rows, in batches.
+    fn batches(
+        &self,
+        request: &Request<'_, B>,
+        rows: &[Row<'_>],
+        observer: &(impl Observer<B> + ?Sized),
+    ) -> Result<Vec<Vec<u32>>> {
+        let size = request.options.batch;
+        let batches = rows.len().div_ceil(size);
         let done = AtomicUsize::new(0);
         let workers = Workers::new(side_by_side::<B>().min(batches))?;
         let drawn = workers.map(batches, |batch| {
@@ -86,26 +159,15 @@ impl<B: Backend> Model<B> {
                     work: "samples were drawn",
                 });
             }
-            let first = batch * options.batch;
-            let numbers = first..count.min(first + options.batch);
-            let drawn = numbers.len();
-            let tokens = self.batch(&request, numbers, observer)?;
+            let range = batch * size..rows.len().min((batch + 1) * size);
+            let drawn = range.len();
+            let tokens = self.batch(request, rows, range, observer)?;
             let done = done.fetch_add(drawn, Ordering::Relaxed) + drawn;
-            observer.progress(done, count);
+            observer.progress(done, rows.len());
             Ok(tokens)
         });
-        let mut samples = Vec::with_capacity(count);
-        for batch in drawn {
-            for tokens in batch? {
-                let known = request.known.get(samples.len() / options.count);
-                samples.push(Sample {
-                    text: text_of(&tokens, self.tokenizer(), self.layout())?,
-                    tokens,
-                    condition: known.map(|known| known.condition.clone()),
-                });
-            }
-        }
-        Ok(samples)
+        let drawn = drawn.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(drawn.concat())
     }
 
     /// Draws samples that fill the blanks `___` of `text`.
@@ -123,6 +185,7 @@ impl<B: Backend> Model<B> {
     ///
     /// The errors of [`sample`](Self::sample).
     pub fn check(&self, options: &SampleOptions) -> Result<()> {
+        known(options, self.config(), self.tokenizer(), self.layout())?;
         self.request(options).map(drop)
     }
 
@@ -147,7 +210,6 @@ impl<B: Backend> Model<B> {
         let of_tokens = (self.tokenizer(), self.name());
         let (guidance, conditioning) = (&options.guidance, &options.conditioning);
         guidance.check(self.config(), conditioning, of_tokens)?;
-        let known = known(options, self.config(), self.tokenizer(), self.layout())?;
         let guides = match self.network() {
             ModelNetwork::Flow(model, _) => {
                 let strong = Strong {
@@ -164,20 +226,21 @@ impl<B: Backend> Model<B> {
         };
         Ok(Request {
             steps: options.steps_of(self.config(), self.name())?,
-            known,
             options,
             guides,
         })
     }
 
-    /// Draws the tokens of the samples `numbers`.
+    /// Draws the tokens of the rows in a range.
     fn batch(
         &self,
         request: &Request<'_, B>,
-        numbers: Range<usize>,
+        rows: &[Row<'_>],
+        range: Range<usize>,
         observer: &(impl Observer<B> + ?Sized),
     ) -> Result<Vec<Vec<u32>>> {
-        let known = KnownBatch::of(&request.known, request.options.count, numbers.clone());
+        let rows = &rows[range.clone()];
+        let known = KnownBatch::of(rows.iter().map(|row| row.known));
         let known = known.as_ref();
         let mut tokens = match self.network() {
             ModelNetwork::Flow(model, prior) => {
@@ -186,11 +249,11 @@ impl<B: Backend> Model<B> {
                     prior,
                     config: self.config(),
                     schedule: self.schedule(),
-                    numbers: numbers.clone(),
+                    rows,
                 };
                 let tokens = noised.sample(request, known, |step| {
                     observer.step(&DenoisingStep {
-                        samples: numbers.clone(),
+                        samples: range.clone(),
                         index: step.index,
                         t: step.t,
                         tau: step.tau,
@@ -200,8 +263,8 @@ impl<B: Backend> Model<B> {
                 })?;
                 Tokens::of(tokens)
             }
-            ModelNetwork::Residual(model) => self.residual_tokens(model, request, numbers)?,
-            ModelNetwork::Tokens(model) => self.discrete_tokens(model, request, known, numbers)?,
+            ModelNetwork::Residual(model) => self.residual_tokens(model, request, rows)?,
+            ModelNetwork::Tokens(model) => self.discrete_tokens(model, request, known, rows)?,
         };
         if let Some(known) = known {
             known.write(&mut tokens);

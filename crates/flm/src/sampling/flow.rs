@@ -1,6 +1,6 @@
 //! Sampling of flows and flow maps with one network.
 
-use super::draw::Request;
+use super::draw::{Request, Row};
 use super::{SampleOptions, Sampler};
 use crate::conditioning::KnownBatch;
 use crate::{Result, purpose};
@@ -9,18 +9,16 @@ use burn::tensor::{Bool, Int, Tensor};
 use flm_denoiser::{Dit, DitConfig, Prior, SamplingDenoiser, TokenDistribution};
 use flm_simplex::guidance::{Autoguidance, RewardGuidance};
 use flm_simplex::sampler::{self, Renewal, Step};
-use flm_simplex::stream::generator;
 use flm_simplex::{Denoiser, Pinned, Schedule};
 use rand::RngExt;
-use std::ops::Range;
 
-/// A network and the indices of the samples to draw.
+/// A network and the rows to draw.
 pub(super) struct Noised<'a, B: Backend> {
     pub(super) model: &'a Dit<B>,
     pub(super) prior: &'a Prior<B>,
     pub(super) config: &'a DitConfig,
     pub(super) schedule: &'a Schedule,
-    pub(super) numbers: Range<usize>,
+    pub(super) rows: &'a [Row<'a>],
 }
 
 /// Known positions, which follow the straight line from noise to data, and their clean states.
@@ -40,7 +38,7 @@ impl<B: Backend> Noised<'_, B> {
         observe: impl FnMut(Step<'_, TokenDistribution<B>>),
     ) -> Result<Tensor<B, 2, Int>> {
         let (options, guides) = (request.options, &request.guides);
-        let (mut strong, weak) = guides.networks(self.model, options.seed, self.numbers.start);
+        let (mut strong, weak) = guides.networks(self.model, options.seed, self.rows[0].number as usize);
         let mut pins = None;
         if let Some(known) = known {
             let device = self.model.embed().embedding.device();
@@ -69,11 +67,10 @@ impl<B: Backend> Noised<'_, B> {
         Ok(denoised.argmax())
     }
 
-    /// Draws projected noise with one generator per sample, so that a sample does not depend on
-    /// its batch.
+    /// Draws projected noise.
     fn noise(&self, request: &Request<'_, B>, purpose: u64, jump: u64) -> Tensor<B, 3> {
-        let rows = self.numbers.clone().map(|number| {
-            let mut rng = generator(request.options.seed, purpose, number as u64, jump);
+        let rows = self.rows.iter().map(|row| {
+            let mut rng = row.generator(purpose, jump);
             let length = self.config.length;
             request
                 .guides
@@ -131,9 +128,8 @@ impl<B: Backend> Noised<'_, B> {
                 return denoiser.mean(denoised);
             }
             step += 1;
-            // One generator per sample, as for noise.
-            let uniform = self.numbers.clone().flat_map(|number| {
-                let rng = generator(options.seed, purpose::ENDPOINT, number as u64, step);
+            let uniform = self.rows.iter().flat_map(|row| {
+                let rng = row.generator(purpose::ENDPOINT, step);
                 rng.random_iter::<f64>().take(self.config.length)
             });
             let uniform: Vec<f64> = uniform.collect();

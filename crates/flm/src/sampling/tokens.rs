@@ -1,6 +1,6 @@
 //! Sampling of residual flow maps and of discrete models.
 
-use super::draw::Request;
+use super::draw::{Request, Row};
 use crate::conditioning::KnownBatch;
 use crate::{Model, Result, purpose};
 use burn::tensor::Tensor;
@@ -9,8 +9,6 @@ use flm_denoiser::{Dit, Family, Residual};
 use flm_discrete::duo::Tail;
 use flm_discrete::{TokenSampling, Tokens, autoregressive, duo, mdlm};
 use flm_simplex::noise::gaussian;
-use flm_simplex::stream::generator;
-use std::ops::Range;
 
 impl<B: Backend> Model<B> {
     /// Draws tokens from a residual flow map, on states as wide as the vocabulary.
@@ -18,15 +16,14 @@ impl<B: Backend> Model<B> {
         &self,
         model: &Residual<B>,
         request: &Request<'_, B>,
-        numbers: Range<usize>,
+        rows: &[Row<'_>],
     ) -> Result<Tokens> {
         let shape = [1, self.config().length, self.config().vocab_size];
-        // One generator per sample, so that a sample does not depend on its batch.
-        let rows = numbers.map(|number| {
-            let mut rng = generator(request.options.seed, purpose::START, number as u64, 0);
+        let noise = rows.iter().map(|row| {
+            let mut rng = row.generator(purpose::START, 0);
             gaussian(shape, &mut rng, self.device())
         });
-        let noise = Tensor::cat(rows.collect(), 0).mul_scalar(request.options.noise_scale);
+        let noise = Tensor::cat(noise.collect(), 0).mul_scalar(request.options.noise_scale);
         Ok(Tokens::of(model.sample(
             self.schedule(),
             noise,
@@ -40,12 +37,11 @@ impl<B: Backend> Model<B> {
         model: &Dit<B>,
         request: &Request<'_, B>,
         known: Option<&KnownBatch>,
-        numbers: Range<usize>,
+        rows: &[Row<'_>],
     ) -> Result<Tokens> {
         let options = request.options;
-        let mut rngs: Vec<_> = numbers
-            .map(|number| generator(options.seed, purpose::START, number as u64, 0))
-            .collect();
+        let generator = |row: &Row<'_>| row.generator(purpose::START, 0);
+        let mut rngs: Vec<_> = rows.iter().map(generator).collect();
         let (vocab, length) = (self.config().vocab_size, self.config().length);
         let sampling = TokenSampling {
             steps: request.steps,

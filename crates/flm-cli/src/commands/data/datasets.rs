@@ -47,7 +47,14 @@ pub(crate) fn manifest(name: &str) -> Result<Manifest> {
     {
         return Ok(Manifest::load(path)?);
     }
-    Ok(Manifest::builtin(name)?)
+    Manifest::builtin(name).map_err(|error| {
+        if path.exists() {
+            return CliError::input(format!(
+                "{name} is a file or a folder, expected the name of a data set: use --input {name}"
+            ));
+        }
+        error.into()
+    })
 }
 
 /// Fetches a data set and reports its location.

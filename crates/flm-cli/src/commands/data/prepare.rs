@@ -119,5 +119,13 @@ pub(super) fn write(
         "{} · {} tokens · {} + {} rows of {}{dropped}",
         meta.source, meta.vocabulary_size, meta.train.rows, meta.validation.rows, meta.length
     ));
+    let lost = meta.train.dropped_too_long + meta.validation.dropped_too_long;
+    let documents = meta.train.documents + meta.validation.documents + lost;
+    if lost * 10 > documents {
+        eprintln!(
+            "warning: {lost} of {documents} documents do not fit into rows of {} tokens and are left out: use --pack, or a larger --length",
+            meta.length
+        );
+    }
     Ok(meta)
 }

@@ -26,6 +26,7 @@ pub(super) struct Wish<'a> {
     network: DitConfig,
     batch: usize,
     micro_batch: usize,
+    steps: u64,
     dtype: Precision,
 }
 
@@ -48,6 +49,7 @@ impl<'a> Wish<'a> {
             network,
             batch,
             micro_batch: config.train.micro_batch.min(batch),
+            steps: config.train.steps,
             dtype: args.dtype,
         })
     }
@@ -86,6 +88,11 @@ impl<'a> Wish<'a> {
                 self.dtype
             ),
         )];
+        let minutes = self.steps as f64 * operations / (SHARE * rate) / 60.0;
+        lines.push((
+            "",
+            format!("about {minutes:.0} min for {} steps", self.steps),
+        ));
         let held = self.held(device);
         let row = self.row(device);
         lines.push((

@@ -40,13 +40,8 @@ pub(crate) struct InfillArgs {
     /// Validation rows with a hole
     #[arg(long, default_value_t = 500, value_name = "N")]
     pub(crate) count: usize,
-    /// Unconditional samples for rejection; 0 for none
-    #[arg(
-        long,
-        default_value_t = 1_000,
-        value_name = "N",
-        hide_short_help = true
-    )]
+    /// Unconditional samples for a comparison with rejection sampling
+    #[arg(long, default_value_t = 0, value_name = "N", hide_short_help = true)]
     pub(crate) rejection_samples: usize,
     /// Noise added back after each jump of a flow map
     #[arg(long, default_value_t = 0.0, value_name = "G", hide_short_help = true)]
