@@ -348,5 +348,8 @@ fn config_of_run(model: &Path) -> PathBuf {
 /// Formats the path of the model and the next command.
 pub(crate) fn next(run: &Path) -> String {
     let (model, run) = (run.join("model"), run.display());
-    format!("model      {}\nnext       flm sample --model {run}\n", model.display())
+    format!(
+        "model      {}\nnext       flm sample --model {run}\n",
+        model.display()
+    )
 }

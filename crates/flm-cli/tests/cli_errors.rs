@@ -52,10 +52,7 @@ fn damaged_data() {
     );
 
     let message = folder.refused(folder.tiny("train --data nowhere --out run"));
-    assert_eq!(
-        message,
-        "nowhere is not a data folder: it holds no dataset.json"
-    );
+    assert_eq!(message, "there is no data folder nowhere");
 }
 
 #[test]
@@ -402,7 +399,7 @@ fn a_loss_that_is_no_number_ends_the_run() {
     let output = command.assert().code(1).get_output().clone();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("error: the loss became NaN at step 2 (losses: diagonal NaN); "),
+        stderr.contains("error: the loss became NaN at step 2 (losses: diagonal NaN): lower the learning rates or raise the warm-up; "),
         "{stderr}"
     );
     assert!(

@@ -480,7 +480,9 @@ pub enum DataError {
 fn no_dataset(path: &Path) -> String {
     let shown = path.display();
     if path.is_file() {
-        format!("{shown} is a file, expected a data folder: prepare one with `flm data prepare --input {shown}`")
+        format!(
+            "{shown} is a file, expected a data folder: prepare one with `flm data prepare --input {shown}`"
+        )
     } else if path.exists() {
         format!("{shown} is not a data folder: it holds no dataset.json")
     } else {

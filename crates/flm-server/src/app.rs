@@ -51,8 +51,11 @@ impl App {
         found.ok_or_else(|| {
             let names: Vec<&str> = self.models.iter().map(|model| model.name()).collect();
             let names = names.join(", ");
-            ApiError::field("model", format!("there is no model `{id:.100}`, expected one of: {names}"))
-                .with_status(StatusCode::NOT_FOUND)
+            ApiError::field(
+                "model",
+                format!("there is no model `{id:.100}`, expected one of: {names}"),
+            )
+            .with_status(StatusCode::NOT_FOUND)
         })
     }
 
@@ -69,7 +72,11 @@ impl App {
     }
 
     /// Checks a request against the model and the limits of the server.
-    pub(crate) fn check(&self, engine: &dyn Engine, options: &SampleOptions) -> Result<(), ApiError> {
+    pub(crate) fn check(
+        &self,
+        engine: &dyn Engine,
+        options: &SampleOptions,
+    ) -> Result<(), ApiError> {
         let about = engine.about();
         let limits = [
             ("n", options.count, SAMPLES),
@@ -139,12 +146,14 @@ impl App {
             }
             Ok::<_, ApiError>(samples)
         };
-        let samples = tokio::time::timeout(self.timeout, all).await.map_err(|_| {
-            ApiError::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                format!("the samples took longer than {} s", self.timeout.as_secs()),
-            )
-        })??;
+        let samples = tokio::time::timeout(self.timeout, all)
+            .await
+            .map_err(|_| {
+                ApiError::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    format!("the samples took longer than {} s", self.timeout.as_secs()),
+                )
+            })??;
         let tokens = samples.iter().map(|sample| sample.tokens.len()).sum();
         self.metrics.tokens(model.name(), tokens);
         Ok(samples)
@@ -200,8 +209,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let value = serde_path_to_error::deserialize(&mut json);
         let value = value.map_err(|error| {
             let at = error.path().to_string();
-            let place = if at == "." { String::new() } else { format!("{at}: ") };
-            ApiError::bad(format!("the body is not a valid request: {place}{}", error.inner()))
+            let place = if at == "." {
+                String::new()
+            } else {
+                format!("{at}: ")
+            };
+            ApiError::bad(format!(
+                "the body is not a valid request: {place}{}",
+                error.inner()
+            ))
         })?;
         json.end()
             .map_err(|error| ApiError::bad(format!("the body is not a valid request: {error}")))?;

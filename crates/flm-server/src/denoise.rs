@@ -187,7 +187,10 @@ pub(crate) async fn denoise(
         model: model.name().to_owned(),
         kind: about.kind,
         weights: about.weights.clone(),
-        steps: options.steps.or(about.default_steps).unwrap_or(about.length),
+        steps: options
+            .steps
+            .or(about.default_steps)
+            .unwrap_or(about.length),
         seed: options.seed,
         n: options.count,
     };
@@ -231,7 +234,10 @@ fn events(
     model: Arc<Queue>,
     options: SampleOptions,
     head: Head,
-    (request, mut frames): (Option<FrameRequest>, mpsc::UnboundedReceiver<(usize, Frame)>),
+    (request, mut frames): (
+        Option<FrameRequest>,
+        mpsc::UnboundedReceiver<(usize, Frame)>,
+    ),
 ) -> Response {
     let (sender, receiver) = mpsc::channel::<Result<Event, Infallible>>(64);
     tokio::spawn(async move {

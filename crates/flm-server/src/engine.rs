@@ -134,7 +134,8 @@ where
             first.batch = batch;
         }
         let tokenizer = self.model.tokenizer();
-        self.model.sample_many(&requests, &Adapter { watch, tokenizer })
+        self.model
+            .sample_many(&requests, &Adapter { watch, tokenizer })
     }
 
     fn decode(&self, tokens: &[u32]) -> flm::Result<String> {
@@ -154,7 +155,10 @@ struct Adapter<'a> {
 impl<B: Backend> Observer<B> for Adapter<'_> {
     fn step(&self, step: &DenoisingStep<'_, B>) {
         let samples = step.samples.clone();
-        let tops: Vec<usize> = samples.clone().map(|sample| self.watch.top(sample, step.index)).collect();
+        let tops: Vec<usize> = samples
+            .clone()
+            .map(|sample| self.watch.top(sample, step.index))
+            .collect();
         let Some(most) = tops.iter().copied().max().filter(|most| *most > 0) else {
             return;
         };

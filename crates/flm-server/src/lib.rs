@@ -180,7 +180,12 @@ where
     let metrics = Arc::new(Metrics::new());
     let queues = models.iter().map(|source| {
         let limits = (settings.max_batch, settings.queue);
-        let queue = Queue::new(source.name.clone(), load(source)?, limits, Arc::clone(&metrics));
+        let queue = Queue::new(
+            source.name.clone(),
+            load(source)?,
+            limits,
+            Arc::clone(&metrics),
+        );
         Ok(Arc::new(queue))
     });
     let queues = queues.collect::<flm::Result<Vec<_>>>()?;
@@ -188,7 +193,11 @@ where
     let app = Arc::new(App {
         models: queues.clone(),
         metrics,
-        keys: settings.keys.iter().map(|key| app::digest(key.as_bytes())).collect(),
+        keys: settings
+            .keys
+            .iter()
+            .map(|key| app::digest(key.as_bytes()))
+            .collect(),
         timeout: settings.timeout,
         started: started.map_or(0, |time| time.as_secs()),
         closing: AtomicBool::new(false),
@@ -272,7 +281,9 @@ where
                     Ok(Err(error)) => {
                         tracing::error!(model = source.name, %error, "not reloaded");
                     }
-                    Err(_) => tracing::error!(model = source.name, "not reloaded: loading panicked"),
+                    Err(_) => {
+                        tracing::error!(model = source.name, "not reloaded: loading panicked")
+                    }
                 }
             }
         }
@@ -348,8 +359,14 @@ async fn observed(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     app.metrics.request(&route, status, seconds);
     tracing::info!(%method, route, status, seconds, "request");
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
     response
 }
 
@@ -361,7 +378,10 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics_text(State(app): State<Arc<App>>) -> Response {
-    let waiting = app.models.iter().map(|model| (model.name().to_owned(), model.waiting_rows()));
+    let waiting = app
+        .models
+        .iter()
+        .map(|model| (model.name().to_owned(), model.waiting_rows()));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], app.metrics.text(waiting)).into_response()
 }

@@ -68,8 +68,15 @@ impl Metrics {
             "Seconds of a sampling step of a batch",
             metrics.step.clone(),
         );
-        registry.register("connections", "Open connections", metrics.connections.clone());
-        Self { registry, ..metrics }
+        registry.register(
+            "connections",
+            "Open connections",
+            metrics.connections.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
     }
 
     pub(crate) fn request(&self, route: &str, status: u16, seconds: f64) {
@@ -84,11 +91,15 @@ impl Metrics {
     pub(crate) fn batch(&self, model: &str, rows: usize, steps: usize, seconds: f64) {
         let labels = labels(model);
         self.batch.get_or_create(&labels).observe(rows as f64);
-        self.step.get_or_create(&labels).observe(seconds / steps as f64);
+        self.step
+            .get_or_create(&labels)
+            .observe(seconds / steps as f64);
     }
 
     pub(crate) fn tokens(&self, model: &str, tokens: usize) {
-        self.tokens.get_or_create(&labels(model)).inc_by(tokens as u64);
+        self.tokens
+            .get_or_create(&labels(model))
+            .inc_by(tokens as u64);
     }
 
     /// The number of open connections.

@@ -130,7 +130,9 @@ impl CompletionRequest {
             ));
         }
         let texts = texts.into_iter();
-        Ok(texts.map(|text| Some(text).filter(|text| !text.is_empty())).collect())
+        Ok(texts
+            .map(|text| Some(text).filter(|text| !text.is_empty()))
+            .collect())
     }
 
     /// Rejects fields that this server cannot respect.
@@ -138,9 +140,20 @@ impl CompletionRequest {
         let n = self.n.unwrap_or(1);
         let unsupported = [
             ("best_of", self.best_of.is_some_and(|best| best != n)),
-            ("presence_penalty", self.presence_penalty.is_some_and(|value| value != 0.0)),
-            ("frequency_penalty", self.frequency_penalty.is_some_and(|value| value != 0.0)),
-            ("logit_bias", self.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty())),
+            (
+                "presence_penalty",
+                self.presence_penalty.is_some_and(|value| value != 0.0),
+            ),
+            (
+                "frequency_penalty",
+                self.frequency_penalty.is_some_and(|value| value != 0.0),
+            ),
+            (
+                "logit_bias",
+                self.logit_bias
+                    .as_ref()
+                    .is_some_and(|bias| !bias.is_empty()),
+            ),
         ];
         match unsupported.into_iter().find(|(_, found)| *found) {
             Some((field, _)) => Err(ApiError::field(
@@ -181,7 +194,11 @@ pub(crate) async fn completions(
     let model = Arc::clone(app.model(body.model.as_deref())?);
     let engine = model.engine();
     body.reject_unsupported()?;
-    let stops = body.stop.take().map(OneOrMany::into_vec).unwrap_or_default();
+    let stops = body
+        .stop
+        .take()
+        .map(OneOrMany::into_vec)
+        .unwrap_or_default();
     if stops.len() > STOPS || stops.iter().any(String::is_empty) {
         return Err(ApiError::field(
             "stop",
@@ -259,11 +276,16 @@ pub(crate) async fn completions(
     let mut events: Vec<String> = (choices.iter())
         .map(|choice| with(&[("choices", json!([choice]))]).to_string())
         .collect();
-    if body.stream_options.is_some_and(|options| options.include_usage) {
+    if body
+        .stream_options
+        .is_some_and(|options| options.include_usage)
+    {
         events.push(with(&[("choices", json!([])), ("usage", json!(usage))]).to_string());
     }
     events.push("[DONE]".to_owned());
-    let events = events.into_iter().map(|data| Ok::<_, Infallible>(Event::default().data(data)));
+    let events = events
+        .into_iter()
+        .map(|data| Ok::<_, Infallible>(Event::default().data(data)));
     Ok(Sse::new(tokio_stream::iter(events)).into_response())
 }
 
@@ -327,7 +349,10 @@ impl Completion {
             }
         };
         let mut text = after(&self.tokens)?;
-        let cut = stops.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        let cut = stops
+            .iter()
+            .filter_map(|stop| text.find(stop.as_str()))
+            .min();
         if let Some(cut) = cut {
             text.truncate(cut);
         }
@@ -339,7 +364,13 @@ impl Completion {
                     if cut.is_some_and(|cut| offset >= cut) {
                         break;
                     }
-                    logprobs.push(engine, *token, &frame.positions[*at], top, before.len() + offset);
+                    logprobs.push(
+                        engine,
+                        *token,
+                        &frame.positions[*at],
+                        top,
+                        before.len() + offset,
+                    );
                 }
                 Some(logprobs)
             }
@@ -373,7 +404,8 @@ impl Logprobs {
         let log = |probability: f64| probability.max(f64::MIN_POSITIVE).ln();
         let own = likeliest.iter().find(|likely| likely.id == token);
         self.tokens.push(engine.token(token));
-        self.token_logprobs.push(own.map_or(f64::MIN_POSITIVE.ln(), |own| log(own.probability)));
+        self.token_logprobs
+            .push(own.map_or(f64::MIN_POSITIVE.ln(), |own| log(own.probability)));
         let listed = likeliest.iter().take(top);
         let listed = listed.map(|likely| (likely.token.clone(), log(likely.probability)));
         self.top_logprobs.push(listed.collect());
@@ -389,7 +421,10 @@ pub(crate) async fn chat(
     let model = app.model(body.get("model").and_then(Value::as_str))?;
     Err(ApiError::field(
         "messages",
-        format!("the model {} has no chat template: use /v1/completions", model.name()),
+        format!(
+            "the model {} has no chat template: use /v1/completions",
+            model.name()
+        ),
     ))
 }
 
@@ -427,7 +462,9 @@ pub(crate) async fn model(
     let found = app.models.iter().position(|model| model.name() == id);
     match found {
         Some(index) => Ok(Json(described(&app, index))),
-        None => Err(ApiError::field("model", format!("there is no model `{id:.100}`"))
-            .with_status(StatusCode::NOT_FOUND)),
+        None => Err(
+            ApiError::field("model", format!("there is no model `{id:.100}`"))
+                .with_status(StatusCode::NOT_FOUND),
+        ),
     }
 }

@@ -34,10 +34,26 @@ pub fn trace_page(samples: &serde_json::Value) -> String {
 /// The routes of the page.
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/", get(async || file("text/html; charset=utf-8", include_str!("../page/index.html"))))
+        .route(
+            "/",
+            get(async || {
+                file(
+                    "text/html; charset=utf-8",
+                    include_str!("../page/index.html"),
+                )
+            }),
+        )
         .route(
             "/page.js",
-            get(async || file("text/javascript; charset=utf-8", include_str!("../page/dist/page.js"))),
+            get(async || {
+                file(
+                    "text/javascript; charset=utf-8",
+                    include_str!("../page/dist/page.js"),
+                )
+            }),
         )
-        .route("/page.css", get(async || file("text/css; charset=utf-8", include_str!("../page/page.css"))))
+        .route(
+            "/page.css",
+            get(async || file("text/css; charset=utf-8", include_str!("../page/page.css"))),
+        )
 }

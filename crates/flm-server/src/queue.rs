@@ -164,7 +164,10 @@ impl Queue {
                 if waiting.closed {
                     return None;
                 }
-                waiting = self.ready.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                waiting = self
+                    .ready
+                    .wait(waiting)
+                    .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let (rows, jobs) = fitting(&waiting.jobs, self.max_batch);
@@ -200,7 +203,10 @@ impl Queue {
                 Err(Refusal::Internal)
             }
         };
-        let steps = requests[0].steps.or(engine.about().default_steps).unwrap_or(engine.about().length);
+        let steps = requests[0]
+            .steps
+            .or(engine.about().default_steps)
+            .unwrap_or(engine.about().length);
         self.metrics.batch(&self.name, rows, steps, seconds);
         match result {
             Ok(samples) => {
@@ -223,7 +229,13 @@ pub(crate) fn is_request(error: &flm::Error) -> bool {
     use flm::Error::{Conditioning, Data, NotFinite, Option, Sampler, Temperature, Unsupported};
     matches!(
         error,
-        Conditioning { .. } | Data(_) | NotFinite { .. } | Option(_) | Sampler(_) | Temperature(_) | Unsupported(_)
+        Conditioning { .. }
+            | Data(_)
+            | NotFinite { .. }
+            | Option(_)
+            | Sampler(_)
+            | Temperature(_)
+            | Unsupported(_)
     )
 }
 
@@ -242,7 +254,11 @@ fn fitting(jobs: &VecDeque<Job>, max_batch: usize) -> (usize, Vec<usize>) {
 
 /// Removes the jobs with these ascending indices.
 fn taken(jobs: &mut VecDeque<Job>, chosen: &[usize]) -> Vec<Job> {
-    let mut taken: Vec<Job> = chosen.iter().rev().filter_map(|i| jobs.remove(*i)).collect();
+    let mut taken: Vec<Job> = chosen
+        .iter()
+        .rev()
+        .filter_map(|i| jobs.remove(*i))
+        .collect();
     taken.reverse();
     taken
 }

@@ -128,7 +128,11 @@ fn a_full_queue_answers_429_and_the_rest_is_batched() {
     assert_eq!(gate.rows.load(Ordering::Relaxed), of(200));
     assert!(gate.batches.load(Ordering::Relaxed) <= 4);
 
-    let answer = ureq::get(&server.url("/metrics")).call().unwrap().into_string().unwrap();
+    let answer = ureq::get(&server.url("/metrics"))
+        .call()
+        .unwrap()
+        .into_string()
+        .unwrap();
     assert!(answer.contains("status=\"429\""), "{answer}");
 }
 
@@ -142,7 +146,10 @@ fn a_slow_model_answers_504_and_a_panic_500_and_the_server_goes_on() {
     assert_eq!(status, 504, "{answer}");
     gate.release();
     let (status, answer) = server.post("/v1/denoise", &json!({"seed": 13}));
-    assert_eq!((status, &answer["error"]["message"]), (500, &json!("internal error")));
+    assert_eq!(
+        (status, &answer["error"]["message"]),
+        (500, &json!("internal error"))
+    );
     let (status, _) = server.post("/v1/denoise", &json!({"seed": 2}));
     assert_eq!(status, 200);
 }
@@ -155,7 +162,10 @@ fn shutdown_finishes_what_runs() {
     std::thread::sleep(Duration::from_millis(200));
     server.stop();
     std::thread::sleep(Duration::from_millis(200));
-    assert!(ureq::get(&server.url("/healthz")).call().is_err(), "new connections are refused");
+    assert!(
+        ureq::get(&server.url("/healthz")).call().is_err(),
+        "new connections are refused"
+    );
     gate.release();
     let (status, answer) = running.join().unwrap();
     assert_eq!((status, &answer["samples"][0]["text"]), (200, &json!("4")));
@@ -220,13 +230,34 @@ fn hostile_clients_get_errors_and_leave_nothing_behind() {
     let large = vec![b' '; 2 << 20];
     for (name, bytes, expected) in [
         ("invalid UTF-8", post(9, b"{\"prompt\xff"), "400"),
-        ("deep JSON", post(deep.len(), deep.as_bytes()), "recursion limit exceeded"),
+        (
+            "deep JSON",
+            post(deep.len(), deep.as_bytes()),
+            "recursion limit exceeded",
+        ),
         ("a large body", post(large.len(), &large), "413"),
         ("a body of 10 GB", post(10 << 30, b"{}"), "413"),
-        ("not JSON", post(3, b"abc"), "the body is not a valid request"),
+        (
+            "not JSON",
+            post(3, b"abc"),
+            "the body is not a valid request",
+        ),
         ("two values", post(4, b"{}{}"), "trailing characters"),
-        ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n".to_vec(), "400"),
-        ("a huge header", [b"GET / HTTP/1.1\r\nx: ".as_slice(), &vec![b'a'; 1 << 20], b"\r\n\r\n"].concat(), "431"),
+        (
+            "no HTTP",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n".to_vec(),
+            "400",
+        ),
+        (
+            "a huge header",
+            [
+                b"GET / HTTP/1.1\r\nx: ".as_slice(),
+                &vec![b'a'; 1 << 20],
+                b"\r\n\r\n",
+            ]
+            .concat(),
+            "431",
+        ),
     ] {
         let answer = server.raw(&bytes);
         assert!(answer.contains(expected), "{name}: {answer:.300}");
@@ -237,15 +268,21 @@ fn hostile_clients_get_errors_and_leave_nothing_behind() {
         let mut half = server.connect();
         half.write_all(&post(100, b"{\"n\": ")).unwrap();
         let mut closed = server.connect();
-        closed.write_all(&post(30, b"{\"stream\": true, \"steps\": 20 }")).unwrap();
+        closed
+            .write_all(&post(30, b"{\"stream\": true, \"steps\": 20 }"))
+            .unwrap();
         closed.shutdown(Shutdown::Write).unwrap();
         let mut gone = server.connect();
-        gone.write_all(&post(38, b"{\"stream\": true, \"steps\": 500, \"n\": 9 }")).unwrap();
+        gone.write_all(&post(38, b"{\"stream\": true, \"steps\": 500, \"n\": 9 }"))
+            .unwrap();
         drop(gone);
         silent.push((half, closed));
     }
     let (_, closed) = &mut silent[0];
-    assert!(answer_of(closed).contains("event: done"), "a half-closed stream gets its answer");
+    assert!(
+        answer_of(closed).contains("event: done"),
+        "a half-closed stream gets its answer"
+    );
     let (status, answer) = server.post("/v1/denoise", &json!({"seed": 1, "steps": 2}));
     assert_eq!(status, 200, "{answer}");
     drop(silent);
@@ -253,7 +290,9 @@ fn hostile_clients_get_errors_and_leave_nothing_behind() {
     loop {
         let metrics = server.get("/metrics");
         // The connection that asks is open.
-        if metrics.contains("flm_connections 1\n") && metrics.contains("flm_queue_rows{model=\"flow\"} 0") {
+        if metrics.contains("flm_connections 1\n")
+            && metrics.contains("flm_queue_rows{model=\"flow\"} 0")
+        {
             break;
         }
         assert!(Instant::now() < end, "{metrics}");

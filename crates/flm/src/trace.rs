@@ -79,7 +79,9 @@ impl Frame {
 
     /// Keeps at most `top` tokens per position.
     pub fn truncated(mut self, top: usize) -> Self {
-        self.positions.iter_mut().for_each(|tokens| tokens.truncate(top));
+        self.positions
+            .iter_mut()
+            .for_each(|tokens| tokens.truncate(top));
         self
     }
 }

@@ -413,7 +413,7 @@ mod tests {
         let page = render(&headline::table(), &found, "p.svg").unwrap();
         for row in [
             "| FMLM by matching | 30.0 ±0.0 | 50.0 ±0.0 |",
-            "| AR (22 steps) | 90.0 ±0.0 |",
+            "| *AR in 22 steps: 90.0 ±0.0* | – | – |",
             "| *exact masked diffusion* | 12.5 | 12.5 |",
             "| *exact flow through FLM's embedding* | 75.0 ±0.0 | – |",
             "| FMLM by matching in 1 step | FMLM, γ = 0.8 in 1 step | +10.0 | 2 of 2 |",

@@ -119,6 +119,7 @@ pub(crate) fn run(args: &SampleArgs) -> Result<()> {
         steps,
         count: args.count,
         seed: args.seed,
+        first: 0,
         batch: args.batch,
         temperature: args.temperature,
         top_p: args.top_p,
@@ -187,7 +188,8 @@ fn sample_folder(args: &SampleArgs) -> Result<()> {
             "--trace needs a single number of steps, found several",
         ));
     }
-    let is_file_name = ["jsonl", "txt"].map(|extension| folder.extension() == Some(extension.as_ref()));
+    let is_file_name =
+        ["jsonl", "txt"].map(|extension| folder.extension() == Some(extension.as_ref()));
     if is_file_name.contains(&true) {
         return Err(CliError::input(format!(
             "{} names a file, but several --steps need a folder",

@@ -107,7 +107,12 @@ fn source(model: &str) -> Result<Source> {
 /// Reads the keys of a file, one per line.
 fn keys(path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).map_err(CliError::io("read", path))?;
-    let keys: Vec<String> = text.lines().map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect();
+    let keys: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|key| !key.is_empty())
+        .map(str::to_owned)
+        .collect();
     if keys.is_empty() {
         return Err(CliError::input(format!(
             "{} has no API key, expected one per line",
@@ -126,10 +131,13 @@ impl Job for ServeJob {
     type Output = ();
 
     fn run<B: AutodiffBackend>(self, place: &Place<B>) -> Result<()> {
-        let (device, execution, side_by_side) = (place.device.clone(), place.execution, place.side_by_side);
+        let (device, execution, side_by_side) =
+            (place.device.clone(), place.execution, place.side_by_side);
         let load = move |source: &Source| -> flm::Result<Arc<dyn Engine>> {
             let folder = ModelFolder::open(&source.path)?.named(&source.name);
-            let model = folder.load::<B::InnerBackend>(&device)?.with_execution(execution);
+            let model = folder
+                .load::<B::InnerBackend>(&device)?
+                .with_execution(execution);
             Ok(Arc::new(Loaded::new(model, side_by_side)))
         };
         let names: Vec<&str> = self.models.iter().map(|model| &*model.name).collect();

@@ -65,12 +65,18 @@ pub(crate) fn run(command: &TraceCommand) -> Result<()> {
     files::free(&args.out, args.force)?;
     let traces = args.traces.iter().map(|path| read(path, args.samples));
     let traces: Vec<Vec<Value>> = traces.collect::<Result<_>>()?;
-    let content = match args.out.extension().and_then(|extension| extension.to_str()) {
+    let content = match args
+        .out
+        .extension()
+        .and_then(|extension| extension.to_str())
+    {
         Some("html") => flm_server::trace_page(&Value::Array(traces.concat())),
         Some("svg") => {
             let panels = traces.iter().zip(&args.traces).map(|(samples, path)| {
                 let samples = samples.iter().map(|sample| Sample::deserialize(sample));
-                samples.collect::<std::result::Result<Vec<_>, _>>().map_err(not_a_trace(path))
+                samples
+                    .collect::<std::result::Result<Vec<_>, _>>()
+                    .map_err(not_a_trace(path))
             });
             picture::draw(&panels.collect::<Result<Vec<_>>>()?)
         }

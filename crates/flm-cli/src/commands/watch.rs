@@ -109,7 +109,9 @@ impl<B: Backend> Observer<B> for Camera<'_> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 struct WatchJob {
@@ -162,7 +164,11 @@ fn lines<B: Backend>(film: &Film, model: &Model<B>) -> String {
     for step in 0..film.steps() {
         out += &format!("τ = {:.2}\n", film.samples[0][step].tau);
         for sample in &film.samples {
-            let ids: Vec<u32> = sample[step].positions.iter().map(|likely| likely[0].id).collect();
+            let ids: Vec<u32> = sample[step]
+                .positions
+                .iter()
+                .map(|likely| likely[0].id)
+                .collect();
             let text = model.decode(&ids).unwrap_or_default();
             out += &format!("  {}\n", text.replace('\n', " ⏎ "));
         }

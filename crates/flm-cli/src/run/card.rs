@@ -4,7 +4,6 @@ use crate::config::Config;
 use crate::error::Result;
 use flm::Card;
 use flm_denoiser::{DitConfig, Family};
-use flm_distill::ObjectiveKind;
 
 /// Formats the model card of a trained model.
 pub(super) fn readme(card: &Card, network: &DitConfig, config: &Config) -> Result<String> {

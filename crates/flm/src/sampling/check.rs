@@ -55,7 +55,11 @@ impl SampleOptions {
             conditioning: self.conditioning.clone(),
             ..other.clone()
         };
-        let dropout = self.guidance.auto.as_ref().is_some_and(|auto| matches!(auto.weak, WeakNetwork::Dropout(_)));
+        let dropout = self
+            .guidance
+            .auto
+            .as_ref()
+            .is_some_and(|auto| matches!(auto.weak, WeakNetwork::Dropout(_)));
         !dropout && open(self) == open(other) && *self == same
     }
 

@@ -38,7 +38,8 @@ impl<B: Backend> Noised<'_, B> {
         observe: impl FnMut(Step<'_, TokenDistribution<B>>),
     ) -> Result<Tensor<B, 2, Int>> {
         let (options, guides) = (request.options, &request.guides);
-        let (mut strong, weak) = guides.networks(self.model, options.seed, self.rows[0].number as usize);
+        let (mut strong, weak) =
+            guides.networks(self.model, options.seed, self.rows[0].number as usize);
         let mut pins = None;
         if let Some(known) = known {
             let device = self.model.embed().embedding.device();

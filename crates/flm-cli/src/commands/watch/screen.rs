@@ -102,7 +102,10 @@ impl View {
     fn new(steps: usize, seed: u64, tokenizer: &TextTokenizer) -> Self {
         let first = tokenizer.eos_id().max(tokenizer.pad_id()) + 1;
         let pair = tokenizer.decode_all(&[first, first]).unwrap_or_default();
-        let is_apart = pair.contains(' ') && tokenizer.token(first).is_some_and(|token| !token.contains(' '));
+        let is_apart = pair.contains(' ')
+            && tokenizer
+                .token(first)
+                .is_some_and(|token| !token.contains(' '));
         Self {
             steps,
             seed,
@@ -162,7 +165,12 @@ impl View {
             .samples
             .iter()
             .enumerate()
-            .flat_map(|(i, sample)| [self.line(sample.get(self.at), film.texts.get(i)), Line::default()])
+            .flat_map(|(i, sample)| {
+                [
+                    self.line(sample.get(self.at), film.texts.get(i)),
+                    Line::default(),
+                ]
+            })
             .collect();
         let title = format!(" seed {} ", self.seed);
         let body = Paragraph::new(lines).wrap(Wrap { trim: false });
@@ -235,7 +243,10 @@ mod tests {
     fn the_screen_shows_a_step_and_then_the_text() {
         let words = TextTokenizer::from_words(["old", "king"]).unwrap();
         let mut film = Film {
-            samples: vec![vec![frame(0.0, ["king", "[PAD]"]), frame(0.5, ["old", "king"])]],
+            samples: vec![vec![
+                frame(0.0, ["king", "[PAD]"]),
+                frame(0.5, ["old", "king"]),
+            ]],
             texts: Vec::new(),
         };
         let mut view = View::new(2, 7, &words);
@@ -246,7 +257,10 @@ mod tests {
             terminal.backend().to_string()
         };
         let first = seen(&mut view, &film);
-        assert!(first.contains("step 1 of 2, τ = 0.00") && first.contains("king ·"), "{first}");
+        assert!(
+            first.contains("step 1 of 2, τ = 0.00") && first.contains("king ·"),
+            "{first}"
+        );
         assert!(first.contains("seed 7"), "{first}");
         view.step(5);
         let second = seen(&mut view, &film);
@@ -255,6 +269,9 @@ mod tests {
         view.play(&film);
         view.step(1);
         let last = seen(&mut view, &film);
-        assert!(last.contains("after 2 steps") && last.contains("old kings"), "{last}");
+        assert!(
+            last.contains("after 2 steps") && last.contains("old kings"),
+            "{last}"
+        );
     }
 }
