@@ -374,7 +374,10 @@ fn a_run_whose_numbers_overflow_stops_and_keeps_good_checkpoints_only() {
     let message = diverged(2e38, &checkpoints);
     let (step, last) = flm_train::latest_checkpoint(&checkpoints).unwrap().unwrap();
     let begins = format!("weights became infinite or NaN at step {} ", step + 1);
-    let ends = format!("; the last good checkpoint is {}", last.display());
+    let ends = format!(
+        "; the last checkpoint with finite weights is {}",
+        last.display()
+    );
     assert!(
         step > 0 && message.starts_with(&begins) && message.ends_with(&ends),
         "{message}"

@@ -161,6 +161,10 @@ impl<'a> RunPlan<'a> {
         let (label, colour) = (flm::kind(network), plan.colour(network));
         let tokens = (settings.batch * network.length) as u64;
         if let Some(card) = plan.done(trainer.rows())? {
+            eprintln!(
+                "{label} is already at step {}: nothing to train",
+                settings.steps
+            );
             return Ok(card);
         }
         let run = trainer
@@ -177,6 +181,16 @@ impl<'a> RunPlan<'a> {
         } else {
             Progress::new(label, settings.steps)
         };
+        let lock = |root: &Path| {
+            flm_files::Lock::folder(root).map_err(|error| match error {
+                flm_files::StagingError::Locked { .. } => CliError::input(format!(
+                    "{} is being written by another flm: wait for it, or choose another folder",
+                    root.display()
+                )),
+                other => CliError::input(other.to_string()),
+            })
+        };
+        let locked = out.root().exists().then(|| lock(out.root())).transpose()?;
         let run = run.start()?;
         if plan.learns_badly_alone() {
             progress.note(
@@ -184,12 +198,25 @@ impl<'a> RunPlan<'a> {
             );
         }
         let mut metrics = plan.begin()?;
+        let _locked = locked.map_or_else(|| lock(out.root()), Ok)?;
+        if settings.optimizer.warmup >= settings.steps {
+            progress.note(&format!(
+                "the warm-up of {} steps is as long as the run: the learning rate never reaches its value",
+                settings.optimizer.warmup
+            ));
+        }
+        if plan.request.start == Start::Resume && plan.resume_at.is_none() {
+            progress.note("there is no checkpoint yet: the run starts from step 0");
+        }
         let mut written = Ok(());
         let trained = run
             .on_event(|event| {
                 progress.training(&event, tokens);
                 if written.is_ok() {
                     written = metrics.write(&event);
+                    if written.is_err() {
+                        stop::ask();
+                    }
                 }
             })
             .train()?;
@@ -226,7 +253,23 @@ impl<'a> RunPlan<'a> {
             loss.unwrap_or(f64::NAN),
             thousands(speed)
         ));
+        if let (Some(loss), Some(guess)) = (loss, plan.guess(network))
+            && loss > guess
+        {
+            eprintln!(
+                "warning: the loss {loss:.2} is above {guess:.2}, that of a uniform guess over {} tokens: the model learned nothing; start again with lower learning rates",
+                network.vocab_size
+            );
+        }
         Ok(model.card().clone())
+    }
+
+    /// The cross-entropy of a uniform guess, where the loss is a cross-entropy.
+    fn guess(&self, network: &DitConfig) -> Option<f64> {
+        let is_matched = network.two_time
+            && self.request.config.distill.flow_map.objective == ObjectiveKind::Distribution;
+        let is_other = is_matched || network.residual || network.family == Family::Duo;
+        (!is_other).then(|| (network.vocab_size as f64).ln())
     }
 
     fn colour(&self, network: &DitConfig) -> plotters::style::RGBColor {

@@ -24,6 +24,11 @@ pub(crate) fn listen() {
     });
 }
 
+/// Sets the flag.
+pub(crate) fn ask() {
+    STOP.store(true, Ordering::Relaxed);
+}
+
 /// Returns the flag.
 pub(crate) fn flag() -> &'static AtomicBool {
     &STOP

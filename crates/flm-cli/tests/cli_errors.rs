@@ -399,7 +399,7 @@ fn a_loss_that_is_no_number_ends_the_run() {
     let output = command.assert().code(1).get_output().clone();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("error: the loss became NaN at step 2 (losses: diagonal NaN): lower the learning rates or raise the warm-up; "),
+        stderr.contains("error: the loss became NaN at step 2 (losses: diagonal NaN): start again with lower learning rates or a longer warm-up, because resuming repeats this; "),
         "{stderr}"
     );
     assert!(

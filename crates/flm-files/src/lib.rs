@@ -21,6 +21,7 @@ mod lock;
 mod staging;
 
 pub use error::{FileError, StagingError};
+pub use lock::Lock;
 pub use staging::{Existing, Staging};
 
 use sha2::{Digest, Sha256};

@@ -7,12 +7,22 @@ use std::time::Duration;
 
 /// A lock file, locked until it is dropped or its process ends, and removed on drop.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     path: PathBuf,
     _file: File,
 }
 
 impl Lock {
+    /// Locks an existing folder against other processes that do the same.
+    ///
+    /// # Errors
+    ///
+    /// [`StagingError::Locked`] if another process holds the lock, [`StagingError::File`] on an I/O
+    /// error.
+    pub fn folder(folder: &Path) -> Result<Self, StagingError> {
+        Self::take(folder, folder.join(".lock"), File::try_lock)
+    }
+
     pub(crate) fn take(
         place: &Path,
         path: PathBuf,

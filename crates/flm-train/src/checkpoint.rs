@@ -94,7 +94,12 @@ pub(crate) fn save<B: AutodiffBackend, N: Network<B>>(
     let place = root.join(folder_name(state.step));
     let staging = Staging::begin(&place, Existing::Replace, |_| true)?;
     let folder = staging.path(Path::new(""));
-    write(&folder, tensors).map_err(|error| broken(&folder, error.to_string()))?;
+    write(&folder, tensors).map_err(|error| {
+        broken(
+            &place,
+            format!("it cannot be written ({error}): free some disk space, then resume"),
+        )
+    })?;
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(&folder).map_err(TrainError::io("read", &folder))? {
         let entry = entry.map_err(TrainError::io("read", &folder))?;
@@ -204,11 +209,13 @@ pub(crate) fn load<B: AutodiffBackend, N: Network<B>>(
     )
     .map_err(|reason| broken(path, reason))?;
     for (name, expected) in &saved.files {
+        if !path.join(name).is_file() {
+            return Err(damaged(path, &format!("{name} is missing")));
+        }
         if sha256(&path.join(name))? != *expected {
-            return Err(broken(
-                path,
-                format!("{name} does not match its SHA-256, it may be truncated or replaced"),
-            ));
+            let reason =
+                format!("{name} does not match its SHA-256, it may be truncated or replaced");
+            return Err(damaged(path, &reason));
         }
     }
     let tensors = read(path, tensors, device).map_err(|error| broken(path, error.to_string()))?;
@@ -223,7 +230,7 @@ pub(crate) fn load<B: AutodiffBackend, N: Network<B>>(
 
 fn read_state(path: &Path) -> Result<Saved, TrainError> {
     let json = fs::read(path.join(STATE)).map_err(TrainError::io("read", path.join(STATE)))?;
-    let wrong = |error: serde_json::Error| broken(path, format!("{STATE}: {error}"));
+    let wrong = |error: serde_json::Error| damaged(path, &format!("{STATE}: {error}"));
     // The version comes first, so that changes of a later format are not reported as mistakes.
     #[derive(Deserialize)]
     struct Version {
@@ -302,6 +309,17 @@ fn read<B: AutodiffBackend, N: Network<B>>(
         ema: tensors.ema.load_record(ema),
         optimizers: tensors.optimizers.load(path, "", &recorder, device)?,
     })
+}
+
+/// An error for a damaged checkpoint, which names an older one.
+fn damaged(path: &Path, reason: &str) -> TrainError {
+    let older = path.parent().and_then(|root| list(root).ok());
+    let older = older.and_then(|all| all.into_iter().rfind(|(_, other)| other.as_path() < path));
+    let advice = older.map_or_else(
+        || "start again".to_owned(),
+        |(step, _)| format!("delete this folder to continue from step {step}"),
+    );
+    broken(path, format!("{reason}: {advice}"))
 }
 
 fn broken(path: &Path, reason: String) -> TrainError {

@@ -205,9 +205,9 @@ impl TrainConfig {
         }
         let o = &self.optimizer;
         for (key, value) in [
-            ("lr", o.lr),
-            ("muon_lr", o.muon_lr),
-            ("clip", o.clip),
+            ("optimizer.lr", o.lr),
+            ("optimizer.muon_lr", o.muon_lr),
+            ("optimizer.clip", o.clip),
             ("auxiliary_rate", self.auxiliary_rate),
         ] {
             if !(value.is_finite() && value > 0.0) {
@@ -216,13 +216,13 @@ impl TrainConfig {
         }
         if !(o.weight_decay.is_finite() && o.weight_decay >= 0.0) {
             return Err(TrainConfigError::Negative {
-                key: "weight_decay",
+                key: "optimizer.weight_decay",
                 found: o.weight_decay,
             });
         }
         for (key, value) in [
-            ("beta1", o.beta1),
-            ("beta2", o.beta2),
+            ("optimizer.beta1", o.beta1),
+            ("optimizer.beta2", o.beta2),
             ("ema_decay", self.ema_decay),
         ] {
             if !(0.0..1.0).contains(&value) {
@@ -266,7 +266,7 @@ pub enum TrainConfigError {
         micro_batch: usize,
     },
     /// A setting that must be positive is not.
-    #[error("training {key} must be positive, found {found}")]
+    #[error("training {key} must be positive and finite, found {found}")]
     NotPositive {
         /// The configuration key.
         key: &'static str,

@@ -16,7 +16,7 @@ pub enum TrainError {
     Data(#[from] DataError),
     /// The loss, the gradient or the weights became infinite or NaN.
     #[error(
-        "{what} at step {step} (losses: {parts}): lower the learning rates or raise the warm-up; {checkpoint}"
+        "{what} at step {step} (losses: {parts}): start again with lower learning rates or a longer warm-up, because resuming repeats this; {checkpoint}"
     )]
     Diverged {
         /// The step in which it happened, counted from 1.
@@ -25,7 +25,7 @@ pub enum TrainError {
         what: String,
         /// The losses by name.
         parts: String,
-        /// The location of the last good checkpoint.
+        /// The last checkpoint with finite weights.
         checkpoint: String,
     },
     /// A file could not be read or written.

@@ -79,6 +79,19 @@ pub(crate) fn run(args: DistillArgs) -> Result<()> {
     print(&next(&out))
 }
 
+/// Warns of a teacher that is no better than a uniform guess.
+fn warn_of(teacher: &ModelFolder) {
+    let guess = (teacher.config().vocab_size as f64).ln();
+    let training = teacher.card().and_then(|card| card.training.as_ref());
+    let loss = training.and_then(|training| training.validation_loss);
+    if let Some(loss) = loss.filter(|loss| *loss > guess && !teacher.config().two_time) {
+        eprintln!(
+            "warning: the teacher {} has validation loss {loss:.2}, above {guess:.2} of a uniform guess: train it again",
+            teacher.name()
+        );
+    }
+}
+
 /// Returns an error for settings of a distillation method that does not fit the teacher's family.
 fn check_sections(set: &[String], teacher: &str) -> Result<()> {
     let ways = [
@@ -178,6 +191,7 @@ impl Recipe {
             };
         }
         let teacher = ModelFolder::open(&settings.teacher)?;
+        warn_of(&teacher);
         let (residual, two_time) = (teacher.config().residual, teacher.config().two_time);
         match objective {
             _ if residual => {

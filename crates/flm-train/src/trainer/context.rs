@@ -291,7 +291,10 @@ impl<B: AutodiffBackend, O: Objective<B>> Context<'_, B, O> {
     ) -> TrainError {
         let newest = self.checkpoints.as_deref().map(checkpoint::latest);
         let checkpoint = match newest {
-            Some(Ok(Some((_, path)))) => format!("the last good checkpoint is {}", path.display()),
+            Some(Ok(Some((_, path)))) => format!(
+                "the last checkpoint with finite weights is {}",
+                path.display()
+            ),
             _ => "there is no checkpoint yet".to_owned(),
         };
         TrainError::Diverged {
