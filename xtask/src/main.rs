@@ -12,6 +12,7 @@ mod bench_data;
 mod book;
 mod ci;
 mod figures;
+mod page;
 mod parity;
 mod pipeline;
 mod words;
@@ -39,6 +40,8 @@ enum Command {
     Book(book::Arguments),
     /// Check spelling and wording.
     Words,
+    /// Build the web page and test it in Chromium (needs npm and /usr/bin/chromium).
+    Page(page::Arguments),
     /// Draw the figures of the book and the README.
     Figures,
     /// Run an experiment and write its page.
@@ -66,6 +69,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Parity(arguments) => parity::run(&arguments),
         Command::Book(arguments) => book::run(&arguments),
         Command::Words => words::check(),
+        Command::Page(arguments) => page::run(&arguments),
         Command::Figures => figures::run(),
         Command::Pipeline(command) => pipeline::run(&command),
     }

@@ -253,12 +253,12 @@ impl<'a> RunPlan<'a> {
             loss.unwrap_or(f64::NAN),
             thousands(speed)
         ));
-        if let (Some(loss), Some(guess)) = (loss, plan.guess(network))
+        if let (Some(loss), Some(guess)) = (loss, plan.guess(model.config()))
             && loss > guess
         {
             eprintln!(
                 "warning: the loss {loss:.2} is above {guess:.2}, that of a uniform guess over {} tokens: the model learned nothing; start again with lower learning rates",
-                network.vocab_size
+                model.config().vocab_size
             );
         }
         Ok(model.card().clone())
