@@ -59,7 +59,7 @@ fn a_trace_becomes_a_page_and_a_picture() {
     let (data, _) = rest.split_once("</script>").unwrap();
     let data: serde_json::Value = serde_json::from_str(data).unwrap();
     assert_eq!(data[0]["trace"].as_array().unwrap().len(), 3);
-    assert!(!page.contains("src=") && !page.contains("/*"));
+    assert!(!page.contains("src=") && !page.contains("/*TRACE*/"));
 
     for (words, message) in [
         (

@@ -301,18 +301,7 @@ fn router(app: &Arc<App>, cors: Option<&str>) -> Result<Router, Error> {
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/denoise", post(denoise::denoise))
         .layer(from_fn_with_state(Arc::clone(app), authorized));
-    let api = match cors {
-        None => api,
-        Some(origin) => {
-            let value = HeaderValue::from_str(origin).ok();
-            let value = value.filter(|_| origin.starts_with("http"));
-            let value = value.ok_or_else(|| Error::Origin(origin.to_owned()))?;
-            let methods = [Method::GET, Method::POST];
-            let layer = CorsLayer::new().allow_origin(value).allow_methods(methods);
-            api.layer(layer.allow_headers(AnyHeader))
-        }
-    };
-    Ok(page::routes()
+    let router = page::routes()
         .merge(api)
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -326,7 +315,16 @@ fn router(app: &Arc<App>, cors: Option<&str>) -> Result<Router, Error> {
         })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(app), observed))
-        .with_state(Arc::clone(app)))
+        .with_state(Arc::clone(app));
+    let Some(origin) = cors else {
+        return Ok(router);
+    };
+    let value = HeaderValue::from_str(origin).ok();
+    let value = value.filter(|_| origin.starts_with("http"));
+    let value = value.ok_or_else(|| Error::Origin(origin.to_owned()))?;
+    let methods = [Method::GET, Method::POST];
+    let layer = CorsLayer::new().allow_origin(value).allow_methods(methods);
+    Ok(router.layer(layer.allow_headers(AnyHeader)))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature of the layer")]
