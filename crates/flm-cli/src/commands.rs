@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Presets(presets::PresetsArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
     Man(man::ManArgs),
 }
 

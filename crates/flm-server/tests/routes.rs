@@ -295,9 +295,9 @@ fn a_bad_request_gets_one_sentence() {
         ),
         (
             "/v1/denoise",
-            json!({"promt": "a"}),
+            json!({"prompts": "a"}),
             400,
-            "the body is not a valid request: promt: unknown field `promt`",
+            "the body is not a valid request: prompts: unknown field `prompts`",
         ),
         (
             "/v1/denoise",
