@@ -73,7 +73,7 @@ pub(crate) fn run(command: &TraceCommand) -> Result<()> {
         Some("html") => flm_server::trace_page(&Value::Array(traces.concat())),
         Some("svg") => {
             let panels = traces.iter().zip(&args.traces).map(|(samples, path)| {
-                let samples = samples.iter().map(|sample| Sample::deserialize(sample));
+                let samples = samples.iter().map(Sample::deserialize);
                 samples
                     .collect::<std::result::Result<Vec<_>, _>>()
                     .map_err(not_a_trace(path))

@@ -15,8 +15,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Name of the file, in a data folder, with the grammar that the corpus was drawn from.
-
 /// Prepares a data folder.
 pub(crate) fn prepare(settings: &DataSettings, out: &Path, force: bool) -> Result<DatasetMeta> {
     let mut options = PrepareOptions::new(tokenizer(&settings.tokenizer)?, settings.length);
