@@ -112,7 +112,10 @@ impl RunFolder {
                 "{root} exists already: choose another folder, add --resume to continue it, or --force to replace it"
             )));
         }
-        if std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_none()) {
+        let is_lock = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.is_ok_and(|entry| entry.file_name() == ".lock")
+        };
+        if std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.all(is_lock)) {
             return Ok(());
         }
         let (name, reason) = match (self.foreign(), kind, self.times().is_file()) {

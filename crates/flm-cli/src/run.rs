@@ -149,13 +149,35 @@ impl<'a> RunPlan<'a> {
         Ok(MetricsFile::open(out.metrics(), self.resume_at)?)
     }
 
+    /// Locks the run folder, and checks again what another process may have changed before.
+    fn lock(&mut self) -> Result<flm_files::Lock> {
+        let out = &self.request.out;
+        let (root, is_new) = (out.root(), !out.config().exists());
+        std::fs::create_dir_all(root).map_err(CliError::io("create", root))?;
+        let lock = flm_files::Lock::folder(root).map_err(|error| match error {
+            flm_files::StagingError::Locked { .. } => CliError::input(format!(
+                "{} is being written by another flm: wait for it, or choose another folder",
+                root.display()
+            )),
+            other => CliError::input(other.to_string()),
+        })?;
+        if is_new && out.config().exists() {
+            out.check_free(self.request.start == Start::Replace, Kind::Run)?;
+        }
+        if self.request.start == Start::Resume {
+            self.resume_at = latest_checkpoint(&out.checkpoints())?.map(|(step, _)| step);
+        }
+        Ok(lock)
+    }
+
     /// Trains, and saves the model in the run folder.
     pub(crate) fn train<B: AutodiffBackend, O: Objective<B, Network = Dit<B>>>(
         self,
         place: &Place<B>,
         trainer: Trainer<'_, B, O>,
     ) -> Result<Card> {
-        let plan = self.spending(trainer.evaluations())?;
+        let mut plan = self.spending(trainer.evaluations())?;
+        let lock = plan.lock()?;
         let (out, settings) = (&plan.request.out, plan.settings().clone());
         let network = trainer.config();
         let (label, colour) = (flm::kind(network), plan.colour(network));
@@ -181,24 +203,21 @@ impl<'a> RunPlan<'a> {
         } else {
             Progress::new(label, settings.steps)
         };
-        let lock = |root: &Path| {
-            flm_files::Lock::folder(root).map_err(|error| match error {
-                flm_files::StagingError::Locked { .. } => CliError::input(format!(
-                    "{} is being written by another flm: wait for it, or choose another folder",
-                    root.display()
-                )),
-                other => CliError::input(other.to_string()),
-            })
+        let run = match run.start() {
+            Ok(run) => run,
+            Err(error) => {
+                drop(lock);
+                // An empty folder is of no use; another one stays.
+                let _ = std::fs::remove_dir(out.root());
+                return Err(error.into());
+            }
         };
-        let locked = out.root().exists().then(|| lock(out.root())).transpose()?;
-        let run = run.start()?;
         if plan.learns_badly_alone() {
             progress.note(
                 "the Eulerian objective rarely learns without a teacher: use --set flow_map.objective=lagrangian (docs/results/distillations.md)",
             );
         }
         let mut metrics = plan.begin()?;
-        let _locked = locked.map_or_else(|| lock(out.root()), Ok)?;
         if settings.optimizer.warmup >= settings.steps {
             progress.note(&format!(
                 "the warm-up of {} steps is as long as the run: the learning rate never reaches its value",

@@ -3,11 +3,11 @@
 use crate::engine::Engine;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::queue::{Queue, Refusal, Wish, is_request};
+use crate::queue::{Queue, Refusal, Reply, Wish, is_request};
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
-use flm::{Conditioning, Frame, Sample, SampleOptions};
+use flm::{Conditioning, Frame, RewardSource, Sample, SampleOptions};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -28,6 +28,8 @@ const SAMPLES: usize = 128;
 const TOKENS: usize = 1 << 17;
 /// Steps of a sample.
 const STEPS: usize = 1024;
+/// Words of a reward.
+const WORDS: usize = 16;
 
 /// The state of the server.
 pub(crate) struct App {
@@ -36,6 +38,8 @@ pub(crate) struct App {
     /// SHA-256 of the API keys; empty if none is needed.
     pub(crate) keys: Vec<[u8; 32]>,
     pub(crate) timeout: Duration,
+    /// The origin whose pages may call the server.
+    pub(crate) cors: Option<String>,
     /// Unix time of the start, in seconds.
     pub(crate) started: u64,
     pub(crate) closing: AtomicBool,
@@ -57,6 +61,21 @@ impl App {
             )
             .with_status(StatusCode::NOT_FOUND)
         })
+    }
+
+    /// Checks that a request does not come from a page of another site.
+    pub(crate) fn is_own(&self, request: &Request) -> bool {
+        let text = |name| {
+            request
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let Some(origin) = text(header::ORIGIN) else {
+            return true;
+        };
+        let own = origin.split_once("://").map(|(_, host)| host);
+        self.cors.as_deref() == Some(origin) || own.is_some() && own == text(header::HOST)
     }
 
     /// Checks the key of a request in constant time.
@@ -92,6 +111,15 @@ impl App {
                 ));
             }
         }
+        let reward = options.guidance.reward.as_ref();
+        if let Some(RewardSource::Keyword(words)) = reward.map(|reward| &reward.of)
+            && (words.len() > WORDS || words.iter().any(|word| word.len() > 100))
+        {
+            return Err(ApiError::field(
+                "reward",
+                format!("at most {WORDS} words of 100 bytes are allowed"),
+            ));
+        }
         let texts = match &options.conditioning {
             Conditioning::Ends { prompt, suffix } => [prompt.as_deref(), suffix.as_deref()],
             Conditioning::Infill(texts) => [texts.first().map(|blanks| &*blanks.text), None],
@@ -114,13 +142,14 @@ impl App {
         })
     }
 
-    /// Draws the samples of a checked request, in parts of at most one batch.
-    pub(crate) async fn draw(
+    /// Queues a checked request, in parts of at most one batch.
+    pub(crate) fn submit(
         &self,
         model: &Queue,
+        engine: &Arc<dyn Engine>,
         options: &SampleOptions,
         frames: Option<FrameRequest>,
-    ) -> Result<Vec<Sample>, ApiError> {
+    ) -> Result<Vec<Reply>, ApiError> {
         let mut parts = Vec::new();
         let mut done = 0;
         while done < options.count {
@@ -136,9 +165,17 @@ impl App {
                 sender: frames.sender.clone(),
             });
             done += part.count;
-            parts.push(model.submit(part, wish)?);
+            parts.push((part, wish));
         }
-        drop(frames);
+        Ok(model.submit(engine, parts)?)
+    }
+
+    /// Waits for the samples of a request.
+    pub(crate) async fn samples(
+        &self,
+        model: &Queue,
+        parts: Vec<Reply>,
+    ) -> Result<Vec<Sample>, ApiError> {
         let all = async {
             let mut samples = Vec::new();
             for part in parts {
@@ -148,15 +185,17 @@ impl App {
         };
         let samples = tokio::time::timeout(self.timeout, all)
             .await
-            .map_err(|_| {
-                ApiError::new(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    format!("the samples took longer than {} s", self.timeout.as_secs()),
-                )
-            })??;
+            .map_err(|_| self.too_slow())??;
         let tokens = samples.iter().map(|sample| sample.tokens.len()).sum();
         self.metrics.tokens(model.name(), tokens);
         Ok(samples)
+    }
+
+    pub(crate) fn too_slow(&self) -> ApiError {
+        ApiError::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("the samples took longer than {} s", self.timeout.as_secs()),
+        )
     }
 }
 

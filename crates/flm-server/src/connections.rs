@@ -38,14 +38,14 @@ pub(crate) async fn serve(
             let permit = Arc::clone(&permits).acquire_owned().await;
             (listener.accept().await, permit)
         };
-        let (stream, permit) = tokio::select! {
-            (Ok((stream, _)), permit) = next => (stream, permit),
+        let (accepted, permit) = tokio::select! {
+            next = next => next,
             () = &mut stop => break,
+        };
+        let Ok((stream, _)) = accepted else {
             // Too many open files: wait until some are closed.
-            else => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         };
         // Answers are small and complete: they need not wait for more.
         let _ = stream.set_nodelay(true);

@@ -1,8 +1,9 @@
 //! `/v1/denoise`: samples with all options of the library, and their steps as events.
 
 use crate::app::{App, Body, FrameRequest};
+use crate::engine::Engine;
 use crate::error::ApiError;
-use crate::queue::Queue;
+use crate::queue::{Queue, Reply};
 use axum::Json;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -19,6 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Tokens per position of a frame.
 const TOP: usize = 20;
+/// Tokens in all frames of a request.
+const FRAME_TOKENS: usize = 1 << 20;
 
 /// A request for samples.
 #[derive(Debug, Default, Deserialize)]
@@ -124,8 +127,7 @@ struct SampleBody {
 }
 
 impl SampleBody {
-    fn new(model: &Queue, number: usize, sample: Sample, frames: Option<Vec<Frame>>) -> Self {
-        let engine = model.engine();
+    fn new(engine: &dyn Engine, number: usize, sample: Sample, frames: Option<Vec<Frame>>) -> Self {
         let open = match sample.condition {
             Some(condition) => condition.open,
             None => (0..sample.tokens.len()).collect(),
@@ -183,6 +185,14 @@ pub(crate) async fn denoise(
             format!("expected 1 to {TOP} tokens per position, found {top}"),
         ));
     }
+    let numbers = [options.count, about.length, options.steps.unwrap_or(1), top];
+    let numbers = numbers.into_iter().fold(1, usize::saturating_mul);
+    if frames && numbers > FRAME_TOKENS {
+        return Err(ApiError::field(
+            if body.stream { "stream" } else { "frames" },
+            format!("at most {FRAME_TOKENS} tokens in all frames are allowed, found {numbers}"),
+        ));
+    }
     let head = Head {
         model: model.name().to_owned(),
         kind: about.kind,
@@ -200,15 +210,16 @@ pub(crate) async fn denoise(
         from_step: 0,
         sender,
     });
+    let parts = app.submit(&model, &engine, &options, request)?;
     if body.stream {
-        return Ok(events(app, model, options, head, (request, receiver)));
+        return Ok(events(app, model, engine, head, (parts, receiver)));
     }
-    let samples = app.draw(&model, &options, request).await?;
+    let samples = app.samples(&model, parts).await?;
     let mut all = collected(receiver, samples.len()).await;
     let samples: Vec<SampleBody> = (samples.into_iter().enumerate())
         .map(|(i, sample)| {
             let frames = frames.then(|| std::mem::take(&mut all[i]));
-            SampleBody::new(&model, i, sample, frames)
+            SampleBody::new(engine.as_ref(), i, sample, frames)
         })
         .collect();
     Ok(Json(serde_json::json!({"request": head, "samples": samples})).into_response())
@@ -232,51 +243,51 @@ pub(crate) async fn collected(
 fn events(
     app: Arc<App>,
     model: Arc<Queue>,
-    options: SampleOptions,
+    engine: Arc<dyn Engine>,
     head: Head,
-    (request, mut frames): (
-        Option<FrameRequest>,
-        mpsc::UnboundedReceiver<(usize, Frame)>,
-    ),
+    (parts, mut frames): (Vec<Reply>, mpsc::UnboundedReceiver<(usize, Frame)>),
 ) -> Response {
     let (sender, receiver) = mpsc::channel::<Result<Event, Infallible>>(64);
     tokio::spawn(async move {
+        // A closed client drops the parts, which leave the queue.
         let send = async |name: &str, value: serde_json::Value| {
             let event = Event::default().event(name).data(value.to_string());
-            sender.send(Ok(event)).await.is_ok()
+            sender.send(Ok(event)).await.map_err(|_| ())
         };
-        if !send("request", serde_json::json!(head)).await {
-            return;
-        }
-        let drawing = app.draw(&model, &options, request);
-        tokio::pin!(drawing);
-        let result = loop {
-            tokio::select! {
-                biased;
-                Some((sample, frame)) = frames.recv() => {
-                    if !send("frame", serde_json::json!(FrameEvent { sample, frame })).await {
-                        return;
+        let frame = async |(sample, frame)| {
+            let event = FrameEvent { sample, frame };
+            send("frame", serde_json::json!(event)).await
+        };
+        let all = async {
+            send("request", serde_json::json!(head)).await?;
+            let drawing = app.samples(&model, parts);
+            tokio::pin!(drawing);
+            let result = loop {
+                tokio::select! {
+                    biased;
+                    Some(next) = frames.recv() => frame(next).await?,
+                    result = &mut drawing => break result,
+                    () = sender.closed() => return Err(()),
+                }
+            };
+            while let Ok(next) = frames.try_recv() {
+                frame(next).await?;
+            }
+            match result {
+                Ok(samples) => {
+                    for (i, sample) in samples.into_iter().enumerate() {
+                        let body = SampleBody::new(engine.as_ref(), i, sample, None);
+                        send("sample", serde_json::json!(body)).await?;
                     }
+                    send("done", serde_json::json!({})).await
                 }
-                result = &mut drawing => break result,
-                // Without its client a request leaves the queue.
-                () = sender.closed() => return,
+                Err(error) => send("error", error.body()).await,
             }
         };
-        while let Ok((sample, frame)) = frames.try_recv() {
-            send("frame", serde_json::json!(FrameEvent { sample, frame })).await;
-        }
-        match result {
-            Ok(samples) => {
-                for (i, sample) in samples.into_iter().enumerate() {
-                    let body = SampleBody::new(&model, i, sample, None);
-                    send("sample", serde_json::json!(body)).await;
-                }
-                send("done", serde_json::json!({})).await;
-            }
-            Err(error) => {
-                send("error", error.body()).await;
-            }
+        // The time covers a client that reads slowly.
+        if tokio::time::timeout(app.timeout, all).await.is_err() {
+            let error = app.too_slow().body().to_string();
+            let _ = sender.try_send(Ok(Event::default().event("error").data(error)));
         }
     });
     Sse::new(ReceiverStream::new(receiver))

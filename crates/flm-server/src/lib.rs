@@ -51,7 +51,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{Any as AnyHeader, CorsLayer};
+use tower_http::cors::CorsLayer;
+
+/// Time for the last batch after all connections have ended.
+const LAST_BATCH: Duration = Duration::from_secs(2);
 
 /// Settings of a server.
 #[derive(Clone, Debug)]
@@ -148,7 +151,15 @@ pub fn serve<L>(
 where
     L: Fn(&Source) -> flm::Result<Arc<dyn Engine>> + Send + Sync + 'static,
 {
-    serve_until(settings, models, load, ready, stopped())
+    let stop = async {
+        stopped().await;
+        tokio::spawn(async {
+            stopped().await;
+            // The user asks for the second time: what runs is cut.
+            std::process::exit(130);
+        });
+    };
+    serve_until(settings, models, load, ready, stop)
 }
 
 /// Like [`serve`], until `stop` is ready.
@@ -199,6 +210,7 @@ where
             .map(|key| app::digest(key.as_bytes()))
             .collect(),
         timeout: settings.timeout,
+        cors: settings.cors.clone(),
         started: started.map_or(0, |time| time.as_secs()),
         closing: AtomicBool::new(false),
     });
@@ -235,9 +247,12 @@ where
         Ok(())
     });
     queues.iter().for_each(|queue| queue.close());
-    for worker in workers {
-        // Panics of a batch are caught, so the thread ends by itself.
-        let _ = worker.join();
+    // A model that is being reloaded must not delay the end.
+    runtime.shutdown_background();
+    // A batch without clients may run for long: the end of the process ends it.
+    let end = Instant::now() + LAST_BATCH;
+    while workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
     }
     result
 }
@@ -320,11 +335,13 @@ fn router(app: &Arc<App>, cors: Option<&str>) -> Result<Router, Error> {
         return Ok(router);
     };
     let value = HeaderValue::from_str(origin).ok();
-    let value = value.filter(|_| origin.starts_with("http"));
+    let is_origin = origin.starts_with("http") && origin.matches('/').count() == 2;
+    let value = value.filter(|_| is_origin);
     let value = value.ok_or_else(|| Error::Origin(origin.to_owned()))?;
     let methods = [Method::GET, Method::POST];
     let layer = CorsLayer::new().allow_origin(value).allow_methods(methods);
-    Ok(router.layer(layer.allow_headers(AnyHeader)))
+    let headers = [header::AUTHORIZATION, header::CONTENT_TYPE];
+    Ok(router.layer(layer.allow_headers(headers)))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature of the layer")]
@@ -333,8 +350,15 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
 }
 
-/// Rejects requests without a valid key.
+/// Rejects requests of other sites, and those without a valid key.
 async fn authorized(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if !app.is_own(&request) {
+        return ApiError::new(
+            StatusCode::FORBIDDEN,
+            "pages of other sites may not call this server: start it with --cors-origin",
+        )
+        .into_response();
+    }
     if app.allows(&request) {
         return next.run(request).await;
     }

@@ -226,6 +226,11 @@ pub(crate) async fn completions(
     for request in &requests {
         app.check(engine.as_ref(), request)?;
     }
+    let whole = SampleOptions {
+        count: requests.iter().map(|request| request.count).sum(),
+        ..requests[0].clone()
+    };
+    app.check(engine.as_ref(), &whole)?;
     let drawn = requests.iter().map(async |request| {
         let (sender, receiver) = mpsc::unbounded_channel();
         let steps = request.steps.or(engine.about().default_steps).unwrap_or(1);
@@ -234,7 +239,8 @@ pub(crate) async fn completions(
             from_step: steps - 1,
             sender,
         });
-        let samples = app.draw(&model, request, frames).await?;
+        let parts = app.submit(&model, &engine, request, frames)?;
+        let samples = app.samples(&model, parts).await?;
         let frames = collected(receiver, samples.len()).await;
         Ok::<_, ApiError>((samples, frames))
     });
@@ -359,8 +365,8 @@ impl Completion {
         let logprobs = match (body.logprobs, frame) {
             (Some(top), Some(frame)) => {
                 let mut logprobs = Logprobs::default();
-                for (i, (token, at)) in self.tokens.iter().zip(&self.positions).enumerate() {
-                    let offset = after(&self.tokens[..i])?.len();
+                let (mut offset, mut last) = (0, self.before.last().copied());
+                for (token, at) in self.tokens.iter().zip(&self.positions) {
                     if cut.is_some_and(|cut| offset >= cut) {
                         break;
                     }
@@ -371,6 +377,11 @@ impl Completion {
                         top,
                         before.len() + offset,
                     );
+                    let pair: Vec<u32> = last.into_iter().chain([*token]).collect();
+                    let alone =
+                        last.map_or(Ok(0), |last| decode(&[last]).map(|text| text.len()))?;
+                    offset += decode(&pair)?.len().saturating_sub(alone);
+                    last = Some(*token);
                 }
                 Some(logprobs)
             }

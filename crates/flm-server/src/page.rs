@@ -23,8 +23,8 @@ fn file(kind: &'static str, content: &'static str) -> Response {
 /// Returns a self-contained page that shows samples of a trace file: a JSON list of records with
 /// their frames.
 pub fn trace_page(samples: &serde_json::Value) -> String {
-    // A closing tag inside a string would end the script.
-    let samples = samples.to_string().replace("</", "<\\/");
+    // A tag inside a string would end the script.
+    let samples = samples.to_string().replace('<', "\\u003c");
     include_str!("../page/trace.html")
         .replace("/*STYLE*/", include_str!("../page/page.css"))
         .replace("/*SCRIPT*/", include_str!("../page/dist/trace.js"))

@@ -41,12 +41,24 @@ pub(crate) struct Wish {
     pub(crate) sender: mpsc::UnboundedSender<(usize, Frame)>,
 }
 
-/// One request in the queue.
+/// The samples of a part, once they are drawn.
+pub(crate) type Reply = oneshot::Receiver<Result<Vec<Sample>, Refusal>>;
+
+/// One part of a request in the queue.
 struct Job {
+    /// The model that the request was checked against.
+    engine: Arc<dyn Engine>,
     options: SampleOptions,
     wish: Option<Wish>,
     reply: oneshot::Sender<Result<Vec<Sample>, Refusal>>,
     since: Instant,
+}
+
+impl Job {
+    /// Returns `true` if both can be drawn in one batch.
+    fn agrees(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.engine, &other.engine) && self.options.fits(&other.options)
+    }
 }
 
 #[derive(Default)]
@@ -90,13 +102,13 @@ impl Queue {
         &self.name
     }
 
-    /// The model that new batches use.
+    /// The model of new requests.
     pub(crate) fn engine(&self) -> Arc<dyn Engine> {
         let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&engine)
     }
 
-    /// Uses another model from the next batch on.
+    /// Uses another model for new requests.
     pub(crate) fn replace(&self, engine: Arc<dyn Engine>) {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = engine;
     }
@@ -105,31 +117,38 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a request of at most `max_batch` rows.
+    /// Queues the parts of a request, of at most `max_batch` rows each: all of them or none.
     pub(crate) fn submit(
         &self,
-        options: SampleOptions,
-        wish: Option<Wish>,
-    ) -> Result<oneshot::Receiver<Result<Vec<Sample>, Refusal>>, Refusal> {
-        let (reply, receiver) = oneshot::channel();
+        engine: &Arc<dyn Engine>,
+        parts: Vec<(SampleOptions, Option<Wish>)>,
+    ) -> Result<Vec<Reply>, Refusal> {
         let mut waiting = self.waiting();
         if waiting.closed {
             return Err(Refusal::Closed);
         }
         waiting.jobs.retain(|job| !job.reply.is_closed());
-        let rows: usize = waiting.jobs.iter().map(|job| job.options.total()).sum();
-        if rows + options.total() > self.limit.max(options.total()) {
+        let before: usize = waiting.jobs.iter().map(|job| job.options.total()).sum();
+        let more: usize = parts.iter().map(|(options, _)| options.total()).sum();
+        // A request that is larger than the queue is accepted by an empty one.
+        if before > 0 && before + more > self.limit {
             return Err(Refusal::Full);
         }
-        waiting.jobs.push_back(Job {
-            options,
-            wish,
-            reply,
-            since: Instant::now(),
-        });
+        let mut replies = Vec::with_capacity(parts.len());
+        for (options, wish) in parts {
+            let (reply, receiver) = oneshot::channel();
+            replies.push(receiver);
+            waiting.jobs.push_back(Job {
+                engine: Arc::clone(engine),
+                options,
+                wish,
+                reply,
+                since: Instant::now(),
+            });
+        }
         drop(waiting);
         self.ready.notify_one();
-        Ok(receiver)
+        Ok(replies)
     }
 
     /// Rows that wait.
@@ -186,11 +205,19 @@ impl Queue {
     fn draw(&self, jobs: Vec<Job>) {
         let requests: Vec<SampleOptions> = jobs.iter().map(|job| job.options.clone()).collect();
         let rows: usize = requests.iter().map(SampleOptions::total).sum();
-        let engine = self.engine();
+        let engine = Arc::clone(&jobs[0].engine);
         let frames = Frames::of(&jobs);
         let start = Instant::now();
         let drawn = panic::catch_unwind(AssertUnwindSafe(|| engine.sample(&requests, &frames)));
         let seconds = start.elapsed().as_secs_f64();
+        let is_drawn = matches!(drawn, Ok(Ok(_)));
+        if !is_drawn && jobs.len() > 1 {
+            // Only the request at fault fails.
+            for job in jobs {
+                self.draw(vec![job]);
+            }
+            return;
+        }
         let result = match drawn {
             Ok(Ok(samples)) => Ok(samples),
             Ok(Err(error)) if is_request(&error) => Err(Refusal::Request(error.to_string())),
@@ -244,7 +271,7 @@ fn fitting(jobs: &VecDeque<Job>, max_batch: usize) -> (usize, Vec<usize>) {
     let (mut rows, mut chosen) = (0, Vec::new());
     for (i, job) in jobs.iter().enumerate() {
         let more = job.options.total();
-        if i == 0 || (rows + more <= max_batch && jobs[0].options.fits(&job.options)) {
+        if i == 0 || (rows + more <= max_batch && jobs[0].agrees(job)) {
             rows += more;
             chosen.push(i);
         }

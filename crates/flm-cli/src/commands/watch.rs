@@ -6,6 +6,7 @@ use super::print;
 use crate::args::{DeviceArgs, GivenArgs, SamplerName};
 use crate::device::{self, Job, Place};
 use crate::error::{CliError, Result};
+use crate::stop;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use clap::Args;
 use flm::{DenoisingStep, Frame, Guidance, Model, ModelFolder, Observer, SampleOptions};
@@ -128,7 +129,7 @@ impl Job for WatchJob {
         let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
         if !terminal {
             let film = Mutex::default();
-            shoot(&model, &self.options, &film, &AtomicBool::new(false))?;
+            shoot(&model, &self.options, &film, stop::flag())?;
             return print(&lines(&lock(&film), &model));
         }
         let mut options = self.options;

@@ -14,7 +14,7 @@ var Panel = class {
     heading.textContent = title, this.slider.type = "range", this.slider.className = "frame", this.slider.min = "0", this.slider.max = "0", this.slider.setAttribute("aria-label", `Step of ${title}`), this.slider.addEventListener("input", () => this.show()), this.play.type = "button", this.play.textContent = "Play", this.play.addEventListener("click", () => this.timer ? this.stop() : this.start());
     let copy = document.createElement("button");
     copy.type = "button", copy.textContent = "Copy text", copy.addEventListener("click", () => {
-      navigator.clipboard.writeText(this.sample?.text ?? "");
+      navigator.clipboard?.writeText(this.sample?.text ?? "");
     });
     let controls = document.createElement("div");
     controls.className = "row", this.time.className = "time", hasFrames && controls.append(this.play, this.slider, this.time), controls.append(copy), this.text.className = "text", this.grid.setAttribute("aria-label", `Tokens of ${title}`), this.root.append(heading, this.text, controls, this.grid);
@@ -115,8 +115,8 @@ var headers = () => {
   let key = sessionStorage.getItem("key");
   return { "content-type": "application/json", ...key ? { authorization: `Bearer ${key}` } : {} };
 };
-async function call(path, body) {
-  let send = () => fetch(path, { method: body ? "POST" : "GET", headers: headers(), ...body ? { body: JSON.stringify(body) } : {} }), response = await send();
+async function call(path, body, signal) {
+  let post = body ? { method: "POST", body: JSON.stringify(body) } : {}, send = () => fetch(path, { ...post, headers: headers(), ...signal ? { signal } : {} }), response = await send();
   if (response.status === 401) {
     let key = prompt("This server needs an API key");
     key && (sessionStorage.setItem("key", key), response = await send());
@@ -130,10 +130,10 @@ async function call(path, body) {
 async function models() {
   return (await (await call("v1/models")).json()).data;
 }
-async function denoise(model2, request2, onFrame) {
+async function denoise(model2, request2, signal, onFrame) {
   if (!model2.frames)
-    return (await (await call("v1/denoise", request2)).json()).samples[0];
-  let response = await call("v1/denoise", { ...request2, stream: !0 });
+    return (await (await call("v1/denoise", request2, signal)).json()).samples[0];
+  let response = await call("v1/denoise", { ...request2, stream: !0 }, signal);
   for await (let { name, data } of events(response.body)) {
     let value = JSON.parse(data);
     if (name === "frame" && onFrame(value), name === "sample") return value;
@@ -143,7 +143,7 @@ async function denoise(model2, request2, onFrame) {
 }
 
 // src/page.ts
-var at = (id) => document.getElementById(id), form = at("form"), text = at("text"), model = at("model"), steps = at("steps"), temperature = at("temperature"), noise = at("noise"), seed = at("seed"), beside = at("beside"), error = at("error"), status = at("status"), panels = at("panels"), detail = at("detail"), all = [], holes = /* @__PURE__ */ new Set(), source = null, shown2 = [], current = 0, chosen = () => all.find((one) => one.id === model.value) ?? all[0], stepCount = () => 2 ** Number(steps.value);
+var at = (id) => document.getElementById(id), form = at("form"), text = at("text"), model = at("model"), steps = at("steps"), temperature = at("temperature"), noise = at("noise"), seed = at("seed"), beside = at("beside"), error = at("error"), status = at("status"), panels = at("panels"), detail = at("detail"), all = [], holes = /* @__PURE__ */ new Set(), source = null, owner = "", shown2 = [], current = 0, running = new AbortController(), chosen = () => all.find((one) => one.id === model.value) ?? all[0], stepCount = () => 2 ** Number(steps.value);
 function showSteps() {
   at("steps-value").textContent = chosen()?.default_steps === null ? "one per token" : String(stepCount()), steps.disabled = chosen()?.default_steps === null;
 }
@@ -152,14 +152,14 @@ function showBeside() {
   for (let other of all) other.id !== model.value && choices.push([`model ${other.id}`, other.id]);
   beside.replaceChildren(...choices.map(([value, label]) => new Option(label, value))), choices.some(([value]) => value === before) && (beside.value = before);
 }
-function request(of, count, fresh) {
+function request(of, count) {
   let flow = of.kind.includes("flow"), base = {
     model: of.id,
     seed: Number(seed.value),
     temperature: Number(temperature.value),
     ...of.default_steps === null ? {} : { steps: count },
     ...flow ? { noise_scale: Number(noise.value) } : {}
-  }, tokens = fresh ? null : source?.tokens;
+  }, tokens = owner === of.id ? source?.tokens : null;
   return tokens && holes.size > 0 ? { ...base, tokens: tokens.map((id, i) => holes.has(i) ? null : id) } : text.value.includes("___") ? { ...base, infill: text.value } : text.value.trim() === "" ? base : { ...base, prompt: text.value };
 }
 function link() {
@@ -181,28 +181,37 @@ function readLink() {
   };
   return read("model", (value) => all.some((one) => one.id === value) && (model.value = value)), read("text", (value) => text.value = value), read("steps", (value) => steps.value = String(Math.round(Math.log2(Number(value) || 1)))), read("temperature", (value) => temperature.value = value), read("noise", (value) => noise.value = value), read("seed", (value) => seed.value = value), showBeside(), read("beside", (value) => beside.value = value), settings.size > 0;
 }
-function toggleHole(panel, position) {
-  source !== panel && holes.clear(), source = panel, holes.delete(position) || holes.add(position), shown2.forEach((one) => one.redraw()), status.textContent = holes.size === 0 ? "" : `${holes.size} holes: Sample fills them and keeps the other tokens.`;
+function toggleHole(of, panel, position) {
+  source !== panel && holes.clear(), source = panel, owner = of.id, holes.delete(position) || holes.add(position), shown2.forEach((one) => one.redraw()), status.textContent = holes.size === 0 ? "" : `${holes.size} holes: Sample fills them and keeps the other tokens.`;
 }
 async function run() {
   let number = ++current;
+  running.abort(), running = new AbortController();
+  let { signal } = running;
   error.textContent = "", status.textContent = "Sampling \u2026";
   let first = chosen(), runs = [[first, stepCount()]];
   if (beside.value.startsWith("model ")) {
     let other = all.find((one) => `model ${one.id}` === beside.value);
     other && runs.push([other, other.default_steps === 1 ? 1 : stepCount()]);
   } else beside.value !== "" && runs.push([first, Number(beside.value)]);
-  let requests = runs.map(([of, count]) => request(of, count, of !== first && holes.size === 0));
+  let requests = runs.map(([of, count]) => request(of, count));
   holes.clear(), source = null;
   let start = performance.now();
   shown2 = runs.map(([of, count]) => {
     let title = of.default_steps === null ? of.id : `${of.id}, ${count} ${count === 1 ? "step" : "steps"}`, show = (value) => detail.textContent = value;
-    return new Panel(of.frames, title, of.default_steps === null ? of.length : count, show, holes, toggleHole);
+    return new Panel(
+      of.frames,
+      title,
+      of.default_steps === null ? of.length : count,
+      show,
+      holes,
+      (panel, position) => toggleHole(of, panel, position)
+    );
   }), panels.replaceChildren(...shown2.map((panel) => panel.root));
   try {
     await Promise.all(
       runs.map(async ([of], i) => {
-        let panel = shown2[i], sample = await denoise(of, requests[i], (frame) => number === current && panel.add(frame));
+        let panel = shown2[i], sample = await denoise(of, requests[i], signal, (frame) => number === current && panel.add(frame));
         number === current && panel.finish(sample);
       })
     ), number === current && (status.textContent = `Done in ${((performance.now() - start) / 1e3).toFixed(2)} s.`);
@@ -218,8 +227,9 @@ at("next").addEventListener("click", () => {
   seed.value = String(crypto.getRandomValues(new Uint32Array(1))[0]), run();
 });
 at("share").addEventListener("click", async () => {
-  history.replaceState(null, "", link()), await navigator.clipboard.writeText(location.href).catch(() => {
-  }), status.textContent = "The link is copied: it opens this sample.";
+  history.replaceState(null, "", link());
+  let copied = await navigator.clipboard?.writeText(location.href).then(() => !0, () => !1);
+  status.textContent = copied ? "The link is copied: it opens this sample." : "The address opens this sample.";
 });
 steps.addEventListener("input", showSteps);
 text.addEventListener("input", () => holes.clear());

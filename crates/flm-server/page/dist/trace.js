@@ -14,7 +14,7 @@ var Panel = class {
     heading.textContent = title, this.slider.type = "range", this.slider.className = "frame", this.slider.min = "0", this.slider.max = "0", this.slider.setAttribute("aria-label", `Step of ${title}`), this.slider.addEventListener("input", () => this.show()), this.play.type = "button", this.play.textContent = "Play", this.play.addEventListener("click", () => this.timer ? this.stop() : this.start());
     let copy = document.createElement("button");
     copy.type = "button", copy.textContent = "Copy text", copy.addEventListener("click", () => {
-      navigator.clipboard.writeText(this.sample?.text ?? "");
+      navigator.clipboard?.writeText(this.sample?.text ?? "");
     });
     let controls = document.createElement("div");
     controls.className = "row", this.time.className = "time", hasFrames && controls.append(this.play, this.slider, this.time), controls.append(copy), this.text.className = "text", this.grid.setAttribute("aria-label", `Tokens of ${title}`), this.root.append(heading, this.text, controls, this.grid);

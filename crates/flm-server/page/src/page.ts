@@ -20,9 +20,12 @@ let all: Model[] = [];
 const holes = new Set<number>();
 /** The panel whose tokens stay where there is no hole. */
 let source: Panel | null = null;
+/** The model of that panel; other models may have other tokens. */
+let owner = "";
 let shown: Panel[] = [];
 /** Counts requests, so that answers of earlier ones are dropped. */
 let current = 0;
+let running = new AbortController();
 
 const chosen = () => all.find((one) => one.id === model.value) ?? all[0]!;
 const stepCount = () => 2 ** Number(steps.value);
@@ -41,7 +44,7 @@ function showBeside(): void {
   if (choices.some(([value]) => value === before)) beside.value = before;
 }
 
-function request(of: Model, count: number, fresh: boolean): Request {
+function request(of: Model, count: number): Request {
   const flow = of.kind.includes("flow");
   const base: Request = {
     model: of.id,
@@ -50,7 +53,7 @@ function request(of: Model, count: number, fresh: boolean): Request {
     ...(of.default_steps === null ? {} : { steps: count }),
     ...(flow ? { noise_scale: Number(noise.value) } : {}),
   };
-  const tokens = fresh ? null : source?.tokens;
+  const tokens = owner === of.id ? source?.tokens : null;
   if (tokens && holes.size > 0) return { ...base, tokens: tokens.map((id, i) => (holes.has(i) ? null : id)) };
   if (text.value.includes("___")) return { ...base, infill: text.value };
   return text.value.trim() === "" ? base : { ...base, prompt: text.value };
@@ -88,9 +91,10 @@ function readLink(): boolean {
   return settings.size > 0;
 }
 
-function toggleHole(panel: Panel, position: number): void {
+function toggleHole(of: Model, panel: Panel, position: number): void {
   if (source !== panel) holes.clear();
   source = panel;
+  owner = of.id;
   if (!holes.delete(position)) holes.add(position);
   shown.forEach((one) => one.redraw());
   status.textContent = holes.size === 0 ? "" : `${holes.size} holes: Sample fills them and keeps the other tokens.`;
@@ -98,6 +102,9 @@ function toggleHole(panel: Panel, position: number): void {
 
 async function run(): Promise<void> {
   const number = ++current;
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
   error.textContent = "";
   status.textContent = "Sampling …";
   const first = chosen();
@@ -108,21 +115,23 @@ async function run(): Promise<void> {
   } else if (beside.value !== "") {
     runs.push([first, Number(beside.value)]);
   }
-  const requests = runs.map(([of, count]) => request(of, count, of !== first && holes.size === 0));
+  const requests = runs.map(([of, count]) => request(of, count));
   holes.clear();
   source = null;
   const start = performance.now();
   shown = runs.map(([of, count]) => {
     const title = of.default_steps === null ? of.id : `${of.id}, ${count} ${count === 1 ? "step" : "steps"}`;
     const show = (value: string) => (detail.textContent = value);
-    return new Panel(of.frames, title, of.default_steps === null ? of.length : count, show, holes, toggleHole);
+    return new Panel(of.frames, title, of.default_steps === null ? of.length : count, show, holes, (panel, position) =>
+      toggleHole(of, panel, position),
+    );
   });
   panels.replaceChildren(...shown.map((panel) => panel.root));
   try {
     await Promise.all(
       runs.map(async ([of], i) => {
         const panel = shown[i]!;
-        const sample = await denoise(of, requests[i]!, (frame) => number === current && panel.add(frame));
+        const sample = await denoise(of, requests[i]!, signal, (frame) => number === current && panel.add(frame));
         if (number === current) panel.finish(sample);
       }),
     );
@@ -144,8 +153,9 @@ at("next").addEventListener("click", () => {
 });
 at("share").addEventListener("click", async () => {
   history.replaceState(null, "", link());
-  await navigator.clipboard.writeText(location.href).catch(() => undefined);
-  status.textContent = "The link is copied: it opens this sample.";
+  // Browsers offer the clipboard to secure pages only.
+  const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
+  status.textContent = copied ? "The link is copied: it opens this sample." : "The address opens this sample.";
 });
 steps.addEventListener("input", showSteps);
 text.addEventListener("input", () => holes.clear());

@@ -43,7 +43,7 @@ export class Panel {
     const copy = document.createElement("button");
     copy.type = "button";
     copy.textContent = "Copy text";
-    copy.addEventListener("click", () => void navigator.clipboard.writeText(this.sample?.text ?? ""));
+    copy.addEventListener("click", () => void navigator.clipboard?.writeText(this.sample?.text ?? ""));
     const controls = document.createElement("div");
     controls.className = "row";
     this.time.className = "time";

@@ -45,9 +45,9 @@ const headers = () => {
 };
 
 /** Calls the server; asks for an API key where one is needed. */
-async function call(path: string, body?: unknown): Promise<Response> {
-  const send = () =>
-    fetch(path, { method: body ? "POST" : "GET", headers: headers(), ...(body ? { body: JSON.stringify(body) } : {}) });
+async function call(path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
+  const post = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  const send = () => fetch(path, { ...post, headers: headers(), ...(signal ? { signal } : {}) });
   let response = await send();
   if (response.status === 401) {
     const key = prompt("This server needs an API key");
@@ -68,12 +68,17 @@ export async function models(): Promise<Model[]> {
 }
 
 /** Draws one sample and reports each frame. */
-export async function denoise(model: Model, request: Request, onFrame: (frame: Frame) => void): Promise<Sample> {
+export async function denoise(
+  model: Model,
+  request: Request,
+  signal: AbortSignal,
+  onFrame: (frame: Frame) => void,
+): Promise<Sample> {
   if (!model.frames) {
-    const answer = await (await call("v1/denoise", request)).json();
+    const answer = await (await call("v1/denoise", request, signal)).json();
     return answer.samples[0];
   }
-  const response = await call("v1/denoise", { ...request, stream: true });
+  const response = await call("v1/denoise", { ...request, stream: true }, signal);
   for await (const { name, data } of events(response.body!)) {
     const value = JSON.parse(data);
     if (name === "frame") onFrame(value);

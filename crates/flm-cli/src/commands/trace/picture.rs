@@ -56,7 +56,11 @@ pub(super) fn draw(panels: &[Vec<Sample>]) -> String {
                 match frame {
                     0 => noise(&mut body, sample, x, y, row + panel * samples.len()),
                     frame if frame > steps => text(&mut body, &sample.text, x, y, 1.0),
-                    frame => step(&mut body, &sample.trace[frame - 1], x, y),
+                    frame => {
+                        if let Some(at) = sample.trace.get(frame - 1) {
+                            step(&mut body, at, x, y);
+                        }
+                    }
                 }
             }
             body.push_str("</g>\n");
@@ -70,6 +74,8 @@ pub(super) fn draw(panels: &[Vec<Sample>]) -> String {
 }
 
 fn escaped(text: &str) -> String {
+    // Control characters are invalid in XML.
+    let text = text.replace(char::is_control, " ");
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 

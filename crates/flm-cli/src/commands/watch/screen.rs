@@ -2,6 +2,7 @@
 
 use super::{Film, lock, shoot};
 use crate::error::{CliError, Result};
+use crate::stop;
 use burn::tensor::backend::Backend;
 use flm::{Frame, Model, SampleOptions, TextTokenizer};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -28,9 +29,11 @@ const PAUSE: Duration = Duration::from_millis(350);
 pub(super) fn show<B: Backend>(model: &Model<B>, options: &SampleOptions) -> Result<Next> {
     let steps = options.steps_of(model.config(), model.name())?;
     let (film, stop) = (Mutex::default(), AtomicBool::new(false));
-    let mut terminal = ratatui::try_init()
-        .map_err(|error| CliError::input(format!("cannot use the terminal: {error}")))?;
-    let next = std::thread::scope(|scope| {
+    let mut terminal = ratatui::try_init().map_err(|error| {
+        ratatui::restore();
+        CliError::input(format!("cannot use the terminal: {error}"))
+    })?;
+    std::thread::scope(|scope| {
         let shooting = scope.spawn(|| shoot(model, options, &film, &stop));
         let mut view = View::new(steps, options.seed, model.tokenizer());
         let next = loop {
@@ -40,6 +43,9 @@ pub(super) fn show<B: Backend>(model: &Model<B>, options: &SampleOptions) -> Res
             if let Err(error) = drawn {
                 break Err(error);
             }
+            if stop::asked() {
+                break Ok(Next::Quit);
+            }
             if let Some(next) = key(&mut view) {
                 break Ok(next);
             }
@@ -48,15 +54,20 @@ pub(super) fn show<B: Backend>(model: &Model<B>, options: &SampleOptions) -> Res
             }
         };
         stop.store(true, Ordering::Relaxed);
-        let shot = shooting.join().unwrap_or(Ok(()));
+        ratatui::restore();
+        if matches!(next, Ok(Next::Quit)) && !shooting.is_finished() {
+            // A batch cannot be stopped; nothing of it is kept.
+            std::process::exit(0);
+        }
+        let shot = shooting
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match (next, shot) {
             (Ok(next), Ok(()) | Err(flm::Error::Cancelled { .. })) => Ok(next),
             (Err(error), _) => Err(error),
             (_, Err(error)) => Err(error.into()),
         }
-    });
-    ratatui::restore();
-    next
+    })
 }
 
 /// Waits for a key for a moment and applies it.
