@@ -206,13 +206,21 @@ fn other_origins_are_refused_unless_allowed() {
               access-control-request-method: GET\r\nconnection: close\r\n\r\n",
         )
     };
+    let from = |server: &Server, origin: &str| {
+        let request = ureq::get(&server.url("/v1/models")).set("Origin", origin);
+        read(request.call()).0
+    };
     let (server, _) = slow(Settings::default());
     assert!(!preflight(&server).contains("access-control-allow-origin"));
+    assert_eq!(from(&server, "https://a.example"), 403);
+    assert_eq!(from(&server, &server.url("")), 200);
     let (server, _) = slow(Settings {
         cors: Some("https://a.example".to_owned()),
         ..Settings::default()
     });
     assert!(preflight(&server).contains("access-control-allow-origin: https://a.example"));
+    assert_eq!(from(&server, "https://a.example"), 200);
+    assert_eq!(from(&server, "https://b.example"), 403);
 }
 
 #[test]

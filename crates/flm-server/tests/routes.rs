@@ -307,6 +307,24 @@ fn a_bad_request_gets_one_sentence() {
         ),
         (
             "/v1/denoise",
+            json!({"frames": true, "n": 128, "steps": 1024, "top": 20}),
+            400,
+            "at most 1048576 tokens in all frames are allowed, found 20971520",
+        ),
+        (
+            "/v1/denoise",
+            json!({"reward": {"scale": 1, "words": vec!["a"; 17]}}),
+            400,
+            "at most 16 words of 100 bytes are allowed",
+        ),
+        (
+            "/v1/completions",
+            json!({"prompt": ["a", "b"], "n": 100}),
+            400,
+            "at most 128 samples per request are allowed, found 200",
+        ),
+        (
+            "/v1/denoise",
             json!({"model": "masked", "stream": true}),
             400,
             "the steps of a mdlm cannot be observed",
