@@ -67,6 +67,8 @@ pub(crate) fn load(preset: &str) -> Result<Overrides> {
     } else if path.is_file() {
         let text = std::fs::read_to_string(path).map_err(CliError::io("read", path))?;
         overrides.file(&text, preset)?;
+    } else if path.extension().is_some() || path.components().count() > 1 {
+        return Err(CliError::input(format!("there is no file {preset}")));
     } else {
         let nearest = list().map(|(name, _)| name).max_by(|a, b| {
             let likeness = |name| strsim::normalized_damerau_levenshtein(preset, name);

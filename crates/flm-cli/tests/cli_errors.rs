@@ -349,7 +349,7 @@ fn runs_that_cannot_be_resumed() {
     command.args(["--set", "train.steps=9"]);
     let message = folder.refused(command);
     assert!(
-        message.starts_with("checkpoint flow/checkpoints/step-00000004: it was trained on data "),
+        message.starts_with("checkpoint flow/checkpoints/step-00000004: its data has the hash "),
         "{message}"
     );
 

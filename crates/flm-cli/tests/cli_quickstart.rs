@@ -293,7 +293,7 @@ fn whatever_was_not_made_yet_is_made_on_resuming() {
     fs::rename(folder.path("b/data"), folder.path("a/data")).unwrap();
     let message = folder.refused(quickstart(&folder, "--out a --resume"));
     assert!(
-        message.starts_with("checkpoint a/flm/checkpoints/step-00000004: it was trained on data "),
+        message.starts_with("checkpoint a/flm/checkpoints/step-00000004: its data has the hash "),
         "{message}"
     );
     // A run cannot replace a quickstart.

@@ -340,7 +340,7 @@ pub enum DataError {
     },
 
     /// A `dataset.json` cannot be parsed.
-    #[error("{} cannot be understood", path.display())]
+    #[error("{} is damaged, prepare the data again", path.display())]
     BadMeta {
         /// The file.
         path: PathBuf,

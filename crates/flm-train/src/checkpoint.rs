@@ -250,7 +250,7 @@ fn read_state(path: &Path) -> Result<Saved, TrainError> {
 fn check_origin(saved: &Saved, origin: Origin<'_>) -> Result<(), String> {
     if saved.data != origin.data {
         return Err(format!(
-            "it was trained on data {}, not on {}",
+            "its data has the hash {}, found {}: use the data folder that the run was started with",
             saved.data, origin.data
         ));
     }

@@ -224,6 +224,7 @@ fn checkpoint(path: &Path, tensors: bool) -> Result<String> {
 
 /// Describes a data folder, with some rows, after checking every byte.
 pub(crate) fn data(path: &Path, rows: usize) -> Result<String> {
+    flm_study::grammar_of(path)?;
     let dataset = Dataset::open(path)?;
     dataset.verify()?;
     let meta = dataset.meta();

@@ -54,6 +54,9 @@ pub(crate) struct TrainRewardArgs {
 /// Maximum number of validation rows that measure the classifier.
 const MEASURED: usize = 1_000;
 
+/// A reward that recognizes a smaller share of rows is no better than a guess.
+const CHANCE: f64 = 0.55;
+
 /// Trains a classifier, writes its folder and reports its accuracy.
 pub(crate) fn train(args: &TrainRewardArgs) -> Result<String> {
     for (what, value) in [("steps", args.steps), ("rows per step", args.batch as u64)] {
@@ -167,7 +170,7 @@ impl Job for RewardJob<'_> {
             )
         });
 
-        let mut told = String::new();
+        let mut report = String::new();
         if let Some([real, corrupted]) = shares {
             let share = |share: f64| format!("{:.1} %", 100.0 * share);
             let lines = [
@@ -175,10 +178,17 @@ impl Job for RewardJob<'_> {
                 vec![format!("{} real", measured.len()), share(real)],
                 vec![format!("{} corrupted", measured.len()), share(corrupted)],
             ];
-            told += &table::aligned(&lines);
+            report += &table::aligned(&lines);
+            let mean = (real + corrupted) / 2.0;
+            if mean < CHANCE {
+                eprintln!(
+                    "warning: the reward recognizes {:.0} % on average, about as many as a guess: train it longer, or with a lower --lr",
+                    100.0 * mean
+                );
+            }
         }
         let out = args.out.display();
-        Ok(told
+        Ok(report
             + &format!(
                 "reward     {out}\nnext       flm sample --model RUN --steps 4 --reward classifier:{out}\n"
             ))
