@@ -261,7 +261,10 @@ fn a_description_that_is_missing_or_wrong() {
     folder.replace("\"length\": 4", "\"lenght\": 4");
     assert_eq!(
         folder.message(),
-        format!("{} is damaged, prepare the data again", folder.name("dataset.json"))
+        format!(
+            "{} is damaged, prepare the data again",
+            folder.name("dataset.json")
+        )
     );
     let folder = Folder::new();
     fs::remove_file(folder.path("dataset.json")).unwrap();

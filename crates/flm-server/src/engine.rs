@@ -37,6 +37,9 @@ pub trait Watch: Sync {
 
     /// Receives the frame of a sample.
     fn frame(&self, sample: usize, frame: Frame);
+
+    /// Returns `true` if nobody waits for the samples any more.
+    fn is_cancelled(&self) -> bool;
 }
 
 /// A loaded model.
@@ -168,5 +171,9 @@ impl<B: Backend> Observer<B> for Adapter<'_> {
                 self.watch.frame(sample, frame.truncated(top));
             }
         }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.watch.is_cancelled()
     }
 }

@@ -210,6 +210,9 @@ impl Queue {
         let start = Instant::now();
         let drawn = panic::catch_unwind(AssertUnwindSafe(|| engine.sample(&requests, &frames)));
         let seconds = start.elapsed().as_secs_f64();
+        if matches!(drawn, Ok(Err(flm::Error::Cancelled { .. }))) {
+            return;
+        }
         let is_drawn = matches!(drawn, Ok(Ok(_)));
         if !is_drawn && jobs.len() > 1 {
             // Only the request at fault fails.
@@ -310,6 +313,10 @@ impl Watch for Frames<'_> {
         let wish = self.samples[sample].0.wish.as_ref();
         wish.filter(|wish| step >= wish.from_step && !wish.sender.is_closed())
             .map_or(0, |wish| wish.top)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.samples.iter().all(|(job, _)| job.reply.is_closed())
     }
 
     fn frame(&self, sample: usize, frame: Frame) {

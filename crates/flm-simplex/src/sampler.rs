@@ -8,6 +8,7 @@
 //! denoiser may [steer](Denoiser::steer) the state before each evaluation.
 
 use burn::tensor::{Tensor, backend::Backend};
+use std::ops::ControlFlow;
 
 use crate::Schedule;
 use crate::flow_map::{EULER_GUARD, endpoint_weight};
@@ -76,6 +77,25 @@ pub struct Step<'a, Distribution> {
     pub distribution: &'a Distribution,
 }
 
+/// The answer of an observer: `()` continues, [`ControlFlow::Break`] makes the sampler return its
+/// last distribution.
+pub trait Answer {
+    /// Returns `true` to end.
+    fn ends(self) -> bool;
+}
+
+impl Answer for () {
+    fn ends(self) -> bool {
+        false
+    }
+}
+
+impl Answer for ControlFlow<()> {
+    fn ends(self) -> bool {
+        self.is_break()
+    }
+}
+
 /// Samples with a one-time denoiser in `steps` explicit Euler steps, uniform in the
 /// schedule's [clock](crate::Clock).
 ///
@@ -87,12 +107,12 @@ pub struct Step<'a, Distribution> {
 /// # Errors
 ///
 /// [`SamplerError::NoSteps`] if `steps` is zero.
-pub fn euler<B: Backend, D: Denoiser<B>>(
+pub fn euler<B: Backend, D: Denoiser<B>, A: Answer>(
     denoiser: &D,
     schedule: &Schedule,
     mut state: Tensor<B, 3>,
     steps: usize,
-    mut observer: impl FnMut(Step<'_, D::TokenDistribution>),
+    mut observer: impl FnMut(Step<'_, D::TokenDistribution>) -> A,
 ) -> Result<D::TokenDistribution, SamplerError> {
     let taus = schedule.clock().grid(steps);
     let ts = schedule.ts_of_taus(&taus);
@@ -103,14 +123,14 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
         let (tau, t) = (taus[index], ts[index]);
         state = denoiser.steer(state, tau);
         let denoised = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau);
-        observer(Step {
+        let answer = observer(Step {
             index,
             tau,
             t,
             tau_target: tau,
             distribution: &denoised,
         });
-        if index == last {
+        if index == last || answer.ends() {
             return Ok(denoised);
         }
         let share = (ts[index + 1] - t) / (1.0 - t + EULER_GUARD);
@@ -133,14 +153,14 @@ pub fn euler<B: Backend, D: Denoiser<B>>(
 ///
 /// [`SamplerError::NoSteps`] if `steps` is zero; [`SamplerError::Gamma`] if `gamma` is outside
 /// \[0, 1\].
-pub fn flow_map<B: Backend, D: Denoiser<B>>(
+pub fn flow_map<B: Backend, D: Denoiser<B>, A: Answer>(
     denoiser: &D,
     schedule: &Schedule,
     mut state: Tensor<B, 3>,
     steps: usize,
     gamma: f64,
     mut noise: impl FnMut() -> Tensor<B, 3>,
-    mut observer: impl FnMut(Step<'_, D::TokenDistribution>),
+    mut observer: impl FnMut(Step<'_, D::TokenDistribution>) -> A,
 ) -> Result<D::TokenDistribution, SamplerError> {
     if !(0.0..=1.0).contains(&gamma) {
         return Err(SamplerError::Gamma { gamma });
@@ -156,14 +176,14 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
         let tau_target = schedule.tau_of_t(jump.t_evaluated);
         state = denoiser.steer(state, tau);
         let denoised = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau_target);
-        observer(Step {
+        let answer = observer(Step {
             index,
             tau,
             t,
             tau_target,
             distribution: &denoised,
         });
-        if index == last {
+        if index == last || answer.ends() {
             return Ok(denoised);
         }
         state = state * jump.state + denoiser.mean(&denoised) * jump.mean;
@@ -196,7 +216,7 @@ pub fn flow_map<B: Backend, D: Denoiser<B>>(
     clippy::too_many_arguments,
     reason = "a state, its times, and what is drawn on the way"
 )]
-pub fn bridge<B: Backend, D: Denoiser<B>>(
+pub fn bridge<B: Backend, D: Denoiser<B>, A: Answer>(
     denoiser: &D,
     schedule: &Schedule,
     mut state: Tensor<B, 3>,
@@ -204,7 +224,7 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
     renewal: Renewal,
     mut endpoint: impl FnMut(&D::TokenDistribution) -> Tensor<B, 3>,
     mut noise: impl FnMut() -> Tensor<B, 3>,
-    mut observer: impl FnMut(Step<'_, D::TokenDistribution>),
+    mut observer: impl FnMut(Step<'_, D::TokenDistribution>) -> A,
 ) -> Result<D::TokenDistribution, SamplerError> {
     let taus = schedule.clock().grid(steps);
     let ts = schedule.ts_of_taus(&taus);
@@ -219,14 +239,14 @@ pub fn bridge<B: Backend, D: Denoiser<B>>(
             Renewal::Full => 1.0,
         };
         let denoised = denoiser.denoise_after(earlier.as_ref(), state.clone(), tau, tau_target);
-        observer(Step {
+        let answer = observer(Step {
             index,
             tau,
             t,
             tau_target,
             distribution: &denoised,
         });
-        if index == last {
+        if index == last || answer.ends() {
             return Ok(denoised);
         }
         let step = Bridge::new(t, ts[index + 1], renewal);

@@ -206,7 +206,8 @@ pub trait Observer<B: Backend>: Sync {
     /// Called after each batch with the number of finished samples or rows.
     fn progress(&self, _done: usize, _total: usize) {}
 
-    /// Called before each batch; `true` stops with [`Error::Cancelled`](crate::Error::Cancelled).
+    /// Called before each batch, and after each step of a flow or a flow map with one network;
+    /// `true` stops with [`Error::Cancelled`](crate::Error::Cancelled).
     fn is_cancelled(&self) -> bool {
         false
     }

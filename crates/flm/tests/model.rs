@@ -264,3 +264,57 @@ fn texts_and_networks_that_do_not_fit_are_named() {
         "the network is for rows of 9 tokens, but these have 5"
     );
 }
+
+/// Cancels after three steps.
+#[derive(Default)]
+struct Impatient(std::sync::atomic::AtomicUsize);
+
+impl Observer<Flex> for Impatient {
+    fn step(&self, _: &DenoisingStep<'_, Flex>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= 3
+    }
+}
+
+#[test]
+fn sampling_stops_between_two_steps() {
+    let rows = rows();
+    let model = flow(&rows).train().unwrap().model;
+    let observer = Impatient::default();
+    let stopped = model.sample_with(&SampleOptions::steps(50), &observer);
+    assert!(matches!(stopped, Err(Error::Cancelled { .. })));
+    assert_eq!(observer.0.into_inner(), 3);
+}
+
+#[test]
+fn requests_in_one_call_equal_single_calls() {
+    let rows = rows();
+    let model = flow(&rows).train().unwrap().model;
+    let prompted = |seed, count, text: &str| {
+        SampleOptions::steps(4)
+            .count(count)
+            .seed(seed)
+            .batch(3)
+            .conditioning(Conditioning::prompt(text))
+    };
+    let requests = [
+        prompted(1, 2, "a"),
+        prompted(9, 3, "b a"),
+        prompted(1, 1, "b").first(4),
+    ];
+    let together = model.sample_many(&requests, &()).unwrap();
+    for (request, samples) in requests.iter().zip(&together) {
+        assert_eq!(&model.sample(request.clone()).unwrap(), samples);
+    }
+    // The fifth sample alone is the last of five.
+    let five = model.sample(prompted(1, 5, "b")).unwrap();
+    assert_eq!(together[2][0], five[4]);
+    let other = [prompted(1, 1, "a"), SampleOptions::steps(4)];
+    assert!(matches!(
+        model.sample_many(&other, &()),
+        Err(Error::Option(_))
+    ));
+}

@@ -13,7 +13,7 @@ use flm_discrete::Tokens;
 use flm_simplex::stream::generator;
 use flm_train::Workers;
 use rand_chacha::ChaCha8Rng;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::slice;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +24,11 @@ pub(super) struct Request<'a, B: Backend> {
     pub(super) steps: usize,
     pub(super) guides: Guides<B>,
 }
+
+/// The error of a cancelled call.
+const CANCELLED: Error = Error::Cancelled {
+    work: "samples were drawn",
+};
 
 /// One row to draw.
 pub(super) struct Row<'a> {
@@ -155,9 +160,7 @@ impl<B: Backend> Model<B> {
         let workers = Workers::new(side_by_side::<B>().min(batches))?;
         let drawn = workers.map(batches, |batch| {
             if observer.is_cancelled() {
-                return Err(Error::Cancelled {
-                    work: "samples were drawn",
-                });
+                return Err(CANCELLED);
             }
             let range = batch * size..rows.len().min((batch + 1) * size);
             let drawn = range.len();
@@ -260,7 +263,14 @@ impl<B: Backend> Model<B> {
                         tau_target: step.tau_target,
                         distribution: step.distribution,
                     });
+                    match observer.is_cancelled() {
+                        true => ControlFlow::Break(()),
+                        false => ControlFlow::Continue(()),
+                    }
                 })?;
+                if observer.is_cancelled() {
+                    return Err(CANCELLED);
+                }
                 Tokens::of(tokens)
             }
             ModelNetwork::Residual(model) => self.residual_tokens(model, request, rows)?,

@@ -11,6 +11,7 @@ use flm_simplex::guidance::{Autoguidance, RewardGuidance};
 use flm_simplex::sampler::{self, Renewal, Step};
 use flm_simplex::{Denoiser, Pinned, Schedule};
 use rand::RngExt;
+use std::ops::ControlFlow;
 
 /// A network and the rows to draw.
 pub(super) struct Noised<'a, B: Backend> {
@@ -35,7 +36,7 @@ impl<B: Backend> Noised<'_, B> {
         &self,
         request: &Request<'_, B>,
         known: Option<&KnownBatch>,
-        observe: impl FnMut(Step<'_, TokenDistribution<B>>),
+        observe: impl FnMut(Step<'_, TokenDistribution<B>>) -> ControlFlow<()>,
     ) -> Result<Tensor<B, 2, Int>> {
         let (options, guides) = (request.options, &request.guides);
         let (mut strong, weak) =
@@ -86,7 +87,7 @@ impl<B: Backend> Noised<'_, B> {
         denoiser: &D,
         pins: Option<Pins<B>>,
         request: &Request<'_, B>,
-        observe: impl FnMut(Step<'_, TokenDistribution<B>>),
+        observe: impl FnMut(Step<'_, TokenDistribution<B>>) -> ControlFlow<()>,
     ) -> Result<TokenDistribution<B>> {
         let start = self.noise(request, purpose::START, 0);
         let start = start.mul_scalar(request.options.noise_scale);
@@ -103,7 +104,7 @@ impl<B: Backend> Noised<'_, B> {
         denoiser: &D,
         start: Tensor<B, 3>,
         request: &Request<'_, B>,
-        observe: impl FnMut(Step<'_, TokenDistribution<B>>),
+        observe: impl FnMut(Step<'_, TokenDistribution<B>>) -> ControlFlow<()>,
     ) -> Result<TokenDistribution<B>> {
         let (schedule, options, steps) = (self.schedule, request.options, request.steps);
         let mut jump = 0;

@@ -55,10 +55,6 @@ pub(super) fn show<B: Backend>(model: &Model<B>, options: &SampleOptions) -> Res
         };
         stop.store(true, Ordering::Relaxed);
         ratatui::restore();
-        if matches!(next, Ok(Next::Quit)) && !shooting.is_finished() {
-            // A batch cannot be stopped; nothing of it is kept.
-            std::process::exit(0);
-        }
         let shot = shooting
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
