@@ -32,7 +32,7 @@ const PRESETS: [(&str, &str); 15] = [
     ),
 ];
 
-/// Returns the name of each preset and its first line, which says what it is for.
+/// Returns the name of each preset and its first line, a description.
 pub(crate) fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
     PRESETS.iter().map(|(name, text)| {
         (

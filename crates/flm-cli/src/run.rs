@@ -26,7 +26,7 @@ pub(crate) struct RunArgs {
     /// Output run folder
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
-    /// Budget in network evaluations, in place of a number of steps
+    /// Budget in network evaluations, instead of a number of steps
     ///
     /// A backward pass counts as two. Rounds of a distillation share the budget evenly.
     #[arg(long, value_name = "N")]
@@ -68,7 +68,7 @@ pub(crate) struct Request<'a> {
     pub(crate) data: &'a Path,
     pub(crate) out: RunFolder,
     pub(crate) start: Start,
-    /// Budget in network evaluations, in place of a number of steps.
+    /// Budget in network evaluations, instead of a number of steps.
     pub(crate) evaluations: Option<u64>,
     pub(crate) compute: Compute,
     /// The command line, for the model card.

@@ -46,7 +46,7 @@ pub struct DitConfig {
     pub register_token: bool,
     /// Number of tokens in the decoding error that defines the time ([`schedule`](Self::schedule));
     /// 0 means `vocab_size`, as in the reference. Where a grammar leaves few candidate tokens, a
-    /// smaller number spends more of τ where those candidates are told apart.
+    /// smaller number spends more of τ where those candidates are distinguished.
     pub schedule_vocab: usize,
     /// The clock of training and samplers: values of τ at equal steps ([`Clock`]). An empty clock
     /// means τ itself. Training can fit the clock to the losses.

@@ -15,7 +15,3 @@ function request()
   local body = string.format('{"model": "%s", "seed": %d%s}', model, first, steps and ', "steps": ' .. steps or "")
   return wrk.format("POST", "/v1/completions", { ["content-type"] = "application/json" }, body)
 end
-
-function response(status)
-  if status ~= 200 then failed = (failed or 0) + 1 end
-end

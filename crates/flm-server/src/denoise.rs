@@ -185,7 +185,7 @@ pub(crate) async fn denoise(
             format!("expected 1 to {TOP} tokens per position, found {top}"),
         ));
     }
-    let numbers = [options.count, about.length, options.steps.unwrap_or(1), top];
+    let numbers = [options.count, about.length, about.steps(&options), top];
     let numbers = numbers.into_iter().fold(1, usize::saturating_mul);
     if frames && numbers > FRAME_TOKENS {
         return Err(ApiError::field(
@@ -197,10 +197,7 @@ pub(crate) async fn denoise(
         model: model.name().to_owned(),
         kind: about.kind,
         weights: about.weights.clone(),
-        steps: options
-            .steps
-            .or(about.default_steps)
-            .unwrap_or(about.length),
+        steps: about.steps(&options),
         seed: options.seed,
         n: options.count,
     };

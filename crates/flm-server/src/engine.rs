@@ -29,6 +29,13 @@ pub struct About {
     pub padding: u32,
 }
 
+impl About {
+    /// Steps of a request: its own, the default, or one per token.
+    pub(crate) fn steps(&self, options: &SampleOptions) -> usize {
+        options.steps.or(self.default_steps).unwrap_or(self.length)
+    }
+}
+
 /// Receives frames while samples are drawn. Called from several threads.
 pub trait Watch: Sync {
     /// Number of tokens per position to report for a sample at a step; 0 for none. Samples are

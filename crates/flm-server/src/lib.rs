@@ -344,7 +344,6 @@ fn router(app: &Arc<App>, cors: Option<&str>) -> Result<Router, Error> {
     Ok(router.layer(layer.allow_headers(headers)))
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "the signature of the layer")]
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a request panicked");
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()

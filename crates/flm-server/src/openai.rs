@@ -233,10 +233,9 @@ pub(crate) async fn completions(
     app.check(engine.as_ref(), &whole)?;
     let drawn = requests.iter().map(async |request| {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let steps = request.steps.or(engine.about().default_steps).unwrap_or(1);
         let frames = body.logprobs.map(|top| FrameRequest {
             top: top.max(1),
-            from_step: steps - 1,
+            from_step: engine.about().steps(request) - 1,
             sender,
         });
         let parts = app.submit(&model, &engine, request, frames)?;

@@ -233,10 +233,7 @@ impl Queue {
                 Err(Refusal::Internal)
             }
         };
-        let steps = requests[0]
-            .steps
-            .or(engine.about().default_steps)
-            .unwrap_or(engine.about().length);
+        let steps = engine.about().steps(&requests[0]);
         self.metrics.batch(&self.name, rows, steps, seconds);
         match result {
             Ok(samples) => {

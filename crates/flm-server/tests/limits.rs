@@ -234,7 +234,7 @@ fn hostile_clients_get_errors_and_leave_nothing_behind() {
         request.extend_from_slice(body);
         request
     };
-    let deep = "[".repeat(100_000);
+    let deep = format!("{{\"tokens\": {}", "[".repeat(100_000));
     let large = vec![b' '; 2 << 20];
     for (name, bytes, expected) in [
         ("invalid UTF-8", post(9, b"{\"prompt\xff"), "400"),
